@@ -1,0 +1,219 @@
+"""What a run is made of: pydantic models of the configuration files; an unknown key is an error."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rephase.errors import ConfigError, nearest_name
+from rephase.paths import CONFIGS
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SingleAtom(_Section):
+    """One atom moves along one axis by N(0, sigma_frac) of the lattice constant."""
+
+    sigma_frac: float = Field(0.05, gt=0, description="standard deviation, fractional")
+    axis: Literal["a", "b", "c"] = "a"
+    atom: int = Field(0, ge=0, description="which atom of the cell")
+
+
+class AllAtoms(_Section):
+    """Every atom moves by an isotropic normal displacement."""
+
+    sigma: float = Field(0.1, gt=0, description="standard deviation along each Cartesian axis, Å")
+
+
+class Strain(AllAtoms):
+    """The lattice is strained and every atom moves."""
+
+    sigma_strain: float = Field(0.01, gt=0, lt=0.2, description="standard deviation of the strain components")
+
+
+class PerturbationConfig(_Section):
+    """Which perturbation, and the options of each."""
+
+    kind: Literal["single_atom", "all_atoms", "strain"] = "single_atom"
+    single_atom: SingleAtom = SingleAtom()
+    all_atoms: AllAtoms = AllAtoms()
+    strain: Strain = Strain()
+
+
+class SplitConfig(_Section):
+    """Shares of the samples of the training crystals; the rest is the test set."""
+
+    train: float = Field(0.8, gt=0, lt=1)
+    validation: float = Field(0.1, gt=0, lt=1)
+
+
+class DataConfig(_Section):
+    """The perturbed data set."""
+
+    crystals: tuple[str, ...] = Field(min_length=1, description="crystals that are trained on")
+    unseen: tuple[str, ...] = Field((), description="crystals left out of training: the by-parent split")
+    n_per_crystal: int = Field(1000, ge=10)
+    energy_kev: float = 10.0
+    h_max: tuple[int, int, int] = (6, 6, 6)
+    d_min: float | None = Field(
+        0.0, ge=0, description="Å; 0: the whole grid, as in the reference work; null: the limiting sphere λ/2"
+    )
+    perturbation: PerturbationConfig = PerturbationConfig()
+    split: SplitConfig = SplitConfig()
+    seed: int = Field(0, ge=0)
+    chunk: int = Field(100, ge=1, description="samples in one chunk of the store")
+
+
+class TrainingConfig(_Section):
+    """How a model is trained; a model's own section may override any of it."""
+
+    loss: Literal["sum", "mean", "amplitude_weighted", "aligned", "complex_F"] = "aligned"
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
+    precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
+    n_streamed: int = Field(0, ge=0, description="train on so many samples generated on the fly; 0: on the stored ones")
+
+
+class ModelConfig(_Section):
+    """One model: options of its constructor, and what its training does differently."""
+
+    options: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+
+class Config(_Section):
+    """Everything that changes the result of a run, and nothing else."""
+
+    seed: int = Field(0, ge=0)
+    example: str = Field("Ni", description="the crystal of notebook 01")
+    data: DataConfig
+    models: dict[str, ModelConfig]
+    training: TrainingConfig = TrainingConfig()
+
+    def training_of(self, model: str) -> TrainingConfig:
+        """Training of one model: the common section with the model's own on top."""
+        own = self.models[model].training
+        return _validate(TrainingConfig, self.training.model_dump() | own, f"models.{model}.training")
+
+    def fingerprint(self) -> str:
+        """Eight hex digits that change when any value does."""
+        return fingerprint(self.model_dump(mode="json"))
+
+
+class SweepConfig(_Section):
+    """A configuration run again over lists and grids of parameters and seeds."""
+
+    base: str = "quick"
+    overrides: tuple[str, ...] = Field((), description="changes that every run shares, path.to.key=value")
+    only: tuple[str, ...] = Field((), description="numbers of the notebooks; all by default")
+    grid: dict[str, list[Any]] = Field({}, description="path.to.key: values; every combination is run")
+    cases: tuple[dict[str, Any], ...] = Field((), description="changes that belong together; each is run")
+    seeds: tuple[int, ...] = (0,)
+    curve_over: str = Field("", description="draw the aligned loss against this parameter")
+
+
+def fingerprint(values: Any) -> str:
+    """Eight hex digits of the canonical JSON of plain values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def load_config(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Read a configuration.
+
+    Parameters
+    ----------
+    source
+        Path of a YAML file, or the name of one in ``configs/``.
+    overrides
+        Changes of the form ``path.to.key=value``; the value is YAML.
+
+    Raises
+    ------
+    ConfigError
+        A missing file, an unknown key (with the nearest known one), a value of the wrong type.
+
+    Examples
+    --------
+    >>> load_config("test", ["data.perturbation.kind=strain"]).data.perturbation.kind
+    'strain'
+    """
+    values = read_yaml(find_config(source))
+    for override in overrides:
+        _set_value(values, override)
+    return _validate(Config, values, str(source))
+
+
+def load_sweep(source: str | Path) -> tuple[SweepConfig, str]:
+    """Read a sweep from a YAML file or by its name in ``configs/sweeps/``; the sweep and its name."""
+    named = CONFIGS / "sweeps" / f"{source}.yaml"
+    path = named if named.is_file() else find_config(source)
+    return _validate(SweepConfig, read_yaml(path), str(source)), path.stem
+
+
+def find_config(source: str | Path) -> Path:
+    """Path of a configuration given as a path or as a name in ``configs/``."""
+    for path in (Path(source), CONFIGS / source, CONFIGS / f"{source}.yaml"):
+        if path.is_file():
+            return path
+    known = (str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+    raise ConfigError(f"config {str(source)!r}: no such file, nor in {CONFIGS}; {nearest_name(str(source), known)}")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected keys and values, found {type(values).__name__}")
+    return values
+
+
+def write_config(config: Config, path: Path) -> None:
+    """Write the resolved configuration, every default spelled out."""
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+
+
+def _set_value(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator:
+        raise ConfigError(f"override {override!r}: expected path.to.key=value, e.g. training.epochs=5")
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {}) if isinstance(values, dict) else {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"override {override!r}: {'.'.join(parents)} is a value, not a section")
+    values[last] = yaml.safe_load(text)
+
+
+def _validate(model: type[_Section], values: dict[str, Any], origin: str) -> Any:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: " + "; ".join(_explain(model, item) for item in error.errors())) from error
+
+
+def _explain(model: type[_Section], item: Any) -> str:
+    where = ".".join(map(str, item["loc"]))
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {where!r}; {nearest_name(str(item['loc'][-1]), _keys_at(model, item['loc'][:-1]))}"
+    return f"{where} = {item.get('input')!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+def _keys_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:
+    """Known keys of the section that a location in the configuration leads to."""
+    for part in loc:
+        if isinstance(model, type) and issubclass(model, _Section):
+            model = model.model_fields[str(part)].annotation
+        elif get_origin(model) in (dict, Union):
+            model = get_args(model)[-1]
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, _Section) else []

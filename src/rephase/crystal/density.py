@@ -1,0 +1,44 @@
+"""Between structure factors and maps: the only place where the Fourier convention of densities is written.
+
+``density(x) = 1/V sum_h F(h) exp(-2 pi i h.x)``. torch's ``fftn`` has the minus sign, so density = fftn(F)/V and
+F = V ifftn(density).
+"""
+
+import torch
+
+
+def density_from_F(F: torch.Tensor, volume: float | torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Charge density on a grid that may be finer than that of F.
+
+    Parameters
+    ----------
+    F
+        Complex [..., h, k, l] in FFT order, odd sizes, in electrons.
+    volume
+        Of the cell in Å^3, a number or a tensor that broadcasts with the maps.
+    shape
+        Points of the map along a, b, c; at least the size of F.
+
+    Returns
+    -------
+    torch.Tensor
+        Real [..., x, y, z] in e/Å^3. The part of F that breaks Friedel's law (f'') has no real density and is left out.
+    """
+    return torch.fft.fftn(_resize(F, shape), dim=(-3, -2, -1)).real / volume
+
+
+def F_from_density(density: torch.Tensor, volume: float | torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Structure factors [..., h, k, l] of a map, on a grid of odd `shape` no larger than the map."""
+    return volume * _resize(torch.fft.ifftn(density, dim=(-3, -2, -1)), shape)
+
+
+def _resize(F: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Pad with zeros or cut the high indices of a grid in FFT order."""
+    out = torch.zeros((*F.shape[:-3], *shape), dtype=F.dtype, device=F.device)
+    corners = [(min(a, b) + 1) // 2 for a, b in zip(F.shape[-3:], shape)]
+    signs = [[slice(0, m), slice(-(m - 1), None)] if m > 1 else [slice(0, 1)] for m in corners]
+    for h in signs[0]:
+        for k in signs[1]:
+            for l in signs[2]:
+                out[..., h, k, l] = F[..., h, k, l]
+    return out

@@ -1,0 +1,88 @@
+"""Atomic scattering factors: ITC form factors and dispersion corrections, from the tables of Dans_Diffraction."""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+
+from rephase.crystal.cell import wavelength
+from rephase.errors import CifError, GridError, nearest_name
+
+
+@cache
+def _itc_table() -> dict[str, tuple[float, ...]]:
+    """a1, b1, ..., a4, b4, c of each neutral atom (International Tables C, 6.1.1.4)."""
+    from Dans_Diffraction.functions_crystallography import atom_properties
+
+    columns = ["a1", "b1", "a2", "b2", "a3", "b3", "a4", "b4", "c"]
+    rows = atom_properties(None, ["Element", *columns])
+    return {str(row["Element"]): tuple(float(row[column]) for column in columns) for row in rows}
+
+
+@cache
+def _dispersion_table() -> dict[str, dict]:
+    """Energies (eV), f1 and f2 of each element (Henke, Gullikson & Davis 1993, doi:10.1006/adnd.1993.1013)."""
+    from Dans_Diffraction.functions_crystallography import ASFFILE
+
+    return np.load(ASFFILE, allow_pickle=True).item()
+
+
+def form_factor_coefficients(elements: Sequence[str]) -> np.ndarray:
+    """Return [n_elements, 9] coefficients a1, b1, ..., a4, b4, c of ``f0(s) = sum a exp(-b s^2) + c``.
+
+    Raises
+    ------
+    CifError
+        An element that is not in International Tables C, table 6.1.1.4.
+    """
+    table = _itc_table()
+    for element in elements:
+        if element not in table:
+            raise CifError(f"element {element!r} has no form factor; {nearest_name(element, table)}")
+    return np.array([table[element] for element in elements])
+
+
+def dispersion(elements: Sequence[str], energy_kev: float) -> np.ndarray:
+    """Return the complex corrections f' + i f'' [n_elements] in electrons, with f'' > 0.
+
+    Raises
+    ------
+    GridError
+        An energy that is not positive or outside the table of an element.
+    """
+    wavelength(energy_kev)  # checks the energy itself
+    corrections = []
+    for element in elements:
+        entry = _dispersion_table().get(element)
+        if entry is None:
+            raise CifError(f"element {element!r} has no dispersion corrections: the tables end at uranium")
+        energies = np.asarray(entry["energy"]) / 1000
+        known = np.asarray(entry["f1"]) > -1000  # the table's mark for "not measured"
+        low, high = energies[known][[0, -1]]
+        if not low <= energy_kev <= high:
+            raise GridError(f"energy_kev = {energy_kev}: the table of {element} covers {low:g} to {high:g} keV")
+        f1 = np.interp(energy_kev, energies[known], np.asarray(entry["f1"])[known])
+        f2 = np.interp(energy_kev, energies, np.asarray(entry["f2"]))
+        corrections.append(complex(f1 - entry["Z"], f2))
+    return np.array(corrections)
+
+
+def form_factors(coefficients: torch.Tensor, s_squared: torch.Tensor) -> torch.Tensor:
+    """Evaluate ``f0 = sum a exp(-b s^2) + c``.
+
+    Parameters
+    ----------
+    coefficients
+        [n_elements, 9], as `form_factor_coefficients` gives them.
+    s_squared
+        [..., n_refl] of (sin θ / λ)^2 = 1/(4 d^2) in Å^-2.
+
+    Returns
+    -------
+    torch.Tensor
+        f0 in electrons, [..., n_elements, n_refl].
+    """
+    a, b, c = coefficients[:, 0:8:2], coefficients[:, 1:8:2], coefficients[:, 8:]
+    gaussians = torch.exp(-b[:, :, None] * s_squared[..., None, None, :])
+    return torch.einsum("eg,...egr->...er", a, gaussians) + c

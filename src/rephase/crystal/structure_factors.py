@@ -1,0 +1,274 @@
+"""Structure factors: the batched separable kernel on hkl grids, and lists of reflections.
+
+``exp(2 pi i h.x)`` is a product of three one-dimensional tables, so the sum over atoms on a whole grid is one matrix
+product per species (element and displacement) instead of one exponential per atom and reflection.
+"""
+
+import numpy as np
+import torch
+
+from rephase.crystal.cell import Cell, limiting_d_min
+from rephase.crystal.scattering import dispersion, form_factor_coefficients
+from rephase.crystal.structure import Atoms, Crystal
+from rephase.errors import GridError
+
+_VOXELS_AT_ONCE = 1 << 17  # keeps the working set of a slice of the batch inside the CPU's L2 cache
+
+
+def grid_hkl(h_max: tuple[int, int, int]) -> np.ndarray:
+    """Miller indices [2h+1, 2k+1, 2l+1, 3] of the grid -h_max ... h_max, in FFT order.
+
+    >>> grid_hkl((1, 0, 0))[:, 0, 0, 0].tolist()
+    [0, 1, -1]
+    """
+    axes = [np.fft.ifftshift(np.arange(-m, m + 1)) for m in h_max]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+
+
+def sphere_mask(cell: Cell, h_max: tuple[int, int, int], d_min: float) -> np.ndarray:
+    """True where d(hkl) >= d_min on the grid of `grid_hkl`, boolean [h, k, l]; all True for ``d_min = 0``."""
+    return cell.d_spacing(grid_hkl(h_max)) >= d_min
+
+
+def to_grid(hkl: np.ndarray, values: np.ndarray, h_max: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Put a list of reflections on the grid of `grid_hkl`.
+
+    Returns
+    -------
+    grid, mask
+        Values [h, k, l] with zero where nothing was given, and True where something was.
+
+    Raises
+    ------
+    GridError
+        A reflection that lies outside the grid.
+    """
+    hkl = np.asarray(hkl)
+    needed = np.abs(hkl).max(axis=0) if len(hkl) else np.zeros(3, int)
+    if np.any(needed > np.asarray(h_max)):
+        outside = hkl[np.any(np.abs(hkl) > np.asarray(h_max), axis=1)][0]
+        raise GridError(
+            f"reflection {tuple(map(int, outside))} lies outside the grid h_max = {tuple(h_max)}; "
+            f"set h_max to at least {tuple(map(int, needed))}"
+        )
+    shape = tuple(2 * m + 1 for m in h_max)
+    grid, mask = np.zeros(shape, np.asarray(values).dtype), np.zeros(shape, bool)
+    grid[tuple(hkl.T)], mask[tuple(hkl.T)] = values, True
+    return grid, mask
+
+
+class Scatterers:
+    """The atoms of a crystal sorted by species, with what the sum needs of each.
+
+    A species is an element with one displacement. Its weight is a sum of five Gaussians in s^2: four of the form
+    factor, and the constant with f' + i f'', each broadened by the Debye-Waller factor exp(-8 pi^2 U s^2).
+
+    Parameters
+    ----------
+    atoms
+        All atoms of the cell.
+    energy_kev
+        Photon energy of the dispersion corrections.
+    dtype, device
+        Of the real arithmetic.
+    """
+
+    def __init__(self, atoms: Atoms, energy_kev: float, dtype: torch.dtype, device: torch.device | str = "cpu"):
+        species = sorted(set(zip(atoms.elements, atoms.u_iso.tolist())))
+        index = np.array([species.index(key) for key in zip(atoms.elements, atoms.u_iso.tolist())])
+        self.order = torch.as_tensor(np.argsort(index, kind="stable"), device=device)
+        self.counts = np.bincount(index, minlength=len(species)).tolist()
+        elements = [element for element, _ in species]
+        coefficients = form_factor_coefficients(elements)
+        b_iso = 8 * np.pi**2 * np.array([[u] for _, u in species])
+        widths = np.concatenate([coefficients[:, 1:8:2], np.zeros((len(species), 1))], axis=1) + b_iso
+        constant = coefficients[:, 8] + dispersion(elements, energy_kev)
+        as_real = lambda array: torch.as_tensor(array, dtype=dtype, device=device)  # noqa: E731
+        self.heights = as_real(coefficients[:, 0:8:2])
+        self.widths = as_real(widths)
+        self.constant = torch.as_tensor(constant, dtype=dtype.to_complex(), device=device)
+        occupancy = torch.as_tensor(atoms.occupancy, dtype=dtype, device=device)
+        self.occupancy = occupancy[self.order]
+
+    def weights(self, s_squared: torch.Tensor) -> torch.Tensor:
+        """f(s) times the Debye-Waller factor: complex [..., n_species, n_refl] for s^2 [..., n_refl] in Å^-2."""
+        gaussians = torch.exp(-self.widths[:, :, None] * s_squared[..., None, None, :])
+        form_factor = (self.heights[:, :, None] * gaussians[..., :4, :]).sum(-2)
+        return torch.complex(
+            form_factor + self.constant.real[:, None] * gaussians[..., 4, :],
+            self.constant.imag[:, None] * gaussians[..., 4, :],
+        )
+
+    def phase_tables(self, xyz_frac: torch.Tensor, h_max: tuple[int, int, int]) -> list[torch.Tensor]:
+        """exp(2 pi i h x) for h = 0 ... h_max along each axis: three tables [batch, n_atoms, h_max + 1].
+
+        The angles are reduced and evaluated in float64: in float32 they would lose the phase at high indices.
+        Atoms are in the order of the species; the occupancy is in the first table.
+        """
+        turns = xyz_frac.to(torch.float64)[:, self.order]
+        tables = []
+        for axis, m in enumerate(h_max):
+            steps = torch.arange(m + 1, dtype=torch.float64, device=turns.device)
+            angle = 2 * torch.pi * torch.remainder(turns[:, :, axis, None] * steps, 1.0)
+            tables.append(torch.polar(torch.ones_like(angle), angle).to(self.constant.dtype))
+        tables[0] = tables[0] * self.occupancy[:, None]
+        return tables
+
+
+class GridKernel:
+    """F(hkl) on a grid for many variants of one crystal at once.
+
+    ``F(h) = sum_species f(s) DW(s) sum_atoms occ exp(+2 pi i h.x)``; only h >= 0 is summed, and
+    S(-h) = S(h)* gives the other half before the complex f is applied, so Friedel pairs differ as f'' makes them.
+
+    Parameters
+    ----------
+    crystal
+        Elements, occupancies and displacements; its cell is the default lattice.
+    h_max
+        Largest |h|, |k|, |l|; the grid has 2 h_max + 1 points along each axis.
+    energy_kev
+        Photon energy.
+    dtype
+        ``torch.float32`` (agrees with float64 to about 3e-7) or ``torch.float64``.
+    device
+        Where to compute.
+
+    Raises
+    ------
+    GridError
+        An h_max below zero, or an energy that is impossible or outside the tables.
+    """
+
+    def __init__(
+        self,
+        crystal: Crystal,
+        h_max: tuple[int, int, int],
+        *,
+        energy_kev: float = 10.0,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ):
+        if min(h_max) < 0:
+            raise GridError(f"h_max = {tuple(h_max)}: expected three numbers >= 0; 6, 6, 6 gives a 13×13×13 grid")
+        self.crystal, self.h_max, self.dtype, self.device = crystal, tuple(h_max), dtype, torch.device(device)
+        self.scatterers = Scatterers(crystal.atoms, energy_kev, dtype, device)
+        half = grid_hkl(self.h_max)[: h_max[0] + 1].reshape(-1, 3)
+        h, k, l = torch.as_tensor(half.T.copy(), dtype=dtype, device=device)
+        self._products = torch.stack([h * h, k * k, l * l, 2 * h * k, 2 * h * l, 2 * k * l])
+        own_lattice = torch.as_tensor(crystal.cell.orthogonalisation)[None]
+        self.species_weights = self.scatterers.weights(self._s_squared(own_lattice))[0]
+
+    def __call__(self, xyz_frac: torch.Tensor, lattice: torch.Tensor | None = None) -> torch.Tensor:
+        """Sum the structure factors.
+
+        Parameters
+        ----------
+        xyz_frac
+            [batch, n_atoms, 3] fractional coordinates, atoms in the order of ``crystal.atoms``.
+        lattice
+            [batch, 3, 3] with the cell vectors as columns in Å, or None for the crystal's own cell.
+
+        Returns
+        -------
+        torch.Tensor
+            F in electrons, complex [batch, h, k, l] in FFT order.
+        """
+        nh, nk, nl = shape = tuple(2 * m + 1 for m in self.h_max)
+        out = torch.empty((len(xyz_frac), *shape), dtype=self.dtype.to_complex(), device=self.device)
+        step = max(1, _VOXELS_AT_ONCE // (nh * nk * nl))
+        for first in range(0, len(xyz_frac), step):
+            part = slice(first, first + step)
+            weights = self.species_weights
+            if lattice is not None:
+                weights = self.scatterers.weights(self._s_squared(lattice[part]))
+            self._sum_into(out[part], xyz_frac[part].to(self.device), weights)
+        return out
+
+    def _s_squared(self, lattice: torch.Tensor) -> torch.Tensor:
+        """(2d)^-2 on the half grid for each lattice: [batch, n_half]."""
+        lattice = lattice.to(torch.float64)
+        metric = torch.linalg.inv(lattice.mT @ lattice).to(self.device, self.dtype) / 4
+        rows, columns = [0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]
+        return metric[:, rows, columns] @ self._products
+
+    def _sum_into(self, out: torch.Tensor, xyz_frac: torch.Tensor, weights: torch.Tensor) -> None:
+        n, half = len(xyz_frac), self.h_max[0] + 1
+        along_h, along_k, along_l = self.scatterers.phase_tables(xyz_frac, self.h_max)
+        both_signs = lambda table: torch.cat([table, table[..., 1:].flip(-1).conj()], dim=-1)  # noqa: E731
+        along_k, along_l = both_signs(along_k), both_signs(along_l)
+        positive = torch.zeros((), dtype=out.dtype, device=out.device)
+        negative = torch.zeros((), dtype=out.dtype, device=out.device)
+        first = 0
+        for species, count in enumerate(self.scatterers.counts):
+            atoms = slice(first, first + count)
+            plane = (along_h[:, atoms, :, None] * along_k[:, atoms, None, :]).flatten(2)
+            unit_sum = (plane.mT @ along_l[:, atoms]).reshape(n, -1)
+            positive = positive + weights[..., species, :] * unit_sum
+            negative = negative + weights[..., species, :] * unit_sum.conj()
+            first += count
+        shape = (n, half, *out.shape[2:])
+        out[:, :half] = positive.reshape(shape)
+        # (-h, -k, -l) of the half just summed: reverse every axis, with index 0 of k and l kept in place
+        out[:, half:] = negative.reshape(shape)[:, 1:].flip(1, 2, 3).roll((1, 1), (2, 3))
+
+
+def structure_factors(crystal: Crystal, hkl: np.ndarray, *, energy_kev: float = 10.0) -> np.ndarray:
+    """Structure factors of a crystal for a list of reflections, in float64.
+
+    ``F(h) = sum_j occ_j (f0_j + f'_j + i f''_j) exp(-8 pi^2 U_j s^2) exp(+2 pi i h.x_j)``
+
+    Parameters
+    ----------
+    crystal
+        Any `Crystal`.
+    hkl
+        [n_refl, 3] integers.
+    energy_kev
+        Photon energy.
+
+    Returns
+    -------
+    numpy.ndarray
+        Complex [n_refl], in electrons per cell.
+
+    Raises
+    ------
+    GridError
+        Reflections that are not integers of shape [n_refl, 3], or beyond the limiting sphere d >= λ/2.
+
+    Notes
+    -----
+    Form factors: International Tables C, 6.1.1.4. Dispersion: Henke, Gullikson & Davis (1993).
+
+    Examples
+    --------
+    >>> F = structure_factors(read_crystal("Ni"), [[1, 1, 1], [1, 0, 0]])
+    >>> [round(float(abs(f)), 2) for f in F]
+    [74.08, 0.0]
+    """
+    hkl = np.atleast_2d(np.asarray(hkl))
+    if hkl.ndim != 2 or hkl.shape[1] != 3 or not np.array_equal(hkl, np.rint(hkl)):
+        raise GridError(f"hkl of shape {hkl.shape}: expected integers [n_refl, 3]")
+    hkl = hkl.astype(int)
+    d_hkl, d_min = crystal.cell.d_spacing(hkl), limiting_d_min(energy_kev)
+    if len(hkl) and d_hkl.min() < d_min:
+        beyond = tuple(map(int, hkl[np.argmin(d_hkl)]))
+        raise GridError(
+            f"reflection {beyond} has d = {d_hkl.min():.4f} Å, beyond the limiting sphere d >= λ/2 = {d_min:.4f} Å "
+            f"at {energy_kev} keV; leave it out or raise energy_kev to {energy_kev * d_min / d_hkl.min():.2f}"
+        )
+    scatterers = Scatterers(crystal.atoms, energy_kev, torch.float64)
+    tables = scatterers.phase_tables(torch.as_tensor(crystal.atoms.xyz_frac)[None], tuple(np.abs(hkl).max(axis=0)))
+    F = torch.zeros(len(hkl), dtype=torch.complex128)
+    step = max(1, _VOXELS_AT_ONCE * 8 // max(1, len(crystal.atoms)))
+    for first in range(0, len(hkl), step):
+        part = slice(first, first + step)
+        index = torch.as_tensor(hkl[part])
+        phases = torch.ones((), dtype=torch.complex128)
+        for axis, table in enumerate(tables):
+            column = table[0][:, index[:, axis].abs()]
+            phases = phases * torch.where(index[:, axis] < 0, column.conj(), column)
+        weights = scatterers.weights(torch.as_tensor(1 / (4 * d_hkl[part] ** 2)))
+        F[part] = sum(w * p.sum(0) for w, p in zip(weights, phases.split(scatterers.counts)))
+    return F.numpy()

@@ -1,0 +1,1 @@
+"""Data sets: generate → store → torch `Dataset`, one file each."""

@@ -1,0 +1,255 @@
+"""Perturbed crystals and their structure factors on a grid: generated, stored, split, batched."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from rephase.config import DataConfig
+from rephase.crystal.cell import limiting_d_min
+from rephase.crystal.perturb import perturb
+from rephase.crystal.structure import Crystal, read_crystal
+from rephase.crystal.structure_factors import GridKernel, grid_hkl, sphere_mask
+from rephase.store import Store
+
+UNDEFINED = 1e-6  # |F| below this share of the sample's largest is rounding noise: it has no phase
+
+
+class Batch(NamedTuple):
+    """Samples as the models and the scoring see them; grids are [batch, h, k, l] in FFT order.
+
+    ``F`` are the true structure factors (a model may look at their amplitude only), ``mask`` the measured sphere,
+    ``scale`` the complex Wilson scale of the parent: its modulus is sqrt(sum |f|^2), its phase that of sum f.
+    ``E = F/scale`` are normalised structure factors. ``F_parent`` are those of the unperturbed crystal.
+    """
+
+    F: torch.Tensor
+    mask: torch.Tensor
+    scale: torch.Tensor
+    F_parent: torch.Tensor
+    parent: torch.Tensor
+    volume: torch.Tensor
+
+    @property
+    def E(self) -> torch.Tensor:
+        """Normalised structure factors F/scale."""
+        return self.F / self.scale
+
+    @property
+    def scored(self) -> torch.Tensor:
+        """True where a phase counts: measured, defined, and not F(000)."""
+        amplitude = self.F.abs()
+        scored = self.mask & (amplitude > UNDEFINED * amplitude.amax((1, 2, 3), keepdim=True))
+        scored[:, 0, 0, 0] = False
+        return scored
+
+
+@dataclass(frozen=True)
+class Parents:
+    """The unperturbed crystals with everything that their samples share."""
+
+    crystals: tuple[Crystal, ...]
+    config: DataConfig
+
+    @cached_property
+    def kernels(self) -> list[GridKernel]:
+        """One structure-factor kernel per parent."""
+        return [GridKernel(c, self.config.h_max, energy_kev=self.config.energy_kev) for c in self.crystals]
+
+    @cached_property
+    def F(self) -> torch.Tensor:
+        """Structure factors of the parents, complex [n_parents, h, k, l]."""
+        return torch.cat([kernel(torch.as_tensor(kernel.crystal.atoms.xyz_frac)[None]) for kernel in self.kernels])
+
+    @cached_property
+    def scale(self) -> torch.Tensor:
+        """Complex Wilson scale [n_parents, h, k, l]: sqrt(sum |f|^2) with the phase of sum f."""
+        scales = []
+        for kernel in self.kernels:
+            one_by_one = [_sum_of_factors(kernel, power) for power in (1, 2)]
+            scales.append(torch.polar(one_by_one[1].abs().sqrt(), one_by_one[0].angle()))
+        return torch.stack(scales)
+
+    @cached_property
+    def mask(self) -> torch.Tensor:
+        """The measured sphere of each parent, boolean [n_parents, h, k, l]."""
+        d_min = self.config.d_min
+        d_min = limiting_d_min(self.config.energy_kev) if d_min is None else d_min
+        masks = [sphere_mask(crystal.cell, self.config.h_max, d_min) for crystal in self.crystals]
+        return torch.as_tensor(np.stack(masks))
+
+    @cached_property
+    def d_hkl(self) -> torch.Tensor:
+        """d-spacings in Å, [n_parents, h, k, l]."""
+        return torch.as_tensor(np.stack([c.cell.d_spacing(grid_hkl(self.config.h_max)) for c in self.crystals]))
+
+    def generate(self, parent: int, n: int, rng: np.random.Generator) -> tuple[torch.Tensor, np.ndarray]:
+        """Draw `n` variants of a parent: their F, complex64 [n, h, k, l], and lattices [n, 3, 3] in Å."""
+        crystal = self.crystals[parent]
+        variants = perturb(crystal, n, rng, self.config.perturbation)
+        lattice = None if variants.lattice is None else torch.as_tensor(variants.lattice)
+        F = self.kernels[parent](torch.as_tensor(variants.xyz_frac), lattice)
+        own = np.broadcast_to(crystal.cell.orthogonalisation, (n, 3, 3))
+        return F, own if variants.lattice is None else variants.lattice
+
+    def batch(self, F: torch.Tensor, parent: torch.Tensor) -> Batch:
+        """Collect a `Batch` from samples and the numbers of their parents."""
+        volume = torch.tensor([crystal.cell.volume for crystal in self.crystals])
+        return Batch(F, self.mask[parent], self.scale[parent], self.F[parent], parent, volume[parent])
+
+
+def _sum_of_factors(kernel: GridKernel, power: int) -> torch.Tensor:
+    """Sum over the atoms of (occ f)^1 or |occ f|^2 on the grid; even in h, so the half sum gives the whole."""
+    half = kernel.species_weights
+    occupancy = kernel.scatterers.occupancy.split(kernel.scatterers.counts)
+    total = sum((o**power).sum() * (w if power == 1 else w.abs() ** 2 + 0j) for o, w in zip(occupancy, half))
+    shape = tuple(2 * m + 1 for m in kernel.h_max)
+    positive = total.reshape(kernel.h_max[0] + 1, *shape[1:])
+    return torch.cat([positive, positive[1:].flip(0, 1, 2).roll((1, 1), (1, 2))])
+
+
+class PerturbedData(Dataset):
+    """The stored samples in memory, once; indexing with a list of samples gives a `Batch`.
+
+    Parameters
+    ----------
+    store
+        A filled store.
+    parents
+        The crystals that it was made from.
+    """
+
+    def __init__(self, store: Store, parents: Parents):
+        self.parents, self.config = parents, parents.config
+        self.F = store.load("F")
+        self.parent = torch.arange(len(parents.crystals)).repeat_interleave(self.config.n_per_crystal)
+        self.splits = split_samples(self.config)
+
+    def __len__(self) -> int:
+        return len(self.F)
+
+    def __getitem__(self, samples: list[int] | np.ndarray) -> Batch:
+        samples = torch.as_tensor(samples)
+        return self.parents.batch(self.F[samples], self.parent[samples])
+
+    def batches(self, split: str, batch_size: int = 64) -> Iterator[Batch]:
+        """The samples of a split in order, batch by batch."""
+        for first in range(0, len(self.splits[split]), batch_size):
+            yield self[self.splits[split][first : first + batch_size]]
+
+    def loader(self, split: str, batch_size: int, *, seed: int | None = None) -> DataLoader:
+        """Batches of a split for a trainer; shuffled anew in each epoch where a seed is given."""
+        return DataLoader(self, sampler=Batches(self.splits[split], batch_size, seed), batch_size=None)
+
+
+class StreamedData(Dataset):
+    """Samples generated on the fly from the training crystals; batch `i` is the same whenever it is asked for."""
+
+    def __init__(self, parents: Parents, n_samples: int, batch_size: int, *, seed: int):
+        self.parents, self.n_samples, self.batch_size, self.seed = parents, n_samples, batch_size, seed
+
+    def __len__(self) -> int:
+        return -(-self.n_samples // self.batch_size)
+
+    def __getitem__(self, batch: list[int]) -> Batch:
+        (number,) = batch
+        rng = np.random.default_rng([self.seed, 7, number])
+        size = min(self.batch_size, self.n_samples - number * self.batch_size)
+        parent = np.sort(rng.integers(len(self.parents.config.crystals), size=size))
+        F = [self.parents.generate(int(p), int(n), rng)[0] for p, n in zip(*np.unique(parent, return_counts=True))]
+        return self.parents.batch(torch.cat(F), torch.as_tensor(parent))
+
+    def loader(self) -> DataLoader:
+        """All batches in an order that changes from epoch to epoch."""
+        return DataLoader(self, sampler=Batches(np.arange(len(self)), 1, self.seed), batch_size=None)
+
+
+class Batches:
+    """Lists of sample numbers. With a seed their order depends on the epoch alone, so a resumed run repeats it."""
+
+    def __init__(self, samples: np.ndarray, batch_size: int, seed: int | None):
+        self.samples, self.batch_size, self.seed, self.epoch = samples, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order; the trainer calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.samples) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self.samples
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
+        return (order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size))
+
+
+def read_parents(config: DataConfig) -> Parents:
+    """Read the crystals of a data set, those that are trained on first."""
+    return Parents(tuple(read_crystal(name) for name in (*config.crystals, *config.unseen)), config)
+
+
+def split_samples(config: DataConfig) -> dict[str, np.ndarray]:
+    """Sample numbers of each split.
+
+    ``train``, ``validation`` and ``test`` divide the samples of the training crystals, each crystal in the same shares
+    (the by-sample split of the reference work); ``unseen`` holds every sample of the crystals left out (by parent).
+    """
+    n, splits = config.n_per_crystal, {"train": [], "validation": [], "test": []}
+    cuts = [round(n * config.split.train), round(n * (config.split.train + config.split.validation))]
+    for parent in range(len(config.crystals)):
+        shuffled = parent * n + np.random.default_rng([config.seed, 1, parent]).permutation(n)
+        for name, part in zip(splits, np.split(shuffled, cuts)):
+            splits[name].append(np.sort(part))
+    every = {name: np.concatenate(parts) for name, parts in splits.items()}
+    first = n * len(config.crystals)
+    return every | {"unseen": np.arange(first, first + n * len(config.unseen))}
+
+
+def open_perturbed(path: Path, config: DataConfig, *, workers: int = 1) -> PerturbedData:
+    """Open the data set of a configuration; build what is missing of it.
+
+    The samples of a chunk depend on the seed, the parent and their place alone: killed at any moment and started
+    again, the store ends with the same bits as an undisturbed one.
+
+    Parameters
+    ----------
+    path
+        Folder of the store.
+    config
+        What to generate.
+    workers
+        Chunks built at the same time.
+
+    Raises
+    ------
+    StoreError
+        The folder holds another data set, a damaged chunk, or the disk is full.
+    """
+    parents = read_parents(config)
+    shape = tuple(2 * m + 1 for m in config.h_max)
+    layout = {"lattice": ((3, 3), "float64"), "F": (shape, "complex64")}
+    described = [
+        {"name": c.name, "space_group": c.space_group, "cell": list(c.cell.parameters), "formula": c.formula}
+        for c in parents.crystals
+    ]
+    identity = {"config": config.model_dump(mode="json"), "parents": described}
+    n = config.n_per_crystal
+    store = Store(path, layout, n * len(parents.crystals), config.chunk, identity)
+
+    def build(rows: slice) -> dict[str, np.ndarray]:
+        parts = []
+        for parent in range(rows.start // n, (rows.stop - 1) // n + 1):
+            first, last = max(rows.start, parent * n), min(rows.stop, (parent + 1) * n)
+            rng = np.random.default_rng([config.seed, 0, parent, first])
+            parts.append(parents.generate(parent, last - first, rng))
+        return {"F": torch.cat([F for F, _ in parts]).numpy(), "lattice": np.concatenate([cell for _, cell in parts])}
+
+    parents.kernels  # noqa: B018  built once, before the workers share it
+    store.fill(build, workers=workers, label="structure factors")
+    return PerturbedData(store, parents)

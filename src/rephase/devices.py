@@ -1,0 +1,35 @@
+"""The only place that asks for a GPU, sets the precision and seeds the generators."""
+
+import os
+
+import torch
+
+from rephase.errors import DeviceError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Return the torch device called ``auto``, ``cpu`` or ``cuda``; ``auto`` takes the GPU where there is one.
+
+    Raises
+    ------
+    DeviceError
+        An unknown name, or ``cuda`` where torch sees no GPU: there is no silent fallback.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise DeviceError(f"device = {name!r}: expected auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("device = 'cuda': torch sees no GPU here; use --device cpu, or install a CUDA build of torch")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch's global generator and ask for deterministic kernels."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
+    torch.manual_seed(seed)
+    torch.use_deterministic_algorithms(True)
+
+
+def trainer_options(device: str, precision: str) -> dict[str, object]:
+    """Options of a Lightning trainer for a device name and a precision (``32-true``, ``64-true``, ``bf16-mixed``)."""
+    accelerator = {"cpu": "cpu", "cuda": "gpu"}[pick_device(device).type]
+    return {"accelerator": accelerator, "devices": 1, "precision": precision, "deterministic": True}

@@ -1,0 +1,50 @@
+"""Errors of the domain, and the small checks that raise them at the boundary."""
+
+import difflib
+import math
+from collections.abc import Iterable
+
+
+class RephaseError(ValueError):
+    """Base of the errors that a user can mend; the message says how."""
+
+
+class CifError(RephaseError):
+    """A crystal structure cannot be read or makes no sense."""
+
+
+class GridError(RephaseError):
+    """Reflections, grid and energy do not fit together."""
+
+
+class ConfigError(RephaseError):
+    """A configuration has an unknown key or a wrong value."""
+
+
+class StoreError(RephaseError):
+    """A data store is incomplete, damaged or belongs to another configuration."""
+
+
+class DeviceError(RephaseError):
+    """A device was asked for that is not there."""
+
+
+class TrainingError(RephaseError):
+    """Training cannot go on."""
+
+
+class PipelineError(RephaseError):
+    """A notebook of a run failed."""
+
+
+def check_positive(name: str, value: float, *, remedy: str, error: type[RephaseError] = RephaseError) -> None:
+    """Raise `error` unless `value` is a finite number above zero."""
+    if not (math.isfinite(value) and value > 0):
+        raise error(f"{name} = {value}: expected a number above 0; {remedy}")
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str:
+    """Return a hint that names the closest known words: ``did you mean 'x'?`` or the whole list."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

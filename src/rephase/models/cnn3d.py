@@ -1,0 +1,32 @@
+"""Three-layer 3D convolutional network on the reciprocal grid."""
+
+import torch
+from torch import nn
+
+from rephase.datasets.perturbed import Batch
+from rephase.models.layers import N_FIELDS, PhaseModel, ReciprocalInput, convolution_block, friedel_pair, from_centre
+
+
+class CNN3D(PhaseModel):
+    """Three 3D convolutions: a reflection sees its neighbours up to three steps away.
+
+    Parameters
+    ----------
+    shape, loss
+        As in `PhaseModel`.
+    width
+        Channels of the two hidden layers.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], loss: str = "aligned", *, width: int = 32):
+        super().__init__(shape, loss)
+        self.input = ReciprocalInput(shape)
+        self.layers = nn.Sequential(
+            convolution_block(self.input.n_channels, width),
+            convolution_block(width, width),
+            nn.Conv3d(width, N_FIELDS, 3, padding=1),
+        )
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Normalised structure factors, complex [batch, h, k, l]."""
+        return friedel_pair(from_centre(self.layers(self.input(batch))))

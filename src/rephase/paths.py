@@ -1,0 +1,10 @@
+"""Absolute paths of the project, derived from where the package lies."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = ROOT / "configs"
+CIFS = ROOT / "data" / "cifs"
+NOTEBOOKS = ROOT / "notebooks"
+BENCHMARKS = ROOT / "benchmarks"
+RUNS = ROOT / "runs"

@@ -1,0 +1,265 @@
+"""Headless runs of the notebooks over papermill, sweeps of such runs, and the report."""
+
+import hashlib
+import itertools
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import papermill
+from papermill.exceptions import PapermillExecutionError
+from tqdm import tqdm
+
+from rephase.config import Config, SweepConfig, fingerprint, load_sweep
+from rephase.devices import pick_device
+from rephase.errors import ConfigError, PipelineError, nearest_name
+from rephase.figures import learning_curve
+from rephase.models import check_model
+from rephase.paths import NOTEBOOKS, ROOT, RUNS
+from rephase.plots import save_figure
+from rephase.report import write_report
+from rephase.runs import Run, open_run
+
+
+def run_notebooks(
+    config: str | Path = "quick", overrides: list[str] | tuple[str, ...] = (), *, out: str | Path | None = None,
+    only: list[str] | tuple[str, ...] = (), device: str = "auto", workers: int = 2,
+) -> Run:  # fmt: skip
+    """Run the notebooks of a configuration headless and write results, figures and report.
+
+    A notebook that was finished for the same configuration and code is skipped. When one fails its partial output is
+    kept and the report is written with what there is.
+
+    Parameters
+    ----------
+    config, overrides
+        As in `load_config`.
+    out
+        Run folder; by default one of the configuration's own under ``runs/``.
+    only
+        Numbers of the notebooks to run, e.g. ``["01", "02"]``; all by default.
+    device, workers
+        As in `open_run`.
+
+    Raises
+    ------
+    ConfigError
+        Something in the configuration is wrong; nothing has been run.
+    PipelineError
+        A notebook failed: names it, the cell and the error.
+    """
+    pick_device(device)
+    run = open_run(out, config, overrides, device=device, workers=workers)
+    check_models(run.config)
+    notebooks = find_notebooks(only)
+    status = _read_status(run)
+    with tqdm(notebooks, unit="notebook", desc="notebooks") as bar:
+        for notebook in bar:
+            bar.set_description(notebook.stem)
+            state = _fingerprint(run.config, notebook)
+            if status.get(notebook.stem, {}).get("finished") == state:
+                continue
+            status[notebook.stem] = _execute(run, notebook) | {"finished": state}
+            failed = "error" in status[notebook.stem]
+            if failed:
+                del status[notebook.stem]["finished"]
+            (run.folder / "status.json").write_text(json.dumps(status, indent=1))
+            if failed:
+                break
+    results = run.results()
+    if len(results):
+        results.to_csv(run.folder / "results.csv", index=False)
+    report = write_report(run, status)
+    if failures := [(name, entry) for name, entry in status.items() if "error" in entry]:
+        name, entry = failures[-1]
+        raise PipelineError(
+            f"notebook {name} failed in cell {entry['cell']}: {entry['error']}; its partial output is in "
+            f"{run.folder / 'notebooks' / (name + '.ipynb')}, the report so far in {report}"
+        )
+    return run
+
+
+def find_notebooks(only: list[str] | tuple[str, ...] = ()) -> list[Path]:
+    """The numbered notebooks in order, or those whose numbers are named."""
+    every = {path.name[:2]: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    for number in only:
+        if number not in every:
+            raise ConfigError(f"no notebook {number!r}; {nearest_name(number, every)}")
+    return [every[number] for number in (only or every)]
+
+
+def check_models(config: Config) -> None:
+    """Raise before anything runs if a model, one of its options or of its training is unknown."""
+    for name, model in config.models.items():
+        check_model(name, model)
+        config.training_of(name)
+
+
+def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
+    """Raise on a parameter that the notebook does not have; papermill itself would only warn.
+
+    Raises
+    ------
+    ConfigError
+        An unknown parameter, or a notebook without a cell tagged ``parameters``.
+    """
+    known = papermill.inspect_notebook(str(notebook))
+    if not known:
+        raise ConfigError(f"{notebook.name}: no cell tagged 'parameters'; tag the cell that sets the defaults")
+    for name in parameters:
+        if name not in known:
+            raise ConfigError(f"{notebook.name} has no parameter {name!r}; {nearest_name(name, known)}")
+
+
+def _execute(run: Run, notebook: Path) -> dict[str, Any]:
+    """Execute one notebook into the run folder; what it took, or where and how it failed."""
+    parameters = {
+        "config": str(run.folder / "config.yaml"), "run_folder": str(run.folder),
+        "device": run.device, "workers": run.workers,
+    }  # fmt: skip
+    check_parameters(notebook, parameters)
+    output = run.folder / "notebooks" / notebook.name
+    output.parent.mkdir(exist_ok=True)
+    start = time.perf_counter()
+    try:
+        with _quiet_papermill():
+            papermill.execute_notebook(
+                str(notebook), str(output), parameters, kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=False,
+                extra_arguments=["--log-level=40"],  # the kernel talks to this machine alone; no need to warn of TCP
+            )  # fmt: skip
+    except PapermillExecutionError as error:
+        return {"error": f"{error.ename}: {error.evalue}", "cell": error.cell_index, "seconds": time.perf_counter() - start}
+    return {"seconds": time.perf_counter() - start}
+
+
+@contextmanager
+def _quiet_papermill() -> Iterator[None]:
+    """Keep papermill's own messages out of ours."""
+    logger = logging.getLogger("papermill")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"(papermill|nbformat|nbclient|jupyter_client|zmq)\b")
+        yield
+    logger.setLevel(level)
+
+
+def _fingerprint(config: Config, notebook: Path) -> str:
+    """Changes with the configuration, the notebook and the code of the package."""
+    code = hashlib.sha256()
+    for path in [notebook, *sorted(Path(__file__).parent.rglob("*.py"))]:
+        code.update(path.read_bytes())
+    return fingerprint([config.fingerprint(), code.hexdigest()])
+
+
+def _read_status(run: Run) -> dict[str, Any]:
+    path = run.folder / "status.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def run_sweep(
+    source: str | Path, *, engine: str = "local", jobs: int = 1, device: str = "auto", out: str | Path | None = None
+) -> Path:
+    """Run a configuration over lists and grids of parameters and seeds, one run folder each.
+
+    Each run is a process of its own; one that fails is recorded and does not stop the others; called again, finished
+    notebooks are skipped.
+
+    Parameters
+    ----------
+    source
+        YAML of a `SweepConfig`, or the name of one in ``configs/sweeps/``.
+    engine
+        ``local`` for processes on this machine, ``dask`` for a local Dask cluster, or the address of a scheduler.
+    jobs
+        Runs at the same time.
+    device
+        As in `open_run`.
+    out
+        Folder of the sweep; by default ``runs/sweeps/NAME-FINGERPRINT``.
+
+    Returns
+    -------
+    Path
+        The sweep folder, with ``results.csv`` (every result with its parameters) and ``status.csv``.
+    """
+    sweep, name = load_sweep(source)
+    folder = Path(out) if out else RUNS / "sweeps" / f"{name}-{fingerprint(sweep.model_dump(mode='json'))}"
+    folder.mkdir(parents=True, exist_ok=True)
+    points = sweep_points(sweep)
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    status = []
+    with _executor(engine, jobs) as pool:
+        futures = {pool.submit(_run_point, sweep, point, str(_point_folder(folder, point)), device, threads): point
+                   for point in points}  # fmt: skip
+        for future in tqdm(as_completed(futures), total=len(futures), unit="run", desc=name):
+            point = futures[future]
+            status.append({**point, "folder": _point_folder(folder, point).name, "error": future.result()})
+    pd.DataFrame(status).sort_values("folder").to_csv(folder / "status.csv", index=False)
+    table = _collect(folder, points)
+    table.to_csv(folder / "results.csv", index=False)
+    if len(table) and sweep.curve_over:
+        save_figure(learning_curve(table, sweep.curve_over), folder / "figures", "learning_curve")
+    return folder
+
+
+def sweep_points(sweep: SweepConfig) -> list[dict[str, Any]]:
+    """Every combination of the grid, of the list and of the seeds, as overrides by path."""
+    grids = [dict(zip(sweep.grid, values)) for values in itertools.product(*sweep.grid.values())]
+    return [
+        grid | dict(entry) | {"seed": seed}
+        for grid in grids
+        for entry in (sweep.cases or [{}])
+        for seed in sweep.seeds
+    ]  # fmt: skip
+
+
+@contextmanager
+def _executor(engine: str, jobs: int) -> Iterator[Executor]:
+    """Something with ``submit``: threads that each wait for a process, or a Dask cluster that runs them."""
+    if engine == "local":
+        with ThreadPoolExecutor(jobs) as pool:
+            yield pool
+        return
+    from distributed import Client
+
+    local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
+    with Client(**local) if engine == "dask" else Client(engine) as client, client.get_executor() as pool:
+        yield pool
+
+
+def _run_point(sweep: SweepConfig, point: dict[str, Any], folder: str, device: str, threads: int) -> str:
+    """Run one point in a process of its own; the last line of its error, or nothing."""
+    overrides = [*sweep.overrides, *(f"{key}={json.dumps(value)}" for key, value in point.items())]
+    arguments = ["run", "--config", sweep.base, "--out", folder, "--device", device, "--workers", str(threads)]
+    arguments += [part for override in overrides for part in ("--set", override)]
+    arguments += ["--only", ",".join(sweep.only)] if sweep.only else []
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    process = subprocess.run(
+        [sys.executable, "-m", "rephase.cli", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    return "" if process.returncode == 0 else process.stderr.strip().splitlines()[-1]
+
+
+def _point_folder(folder: Path, point: dict[str, Any]) -> Path:
+    words = ",".join(f"{key.split('.')[-1]}={value}" for key, value in point.items())
+    return folder / words.replace("/", "_").replace(" ", "")[:150]
+
+
+def _collect(folder: Path, points: list[dict[str, Any]]) -> pd.DataFrame:
+    tables = []
+    for point in points:
+        path = _point_folder(folder, point) / "results.csv"
+        if path.is_file():
+            tables.append(pd.read_csv(path).assign(**{key: str(v) if isinstance(v, list) else v for key, v in point.items()}))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

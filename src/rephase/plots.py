@@ -1,0 +1,95 @@
+"""Axis-level drawing: reciprocal planes, resolution axes, slices and isosurfaces. No data is computed here."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from mpl_toolkits.mplot3d.axes3d import Axes3D
+from mpl_toolkits.mplot3d.art3d import Poly3DCollection
+from skimage.measure import marching_cubes
+
+STYLE = Path(__file__).with_name("rephase.mplstyle")
+ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0  # inches
+PHASE_MAP = "twilight"
+
+COLOURS = {
+    "linear": "#56B4E9",
+    "mlp": "#0072B2",
+    "cnn3d": "#E69F00",
+    "unet3d": "#D55E00",
+    "nearest_neighbour": "#009E73",
+    "parent_phases": "#CC79A7",
+    "chance": "#999999",
+}
+LABELS = {
+    "linear": "linear",
+    "mlp": "MLP",
+    "cnn3d": "3D-CNN",
+    "unet3d": "3D-UNet",
+    "nearest_neighbour": "nearest neighbour",
+    "parent_phases": "parent's phases",
+    "chance": "chance",
+    "single_atom": "one atom moved",
+    "all_atoms": "all atoms moved",
+    "strain": "strained, all moved",
+}
+
+
+def colour(model: str) -> str:
+    """The colour of a model, the same in every figure; black for one that has none yet."""
+    return COLOURS.get(model, "black")
+
+
+def label(name: str) -> str:
+    """How a model or a perturbation is called in figures."""
+    return LABELS.get(name, name)
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as PDF and as PNG (300 dpi)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.pdf", folder / f"{name}.png"]
+    for path in paths:
+        figure.savefig(path, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
+    plt.close(figure)
+    return paths
+
+
+def resolution_axis(ax: Axes, d_values: Iterable[float]) -> None:
+    """Turn an x axis in 1/d^2 into one that reads d in Å."""
+    ticks = np.array(sorted(d_values, reverse=True))
+    ax.set_xticks(ticks**-2.0, [f"{d:g}" for d in ticks])
+    ax.set_xlabel("d (Å)")
+
+
+def reciprocal_plane(ax: Axes, values: np.ndarray, h_max: tuple[int, int], **options) -> AxesImage:
+    """Draw a plane [h, k] with h to the right and k upwards, the origin in the middle."""
+    h, k = h_max
+    return ax.imshow(
+        np.fft.fftshift(values).T, origin="lower", extent=(-h - 0.5, h + 0.5, -k - 0.5, k + 0.5),
+        interpolation="nearest", **options,
+    )  # fmt: skip
+
+
+def density_slice(ax: Axes, density: np.ndarray, limits: tuple[float, float], extent: tuple[float, float]) -> AxesImage:
+    """Draw a section [x, y] of a map in e/Å^3 with x to the right, y upwards; `extent` in Å."""
+    return ax.imshow(
+        density.T, origin="lower", extent=(0, extent[0], 0, extent[1]), vmin=limits[0], vmax=limits[1],
+        cmap="magma", interpolation="bilinear",
+    )  # fmt: skip
+
+
+def isosurface(ax: Axes3D, density: np.ndarray, level: float, face: str) -> None:
+    """Draw the surface of equal density over one cell, the map continued periodically to its far faces."""
+    wrapped = np.pad(density, [(0, 1)] * 3, mode="wrap")
+    vertices, faces, _, _ = marching_cubes(wrapped, level)
+    vertices = vertices / np.array(density.shape)
+    mesh = Poly3DCollection(vertices[faces], facecolors=face, shade=True)
+    ax.add_collection3d(mesh)
+    ax.set(xlim=(0, 1), ylim=(0, 1), zlim=(0, 1), box_aspect=(1, 1, 1))
+    ax.set_xlabel("x", labelpad=-8), ax.set_ylabel("y", labelpad=-8), ax.set_zlabel("z", labelpad=-8)
+    ax.tick_params(pad=-3, labelsize=5)

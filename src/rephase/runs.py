@@ -1,0 +1,163 @@
+"""The run folder: what lies where, and that everything in it belongs to one configuration."""
+
+import json
+import platform
+import subprocess
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rephase.config import Config, find_config, load_config, read_yaml, write_config
+from rephase.errors import ConfigError
+from rephase.paths import ROOT, RUNS
+
+_RECORDED = ("torch", "numpy", "Dans_Diffraction", "gemmi", "lightning", "zarr", "scikit-image")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder of results that can be made again from its ``config.yaml``.
+
+    Parameters
+    ----------
+    folder
+        Where everything lies.
+    config
+        What fixes the results.
+    device, workers
+        How it is computed; they change no result beyond rounding.
+    """
+
+    folder: Path
+    config: Config
+    device: str = "auto"
+    workers: int = 2
+
+    @property
+    def data_path(self) -> Path:
+        """Folder of the perturbed data set."""
+        return self.folder / "data" / "perturbed.zarr"
+
+    def checkpoints(self, model: str) -> Path:
+        """Folder of the checkpoints and logs of a model."""
+        return self.folder / "checkpoints" / model
+
+    def settings(self, *sections: str) -> pd.DataFrame:
+        """Sections of the resolved configuration as a table to read, e.g. ``settings("data", "training")``."""
+        values = {key: part for key, part in self.config.model_dump(mode="json").items() if key in sections}
+        return pd.DataFrame(_flatten(values).items(), columns=["setting", "value"]).set_index("setting")
+
+    def save_table(self, name: str, table: pd.DataFrame) -> None:
+        """Write ``tables/NAME.csv``."""
+        path = self.folder / "tables" / f"{name}.csv"
+        path.parent.mkdir(exist_ok=True)
+        table.to_csv(path, index=False)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Read ``tables/NAME.csv``."""
+        return pd.read_csv(self.folder / "tables" / f"{name}.csv")
+
+    def tables(self, prefix: str) -> dict[str, pd.DataFrame]:
+        """Tables ``PREFIX_*.csv`` by the rest of their name, models in the order of the configuration."""
+        found = {path.stem.removeprefix(f"{prefix}_"): path for path in (self.folder / "tables").glob(f"{prefix}_*.csv")}
+        order = [*self.config.models, *sorted(found.keys() - self.config.models.keys())]
+        return {name: pd.read_csv(found[name]) for name in order if name in found}
+
+    def results(self) -> pd.DataFrame:
+        """Every result so far, tidy."""
+        parts = self.tables("results")
+        return pd.concat(parts.values(), ignore_index=True) if parts else pd.DataFrame()
+
+    def save_arrays(self, name: str, **arrays: np.ndarray) -> None:
+        """Write ``arrays/NAME.npz``."""
+        path = self.folder / "arrays" / f"{name}.npz"
+        path.parent.mkdir(exist_ok=True)
+        np.savez_compressed(path, allow_pickle=False, **arrays)
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Read ``arrays/NAME.npz``."""
+        with np.load(self.folder / "arrays" / f"{name}.npz") as file:
+            return dict(file)
+
+
+def open_run(
+    folder: str | Path | None, config: str | Path, overrides: list[str] | tuple[str, ...] = (), *,
+    device: str = "auto", workers: int = 2,
+) -> Run:  # fmt: skip
+    """Open the run folder of a configuration, or make it.
+
+    Parameters
+    ----------
+    folder
+        Where; None or empty: ``runs/NAME-FINGERPRINT``, so that every configuration has a folder of its own.
+    config, overrides
+        As in `load_config`.
+    device, workers
+        As in `Run`.
+
+    Raises
+    ------
+    ConfigError
+        The folder belongs to another configuration; the first key that differs is named.
+    """
+    resolved = load_config(config, overrides)
+    path = Path(folder) if folder else default_folder(config, resolved)
+    path = path.resolve()
+    path.mkdir(parents=True, exist_ok=True)
+    if (path / "config.yaml").is_file():
+        _check_same(path, resolved)
+    else:
+        write_config(resolved, path / "config.yaml")
+    (path / "environment.json").write_text(json.dumps(_environment(), indent=1))
+    return Run(path, resolved, device, workers)
+
+
+def read_run(folder: str | Path) -> Run:
+    """Open a run folder that is there already.
+
+    Raises
+    ------
+    ConfigError
+        The folder is no run.
+    """
+    path = Path(folder).resolve()
+    if not (path / "config.yaml").is_file():
+        raise ConfigError(f"{folder}: no run folder (it has no config.yaml); give one that `rephase run` made")
+    return Run(path, load_config(path / "config.yaml"))
+
+
+def default_folder(source: str | Path, config: Config) -> Path:
+    """``runs/NAME-FINGERPRINT`` of a configuration."""
+    path = find_config(source)
+    name = path.parent.name.rsplit("-", 1)[0] if path.stem == "config" else path.stem
+    return RUNS / f"{name}-{config.fingerprint()}"
+
+
+def _check_same(path: Path, config: Config) -> None:
+    stored, wanted = (_flatten(values) for values in (read_yaml(path / "config.yaml"), config.model_dump(mode="json")))
+    for key in sorted(stored.keys() | wanted.keys()):
+        if stored.get(key) != wanted.get(key):
+            raise ConfigError(
+                f"{path}: this run has {key} = {stored.get(key)!r}, not {wanted.get(key)!r}; choose another folder "
+                "with --out, or leave --out away and get a folder of its own"
+            )
+
+
+def _flatten(values: dict, prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _environment() -> dict[str, object]:
+    git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return {
+        "commit": git.stdout.strip() or "not a git checkout",
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "packages": {name: version(name) for name in _RECORDED},
+    }

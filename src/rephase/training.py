@@ -1,0 +1,144 @@
+"""Training of the models of the table: Lightning module, checkpoints, early stop, resume."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from rephase.config import Config, TrainingConfig, fingerprint
+from rephase.datasets.perturbed import Batch, PerturbedData, StreamedData
+from rephase.devices import pick_device, seed_everything, trainer_options
+from rephase.errors import TrainingError
+from rephase.models import build_model
+from rephase.models.layers import PhaseModel
+
+
+class PhaseModule(L.LightningModule):
+    """One model with its optimiser: AdamW, the learning rate rising and falling once (one cycle)."""
+
+    def __init__(self, model: PhaseModel, options: TrainingConfig):
+        super().__init__()
+        self.model, self.options = model, options
+
+    def training_step(self, batch: Batch, _: int) -> torch.Tensor:
+        """Loss of a batch; a loss that is not finite stops the training before it spoils the weights."""
+        loss = self.model.loss(batch)
+        if not torch.isfinite(loss):
+            kept = Path(self.trainer.default_root_dir) / "last.ckpt"
+            state = f"the last good checkpoint is {kept}" if kept.is_file() else "no epoch was finished, none is kept"
+            raise TrainingError(
+                f"loss = {loss.item()} at step {self.global_step} (epoch {self.current_epoch}); {state}; "
+                f"lower training.learning_rate (now {self.options.learning_rate}) or check the data"
+            )
+        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch.F))
+        return loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        """Log the loss of a batch that is not trained on."""
+        loss = self.model.loss(batch)
+        self.log("validation_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch.F))
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with one cycle of the learning rate over all steps."""
+        options = self.options
+        optimiser = torch.optim.AdamW(self.model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.learning_rate, total_steps=steps, pct_start=0.2)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+
+def fit(
+    name: str, data: PerturbedData, config: Config, folder: Path, *, device: str = "auto", progress: bool = True
+) -> PhaseModel:  # fmt: skip
+    """Train a model of the table and return it with the weights of its best epoch.
+
+    Killed at any moment and called again it goes on from the last finished epoch, to the same weights on the CPU as
+    an undisturbed training; called again after the end it only reads the weights.
+
+    Parameters
+    ----------
+    name
+        In `MODELS` and in ``config.models``.
+    data
+        The data set, with its splits.
+    config
+        Options of the model and of the training; the seed.
+    folder
+        For checkpoints and logs of this model.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    progress
+        Show a progress bar.
+
+    Raises
+    ------
+    TrainingError
+        The loss is not finite, or `folder` holds another training.
+    """
+    options, folder = config.training_of(name), Path(folder)
+    shape = tuple(data.F.shape[1:])
+    model = build_model(name, shape, config.models[name], loss=options.loss, seed=config.seed)
+    module = PhaseModule(model, options)
+    _claim(folder, {"model": name, "config": config.model_dump(mode="json")})
+    if not (folder / "finished").is_file():
+        seed_everything(config.seed)
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        trainer = _trainer(folder, options, device, progress)
+        last = folder / "last.ckpt"
+        trainer.fit(
+            module, _training_loader(data, config, options), data.loader("validation", options.batch_size),
+            ckpt_path=last if last.is_file() else None, weights_only=False,
+        )  # fmt: skip
+        (folder / "finished").touch()
+    best = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=False)
+    module.load_state_dict(best["state_dict"])
+    return model.eval().to(pick_device(device))
+
+
+def loss_curve(folder: Path) -> pd.DataFrame:
+    """Losses per epoch, ``epoch, train_loss, validation_loss``, put together over resumed trainings."""
+    logs = sorted(Path(folder).glob("csv/version_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1]))
+    rows = pd.concat([pd.read_csv(path) for path in logs], ignore_index=True)
+    curve = rows.groupby("epoch")[["train_loss", "validation_loss"]].last()
+    return curve.dropna().reset_index()
+
+
+def _training_loader(data: PerturbedData, config: Config, options: TrainingConfig) -> DataLoader:
+    if options.n_streamed:
+        return StreamedData(data.parents, options.n_streamed, options.batch_size, seed=config.seed).loader()
+    return data.loader("train", options.batch_size, seed=config.seed)
+
+
+def _trainer(folder: Path, options: TrainingConfig, device: str, progress: bool) -> L.Trainer:
+    checkpoints = ModelCheckpoint(
+        folder, filename="best", monitor="validation_loss", save_last=True, enable_version_counter=False
+    )
+    return L.Trainer(
+        default_root_dir=folder,
+        max_epochs=options.epochs,
+        callbacks=[checkpoints, EarlyStopping("validation_loss", patience=options.patience, check_finite=False),
+                   *([TQDMProgressBar(refresh_rate=10)] if progress else [])],
+        logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard")],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1_000_000,
+        **trainer_options(device, options.precision),
+    )  # fmt: skip
+
+
+def _claim(folder: Path, identity: dict[str, Any]) -> None:
+    """Write what is trained here, or raise if it is something else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    claim, path = fingerprint(identity), folder / "identity.json"
+    if not path.is_file():
+        path.write_text(json.dumps({"fingerprint": claim, **identity}, indent=1))
+    elif json.loads(path.read_text())["fingerprint"] != claim:
+        raise TrainingError(f"{folder}: holds another training; choose another run folder, or delete this one")
