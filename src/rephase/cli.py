@@ -10,7 +10,9 @@ import typer
 from rephase.errors import ConfigError, RephaseError, nearest_name
 from rephase.paths import BENCHMARKS
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Recover lost phases.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Recover lost phases."
+)
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 
@@ -19,7 +21,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 def run(
     config: Annotated[str, typer.Option(help="a YAML file, or the name of one in configs/")] = "quick",
     set_: Annotated[list[str] | None, typer.Option("--set", help="path.to.key=value; may be repeated")] = None,
-    out: Annotated[Path | None, typer.Option(help="run folder [default: one of the configuration's own in runs/]")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="run folder [default: one of the configuration's own in runs/]")
+    ] = None,
     only: Annotated[str, typer.Option(help="numbers of notebooks, e.g. 01,02")] = "",
     device: Device = "auto",
     workers: Annotated[int, typer.Option(help="parallel workers that build data")] = 2,

@@ -1,6 +1,7 @@
 """The only place that asks for a GPU, sets the precision and seeds the generators."""
 
 import os
+from typing import Any
 
 import torch
 
@@ -29,7 +30,7 @@ def seed_everything(seed: int) -> None:
     torch.use_deterministic_algorithms(True)
 
 
-def trainer_options(device: str, precision: str) -> dict[str, object]:
+def trainer_options(device: str, precision: str) -> dict[str, Any]:
     """Options of a Lightning trainer for a device name and a precision (``32-true``, ``64-true``, ``bf16-mixed``)."""
     accelerator = {"cpu": "cpu", "cuda": "gpu"}[pick_device(device).type]
     return {"accelerator": accelerator, "devices": 1, "precision": precision, "deterministic": True}

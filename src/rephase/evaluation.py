@@ -89,7 +89,9 @@ def _score_split(
     names = np.array([crystal.name for crystal in data.parents.crystals])
     samples = pd.concat(rows, ignore_index=True)
     d = np.divide(1, np.sqrt(edges), out=np.full(len(edges), np.inf), where=edges > 0)
-    table = pd.DataFrame({"d_max": d[:-1], "d_min": d[1:], "mean_phase_error_deg": error_sum / np.maximum(count, 1), "n": count})
+    table = pd.DataFrame(
+        {"d_max": d[:-1], "d_min": d[1:], "mean_phase_error_deg": error_sum / np.maximum(count, 1), "n": count}
+    )
     return samples.assign(crystal=names[samples.parent]), table[count > 0]
 
 

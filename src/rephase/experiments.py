@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rephase.crystal.density import density_from_F
 from rephase.crystal.perturb import PERTURBATIONS, perturb
 from rephase.crystal.phases import phase_difference
 from rephase.crystal.structure import read_crystal
@@ -37,11 +36,8 @@ def example_structure_factors(run: Run) -> pd.DataFrame:
     every = kernel(torch.as_tensor(variants.xyz_frac), lattice).numpy()
     after = every[np.abs(every - before).sum((1, 2, 3)).argmax()]
     d_hkl = crystal.cell.d_spacing(grid_hkl(data.h_max))
-    volume = crystal.cell.volume
-    fine = tuple(4 * n for n in before.shape)
-    densities = [density_from_F(torch.as_tensor(F), volume, fine).numpy() for F in (before, after)]
-    run.save_arrays("example", before=before, after=after, d_hkl=d_hkl, reciprocal=np.linalg.inv(crystal.cell.orthogonalisation),
-                    density_before=densities[0], density_after=densities[1])  # fmt: skip
+    reciprocal = np.linalg.inv(crystal.cell.orthogonalisation)
+    run.save_arrays("example", before=before, after=after, reciprocal=reciprocal)
     return _strongest(before, after, d_hkl, data.h_max)
 
 
@@ -69,8 +65,9 @@ def describe_data(run: Run, data: PerturbedData) -> pd.DataFrame:
         batch = data[np.flatnonzero(data.parent.numpy() == number)[:50]]
         measured = int(batch.mask[0].sum()) - 1
         undefined = measured - float(batch.scored.sum((1, 2, 3)).float().mean())
-        rows.append({"crystal": crystal.name, "space group": crystal.space_group, "a, b, c (Å)": _lengths(crystal.cell),
-                     "content": crystal.formula, **share, "reflections": measured, "undefined phases": undefined})  # fmt: skip
+        described = {"crystal": crystal.name, "space group": crystal.space_group, "content": crystal.formula}
+        described["a, b, c (Å)"] = _lengths(crystal.cell)
+        rows.append({**described, **share, "reflections": measured, "undefined phases": undefined})
     table = pd.DataFrame(rows)
     run.save_table("crystals", table)
     return table

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from rephase.crystal.structure_factors import grid_hkl
 from rephase.plots import (
@@ -87,9 +88,13 @@ def perturbation_comparison(run: Run) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(TWO_COLUMNS, 2.5))
     kinds = list(dict.fromkeys(table["kind"]))
     for ax, column, title in zip(
-        axes, ("amplitude_change", "phase_change_deg"), ("Σ| |F| − |F$_{parent}$| | / Σ|F|", "mean |Δφ|, |F|-weighted (°)")
+        axes,
+        ("amplitude_change", "phase_change_deg"),
+        ("Σ| |F| − |F$_{parent}$| | / Σ|F|", "mean |Δφ|, |F|-weighted (°)"),
     ):
-        parts = ax.violinplot([table.loc[table["kind"] == kind, column] for kind in kinds], showmedians=True, widths=0.8)
+        parts = ax.violinplot(
+            [table.loc[table["kind"] == kind, column] for kind in kinds], showmedians=True, widths=0.8
+        )
         parts["cmedians"].set_color("black")
         ax.set_xticks(range(1, len(kinds) + 1), [label(kind) for kind in kinds])
         ax.set_ylabel(title)
@@ -107,7 +112,7 @@ def loss_curves(run: Run) -> Figure:
     ax.plot([], [], "-o", color="0.3", label="validation")
     ax.plot([], [], "--", color="0.3", label="training")
     ax.set(xlabel="epoch", ylabel=f"loss ({run.config.training.loss})", yscale="log")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
@@ -118,7 +123,9 @@ def model_comparison(run: Run) -> Figure:
     splits = [split for split in SPLIT_TITLES if split in set(results["split"])]
     figure, axes = plt.subplots(1, len(splits), figsize=(TWO_COLUMNS, 2.8), sharey=True, squeeze=False)
     for ax, split in zip(axes[0], splits):
-        part = results[results["split"] == split].pivot_table(index="model", columns="metric", values="value", sort=False)
+        part = results[results["split"] == split].pivot_table(
+            index="model", columns="metric", values="value", sort=False
+        )
         y = np.arange(len(part))[::-1]
         aligned, naive = part["phase_loss_aligned"], part["phase_loss_naive"]
         ax.barh(y, aligned, color=[colour(name) for name in part.index], height=0.6)
@@ -156,7 +163,9 @@ def density_slices(run: Run) -> Figure:
     arrays = {name: run.arrays(f"predictions_{name}") for name in run.tables("results")}
     first = next(iter(arrays.values()))
     chosen = [0, len(first["crystal"]) - 1] if len(first["crystal"]) > 1 else [0]
-    figure, axes = plt.subplots(len(chosen), len(arrays) + 1, figsize=(TWO_COLUMNS, 1.25 * len(chosen) + 0.3), squeeze=False)
+    figure, axes = plt.subplots(
+        len(chosen), len(arrays) + 1, figsize=(TWO_COLUMNS, 1.25 * len(chosen) + 0.3), squeeze=False
+    )
     for row, sample in zip(axes, chosen):
         true = first["density_true"][sample]
         z = int(np.unravel_index(true.argmax(), true.shape)[2])
@@ -255,7 +264,9 @@ def learning_curve(table: pd.DataFrame, x: str) -> Figure:
         for ax, split in zip(axes[0], splits):
             for name, part in chosen[chosen["split"] == split].groupby("model", sort=False):
                 by_x = part.groupby(x)["value"]
-                ax.fill_between(by_x.min().index, by_x.min(), by_x.max(), color=colour(str(name)), alpha=0.2, linewidth=0)
+                ax.fill_between(
+                    by_x.min().index, by_x.min(), by_x.max(), color=colour(str(name)), alpha=0.2, linewidth=0
+                )
                 ax.plot(by_x.mean().index, by_x.mean(), "-o", color=colour(str(name)), label=label(str(name)))
             ax.set(xscale="log", xlabel=x.split(".")[-1].replace("_", " "), title=SPLIT_TITLES[split], ylim=(0, None))
         axes[0, 0].set_ylabel("Σ (1 − cos Δφ), best over\norigin and hand")

@@ -17,9 +17,9 @@ _SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2  # Wang et al. 2004, doi:10.1109/TIP.2003.
 class Comparison(NamedTuple):
     """Predicted and true structure factors, aligned once for every metric.
 
-    ``F_pred`` as predicted; ``F_hand`` in the closer hand; ``F_aligned`` in the best origin and hand; ``F_map`` likewise,
-    with |F|^2 as weight, which is best for the map; ``F_true``: all complex [batch, h, k, l]. ``scored`` is True where a
-    phase counts; the densities of F_map and F_true are maps [batch, x, y, z] in e/Å^3.
+    ``F_pred`` as predicted; ``F_hand`` in the closer hand; ``F_aligned`` in the best origin and hand; ``F_map``
+    likewise, with |F|^2 as weight, which is best for the map; ``F_true``: all complex [batch, h, k, l]. ``scored`` is
+    True where a phase counts; the densities of F_map and F_true are maps [batch, x, y, z] in e/Å^3.
     """
 
     F_pred: torch.Tensor
@@ -93,7 +93,7 @@ def mse(c: Comparison) -> torch.Tensor:
 
 
 def r_factor(c: Comparison) -> torch.Tensor:
-    """R = sum ||F_true| - k|F_pred|| / sum |F_true| with k from least squares; 0 by construction for observed amplitudes."""
+    """R = sum ||F_true| - k|F_pred|| / sum |F_true|, k from least squares; 0 for a model that keeps the amplitudes."""
     true, pred = c.F_true.abs() * c.scored, c.F_aligned.abs() * c.scored
     scale = (true * pred).sum((1, 2, 3)) / (pred**2).sum((1, 2, 3)).clamp_min(torch.finfo(pred.dtype).tiny)
     return (true - scale[:, None, None, None] * pred).abs().sum((1, 2, 3)) / true.sum((1, 2, 3))

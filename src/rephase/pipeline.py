@@ -76,9 +76,8 @@ def run_notebooks(
             (run.folder / "status.json").write_text(json.dumps(status, indent=1))
             if failed:
                 break
-    results = run.results()
-    if len(results):
-        results.to_csv(run.folder / "results.csv", index=False)
+    if run.has_results:
+        run.results().to_csv(run.folder / "results.csv", index=False)
     report = write_report(run, status)
     if failures := [(name, entry) for name, entry in status.items() if "error" in entry]:
         name, entry = failures[-1]
@@ -138,7 +137,11 @@ def _execute(run: Run, notebook: Path) -> dict[str, Any]:
                 extra_arguments=["--log-level=40"],  # the kernel talks to this machine alone; no need to warn of TCP
             )  # fmt: skip
     except PapermillExecutionError as error:
-        return {"error": f"{error.ename}: {error.evalue}", "cell": error.cell_index, "seconds": time.perf_counter() - start}
+        return {
+            "error": f"{error.ename}: {error.evalue}",
+            "cell": error.cell_index,
+            "seconds": time.perf_counter() - start,
+        }
     return {"seconds": time.perf_counter() - start}
 
 
@@ -261,5 +264,7 @@ def _collect(folder: Path, points: list[dict[str, Any]]) -> pd.DataFrame:
     for point in points:
         path = _point_folder(folder, point) / "results.csv"
         if path.is_file():
-            tables.append(pd.read_csv(path).assign(**{key: str(v) if isinstance(v, list) else v for key, v in point.items()}))
+            tables.append(
+                pd.read_csv(path).assign(**{key: str(v) if isinstance(v, list) else v for key, v in point.items()})
+            )
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

@@ -46,13 +46,14 @@ def write_report(run: Run, status: dict[str, Any]) -> Path:
         f"<h2>Configuration</h2><pre>{html.escape((run.folder / 'config.yaml').read_text())}</pre>",
     ]
     path = run.folder / "report.html"
-    head = f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>rephase</title><style>{_STYLE}</style></head>"
-    path.write_text(f"{head}<body>{''.join(parts)}</body></html>", encoding="utf-8")
+    head = f"<head><meta charset='utf-8'><title>rephase</title><style>{_STYLE}</style></head>"
+    page = f"<!doctype html><html lang='en'>{head}<body>{''.join(parts)}</body></html>"
+    path.write_text(page, encoding="utf-8")
     return path
 
 
 def _headline(run: Run) -> str:
-    if not len(run.results()):
+    if not run.has_results:
         return ""
     table: pd.DataFrame = summary(run)[["phase_loss_aligned", "phase_loss_naive", "mean_phase_error", "map_cc", "ssim"]]
     return f"<h2>Results</h2>{table.to_html(border=0, float_format=lambda x: f'{x:.4g}')}"
@@ -67,6 +68,10 @@ def _section(path: Path, entry: dict[str, Any]) -> str:
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(notebook)
     body = re.sub(r"<(/?)h1\b", r"<\1h2", body)
-    failure = f"<p class='error'>Failed in cell {entry['cell']}: {html.escape(entry['error'])}</p>" if "error" in entry else ""
+    failure = (
+        f"<p class='error'>Failed in cell {entry['cell']}: {html.escape(entry['error'])}</p>"
+        if "error" in entry
+        else ""
+    )
     took = f"<p>{entry['seconds']:.0f} s</p>" if "seconds" in entry else ""
     return f"<section id='{path.stem}'>{body}{failure}{took}</section>"

@@ -1,5 +1,6 @@
 """The run folder: what lies where, and that everything in it belongs to one configuration."""
 
+import errno
 import json
 import platform
 import subprocess
@@ -61,15 +62,29 @@ class Run:
         return pd.read_csv(self.folder / "tables" / f"{name}.csv")
 
     def tables(self, prefix: str) -> dict[str, pd.DataFrame]:
-        """Tables ``PREFIX_*.csv`` by the rest of their name, models in the order of the configuration."""
-        found = {path.stem.removeprefix(f"{prefix}_"): path for path in (self.folder / "tables").glob(f"{prefix}_*.csv")}
+        """Tables ``PREFIX_*.csv`` by the rest of their name, models in the order of the configuration.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is none yet.
+        """
+        found = {
+            path.stem.removeprefix(f"{prefix}_"): path for path in (self.folder / "tables").glob(f"{prefix}_*.csv")
+        }
+        if not found:
+            raise FileNotFoundError(errno.ENOENT, "no table yet", f"tables/{prefix}_*.csv")
         order = [*self.config.models, *sorted(found.keys() - self.config.models.keys())]
         return {name: pd.read_csv(found[name]) for name in order if name in found}
 
+    @property
+    def has_results(self) -> bool:
+        """Whether any model or baseline has been scored."""
+        return any((self.folder / "tables").glob("results_*.csv"))
+
     def results(self) -> pd.DataFrame:
         """Every result so far, tidy."""
-        parts = self.tables("results")
-        return pd.concat(parts.values(), ignore_index=True) if parts else pd.DataFrame()
+        return pd.concat(self.tables("results").values(), ignore_index=True)
 
     def save_arrays(self, name: str, **arrays: np.ndarray) -> None:
         """Write ``arrays/NAME.npz``."""

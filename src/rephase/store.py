@@ -44,9 +44,10 @@ class Store:
     def __init__(self, path: Path, layout: Layout, n_samples: int, chunk: int, identity: dict[str, Any]):
         self.path, self.n_samples, self.chunk = Path(path), n_samples, min(chunk, n_samples)
         self.names = tuple(layout)
-        self.group = zarr.open_group(self.path, mode="a", attributes=None)
+        self.group: Any = zarr.open_group(self.path, mode="a", attributes=None)
         if "identity" in self.group.attrs:
-            _check_identity(self.path, dict(self.group.attrs["identity"]), identity)
+            stored: Any = self.group.attrs["identity"]
+            _check_identity(self.path, stored, identity)
         for name, (shape, dtype) in layout.items():
             if name not in self.group:
                 self.group.create_array(
@@ -105,7 +106,7 @@ class Store:
         StoreError
             A chunk is missing or does not match its checksum.
         """
-        array = self.group[name]
+        array = self._array(name)
         for index in range(self.n_chunks):
             if not self._chunk_file(name, index).is_file():
                 raise StoreError(f"{self._chunk_file(name, index)}: missing; build the data set again to write it")
@@ -119,7 +120,7 @@ class Store:
 
     def load(self, name: str) -> torch.Tensor:
         """Read a whole array into one tensor, holding one chunk beside it."""
-        array = self.group[name]
+        array = self._array(name)
         out = torch.empty(array.shape, dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype)
         for rows, values in self.read(name):
             out[rows] = torch.from_numpy(values)
@@ -127,10 +128,13 @@ class Store:
 
     def _write(self, index: int, arrays: dict[str, np.ndarray]) -> None:
         for name in self.names:
-            self.group[name][self.rows(index)] = arrays[name]
+            self._array(name)[self.rows(index)] = arrays[name]
+
+    def _array(self, name: str) -> Any:
+        return self.group[name]
 
     def _chunk_file(self, name: str, index: int) -> Path:
-        array = self.group[name]
+        array = self._array(name)
         return self.path / name / array.metadata.encode_chunk_key((index, *(0,) * (array.ndim - 1)))
 
 

@@ -2,8 +2,11 @@
 
 import json
 import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import pandas as pd
@@ -13,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from rephase.config import Config, TrainingConfig, fingerprint
-from rephase.datasets.perturbed import Batch, PerturbedData, StreamedData
+from rephase.datasets.perturbed import Batch, Batches, PerturbedData, StreamedData
 from rephase.devices import pick_device, seed_everything, trainer_options
 from rephase.errors import TrainingError
 from rephase.models import build_model
@@ -45,10 +48,12 @@ class PhaseModule(L.LightningModule):
         loss = self.model.loss(batch)
         self.log("validation_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch.F))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """AdamW with one cycle of the learning rate over all steps."""
         options = self.options
-        optimiser = torch.optim.AdamW(self.model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+        optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
         steps = int(self.trainer.estimated_stepping_batches)
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.learning_rate, total_steps=steps, pct_start=0.2)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
@@ -89,13 +94,14 @@ def fit(
     _claim(folder, {"model": name, "config": config.model_dump(mode="json")})
     if not (folder / "finished").is_file():
         seed_everything(config.seed)
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        trainer = _trainer(folder, options, device, progress)
-        last = folder / "last.ckpt"
-        trainer.fit(
-            module, _training_loader(data, config, options), data.loader("validation", options.batch_size),
-            ckpt_path=last if last.is_file() else None, weights_only=False,
-        )  # fmt: skip
+        last, loader = folder / "last.ckpt", _training_loader(data, config, options)
+        if last.is_file():  # the trainer starts the first loader of a resumed training before it tells it the epoch
+            _order_of(loader).set_epoch(torch.load(last, map_location="cpu", weights_only=False)["epoch"] + 1)
+        with _quiet_lightning():
+            _trainer(folder, options, device, progress).fit(
+                module, loader, data.loader("validation", options.batch_size),
+                ckpt_path=last if last.is_file() else None, weights_only=False,
+            )  # fmt: skip
         (folder / "finished").touch()
     best = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=False)
     module.load_state_dict(best["state_dict"])
@@ -110,6 +116,22 @@ def loss_curve(folder: Path) -> pd.DataFrame:
     return curve.dropna().reset_index()
 
 
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Leave out what Lightning says of folders that a resumed training finds, and of loaders of data in memory."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")
+        warnings.filterwarnings("ignore", message="The '(train|val)_dataloader' does not have many workers")
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        yield
+
+
+def _order_of(loader: DataLoader) -> Batches:
+    return cast(Batches, loader.sampler)
+
+
 def _training_loader(data: PerturbedData, config: Config, options: TrainingConfig) -> DataLoader:
     if options.n_streamed:
         return StreamedData(data.parents, options.n_streamed, options.batch_size, seed=config.seed).loader()
@@ -118,8 +140,9 @@ def _training_loader(data: PerturbedData, config: Config, options: TrainingConfi
 
 def _trainer(folder: Path, options: TrainingConfig, device: str, progress: bool) -> L.Trainer:
     checkpoints = ModelCheckpoint(
-        folder, filename="best", monitor="validation_loss", save_last=True, enable_version_counter=False
-    )
+        folder, filename="best", monitor="validation_loss", save_last=True, enable_version_counter=False,
+        save_on_train_epoch_end=True,
+    )  # fmt: skip
     return L.Trainer(
         default_root_dir=folder,
         max_epochs=options.epochs,
@@ -129,7 +152,7 @@ def _trainer(folder: Path, options: TrainingConfig, device: str, progress: bool)
         enable_progress_bar=progress,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        log_every_n_steps=1_000_000,
+        log_every_n_steps=1,
         **trainer_options(device, options.precision),
     )  # fmt: skip
 

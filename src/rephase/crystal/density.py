@@ -7,7 +7,7 @@ F = V ifftn(density).
 import torch
 
 
-def density_from_F(F: torch.Tensor, volume: float | torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+def density_from_F(F: torch.Tensor, volume: float | torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """Charge density on a grid that may be finer than that of F.
 
     Parameters
@@ -27,12 +27,12 @@ def density_from_F(F: torch.Tensor, volume: float | torch.Tensor, shape: tuple[i
     return torch.fft.fftn(_resize(F, shape), dim=(-3, -2, -1)).real / volume
 
 
-def F_from_density(density: torch.Tensor, volume: float | torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+def F_from_density(density: torch.Tensor, volume: float | torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """Structure factors [..., h, k, l] of a map, on a grid of odd `shape` no larger than the map."""
     return volume * _resize(torch.fft.ifftn(density, dim=(-3, -2, -1)), shape)
 
 
-def _resize(F: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+def _resize(F: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """Pad with zeros or cut the high indices of a grid in FFT order."""
     out = torch.zeros((*F.shape[:-3], *shape), dtype=F.dtype, device=F.device)
     corners = [(min(a, b) + 1) // 2 for a, b in zip(F.shape[-3:], shape)]

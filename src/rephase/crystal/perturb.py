@@ -11,7 +11,7 @@ from rephase.errors import ConfigError
 
 
 class Variants(NamedTuple):
-    """Coordinates [n, n_atoms, 3] (fractional) and lattices [n, 3, 3] (columns in Å; None: the parent's) of n variants."""
+    """Fractional coordinates [n, n_atoms, 3] and lattices [n, 3, 3] of n variants, columns in Å; None: the parent's."""
 
     xyz_frac: np.ndarray
     lattice: np.ndarray | None

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-_ASCENT_STEPS = 8
+_ASCENT_STEPS = 4
 
 
 def wrap(phi: torch.Tensor) -> torch.Tensor:
@@ -59,9 +59,7 @@ class Alignment(NamedTuple):
 def align_hand(F: torch.Tensor, F_reference: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """F or its other hand F(-h), whichever is closer in phase to the reference, for each of [batch, h, k, l]."""
     other = friedel_mate(F)
-    agreement = [
-        (weight * (unit_phasor(f) * unit_phasor(F_reference).conj()).real).sum((1, 2, 3)) for f in (F, other)
-    ]
+    agreement = [(weight * (unit_phasor(f) * unit_phasor(F_reference).conj()).real).sum((1, 2, 3)) for f in (F, other)]
     return torch.where((agreement[1] > agreement[0])[:, None, None, None], other, F)
 
 
@@ -69,8 +67,8 @@ def align(F: torch.Tensor, F_reference: torch.Tensor, weight: torch.Tensor) -> A
     """Move F to the origin and hand in which its phases agree best with a reference.
 
     Maximises ``sum_h w(h) cos(phi(h) + 2 pi h.t - phi_reference(h))`` over every t of P1 and both hands: an FFT gives
-    the sum on a grid of shifts, Newton's and safe ascent steps refine the best one. Unchanged by a shift or an inversion of F, so an
-    error measured after it does not depend on them.
+    the sum on a grid of shifts, Newton's and safe ascent steps refine the best one. Unchanged by a shift or an
+    inversion of F, so an error measured after it does not depend on them.
 
     Parameters
     ----------
@@ -97,7 +95,7 @@ def align(F: torch.Tensor, F_reference: torch.Tensor, weight: torch.Tensor) -> A
 def _best_shift(product: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The shift t [batch, 3] that maximises Re sum product exp(2 pi i h.t), and that maximum [batch]."""
     shape = product.shape[-3:]
-    fine = [2 ** math.ceil(math.log2(n + 1)) for n in shape]
+    fine = [2 ** math.ceil(math.log2(2 * n)) for n in shape]
     padded = torch.zeros((len(product), *fine), dtype=product.dtype, device=product.device)
     index = grid_indices(shape, product)
     h, k, l = index.long().T

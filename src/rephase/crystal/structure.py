@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -193,7 +194,8 @@ def _element(symbol: str) -> str:
     return "H" if symbol == "D" else symbol
 
 
-def _atoms(sites: list[gemmi.SmallStructure.Site]) -> Atoms:
+def _atoms(sites: Iterable[gemmi.SmallStructure.Site]) -> Atoms:
+    sites = list(sites)
     return Atoms(
         labels=tuple(site.label for site in sites),
         elements=tuple(_element(site.element.name) for site in sites),
@@ -229,14 +231,14 @@ def _shipped_crystal(name: str) -> Crystal:
 
 def _shipped_atoms(labels, elements, xyz_frac, occupancy, u_iso) -> Atoms:
     """Columns as `Atoms`, without the empty sites that one shipped supercell lists."""
-    elements = [re.match(r"[A-Z][a-z]?", str(element)).group() for element in elements]
+    elements = [re.findall(r"[A-Z][a-z]?", str(element))[0] for element in elements]
     every = Atoms(tuple(map(str, labels)), tuple(elements), (0,) * len(elements), np.asarray(xyz_frac, float) % 1.0,
                   np.asarray(occupancy, float), np.asarray(u_iso, float))  # fmt: skip
     return every.take(np.flatnonzero(every.occupancy > 0))
 
 
 def _space_group_of(operations: list[str]) -> str | None:
-    """Symbol of the group of the operations, magnetic time reversal dropped; None where the tables have no such group."""
+    """Symbol of the group of the operations without time reversal; None where the tables have no such group."""
     triplets = dict.fromkeys(",".join(operation.split(",")[:3]) for operation in operations)
     group = gemmi.find_spacegroup_by_ops(gemmi.GroupOps([gemmi.Op(triplet) for triplet in triplets]))
     return group.xhm() if group else None

@@ -15,7 +15,7 @@ from rephase.errors import GridError
 _VOXELS_AT_ONCE = 1 << 17  # keeps the working set of a slice of the batch inside the CPU's L2 cache
 
 
-def grid_hkl(h_max: tuple[int, int, int]) -> np.ndarray:
+def grid_hkl(h_max: tuple[int, ...]) -> np.ndarray:
     """Miller indices [2h+1, 2k+1, 2l+1, 3] of the grid -h_max ... h_max, in FFT order.
 
     >>> grid_hkl((1, 0, 0))[:, 0, 0, 0].tolist()
@@ -25,12 +25,12 @@ def grid_hkl(h_max: tuple[int, int, int]) -> np.ndarray:
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
 
 
-def sphere_mask(cell: Cell, h_max: tuple[int, int, int], d_min: float) -> np.ndarray:
+def sphere_mask(cell: Cell, h_max: tuple[int, ...], d_min: float) -> np.ndarray:
     """True where d(hkl) >= d_min on the grid of `grid_hkl`, boolean [h, k, l]; all True for ``d_min = 0``."""
     return cell.d_spacing(grid_hkl(h_max)) >= d_min
 
 
-def to_grid(hkl: np.ndarray, values: np.ndarray, h_max: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+def to_grid(hkl: np.ndarray, values: np.ndarray, h_max: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Put a list of reflections on the grid of `grid_hkl`.
 
     Returns
@@ -99,7 +99,7 @@ class Scatterers:
             self.constant.imag[:, None] * gaussians[..., 4, :],
         )
 
-    def phase_tables(self, xyz_frac: torch.Tensor, h_max: tuple[int, int, int]) -> list[torch.Tensor]:
+    def phase_tables(self, xyz_frac: torch.Tensor, h_max: tuple[int, ...]) -> list[torch.Tensor]:
         """exp(2 pi i h x) for h = 0 ... h_max along each axis: three tables [batch, n_atoms, h_max + 1].
 
         The angles are reduced and evaluated in float64: in float32 they would lose the phase at high indices.
@@ -143,7 +143,7 @@ class GridKernel:
     def __init__(
         self,
         crystal: Crystal,
-        h_max: tuple[int, int, int],
+        h_max: tuple[int, ...],
         *,
         energy_kev: float = 10.0,
         dtype: torch.dtype = torch.float32,
@@ -245,7 +245,7 @@ def structure_factors(crystal: Crystal, hkl: np.ndarray, *, energy_kev: float = 
     --------
     >>> F = structure_factors(read_crystal("Ni"), [[1, 1, 1], [1, 0, 0]])
     >>> [round(float(abs(f)), 2) for f in F]
-    [74.08, 0.0]
+    [78.64, 0.0]
     """
     hkl = np.atleast_2d(np.asarray(hkl))
     if hkl.ndim != 2 or hkl.shape[1] != 3 or not np.array_equal(hkl, np.rint(hkl)):

@@ -133,9 +133,9 @@ class PerturbedData(Dataset):
     def __len__(self) -> int:
         return len(self.F)
 
-    def __getitem__(self, samples: list[int] | np.ndarray) -> Batch:
-        samples = torch.as_tensor(samples)
-        return self.parents.batch(self.F[samples], self.parent[samples])
+    def __getitem__(self, samples: list[int] | np.ndarray | torch.Tensor) -> Batch:
+        index = torch.as_tensor(samples)
+        return self.parents.batch(self.F[index], self.parent[index])
 
     def batches(self, split: str, batch_size: int = 64) -> Iterator[Batch]:
         """The samples of a split in order, batch by batch."""
@@ -200,7 +200,8 @@ def split_samples(config: DataConfig) -> dict[str, np.ndarray]:
     ``train``, ``validation`` and ``test`` divide the samples of the training crystals, each crystal in the same shares
     (the by-sample split of the reference work); ``unseen`` holds every sample of the crystals left out (by parent).
     """
-    n, splits = config.n_per_crystal, {"train": [], "validation": [], "test": []}
+    n = config.n_per_crystal
+    splits: dict[str, list[np.ndarray]] = {"train": [], "validation": [], "test": []}
     cuts = [round(n * config.split.train), round(n * (config.split.train + config.split.validation))]
     for parent in range(len(config.crystals)):
         shuffled = parent * n + np.random.default_rng([config.seed, 1, parent]).permutation(n)

@@ -16,7 +16,7 @@ MODELS: dict[str, type[PhaseModel]] = {"linear": Linear, "mlp": MLP, "cnn3d": CN
 
 
 def build_model(
-    name: str, shape: tuple[int, int, int], config: ModelConfig | None = None, *, loss: str = "aligned", seed: int = 0
+    name: str, shape: tuple[int, ...], config: ModelConfig | None = None, *, loss: str = "aligned", seed: int = 0
 ) -> PhaseModel:
     """Make a model of the table with weights that depend on the seed alone.
 

@@ -27,7 +27,7 @@ class Chance:
         """Observed amplitudes with random phases."""
         generator = torch.Generator().manual_seed(int(batch.parent.sum()) + len(batch.parent))
         angle = 2 * torch.pi * torch.rand(batch.F.shape, generator=generator).to(batch.F.device)
-        return batch.F.abs() * unit_phasor(torch.exp(0.5j * (angle - friedel_mate(angle)))) * batch.mask
+        return batch.F.abs() * unit_phasor(torch.exp(1j * (angle - friedel_mate(angle)))) * batch.mask
 
 
 class NearestNeighbour:

@@ -18,7 +18,7 @@ class CNN3D(PhaseModel):
         Channels of the two hidden layers.
     """
 
-    def __init__(self, shape: tuple[int, int, int], loss: str = "aligned", *, width: int = 32):
+    def __init__(self, shape: tuple[int, ...], loss: str = "aligned", *, width: int = 32):
         super().__init__(shape, loss)
         self.input = ReciprocalInput(shape)
         self.layers = nn.Sequential(

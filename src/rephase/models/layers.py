@@ -24,7 +24,7 @@ class PhaseModel(nn.Module):
         Name in `LOSSES`. With ``complex_F`` the model's own amplitudes are used, else the observed ones.
     """
 
-    def __init__(self, shape: tuple[int, int, int], loss: str = "aligned"):
+    def __init__(self, shape: tuple[int, ...], loss: str = "aligned"):
         super().__init__()
         self.shape, self.loss_name = tuple(shape), loss
 
@@ -62,7 +62,10 @@ class HalfSpace(nn.Module):
         Points of the grid along h, k, l (odd).
     """
 
-    def __init__(self, shape: tuple[int, int, int]):
+    index: torch.Tensor
+    mate: torch.Tensor
+
+    def __init__(self, shape: tuple[int, ...]):
         super().__init__()
         numbers = torch.arange(shape[0] * shape[1] * shape[2]).reshape(shape)
         mates = friedel_mate(numbers).flatten()
@@ -100,8 +103,9 @@ class ReciprocalInput(nn.Module):
     """
 
     n_channels = 5
+    coordinates: torch.Tensor
 
-    def __init__(self, shape: tuple[int, int, int]):
+    def __init__(self, shape: tuple[int, ...]):
         super().__init__()
         limits = torch.tensor([max(1, (n - 1) // 2) for n in shape])
         index = grid_indices(shape, torch.zeros(())) / limits
@@ -110,7 +114,9 @@ class ReciprocalInput(nn.Module):
     def forward(self, batch: Batch) -> torch.Tensor:
         """Channels [batch, 5, h, k, l] with (0, 0, 0) at the centre."""
         observed = torch.stack([batch.E.abs() * batch.mask, batch.mask.to(self.coordinates.dtype)], dim=1)
-        every = torch.cat([observed.to(self.coordinates.dtype), self.coordinates.expand(len(observed), -1, -1, -1, -1)], dim=1)
+        every = torch.cat(
+            [observed.to(self.coordinates.dtype), self.coordinates.expand(len(observed), -1, -1, -1, -1)], dim=1
+        )
         return torch.fft.fftshift(every, dim=(-3, -2, -1))
 
 
@@ -121,6 +127,4 @@ def from_centre(fields: torch.Tensor) -> torch.Tensor:
 
 def convolution_block(n_in: int, n_out: int) -> nn.Sequential:
     """A 3×3×3 convolution with zero padding, group normalisation, SiLU."""
-    return nn.Sequential(
-        nn.Conv3d(n_in, n_out, 3, padding=1), nn.GroupNorm(max(1, n_out // 8), n_out), nn.SiLU()
-    )
+    return nn.Sequential(nn.Conv3d(n_in, n_out, 3, padding=1), nn.GroupNorm(max(1, n_out // 8), n_out), nn.SiLU())

@@ -10,7 +10,7 @@ from rephase.models.layers import N_FIELDS, HalfSpace, PhaseModel
 class Linear(PhaseModel):
     """``E = A |E| + b`` over one reflection of every Friedel pair."""
 
-    def __init__(self, shape: tuple[int, int, int], loss: str = "aligned"):
+    def __init__(self, shape: tuple[int, ...], loss: str = "aligned"):
         super().__init__(shape, loss)
         self.half_space = HalfSpace(shape)
         self.map = nn.Linear(2 * len(self.half_space), N_FIELDS * len(self.half_space))

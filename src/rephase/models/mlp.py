@@ -18,7 +18,7 @@ class MLP(PhaseModel):
         Units of the two hidden layers.
     """
 
-    def __init__(self, shape: tuple[int, int, int], loss: str = "aligned", *, width: int = 1024):
+    def __init__(self, shape: tuple[int, ...], loss: str = "aligned", *, width: int = 1024):
         super().__init__(shape, loss)
         self.half_space = HalfSpace(shape)
         n = len(self.half_space)

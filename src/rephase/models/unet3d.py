@@ -20,7 +20,7 @@ class UNet3D(PhaseModel):
         How often the grid is halved.
     """
 
-    def __init__(self, shape: tuple[int, int, int], loss: str = "aligned", *, width: int = 16, levels: int = 2):
+    def __init__(self, shape: tuple[int, ...], loss: str = "aligned", *, width: int = 16, levels: int = 2):
         super().__init__(shape, loss)
         self.input = ReciprocalInput(shape)
         widths = [width * 2**level for level in range(levels + 1)]

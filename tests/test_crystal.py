@@ -1,0 +1,174 @@
+"""Cells and structures: known answers, and every input that is refused."""
+
+import gemmi
+import numpy as np
+import pytest
+
+from rephase.crystal.cell import Cell, limiting_d_min, wavelength
+from rephase.crystal.structure import bundled_names, read_crystal
+from rephase.errors import CifError, GridError
+
+CIF = """data_salt
+_cell_length_a {a}
+_cell_length_b 5.64
+_cell_length_c 5.64
+_cell_angle_alpha {alpha}
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_space_group_name_H-M_alt '{group}'
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+_atom_site_U_iso_or_equiv
+Na1 {element} {x} 0 0 {occupancy} 0.01
+Cl1 Cl1- 0.5 0.5 0.5 1 0.02
+"""
+GOOD = {"a": "5.64(1)", "alpha": 90, "group": "F m -3 m", "element": "Na1+", "x": 0, "occupancy": 1}
+
+
+def cif(**changes) -> str:
+    return CIF.format(**GOOD | changes)
+
+
+def test_cubic_d_spacing_by_hand():
+    assert Cell(4.0, 4.0, 4.0).d_spacing([[2, 0, 0], [1, 1, 1]]) == pytest.approx([2.0, 4 / np.sqrt(3)])
+
+
+def test_triclinic_metric_agrees_with_gemmi():
+    parameters = (6.867, 16.706, 5.399, 62.98, 42.25, 52.16)
+    hkl = np.array([[1, 2, 3], [-4, 0, 1], [0, 5, -2]])
+    reference = gemmi.UnitCell(*parameters)
+    assert Cell(*parameters).volume == pytest.approx(reference.volume)
+    assert Cell(*parameters).d_spacing(hkl) == pytest.approx([reference.calculate_d(h.tolist()) for h in hkl])
+
+
+def test_origin_has_infinite_d():
+    assert np.isinf(Cell(4, 4, 4).d_spacing([0, 0, 0]))
+
+
+def test_limiting_sphere_at_10_kev():
+    assert limiting_d_min(10.0) == pytest.approx(0.619921, abs=1e-6)
+
+
+@pytest.mark.parametrize("energy", [0.0, -1.0, float("nan")])
+def test_energy_must_be_positive(energy):
+    with pytest.raises(GridError, match="energy_kev"):
+        wavelength(energy)
+
+
+def test_rock_salt_expands_to_eight_atoms_with_charges_noted():
+    crystal = read_crystal(cif())
+    assert crystal.formula == "Na4 Cl4"
+    assert crystal.space_group == "F m -3 m"
+    assert len(crystal.asymmetric_unit) == 2
+    assert crystal.atoms.charges == (1,) * 4 + (-1,) * 4
+    assert crystal.atoms.u_iso.tolist() == pytest.approx([0.01] * 4 + [0.02] * 4)
+
+
+def test_operations_alone_give_the_space_group():
+    text = cif(group="?").replace(
+        "loop_\n_atom_site_label", "loop_\n_space_group_symop_operation_xyz\nx,y,z\n-x,-y,-z\nloop_\n_atom_site_label"
+    )
+    assert read_crystal(text).space_group == "P -1"
+
+
+def test_deuterium_scatters_as_hydrogen():
+    assert "H" in read_crystal(cif(element="D")).atoms.elements
+
+
+@pytest.mark.parametrize("name", bundled_names())
+def test_every_bundled_structure_reads(name):
+    crystal = read_crystal(name)
+    assert len(crystal.atoms) > 0
+    assert np.all(crystal.atoms.occupancy > 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("Ni", 8.90), ("Pt", 21.5), ("Pb", 11.35), ("NaCl", 2.16), ("CaF2", 3.18), ("SrTiO3", 5.12), ("Rutile", 4.25)],
+)
+def test_mass_density(name, expected):
+    crystal = read_crystal(name)
+    mass = sum(gemmi.Element(e).weight * o for e, o in zip(crystal.atoms.elements, crystal.atoms.occupancy))
+    assert mass * 1.66054 / crystal.cell.volume == pytest.approx(expected, rel=0.03)
+
+
+def test_real_structures_read(real_crystals):
+    import csv
+
+    with (real_crystals / "index.csv").open() as handle:
+        index = {row["cod"]: row for row in csv.DictReader(handle)}
+    for cod, row in index.items():
+        crystal = read_crystal(real_crystals / f"{cod}.cif")
+        assert crystal.cell.volume == pytest.approx(float(row["volume"]), rel=1e-3), cod
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"a": "?"}, "_cell_length_a = .*expected a number"),
+        ({"a": 0}, "cell length a = 0"),
+        ({"a": -5.64}, "cell length a = -5.64"),
+        ({"alpha": 180}, "close no cell"),
+        ({"group": "Q 42"}, "space group 'Q 42'"),
+        ({"element": "Xx"}, "unknown element 'Xx'"),
+        ({"x": "?"}, "'Na1' has no position"),
+        ({"x": "."}, "'Na1' has no position"),
+        ({"occupancy": 0}, "occupancy 0"),
+        ({"occupancy": 1.2}, "occupancy 1.2"),
+        ({"occupancy": -0.5}, "occupancy -0.5"),
+        ({"occupancy": "full"}, "occupancy 'full'"),
+    ],
+)
+def test_impossible_cif_is_refused(changes, message):
+    with pytest.raises(CifError, match=message):
+        read_crystal(cif(**changes))
+
+
+def test_angles_that_close_no_cell():
+    with pytest.raises(CifError, match="close no cell"):
+        Cell(5, 5, 5, 100, 130, 140)
+
+
+def test_cif_without_cell():
+    with pytest.raises(CifError, match="_cell_length_a = missing"):
+        read_crystal(cif().replace("_cell_length_a 5.64(1)\n", ""))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("", "the file is empty"), (cif()[:-6], "not a complete CIF"), ("data_x\n", "lists atoms")],
+)
+def test_unusable_file(tmp_path, text, message):
+    path = tmp_path / "bad.cif"
+    path.write_text(text)
+    with pytest.raises(CifError, match=message):
+        read_crystal(path)
+
+
+def test_missing_file_names_the_nearest_bundled_crystal():
+    with pytest.raises(CifError, match="did you mean 'Copper'"):
+        read_crystal("Coper")
+
+
+def test_unreadable_file(tmp_path, monkeypatch):
+    path = tmp_path / "locked.cif"
+    path.write_text(cif())
+    monkeypatch.setattr("pathlib.Path.read_text", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "denied")))
+    with pytest.raises(CifError, match="cannot be read"):
+        read_crystal(path)
+
+
+def test_nothing_in_a_cif_is_evaluated(tmp_path):
+    trap = tmp_path / "trap"
+    text = cif(group="?").replace(
+        "loop_\n_atom_site_label",
+        f"loop_\n_space_group_symop_operation_xyz\n\"x,y,open('{trap}','w')\"\nloop_\n_atom_site_label",
+    )
+    with pytest.raises(CifError):
+        read_crystal(text)
+    assert not trap.exists()

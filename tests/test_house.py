@@ -1,0 +1,94 @@
+"""The shape of the project: imports go one way, importing does no work, notebooks are clean."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from rephase.paths import NOTEBOOKS, ROOT
+
+PACKAGE = ROOT / "src" / "rephase"
+ROWS = [
+    {"errors", "paths"},
+    {"devices", "config"},
+    {"crystal"},
+    {"store"},
+    {"datasets"},
+    {"losses"},
+    {"models"},
+    {"metrics"},
+    {"runs"},
+    {"training"},
+    {"evaluation"},
+    {"experiments"},
+    {"plots"},
+    {"figures"},
+    {"report"},
+    {"pipeline"},
+    {"cli"},
+]
+NOTEBOOK_FILES = sorted(NOTEBOOKS.glob("*.ipynb"))
+
+
+def row_of(room: str) -> int:
+    return next(number for number, row in enumerate(ROWS) if room in row)
+
+
+def test_a_module_imports_only_from_rows_above_its_own():
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts == ("__init__",):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rephase."):
+                imported = node.module.split(".")[1]
+                assert row_of(imported) <= row_of(parts[0]), f"{path.name} imports {node.module}"
+                assert imported == parts[0] or row_of(imported) < row_of(parts[0]), f"{path.name} imports {node.module}"
+
+
+def test_importing_loads_no_training_and_no_tables():
+    script = (
+        "import sys, rephase; print([m for m in ('lightning', 'Dans_Diffraction', 'matplotlib') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", NOTEBOOK_FILES, ids=lambda path: path.stem)
+def test_notebook_is_prose_and_calls(path: Path):
+    cells = nbformat.read(path, as_version=4).cells
+    code = [cell for cell in cells if cell.cell_type == "code"]
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code) == 1
+    for cell in code:
+        assert not cell.outputs, "outputs are stored"
+        assert len(cell.source.splitlines()) <= 8
+        assert "def " not in cell.source
+        assert "for epoch" not in cell.source
+    words = [sum(len(c.source.split()) for c in cells if c.cell_type == kind) for kind in ("markdown", "code")]
+    assert words[0] > 0.4 * sum(words)
+    assert cells[0].source.startswith(f"# {path.stem[:2]} · ")
+    for expected in ("**Question.**", "**In:**", "**Out:**", "**Time:**"):
+        assert expected in cells[0].source
+
+
+@pytest.mark.parametrize("path", NOTEBOOK_FILES, ids=lambda path: path.stem)
+def test_notebook_kernel_has_name_and_language(path: Path):
+    kernel = nbformat.read(path, as_version=4).metadata.kernelspec
+    assert (kernel.name, kernel.language) == ("python3", "python")
+
+
+def test_doctests_of_the_public_face():
+    import doctest
+
+    import rephase.config
+    import rephase.crystal.cell
+    import rephase.crystal.structure
+    import rephase.crystal.structure_factors as structure_factors
+    from rephase.crystal.structure import read_crystal
+
+    for module in (rephase.config, rephase.crystal.cell, rephase.crystal.structure, structure_factors):
+        result = doctest.testmod(module, extraglobs={"read_crystal": read_crystal})
+        assert result.failed == 0, module.__name__

@@ -1,0 +1,143 @@
+"""Every model of the table: shape, loss, gradients, overfitting, saving, precision; Friedel symmetry."""
+
+import pytest
+import torch
+
+from rephase.config import ModelConfig
+from rephase.crystal.phases import friedel_mate
+from rephase.datasets.perturbed import Batch
+from rephase.errors import ConfigError
+from rephase.models import MODELS, build_model
+from rephase.models.layers import HalfSpace, friedel_pair
+
+SHAPE = (7, 7, 7)
+SMALL = {"mlp": {"width": 64}, "cnn3d": {"width": 8}, "unet3d": {"width": 8}}
+
+
+@pytest.fixture(scope="module")
+def batch(data):
+    return data[data.splits["train"][:8]]
+
+
+@pytest.fixture(params=MODELS)
+def model(request):
+    return build_model(request.param, SHAPE, ModelConfig(options=SMALL.get(request.param, {})))
+
+
+def to_double(batch: Batch) -> Batch:
+    return Batch(*(x.to(torch.complex128) if x.is_complex() else x for x in batch))
+
+
+def test_shape_and_observed_amplitudes(model, batch):
+    F = model.predict(batch)
+    assert F.shape == batch.F.shape
+    assert torch.allclose(F.abs(), batch.F.abs(), atol=1e-3)
+
+
+def test_finite_loss_and_a_gradient_in_every_parameter(model, batch):
+    loss = model.loss(batch)
+    loss.backward()
+    assert torch.isfinite(loss)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_overfits_one_batch(model, batch):
+    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
+    first = float(model.loss(batch).detach())
+    for _ in range(150):
+        optimiser.zero_grad()
+        loss = model.loss(batch)
+        loss.backward()
+        optimiser.step()
+    # three convolutions cannot see the whole grid, so they need not learn it by heart
+    assert float(loss.detach()) < (0.5 if type(model).__name__ == "CNN3D" else 0.1) * first
+
+
+def test_saved_and_loaded(model, batch, tmp_path):
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    name = next(key for key, value in MODELS.items() if type(model) is value)
+    other = build_model(name, SHAPE, ModelConfig(options=SMALL.get(name, {})), seed=1)
+    assert not torch.equal(other.predict(batch), model.predict(batch))
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert torch.equal(other.predict(batch), model.predict(batch))
+
+
+def test_double_precision_agrees(model, batch):
+    single = model.predict(batch)
+    double = model.double().predict(to_double(batch))
+    assert double.dtype == torch.complex128
+    assert torch.linalg.norm(double - single) < 1e-3 * torch.linalg.norm(double)
+
+
+def test_weights_depend_on_the_seed_alone(model, batch):
+    name = next(key for key, value in MODELS.items() if type(model) is value)
+    torch.rand(5)
+    again = build_model(name, SHAPE, ModelConfig(options=SMALL.get(name, {})))
+    assert torch.equal(again.predict(batch), model.predict(batch))
+
+
+def test_prediction_uses_amplitudes_only(model, batch):
+    turned = batch._replace(F=batch.F * torch.polar(torch.ones(batch.F.shape), torch.rand(batch.F.shape)))
+    assert torch.allclose(model.predict(turned), model.predict(batch), atol=1e-3)
+
+
+def test_unmeasured_amplitudes_are_not_seen(model, batch):
+    """What lies outside the mask changes no prediction inside it."""
+    mask = batch.mask.clone()
+    mask[:, 3:5] = False
+    outside = torch.where(mask, batch.F, batch.F * 7)
+    inside = model.predict(batch._replace(mask=mask))
+    assert torch.allclose(model.predict(batch._replace(mask=mask, F=outside)), inside, atol=1e-3)
+    assert (inside[~mask] == 0).all()
+
+
+def test_complex_output_has_amplitudes_of_its_own(data):
+    batch = data[data.splits["train"][:4]]
+    model = build_model("linear", SHAPE, loss="complex_F")
+    assert not torch.allclose(model.predict(batch).abs(), batch.F.abs(), atol=1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_gpu_equals_cpu(model, batch):
+    on_gpu = model.to("cuda").predict(Batch(*(x.to("cuda") for x in batch))).cpu()
+    assert torch.linalg.norm(on_gpu - model.to("cpu").predict(batch)) < 1e-3 * torch.linalg.norm(on_gpu)
+
+
+def test_any_grid_shape():
+    for name in MODELS:
+        model = build_model(name, (5, 9, 3), ModelConfig(options=SMALL.get(name, {})))
+        F = torch.randn(2, 5, 9, 3, dtype=torch.complex64)
+        ones = torch.ones_like(F)
+        batch = Batch(
+            F, torch.ones(F.shape, dtype=torch.bool), ones, F, torch.zeros(2, dtype=torch.long), torch.ones(2)
+        )
+        assert model.predict(batch).shape == F.shape
+
+
+def test_friedel_pair_without_its_second_field_obeys_friedels_law():
+    fields = torch.randn(2, 4, 5, 7, 3)
+    fields[:, 2:] = 0
+    E = friedel_pair(fields)
+    assert torch.allclose(friedel_mate(E), E.conj(), atol=1e-6)
+
+
+def test_half_space_holds_any_grid():
+    """Two Hermitian fields represent every complex grid: taken apart by hand and put together by scatter."""
+    half = HalfSpace((5, 3, 7))
+    assert len(half) == (5 * 3 * 7 + 1) // 2
+    E = torch.randn(2, 5, 3, 7, dtype=torch.complex128)
+    mate = friedel_mate(E).conj()
+    first, second = (E + mate) / 2, (E - mate) / 2j
+    pick = lambda z: z.flatten(1)[:, half.index]  # noqa: E731
+    fields = torch.cat([pick(first).real, pick(first).imag, pick(second).real, pick(second).imag], dim=1)
+    assert torch.allclose(half.scatter(fields), E)
+
+
+def test_unknown_model_and_option_name_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'unet3d'"):
+        build_model("unet", SHAPE)
+    with pytest.raises(ConfigError, match="did you mean 'width'"):
+        build_model("mlp", SHAPE, ModelConfig(options={"widht": 3}))

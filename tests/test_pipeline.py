@@ -1,0 +1,169 @@
+"""Headless runs: every notebook, parameters, failures, resume, sweeps, figures, the command line."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pandas as pd
+import pytest
+
+from rephase import pipeline
+from rephase.errors import ConfigError, PipelineError
+from rephase.evaluation import COLUMNS
+from rephase.figures import FIGURES, draw_all
+from rephase.metrics import METRICS
+from rephase.models import MODELS
+from rephase.models.baselines import BASELINES
+from rephase.paths import NOTEBOOKS
+from rephase.pipeline import check_parameters, find_notebooks, run_notebooks, run_sweep
+from rephase.runs import open_run, read_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """All notebooks, headless, from configs/test.yaml."""
+    return run_notebooks("test", out=tmp_path_factory.mktemp("run"), device="cpu")
+
+
+def test_results_are_tidy_and_complete(run):
+    results = pd.read_csv(run.folder / "results.csv")
+    assert list(results.columns) == COLUMNS
+    assert set(results["model"]) == {*MODELS, *BASELINES}
+    assert set(results["metric"]) == {*METRICS, "undefined_phases"}
+    assert {"test", "unseen"} <= set(results["split"])
+    assert results["value"].notna().all()
+
+
+def test_every_figure_is_there_in_print_and_on_screen(run):
+    for name in FIGURES:
+        assert (run.folder / "figures" / f"{name}.pdf").stat().st_size > 1000
+        assert (run.folder / "figures" / f"{name}.png").stat().st_size > 1000
+
+
+def test_report_opens_offline(run):
+    report = (run.folder / "report.html").read_text()
+    assert report.count("data:image/png;base64") >= len(FIGURES)
+    assert "plotly" in report  # the density to turn
+    body = report.split("/* plotly")[0]
+    assert 'src="http' not in body
+    assert '<link rel="stylesheet" href="http' not in body
+
+
+def test_run_tells_what_it_was_made_from(run):
+    environment = json.loads((run.folder / "environment.json").read_text())
+    assert {"commit", "python", "packages"} <= environment.keys()
+    assert read_run(run.folder).config == run.config
+
+
+def test_finished_notebooks_are_skipped(run, monkeypatch):
+    monkeypatch.setattr(pipeline, "_execute", lambda *_: pytest.fail("a finished notebook ran again"))
+    run_notebooks("test", out=run.folder, device="cpu")
+
+
+def test_figures_are_drawn_again_without_training(run, monkeypatch):
+    shutil.rmtree(run.folder / "figures")
+    checkpoints = run.folder / "checkpoints"
+    checkpoints.rename(run.folder / "hidden")
+    drawn = draw_all(read_run(run.folder))
+    (run.folder / "hidden").rename(checkpoints)
+    assert set(drawn) == set(FIGURES)
+    assert all(path.is_file() for path in drawn.values())
+
+
+def test_figures_say_what_they_lack(tmp_path):
+    drawn = draw_all(open_run(tmp_path, "test"))
+    assert "not drawn" in str(drawn["reciprocal_space"])
+
+
+def test_folder_of_another_configuration_is_refused(run):
+    with pytest.raises(ConfigError, match=r"training.epochs = 2, not 5; choose another folder"):
+        open_run(run.folder, "test", ["training.epochs=5"])
+
+
+def test_every_configuration_has_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("rephase.runs.RUNS", tmp_path)
+    folders = {open_run(None, "test", overrides).folder for overrides in ([], ["seed=1"], ["seed=2"], [])}
+    assert len(folders) == 3
+
+
+def test_no_run_folder(tmp_path):
+    with pytest.raises(ConfigError, match="no run folder"):
+        read_run(tmp_path)
+
+
+def test_unknown_parameter_is_refused():
+    with pytest.raises(ConfigError, match="has no parameter 'confg'; did you mean 'config'"):
+        check_parameters(NOTEBOOKS / "01_structure_factors.ipynb", {"confg": "quick"})
+
+
+def test_notebook_without_parameters_cell(tmp_path):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
+    notebook.metadata["kernelspec"] = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    nbformat.write(notebook, tmp_path / "07_x.ipynb")
+    with pytest.raises(ConfigError, match="no cell tagged 'parameters'"):
+        check_parameters(tmp_path / "07_x.ipynb", {"config": "quick"})
+
+
+def test_unknown_notebook():
+    with pytest.raises(ConfigError, match="no notebook '77'"):
+        find_notebooks(["77"])
+
+
+def test_unknown_key_stops_before_anything_runs(tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'width'"):
+        run_notebooks("test", ["models.mlp.options.widht=3"], out=tmp_path)
+    assert not (tmp_path / "notebooks").exists()
+
+
+def test_failed_notebook_keeps_its_partial_results(tmp_path, monkeypatch):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    notebook = nbformat.read(NOTEBOOKS / "01_structure_factors.ipynb", as_version=4)
+    notebook.cells.insert(6, nbformat.v4.new_code_cell("raise ValueError('the detector is off')"))
+    nbformat.write(notebook, folder / "01_structure_factors.ipynb")
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", folder)
+    with pytest.raises(
+        PipelineError, match=r"01_structure_factors failed in cell \d+: ValueError: the detector is off"
+    ):
+        run_notebooks("test", out=tmp_path / "run", device="cpu")
+    partial = nbformat.read(tmp_path / "run" / "notebooks" / "01_structure_factors.ipynb", as_version=4)
+    assert any(cell.get("outputs") for cell in partial.cells)
+    assert "the detector is off" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("engine", ["local", "dask"])
+def test_sweep_goes_on_after_a_failure(tmp_path, engine):
+    (tmp_path / "s.yaml").write_text(
+        "base: test\nonly: ['02']\ngrid: {data.perturbation.kind: [single_atom, shake, all_atoms]}\n"
+    )
+    folder = run_sweep(tmp_path / "s.yaml", engine=engine, jobs=2, device="cpu", out=tmp_path / "out")
+    status = pd.read_csv(folder / "status.csv").set_index("data.perturbation.kind")
+    assert status["error"].isna().to_dict() == {"single_atom": True, "all_atoms": True, "shake": False}
+    assert "data.perturbation.kind = 'shake'" in status.loc["shake", "error"]
+    results = pd.read_csv(folder / "results.csv")
+    assert set(results["data.perturbation.kind"]) == {"single_atom", "all_atoms"}
+    assert results.groupby("data.perturbation.kind")["value"].mean().nunique() == 2
+
+
+def command(*arguments):
+    return subprocess.run([sys.executable, "-m", "rephase.cli", *arguments], capture_output=True, text=True)
+
+
+def test_error_on_the_command_line_is_one_line():
+    found = command("run", "--config", "test", "--set", "training.epoch=3")
+    assert found.returncode == 2
+    assert found.stderr.strip().splitlines() == [
+        "ConfigError: test: unknown key 'training.epoch'; did you mean 'epochs'?"
+    ]
+
+
+def test_figures_command(run):
+    found = command("figures", str(run.folder))
+    assert found.returncode == 0
+    assert all(name in found.stdout for name in FIGURES)
+
+
+def test_bench_lists_its_names():
+    assert "structure_factors" in command("bench").stdout

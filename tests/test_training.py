@@ -1,0 +1,133 @@
+"""Training: determinism, resume after a kill, NaN, devices."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from rephase.config import load_config
+from rephase.datasets.perturbed import open_perturbed
+from rephase.devices import pick_device
+from rephase.errors import DeviceError, TrainingError
+from rephase.models import MODELS
+from rephase.training import fit, loss_curve
+
+FIVE_EPOCHS = ["training.epochs=5"]
+
+
+def train(data, folder, name="mlp", overrides=FIVE_EPOCHS):
+    return fit(name, data, load_config("test", overrides), folder, device="cpu", progress=False)
+
+
+def weights(model):
+    return torch.cat([p.flatten() for p in model.state_dict().values()])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_training_lowers_the_loss(name, data, tmp_path):
+    train(data, tmp_path, name, ["training.epochs=6", "training.learning_rate=0.003"])
+    curve = loss_curve(tmp_path)
+    assert list(curve["epoch"]) == list(range(6))
+    assert curve["train_loss"].iloc[-1] < curve["train_loss"].iloc[0]
+
+
+def test_two_trainings_are_equal_to_the_last_digit(data, tmp_path):
+    assert torch.equal(weights(train(data, tmp_path / "a")), weights(train(data, tmp_path / "b")))
+
+
+def test_seed_changes_the_training(data, tmp_path):
+    other = train(data, tmp_path / "b", overrides=[*FIVE_EPOCHS, "seed=1"])
+    assert not torch.equal(weights(train(data, tmp_path / "a")), weights(other))
+
+
+def test_killed_and_resumed_ends_with_the_same_weights(tmp_path):
+    """A training in a process of its own is killed after its first epochs, then finished here."""
+    overrides = ["training.epochs=12"]
+    script = (
+        "import pathlib, sys, torch; torch.set_num_threads(1); from rephase.config import load_config;"
+        "from rephase.datasets.perturbed import open_perturbed; from rephase.training import fit;"
+        f"config = load_config('test', {overrides!r}); folder = pathlib.Path(sys.argv[1]);"
+        "data = open_perturbed(folder / 'data.zarr', config.data);"
+        "fit('unet3d', data, config, folder / 'killed', device='cpu', progress=False)"
+    )
+    last = tmp_path / "killed" / "last.ckpt"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not last.is_file() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    epoch = torch.load(last, weights_only=False)["epoch"]
+    assert epoch < 11, "the training ended before it was killed"
+    config = load_config("test", overrides)
+    data = open_perturbed(tmp_path / "data.zarr", config.data)
+    resumed = train(data, tmp_path / "killed", "unet3d", overrides)
+    undisturbed = train(data, tmp_path / "whole", "unet3d", overrides)
+    assert torch.equal(weights(resumed), weights(undisturbed))
+    assert list(loss_curve(tmp_path / "killed")["epoch"]) == list(range(12))
+
+
+def test_finished_training_is_only_read(data, tmp_path):
+    first = train(data, tmp_path)
+    stamp = (tmp_path / "last.ckpt").stat().st_mtime_ns
+    assert torch.equal(weights(train(data, tmp_path)), weights(first))
+    assert (tmp_path / "last.ckpt").stat().st_mtime_ns == stamp
+
+
+def test_folder_of_another_training_is_refused(data, tmp_path):
+    train(data, tmp_path)
+    with pytest.raises(TrainingError, match="holds another training"):
+        train(data, tmp_path, overrides=["training.epochs=7"])
+
+
+def test_nan_stops_and_keeps_the_last_good_checkpoint(data, tmp_path, monkeypatch):
+    loss, calls = MODELS["mlp"].loss, []
+
+    def spoiled(self, batch):
+        calls.append(1)
+        return loss(self, batch) * (
+            float("nan") if len(calls) == 8 else 1.0
+        )  # 4 training steps + 1 validation an epoch
+
+    monkeypatch.setattr(MODELS["mlp"], "loss", spoiled)
+    with pytest.raises(
+        TrainingError, match=r"loss = nan at step 6 \(epoch 1\); the last good checkpoint is .*last.ckpt"
+    ):
+        train(data, tmp_path)
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=False)["state_dict"]
+    assert all(torch.isfinite(p).all() for p in kept.values())
+
+
+def test_streamed_training(data, tmp_path):
+    train(data, tmp_path, overrides=[*FIVE_EPOCHS, "training.n_streamed=100"])
+    assert len(loss_curve(tmp_path)) == 5
+
+
+def test_early_stop(data, tmp_path):
+    train(data, tmp_path, overrides=["training.epochs=200", "training.patience=2", "training.learning_rate=0.1"])
+    assert len(loss_curve(tmp_path)) < 200
+
+
+def test_logs_for_tensorboard(data, tmp_path):
+    train(data, tmp_path)
+    assert list(Path(tmp_path).glob("tensorboard/version_*/events*"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_cuda_is_refused_where_there_is_none(data, tmp_path):
+    with pytest.raises(DeviceError, match="torch sees no GPU"):
+        pick_device("cuda")
+    with pytest.raises(DeviceError, match="--device cpu"):
+        fit("mlp", data, load_config("test"), tmp_path, device="cuda", progress=False)
+
+
+def test_unknown_device():
+    with pytest.raises(DeviceError, match="'gpu': expected auto, cpu or cuda"):
+        pick_device("gpu")
