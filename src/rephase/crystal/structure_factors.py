@@ -12,7 +12,8 @@ from rephase.crystal.scattering import dispersion, form_factor_coefficients
 from rephase.crystal.structure import Atoms, Crystal
 from rephase.errors import GridError
 
-_VOXELS_AT_ONCE = 1 << 17  # keeps the working set of a slice of the batch inside the CPU's L2 cache
+_VOXELS_AT_ONCE = 1 << 18  # keeps the working set of a slice of the batch near the CPU's L2 cache
+_LOWEST_EXPONENT = -80.0  # exp of less is a denormal in float32, ten times slower, and nothing beside an electron
 
 
 def grid_hkl(h_max: tuple[int, ...]) -> np.ndarray:
@@ -84,20 +85,17 @@ class Scatterers:
         widths = np.concatenate([coefficients[:, 1:8:2], np.zeros((len(species), 1))], axis=1) + b_iso
         constant = coefficients[:, 8] + dispersion(elements, energy_kev)
         as_real = lambda array: torch.as_tensor(array, dtype=dtype, device=device)  # noqa: E731
-        self.heights = as_real(coefficients[:, 0:8:2])
+        real = np.concatenate([coefficients[:, 0:8:2], constant.real[:, None]], axis=1)
+        imaginary = np.concatenate([np.zeros((len(species), 4)), constant.imag[:, None]], axis=1)
+        self.heights = as_real(np.stack([real, imaginary], axis=1))
         self.widths = as_real(widths)
-        self.constant = torch.as_tensor(constant, dtype=dtype.to_complex(), device=device)
-        occupancy = torch.as_tensor(atoms.occupancy, dtype=dtype, device=device)
-        self.occupancy = occupancy[self.order]
+        self.occupancy = as_real(atoms.occupancy)[self.order]
 
     def weights(self, s_squared: torch.Tensor) -> torch.Tensor:
         """f(s) times the Debye-Waller factor: complex [..., n_species, n_refl] for s^2 [..., n_refl] in Å^-2."""
-        gaussians = torch.exp(-self.widths[:, :, None] * s_squared[..., None, None, :])
-        form_factor = (self.heights[:, :, None] * gaussians[..., :4, :]).sum(-2)
-        return torch.complex(
-            form_factor + self.constant.real[:, None] * gaussians[..., 4, :],
-            self.constant.imag[:, None] * gaussians[..., 4, :],
-        )
+        exponents = -self.widths[:, :, None] * s_squared[..., None, None, :]
+        gaussians = exponents.clamp_(min=_LOWEST_EXPONENT).exp_()
+        return torch.complex(*(self.heights @ gaussians).unbind(-2))
 
     def phase_tables(self, xyz_frac: torch.Tensor, h_max: tuple[int, ...]) -> list[torch.Tensor]:
         """exp(2 pi i h x) for h = 0 ... h_max along each axis: three tables [batch, n_atoms, h_max + 1].
@@ -109,8 +107,8 @@ class Scatterers:
         tables = []
         for axis, m in enumerate(h_max):
             steps = torch.arange(m + 1, dtype=torch.float64, device=turns.device)
-            angle = 2 * torch.pi * torch.remainder(turns[:, :, axis, None] * steps, 1.0)
-            tables.append(torch.polar(torch.ones_like(angle), angle).to(self.constant.dtype))
+            angle = 2 * torch.pi * (turns[:, :, axis, None] * steps).frac()
+            tables.append(torch.complex(angle.cos(), angle.sin()).to(self.occupancy.dtype.to_complex()))
         tables[0] = tables[0] * self.occupancy[:, None]
         return tables
 
@@ -196,21 +194,18 @@ class GridKernel:
         n, half = len(xyz_frac), self.h_max[0] + 1
         along_h, along_k, along_l = self.scatterers.phase_tables(xyz_frac, self.h_max)
         both_signs = lambda table: torch.cat([table, table[..., 1:].flip(-1).conj()], dim=-1)  # noqa: E731
-        along_k, along_l = both_signs(along_k), both_signs(along_l)
-        positive = torch.zeros((), dtype=out.dtype, device=out.device)
-        negative = torch.zeros((), dtype=out.dtype, device=out.device)
-        first = 0
-        for species, count in enumerate(self.scatterers.counts):
-            atoms = slice(first, first + count)
-            plane = (along_h[:, atoms, :, None] * along_k[:, atoms, None, :]).flatten(2)
-            unit_sum = (plane.mT @ along_l[:, atoms]).reshape(n, -1)
-            positive = positive + weights[..., species, :] * unit_sum
-            negative = negative + weights[..., species, :] * unit_sum.conj()
-            first += count
-        shape = (n, half, *out.shape[2:])
-        out[:, :half] = positive.reshape(shape)
+        tables = along_h, both_signs(along_k), both_signs(along_l)
+        by_species = zip(*(table.split(self.scatterers.counts, dim=1) for table in tables))
+        positive = out[:, :half].view(n, -1).zero_()  # a view: the sum over species is made in place
+        negative = torch.zeros_like(positive)  # of the conjugate of F(-h)
+        for species, (along_h, along_k, along_l) in enumerate(by_species):
+            plane = (along_h[..., None] * along_k[:, :, None]).flatten(2)
+            unit_sum = (plane.mT @ along_l).flatten(1)
+            positive.addcmul_(weights[..., species, :], unit_sum)
+            negative.addcmul_(weights[..., species, :].conj(), unit_sum)
         # (-h, -k, -l) of the half just summed: reverse every axis, with index 0 of k and l kept in place
-        out[:, half:] = negative.reshape(shape)[:, 1:].flip(1, 2, 3).roll((1, 1), (2, 3))
+        mirrored = negative.reshape(n, half, *out.shape[2:])[:, 1:].flip(1, 2, 3).roll((1, 1), (2, 3))
+        out[:, half:] = mirrored.conj()
 
 
 def structure_factors(crystal: Crystal, hkl: np.ndarray, *, energy_kev: float = 10.0) -> np.ndarray:
