@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from rephase.config import PerturbationConfig, Strain
-from rephase.crystal.density import F_from_density, density_from_F
+from rephase.crystal.density import F_from_density, density_from_F, refine
 from rephase.crystal.perturb import PERTURBATIONS, perturb
 from rephase.crystal.phases import align, align_hand, friedel_mate, phase_difference, shift_origin, wrap
 from rephase.crystal.structure import read_crystal
@@ -149,3 +149,9 @@ def test_every_perturbation_repeats_with_its_seed():
 def test_atom_number_out_of_range():
     with pytest.raises(ConfigError, match=r"atom = 8: NaCl has 8 atoms"):
         variants("single_atom", single_atom={"atom": 8})
+
+
+def test_refined_map_goes_through_the_points_of_the_coarse_one():
+    F = torch.randn(1, 7, 5, 9, dtype=torch.complex128)
+    coarse = density_from_F(F, 1.0, (14, 10, 18))
+    assert torch.allclose(refine(coarse, (28, 30, 18))[:, ::2, ::3], coarse, atol=1e-12)

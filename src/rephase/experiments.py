@@ -112,7 +112,12 @@ def score_baselines(run: Run, data: PerturbedData) -> pd.DataFrame:
 
 
 def train_and_score(run: Run, data: PerturbedData, name: str) -> pd.DataFrame:
-    """Train a model of the configuration, score it on every split, and leave tables, curve and predictions."""
+    """Train a model, score it on every split, and leave tables, curve and predictions.
+
+    A model that the configuration does not list is left out, so that a sweep may train fewer.
+    """
+    if name not in run.config.models:
+        return pd.DataFrame({"model": [name], "left out": ["not in the models of this configuration"]})
     model = fit(name, data, run.config, run.checkpoints(name), device=run.device)
     run.save_table(f"curve_{name}", loss_curve(run.checkpoints(name)))
     _score(run, data, name, model, next(model.parameters()).device)

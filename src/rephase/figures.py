@@ -7,9 +7,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rephase.crystal.density import refine
 from rephase.crystal.structure_factors import grid_hkl
 from rephase.plots import (
     ONE_COLUMN,
@@ -131,7 +133,14 @@ def model_comparison(run: Run) -> Figure:
         ax.barh(y, aligned, color=[colour(name) for name in part.index], height=0.6)
         ax.plot(naive, y, "|", color="black", markersize=9, label="naive: one hand, one origin")
         for position, value in zip(y, aligned):
-            ax.text(1.02, position, f"{value:.3g}", transform=ax.get_yaxis_transform(), va="center", fontsize=7)
+            ax.text(
+                1.02,
+                position,
+                f"{value:.3g}" if value < 100 else f"{value:,.0f}",
+                transform=ax.get_yaxis_transform(),
+                va="center",
+                fontsize=7,
+            )
         ax.set_yticks(y, [label(name) for name in part.index])
         ax.set(xlabel="Σ (1 − cos Δφ), best over origin and hand", title=SPLIT_TITLES[split])
         ax.set_xscale("symlog", linthresh=1)
@@ -174,8 +183,9 @@ def density_slices(run: Run) -> Figure:
         for ax, (title, density) in zip(row, panels):
             image = density_slice(ax, density[:, :, z], limits, (1, 1))
             ax.set_title(title.replace(" ", "\n"), fontsize=7)
-            ax.set(xticks=[], yticks=[])
-        row[0].set_ylabel(f"{first['crystal'][sample]}, z = {z / true.shape[2]:.2f}", fontsize=7)
+            ax.set(xticks=[0, 1], yticks=[0, 1] if ax is row[0] else [], xlabel="x/a")
+            ax.xaxis.labelpad = -6
+        row[0].set_ylabel(f"{first['crystal'][sample]}, z/c = {z / true.shape[2]:.2f}\ny/b", fontsize=7)
         figure.colorbar(image, ax=row, shrink=0.85, pad=0.01).set_label("ρ − ⟨ρ⟩ (e/Å³)", fontsize=7)
     return figure
 
@@ -190,7 +200,8 @@ def density_isosurface(run: Run) -> Figure:
     for column, (title, density, face) in enumerate([("truth", true, "0.7"), (label(best), pred, colour(best))]):
         ax = figure.add_subplot(1, 2, column + 1, projection="3d")
         if density.max() > level:
-            isosurface(ax, density, level, face)
+            fine = refine(torch.as_tensor(density), tuple(3 * n for n in density.shape)).numpy()
+            isosurface(ax, fine, level, face)
         ax.set_title(f"{arrays['crystal'][0]}, {title}: ρ − ⟨ρ⟩ = {level:.1f} e/Å³")
     return figure
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as nn_functional
 
 from rephase.crystal.density import density_from_F
-from rephase.crystal.phases import align, align_hand, unit_phasor
+from rephase.crystal.phases import align, align_hand, friedel_mate, unit_phasor
 from rephase.losses import phase_misfit
 
 _SSIM_WINDOW = 7  # voxels, the usual uniform window
@@ -93,8 +93,15 @@ def mse(c: Comparison) -> torch.Tensor:
 
 
 def r_factor(c: Comparison) -> torch.Tensor:
-    """R = sum ||F_true| - k|F_pred|| / sum |F_true|, k from least squares; 0 for a model that keeps the amplitudes."""
-    true, pred = c.F_true.abs() * c.scored, c.F_aligned.abs() * c.scored
+    """R = sum ||F_true| - k|F_pred|| / sum |F_true|, k from least squares; 0 for a model that keeps the amplitudes.
+
+    The smaller of the two hands, whose amplitudes differ by f''; an origin shift changes no amplitude.
+    """
+    true = c.F_true.abs() * c.scored
+    return torch.minimum(*(_scaled_r(true, F.abs() * c.scored) for F in (c.F_pred, friedel_mate(c.F_pred))))
+
+
+def _scaled_r(true: torch.Tensor, pred: torch.Tensor) -> torch.Tensor:
     scale = (true * pred).sum((1, 2, 3)) / (pred**2).sum((1, 2, 3)).clamp_min(torch.finfo(pred.dtype).tiny)
     return (true - scale[:, None, None, None] * pred).abs().sum((1, 2, 3)) / true.sum((1, 2, 3))
 

@@ -92,4 +92,5 @@ def isosurface(ax: Axes3D, density: np.ndarray, level: float, face: str) -> None
     ax.add_collection3d(mesh)
     ax.set(xlim=(0, 1), ylim=(0, 1), zlim=(0, 1), box_aspect=(1, 1, 1))
     ax.set_xlabel("x", labelpad=-8), ax.set_ylabel("y", labelpad=-8), ax.set_zlabel("z", labelpad=-8)
+    ax.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], zticks=[0, 0.5, 1])
     ax.tick_params(pad=-3, labelsize=5)

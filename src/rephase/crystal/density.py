@@ -32,6 +32,12 @@ def F_from_density(density: torch.Tensor, volume: float | torch.Tensor, shape: t
     return volume * _resize(torch.fft.ifftn(density, dim=(-3, -2, -1)), shape)
 
 
+def refine(density: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """Interpolate maps [..., x, y, z] to a finer grid; exact for what their Fourier coefficients hold."""
+    coefficients = tuple(n - 1 + n % 2 for n in density.shape[-3:])
+    return density_from_F(F_from_density(density, 1.0, coefficients), 1.0, shape)
+
+
 def _resize(F: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """Pad with zeros or cut the high indices of a grid in FFT order."""
     out = torch.zeros((*F.shape[:-3], *shape), dtype=F.dtype, device=F.device)

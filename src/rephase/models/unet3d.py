@@ -33,6 +33,7 @@ class UNet3D(PhaseModel):
         self.ups = nn.ModuleList(nn.ConvTranspose3d(b, a, 2, stride=2) for a, b in zip(widths[-2::-1], widths[:0:-1]))
         self.decoders = nn.ModuleList(double(2 * a, a) for a in widths[-2::-1])
         self.head = nn.Conv3d(width, N_FIELDS, 1)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Normalised structure factors, complex [batch, h, k, l]."""
