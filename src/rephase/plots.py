@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 from skimage.measure import marching_cubes
@@ -69,6 +70,8 @@ def resolution_axis(ax: Axes, d_values: Iterable[float]) -> None:
 def reciprocal_plane(ax: Axes, values: np.ndarray, h_max: tuple[int, int], **options) -> AxesImage:
     """Draw a plane [h, k] with h to the right and k upwards, the origin in the middle."""
     h, k = h_max
+    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     return ax.imshow(
         np.fft.fftshift(values).T, origin="lower", extent=(-h - 0.5, h + 0.5, -k - 0.5, k + 0.5),
         interpolation="nearest", **options,
@@ -92,5 +95,5 @@ def isosurface(ax: Axes3D, density: np.ndarray, level: float, face: str) -> None
     ax.add_collection3d(mesh)
     ax.set(xlim=(0, 1), ylim=(0, 1), zlim=(0, 1), box_aspect=(1, 1, 1))
     ax.set_xlabel("x", labelpad=-8), ax.set_ylabel("y", labelpad=-8), ax.set_zlabel("z", labelpad=-8)
-    ax.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1], zticks=[0, 0.5, 1])
+    ax.set(xticks=[0, 0.5, 1], yticks=[0.5, 1], zticks=[0, 0.5, 1])
     ax.tick_params(pad=-3, labelsize=5)

@@ -67,7 +67,7 @@ def _section(path: Path, entry: dict[str, Any]) -> str:
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(notebook)
-    body = re.sub(r"<(/?)h1\b", r"<\1h2", body)
+    body = re.sub(r"<(/?)h([12])\b", lambda tag: f"<{tag[1]}h{int(tag[2]) + 1}", body)
     failure = (
         f"<p class='error'>Failed in cell {entry['cell']}: {html.escape(entry['error'])}</p>"
         if "error" in entry

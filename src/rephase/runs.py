@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from rephase.config import Config, find_config, load_config, read_yaml, write_config
 from rephase.errors import ConfigError
@@ -46,10 +47,11 @@ class Run:
         """Folder of the checkpoints and logs of a model."""
         return self.folder / "checkpoints" / model
 
-    def settings(self, *sections: str) -> pd.DataFrame:
+    def settings(self, *sections: str) -> Styler:
         """Sections of the resolved configuration as a table to read, e.g. ``settings("data", "training")``."""
         values = {key: part for key, part in self.config.model_dump(mode="json").items() if key in sections}
-        return pd.DataFrame(_flatten(values).items(), columns=["setting", "value"]).set_index("setting")
+        shown = {key: _words(value) for key, value in _flatten(values).items()}
+        return pd.DataFrame({"value": shown}).style.set_properties(**{"text-align": "left"})
 
     def save_table(self, name: str, table: pd.DataFrame) -> None:
         """Write ``tables/NAME.csv``."""
@@ -166,6 +168,10 @@ def _flatten(values: dict, prefix: str = "") -> dict[str, object]:
     for key, value in values.items():
         flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _environment() -> dict[str, object]:
