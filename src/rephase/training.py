@@ -11,9 +11,10 @@ from typing import Any, cast
 import lightning as L
 import pandas as pd
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
 from rephase.config import Config, TrainingConfig, fingerprint
 from rephase.datasets.perturbed import Batch, Batches, PerturbedData, StreamedData
@@ -59,6 +60,30 @@ class PhaseModule(L.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
+class StepBar(L.Callback):
+    """One progress bar over all steps of a training, on the error stream and not among a notebook's results."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Open the bar, as far on as the checkpoint that the training resumes from."""
+        steps = int(trainer.estimated_stepping_batches)
+        self.bar = tqdm(total=steps, initial=trainer.global_step, desc=self.name, unit="step", mininterval=1)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Move on by one step."""
+        self.bar.update()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show the newest validation loss."""
+        self.bar.set_postfix(validation_loss=f"{float(trainer.callback_metrics['validation_loss']):.4g}")
+
+    def on_train_end(self, *_: Any) -> None:
+        """Close the bar."""
+        self.bar.close()
+
+
 def fit(
     name: str, data: PerturbedData, config: Config, folder: Path, *, device: str = "auto", progress: bool = True
 ) -> PhaseModel:  # fmt: skip
@@ -98,7 +123,7 @@ def fit(
         if last.is_file():  # the trainer starts the first loader of a resumed training before it tells it the epoch
             _order_of(loader).set_epoch(torch.load(last, map_location="cpu", weights_only=False)["epoch"] + 1)
         with _quiet_lightning():
-            _trainer(folder, options, device, progress).fit(
+            _trainer(name, folder, options, device, progress).fit(
                 module, loader, data.loader("validation", options.batch_size),
                 ckpt_path=last if last.is_file() else None, weights_only=False,
             )  # fmt: skip
@@ -138,7 +163,7 @@ def _training_loader(data: PerturbedData, config: Config, options: TrainingConfi
     return data.loader("train", options.batch_size, seed=config.seed)
 
 
-def _trainer(folder: Path, options: TrainingConfig, device: str, progress: bool) -> L.Trainer:
+def _trainer(name: str, folder: Path, options: TrainingConfig, device: str, progress: bool) -> L.Trainer:
     checkpoints = ModelCheckpoint(
         folder, filename="best", monitor="validation_loss", save_last=True, enable_version_counter=False,
         save_on_train_epoch_end=True,
@@ -147,9 +172,9 @@ def _trainer(folder: Path, options: TrainingConfig, device: str, progress: bool)
         default_root_dir=folder,
         max_epochs=options.epochs,
         callbacks=[checkpoints, EarlyStopping("validation_loss", patience=options.patience, check_finite=False),
-                   *([TQDMProgressBar(refresh_rate=10)] if progress else [])],
+                   *([StepBar(name)] if progress else [])],
         logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard")],
-        enable_progress_bar=progress,
+        enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
