@@ -4,23 +4,21 @@ import pytest
 import yaml
 
 from rephase.config import load_config, load_sweep
-from rephase.errors import ConfigError
+from rephase.errors import ConfigError, RephaseError
 from rephase.paths import CONFIGS
-from rephase.pipeline import check_models, sweep_points
+from rephase.pipeline import check_work, sweep_points
 
 
 @pytest.mark.parametrize("name", [path.stem for path in CONFIGS.glob("*.yaml")])
 def test_every_configuration_is_valid(name):
-    check_models(load_config(name))
+    check_work(load_config(name))
 
 
 @pytest.mark.parametrize("name", [path.stem for path in (CONFIGS / "sweeps").glob("*.yaml")])
 def test_every_sweep_is_valid(name):
     sweep, _ = load_sweep(name)
     for point in sweep_points(sweep):
-        check_models(
-            load_config(sweep.base, [*sweep.overrides, *(f"{k}={yaml.safe_dump(v)}" for k, v in point.items())])
-        )
+        check_work(load_config(sweep.base, [*sweep.overrides, *(f"{k}={yaml.safe_dump(v)}" for k, v in point.items())]))
 
 
 @pytest.mark.parametrize(
@@ -35,6 +33,13 @@ def test_every_sweep_is_valid(name):
         ("data.h_max=[6,6]", "data.h_max"),
         ("data.d_min=-1", "data.d_min = -1"),
         ("training.epochs", "expected path.to.key=value"),
+        ("training.epochs=: [", "the value is not YAML"),
+        ("data.h_max=[-1,6,6]", "data.h_max.0 = -1"),
+        ("data.energy_kev=-1", "data.energy_kev = -1"),
+        ("data.unseen=[Ni]", "Ni stands twice in crystals and unseen"),
+        ("data.crystals=[Ni,Ni]", "Ni stands twice"),
+        ("data.split={train: 0.9, validation: 0.5}", "the test split would be empty"),
+        ("data.split={train: 0.9, validation: 0.005}", "the validation split would be empty"),
     ],
 )
 def test_wrong_overrides(override, message):
@@ -61,9 +66,25 @@ def test_file_that_is_no_yaml(tmp_path):
 
 def test_model_and_its_training_are_checked():
     with pytest.raises(ConfigError, match="unknown option 'witdh'; did you mean 'width'"):
-        check_models(load_config("test", ["models.mlp.options.witdh=3"]))
+        check_work(load_config("test", ["models.mlp.options.witdh=3"]))
     with pytest.raises(ConfigError, match="models.mlp.training: unknown key 'epoch'; did you mean 'epochs'"):
-        check_models(load_config("test", ["models.mlp.training.epoch=3"]))
+        check_work(load_config("test", ["models.mlp.training.epoch=3"]))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("models.mlp.options.width=abc", "width = 'abc' cannot be built"),
+        ("models.mlp.options.width=-3", "width = -3 cannot be built"),
+        ("models.unet3d.options.levels=0", "levels = 0.* cannot be built"),
+        ("models.transformer={}", "unknown model 'transformer'"),
+        ("data.crystals=[Nii]", "did you mean 'Ni'"),
+        ("data.energy_kev=100", "energy_kev = 100.0: the table of Ni covers"),
+    ],
+)
+def test_work_that_cannot_be_done_is_refused_before_it_starts(override, message):
+    with pytest.raises(RephaseError, match=message):
+        check_work(load_config("test", [override]))
 
 
 def test_fingerprint_follows_every_value():

@@ -97,6 +97,7 @@ def test_mass_density(name, expected):
     assert mass * 1.66054 / crystal.cell.volume == pytest.approx(expected, rel=0.03)
 
 
+@pytest.mark.filterwarnings("ignore:.*the formula 'C56 H76 P2 Pt' has P, Pt")  # one entry of the database lacks them
 def test_real_structures_read(real_crystals):
     import csv
 
@@ -127,6 +128,41 @@ def test_real_structures_read(real_crystals):
 def test_impossible_cif_is_refused(changes, message):
     with pytest.raises(CifError, match=message):
         read_crystal(cif(**changes))
+
+
+def test_negative_displacement_is_refused():
+    with pytest.raises(CifError, match="'Na1' has U = -0.01"):
+        read_crystal(cif().replace("1 0.01", "1 -0.01"))
+
+
+def test_anisotropic_displacement_becomes_its_mean():
+    """U_eq of a monoclinic cell against gemmi's own transformation to Cartesian axes."""
+    text = (
+        cif(alpha=90, group="P 1").replace("_cell_angle_beta 90", "_cell_angle_beta 110").replace("1 0.01\n", "1 .\n")
+    )
+    text += (
+        "loop_\n_atom_site_aniso_label\n_atom_site_aniso_U_11\n_atom_site_aniso_U_22\n_atom_site_aniso_U_33\n"
+        "_atom_site_aniso_U_12\n_atom_site_aniso_U_13\n_atom_site_aniso_U_23\nNa1 0.01 0.02 0.03 0 0.005 0\n"
+    )
+    # U_eq = (U22 + (U11 + U33 + 2 U13 cos β) / sin² β) / 3 (Fischer & Tillmanns 1988, doi:10.1107/S0108270187012745)
+    beta = np.radians(110)
+    expected = (0.02 + (0.01 + 0.03 + 2 * 0.005 * np.cos(beta)) / np.sin(beta) ** 2) / 3
+    assert read_crystal(text).atoms.u_iso[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_list_of_atoms_that_was_cut_is_told():
+    with pytest.warns(UserWarning, match=r"formula 'Na Cl O' has O, but no atom is O; the file may be truncated"):
+        read_crystal(cif().replace("loop_", "_chemical_formula_sum 'Na Cl O'\nloop_", 1))
+
+
+def test_missing_coordinate_column():
+    with pytest.raises(CifError, match="_atom_site_fract_x, _y, _z"):
+        read_crystal(cif().replace("_atom_site_fract_z\n", "_atom_site_other\n"))
+
+
+def test_number_alone_gives_the_standard_setting():
+    text = cif(group="?").replace("loop_", "_space_group_IT_number 221\nloop_", 1)
+    assert read_crystal(text).space_group == "P m -3 m"
 
 
 def test_angles_that_close_no_cell():

@@ -117,6 +117,30 @@ def test_unknown_key_stops_before_anything_runs(tmp_path):
     assert not (tmp_path / "notebooks").exists()
 
 
+def test_later_notebook_is_made_anew_when_an_earlier_one_is(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(pipeline, "_execute", lambda run, notebook: ran.append(notebook.stem[:2]) or {"seconds": 0.0})
+    run_notebooks("test", out=tmp_path, only=["06"], device="cpu")
+    run_notebooks("test", out=tmp_path, device="cpu")
+    assert ran == ["06", "01", "02", "03", "04", "05", "06"]
+
+
+def test_old_failure_does_not_fail_another_notebook(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "_execute", lambda run, notebook: {"seconds": 0.0, "error": "E: off", "cell": 3})
+    with pytest.raises(PipelineError, match="05_unet3d failed in cell 3"):
+        run_notebooks("test", out=tmp_path, only=["05"], device="cpu")
+    monkeypatch.setattr(pipeline, "_execute", lambda run, notebook: {"seconds": 0.0})
+    run_notebooks("test", out=tmp_path, only=["01"], device="cpu")
+
+
+def test_wrong_folder_and_workers(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is a file"):
+        open_run(tmp_path / "file", "test")
+    with pytest.raises(ConfigError, match="workers = 0"):
+        open_run(tmp_path / "run", "test", workers=0)
+
+
 def test_failed_notebook_keeps_its_partial_results(tmp_path, monkeypatch):
     folder = tmp_path / "notebooks"
     folder.mkdir()

@@ -92,6 +92,14 @@ def test_full_disk_keeps_what_is_written(tmp_path, config, monkeypatch):
     assert len(open_perturbed(path, config.data)) == 120
 
 
+def test_damaged_layout_is_told(tmp_path, config):
+    path = tmp_path / "data.zarr"
+    open_perturbed(path, config.data)
+    (path / "F/zarr.json").write_text("{")
+    with pytest.raises(StoreError, match="zarr.json is damaged"):
+        open_perturbed(path, config.data)
+
+
 def test_missing_chunk_is_named(tmp_path):
     store = Store(tmp_path / "s.zarr", {"x": ((2,), "float32")}, 10, 4, {})
     with pytest.raises(StoreError, match=r"x/c/0/0: missing"):

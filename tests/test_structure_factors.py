@@ -199,6 +199,10 @@ def test_half_integer_reflections_are_refused():
         structure_factors(read_crystal("Ni"), [[0.5, 0, 0]])
 
 
+def test_no_reflections():
+    assert structure_factors(read_crystal("Ni"), np.zeros((0, 3), int)).shape == (0,)
+
+
 def test_element_without_form_factor():
     with pytest.raises(CifError, match="'Xq' has no form factor"):
         form_factor_coefficients(["Xq"])

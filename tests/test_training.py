@@ -1,5 +1,7 @@
 """Training: determinism, resume after a kill, NaN, devices."""
 
+import itertools
+import json
 import signal
 import subprocess
 import sys
@@ -103,6 +105,50 @@ def test_nan_stops_and_keeps_the_last_good_checkpoint(data, tmp_path, monkeypatc
         train(data, tmp_path)
     kept = torch.load(tmp_path / "last.ckpt", weights_only=False)["state_dict"]
     assert all(torch.isfinite(p).all() for p in kept.values())
+
+
+def test_nan_in_a_gradient_stops_too(data, tmp_path, monkeypatch):
+    loss = MODELS["mlp"].loss
+
+    def spoiled(self, batch):
+        value = loss(self, batch)
+        if value.requires_grad:
+            value.register_hook(lambda gradient: gradient * float("nan"))
+        return value
+
+    monkeypatch.setattr(MODELS["mlp"], "loss", spoiled)
+    with pytest.raises(TrainingError, match="gradient = nan at step 0 .* none is kept"):
+        train(data, tmp_path)
+    assert not (tmp_path / "finished").exists()
+
+
+def test_nan_in_the_validation_stops_too(data, tmp_path, monkeypatch):
+    loss = MODELS["mlp"].loss
+    monkeypatch.setattr(MODELS["mlp"], "loss", lambda self, b: loss(self, b) * (1.0 if self.training else float("nan")))
+    with pytest.raises(TrainingError, match="validation loss = nan"):
+        train(data, tmp_path)
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+@pytest.mark.parametrize("name", MODELS)
+def test_every_precision_trains(name, precision, data, tmp_path):
+    train(data, tmp_path, name, ["training.epochs=1", f"training.precision={precision}"])
+    assert len(loss_curve(tmp_path)) == 1
+
+
+def test_last_checkpoint_is_of_the_last_epoch(data, tmp_path, monkeypatch):
+    """Also where the validation loss no longer falls, so that a kill costs one epoch at most."""
+    loss, worse = MODELS["mlp"].loss, itertools.count(1.0)
+    monkeypatch.setattr(MODELS["mlp"], "loss", lambda self, b: loss(self, b) * (1.0 if self.training else next(worse)))
+    train(data, tmp_path, overrides=["training.epochs=8"])
+    epochs = {name: torch.load(tmp_path / f"{name}.ckpt", weights_only=False)["epoch"] for name in ("last", "best")}
+    assert epochs["last"] == 7
+    assert epochs["best"] < 7
+
+
+def test_it_is_written_what_a_training_was_made_with(data, tmp_path):
+    train(data, tmp_path)
+    assert "torch" in json.loads((tmp_path / "identity.json").read_text())["made_with"]["packages"]
 
 
 def test_streamed_training(data, tmp_path):

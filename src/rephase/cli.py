@@ -45,9 +45,16 @@ def sweep(
     out: Annotated[Path | None, typer.Option(help="folder of the sweep")] = None,
 ) -> None:
     """Run a configuration over lists and grids of parameters and seeds, into one table."""
+    import pandas as pd
+
     from rephase.pipeline import run_sweep
 
-    typer.echo(f"table: {run_sweep(source, engine=engine, jobs=jobs, device=device, out=out) / 'results.csv'}")
+    folder = run_sweep(source, engine=engine, jobs=jobs, device=device, out=out)
+    failed = pd.read_csv(folder / "status.csv").dropna(subset="error")
+    for _, point in failed.iterrows():
+        typer.echo(f"failed: {point['folder']}: {point['error']}", err=True)
+    typer.echo(f"table: {folder / 'results.csv'}")
+    raise typer.Exit(1 if len(failed) else 0)
 
 
 @app.command()

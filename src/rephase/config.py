@@ -3,10 +3,10 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, model_validator
 
 from rephase.errors import ConfigError, nearest_name
 from rephase.paths import CONFIGS
@@ -33,7 +33,7 @@ class AllAtoms(_Section):
 class Strain(AllAtoms):
     """The lattice is strained and every atom moves."""
 
-    sigma_strain: float = Field(0.01, gt=0, lt=0.2, description="standard deviation of the strain components")
+    sigma_strain: float = Field(0.01, gt=0, lt=0.2, description="standard deviation of the diagonal strain components")
 
 
 class PerturbationConfig(_Section):
@@ -51,6 +51,10 @@ class SplitConfig(_Section):
     train: float = Field(0.8, gt=0, lt=1)
     validation: float = Field(0.1, gt=0, lt=1)
 
+    def shares(self) -> dict[str, float]:
+        """Share of the samples of each split."""
+        return {"train": self.train, "validation": self.validation, "test": 1 - self.train - self.validation}
+
 
 class DataConfig(_Section):
     """The perturbed data set."""
@@ -58,8 +62,8 @@ class DataConfig(_Section):
     crystals: tuple[str, ...] = Field(min_length=1, description="crystals that are trained on")
     unseen: tuple[str, ...] = Field((), description="crystals left out of training: the by-parent split")
     n_per_crystal: int = Field(1000, ge=10)
-    energy_kev: float = 10.0
-    h_max: tuple[int, int, int] = (6, 6, 6)
+    energy_kev: float = Field(10.0, gt=0, allow_inf_nan=False)
+    h_max: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (6, 6, 6)
     d_min: float | None = Field(
         0.0, ge=0, description="Å; 0: the whole grid, as in the reference work; null: the limiting sphere λ/2"
     )
@@ -67,6 +71,19 @@ class DataConfig(_Section):
     split: SplitConfig = SplitConfig()
     seed: int = Field(0, ge=0)
     chunk: int = Field(100, ge=1, description="samples in one chunk of the store")
+
+    @model_validator(mode="after")
+    def _check_splits(self) -> Self:
+        names = [*self.crystals, *self.unseen]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(repeated)} stands twice in crystals and unseen; a split would leak")
+        for name, share in self.split.shares().items():
+            if round(share * self.n_per_crystal) < 1:
+                raise ValueError(
+                    f"the {name} split would be empty: {share:.3f} of n_per_crystal = {self.n_per_crystal}; "
+                    "train + validation must leave a rest, and each share at least one sample"
+                )
+        return self
 
 
 class TrainingConfig(_Section):
@@ -171,16 +188,16 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping."""
     try:
         values = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {_one_line(error)}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(values).__name__}")
     return values
 
 
-def write_config(config: Config, path: Path) -> None:
-    """Write the resolved configuration, every default spelled out."""
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+def dump_config(config: Config) -> str:
+    """YAML of the resolved configuration, every default spelled out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
 def _set_value(values: dict[str, Any], override: str) -> None:
@@ -192,7 +209,14 @@ def _set_value(values: dict[str, Any], override: str) -> None:
         values = values.setdefault(parent, {}) if isinstance(values, dict) else {}
     if not isinstance(values, dict):
         raise ConfigError(f"override {override!r}: {'.'.join(parents)} is a value, not a section")
-    values[last] = yaml.safe_load(text)
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not YAML: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _validate(model: type[_Section], values: dict[str, Any], origin: str) -> Any:

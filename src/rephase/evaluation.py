@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from rephase.datasets.perturbed import Batch, PerturbedData
+from rephase.losses import phase_misfit
 from rephase.metrics import METRICS, Comparison, compare, phase_error
 
 COLUMNS = ["experiment", "model", "split", "metric", "unit", "value", "n", "seed"]
@@ -47,7 +48,7 @@ def evaluate(
     results
         Columns `COLUMNS`: the mean of every metric over a split, and over each of its crystals (``test:Ni``).
     shells
-        Mean phase error (degrees) in shells of equal width in 1/d^2: ``d_max, d_min`` (Å).
+        The same per shell of equal width in 1/d^2, ``d_max, d_min`` in Å: phase loss, phase errors, mse, R (scale 1).
     """
     results, shells = [], []
     for split in splits:
@@ -74,25 +75,48 @@ def _score_split(
     predictor: Predictor, data: PerturbedData, split: str, device: torch.device | str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every metric of every sample, with its crystal; and the phase error per shell."""
-    rows, edges = [], _shell_edges(data)
-    error_sum, count = np.zeros(N_SHELLS), np.zeros(N_SHELLS)
+    rows, edges, totals = [], _shell_edges(data), np.zeros((N_SHELLS, len(_SHELL_SUMS)))
     for batch in data.batches(split):
         comparison = predict_batch(predictor, batch, device)
         scores = {metric: entry.function(comparison).numpy() for metric, entry in METRICS.items()}
         undefined = (batch.mask.sum((1, 2, 3)) - 1 - comparison.scored.sum((1, 2, 3))).numpy()
         rows.append(pd.DataFrame(scores).assign(parent=batch.parent.numpy(), undefined_phases=undefined))
-        shell = np.digitize(data.parents.d_hkl[batch.parent].numpy() ** -2.0, edges[1:-1])
-        scored = comparison.scored.numpy()
-        error = phase_error(comparison.F_aligned, comparison.F_true).numpy()
-        error_sum += np.bincount(shell[scored], error[scored], N_SHELLS)
-        count += np.bincount(shell[scored], minlength=N_SHELLS)
+        scored = comparison.scored
+        shell = np.digitize(data.parents.d_hkl[batch.parent][scored].numpy() ** -2.0, edges[1:-1])
+        for column, values in enumerate(_shell_terms(comparison)):
+            totals[:, column] += np.bincount(shell, values[scored].numpy(), N_SHELLS)
     names = np.array([crystal.name for crystal in data.parents.crystals])
     samples = pd.concat(rows, ignore_index=True)
+    return samples.assign(crystal=names[samples.parent]), _shell_table(totals, edges)
+
+
+_SHELL_SUMS = ("n", "misfit", "error", "amplitude", "weighted_error", "square", "difference", "residual")
+
+
+def _shell_terms(c: Comparison) -> tuple[torch.Tensor, ...]:
+    """What is summed over the reflections of a shell, in the order of `_SHELL_SUMS`; each [batch, h, k, l]."""
+    amplitude, error = c.F_true.abs(), phase_error(c.F_aligned, c.F_true)
+    weighted = phase_error(c.F_map, c.F_true) * amplitude
+    residual = (amplitude - c.F_pred.abs()).abs()
+    ones, difference = torch.ones_like(amplitude), (c.F_map - c.F_true).abs() ** 2
+    return ones, phase_misfit(c.F_aligned, c.F_true), error, amplitude, weighted, amplitude**2, difference, residual
+
+
+def _shell_table(totals: np.ndarray, edges: np.ndarray) -> pd.DataFrame:
+    """Scores of the shells that hold reflections."""
     d = np.divide(1, np.sqrt(edges), out=np.full(len(edges), np.inf), where=edges > 0)
-    table = pd.DataFrame(
-        {"d_max": d[:-1], "d_min": d[1:], "mean_phase_error_deg": error_sum / np.maximum(count, 1), "n": count}
-    )
-    return samples.assign(crystal=names[samples.parent]), table[count > 0]
+    sums = pd.DataFrame(totals, columns=list(_SHELL_SUMS)).assign(d_max=d[:-1], d_min=d[1:])
+    sums = sums[sums["n"] > 0]
+    return pd.DataFrame({
+        "d_max": sums["d_max"],
+        "d_min": sums["d_min"],
+        "n": sums["n"].astype(int),
+        "phase_loss_per_reflection": sums["misfit"] / sums["n"],
+        "mean_phase_error_deg": sums["error"] / sums["n"],
+        "mean_phase_error_weighted_deg": sums["weighted_error"] / sums["amplitude"],
+        "mse": sums["difference"] / sums["square"],
+        "r_factor_unscaled": sums["residual"] / sums["amplitude"],
+    })  # fmt: skip
 
 
 def _shell_edges(data: PerturbedData) -> np.ndarray:

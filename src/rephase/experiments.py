@@ -112,7 +112,7 @@ def score_baselines(run: Run, data: PerturbedData) -> pd.DataFrame:
 
 
 def train_and_score(run: Run, data: PerturbedData, name: str) -> pd.DataFrame:
-    """Train a model, score it on every split, and leave tables, curve and predictions.
+    """Train a model, score it on every split, leave tables, curve and predictions; the scores of all models so far.
 
     A model that the configuration does not list is left out, so that a sweep may train fewer.
     """
@@ -121,7 +121,7 @@ def train_and_score(run: Run, data: PerturbedData, name: str) -> pd.DataFrame:
     model = fit(name, data, run.config, run.checkpoints(name), device=run.device)
     run.save_table(f"curve_{name}", loss_curve(run.checkpoints(name)))
     _score(run, data, name, model, next(model.parameters()).device)
-    return summary(run, [name])
+    return summary(run)
 
 
 def _score(run: Run, data: PerturbedData, name: str, predictor, device) -> None:
@@ -142,12 +142,10 @@ def _one_sample_per_crystal(data: PerturbedData) -> np.ndarray:
     return held_out[np.unique(data.parent[held_out].numpy(), return_index=True)[1]]
 
 
-def summary(run: Run, models: list[str] | None = None, *, per_crystal: bool = False) -> pd.DataFrame:
+def summary(run: Run, *, per_crystal: bool = False) -> pd.DataFrame:
     """The results so far as a table to read: one row per model and split, one column per metric."""
     results = run.results()
     chosen = results["split"].str.contains(":") == per_crystal
-    if models is not None:
-        chosen &= results["model"].isin(models)
     order = list(dict.fromkeys(results["model"]))
     wide = results[chosen].pivot_table(index=["model", "split"], columns="metric", values="value", sort=False)
     wide = wide.reindex(columns=[*METRICS, "undefined_phases"])

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from rephase.crystal.density import refine
 from rephase.crystal.structure_factors import grid_hkl
+from rephase.models.baselines import BASELINES
 from rephase.plots import (
     ONE_COLUMN,
     PHASE_MAP,
@@ -159,8 +160,7 @@ def phase_error_by_resolution(run: Run) -> Figure:
             part = table[table["split"] == split]
             middle = (part["d_min"] ** -2.0 + part["d_max"] ** -2.0) / 2
             ax.plot(middle, part["mean_phase_error_deg"], "-o", color=colour(name), label=label(name))
-        resolution_axis(ax, [1.0, 0.6, 0.5, 0.4, 0.35, 0.3])
-        ax.set_xlim(0, float((table["d_min"] ** -2.0).max()))
+        resolution_axis(ax, float(min(table["d_min"].min() for table in tables.values())))
         ax.set(title=SPLIT_TITLES[split], ylim=(0, 95))
     axes[0, 0].set_ylabel("mean |Δφ| (°)")
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -267,7 +267,10 @@ def draw_all(run: Run) -> dict[str, Path | str]:
 
 
 def learning_curve(table: pd.DataFrame, x: str) -> Figure:
-    """Aligned phase loss against a swept parameter such as the number of training samples, spread over seeds drawn."""
+    """Aligned phase loss against a swept parameter such as the number of training samples, spread over seeds drawn.
+
+    Baselines are dashed: the nearest neighbour looks the phases up in the stored training samples, whatever is swept.
+    """
     chosen = table[(table["metric"] == "phase_loss_aligned") & table["split"].isin(list(SPLIT_TITLES))]
     splits = [split for split in SPLIT_TITLES if split in set(chosen["split"])]
     with plt.style.context(STYLE):
@@ -278,7 +281,8 @@ def learning_curve(table: pd.DataFrame, x: str) -> Figure:
                 ax.fill_between(
                     by_x.min().index, by_x.min(), by_x.max(), color=colour(str(name)), alpha=0.2, linewidth=0
                 )
-                ax.plot(by_x.mean().index, by_x.mean(), "-o", color=colour(str(name)), label=label(str(name)))
+                style = "--" if name in BASELINES else "-o"
+                ax.plot(by_x.mean().index, by_x.mean(), style, color=colour(str(name)), label=label(str(name)))
             ax.set(xscale="log", xlabel=x.split(".")[-1].replace("_", " "), title=SPLIT_TITLES[split], ylim=(0, None))
         axes[0, 0].set_ylabel("Σ (1 − cos Δφ), best over\norigin and hand")
         axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -20,7 +20,8 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
-from rephase.config import Config, SweepConfig, fingerprint, load_sweep
+from rephase.config import Config, SweepConfig, find_config, fingerprint, load_config, load_sweep
+from rephase.datasets.perturbed import read_parents
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, PipelineError, nearest_name
 from rephase.figures import learning_curve
@@ -28,7 +29,7 @@ from rephase.models import check_model
 from rephase.paths import NOTEBOOKS, ROOT, RUNS
 from rephase.plots import save_figure
 from rephase.report import write_report
-from rephase.runs import Run, open_run
+from rephase.runs import Run, open_run, write_whole
 
 
 def run_notebooks(
@@ -59,28 +60,28 @@ def run_notebooks(
         A notebook failed: names it, the cell and the error.
     """
     pick_device(device)
-    run = open_run(out, config, overrides, device=device, workers=workers)
-    check_models(run.config)
     notebooks = find_notebooks(only)
+    check_work(load_config(config, overrides))
+    run = open_run(out, config, overrides, device=device, workers=workers)
     status = _read_status(run)
+    before = ""  # what the earlier notebooks were made from: a later one is made anew when an earlier one was
     with tqdm(notebooks, unit="notebook", desc="notebooks") as bar:
         for notebook in bar:
             bar.set_description(notebook.stem)
-            state = _fingerprint(run.config, notebook)
+            state = before = _fingerprint(run.config, notebook, before)
             if status.get(notebook.stem, {}).get("finished") == state:
                 continue
-            status[notebook.stem] = _execute(run, notebook) | {"finished": state}
-            failed = "error" in status[notebook.stem]
-            if failed:
-                del status[notebook.stem]["finished"]
-            (run.folder / "status.json").write_text(json.dumps(status, indent=1))
-            if failed:
+            status[notebook.stem] = outcome = _execute(run, notebook)
+            if "error" not in outcome:
+                outcome["finished"] = state
+            write_whole(run.folder / "status.json", json.dumps(status, indent=1))
+            if "error" in outcome:
                 break
     if run.has_results:
         run.results().to_csv(run.folder / "results.csv", index=False)
     report = write_report(run, status)
-    if failures := [(name, entry) for name, entry in status.items() if "error" in entry]:
-        name, entry = failures[-1]
+    name, entry = notebook.stem, status[notebook.stem]
+    if "error" in entry:
         raise PipelineError(
             f"notebook {name} failed in cell {entry['cell']}: {entry['error']}; its partial output is in "
             f"{run.folder / 'notebooks' / (name + '.ipynb')}, the report so far in {report}"
@@ -97,8 +98,9 @@ def find_notebooks(only: list[str] | tuple[str, ...] = ()) -> list[Path]:
     return [every[number] for number in (only or every)]
 
 
-def check_models(config: Config) -> None:
-    """Raise before anything runs if a model, one of its options or of its training is unknown."""
+def check_work(config: Config) -> None:
+    """Raise before anything runs if a crystal, the energy, a model, one of its options or its training is wrong."""
+    read_parents(config.data).kernels  # noqa: B018  reads the crystals and looks the energy up
     for name, model in config.models.items():
         check_model(name, model)
         config.training_of(name)
@@ -157,12 +159,12 @@ def _quiet_papermill() -> Iterator[None]:
     logger.setLevel(level)
 
 
-def _fingerprint(config: Config, notebook: Path) -> str:
-    """Changes with the configuration, the notebook and the code of the package."""
+def _fingerprint(config: Config, notebook: Path, before: str) -> str:
+    """Changes with the configuration, the notebook, the code of the package and the notebooks before it."""
     code = hashlib.sha256()
     for path in [notebook, *sorted(Path(__file__).parent.rglob("*.py"))]:
         code.update(path.read_bytes())
-    return fingerprint([config.fingerprint(), code.hexdigest()])
+    return fingerprint([config.fingerprint(), code.hexdigest(), before])
 
 
 def _read_status(run: Run) -> dict[str, Any]:
@@ -197,7 +199,8 @@ def run_sweep(
         The sweep folder, with ``results.csv`` (every result with its parameters) and ``status.csv``.
     """
     sweep, name = load_sweep(source)
-    folder = Path(out) if out else RUNS / "sweeps" / f"{name}-{fingerprint(sweep.model_dump(mode='json'))}"
+    default = RUNS / "sweeps" / f"{name}-{fingerprint(sweep.model_dump(mode='json'))}"
+    folder = (Path(out) if out else default).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     points = sweep_points(sweep)
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -209,7 +212,8 @@ def run_sweep(
             point = futures[future]
             status.append({**point, "folder": _point_folder(folder, point).name, "error": future.result()})
     pd.DataFrame(status).sort_values("folder").to_csv(folder / "status.csv", index=False)
-    table = _collect(folder, points)
+    failed = [entry["folder"] for entry in status if entry["error"]]
+    table = _collect(folder, [point for point in points if _point_folder(folder, point).name not in failed])
     table.to_csv(folder / "results.csv", index=False)
     if len(table) and sweep.curve_over:
         save_figure(learning_curve(table, sweep.curve_over), folder / "figures", "learning_curve")
@@ -244,19 +248,31 @@ def _executor(engine: str, jobs: int) -> Iterator[Executor]:
 def _run_point(sweep: SweepConfig, point: dict[str, Any], folder: str, device: str, threads: int) -> str:
     """Run one point in a process of its own; the last line of its error, or nothing."""
     overrides = [*sweep.overrides, *(f"{key}={json.dumps(value)}" for key, value in point.items())]
-    arguments = ["run", "--config", sweep.base, "--out", folder, "--device", device, "--workers", str(threads)]
+    arguments = [
+        "run",
+        "--config",
+        str(find_config(sweep.base).resolve()),
+        "--out",
+        folder,
+        "--device",
+        device,
+        "--workers",
+        str(threads),
+    ]
     arguments += [part for override in overrides for part in ("--set", override)]
     arguments += ["--only", ",".join(sweep.only)] if sweep.only else []
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     process = subprocess.run(
         [sys.executable, "-m", "rephase.cli", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
     )
-    return "" if process.returncode == 0 else process.stderr.strip().splitlines()[-1]
+    if process.returncode == 0:
+        return ""
+    return (process.stderr.strip().splitlines() or [f"stopped with status {process.returncode}"])[-1]
 
 
 def _point_folder(folder: Path, point: dict[str, Any]) -> Path:
     words = ",".join(f"{key.split('.')[-1]}={value}" for key, value in point.items())
-    return folder / words.replace("/", "_").replace(" ", "")[:150]
+    return folder / f"{words.replace('/', '_').replace(' ', '')[:100]}-{fingerprint(point)}"
 
 
 def _collect(folder: Path, points: list[dict[str, Any]]) -> pd.DataFrame:

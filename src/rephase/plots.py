@@ -1,6 +1,5 @@
 """Axis-level drawing: reciprocal planes, resolution axes, slices and isosurfaces. No data is computed here."""
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,6 +15,7 @@ from skimage.measure import marching_cubes
 STYLE = Path(__file__).with_name("rephase.mplstyle")
 ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0  # inches
 PHASE_MAP = "twilight"
+_D_TICKS = (5.0, 3.0, 2.0, 1.5, 1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2)
 
 COLOURS = {
     "linear": "#56B4E9",
@@ -60,10 +60,12 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def resolution_axis(ax: Axes, d_values: Iterable[float]) -> None:
-    """Turn an x axis in 1/d^2 into one that reads d in Å."""
-    ticks = np.array(sorted(d_values, reverse=True))
-    ax.set_xticks(ticks**-2.0, [f"{d:g}" for d in ticks])
+def resolution_axis(ax: Axes, d_min: float) -> None:
+    """Turn an x axis in 1/d^2 into one that reads d in Å, from infinity to d_min."""
+    ticks = np.array([d for d in _D_TICKS if d >= d_min])
+    kept = [i for i, d in enumerate(ticks) if i == 0 or d**-2.0 - ticks[i - 1] ** -2.0 > 0.06 * d_min**-2.0]
+    ax.set_xticks(ticks[kept] ** -2.0, [f"{d:g}" for d in ticks[kept]])
+    ax.set_xlim(0, d_min**-2.0)
     ax.set_xlabel("d (Å)")
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import platform
+import shutil
 import subprocess
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from rephase.config import Config, find_config, load_config, read_yaml, write_config
+from rephase.config import Config, dump_config, find_config, load_config, read_yaml
 from rephase.errors import ConfigError
 from rephase.paths import ROOT, RUNS
 
@@ -123,12 +124,16 @@ def open_run(
     resolved = load_config(config, overrides)
     path = Path(folder) if folder else default_folder(config, resolved)
     path = path.resolve()
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"run folder {path}: is a file; give a folder with --out")
+    if workers < 1:
+        raise ConfigError(f"workers = {workers}: expected at least 1")
     path.mkdir(parents=True, exist_ok=True)
     if (path / "config.yaml").is_file():
         _check_same(path, resolved)
     else:
-        write_config(resolved, path / "config.yaml")
-    (path / "environment.json").write_text(json.dumps(_environment(), indent=1))
+        write_whole(path / "config.yaml", dump_config(resolved))
+    write_whole(path / "environment.json", json.dumps(environment(), indent=1))
     return Run(path, resolved, device, workers)
 
 
@@ -144,6 +149,13 @@ def read_run(folder: str | Path) -> Run:
     if not (path / "config.yaml").is_file():
         raise ConfigError(f"{folder}: no run folder (it has no config.yaml); give one that `rephase run` made")
     return Run(path, load_config(path / "config.yaml"))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file whole or not at all: a run that is killed leaves the old one."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)
 
 
 def default_folder(source: str | Path, config: Config) -> Path:
@@ -170,14 +182,21 @@ def _flatten(values: dict, prefix: str = "") -> dict[str, object]:
     return flat
 
 
+def _commit() -> str:
+    if shutil.which("git") is None:
+        return ""
+    describe = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(describe, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
 def _words(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _environment() -> dict[str, object]:
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+def environment() -> dict[str, object]:
+    """Commit, Python, machine and package versions, to be kept beside what was made with them."""
     return {
-        "commit": git.stdout.strip() or "not a git checkout",
+        "commit": _commit() or "not a git checkout",
         "python": platform.python_version(),
         "machine": platform.machine(),
         "packages": {name: version(name) for name in _RECORDED},

@@ -44,7 +44,7 @@ class Store:
     def __init__(self, path: Path, layout: Layout, n_samples: int, chunk: int, identity: dict[str, Any]):
         self.path, self.n_samples, self.chunk = Path(path), n_samples, min(chunk, n_samples)
         self.names = tuple(layout)
-        self.group: Any = zarr.open_group(self.path, mode="a", attributes=None)
+        self.group: Any = _open_group(self.path)
         if "identity" in self.group.attrs:
             stored: Any = self.group.attrs["identity"]
             _check_identity(self.path, stored, identity)
@@ -90,7 +90,7 @@ class Store:
                     bar.update()
             except OSError as error:
                 pool.shutdown(cancel_futures=True)
-                if error.errno != errno.ENOSPC:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 written = self.n_chunks - len(self.missing())
                 raise StoreError(
@@ -136,6 +136,15 @@ class Store:
     def _chunk_file(self, name: str, index: int) -> Path:
         array = self._array(name)
         return self.path / name / array.metadata.encode_chunk_key((index, *(0,) * (array.ndim - 1)))
+
+
+def _open_group(path: Path) -> Any:
+    try:
+        group = zarr.open_group(path, mode="a")
+        dict(group.arrays())
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path}: its zarr.json is damaged ({error}); delete the folder and build it again") from error
+    return group
 
 
 class _single_threaded_torch:

@@ -22,6 +22,7 @@ from rephase.devices import pick_device, seed_everything, trainer_options
 from rephase.errors import TrainingError
 from rephase.models import build_model
 from rephase.models.layers import PhaseModel
+from rephase.runs import environment, write_whole
 
 
 class PhaseModule(L.LightningModule):
@@ -32,21 +33,31 @@ class PhaseModule(L.LightningModule):
         self.model, self.options = model, options
 
     def training_step(self, batch: Batch, _: int) -> torch.Tensor:
-        """Loss of a batch; a loss that is not finite stops the training before it spoils the weights."""
+        """Loss of a batch; one that is not finite stops the training."""
         loss = self.model.loss(batch)
-        if not torch.isfinite(loss):
-            kept = Path(self.trainer.default_root_dir) / "last.ckpt"
-            state = f"the last good checkpoint is {kept}" if kept.is_file() else "no epoch was finished, none is kept"
-            raise TrainingError(
-                f"loss = {loss.item()} at step {self.global_step} (epoch {self.current_epoch}); {state}; "
-                f"lower training.learning_rate (now {self.options.learning_rate}) or check the data"
-            )
+        self._stop_unless_finite("loss", loss)
         self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch.F))
         return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Stop before a gradient that is not finite spoils the weights."""
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self._stop_unless_finite("gradient", torch.nn.utils.get_total_norm(gradients))
+
+    def _stop_unless_finite(self, name: str, value: torch.Tensor) -> None:
+        if torch.isfinite(value):
+            return
+        kept = Path(self.trainer.default_root_dir) / "last.ckpt"
+        state = f"the last good checkpoint is {kept}" if kept.is_file() else "no epoch was finished, none is kept"
+        raise TrainingError(
+            f"{name} = {value.item()} at step {self.global_step} (epoch {self.current_epoch}); {state}; "
+            f"lower training.learning_rate (now {self.options.learning_rate}) or check the data"
+        )
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Log the loss of a batch that is not trained on."""
         loss = self.model.loss(batch)
+        self._stop_unless_finite("validation loss", loss)
         self.log("validation_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch.F))
 
     def configure_optimizers(self) -> Any:
@@ -164,15 +175,14 @@ def _training_loader(data: PerturbedData, config: Config, options: TrainingConfi
 
 
 def _trainer(name: str, folder: Path, options: TrainingConfig, device: str, progress: bool) -> L.Trainer:
-    checkpoints = ModelCheckpoint(
-        folder, filename="best", monitor="validation_loss", save_last=True, enable_version_counter=False,
-        save_on_train_epoch_end=True,
-    )  # fmt: skip
+    keep: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
+    best = ModelCheckpoint(folder, filename="best", monitor="validation_loss", **keep)
+    last = ModelCheckpoint(folder, filename="last", **keep)
     return L.Trainer(
         default_root_dir=folder,
         max_epochs=options.epochs,
-        callbacks=[checkpoints, EarlyStopping("validation_loss", patience=options.patience, check_finite=False),
-                   *([StepBar(name)] if progress else [])],
+        callbacks=[EarlyStopping("validation_loss", patience=options.patience, check_on_train_epoch_end=True),
+                   *([StepBar(name)] if progress else []), best, last],
         logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard")],
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -187,6 +197,6 @@ def _claim(folder: Path, identity: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     claim, path = fingerprint(identity), folder / "identity.json"
     if not path.is_file():
-        path.write_text(json.dumps({"fingerprint": claim, **identity}, indent=1))
+        write_whole(path, json.dumps({"fingerprint": claim, "made_with": environment(), **identity}, indent=1))
     elif json.loads(path.read_text())["fingerprint"] != claim:
         raise TrainingError(f"{folder}: holds another training; choose another run folder, or delete this one")

@@ -41,7 +41,9 @@ def all_atoms(crystal: Crystal, n: int, rng: np.random.Generator, options: AllAt
 
 
 def strain(crystal: Crystal, n: int, rng: np.random.Generator, options: Strain) -> Variants:
-    """Strain the lattice by a symmetric tensor of normal components, and move every atom as `all_atoms` does.
+    """Strain the lattice by a symmetric tensor, and move every atom as `all_atoms` does.
+
+    The diagonal components are N(0, sigma_strain), the others, as means of two, N(0, sigma_strain/√2).
 
     A strain alone leaves the fractional coordinates, and with them every phase, as they are.
     """

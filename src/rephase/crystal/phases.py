@@ -4,13 +4,15 @@ import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as nn_functional
 
-_ASCENT_STEPS = 4
+_N_MAXIMA, _ASCENT_STEPS = 8, 4
 
 
 def wrap(phi: torch.Tensor) -> torch.Tensor:
     """Map phases in radians to [-π, π)."""
-    return torch.remainder(phi + math.pi, 2 * math.pi) - math.pi
+    wrapped = torch.remainder(phi + math.pi, 2 * math.pi) - math.pi
+    return torch.where(wrapped >= math.pi, -wrapped, wrapped)  # rounding can reach +π
 
 
 def phase_difference(phi: torch.Tensor, phi_reference: torch.Tensor) -> torch.Tensor:
@@ -67,8 +69,8 @@ def align(F: torch.Tensor, F_reference: torch.Tensor, weight: torch.Tensor) -> A
     """Move F to the origin and hand in which its phases agree best with a reference.
 
     Maximises ``sum_h w(h) cos(phi(h) + 2 pi h.t - phi_reference(h))`` over every t of P1 and both hands: an FFT gives
-    the sum on a grid of shifts, Newton's and safe ascent steps refine the best one. Unchanged by a shift or an
-    inversion of F, so an error measured after it does not depend on them.
+    the sum on a grid of shifts, and the highest of its maxima are refined. Unchanged by a shift or an inversion of F,
+    so an error measured after it does not depend on them.
 
     Parameters
     ----------
@@ -81,55 +83,75 @@ def align(F: torch.Tensor, F_reference: torch.Tensor, weight: torch.Tensor) -> A
     -------
     Alignment
     """
-    n = len(F)
-    hands = torch.cat([F, friedel_mate(F)])
-    product = unit_phasor(hands) * unit_phasor(F_reference).conj().repeat(2, 1, 1, 1) * weight.repeat(2, 1, 1, 1)
+    hands = torch.stack([F, friedel_mate(F)], dim=1)
+    product = unit_phasor(hands) * (unit_phasor(F_reference).conj() * weight)[:, None]
     with torch.no_grad():
-        shift, score = _best_shift(product)
-        is_other = score[n:] > score[:n] * (1 + 1e-6)
-    chosen = torch.where(is_other[:, None], shift[n:], shift[:n])
-    hand = torch.where(is_other[:, None, None, None], hands[n:], hands[:n])
-    return Alignment(shift_origin(hand, chosen), chosen, is_other)
+        hand, shift = _best_hand_and_shift(product)
+    chosen = hands[torch.arange(len(F), device=F.device), hand]
+    return Alignment(shift_origin(chosen, shift), shift, hand == 1)
 
 
-def _best_shift(product: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The shift t [batch, 3] that maximises Re sum product exp(2 pi i h.t), and that maximum [batch]."""
-    shape = product.shape[-3:]
-    fine = [2 ** math.ceil(math.log2(2 * n)) for n in shape]
-    padded = torch.zeros((len(product), *fine), dtype=product.dtype, device=product.device)
-    index = grid_indices(shape, product)
+def _best_hand_and_shift(product: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hand [batch] and shift t [batch, 3] that maximise Re sum D(h) exp(2 pi i h.t) for D [batch, hand, h, k, l].
+
+    The highest maxima of the sum on a grid of shifts are refined, since which is best shows only between its points.
+    """
+    index = grid_indices(product.shape[2:], product)
+    hand, shift = _highest_maxima(product, index)
+    flat, rows = product.flatten(2), torch.arange(len(product), device=product.device)[:, None]
+    for n_kept, n_steps in ((2, 1), (1, _ASCENT_STEPS)):
+        shift, score = _ascend(flat[rows, hand], index, shift, n_steps)
+        best = (score * (1 - 1e-6 * hand)).topk(n_kept).indices  # of equals, the hand as it is
+        hand, shift = hand.gather(1, best), shift[rows, best]
+    return hand[:, 0], shift[:, 0]
+
+
+def _highest_maxima(product: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The highest local maxima over both hands: hand [batch, n_maxima] and shift [batch, n_maxima, 3]."""
+    n, n_hands = product.shape[:2]
+    fine = [2 ** math.ceil(math.log2(2 * m)) for m in product.shape[2:]]
+    padded = torch.zeros((n, n_hands, *fine), dtype=product.dtype, device=product.device)
     h, k, l = index.long().T
-    flat = product.flatten(1)
-    padded[:, h, k, l] = flat
-    scores = torch.fft.ifftn(padded, dim=(1, 2, 3), norm="forward").real  # norm="forward" leaves the sum unscaled
-    best = scores.flatten(1).argmax(1)
-    shift = torch.stack(torch.unravel_index(best, fine), dim=-1) / torch.tensor(fine, device=product.device)
-    shift, score = shift.to(index.dtype), scores.flatten(1).amax(1)
-    for _ in range(_ASCENT_STEPS):
-        for step in _ascent_steps(flat, index, shift):
-            value = (flat * _phasor(index, shift + step)).real.sum(1)
+    padded[:, :, h, k, l] = product.flatten(2)
+    sums = torch.fft.ifftn(padded, dim=(2, 3, 4), norm="forward").real  # norm="forward" leaves the sum unscaled
+    around = nn_functional.pad(sums, (1,) * 6, mode="circular")
+    for window in ((3, 1, 1), (1, 3, 1), (1, 1, 3)):  # the largest of 27 neighbours, axis by axis
+        around = nn_functional.max_pool3d(around, window, stride=1)
+    maxima = torch.where(sums >= around, sums, -torch.inf).flatten(1).topk(_N_MAXIMA).indices
+    hand, *point = torch.unravel_index(maxima, (n_hands, *fine))
+    return hand, (torch.stack(point, dim=-1) / torch.tensor(fine, device=product.device)).to(index.dtype)
+
+
+def _ascend(
+    terms: torch.Tensor, index: torch.Tensor, shift: torch.Tensor, n_steps: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Climb Re sum D(h) exp(2 pi i h.t) from each shift [..., 3]; the new shifts and the sums [...] there."""
+    score = (terms * _phasor(index, shift)).real.sum(-1)
+    for _ in range(n_steps):
+        for step in _ascent_steps(terms * _phasor(index, shift), index):
+            value = (terms * _phasor(index, shift + step)).real.sum(-1)
             better = value > score
-            shift = torch.where(better[:, None], shift + step, shift)
+            shift = torch.where(better[..., None], shift + step, shift)
             score = torch.where(better, value, score)
     return shift, score
 
 
 def _phasor(index: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
     angle = 2 * math.pi * shift @ index.T
-    return torch.polar(torch.ones_like(angle), angle)
+    return torch.complex(angle.cos(), angle.sin())
 
 
-def _ascent_steps(flat: torch.Tensor, index: torch.Tensor, shift: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two steps towards the maximum of Re sum_h D(h) exp(2 pi i h.t): Newton's, and one that always ascends.
+def _ascent_steps(turned: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Two steps towards the maximum of Re sum T(h) exp(2 pi i h.t) near t = 0: Newton's, and one that always ascends.
 
-    The second takes |D| for the curvature. As |cos''| <= 1, that bounds the true curvature everywhere.
+    The second takes |T| for the curvature. As |cos''| <= 1, that bounds the true curvature everywhere.
     """
-    terms = flat * _phasor(index, shift)
-    gradient = -2 * math.pi * terms.imag @ index
+    gradient = -2 * math.pi * turned.imag @ index
+    products = (index[:, :, None] * index[:, None, :]).flatten(1)
+    identity = torch.eye(3, dtype=index.dtype, device=index.device)
     steps = []
-    for density in (terms.real, terms.abs()):
-        curvature = 4 * math.pi**2 * torch.einsum("br,ri,rj->bij", density, index, index)
-        ridge = 1e-6 * curvature.abs().amax((1, 2))[:, None, None] + torch.finfo(index.dtype).tiny
-        identity = torch.eye(3, dtype=index.dtype, device=index.device)
+    for density in (turned.real, turned.abs()):
+        curvature = 4 * math.pi**2 * (density @ products).unflatten(-1, (3, 3))
+        ridge = 1e-6 * curvature.abs().amax((-2, -1))[..., None, None] + torch.finfo(index.dtype).tiny
         steps.append(torch.linalg.solve(curvature + ridge * identity, gradient).clamp(-0.05, 0.05))
     return steps[0], steps[1]

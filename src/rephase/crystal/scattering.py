@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-import torch
 
 from rephase.crystal.cell import wavelength
 from rephase.errors import CifError, GridError, nearest_name
@@ -66,23 +65,3 @@ def dispersion(elements: Sequence[str], energy_kev: float) -> np.ndarray:
         f2 = np.interp(energy_kev, energies, np.asarray(entry["f2"]))
         corrections.append(complex(f1 - entry["Z"], f2))
     return np.array(corrections)
-
-
-def form_factors(coefficients: torch.Tensor, s_squared: torch.Tensor) -> torch.Tensor:
-    """Evaluate ``f0 = sum a exp(-b s^2) + c``.
-
-    Parameters
-    ----------
-    coefficients
-        [n_elements, 9], as `form_factor_coefficients` gives them.
-    s_squared
-        [..., n_refl] of (sin θ / λ)^2 = 1/(4 d^2) in Å^-2.
-
-    Returns
-    -------
-    torch.Tensor
-        f0 in electrons, [..., n_elements, n_refl].
-    """
-    a, b, c = coefficients[:, 0:8:2], coefficients[:, 1:8:2], coefficients[:, 8:]
-    gaussians = torch.exp(-b[:, :, None] * s_squared[..., None, None, :])
-    return torch.einsum("eg,...egr->...er", a, gaussians) + c

@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -98,6 +99,11 @@ def read_crystal(source: str | Path) -> Crystal:
         The file is missing, unreadable, empty or truncated; cell, space group, an element, a coordinate or an
         occupancy is missing or impossible. Nothing in the file is evaluated.
 
+    Warns
+    -----
+    UserWarning
+        The formula names an element that no atom is: the list of atoms may have been cut.
+
     Examples
     --------
     >>> read_crystal("Ni").formula
@@ -132,13 +138,19 @@ def _crystal_from_cif(text: str, origin: str) -> Crystal:
     block = _structure_block(text, origin)
     cell = _read_cell(block, origin)
     small = gemmi.make_small_structure_from_block(block)
+    if small.spacegroup is None and not small.symops and small.spacegroup_number:
+        small.spacegroup = gemmi.find_spacegroup_by_number(small.spacegroup_number)
+        small.setup_cell_images()
     if small.spacegroup is None:
         given = small.spacegroup_hm or small.spacegroup_hall or small.spacegroup_number or small.symops or "nothing"
         raise CifError(
             f"{origin}: space group {given!r} is not in the tables; give _space_group_name_H-M_alt "
             "(e.g. 'P 1 21/c 1') or the operations of _space_group_symop_operation_xyz"
         )
+    for site in small.sites:
+        site.u_iso = _u_eq(site, small.cell)
     _check_sites(small, block, origin)
+    _check_formula(small, block, origin)
     asymmetric_unit = _atoms(small.sites)
     atoms = _atoms(small.get_all_unit_cell_sites())
     return Crystal(block.name or origin, cell, small.spacegroup.xhm(), asymmetric_unit, atoms)
@@ -153,7 +165,7 @@ def _structure_block(text: str, origin: str) -> gemmi.cif.Block:
     except (ValueError, RuntimeError) as error:
         raise CifError(f"{origin}: not a complete CIF ({error}); it may be truncated, get the file again") from error
     for block in document:
-        if block.find_loop("_atom_site_fract_x"):
+        if all(block.find_loop(f"_atom_site_fract_{axis}") for axis in "xyz"):
             return block
     raise CifError(f"{origin}: no data block lists atoms; expected a loop with _atom_site_fract_x, _y, _z")
 
@@ -185,8 +197,31 @@ def _check_sites(small: gemmi.SmallStructure, block: gemmi.cif.Block, origin: st
                 f"{origin}: atom {site.label!r} has no position ({site.fract.tolist()}); give three fractional "
                 "coordinates or leave the atom out"
             )
+        if not (math.isfinite(site.u_iso) and site.u_iso >= 0):
+            raise CifError(f"{origin}: atom {site.label!r} has U = {site.u_iso} Å²; expected a value >= 0")
         if not 0 < site.occ <= 1:
             raise CifError(f"{origin}: atom {site.label!r} has occupancy {site.occ}; expected a value in (0, 1]")
+
+
+def _check_formula(small: gemmi.SmallStructure, block: gemmi.cif.Block, origin: str) -> None:
+    """Warn where the formula names an element that no site has; hydrogens are often left out."""
+    formula = gemmi.cif.as_string(block.find_value("_chemical_formula_sum") or "")
+    named = {word.capitalize() for word in re.findall(r"[A-Za-z]+", formula)} - {"H", "D"}
+    if missing := sorted(named - {site.element.name for site in small.sites}):
+        warnings.warn(
+            f"{origin}: the formula {formula!r} has {', '.join(missing)}, but no atom is {missing[0]}; the file may be "
+            "truncated: get it again, or mend _chemical_formula_sum",
+            stacklevel=4,
+        )
+
+
+def _u_eq(site: gemmi.SmallStructure.Site, cell: gemmi.UnitCell) -> float:
+    """U_iso as given, else a third of the trace of the anisotropic U (ITC 8.1.3), else 0: an atom at rest."""
+    if site.u_iso != 0 or not site.aniso.nonzero():
+        return float(site.u_iso)
+    lengths = np.diag([cell.reciprocal().a, cell.reciprocal().b, cell.reciprocal().c])
+    to_cartesian = np.array(cell.orth.mat.tolist()) @ lengths
+    return float(np.trace(to_cartesian @ np.array(site.aniso.as_mat33().tolist()) @ to_cartesian.T) / 3)
 
 
 def _element(symbol: str) -> str:

@@ -245,9 +245,11 @@ def structure_factors(crystal: Crystal, hkl: np.ndarray, *, energy_kev: float = 
     hkl = np.atleast_2d(np.asarray(hkl))
     if hkl.ndim != 2 or hkl.shape[1] != 3 or not np.array_equal(hkl, np.rint(hkl)):
         raise GridError(f"hkl of shape {hkl.shape}: expected integers [n_refl, 3]")
+    if len(hkl) == 0:
+        return np.zeros(0, complex)
     hkl = hkl.astype(int)
     d_hkl, d_min = crystal.cell.d_spacing(hkl), limiting_d_min(energy_kev)
-    if len(hkl) and d_hkl.min() < d_min:
+    if d_hkl.min() < d_min:
         beyond = tuple(map(int, hkl[np.argmin(d_hkl)]))
         raise GridError(
             f"reflection {beyond} has d = {d_hkl.min():.4f} Å, beyond the limiting sphere d >= λ/2 = {d_min:.4f} Å "

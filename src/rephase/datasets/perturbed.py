@@ -25,7 +25,8 @@ class Batch(NamedTuple):
 
     ``F`` are the true structure factors (a model may look at their amplitude only), ``mask`` the measured sphere,
     ``scale`` the complex Wilson scale of the parent: its modulus is sqrt(sum |f|^2), its phase that of sum f.
-    ``E = F/scale`` are normalised structure factors. ``F_parent`` are those of the unperturbed crystal.
+    ``E = F/scale`` are normalised structure factors. ``F_parent`` are those of the unperturbed crystal. Mask, scale and
+    volume are the parent's, also where the lattice is strained: a model is not told the strain.
     """
 
     F: torch.Tensor

@@ -25,18 +25,28 @@ def build_model(
     ConfigError
         An unknown model or an option that it does not have (the nearest known one is named).
     """
-    options = check_model(name, config or ModelConfig())
+    check_names(name, config or ModelConfig())
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return MODELS[name](shape, loss, **options)
+        return MODELS[name](shape, loss, **(config or ModelConfig()).options)
 
 
-def check_model(name: str, config: ModelConfig) -> dict:
-    """Return the options of a model after checking its name and theirs."""
+def check_model(name: str, config: ModelConfig) -> None:
+    """Raise unless the model can be built: by its name, its options and their values, tried on a small grid."""
+    try:
+        build_model(name, (5, 5, 5), config)
+    except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        given = ", ".join(f"{key} = {value!r}" for key, value in config.options.items())
+        raise ConfigError(f"models.{name}.options: {given} cannot be built ({error}); check type and range") from error
+
+
+def check_names(name: str, config: ModelConfig) -> None:
+    """Raise on an unknown model or option, naming the nearest known one."""
     if name not in MODELS:
         raise ConfigError(f"unknown model {name!r}; {nearest_name(name, MODELS)}")
     known = [p.name for p in inspect.signature(MODELS[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
     for option in config.options:
         if option not in known:
             raise ConfigError(f"models.{name}.options: unknown option {option!r}; {nearest_name(option, known)}")
-    return config.options

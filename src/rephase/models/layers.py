@@ -28,6 +28,11 @@ class PhaseModel(nn.Module):
         super().__init__()
         self.shape, self.loss_name = tuple(shape), loss
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Real dtype of the weights."""
+        return next(self.parameters()).dtype
+
     def loss(self, batch: Batch) -> torch.Tensor:
         """Loss of a batch, one number."""
         return LOSSES[self.loss_name](self(batch), batch.E, batch.scored)
@@ -44,13 +49,19 @@ class PhaseModel(nn.Module):
 def friedel_pair(fields: torch.Tensor) -> torch.Tensor:
     """Complex grid [batch, h, k, l] from four real fields [batch, 4, h, k, l]: ``E = G + iK``, G and K Hermitian.
 
-    Without anomalous scattering K is zero and Friedel's law holds exactly; K holds what f'' adds. Any complex grid is
-    such a pair, and the law needs no learning.
+    The two reflections of a Friedel pair come from the same four numbers: G obeys Friedel's law, K is what the
+    differences of f'' between the elements add, and vanishes in truth for a crystal of one element.
     """
+    fields = _at_least_single(fields)
     first = torch.complex(fields[:, 0], fields[:, 1])
     second = torch.complex(fields[:, 2], fields[:, 3])
     hermitian = lambda z: (z + friedel_mate(z).conj()) / 2  # noqa: E731
     return hermitian(first) + 1j * hermitian(second)
+
+
+def _at_least_single(fields: torch.Tensor) -> torch.Tensor:
+    """Half-precision fields as float32: complex numbers need it."""
+    return fields.float() if fields.dtype in (torch.bfloat16, torch.float16) else fields
 
 
 class HalfSpace(nn.Module):
@@ -85,6 +96,7 @@ class HalfSpace(nn.Module):
 
     def scatter(self, fields: torch.Tensor) -> torch.Tensor:
         """Complex grid [batch, h, k, l] of the pair of Hermitian fields given as [batch, 4 n_half]."""
+        fields = _at_least_single(fields)
         first_real, first_imag, second_real, second_imag = fields.unflatten(1, (N_FIELDS, -1)).unbind(1)
         out = torch.zeros(
             (len(fields), self.shape[0] * self.shape[1] * self.shape[2]),

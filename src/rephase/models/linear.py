@@ -17,4 +17,4 @@ class Linear(PhaseModel):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Normalised structure factors, complex [batch, h, k, l]."""
-        return self.half_space.scatter(self.map(self.half_space.gather(batch.E.abs() * batch.mask)))
+        return self.half_space.scatter(self.map(self.half_space.gather(batch.E.abs() * batch.mask).to(self.dtype)))

@@ -30,4 +30,4 @@ class MLP(PhaseModel):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Normalised structure factors, complex [batch, h, k, l]."""
-        return self.half_space.scatter(self.layers(self.half_space.gather(batch.E.abs() * batch.mask)))
+        return self.half_space.scatter(self.layers(self.half_space.gather(batch.E.abs() * batch.mask).to(self.dtype)))
