@@ -4,7 +4,6 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as nn_functional
 
 _N_MAXIMA, _ASCENT_STEPS = 8, 4
 
@@ -114,9 +113,9 @@ def _highest_maxima(product: torch.Tensor, index: torch.Tensor) -> tuple[torch.T
     h, k, l = index.long().T
     padded[:, :, h, k, l] = product.flatten(2)
     sums = torch.fft.ifftn(padded, dim=(2, 3, 4), norm="forward").real  # norm="forward" leaves the sum unscaled
-    around = nn_functional.pad(sums, (1,) * 6, mode="circular")
-    for window in ((3, 1, 1), (1, 3, 1), (1, 1, 3)):  # the largest of 27 neighbours, axis by axis
-        around = nn_functional.max_pool3d(around, window, stride=1)
+    around = sums
+    for axis in (2, 3, 4):  # the largest of 27 neighbours, axis by axis, periodic
+        around = torch.maximum(around, torch.maximum(around.roll(1, axis), around.roll(-1, axis)))
     maxima = torch.where(sums >= around, sums, -torch.inf).flatten(1).topk(_N_MAXIMA).indices
     hand, *point = torch.unravel_index(maxima, (n_hands, *fine))
     return hand, (torch.stack(point, dim=-1) / torch.tensor(fine, device=product.device)).to(index.dtype)
