@@ -13,6 +13,7 @@ from rephase.metrics import METRICS, Comparison, compare, phase_error
 
 COLUMNS = ["experiment", "model", "split", "metric", "unit", "value", "n", "seed"]
 N_SHELLS = 8
+_BATCH = 32  # the search over origins works on small maps: more at once leave the cache
 
 
 class Predictor(Protocol):
@@ -76,7 +77,7 @@ def _score_split(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every metric of every sample, with its crystal; and the phase error per shell."""
     rows, edges, totals = [], _shell_edges(data), np.zeros((N_SHELLS, len(_SHELL_SUMS)))
-    for batch in data.batches(split):
+    for batch in data.batches(split, _BATCH):
         comparison = predict_batch(predictor, batch, device)
         scores = {metric: entry.function(comparison).numpy() for metric, entry in METRICS.items()}
         undefined = (batch.mask.sum((1, 2, 3)) - 1 - comparison.scored.sum((1, 2, 3))).numpy()
