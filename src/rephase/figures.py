@@ -144,8 +144,9 @@ def model_comparison(run: Run) -> Figure:
             )
         ax.set_yticks(y, [label(name) for name in part.index])
         ax.set(xlabel="Σ (1 − cos Δφ), best over origin and hand", title=SPLIT_TITLES[split])
-        ax.set_xscale("symlog", linthresh=1)
-        ax.set_xlim(0, 1.6 * max(aligned.max(), naive.max()))
+        if results.loc[results["metric"] == "phase_loss_aligned", "value"].min() < 50:
+            ax.set_xscale("symlog", linthresh=1)
+        ax.set_xlim(0, 1.05 * max(aligned.max(), naive.max()))
     axes[0, -1].legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return figure
 
