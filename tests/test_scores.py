@@ -124,7 +124,7 @@ def test_undefined_phases_are_not_scored(data):
 def test_parent_phases_are_right_for_the_parent(data):
     parents = data.parents
     number = torch.arange(len(parents.crystals))
-    batch = parents.batch(parents.F, number)
+    batch = parents.batch(parents.F, number, parents.lattice)
     assert scores(ParentPhases().predict(batch), batch)["phase_loss_naive"].max() < 1e-3
 
 

@@ -67,6 +67,25 @@ def test_flipped_byte_is_found_and_only_that_chunk_is_made_anew(tmp_path, config
     assert torch.equal(open_perturbed(path, config.data).F, whole)
 
 
+def test_flipped_byte_in_a_lattice_is_found(tmp_path, config):
+    path = tmp_path / "data.zarr"
+    open_perturbed(path, config.data)
+    victim = path / "lattice/c/3/0/0"
+    content = bytearray(victim.read_bytes())
+    content[10] ^= 1
+    victim.write_bytes(content)
+    with pytest.raises(StoreError, match="lattice/c/3/0/0: damaged"):
+        open_perturbed(path, config.data)
+
+
+def test_strained_samples_have_spheres_and_volumes_of_their_own(tmp_path):
+    overrides = ["data.perturbation.kind=strain", "data.perturbation.strain.sigma_strain=0.05", "data.d_min=1.0"]
+    data = open_perturbed(tmp_path / "data.zarr", load_config("test", overrides).data)
+    batch = data[np.arange(40)]
+    assert batch.mask.sum((1, 2, 3)).unique().numel() > 5
+    assert float(batch.volume.std() / batch.volume.mean()) == pytest.approx(0.05 * np.sqrt(3), rel=0.3)
+
+
 def test_truncated_chunk_is_found(tmp_path, config):
     path = tmp_path / "data.zarr"
     open_perturbed(path, config.data)
@@ -169,8 +188,8 @@ def test_normalised_amplitudes_average_one(data):
     """⟨|E|²⟩ over the reflections of a crystal with general positions; here all atoms are moved far."""
     far = load_config("test", ["data.perturbation.kind=all_atoms", "data.perturbation.all_atoms.sigma=3.0"]).data
     parents = read_parents(far)
-    F, _ = parents.generate(1, 400, np.random.default_rng(0))
-    batch = parents.batch(F, torch.full((400,), 1))
+    F, lattice = parents.generate(1, 400, np.random.default_rng(0))
+    batch = parents.batch(F, torch.full((400,), 1), lattice)
     mean = (batch.E.abs() ** 2).mean(0)
     mean[0, 0, 0] = 1
     assert float(mean.mean()) == pytest.approx(1, abs=0.1)

@@ -168,7 +168,19 @@ def test_gpu_equals_cpu():
 
 
 def test_measurable_sphere_of_nickel():
-    assert int(sphere_mask(read_crystal("Ni").cell, (15, 15, 15), 0.619921).sum()) == 751  # counted independently
+    lattice = torch.as_tensor(read_crystal("Ni").cell.orthogonalisation)[None]
+    assert int(sphere_mask(lattice, (15, 15, 15), 0.619921).sum()) == 751  # counted independently
+
+
+def test_sphere_follows_the_strained_lattice():
+    """Against gemmi's d for a skewed cell; the whole grid is inside a sphere of radius 0."""
+    cell = Cell(5.2, 6.1, 6.8, 82, 96, 99)
+    mask = sphere_mask(torch.as_tensor(cell.orthogonalisation)[None], H_MAX, 1.4)[0].numpy()
+    reference = gemmi.UnitCell(*cell.parameters)
+    hkl = grid_hkl(H_MAX)
+    expected = [reference.calculate_d(h.tolist()) >= 1.4 if h.any() else True for h in hkl.reshape(-1, 3)]
+    assert mask.ravel().tolist() == expected
+    assert sphere_mask(torch.as_tensor(cell.orthogonalisation)[None], H_MAX, 0.0).all()
 
 
 def test_reflections_on_the_grid():

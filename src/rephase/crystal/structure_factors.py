@@ -7,7 +7,7 @@ product per species (element and displacement) instead of one exponential per at
 import numpy as np
 import torch
 
-from rephase.crystal.cell import Cell, limiting_d_min
+from rephase.crystal.cell import limiting_d_min
 from rephase.crystal.scattering import dispersion, form_factor_coefficients
 from rephase.crystal.structure import Atoms, Crystal
 from rephase.errors import GridError
@@ -26,9 +26,11 @@ def grid_hkl(h_max: tuple[int, ...]) -> np.ndarray:
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
 
 
-def sphere_mask(cell: Cell, h_max: tuple[int, ...], d_min: float) -> np.ndarray:
-    """True where d(hkl) >= d_min on the grid of `grid_hkl`, boolean [h, k, l]; all True for ``d_min = 0``."""
-    return cell.d_spacing(grid_hkl(h_max)) >= d_min
+def sphere_mask(lattice: torch.Tensor, h_max: tuple[int, ...], d_min: float) -> torch.Tensor:
+    """True where d(hkl) >= d_min on the grid of `grid_hkl`, for lattices [n, 3, 3] with columns in Å: [n, h, k, l]."""
+    hkl = torch.as_tensor(grid_hkl(h_max), dtype=lattice.dtype, device=lattice.device)
+    q = torch.einsum("hkli,nij->nhklj", hkl, torch.linalg.inv(lattice))
+    return q.square().sum(-1).sqrt() * d_min <= 1
 
 
 def to_grid(hkl: np.ndarray, values: np.ndarray, h_max: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -25,8 +25,8 @@ class Batch(NamedTuple):
 
     ``F`` are the true structure factors (a model may look at their amplitude only), ``mask`` the measured sphere,
     ``scale`` the complex Wilson scale of the parent: its modulus is sqrt(sum |f|^2), its phase that of sum f.
-    ``E = F/scale`` are normalised structure factors. ``F_parent`` are those of the unperturbed crystal. Mask, scale and
-    volume are the parent's, also where the lattice is strained: a model is not told the strain.
+    ``E = F/scale`` are normalised structure factors. ``F_parent`` are those of the unperturbed crystal. Mask and
+    volume (Å^3) belong to the sample's own lattice, strained or not; the scale is the parent's.
     """
 
     F: torch.Tensor
@@ -76,32 +76,41 @@ class Parents:
             scales.append(torch.polar(one_by_one[1].abs().sqrt(), one_by_one[0].angle()))
         return torch.stack(scales)
 
+    @property
+    def d_min(self) -> float:
+        """Radius of the measured sphere in Å, the limiting sphere where the configuration names none."""
+        d_min = self.config.d_min
+        return limiting_d_min(self.config.energy_kev) if d_min is None else d_min
+
+    @cached_property
+    def lattice(self) -> torch.Tensor:
+        """Cell vectors of the parents as columns in Å, [n_parents, 3, 3]."""
+        return torch.as_tensor(np.stack([crystal.cell.orthogonalisation for crystal in self.crystals]))
+
     @cached_property
     def mask(self) -> torch.Tensor:
         """The measured sphere of each parent, boolean [n_parents, h, k, l]."""
-        d_min = self.config.d_min
-        d_min = limiting_d_min(self.config.energy_kev) if d_min is None else d_min
-        masks = [sphere_mask(crystal.cell, self.config.h_max, d_min) for crystal in self.crystals]
-        return torch.as_tensor(np.stack(masks))
+        return sphere_mask(self.lattice, self.config.h_max, self.d_min)
 
     @cached_property
     def d_hkl(self) -> torch.Tensor:
         """d-spacings in Å, [n_parents, h, k, l]."""
         return torch.as_tensor(np.stack([c.cell.d_spacing(grid_hkl(self.config.h_max)) for c in self.crystals]))
 
-    def generate(self, parent: int, n: int, rng: np.random.Generator) -> tuple[torch.Tensor, np.ndarray]:
+    def generate(self, parent: int, n: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Draw `n` variants of a parent: their F, complex64 [n, h, k, l], and lattices [n, 3, 3] in Å."""
-        crystal = self.crystals[parent]
-        variants = perturb(crystal, n, rng, self.config.perturbation)
-        lattice = None if variants.lattice is None else torch.as_tensor(variants.lattice)
-        F = self.kernels[parent](torch.as_tensor(variants.xyz_frac), lattice)
-        own = np.broadcast_to(crystal.cell.orthogonalisation, (n, 3, 3))
-        return F, own if variants.lattice is None else variants.lattice
+        variants = perturb(self.crystals[parent], n, rng, self.config.perturbation)
+        xyz_frac = torch.as_tensor(variants.xyz_frac)
+        if variants.lattice is None:
+            return self.kernels[parent](xyz_frac), self.lattice[parent].expand(n, 3, 3)
+        lattice = torch.as_tensor(variants.lattice)
+        return self.kernels[parent](xyz_frac, lattice), lattice
 
-    def batch(self, F: torch.Tensor, parent: torch.Tensor) -> Batch:
-        """Collect a `Batch` from samples and the numbers of their parents."""
-        volume = torch.tensor([crystal.cell.volume for crystal in self.crystals])
-        return Batch(F, self.mask[parent], self.scale[parent], self.F[parent], parent, volume[parent])
+    def batch(self, F: torch.Tensor, parent: torch.Tensor, lattice: torch.Tensor) -> Batch:
+        """Collect a `Batch` from samples, the numbers of their parents and their lattices [n, 3, 3]."""
+        mask = sphere_mask(lattice, self.config.h_max, self.d_min)
+        volume = torch.linalg.det(lattice).to(F.real.dtype)
+        return Batch(F, mask, self.scale[parent], self.F[parent], parent, volume)
 
 
 def _sum_of_factors(kernel: GridKernel, power: int) -> torch.Tensor:
@@ -127,7 +136,7 @@ class PerturbedData(Dataset):
 
     def __init__(self, store: Store, parents: Parents):
         self.parents, self.config = parents, parents.config
-        self.F = store.load("F")
+        self.F, self.lattice = store.load("F"), store.load("lattice")
         self.parent = torch.arange(len(parents.crystals)).repeat_interleave(self.config.n_per_crystal)
         self.splits = split_samples(self.config)
 
@@ -136,7 +145,7 @@ class PerturbedData(Dataset):
 
     def __getitem__(self, samples: list[int] | np.ndarray | torch.Tensor) -> Batch:
         index = torch.as_tensor(samples)
-        return self.parents.batch(self.F[index], self.parent[index])
+        return self.parents.batch(self.F[index], self.parent[index], self.lattice[index])
 
     def batches(self, split: str, batch_size: int = 64) -> Iterator[Batch]:
         """The samples of a split in order, batch by batch."""
@@ -162,8 +171,9 @@ class StreamedData(Dataset):
         rng = np.random.default_rng([self.seed, 7, number])
         size = min(self.batch_size, self.n_samples - number * self.batch_size)
         parent = np.sort(rng.integers(len(self.parents.config.crystals), size=size))
-        F = [self.parents.generate(int(p), int(n), rng)[0] for p, n in zip(*np.unique(parent, return_counts=True))]
-        return self.parents.batch(torch.cat(F), torch.as_tensor(parent))
+        drawn = [self.parents.generate(int(p), int(n), rng) for p, n in zip(*np.unique(parent, return_counts=True))]
+        F, lattice = (torch.cat(parts) for parts in zip(*drawn))
+        return self.parents.batch(F, torch.as_tensor(parent), lattice)
 
     def loader(self) -> DataLoader:
         """All batches in an order that changes from epoch to epoch."""
@@ -250,7 +260,8 @@ def open_perturbed(path: Path, config: DataConfig, *, workers: int = 1) -> Pertu
             first, last = max(rows.start, parent * n), min(rows.stop, (parent + 1) * n)
             rng = np.random.default_rng([config.seed, 0, parent, first])
             parts.append(parents.generate(parent, last - first, rng))
-        return {"F": torch.cat([F for F, _ in parts]).numpy(), "lattice": np.concatenate([cell for _, cell in parts])}
+        F, lattice = (torch.cat(each).numpy() for each in zip(*parts))
+        return {"F": F, "lattice": lattice}
 
     parents.kernels  # noqa: B018  built once, before the workers share it
     store.fill(build, workers=workers, label="structure factors")
