@@ -28,9 +28,24 @@ def grid_hkl(h_max: tuple[int, ...]) -> np.ndarray:
 
 def sphere_mask(lattice: torch.Tensor, h_max: tuple[int, ...], d_min: float) -> torch.Tensor:
     """True where d(hkl) >= d_min on the grid of `grid_hkl`, for lattices [n, 3, 3] with columns in Å: [n, h, k, l]."""
-    hkl = torch.as_tensor(grid_hkl(h_max), dtype=lattice.dtype, device=lattice.device)
-    q = torch.einsum("hkli,nij->nhklj", hkl, torch.linalg.inv(lattice))
-    return q.square().sum(-1).sqrt() * d_min <= 1
+    grid = grid_hkl(h_max)
+    hkl = torch.as_tensor(grid.reshape(-1, 3), dtype=lattice.dtype, device=lattice.device)
+    inside = _inverse_d_squared(lattice, _index_products(hkl)) * d_min**2 <= 1
+    return inside.reshape(-1, *grid.shape[:3])
+
+
+def _index_products(hkl: torch.Tensor) -> torch.Tensor:
+    """hh, kk, ll, 2hk, 2hl, 2kl of reflections [n_refl, 3]: what a metric tensor multiplies, [6, n_refl]."""
+    h, k, l = hkl.T
+    return torch.stack([h * h, k * k, l * l, 2 * h * k, 2 * h * l, 2 * k * l])
+
+
+def _inverse_d_squared(lattice: torch.Tensor, products: torch.Tensor) -> torch.Tensor:
+    """1/d^2 in Å^-2, [n, n_refl], for lattices [n, 3, 3] with columns in Å, in the dtype of the index products."""
+    lattice = lattice.to(torch.float64)
+    metric = torch.linalg.inv(lattice.mT @ lattice).to(products)
+    rows, columns = [0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]
+    return metric[:, rows, columns] @ products
 
 
 def to_grid(hkl: np.ndarray, values: np.ndarray, h_max: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -154,8 +169,7 @@ class GridKernel:
         self.crystal, self.h_max, self.dtype, self.device = crystal, tuple(h_max), dtype, torch.device(device)
         self.scatterers = Scatterers(crystal.atoms, energy_kev, dtype, device)
         half = grid_hkl(self.h_max)[: h_max[0] + 1].reshape(-1, 3)
-        h, k, l = torch.as_tensor(half.T.copy(), dtype=dtype, device=device)
-        self._products = torch.stack([h * h, k * k, l * l, 2 * h * k, 2 * h * l, 2 * k * l])
+        self._products = _index_products(torch.as_tensor(half, dtype=dtype, device=device))
         own_lattice = torch.as_tensor(crystal.cell.orthogonalisation)[None]
         self.species_weights = self.scatterers.weights(self._s_squared(own_lattice))[0]
 
@@ -187,10 +201,7 @@ class GridKernel:
 
     def _s_squared(self, lattice: torch.Tensor) -> torch.Tensor:
         """(2d)^-2 on the half grid for each lattice: [batch, n_half]."""
-        lattice = lattice.to(torch.float64)
-        metric = torch.linalg.inv(lattice.mT @ lattice).to(self.device, self.dtype) / 4
-        rows, columns = [0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]
-        return metric[:, rows, columns] @ self._products
+        return _inverse_d_squared(lattice, self._products) / 4
 
     def _sum_into(self, out: torch.Tensor, xyz_frac: torch.Tensor, weights: torch.Tensor) -> None:
         n, half = len(xyz_frac), self.h_max[0] + 1
