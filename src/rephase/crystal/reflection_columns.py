@@ -48,6 +48,9 @@ def from_columns(text: str, *, name: str, instructions: Instructions | None = No
         table = _spaced(lines, name)
     if (instructions and instructions.hklf == 5) or (table.shape[1] == 6 and (table[:, 5] < 0).any()):
         raise ReflectionError(f"{name}: HKLF 5 (overlapping reflections of a twin) is not supported; write HKLF 4 data")
+    finite = np.isfinite(table[:, :4]).all(1)
+    if not finite.all():
+        raise ReflectionError(f"{name}: {lines[int(finite.argmin())].strip()[:80]!r}: expected finite h, k, l and I")
     if instructions is None:
         return Listing(table[:, :3], table[:, 3], table[:, 4])
     if instructions.hklf not in (3, 4):

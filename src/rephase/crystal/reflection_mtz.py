@@ -1,7 +1,7 @@
 """Reflections in MTZ files, read and written."""
 
-import re
 from pathlib import Path
+from typing import Literal
 
 import gemmi
 import numpy as np
@@ -32,7 +32,7 @@ def from_mtz(path: Path, *, name: str, column: str | None = None) -> Listing:
         mates = [one for one in columns if one.type == value.type][:2]
     signs = [-1 if "(-)" in one.label else 1 for one in mates]
     phases = sorted((one for one in columns if one.type == "P"), key=lambda one: one.label != "PHI")
-    wavelength = mtz.dataset(value.dataset_id).wavelength
+    wavelength = next((one.wavelength for one in mtz.datasets if one.id == value.dataset_id), 0.0)
     miller = mtz.make_miller_array()
     return Listing(
         np.concatenate([sign * miller for sign in signs]),
@@ -90,10 +90,20 @@ def _open_mtz(path: Path, name: str) -> gemmi.Mtz:
 
 
 def _check_mtz_size(content: bytes, name: str) -> None:
-    """Raise unless the file is as long as its header says: a wrong count would ask for any amount of memory."""
-    found = re.search(rb"NCOL\s+(\d+)\s+(\d+)\s+(\d+)", content)
-    if not found or 80 + 4 * int(found[1]) * int(found[2]) > len(content):
-        raise ReflectionError(f"{name}: not a complete MTZ file (no header, or shorter than that says); get it again")
+    """Raise unless header and data are where the first bytes say: wrong ones would ask for any amount of memory."""
+    order: Literal["little", "big"] = "big" if content[9:10] == b"\x11" else "little"
+    word = int.from_bytes(content[4:8], order, signed=True)
+    start = 4 * ((int.from_bytes(content[12:20], order, signed=True) if word == -1 else word) - 1)
+    header = content[start:] if start >= 80 else b""
+    records = [header[at : at + 80] for at in range(0, min(len(header), 80 * 10000), 80)]
+    counts = [record.split() for record in records if record.startswith(b"NCOL")]
+    if content[8:10] not in (b"DA", b"\x11\x11") or not header.startswith(b"VERS") or not counts:
+        raise ReflectionError(f"{name}: not a complete MTZ file (no header where it should be); get the file again")
+    if not all(record.isascii() for record in records if record[:4] in (b"COLU", b"SYMI")):
+        raise ReflectionError(f"{name}: the MTZ file has damaged column labels; get the file again")
+    for words in counts:
+        if not all(word.isdigit() for word in words[1:4]) or 80 + 4 * int(words[1]) * int(words[2]) > start:
+            raise ReflectionError(f"{name}: not a complete MTZ file (fewer data than its header says); get it again")
 
 
 def _mtz_column(columns: list[gemmi.Mtz.Column], name: str, column: str | None) -> gemmi.Mtz.Column:
