@@ -1,4 +1,4 @@
-"""Mutated files of every format through `read_reflections`: what comes out, and how long the slowest one takes.
+"""Mutated files of every format, read, merged and made amplitudes: what comes out, and how long the slowest takes.
 
     rephase bench fuzz_readers
 
@@ -84,16 +84,18 @@ def write_seeds(folder: Path) -> dict[str, list[Path]]:
     rows = list(zip(data.hkl.tolist(), data.intensity, data.sigma))
     head = "data_seed\n_cell_length_a 7.595\n_cell_length_b 9.9731\n_cell_length_c 13.7266\n_cell_angle_alpha 90\n"
     head += "_cell_angle_beta 98.967\n_cell_angle_gamma 90\n_symmetry_space_group_name_H-M 'P 1 21 1'\n"
+    operations = "loop_\n_symmetry_equiv_pos_as_xyz\n'x, y, z'\n'-x, y+1/2, -z'\n"
     loop = "loop_\n_refln_index_h\n_refln_index_k\n_refln_index_l\n"
-    macro = head.replace("_length_", ".length_").replace("_angle_", ".angle_").replace("group_name", "group_name")
+    macro = head.replace("_length_", ".length_").replace("_angle_", ".angle_").replace("_symmetry_", "_symmetry.")
     ins = "TITL seed\nCELL 0.71073 7.595 9.9731 13.7266 90 98.967 90\nLATT -1\nSYMM -X, 0.5+Y, -Z\nHKLF 4\nEND\n"
+    measured = "_refln_F_squared_meas\n_refln_F_squared_sigma\n"
     core = "".join(f"{h} {k} {l} {value:.2f} {sigma:.2f} o\n" for (h, k, l), value, sigma in rows)
     phased = "".join(f"{h} {k} {l} {value:.2f} {sigma:.2f} 120.0\n" for (h, k, l), value, sigma in rows)
     write_hklf4(folder / "shelx.hkl", data)
     fixed = (folder / "shelx.hkl").read_text()
     texts = {
-        "cod.hkl": f"{head}{loop}_refln_F_squared_meas\n_refln_F_squared_sigma\n_refln_observed_status\n{core}",
-        "list6.fcf": f"{head}{loop}_refln_F_squared_meas\n_refln_F_squared_sigma\n_refln_phase_calc\n{phased}",
+        "cod.hkl": f"{head}{operations}{loop}{measured}_refln_observed_status\n{core}",
+        "list6.fcf": f"{head}{loop}{measured}_refln_phase_calc\n{phased}",
         "macro.cif": macro + (loop + "_refln_F_meas_au\n_refln_F_meas_sigma_au\n_refln_status\n").replace(
             "_refln_", "_refln.") + core,
         "embedded.cif": f"{head}_shelx_hkl_file\n;\n{fixed};\n",
@@ -122,7 +124,7 @@ def _write_unmerged_mtz(path: Path, data: Reflections) -> None:
 
 
 def outcome(seeds: list[Path], edits: list) -> tuple[str, float]:
-    """The error's name or ``read``, and the seconds that reading took; the first of the seeds is changed."""
+    """The error's name or ``read``, and the seconds that it took; the first of the seeds is changed."""
     with tempfile.TemporaryDirectory() as name:
         target = Path(name) / seeds[0].name
         for beside in {*seeds[1:], *seeds[0].parent.glob(f"{seeds[0].stem}.ins")}:
@@ -130,7 +132,7 @@ def outcome(seeds: list[Path], edits: list) -> tuple[str, float]:
         target.write_bytes(mutated(seeds[0].read_bytes(), edits))
         start = time.perf_counter()
         try:
-            read_reflections(target.parent / seeds[-1].name)
+            read_reflections(target.parent / seeds[-1].name).merge().reflections.amplitudes()
             found = "read"
         except RephaseError as error:
             found = type(error).__name__
@@ -165,7 +167,7 @@ def main() -> None:
                 counts[found] += 1
                 times.append(seconds)
 
-            fuzz(seeds, N_EXAMPLES // len(formats), record)
+            fuzz(seeds, -(-N_EXAMPLES // len(formats)), record)
             n_errors = counts.total() - counts["read"]
             print(f"{label:<12} {len(times):6d}  {counts['read']:6d}  {n_errors:13d}  {max(times):9.3f}", flush=True)
             assert max(times) < LIMIT_S, label

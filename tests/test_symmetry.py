@@ -117,7 +117,8 @@ def test_reduced_cell_is_primitive_and_keeps_d(symbol):
         assert np.allclose(found, (F * np.exp(1j * shift))[known], atol=1e-7 * np.abs(F).max())
 
 
-@pytest.mark.parametrize("source", ["P 21/q", 231, "", ["x,y,z", "x,y"]])
+@pytest.mark.parametrize("source", ["P 21/q", 231, "", ["x,y,z", "x,y"], ["x,y,z", "0,y,z"],
+                                    ["x,y,z", "-y,x,z"], ["x,y,z", "x+y,y,z"]])  # fmt: skip
 def test_unknown_group_is_an_error(source):
     with pytest.raises(SymmetryError, match=r"not in the tables|expected"):
         find_symmetry(source)

@@ -149,5 +149,5 @@ def _contents(
     counts = parse_formula(formula)
     n_units = units_in_cell(counts, symmetry, cell)
     from_formula = {element: count * n_units for element, count in counts.items()}
-    assigned = {element: counted[element] for element in peaks.elements if element != UNASSIGNED}
-    return assigned | from_formula, n_units
+    others = {element: counted[element] for element in peaks.elements if element not in (*counts, UNASSIGNED)}
+    return from_formula | others, n_units

@@ -23,6 +23,7 @@ _PHASES = ("phase_meas", "phase_calc")
 _STATUS = ("observed_status", "include_status", "status")
 _EMBEDDED = ("_shelx_hkl_file", "_iucr_refine_reflections_details", "_shelx_fcf_file")
 _UNKNOWN = ("?", ".")
+_MARKS = re.compile(r"^[ \t]*(data_\S*|loop_|_[a-z][\w.-]*)\s", re.IGNORECASE | re.MULTILINE)
 
 
 def from_cif(text: str, *, name: str, column: str | None = None) -> Listing:
@@ -56,10 +57,7 @@ def from_cif(text: str, *, name: str, column: str | None = None) -> Listing:
 
 def is_cif(text: str) -> bool:
     """Whether a text has the marks of a CIF near its beginning."""
-    return (
-        re.search(r"^\s*(data_\S*\s|loop_\s|_[a-z]\w+[.\w]*\s)", text[: 1 << 16], re.IGNORECASE | re.MULTILINE)
-        is not None
-    )
+    return _MARKS.search(text[: 1 << 16]) is not None
 
 
 def cell_of(block: gemmi.cif.Block) -> Cell | None:

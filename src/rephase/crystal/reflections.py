@@ -21,6 +21,7 @@ from rephase.crystal.shells import smooth_mean
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import ReflectionError
 
+_HIGH_ORDER = 8  # rotations; in such groups a few reflections stand for many
 _CONTRADICTION = 5.0, 0.25  # spread in σ, and as a part of the intensity
 
 
@@ -53,7 +54,8 @@ class Reflections:
     ------
     ReflectionError
         Columns of unequal length, a value that is not finite, indices that are not integers or out of range, a σ that
-        is not positive, no intensity above zero, fewer than 30 reflections (of a merged list: of their equivalents),
+        is not positive, no intensity above zero, fewer than 30 reflections (merged, or in a group of more than eight
+        rotations: with their equivalents),
         or a cell that the operations of the group do not leave as it is.
     """
 
@@ -77,13 +79,17 @@ class Reflections:
         check_cell(self.cell, self.symmetry, name=self.name)
         object.__setattr__(self, "hkl", checked_indices(self.hkl, self.cell, name=self.name))
         check_values(self.intensity, self.sigma, name=self.name)
-        count = len(self)
-        if self.is_merged and count < FEWEST:
-            count = int(self.group.multiplicity(self.hkl).sum()) // 2
-        check_count(count, name=self.name)
+        check_count(self._count(), name=self.name)
 
     def __len__(self) -> int:
         return len(self.hkl)
+
+    def _count(self) -> int:
+        """Reflections for the check: in a merged list and in a group of high order with their equivalents."""
+        if len(self) >= FEWEST or not (self.is_merged or len(self.group.point_group) > _HIGH_ORDER):
+            return len(self)
+        unique = np.unique(self.group.representative(self.hkl), axis=0)
+        return int(self.group.multiplicity(unique).sum()) // 2
 
     @property
     def group(self) -> Symmetry:

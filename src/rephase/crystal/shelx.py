@@ -113,9 +113,9 @@ def _symmetry(lattice: int, operations: list[str], name: str) -> Symmetry:
         raise ReflectionError(f"{name}: LATT {lattice}: expected ±1 to ±7 for the lattices P I R F A B C")
     try:
         triplets = [gemmi.Op(re.sub(r"\s", "", operation).lower()).wrap().triplet() for operation in operations]
+        full = _full_group(_LATTICES[abs(lattice)], triplets, with_centre=lattice > 0)
     except (RuntimeError, ValueError) as error:
         raise ReflectionError(f"{name}: SYMM: {error}; expected e.g. 'SYMM -X, 1/2+Y, 1/2-Z'") from error
-    full = _full_group(_LATTICES[abs(lattice)], triplets, with_centre=lattice > 0)
     return find_symmetry(sorted(full))
 
 

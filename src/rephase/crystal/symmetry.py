@@ -211,6 +211,13 @@ def _symmetry_of_operations(triplets: Sequence[str]) -> Symmetry:
         operations = gemmi.GroupOps([gemmi.Op(triplet) for triplet in triplets])
     except (RuntimeError, ValueError) as error:
         raise SymmetryError(f"symmetry operations {list(triplets)[:3]} ...: {error}; expected e.g. 'x,y,z'") from error
+    every = {operation.wrap() for operation in operations}
+    is_closed = all((one * other).wrap() in every for one in operations.sym_ops for other in operations)
+    if not is_closed or any(abs(one.det_rot()) != gemmi.Op.DEN**3 for one in every):
+        raise SymmetryError(
+            f"symmetry operations {list(triplets)[:3]} ...: {len(every)} that form no group; expected every operation, "
+            "for instance all of _space_group_symop_operation_xyz"
+        )
     group = gemmi.find_spacegroup_by_ops(operations)
     symbol = group.xhm() if group else f"{len(operations)} operations"
     return Symmetry(symbol, tuple(operation.triplet() for operation in operations))
