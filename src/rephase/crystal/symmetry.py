@@ -272,6 +272,13 @@ def _key(hkl: np.ndarray) -> np.ndarray:
     return (h * _KEY_RANGE + k) * _KEY_RANGE + l
 
 
+def rows_of(hkl: np.ndarray, listed: np.ndarray) -> np.ndarray:
+    """Positions [...] in the list [n, 3] of each of ``hkl [..., 3]``, all of which must be in it."""
+    keys = _key(listed)
+    order = np.argsort(keys)
+    return order[np.searchsorted(keys[order], _key(hkl))]
+
+
 def _triplet(rotation: np.ndarray, translation: np.ndarray) -> str:
     operation = gemmi.Op()
     operation.rot = (rotation * gemmi.Op.DEN).tolist()

@@ -1,0 +1,114 @@
+"""`solve`: from measured intensities to phases, in the space group and setting of the data."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from rephase.crystal.phases import wrap
+from rephase.crystal.reflections import Reflections
+from rephase.crystal.symmetry import rows_of
+from rephase.devices import pick_device
+from rephase.errors import ConfigError, check_positive, nearest_name
+from rephase.solvers import RECIPES
+from rephase.solvers.problem import PhaseProblem
+from rephase.solvers.solution import Solution, absolute_amplitude
+from rephase.solvers.strategy import Outcome, pursue
+
+_BUDGET = 6e9  # voxel cycles of one unit of effort
+
+
+def solve(
+    data: Reflections,
+    *,
+    d_min: float | None = None,
+    solver: str = "raar",
+    effort: float = 1.0,
+    seed: int = 0,
+    device: str = "auto",
+    report: Callable[[int, int, int], None] = lambda n_trials, n_agree, max_trials: None,
+) -> Solution:
+    """Solve a crystal: recover the phases of its reflections.
+
+    Many random starts run without symmetry in the reduced primitive cell; each that settles is moved to the origin of
+    the space group, averaged and finished there. The trials that leave the smallest misfit are compared; those that
+    agree tell how sure the answer is.
+
+    Parameters
+    ----------
+    data
+        As `read_reflections` gives it, merged or not. Without a space group it is solved in P 1.
+    d_min
+        Å; reflections beyond are left out.
+    solver
+        How to search: one of `RECIPES`.
+    effort
+        How long to try, at most; 1 is a minute or less on two cores.
+    seed
+        Of the random starts.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    report
+        Called after each batch of trials with how many were run, how many agree, and how many there may be.
+
+    Raises
+    ------
+    ReflectionError
+        Fewer than 30 reflections, or none above zero.
+    ConfigError
+        An unknown solver, an effort that is not positive.
+
+    Examples
+    --------
+    >>> solution = solve(read_reflections("sample.hkl"), d_min=1.0)  # doctest: +SKIP
+    """
+    if solver not in RECIPES:
+        raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, RECIPES)}")
+    check_positive("effort", effort, remedy="1 is the usual effort, 10 tries ten times as long", error=ConfigError)
+    merged = (data if d_min is None else data.cut(d_min)).merge().reflections
+    amplitude, recipe = absolute_amplitude(merged), RECIPES[solver]
+    problem = PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, device=pick_device(device))
+    cycles = recipe.n_search + recipe.n_settle
+    max_trials = max(8, int(effort * _BUDGET / (problem.n_voxels * cycles)))
+    outcome = pursue(
+        problem,
+        recipe,
+        torch.Generator().manual_seed(seed),
+        max_trials=max_trials,
+        enough=agreement_needed(problem.d_min),
+        report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
+    )
+    phi, fom = _in_setting_of_data(problem, outcome, merged.hkl)
+    return Solution(
+        reflections=merged,
+        amplitude=amplitude,
+        phi=phi,
+        fom=fom,
+        r_factor=outcome.misfit,
+        n_agree=outcome.n_agree,
+        n_trials=outcome.n_trials,
+        verdict=verdict(problem.d_min, outcome),
+    )
+
+
+def agreement_needed(d_min: float) -> int:
+    """How many of the best trials must agree before the search stops; more at low resolution, where false ones agree."""
+    return int(np.interp(d_min, [1.0, 1.2, 1.5, 1.8], [2, 3, 8, 12]))
+
+
+def verdict(d_min: float, outcome: Outcome) -> str:
+    """How sure a solution is, from how many trials agree at this resolution."""
+    if d_min > 1.7:
+        return "unsure"
+    if outcome.n_agree >= agreement_needed(d_min):
+        return "solved"
+    return "possible" if outcome.n_agree > 1 else "unsure"
+
+
+def _in_setting_of_data(problem: PhaseProblem, outcome: Outcome, hkl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Phases [n] in radians and figures of merit [n] for indices in the axes of the data."""
+    listed = problem.hkl_numpy[: problem.n_known]
+    rows = rows_of(problem.reduced.hkl(hkl), np.concatenate([listed, -listed]))
+    phi = wrap(outcome.F.angle()[: problem.n_known]).cpu().numpy()
+    fom = outcome.fom.cpu().numpy()
+    return np.concatenate([phi, -phi])[rows], np.concatenate([fom, fom])[rows]
