@@ -14,7 +14,7 @@ _BONDS = {
 }  # fmt: skip
 # Radii of van der Waals: Bondi (1964), doi:10.1021/j100785a001; H: Rowland & Taylor (1996), doi:10.1021/jp953141+
 VDW_RADII = {1: 1.10, 6: 1.70, 7: 1.55, 8: 1.52, 9: 1.47, 16: 1.80, 17: 1.75, 35: 1.85}
-POLAR_HYDROGEN_RADIUS = 0.75  # on N and O: a hydrogen bond is shorter than the sum of the radii
+POLAR_HYDROGEN_RADIUS = 0.95  # on N and O: a hydrogen bond is shorter than the sum of the radii
 MOST_HEAVY, MOST_HYDROGEN = 6, 6
 
 

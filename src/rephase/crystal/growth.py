@@ -13,10 +13,12 @@ from rephase.crystal.fragments import MOST_HEAVY, MOST_HYDROGEN, POLAR_HYDROGEN_
 
 _SLACK = 0.9  # Å by which atoms of two molecules may be closer than the sum of their radii, before they are relaxed
 _TRIALS = 6  # poses tried at once in a step
-INTRAMOLECULAR = 0.76  # share of the sum of the radii that atoms four and more bonds apart keep
+INTRAMOLECULAR = 0.74  # share of the sum of the radii that atoms four and more bonds apart keep
 _BESIDE, _ITSELF = 2.0, 0.5  # Å from the parent atom: it and what is bonded to it; it alone
 _REACH = 2 * 1.85  # Å, the largest sum of two radii
 _FAR = 1e6
+_GOING_ON = 0.1  # share of a batch below which the rest is given up: it would be slow for its size
+PRODUCTS_AT_ONCE = 1 << 18  # keeps the working set near the cache of a CPU
 
 
 class Surroundings(NamedTuple):
@@ -66,7 +68,7 @@ class Molecules:
         return Molecules(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
-def surroundings(lattice, rotations, translations, radius, centre_frac) -> Surroundings:
+def surroundings(lattice, rotations, translations, is_there, radius, centre_frac) -> Surroundings:
     """Find the images that come within reach of a molecule in a sphere.
 
     Parameters
@@ -74,7 +76,9 @@ def surroundings(lattice, rotations, translations, radius, centre_frac) -> Surro
     lattice
         [n, 3, 3], cell vectors as columns, Å.
     rotations, translations
-        [n_ops, 3, 3] and [n_ops, 3], the identity first; or with a leading n.
+        [n, n_ops, 3, 3] and [n, n_ops, 3], the identity first.
+    is_there
+        [n, n_ops], False for those that only fill the table.
     radius
         [n], Å.
     centre_frac
@@ -90,6 +94,7 @@ def surroundings(lattice, rotations, translations, radius, centre_frac) -> Surro
     shifts = ((offset[:, :, None] + steps) @ lattice.mT[:, None]).flatten(1, 2)
     distance = shifts.norm(dim=-1)
     distance[:, (steps == 0).all(1).nonzero()[0]] = torch.inf  # the molecule itself: the identity is first
+    distance = torch.where(is_there[:, :, None].expand(-1, -1, len(steps)).flatten(1), distance, torch.inf)
     kept = int((distance < reach[:, None]).sum(1).max())
     nearest, chosen = distance.topk(kept, dim=1, largest=False)
     rows = torch.arange(len(lattice), device=lattice.device)[:, None]
@@ -105,7 +110,7 @@ def grow(around: Surroundings, room: torch.Tensor, library: Library, generator: 
     active = torch.arange(n, device=room.device)
     growing, place, wanted = _planted(_empty(n, most, around), around, room, library, generator), around, room
     done = growing.take(active)
-    while len(active):
+    while len(active) > _GOING_ON * n:
         _grow_once(growing, place, wanted, library, generator)
         going = (growing.count < wanted) & (growing.failures < patience)
         if going.sum() < 0.7 * len(active) or not going.any():
@@ -171,6 +176,12 @@ def right(xyz: torch.Tensor, radii: torch.Tensor) -> torch.Tensor:
     return torch.cat([-2 * xyz, torch.stack([torch.ones_like(radii), lifted, -2 * radii.clamp(min=0)], -1)], -1)
 
 
+def nearest(tested: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Smallest product of each tested atom [n, p, 6] with others [n, q, 6], a few molecules at a time: [n, p]."""
+    step = max(1, PRODUCTS_AT_ONCE // (tested.shape[1] * others.shape[1]))
+    return torch.cat([(a @ b.mT).amin(2) for a, b in zip(tested.split(step), others.split(step))])
+
+
 def _planted(molecules, around, room, library, generator) -> Molecules:
     """A first fragment, the hydrogen that others lose kept, in a random pose about the centre."""
     rows = torch.arange(len(room), device=room.device)
@@ -222,7 +233,7 @@ def _is_clear(molecules: Molecules, library: Library, xyz, radii, lost, parent_x
     n, trials, new, _ = xyz.shape
     flat, flat_radii = xyz.flatten(1, 2), radii.flatten(1)
     images = molecules.images[:, : max(1, int(molecules.i_count.max()))]
-    clear = (left(flat, flat_radii) @ images.mT).amin(2).view(n, trials, new) >= 0
+    clear = nearest(left(flat, flat_radii), images).view(n, trials, new) >= 0
     used, h_used = int(molecules.count.max()), int(molecules.h_count.max())
     own = torch.cat([molecules.xyz[:, :used], molecules.hydrogens[:, :h_used]], 1)
     own_radii = INTRAMOLECULAR * radii_of(molecules.numbers[:, :used], molecules.carriers[:, :h_used], library)
@@ -237,20 +248,25 @@ def _is_clear(molecules: Molecules, library: Library, xyz, radii, lost, parent_x
 
 def _add_images(molecules: Molecules, around: Surroundings, xyz, radii, wanted) -> torch.Tensor:
     """Add the images of new atoms [n, new, 3] where `wanted` and where they are clear of the new atoms themselves."""
-    n = len(xyz)
-    images = (xyz[:, None] @ around.rotations.mT + around.shifts[:, :, None]).flatten(1, 2)
-    image_radii = (radii - _SLACK)[:, None].expand(-1, around.shifts.shape[1], -1).flatten(1)
-    image_radii = torch.where(radii[:, None].expand(-1, around.shifts.shape[1], -1).flatten(1) < 0, -1.0, image_radii)
-    distance = images.norm(dim=-1)
+    rows = wanted.nonzero()[:, 0]
+    if not len(rows):
+        return wanted
+    xyz, motions = xyz[rows], around.shifts.shape[1]
+    images = (xyz[:, None] @ around.rotations[rows].mT + around.shifts[rows][:, :, None]).flatten(1, 2)
+    there = radii[rows] >= 0
+    image_radii = torch.where(there, radii[rows] - _SLACK, -1.0)[:, None].expand(-1, motions, -1).flatten(1)
     points = right(images, image_radii)
-    accepted = wanted & ((left(xyz, radii) @ points.mT).flatten(1) >= 0).all(1)
-    kept = (image_radii >= 0) & (distance < around.radius[:, None] + _REACH) & accepted[:, None]
+    clear = (nearest(left(xyz, radii[rows]), points) >= 0).all(1)
+    kept = images.square().sum(-1) < (around.radius[rows, None] + _REACH).square()
+    kept &= there[:, None].expand(-1, motions, -1).flatten(1) & clear[:, None]
+    row, source = kept.nonzero().unbind(1)
+    slots = molecules.i_count[rows][row] + (kept.cumsum(1) - 1)[row, source]
     last = molecules.images.shape[1] - 1
-    slots = torch.where(kept, molecules.i_count[:, None] + kept.cumsum(1) - 1, last).clamp(max=last)
-    molecules.images.scatter_(1, slots[..., None].expand(-1, -1, 6), points)
-    molecules.images[:, last] = points.new_tensor([0, 0, 0, 0, _FAR, 0])
-    molecules.i_count = (molecules.i_count + kept.sum(1)).clamp(max=last)
-    return accepted & (molecules.i_count < last)
+    molecules.images[rows[row], slots.clamp(max=last)] = points[row, source]
+    molecules.i_count[rows] = (molecules.i_count[rows] + kept.sum(1)).clamp(max=last)
+    accepted = torch.zeros_like(wanted)
+    accepted[rows] = clear & (molecules.i_count[rows] < last)
+    return accepted
 
 
 def _add_atoms(molecules: Molecules, accepted, parent, lost, numbers, carriers, xyz) -> None:

@@ -127,8 +127,10 @@ def many_structure_factors(crystals: RandomCrystals, hkl: torch.Tensor, *, energ
     n_numbers = max(1, hkl.shape[1] * crystals.numbers.shape[1])
     for rows in _slices(crystals, max(1, 4 * _NUMBERS_AT_ONCE // n_numbers)):
         part, index = crystals.take(rows), hkl[rows]
-        used = max(1, int(index.any(2).sum(1).max()))
-        F[rows, :used] = _sum(part, index[:, :used], s_squared[rows, :used], table)
+        places = torch.arange(1, hkl.shape[1] + 1, device=hkl.device)
+        used = int((index.any(2) * places).max()) + 1  # (0, 0, 0) fills the lists up: one of them is enough
+        summed = _sum(part, index[:, :used], s_squared[rows, :used], table)
+        F[rows] = torch.cat([summed, summed[:, -1:].expand(-1, hkl.shape[1] - summed.shape[1])], 1)
     return F
 
 

@@ -26,8 +26,9 @@ SPACE_GROUPS = {
     "P 21 21 2": 0.4, "P c c n": 0.4, "F d d 2": 0.3,
 }  # fmt: skip
 ELEMENTS = ("C", "N", "O", "F", "S", "Cl", "Br")
-CONTACT_SLACK = 0.45  # Å: no two atoms of different molecules are closer than the sum of their radii less this and 0.05
-_AT_ONCE = 64  # structures that grow together; more would not stay in the cache of a CPU
+CONTACT_SLACK = 0.40  # Å: atoms of different molecules are no closer than the sum of their radii less this
+_AT_ONCE = 256  # structures that grow together: enough to hide what each step costs however few there are
+_ROOM = 1.4  # radius of the sphere that a molecule keeps to, over that of its volume
 _VOLUME, _VOLUME_SD, _VOLUME_RANGE = 17.6, 2.0, (14.5, 23.0)  # Å^3 per non-hydrogen atom, as measured on real ones
 _LOOSER = 1.015  # a cell that could not be filled is made larger by this
 _NARROWEST = 4.5  # Å, smallest spacing of (100), (010), (001)
@@ -177,8 +178,9 @@ def random_crystals(
     library = fragment_library(options.elements).to(generator.device, dtype)
     made, pending = _blank(n, options, draws), torch.arange(n, device=generator.device)
     while len(pending):
-        failed = [_fill(made, draws, rows, library, generator) for rows in _batches(pending, draws)]
-        pending = torch.cat(failed)
+        for rows in _batches(pending, draws):
+            _fill(made, draws, rows, library, generator)
+        pending = pending[made.numbers[pending, 0] == 0]
         draws.volume[pending] *= _LOOSER
     u_iso = _displacements(made, options, generator)
     return RandomCrystals(draws.symmetries, made.lattice, draws.group, made.xyz_frac, made.numbers, u_iso).take(
@@ -239,35 +241,45 @@ def _blank(n: int, options: RandomCrystalOptions, draws: _Draws) -> _Made:
 
 
 def _batches(pending: torch.Tensor, draws: _Draws) -> Iterator[torch.Tensor]:
-    """Rows of equal order and like size, a few at a time."""
-    for order in draws.order[pending].unique().tolist():
-        rows = pending[draws.order[pending] == order]
-        yield from rows[draws.size[rows].argsort(stable=True)].split(_AT_ONCE)
+    """Rows of like size, as many at a time as are fast; the last few rows several times, as one of them may do."""
+    pending = pending[draws.size[pending].argsort(stable=True)]
+    if len(pending) < _AT_ONCE:
+        pending = pending.repeat_interleave(min(4, _AT_ONCE // len(pending)))
+    yield from pending.split(_AT_ONCE)
 
 
-def _fill(made: _Made, draws: _Draws, rows: torch.Tensor, library: Library, generator: torch.Generator) -> torch.Tensor:
-    """Try once to make the crystals at `rows`; the rows that failed."""
-    size, group = draws.size[rows], draws.group[rows]
+def _operations(draws: _Draws, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rotations [n, most, 3, 3], translations [n, most, 3], and which of them there are [n, most]."""
+    most = max(len(symmetry.triplets) for symmetry in draws.symmetries)
+    table = draws.volume.new_zeros(len(draws.symmetries), most, 3, 4)
+    for entry, symmetry in zip(table, draws.symmetries):
+        entry[: len(symmetry.triplets), :, :3] = torch.as_tensor(symmetry.rotations)
+        entry[: len(symmetry.triplets), :, 3] = torch.as_tensor(symmetry.translations)
+    chosen = table[draws.group[rows], : int(draws.order[rows].max())]
+    return chosen[..., :3], chosen[..., 3], chosen[..., :3].flatten(2).any(2)
+
+
+def _fill(made: _Made, draws: _Draws, rows: torch.Tensor, library: Library, generator: torch.Generator) -> None:
+    """Try once to make the crystals at `rows`; those that succeed are written."""
     lattice = _draw_lattices(draws.volume[rows] * draws.order[rows], draws.system[rows], generator)
-    operations = {int(g): draws.symmetries[g] for g in group.unique()}
-    rotations = torch.stack([torch.as_tensor(operations[int(g)].rotations) for g in group]).to(lattice)
-    translations = torch.stack([torch.as_tensor(operations[int(g)].translations) for g in group]).to(lattice)
     centre = torch.rand(len(rows), 3, generator=generator, device=lattice.device, dtype=lattice.dtype)
-    radius = 1.5 * (3 * draws.volume[rows] / (4 * math.pi)) ** (1 / 3) + 1
-    around = surroundings(lattice, rotations, translations, radius, centre)
-    molecules = grow(around, size, library, generator, patience=_PATIENCE)
-    grown = molecules.count == size
-    if not grown.any():
-        return rows
-    packed, around, rows_grown = Packed(molecules.take(grown), library), around.take(grown), rows[grown]
-    free = relax(packed, around, CONTACT_SLACK)
-    done = rows_grown[free]
-    xyz = torch.linalg.solve(lattice[grown][:, None], (packed.xyz + around.centre[:, None])[..., None])[..., 0]
+    radius = _ROOM * (3 * draws.volume[rows] / (4 * math.pi)) ** (1 / 3) + 1
+    around = surroundings(lattice, *_operations(draws, rows), radius, centre)
+    molecules = grow(around, draws.size[rows], library, generator, patience=_PATIENCE)
+    grown = (molecules.count == draws.size[rows]).nonzero()[:, 0]
+    if not len(grown):
+        return
+    packed, around = Packed(molecules.take(grown), library), around.take(grown)
+    good = relax(packed, around, CONTACT_SLACK).nonzero()[:, 0]
+    xyz = torch.linalg.solve(around.lattice[:, None], (packed.xyz + around.centre[:, None])[..., None])[..., 0]
     numbers, order = packed.numbers.sort(dim=1, descending=True, stable=True)
     xyz = xyz.gather(1, order[..., None].expand(-1, -1, 3)) * (numbers > 0)[..., None]
-    made.lattice[done], made.xyz_frac[done, : xyz.shape[1]] = lattice[grown][free], xyz[free]
-    made.numbers[done, : xyz.shape[1]] = numbers[free]
-    return torch.cat([rows[~grown], rows_grown[~free]])
+    targets = rows[grown[good]]
+    is_first = torch.ones_like(targets, dtype=torch.bool)
+    is_first[1:] = targets[1:] != targets[:-1]  # a row that was tried several times stands in one run
+    targets, good = targets[is_first], good[is_first]
+    made.lattice[targets], made.xyz_frac[targets, : xyz.shape[1]] = around.lattice[good], xyz[good]
+    made.numbers[targets, : xyz.shape[1]] = numbers[good]
 
 
 def _draw_lattices(volume: torch.Tensor, system: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -3,11 +3,22 @@
 import torch
 
 from rephase.crystal.fragments import Library
-from rephase.crystal.growth import INTRAMOLECULAR, Molecules, Surroundings, left, radii_of, right
+from rephase.crystal.growth import (
+    INTRAMOLECULAR,
+    PRODUCTS_AT_ONCE,
+    Molecules,
+    Surroundings,
+    left,
+    nearest,
+    radii_of,
+    right,
+)
 
+_EXACT = "donot_use_mm_for_euclid_dist"
 _N_STEPS = 30
 _MARGIN = 1.0  # Å beyond contact within which a pair is watched
 _RATE, _MOMENTUM = 0.5, 0.7
+_AMBITION = 0.15  # Å by which the contacts that are striven for are longer than those that are allowed
 _LARGEST = 0.08  # Å or radians in one step
 
 
@@ -37,7 +48,7 @@ def relax(packed: Packed, around: Surroundings, slack: float) -> torch.Tensor:
     torch.Tensor
         True for the molecules that are free of overlap in the end, [n].
     """
-    pairs = _watched_pairs(packed, around, slack)
+    pairs = _watched_pairs(packed, around, slack - _AMBITION)
     speed = None
     xyz = packed.xyz
     for _ in range(_N_STEPS):
@@ -45,20 +56,13 @@ def relax(packed: Packed, around: Surroundings, slack: float) -> torch.Tensor:
         step = _generalised(xyz, push, packed)
         speed = step if speed is None else _MOMENTUM * speed + step
         xyz = _moved(xyz, (_RATE * speed).clamp(-_LARGEST, _LARGEST), packed)
-    packed.xyz = xyz
-    return _is_free(packed, around, slack + 0.05)
-
-
-def _images(packed: Packed, around: Surroundings) -> torch.Tensor:
-    return (packed.xyz[:, None] @ around.rotations.mT + around.shifts[:, :, None]).flatten(1, 2)
+    start, packed.xyz = packed.xyz, xyz
+    return _is_free(packed, around, slack) & _is_unfolded(packed, start)
 
 
 def _watched_pairs(packed: Packed, around: Surroundings, slack: float) -> dict[str, torch.Tensor]:
     n, atoms, _ = packed.xyz.shape
-    motions = around.shifts.shape[1]
-    image_radii = torch.where(packed.radii < 0, -1, packed.radii - slack + _MARGIN)[:, None].expand(-1, motions, -1)
-    close = left(packed.xyz, packed.radii) @ right(_images(packed, around), image_radii.flatten(1)).mT < 0
-    row, i, image = close.nonzero().unbind(1)
+    row, i, image = _close(packed, around, _MARGIN - slack)
     q, j = image // atoms, image % atoms
     rest = packed.radii[row, i] + packed.radii[row, j] - slack
     own = torch.cdist(packed.xyz, packed.xyz) < INTRAMOLECULAR * (packed.radii[:, :, None] + packed.radii[:, None]) + _MARGIN
@@ -138,6 +142,29 @@ def _turned(turn: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
 
 
 def _is_free(packed: Packed, around: Surroundings, slack: float) -> torch.Tensor:
-    motions = around.shifts.shape[1]
-    image_radii = torch.where(packed.radii < 0, -1.0, (packed.radii - slack).clamp(min=0))[:, None].expand(-1, motions, -1)
-    return ((left(packed.xyz, packed.radii) @ right(_images(packed, around), image_radii.flatten(1)).mT) >= 0).flatten(1).all(1)
+    """Whether no atom is closer to an image than the sum of the radii less `slack`, [n]."""
+    return (nearest(left(packed.xyz, packed.radii), _image_points(packed, around, -slack)) >= 0).all(1)
+
+
+def _is_unfolded(packed: Packed, start: torch.Tensor) -> torch.Tensor:
+    """Whether the molecule has not run into itself: what is too close was so at the `start`, being bonded, [n]."""
+    required = INTRAMOLECULAR * (packed.radii[:, :, None] + packed.radii[:, None])
+    allowed = torch.minimum(required, torch.cdist(start, start, compute_mode=_EXACT)) - 0.1
+    there = (packed.radii >= 0)[:, :, None] & (packed.radii >= 0)[:, None]
+    return ((torch.cdist(packed.xyz, packed.xyz, compute_mode=_EXACT) > allowed) | ~there).flatten(1).all(1)
+
+
+def _image_points(packed: Packed, around: Surroundings, margin: float) -> torch.Tensor:
+    """All images of all atoms, radii enlarged by `margin`, to be tested against: [n, n_images * atoms, 6]."""
+    images = (packed.xyz[:, None] @ around.rotations.mT + around.shifts[:, :, None]).flatten(1, 2)
+    radii = torch.where(packed.radii < 0, -1.0, packed.radii + margin)
+    return right(images, radii[:, None].expand(-1, around.shifts.shape[1], -1).flatten(1))
+
+
+def _close(packed: Packed, around: Surroundings, margin: float) -> tuple[torch.Tensor, ...]:
+    """Row, atom and image of all pairs closer than the sum of their radii and `margin`."""
+    tested, others = left(packed.xyz, packed.radii), _image_points(packed, around, margin)
+    step = max(1, PRODUCTS_AT_ONCE // (tested.shape[1] * others.shape[1]))
+    parts = [(a @ b.mT < 0).nonzero() for a, b in zip(tested.split(step), others.split(step))]
+    rows = [part[:, 0] + step * i for i, part in enumerate(parts)]
+    return torch.cat(rows), *torch.cat(parts)[:, 1:].unbind(1)
