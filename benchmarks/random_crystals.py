@@ -2,7 +2,7 @@
 
     rephase bench random_crystals
 
-The rows also go to ``runs/bench/random_crystals.csv``. Times are those of the process; where there is a GPU, of the clock.
+The rows also go to ``runs/bench/random_crystals.csv``. Times are of the process on a CPU, of the clock on a GPU.
 """
 
 import os

@@ -295,7 +295,7 @@ def learning_curve(table: pd.DataFrame, x: str) -> Figure:
 def random_crystals(tables: dict[str, pd.DataFrame]) -> Figure:
     """Sets of crystals beside each other: volume per atom, shortest contacts, |E| and Wilson plot.
 
-    `tables` are those of `compare_structures`; the curves of the Wilson plot are medians, the bands half of the crystals.
+    `tables` are those of `compare_structures`; the Wilson plot shows medians, and bands that hold half of the crystals.
     """
     crystals, amplitudes, shells = (tables[name] for name in ("crystals", "amplitudes", "shells"))
     tints = dict(zip(dict.fromkeys(crystals["source"]), ("#0072B2", "#D55E00", "#009E73")))
@@ -331,6 +331,7 @@ def _wilson_band(ax: Axes, shells: pd.DataFrame, tint: str, name: str) -> None:
     """Median and quartiles of ln(⟨|F|²⟩/Σf²) over the crystals, in bins of 1/d²."""
     edges = np.linspace(0, shells["inverse_d_squared"].max(), 9)
     by_bin = shells.groupby(pd.cut(shells["inverse_d_squared"], edges), observed=True)
-    x, low, middle, high = by_bin["inverse_d_squared"].mean(), *(by_bin["wilson"].quantile(q) for q in (0.25, 0.5, 0.75))
+    x = by_bin["inverse_d_squared"].mean()
+    low, middle, high = (by_bin["wilson"].quantile(q) for q in (0.25, 0.5, 0.75))
     ax.fill_between(x, low, high, color=tint, alpha=0.2, linewidth=0)
     ax.plot(x, middle, "-o", color=tint, label=name)

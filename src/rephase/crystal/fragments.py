@@ -53,8 +53,10 @@ def _tetrahedral(number: int, n_hydrogen: int) -> Molecule:
     """One atom with hydrogens: four at 109.5°, three in a plane, two at 112°, one."""
     tilt = np.radians({4: 109.47, 3: 120.0, 2: 112.0 if number == 8 else 98.0, 1: 0.0}[n_hydrogen])
     turns = np.arange(n_hydrogen - 1) * 2 * np.pi / max(1, n_hydrogen - 1)
-    others = np.stack([np.sin(tilt) * np.cos(turns), np.sin(tilt) * np.sin(turns), np.full(len(turns), np.cos(tilt))], 1)
-    return Molecule([number], np.zeros((1, 3)), [0] * n_hydrogen, np.concatenate([[[0.0, 0.0, 1.0]], others]))
+    ways = [np.sin(tilt) * np.cos(turns), np.sin(tilt) * np.sin(turns), np.full(len(turns), np.cos(tilt))]
+    return Molecule(
+        [number], np.zeros((1, 3)), [0] * n_hydrogen, np.concatenate([[[0.0, 0.0, 1.0]], np.stack(ways, 1)])
+    )
 
 
 def _planar(center: int, ends: list[tuple[int, float]], angle_deg: float, n_hydrogen: int) -> Molecule:
@@ -82,10 +84,9 @@ def _ring(numbers: list[int], lengths: list[float], bare: tuple[int, ...] = ()) 
 
 def _aligned(molecule: Molecule, lost: int) -> Molecule:
     """The molecule with hydrogen `lost` first and its atom first, at the origin, the bond to it along -z."""
-    way = molecule.directions[lost]
-    reflect = lambda v: v - 2 * np.outer(v @ normal, normal)  # noqa: E731
-    normal = way + [0.0, 0.0, 1.0]
+    normal = molecule.directions[lost] + [0.0, 0.0, 1.0]
     normal = normal / np.linalg.norm(normal) if np.linalg.norm(normal) > 1e-6 else np.array([1.0, 0.0, 0.0])
+    reflect = lambda v: v - 2 * np.outer(v @ normal, normal)  # noqa: E731
     first = molecule.carriers[lost]
     order = [first, *(i for i in range(len(molecule.numbers)) if i != first)]
     hydrogens = [lost, *(i for i in range(len(molecule.carriers)) if i != lost)]

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import gemmi
 import numpy as np
 import torch
 
@@ -55,8 +56,7 @@ def _unique(crystals: RandomCrystals, rows: torch.Tensor, d_min: float) -> tuple
     axes = [torch.arange(0 if half else -m, m + 1, device=lattice.device) for m, half in zip(reach, is_halved)]
     hkl = torch.cartesian_prod(*axes)
     h, k, l = hkl.unbind(1)
-    kept = (l > 0) | ((l == 0) & ((k > 0) | ((k == 0) & (h > 0)))) if is_halved == (False, False, True) else (
-        (l > 0) | (h >= 0)) & hkl.any(1)  # fmt: skip
+    kept = (l > 0) | ((l == 0) & ((h > 0) | ((h == 0) & (k > 0))))  # of a plane l = 0 half is enough
     centring = _centring(symmetry).to(lattice)
     turns = hkl.to(lattice) @ centring.T
     kept &= ((turns - turns.round()).abs() < 0.1).all(1)
@@ -67,8 +67,9 @@ def _unique(crystals: RandomCrystals, rows: torch.Tensor, d_min: float) -> tuple
 
 def _halved(symmetry: Symmetry) -> tuple[bool, bool, bool]:
     """Along which axes only indices >= 0 are needed: l for triclinic, k and l for monoclinic, all for orthorhombic."""
-    diagonals = {tuple(sorted((row.tolist(), (-row).tolist()))[0]) for row in np.diagonal(symmetry.rotations, axis1=1, axis2=2)}
-    return {1: (False, False, True), 2: (False, True, True)}.get(len(diagonals), (True, True, True))
+    diagonals = np.diagonal(symmetry.rotations, axis1=1, axis2=2)
+    n_laue = len(np.unique(diagonals * diagonals[:, :1], axis=0))  # a rotation and its negative count once
+    return {1: (False, False, True), 2: (False, True, True)}.get(n_laue, (True, True, True))
 
 
 def _centring(symmetry: Symmetry) -> torch.Tensor:
@@ -119,8 +120,8 @@ def many_structure_factors(crystals: RandomCrystals, hkl: torch.Tensor, *, energ
     if s_squared.numel() and s_squared.max() > limit:
         d_hkl = float(s_squared.max()) ** -0.5 / 2
         raise GridError(
-            f"a reflection has d = {d_hkl:.4f} Å, beyond the limiting sphere d >= λ/2 = {limiting_d_min(energy_kev):.4f}"
-            f" Å at {energy_kev} keV; leave it out or raise energy_kev"
+            f"a reflection has d = {d_hkl:.4f} Å, beyond the limiting sphere d >= λ/2 = "
+            f"{limiting_d_min(energy_kev):.4f} Å at {energy_kev} keV; leave it out or raise energy_kev"
         )
     table = _Table(crystals.numbers, energy_kev, s_squared)
     F = torch.zeros(s_squared.shape, dtype=s_squared.dtype.to_complex(), device=s_squared.device)
@@ -138,8 +139,6 @@ class _Table:
     """Form factors of the elements that occur: Gaussians, constant with f', and f''."""
 
     def __init__(self, numbers: torch.Tensor, energy_kev: float, like: torch.Tensor):
-        import gemmi
-
         present = [int(number) for number in numbers.unique() if number]
         elements = [gemmi.Element(number).name for number in present]
         coefficients, corrections = form_factor_coefficients(elements), dispersion(elements, energy_kev)
@@ -172,7 +171,9 @@ def _sum(crystals: RandomCrystals, hkl: torch.Tensor, s_squared: torch.Tensor, t
     return torch.complex(turned[0] - shifted[1], turned[1] + shifted[0])
 
 
-def _unit_sums(xyz_frac: torch.Tensor, hkl: torch.Tensor, symmetry: Symmetry) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _unit_sums(
+    xyz_frac: torch.Tensor, hkl: torch.Tensor, symmetry: Symmetry
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Real and imaginary part of the sum of exp(2 pi i h.x) over the images of each atom, [n, n_refl, n_atoms].
 
     With an inversion centre at the origin half of the operations give half of a real sum: the imaginary part is None.
@@ -181,14 +182,15 @@ def _unit_sums(xyz_frac: torch.Tensor, hkl: torch.Tensor, symmetry: Symmetry) ->
     turns = hkl @ _centring(symmetry).to(hkl).T
     multiplicity = torch.cos(2 * math.pi * turns).sum(-1, keepdim=True) * (2 if is_centric else 1)
     positions = torch.cat([xyz_frac, torch.ones_like(xyz_frac[..., :1])], -1).mT
-    real = imaginary = None
+    real = hkl.new_zeros(*hkl.shape[:2], xyz_frac.shape[1])
+    imaginary = None if is_centric else torch.zeros_like(real)
     for rotation, translation in operations:
         image = torch.cat([hkl @ rotation.to(hkl), (hkl @ translation.to(hkl))[..., None]], -1)
-        angle = image @ positions
-        angle = angle.sub_(angle.round()).mul_(2 * math.pi)
-        real = angle.cos() if real is None else real.add_(angle.cos())
-        if not is_centric:
-            imaginary = angle.sin() if imaginary is None else imaginary.add_(angle.sin())
+        turns = image @ positions
+        angle = turns.sub_(turns.round()).mul_(2 * math.pi)
+        real += angle.cos()
+        if imaginary is not None:
+            imaginary += angle.sin()
     return real * multiplicity, None if imaginary is None else imaginary * multiplicity
 
 

@@ -1,5 +1,7 @@
 """Molecules that turn, shift and twist about their bonds until no two atoms overlap; bonds and angles stay."""
 
+from typing import NamedTuple
+
 import torch
 
 from rephase.crystal.fragments import Library
@@ -17,7 +19,7 @@ from rephase.crystal.growth import (
 _EXACT = "donot_use_mm_for_euclid_dist"
 _N_STEPS = 30
 _MARGIN = 1.0  # Å beyond contact within which a pair is watched
-_RATE, _MOMENTUM = 0.5, 0.7
+_RATE, _MOMENTUM = 0.75, 0.7
 _AMBITION = 0.15  # Å by which the contacts that are striven for are longer than those that are allowed
 _LARGEST = 0.08  # Å or radians in one step
 
@@ -40,6 +42,19 @@ class Packed:
         self.parent = self.fragment[rows, self.axes[..., 0]]
 
 
+class Pairs(NamedTuple):
+    """Atoms to keep apart: ``first``, ``second`` [n_pairs] count all atoms of all molecules.
+
+    ``turn`` [n_pairs, 3, 3] and ``shift`` [n_pairs, 3] move the second to its image; ``rest`` [n_pairs] in Å.
+    """
+
+    first: torch.Tensor
+    second: torch.Tensor
+    turn: torch.Tensor
+    shift: torch.Tensor
+    rest: torch.Tensor
+
+
 def relax(packed: Packed, around: Surroundings, slack: float) -> torch.Tensor:
     """Move the atoms of `packed` until those of two molecules are no closer than the sum of their radii less `slack`.
 
@@ -49,82 +64,91 @@ def relax(packed: Packed, around: Surroundings, slack: float) -> torch.Tensor:
         True for the molecules that are free of overlap in the end, [n].
     """
     pairs = _watched_pairs(packed, around, slack - _AMBITION)
-    speed = None
-    xyz = packed.xyz
+    start, xyz = packed.xyz, packed.xyz
+    speed = xyz.new_zeros(())
     for _ in range(_N_STEPS):
-        push = _push(xyz, pairs)
-        step = _generalised(xyz, push, packed)
-        speed = step if speed is None else _MOMENTUM * speed + step
+        speed = _MOMENTUM * speed + _generalised(xyz, _push(xyz, pairs), packed)
         xyz = _moved(xyz, (_RATE * speed).clamp(-_LARGEST, _LARGEST), packed)
-    start, packed.xyz = packed.xyz, xyz
+    packed.xyz = xyz
     return _is_free(packed, around, slack) & _is_unfolded(packed, start)
 
 
-def _watched_pairs(packed: Packed, around: Surroundings, slack: float) -> dict[str, torch.Tensor]:
-    n, atoms, _ = packed.xyz.shape
+def _watched_pairs(packed: Packed, around: Surroundings, slack: float) -> Pairs:
+    """Pairs that are or may come too close: of atoms and images, and of atoms of different fragments."""
+    atoms, radii = packed.xyz.shape[1], packed.radii
     row, i, image = _close(packed, around, _MARGIN - slack)
     q, j = image // atoms, image % atoms
-    rest = packed.radii[row, i] + packed.radii[row, j] - slack
-    own = torch.cdist(packed.xyz, packed.xyz) < INTRAMOLECULAR * (packed.radii[:, :, None] + packed.radii[:, None]) + _MARGIN
-    own &= (packed.fragment[:, :, None] != packed.fragment[:, None]) & (packed.radii >= 0)[:, :, None] & (packed.radii >= 0)[:, None]
-    o_row, o_i, o_j = own.nonzero().unbind(1)
-    o_rest = INTRAMOLECULAR * (packed.radii[o_row, o_i] + packed.radii[o_row, o_j])
-    turn = torch.cat([around.rotations[row, q], torch.eye(3).to(rest).expand(len(o_row), 3, 3)])
-    shift = torch.cat([around.shifts[row, q], rest.new_zeros(len(o_row), 3)])
-    return {"first": torch.cat([row * atoms + i, o_row * atoms + o_i]),
-            "second": torch.cat([row * atoms + j, o_row * atoms + o_j]),
-            "turn": turn, "shift": shift, "rest": torch.cat([rest, o_rest])}  # fmt: skip
+    sums = INTRAMOLECULAR * (radii[:, :, None] + radii[:, None])
+    is_apart = packed.fragment[:, :, None] != packed.fragment[:, None]
+    is_apart &= (radii >= 0)[:, :, None] & (radii >= 0)[:, None]
+    own_row, own_i, own_j = (is_apart & (torch.cdist(packed.xyz, packed.xyz) < sums + _MARGIN)).nonzero().unbind(1)
+    unmoved = torch.eye(3, dtype=radii.dtype, device=radii.device).expand(len(own_row), 3, 3)
+    return Pairs(
+        torch.cat([row * atoms + i, own_row * atoms + own_i]),
+        torch.cat([row * atoms + j, own_row * atoms + own_j]),
+        torch.cat([around.rotations[row, :, q], unmoved]),
+        torch.cat([around.shifts[row, :, q], radii.new_zeros(len(own_row), 3)]),
+        torch.cat([radii[row, i] + radii[row, j] - slack, sums[own_row, own_i, own_j]]),
+    )
 
 
-def _push(xyz: torch.Tensor, pairs: dict[str, torch.Tensor]) -> torch.Tensor:
+def _push(xyz: torch.Tensor, pairs: Pairs) -> torch.Tensor:
     """Sum over the overlaps of each atom, along the way out: [n, atoms, 3]."""
     flat = xyz.flatten(0, 1)
-    image = _turned(pairs["turn"], flat[pairs["second"]]) + pairs["shift"]
-    apart = flat[pairs["first"]] - image
+    image = _turned(pairs.turn, flat[pairs.second]) + pairs.shift
+    apart = flat[pairs.first] - image
     distance = apart.norm(dim=1).clamp(min=0.1)
-    overlap = (pairs["rest"] - distance).clamp(min=0) / distance
-    return torch.zeros_like(flat).index_add_(0, pairs["first"], overlap[:, None] * apart).view_as(xyz)
+    overlap = (pairs.rest - distance).clamp(min=0) / distance
+    return torch.zeros_like(flat).index_add_(0, pairs.first, overlap[:, None] * apart).view_as(xyz)
 
 
-def _generalised(xyz, push, packed) -> torch.Tensor:
+def _generalised(xyz: torch.Tensor, push: torch.Tensor, packed: Packed) -> torch.Tensor:
     """Translation, rotation and twists that follow the push, each over its inertia: [n, 6 + twists]."""
-    there = (packed.radii >= 0).to(xyz)[..., None]
-    count = there.sum(1)
-    centre = (xyz * there).sum(1) / count
-    about = (xyz - centre[:, None]) * there
-    shift = push.sum(1) / count
+    there, centre, foot, axis = _geometry(xyz, packed)
+    about = (xyz - centre) * there
+    shift = push.sum(1) / there.sum(1)
     turn = torch.linalg.cross(about, push).sum(1) / (about.square().sum((1, 2))[:, None] * 2 / 3)
-    rows = torch.arange(len(xyz), device=xyz.device)[:, None]
-    foot = xyz[rows, packed.axes[..., 0]]
-    axis = torch.nn.functional.normalize(xyz[rows, packed.axes[..., 1]] - foot, dim=-1)
-    # torque of what lies beyond the bond, and its inertia about the axis
-    moment = packed.moves @ torch.linalg.cross(xyz, push) - torch.linalg.cross(foot, packed.moves @ push)
-    square = packed.moves @ (xyz.square().sum(-1, keepdim=True))
-    first = packed.moves @ xyz
-    along = packed.moves @ (xyz[..., :, None] * xyz[..., None, :]).flatten(2)
-    n_moved = packed.moves.sum(2)
-    to_foot = square[..., 0] - 2 * (first * foot).sum(-1) + n_moved * foot.square().sum(-1)
-    second = (along.unflatten(2, (3, 3)) @ axis[..., None])[..., 0]
-    footed = (foot * axis).sum(-1)
-    on_axis = (axis * second).sum(-1) - 2 * footed * (first * axis).sum(-1) + n_moved * footed.square()
-    inertia = (to_foot - on_axis).clamp(min=1.0)
-    return torch.cat([shift * 3, turn * 3, (moment * axis).sum(-1) / inertia * 3], 1)
+    torque = packed.moves @ torch.linalg.cross(xyz, push) - torch.linalg.cross(foot, packed.moves @ push)
+    twist = (torque * axis).sum(-1) / _inertia(xyz, foot, axis, packed.moves)
+    return torch.cat([shift, turn, twist], 1)
 
 
-def _moved(xyz: torch.Tensor, step: torch.Tensor, packed: Packed) -> torch.Tensor:
-    """Atoms after a translation, a rotation about the centre and twists; every fragment stays rigid: [n, atoms, 3]."""
+def _inertia(xyz: torch.Tensor, foot: torch.Tensor, axis: torch.Tensor, moves: torch.Tensor) -> torch.Tensor:
+    """Sum of squared distances in Å^2 of what a twist moves from its axis, at least 1: [n, twists].
+
+    Of ``r = x - foot`` it is ``sum r.r - sum (r.axis)^2``, written with the moments ``sum x`` and ``sum x x^T``.
+    """
+    first, n_moved = moves @ xyz, moves.sum(2)
+    second = (moves @ (xyz[..., :, None] * xyz[..., None, :]).flatten(2)).unflatten(2, (3, 3))
+    square = second.diagonal(dim1=-2, dim2=-1).sum(-1) - 2 * (first * foot).sum(-1) + n_moved * foot.square().sum(-1)
+    along, height = (axis * _turned(second, axis)).sum(-1), (foot * axis).sum(-1)
+    along = along - 2 * height * (first * axis).sum(-1) + n_moved * height.square()
+    return (square - along).clamp(min=1.0)
+
+
+def _geometry(xyz: torch.Tensor, packed: Packed) -> tuple[torch.Tensor, ...]:
+    """Which atoms there are [n, atoms, 1], their centre [n, 1, 3], and a foot and a direction of each twist's axis."""
     there = (packed.radii >= 0).to(xyz)[..., None]
-    centre = (xyz * there).sum(1, keepdim=True) / there.sum(1, keepdim=True)
     rows = torch.arange(len(xyz), device=xyz.device)[:, None]
     foot, anchor = xyz[rows, packed.axes[..., 0]], xyz[rows, packed.axes[..., 1]]
     axis = torch.nn.functional.normalize(anchor - foot, dim=-1)
+    return there, (xyz * there).sum(1, keepdim=True) / there.sum(1, keepdim=True), foot, axis
+
+
+def _moved(xyz: torch.Tensor, step: torch.Tensor, packed: Packed) -> torch.Tensor:
+    """Atoms after a translation, a rotation about the centre and twists: [n, atoms, 3].
+
+    Every fragment is turned as a rigid body; the bonds between them, summed along the ancestors, give their places.
+    """
+    there, centre, _, axis = _geometry(xyz, packed)
+    rows = torch.arange(len(xyz), device=xyz.device)[:, None]
     turn = rotation(packed.lineage[:, :, 1:] @ (step[:, 6:, None] * axis) + step[:, None, 3:6])
+    anchors = torch.cat([xyz[:, :1], xyz[rows, packed.axes[..., 1]]], 1)
+    bonds = _turned(turn[rows, packed.parent], anchors[:, 1:] - anchors[rows, packed.parent])
     root = centre + step[:, None, :3] + _turned(turn[:, :1], xyz[:, :1] - centre)
-    anchors = torch.cat([xyz[:, :1], anchor], 1)
-    bonds = _turned(turn[rows, packed.parent], anchor - anchors[rows, packed.parent])
-    moved = root + packed.lineage[:, :, 1:] @ bonds
+    places = root + packed.lineage[:, :, 1:] @ bonds
     own = packed.fragment
-    return (moved[rows, own] + _turned(turn[rows, own], xyz - anchors[rows, own])) * there
+    return (places[rows, own] + _turned(turn[rows, own], xyz - anchors[rows, own])) * there
 
 
 def rotation(vectors: torch.Tensor) -> torch.Tensor:
@@ -134,7 +158,11 @@ def rotation(vectors: torch.Tensor) -> torch.Tensor:
     zero = torch.zeros_like(x)
     cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
     angle = angle[..., None]
-    return torch.eye(3).to(vectors) + angle.sin() * cross + (1 - angle.cos()) * (cross @ cross)
+    return (
+        torch.eye(3, dtype=vectors.dtype, device=vectors.device)
+        + angle.sin() * cross
+        + (1 - angle.cos()) * (cross @ cross)
+    )
 
 
 def _turned(turn: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
@@ -155,16 +183,16 @@ def _is_unfolded(packed: Packed, start: torch.Tensor) -> torch.Tensor:
 
 
 def _image_points(packed: Packed, around: Surroundings, margin: float) -> torch.Tensor:
-    """All images of all atoms, radii enlarged by `margin`, to be tested against: [n, n_images * atoms, 6]."""
-    images = (packed.xyz[:, None] @ around.rotations.mT + around.shifts[:, :, None]).flatten(1, 2)
+    """All images of all atoms, radii enlarged by `margin`, to be tested against: [n, 6, n_images * atoms]."""
     radii = torch.where(packed.radii < 0, -1.0, packed.radii + margin)
-    return right(images, radii[:, None].expand(-1, around.shifts.shape[1], -1).flatten(1))
+    motions = around.shifts.shape[2]
+    return right(around.images(packed.xyz).flatten(2), radii[:, None].expand(-1, motions, -1).flatten(1))
 
 
 def _close(packed: Packed, around: Surroundings, margin: float) -> tuple[torch.Tensor, ...]:
     """Row, atom and image of all pairs closer than the sum of their radii and `margin`."""
     tested, others = left(packed.xyz, packed.radii), _image_points(packed, around, margin)
-    step = max(1, PRODUCTS_AT_ONCE // (tested.shape[1] * others.shape[1]))
-    parts = [(a @ b.mT < 0).nonzero() for a, b in zip(tested.split(step), others.split(step))]
+    step = max(1, PRODUCTS_AT_ONCE // (tested.shape[1] * others.shape[2]))
+    parts = [(a @ b < 0).nonzero() for a, b in zip(tested.split(step), others.split(step))]
     rows = [part[:, 0] + step * i for i, part in enumerate(parts)]
     return torch.cat(rows), *torch.cat(parts)[:, 1:].unbind(1)
