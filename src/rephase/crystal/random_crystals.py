@@ -29,8 +29,8 @@ ELEMENTS = ("C", "N", "O", "F", "S", "Cl", "Br")
 CONTACT_SLACK = 0.40  # Å: atoms of different molecules are no closer than the sum of their radii less this
 _AT_ONCE = 256  # structures that grow together: enough to hide what each step costs however few there are
 _ROOM = 1.4  # radius of the sphere that a molecule keeps to, over that of its volume
-_VOLUME, _VOLUME_SD, _VOLUME_RANGE = 17.6, 2.0, (14.5, 23.0)  # Å^3 per non-hydrogen atom, as measured on real ones
-_LOOSER = 1.01  # a cell that could not be filled is made larger by this
+_VOLUME, _VOLUME_SD, _VOLUME_RANGE = 17.0, 1.9, (14.5, 23.0)  # Å^3 per non-hydrogen atom, before any loosening
+_LOOSER = 1.02  # a cell that could not be filled is made larger by this
 _NARROWEST = 4.5  # Å, smallest spacing of (100), (010), (001)
 _PATIENCE = 16
 
