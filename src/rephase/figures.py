@@ -322,8 +322,9 @@ def random_crystals(tables: dict[str, pd.DataFrame]) -> Figure:
         acentric.set(xlabel="|E|, acentric reflections", ylabel="share per unit")
         centric.set(xlabel="|E|, centric reflections", ylabel="share per unit")
         wilson.set(xlabel="1/d² (Å$^{-2}$)", ylabel="ln(⟨|F|²⟩ / Σf²)")
-        volume.legend()
-        acentric.legend()
+        for ax in axes.ravel()[:5]:
+            ax.set_ylim(bottom=0)
+        figure.legend(*acentric.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
 

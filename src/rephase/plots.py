@@ -93,7 +93,6 @@ def histogram(ax: Axes, values: np.ndarray, edges: np.ndarray, tint: str, name: 
     share, _ = np.histogram(values, edges)
     ax.stairs(share / max(1, len(values)) / np.diff(edges), edges, color=tint, label=name)
     ax.stairs(share / max(1, len(values)) / np.diff(edges), edges, color=tint, fill=True, alpha=0.15)
-    ax.set_ylim(bottom=0)
 
 
 def isosurface(ax: Axes3D, density: np.ndarray, level: float, face: str) -> None:
