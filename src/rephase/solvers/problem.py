@@ -57,23 +57,21 @@ class PhaseProblem:
         indices, values = indices[half], values[half]
         self.d_min = float(cell.d_spacing(everything).min())
         sphere = self._sphere(self.d_min / max(1.0, reach))
-        known = np.full(len(sphere), np.nan)
+        absent = self.symmetry.is_absent(sphere)
+        known = np.where(absent, 0.0, np.nan)
         known[rows_of(indices, sphere)] = values
-        known[self.symmetry.is_absent(sphere)] = 0.0
-        order = np.argsort(np.isnan(known), kind="stable")
-        self.hkl_numpy, known = sphere[order], known[order]
-        self.n_known = int(np.isfinite(known).sum())
-        d_hkl = self.reduced.cell.d_spacing(self.hkl_numpy)
+        order = np.argsort(np.isnan(known) * 2 + absent, kind="stable")  # measured, absent, free
+        self.hkl_numpy, known, n_measured = sphere[order], known[order], len(values)
+        self.n_known = n_measured + int(absent.sum())
+        s_squared = self.reduced.cell.d_spacing(self.hkl_numpy) ** -2
+        mean_square = smooth_mean(s_squared[:n_measured] ** -0.5, known[:n_measured] ** 2)
+        expected = np.interp(s_squared, *_increasing(s_squared[:n_measured], mean_square))
+        is_missing = s_squared <= self.d_min**-2 * (1 + 1e-6)
+        limit = np.where(is_missing, _LARGEST_E * np.sqrt(expected), np.inf)[self.n_known :]
         measured = known[: self.n_known]
-        mean_square = smooth_mean(d_hkl[: self.n_known], measured**2)
-        missing = d_hkl[self.n_known :] >= self.d_min * (1 - 1e-6)
-        limit = np.full(len(d_hkl) - self.n_known, np.inf)
-        limit[missing] = _LARGEST_E * np.sqrt(
-            np.interp(-d_hkl[self.n_known :][missing], *_increasing(-d_hkl[: self.n_known], mean_square))
-        )
         self.hkl = torch.as_tensor(self.hkl_numpy, device=self.device)
         self.amplitude = self._tensor(measured)
-        self.E = self._tensor(measured / np.sqrt(mean_square))
+        self.E = self._tensor(measured / np.sqrt(expected[: self.n_known]))
         self.limit = self._tensor(limit)
         self.grid = HalfGrid(self.hkl, self._shape())
         self.group = GroupTables(self.hkl_numpy, self.symmetry, self.device)

@@ -17,7 +17,7 @@ class Modulus:
     damping
         Factor in (0, 1] on what was not measured; 0 sets it to zero.
     weak_share
-        The weakest known reflections, as a share, keep the amplitude that they have and are turned by π/2
+        The weakest reflections, as a share, absences not counted, keep the amplitude that they have and are turned by π/2
         (Oszlányi & Sütő 2005, doi:10.1107/S0108767304027746).
     """
 
@@ -33,7 +33,8 @@ class Modulus:
         self._largest, self._at_most = largest, torch.where(is_known, torch.inf, damping)
         self._turn: torch.Tensor | None = None
         if weak_share > 0:
-            is_weak = problem.E <= problem.E.quantile(weak_share)
+            present = problem.E > 0
+            is_weak = present & (problem.E <= problem.E[present].quantile(weak_share))
             self._turn = problem.grid.put(torch.where(is_weak, 1j, 1.0 + 0j), fill=1.0)
             weak = problem.grid.put(is_weak.float()) > 0
             self._largest = largest.masked_fill(weak, torch.inf)

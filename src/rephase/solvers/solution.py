@@ -76,7 +76,7 @@ class Solution:
         return density_from_F(torch.as_tensor(grid), r.cell.volume, shape).numpy()
 
     def peaks(self, formula: str | None = None) -> Peaks:
-        """Peaks of the map, about as many as there are atoms; typed where a formula such as ``C20 H22 N2 O3`` is given."""
+        """Peaks of the map, about as many as there are atoms; typed by a formula such as ``C20 H22 N2 O3``."""
         r = self.reflections
         n = math.ceil(1.3 * r.cell.volume / VOLUME_PER_ATOM / len(r.group.triplets)) + 2
         peaks = find_peaks(self.density, r.cell, r.group, n)
@@ -105,8 +105,8 @@ class Solution:
         peaks = self.peaks(formula)
         write_mtz(folder / "solution.mtz", r.hkl, self.amplitude, self.phi, self.fom, r.cell, r.group)
         write_density(folder / "density.ccp4", self.density, r.cell, r.group)
-        options = {"wavelength": r.wavelength, "formula": formula, "title": r.name}
-        write_res(folder / "solution.res", r.cell, r.group, peaks, **options)
+        res = folder / "solution.res"
+        write_res(res, r.cell, r.group, peaks, wavelength=r.wavelength, formula=formula, title=r.name)
         write_hklf4(folder / "solution.hkl", r)
         write_cif(folder / "solution.cif", r.cell, r.group, peaks, title=r.name)
         (folder / "solution.json").write_text(json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")

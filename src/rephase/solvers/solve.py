@@ -15,6 +15,7 @@ from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.solution import Solution, absolute_amplitude
 from rephase.solvers.strategy import Outcome, pursue
 
+_LARGEST_MISFIT, _COARSEST_CLAIM = 0.24, 1.75  # of a claim; d_min in Å
 _BUDGET = 6e9  # voxel cycles of one unit of effort
 
 
@@ -66,16 +67,16 @@ def solve(
         raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, RECIPES)}")
     check_positive("effort", effort, remedy="1 is the usual effort, 10 tries ten times as long", error=ConfigError)
     merged = (data if d_min is None else data.cut(d_min)).merge().reflections
-    amplitude, recipe = absolute_amplitude(merged), RECIPES[solver]
+    amplitude, recipes = absolute_amplitude(merged), RECIPES[solver]
     problem = PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, device=pick_device(device))
-    cycles = recipe.n_search + recipe.n_settle
+    cycles = np.mean([recipe.n_search + recipe.n_settle for recipe in recipes])
     max_trials = max(8, int(effort * _BUDGET / (problem.n_voxels * cycles)))
     outcome = pursue(
         problem,
-        recipe,
+        recipes,
         torch.Generator().manual_seed(seed),
         max_trials=max_trials,
-        enough=agreement_needed(problem.d_min),
+        is_enough=lambda outcome: verdict(problem.d_min, outcome) == "solved",
         report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
     )
     phi, fom = _in_setting_of_data(problem, outcome, merged.hkl)
@@ -92,17 +93,16 @@ def solve(
 
 
 def agreement_needed(d_min: float) -> int:
-    """How many of the best trials must agree before the search stops; more at low resolution, where false ones agree."""
+    """How many of the best trials must agree: more at low resolution, where false solutions agree as well."""
     return int(np.interp(d_min, [1.0, 1.2, 1.5, 1.8], [2, 3, 8, 12]))
 
 
 def verdict(d_min: float, outcome: Outcome) -> str:
-    """How sure a solution is, from how many trials agree at this resolution."""
-    if d_min > 1.7:
-        return "unsure"
-    if outcome.n_agree >= agreement_needed(d_min):
+    """How sure a solution is, from its misfit and from how many trials agree at this resolution."""
+    agree = outcome.n_agree >= agreement_needed(d_min)
+    if agree and outcome.misfit <= _LARGEST_MISFIT and d_min <= _COARSEST_CLAIM:
         return "solved"
-    return "possible" if outcome.n_agree > 1 else "unsure"
+    return "possible" if agree else "unsure"
 
 
 def _in_setting_of_data(problem: PhaseProblem, outcome: Outcome, hkl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

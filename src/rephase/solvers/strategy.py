@@ -1,16 +1,17 @@
-"""The default way to a solution: random starts, finish, origin of the group, averaging, finish in the group, agreement."""
+"""The default way to a solution: random starts, origin of the group, averaging, finish in the group, agreement."""
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 
 from rephase.crystal.phases import align_list
+from rephase.errors import ConfigError
 from rephase.solvers.iterations import ITERATIONS, low_density_elimination
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus, above
-
 
 _FINISH_DAMPING, _FINISH_CYCLES = 0.9, 20
 _VOXELS_AT_ONCE, _SMALLEST_BATCH = 400_000, 4  # in a batch of maps: larger ones leave the cache of a CPU
@@ -21,8 +22,8 @@ class Recipe(NamedTuple):
     """Numbers of one kind of search; thresholds in units of the root mean square of the map.
 
     ``iteration`` of the table `ITERATIONS`; ``sharpening`` p of E^p |F|^(1-p); ``threshold`` at the first and the last
-    of ``n_search`` cycles with ``beta``, the reflections that were not measured damped by ``damping``; then ``n_settle``
-    cycles with ``settle_damping``; ``weak_share`` is that of `Modulus`.
+    of ``n_search`` cycles with ``beta``, the reflections that were not measured damped by ``damping``; then
+    ``n_settle`` cycles with ``settle_damping``; ``weak_share`` is that of `Modulus`.
     """
 
     iteration: str = "raar"
@@ -114,21 +115,21 @@ class Outcome(NamedTuple):
 
 def pursue(
     problem: PhaseProblem,
-    recipe: Recipe,
+    recipes: Sequence[Recipe],
     generator: torch.Generator,
     *,
     max_trials: int,
-    enough: int,
+    is_enough: Callable[["Outcome"], bool],
     report: Callable[[int, int], None] = lambda n_trials, n_agree: None,
 ) -> Outcome:
-    """Run trials in batches until `enough` of the best agree, or `max_trials` are done.
+    """Run trials in batches, each with the next recipe, until the outcome is enough or `max_trials` are done.
 
     Ranked by misfit, which needs no truth. Only the best few are kept; a trial agrees with the best one where their
     maps, over the allowed origins and both hands, correlate above 0.75.
     """
     batch = max(_SMALLEST_BATCH, min(max_trials, _VOXELS_AT_ONCE // problem.n_voxels))
     pool, n_trials = None, 0
-    while n_trials < max_trials:
+    for recipe in itertools.cycle(recipes):
         fresh = trials(problem, batch, recipe, generator)
         n_trials += batch
         pool = fresh if pool is None else Trials(*(torch.cat(pair) for pair in zip(pool, fresh)))
@@ -136,9 +137,9 @@ def pursue(
         pool = Trials(*(column[best] for column in pool))
         outcome = _compare(problem, pool, n_trials)
         report(n_trials, outcome.n_agree)
-        if outcome.n_agree >= enough:
-            break
-    return outcome
+        if n_trials >= max_trials or is_enough(outcome):
+            return outcome
+    raise ConfigError("recipes is empty: give at least one")
 
 
 def _compare(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
