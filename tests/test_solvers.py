@@ -1,6 +1,7 @@
 """Solvers: grids and groups, projections, every iteration at the truth, whole solutions and what they write."""
 
 import json
+from dataclasses import replace
 
 import gemmi
 import numpy as np
@@ -160,6 +161,38 @@ def test_another_setting_gives_the_same_answer():
     crystal = read_crystal("triclinic")
     data, F = simulate(crystal, 0.8)
     assert score_phases(solve(data).F, F, hkl=data.hkl, cell=data.cell, symmetry=data.group).map_cc[0] > 0.9
+
+
+@pytest.mark.parametrize("group", ["P -1", "P 1 21/c 1", "C 1 2/c 1", "P 21 21 21", "P b c a"])
+def test_an_unknown_space_group_is_named(group):
+    crystal = molecular_crystal(group, seed=3)
+    data, _ = simulate(crystal, 1.0)
+    solution = solve(replace(data, symmetry=None, is_merged=False), effort=0.3)
+    assert len(solution.reflections.group.point_group) == 1
+    assert solution.space_groups[0].symmetry.symbol == group
+    assert solution.space_groups[0].agreement > 0.6
+    assert group in solution.summary()["space_groups_that_fit"]
+
+
+def test_scores_know_neither_origin_nor_hand():
+    data, F = simulate(molecular_crystal("P 1 21 1"), 1.2)
+    where = {"hkl": data.hkl, "cell": data.cell, "symmetry": data.group}
+    shift = np.array([0.5, 0.123, 0.0])
+    moved = F * np.exp(2j * np.pi * data.hkl @ shift)
+    scores = score_phases(np.stack([F, moved, moved.conj()]), F, **where)
+    assert scores.map_cc == pytest.approx([1, 1, 1], abs=1e-6)
+    assert scores.mean_phase_error_weighted == pytest.approx([0, 0, 0], abs=0.05)
+    assert (scores.shells["map_cc"] > 0.999).all()
+    wrong = F * np.exp(2j * np.pi * data.hkl @ np.array([0.25, 0.0, 0.0]))  # no origin of the group lies there
+    assert score_phases(wrong, F, **where).map_cc[0] < 0.9
+
+
+def test_random_phases_score_as_chance():
+    data, F = simulate(molecular_crystal("P 1 21/c 1"), 1.2)
+    phi = np.random.default_rng(0).uniform(-np.pi, np.pi, (20, len(F)))
+    scores = score_phases(np.abs(F) * np.exp(1j * phi), F, hkl=data.hkl, cell=data.cell, symmetry=data.group)
+    assert 0.0 < scores.map_cc.mean() < 0.3
+    assert 70 < scores.mean_phase_error_weighted.mean() < 90
 
 
 def test_noise_is_not_claimed_as_solved():

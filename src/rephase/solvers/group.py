@@ -26,6 +26,12 @@ class GroupTables:
         """Mean over the operations of what each says of F(h): symmetric lists [batch, n_refl]."""
         return self._estimates(F, len(self._hkl)).mean(1)
 
+    def agreement(self, F: torch.Tensor, n_used: int) -> torch.Tensor:
+        """How well lists [batch, n_refl] obey each operation, 1 where exactly: [batch, n_operations]."""
+        own = F[:, :n_used]
+        product = (own[:, None].conj() * self._estimates(F, n_used)).real.sum(-1)
+        return product / (own.abs() ** 2).sum(-1, keepdim=True)
+
     def move_to_origin(self, F: torch.Tensor, n_used: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
         """Move lists [batch, n_refl] of P1 solutions to the origin of the group.
 

@@ -17,8 +17,8 @@ class Modulus:
     damping
         Factor in (0, 1] on what was not measured; 0 sets it to zero.
     weak_share
-        The weakest reflections, as a share, absences not counted, keep the amplitude that they have and are turned by π/2
-        (Oszlányi & Sütő 2005, doi:10.1107/S0108767304027746).
+        The weakest reflections, as a share, absences not counted, keep the amplitude that they have and are turned by
+        π/2 (Oszlányi & Sütő 2005, doi:10.1107/S0108767304027746).
     """
 
     def __init__(

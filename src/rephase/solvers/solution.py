@@ -16,6 +16,7 @@ from rephase.crystal.reflection_files import write_hklf4, write_mtz
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.statistics import wilson
 from rephase.crystal.structure_factors import to_grid
+from rephase.solvers.space_groups import GroupFit
 
 NEXT_STEP = {
     "solved": "open solution.res, name the atoms and refine",
@@ -44,6 +45,8 @@ class Solution:
         How many of the trials reached this solution; only the best few are compared.
     verdict
         ``solved``, ``possible`` or ``unsure``.
+    space_groups
+        Where none was given: those that fit, the best first.
     """
 
     reflections: Reflections
@@ -54,6 +57,7 @@ class Solution:
     n_agree: int
     n_trials: int
     verdict: str
+    space_groups: tuple[GroupFit, ...] = ()
 
     @property
     def hkl(self) -> np.ndarray:
@@ -96,7 +100,12 @@ class Solution:
             "mean_fom": round(float(self.fom.mean()), 4),
             "n_agree": self.n_agree,
             "n_trials": self.n_trials,
+            **({"space_groups_that_fit": ", ".join(fits)} if (fits := self._named_fits()) else {}),
         }
+
+    def _named_fits(self) -> list[str]:
+        """Symbols with the agreement of their worst operation, e.g. ``P 1 21/c 1 (0.93)``."""
+        return [f"{fit.symmetry.symbol} ({fit.agreement:.2f})" for fit in self.space_groups[:5]]
 
     def write(self, folder: str | Path, *, formula: str | None = None) -> Path:
         """Write ``solution.mtz .res .hkl .cif .json`` and ``density.ccp4`` into a folder; its path."""

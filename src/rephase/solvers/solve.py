@@ -13,6 +13,7 @@ from rephase.errors import ConfigError, check_positive, nearest_name
 from rephase.solvers import RECIPES
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.solution import Solution, absolute_amplitude
+from rephase.solvers.space_groups import fitting_groups, without_group
 from rephase.solvers.strategy import Outcome, pursue
 
 _LARGEST_MISFIT, _COARSEST_CLAIM = 0.24, 1.75  # of a claim; d_min in Å
@@ -66,7 +67,8 @@ def solve(
     if solver not in RECIPES:
         raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, RECIPES)}")
     check_positive("effort", effort, remedy="1 is the usual effort, 10 tries ten times as long", error=ConfigError)
-    merged = (data if d_min is None else data.cut(d_min)).merge().reflections
+    cut = data if d_min is None else data.cut(d_min)
+    merged = without_group(cut) if cut.symmetry is None else cut.merge().reflections
     amplitude, recipes = absolute_amplitude(merged), RECIPES[solver]
     problem = PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, device=pick_device(device))
     cycles = np.mean([recipe.n_search + recipe.n_settle for recipe in recipes])
@@ -80,6 +82,7 @@ def solve(
         report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
     )
     phi, fom = _in_setting_of_data(problem, outcome, merged.hkl)
+    is_unknown = data.symmetry is None
     return Solution(
         reflections=merged,
         amplitude=amplitude,
@@ -89,6 +92,7 @@ def solve(
         n_agree=outcome.n_agree,
         n_trials=outcome.n_trials,
         verdict=verdict(problem.d_min, outcome),
+        space_groups=fitting_groups(merged, merged.group, problem, outcome.F) if is_unknown else (),
     )
 
 
