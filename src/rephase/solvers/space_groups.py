@@ -88,7 +88,8 @@ def fitting_groups(
         agreement = float(tables.agreement(moved, problem.n_known).min())
         if agreement >= _SMALLEST_AGREEMENT:
             fits.append(GroupFit(symmetry, r_int, absent, agreement))
-    return tuple(sorted(fits, key=lambda fit: (-len(fit.symmetry.triplets), -fit.agreement)))
+    # settings of one group that differ in origin fit equally: the table's first one is the usual one
+    return tuple(sorted(fits, key=lambda fit: (-len(fit.symmetry.triplets), -round(fit.agreement, 2))))
 
 
 def _centring(symbol: str) -> Symmetry:
