@@ -15,7 +15,7 @@ from rephase.solvers.projections import Modulus, above
 
 _FINISH_DAMPING, _FINISH_CYCLES = 0.9, 20
 _VOXELS_AT_ONCE, _SMALLEST_BATCH = 400_000, 4  # in a batch of maps: larger ones leave the cache of a CPU
-_N_KEPT, _SAME_SOLUTION = 24, 0.75
+N_KEPT, _SAME_SOLUTION = 24, 0.75  # trials that are compared; correlation of two that are the same
 
 
 class Recipe(NamedTuple):
@@ -133,7 +133,7 @@ def pursue(
         fresh = trials(problem, batch, recipe, generator)
         n_trials += batch
         pool = fresh if pool is None else Trials(*(torch.cat(pair) for pair in zip(pool, fresh)))
-        best = pool.misfit.argsort()[:_N_KEPT]
+        best = pool.misfit.argsort()[:N_KEPT]
         pool = Trials(*(column[best] for column in pool))
         outcome = _compare(problem, pool, n_trials)
         report(n_trials, outcome.n_agree)
