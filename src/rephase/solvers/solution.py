@@ -41,6 +41,8 @@ class Solution:
         [n_refl], figure of merit in 0–1: how well independent trials agree on the phase.
     r_factor
         sum ||G| - |F|| / sum |F| with the amplitudes |G| of the density where it is above its own σ.
+    rival_r_factor
+        That of the best trial which disagrees; infinite where none was kept.
     n_agree, n_trials
         How many of the trials reached this solution; only the best few are compared.
     verdict
@@ -54,6 +56,7 @@ class Solution:
     phi: np.ndarray
     fom: np.ndarray
     r_factor: float
+    rival_r_factor: float
     n_agree: int
     n_trials: int
     verdict: str

@@ -18,6 +18,7 @@ from rephase.solvers.strategy import N_KEPT, Outcome, pursue
 
 # Limits of a claim, chosen on 74 real crystals: misfit where some of the best trials agree, where all of them do; Å
 _LARGEST_MISFIT, _LARGEST_MISFIT_OF_ALL, _COARSEST_CLAIM = 0.24, 0.265, 1.75
+_STANDS_OUT = 0.8  # misfit over that of the best trial that disagrees
 _BUDGET = 6e9  # voxel cycles of one unit of effort
 
 
@@ -90,6 +91,7 @@ def solve(
         phi=phi,
         fom=fom,
         r_factor=outcome.misfit,
+        rival_r_factor=outcome.rival,
         n_agree=outcome.n_agree,
         n_trials=outcome.n_trials,
         verdict=verdict(problem.d_min, outcome),
@@ -103,10 +105,15 @@ def agreement_needed(d_min: float) -> int:
 
 
 def verdict(d_min: float, outcome: Outcome) -> str:
-    """How sure a solution is, from its misfit and from how many trials agree at this resolution."""
+    """How sure a solution is.
+
+    ``solved``: its misfit is small, and enough trials agree at this resolution or every other one is far worse;
+    ``possible``: enough agree; else ``unsure``.
+    """
     agree = outcome.n_agree >= agreement_needed(d_min)
+    stands_out = outcome.misfit <= _STANDS_OUT * outcome.rival
     limit = _LARGEST_MISFIT if outcome.n_agree < N_KEPT else _LARGEST_MISFIT_OF_ALL
-    if agree and outcome.misfit <= limit and d_min <= _COARSEST_CLAIM:
+    if (agree or stands_out) and outcome.misfit <= limit and d_min <= _COARSEST_CLAIM:
         return "solved"
     return "possible" if agree else "unsure"
 

@@ -102,12 +102,14 @@ class Outcome(NamedTuple):
     """What `pursue` ends with.
 
     ``F`` [n_refl] of the best trial; ``fom`` [n_known] in 0–1, how well the trials that agree with it agree on each
-    phase; its ``misfit``; of ``n_trials`` trials ``n_agree`` reached the same solution, the best one among them.
+    phase; its ``misfit``, and that of the best trial that disagrees with it, ``rival`` (infinite where none is kept); of
+    ``n_trials`` trials ``n_agree`` of those that are kept reached the same solution, the best one among them.
     """
 
     F: torch.Tensor
     fom: torch.Tensor
     misfit: float
+    rival: float
     symmetry: float
     n_agree: int
     n_trials: int
@@ -153,6 +155,7 @@ def _compare(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
         F=pool.F[0],
         fom=phasors[agreeing].mean(0).abs(),
         misfit=float(pool.misfit[0]),
+        rival=float(pool.misfit[~agreeing].min()) if not agreeing.all() else math.inf,
         symmetry=float(pool.symmetry[0]),
         n_agree=int(agreeing.sum()),
         n_trials=n_trials,
