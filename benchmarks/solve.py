@@ -45,7 +45,9 @@ def measure(path: Path, d_min: float, options: argparse.Namespace) -> dict[str, 
     crystal = read_crystal(path)
     data, truth = simulate(crystal, d_min, noise=options.noise, missing=options.missing, seed=options.seed)
     start = time.perf_counter()
-    solution = solve(data, solver=options.solver, effort=options.effort, seed=options.seed)
+    solution = solve(
+        data, solver=None if options.solver == "default" else options.solver, effort=options.effort, seed=options.seed
+    )
     seconds = time.perf_counter() - start
     true = np.array([truth[tuple(h)] for h in solution.hkl.tolist()])
     group = solution.reflections.group
@@ -90,7 +92,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take every n-th crystal")
     parser.add_argument("--noise", type=float, default=0.0)
     parser.add_argument("--missing", type=float, default=0.0)
-    parser.add_argument("--solver", default="raar")
+    parser.add_argument("--solver", default="default")
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RUNS / "bench" / "solve.csv")

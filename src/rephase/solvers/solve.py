@@ -10,7 +10,7 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.symmetry import rows_of
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_positive, nearest_name
-from rephase.solvers import RECIPES
+from rephase.solvers import RECIPES, default_solver
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.solution import Solution, absolute_amplitude
 from rephase.solvers.space_groups import fitting_groups, without_group
@@ -19,6 +19,7 @@ from rephase.solvers.strategy import N_KEPT, Outcome, pursue
 # Limits of a claim, chosen on 74 real crystals: misfit where some of the best trials agree, where all of them do; Å
 _LARGEST_MISFIT, _LARGEST_MISFIT_OF_ALL, _COARSEST_CLAIM = 0.24, 0.265, 1.75
 _STANDS_OUT = 0.8  # misfit over that of the best trial that disagrees
+_REACH = [1.0, 1.2, 1.5], [1.1, 1.2, 1.3]  # of the working sphere, at d_min in Å
 _BUDGET = 6e9  # voxel cycles of one unit of effort
 
 
@@ -26,7 +27,7 @@ def solve(
     data: Reflections,
     *,
     d_min: float | None = None,
-    solver: str = "raar",
+    solver: str | None = None,
     effort: float = 1.0,
     seed: int = 0,
     device: str = "auto",
@@ -45,7 +46,7 @@ def solve(
     d_min
         Å; reflections beyond are left out.
     solver
-        How to search: one of `RECIPES`.
+        How to search: one of `RECIPES`; None: the one for the resolution of the data.
     effort
         How long to try, at most; 1 is a minute or less on two cores.
     seed
@@ -66,13 +67,14 @@ def solve(
     --------
     >>> solution = solve(read_reflections("sample.hkl"), d_min=1.0)  # doctest: +SKIP
     """
-    if solver not in RECIPES:
+    if solver is not None and solver not in RECIPES:
         raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, RECIPES)}")
     check_positive("effort", effort, remedy="1 is the usual effort, 10 tries ten times as long", error=ConfigError)
     cut = data if d_min is None else data.cut(d_min)
     merged = without_group(cut) if cut.symmetry is None else cut.merge().reflections
-    amplitude, recipes = absolute_amplitude(merged), RECIPES[solver]
-    problem = PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, device=pick_device(device))
+    amplitude, recipes = absolute_amplitude(merged), RECIPES[solver or default_solver(merged.d_min)]
+    reach = float(np.interp(merged.d_min, *_REACH))
+    problem = PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, reach=reach, device=pick_device(device))
     cycles = np.mean([recipe.n_search + recipe.n_settle for recipe in recipes])
     max_trials = max(8, int(effort * _BUDGET / (problem.n_voxels * cycles)))
     outcome = pursue(

@@ -102,7 +102,7 @@ class Outcome(NamedTuple):
     """What `pursue` ends with.
 
     ``F`` [n_refl] of the best trial; ``fom`` [n_known] in 0–1, how well the trials that agree with it agree on each
-    phase; its ``misfit``, and that of the best trial that disagrees with it, ``rival`` (infinite where none is kept); of
+    phase; its ``misfit``, and that of the best trial that disagrees with it, ``rival`` (infinite: none); of
     ``n_trials`` trials ``n_agree`` of those that are kept reached the same solution, the best one among them.
     """
 
