@@ -27,7 +27,7 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="run folder [default: one of the configuration's own in runs/]")
     ] = None,
-    only: Annotated[str, typer.Option(help="numbers of notebooks, e.g. 01,02")] = "",
+    only: Annotated[str, typer.Option(help="numbers of notebooks, e.g. 01,02, or all [default: 01-06,08]")] = "",
     device: Device = "auto",
     workers: Annotated[int, typer.Option(help="parallel workers that build data")] = 2,
 ) -> None:
