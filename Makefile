@@ -1,9 +1,10 @@
 PYTHON ?= python3
+LABS ?=  # numbers of notebooks, or all; by default those of the main job
 BIN := .venv/bin
 
 .PHONY: run test lab clean
 run: .venv/ready
-	$(BIN)/rephase run --config configs/quick.yaml
+	$(BIN)/rephase run --config configs/quick.yaml --only "$(strip $(LABS))"
 
 test: .venv/ready
 	$(BIN)/ruff check .

@@ -24,12 +24,16 @@ from rephase.runs import open_run, read_run
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """All notebooks, headless, from configs/test.yaml."""
-    return run_notebooks("test", out=tmp_path_factory.mktemp("run"), device="cpu")
+    return run_notebooks("test", out=tmp_path_factory.mktemp("run"), only=["all"], device="cpu")
 
 
 def test_results_are_tidy_and_complete(run):
     results = pd.read_csv(run.folder / "results.csv")
     assert list(results.columns) == COLUMNS
+    of_solvers = results["experiment"] == "solving"
+    assert {"map_cc", "mean_phase_error_weighted", "seconds"} <= set(results.loc[of_solvers, "metric"])
+    assert {"raar", "charge_flipping", "chance"} == set(results.loc[of_solvers, "model"])
+    results = results[~of_solvers]
     assert set(results["model"]) == {*MODELS, *BASELINES}
     assert set(results["metric"]) == {*METRICS, "undefined_phases"}
     assert {"test", "unseen"} <= set(results["split"])
@@ -59,7 +63,7 @@ def test_run_tells_what_it_was_made_from(run):
 
 def test_finished_notebooks_are_skipped(run, monkeypatch):
     monkeypatch.setattr(pipeline, "_execute", lambda *_: pytest.fail("a finished notebook ran again"))
-    run_notebooks("test", out=run.folder, device="cpu")
+    run_notebooks("test", out=run.folder, only=["all"], device="cpu")
 
 
 def test_figures_are_drawn_again_without_training(run, monkeypatch):
@@ -111,6 +115,11 @@ def test_unknown_notebook():
         find_notebooks(["77"])
 
 
+def test_main_job_is_the_default_and_all_is_all():
+    assert [path.name[:2] for path in find_notebooks()] == ["01", "02", "03", "04", "05", "06", "08"]
+    assert len(find_notebooks(["all"])) == len(list(NOTEBOOKS.glob("*.ipynb")))
+
+
 def test_unknown_key_stops_before_anything_runs(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'width'"):
         run_notebooks("test", ["models.mlp.options.widht=3"], out=tmp_path)
@@ -122,7 +131,7 @@ def test_later_notebook_is_made_anew_when_an_earlier_one_is(tmp_path, monkeypatc
     monkeypatch.setattr(pipeline, "_execute", lambda run, notebook: ran.append(notebook.stem[:2]) or {"seconds": 0.0})
     run_notebooks("test", out=tmp_path, only=["06"], device="cpu")
     run_notebooks("test", out=tmp_path, device="cpu")
-    assert ran == ["06", "01", "02", "03", "04", "05", "06"]
+    assert ran == ["06", "01", "02", "03", "04", "05", "06", "08"]
 
 
 def test_old_failure_does_not_fail_another_notebook(tmp_path, monkeypatch):

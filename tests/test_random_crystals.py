@@ -20,7 +20,7 @@ from rephase.crystal.structure_statistics import intensities, nearest_contacts, 
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, GridError, SymmetryError
 from rephase.experiments import compare_structures
-from rephase.figures import random_crystals as draw
+from rephase.solving_figures import random_crystals as draw
 
 SMALL = RandomCrystalOptions(n_atoms=(5, 18))
 # shortest and longest bonds of Allen et al. (1987), any order, and X-ray distances to hydrogen, Å

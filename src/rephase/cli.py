@@ -27,7 +27,7 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="run folder [default: one of the configuration's own in runs/]")
     ] = None,
-    only: Annotated[str, typer.Option(help="numbers of notebooks, e.g. 01,02")] = "",
+    only: Annotated[str, typer.Option(help="numbers of notebooks, e.g. 01,02, or all [default: 01-06,08]")] = "",
     device: Device = "auto",
     workers: Annotated[int, typer.Option(help="parallel workers that build data")] = 2,
 ) -> None:
@@ -78,7 +78,7 @@ def solve(
     cell: Annotated[str, typer.Option(help="a,b,c,alpha,beta,gamma where the file has none")] = "",
     space_group: Annotated[str, typer.Option(help="symbol or number where the file has none, e.g. 'P 21/c'")] = "",
     formula: Annotated[str, typer.Option(help="of one formula unit, e.g. 'C20 H22 N2 O3'; types the atoms")] = "",
-    solver: Annotated[str | None, typer.Option(help="how to search [default: by resolution]")] = None,
+    solver: Annotated[str, typer.Option(help="how to search")] = "raar",
     effort: Annotated[float, typer.Option(help="how long to try at most; 1 is about a minute")] = 1.0,
     seed: Annotated[int, typer.Option(help="of the random starts")] = 0,
     device: Device = "auto",

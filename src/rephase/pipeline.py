@@ -30,6 +30,9 @@ from rephase.paths import NOTEBOOKS, ROOT, RUNS
 from rephase.plots import save_figure
 from rephase.report import write_report
 from rephase.runs import Run, open_run, write_whole
+from rephase.solving import check_solving
+
+DEFAULT_NOTEBOOKS = ("01", "02", "03", "04", "05", "06", "08")  # the main job
 
 
 def run_notebooks(
@@ -48,7 +51,7 @@ def run_notebooks(
     out
         Run folder; by default one of the configuration's own under ``runs/``.
     only
-        Numbers of the notebooks to run, e.g. ``["01", "02"]``; all by default.
+        Numbers of the notebooks to run, e.g. ``["01", "02"]``, or ``["all"]``; `DEFAULT_NOTEBOOKS` where not given.
     device, workers
         As in `open_run`.
 
@@ -77,8 +80,7 @@ def run_notebooks(
             write_whole(run.folder / "status.json", json.dumps(status, indent=1))
             if "error" in outcome:
                 break
-    if run.has_results:
-        run.results().to_csv(run.folder / "results.csv", index=False)
+    run.write_results()
     report = write_report(run, status)
     name, entry = notebook.stem, status[notebook.stem]
     if "error" in entry:
@@ -90,20 +92,22 @@ def run_notebooks(
 
 
 def find_notebooks(only: list[str] | tuple[str, ...] = ()) -> list[Path]:
-    """The numbered notebooks in order, or those whose numbers are named."""
+    """The notebooks whose numbers are named, every one for ``all``, else those of `DEFAULT_NOTEBOOKS`."""
     every = {path.name[:2]: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
-    for number in only:
+    wanted = every if list(only) == ["all"] else only or DEFAULT_NOTEBOOKS
+    for number in wanted:
         if number not in every:
-            raise ConfigError(f"no notebook {number!r}; {nearest_name(number, every)}")
-    return [every[number] for number in (only or every)]
+            raise ConfigError(f"no notebook {number!r}; {nearest_name(number, [*every, 'all'])}")
+    return [every[number] for number in wanted]
 
 
 def check_work(config: Config) -> None:
-    """Raise before anything runs if a crystal, the energy, a model, one of its options or its training is wrong."""
+    """Raise before anything runs if a crystal, a file, the energy, a model or its training, or a solver is wrong."""
     read_parents(config.data).kernels  # noqa: B018  reads the crystals and looks the energy up
     for name, model in config.models.items():
         check_model(name, model)
         config.training_of(name)
+    check_solving(config)
 
 
 def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:

@@ -25,6 +25,11 @@ COLOURS = {
     "nearest_neighbour": "#009E73",
     "parent_phases": "#CC79A7",
     "chance": "#999999",
+    "raar": "#0072B2",
+    "charge_flipping": "#E69F00",
+    "difference_map": "#009E73",
+    "hio": "#CC79A7",
+    "low_density_elimination": "#D55E00",
 }
 LABELS = {
     "linear": "linear",
@@ -37,16 +42,21 @@ LABELS = {
     "single_atom": "one atom moved",
     "all_atoms": "all atoms moved",
     "strain": "strained, all moved",
+    "raar": "RAAR",
+    "charge_flipping": "charge flipping",
+    "difference_map": "difference map",
+    "hio": "HIO",
+    "low_density_elimination": "low-density elimination",
 }
 
 
 def colour(model: str) -> str:
-    """The colour of a model, the same in every figure; black for one that has none yet."""
+    """The colour of a model or solver, the same in every figure; black for one that has none yet."""
     return COLOURS.get(model, "black")
 
 
 def label(name: str) -> str:
-    """How a model or a perturbation is called in figures."""
+    """How a model, a solver or a perturbation is called in figures."""
     return LABELS.get(name, name)
 
 

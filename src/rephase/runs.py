@@ -86,8 +86,15 @@ class Run:
         return any((self.folder / "tables").glob("results_*.csv"))
 
     def results(self) -> pd.DataFrame:
-        """Every result so far, tidy."""
+        """Every result of the models and baselines so far, tidy."""
         return pd.concat(self.tables("results").values(), ignore_index=True)
+
+    def write_results(self) -> None:
+        """Write every result so far, of models and of solvers, to ``results.csv``; nothing if there is none."""
+        paths = sorted((self.folder / "tables").glob("solver_scores_*.csv"))
+        tables = [*([self.results()] if self.has_results else []), *map(pd.read_csv, paths)]
+        if tables:
+            pd.concat(tables, ignore_index=True).to_csv(self.folder / "results.csv", index=False)
 
     def save_arrays(self, name: str, **arrays: np.ndarray) -> None:
         """Write ``arrays/NAME.npz``."""

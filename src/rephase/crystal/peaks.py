@@ -11,6 +11,7 @@ from rephase.crystal.symmetry import Symmetry
 from rephase.errors import CifError, GridError
 
 UNASSIGNED = "Q"  # as SHELX names a peak without an element
+HIGH = 3.0  # σ of the map: peaks above are shown
 _CLOSEST = 0.5  # Å; nearer maxima are one atom
 VOLUME_PER_ATOM = 18.0  # Å^3 per non-hydrogen atom (Kempster & Lipson 1972, doi:10.1107/S0567740872008982)
 _NEIGHBOURS = np.array([step for step in np.ndindex(3, 3, 3) if step > (1, 1, 1)]) - 1  # one of each opposite pair
@@ -153,6 +154,13 @@ def _interpolated(density: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, 
     offset = np.clip(-np.linalg.solve(curvature, gradient[..., None])[..., 0], -0.5, 0.5)
     height = centre + (gradient * offset).sum(-1) + np.einsum("ni,nij,nj->n", offset, curvature, offset) / 2
     return (points + offset) / shape % 1.0, height
+
+
+def high_images(peaks: Peaks, density: np.ndarray, symmetry: Symmetry) -> np.ndarray:
+    """Positions [n, 3] in one cell, fractional, of the peaks above 3 σ of the map and of all their images."""
+    high = peaks.xyz_frac[peaks.height >= HIGH * density.std()]
+    images = np.einsum("oij,aj->aoi", symmetry.rotations, high) + symmetry.translations
+    return images.reshape(-1, 3) % 1.0
 
 
 def _on_special_position(xyz: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:

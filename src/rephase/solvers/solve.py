@@ -10,7 +10,7 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.symmetry import rows_of
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_positive, nearest_name
-from rephase.solvers import RECIPES, default_solver
+from rephase.solvers import RECIPES, recipes_for
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.solution import Solution, absolute_amplitude
 from rephase.solvers.space_groups import fitting_groups, without_group
@@ -27,7 +27,7 @@ def solve(
     data: Reflections,
     *,
     d_min: float | None = None,
-    solver: str | None = None,
+    solver: str = "raar",
     effort: float = 1.0,
     seed: int = 0,
     device: str = "auto",
@@ -46,7 +46,7 @@ def solve(
     d_min
         Å; reflections beyond are left out.
     solver
-        How to search: one of `RECIPES`; None: the one for the resolution of the data.
+        How to search: one of `RECIPES`.
     effort
         How long to try, at most; 1 is a minute or less on two cores.
     seed
@@ -67,12 +67,12 @@ def solve(
     --------
     >>> solution = solve(read_reflections("sample.hkl"), d_min=1.0)  # doctest: +SKIP
     """
-    if solver is not None and solver not in RECIPES:
+    if solver not in RECIPES:
         raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, RECIPES)}")
     check_positive("effort", effort, remedy="1 is the usual effort, 10 tries ten times as long", error=ConfigError)
     cut = data if d_min is None else data.cut(d_min)
     merged = without_group(cut) if cut.symmetry is None else cut.merge().reflections
-    amplitude, recipes = absolute_amplitude(merged), RECIPES[solver or default_solver(merged.d_min)]
+    amplitude, recipes = absolute_amplitude(merged), recipes_for(solver, merged.d_min)
     reach = float(np.interp(merged.d_min, *_REACH))
     problem = PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, reach=reach, device=pick_device(device))
     cycles = np.mean([recipe.n_search + recipe.n_settle for recipe in recipes])

@@ -1,0 +1,74 @@
+"""``rephase solve``: a file in, files out; mistakes are one line."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from rephase.cli import main
+from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
+from rephase.crystal.reflection_files import write_hklf4
+from rephase.crystal.simulation import simulate_reflections
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run ``rephase solve`` in this process; its status, and what it printed on either stream."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["rephase", "solve", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    """A list of reflections without its cell, and the options that give it."""
+    options = RandomCrystalOptions(space_groups=("P 1 21/c 1",), n_atoms=(6, 7))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(0), options=options).crystal(0)
+    path = tmp_path_factory.mktemp("sample") / "sample.hkl"
+    write_hklf4(path, simulate_reflections(crystal, 0.95)[0])
+    return path, ["--cell", ",".join(f"{x:.5f}" for x in crystal.cell.parameters), "--space-group", "P 21/c"]
+
+
+def test_a_file_in_and_files_out(command, sample, tmp_path):
+    path, known = sample
+    status, printed, complaints = command(
+        str(path), *known, "--out", str(tmp_path / "out"), "--effort", "0.05", "--d-min", "1.0"
+    )
+    assert status == 0, complaints
+    written = {file.name for file in (tmp_path / "out").iterdir()}
+    assert {"solution.mtz", "solution.res", "solution.json", "density.ccp4", "density.png", "density.html"} <= written
+    summary = json.loads((tmp_path / "out" / "solution.json").read_text())
+    assert summary["verdict"] == "solved"
+    assert summary["d_min"] >= 1.0
+    assert "verdict: solved" in printed
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--cell", "7,8,nine"], "ConfigError: --cell '7,8,nine': expected six numbers"),
+        (["--solver", "rar"], "ConfigError: solver 'rar' is not known; did you mean 'raar'?"),
+        (["--d-min", "50"], "ReflectionError: "),
+    ],
+)
+def test_a_mistake_is_one_line(command, sample, tmp_path, options, message):
+    path, known = sample
+    status, _, complaints = command(str(path), *known, *options, "--out", str(tmp_path / "out"))
+    assert status == 2
+    assert complaints.strip().splitlines()[-1].startswith(message)
+    assert "Traceback" not in complaints
+
+
+def test_a_missing_file_and_a_missing_cell(command, sample, tmp_path):
+    status, _, complaints = command(str(tmp_path / "none.hkl"))
+    assert status == 2
+    assert complaints.startswith("ReflectionError")
+    status, _, complaints = command(str(sample[0]))
+    assert status == 2
+    assert "--cell" in complaints

@@ -1,0 +1,133 @@
+"""The steps on real crystals: data, their quality, a solution, the benchmark; what simulation promises."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
+from rephase.crystal.reflection_files import write_hklf4
+from rephase.crystal.simulation import random_phases, simulate_reflections
+from rephase.crystal.structure_factors import structure_factors
+from rephase.crystal.symmetry import find_symmetry
+from rephase.errors import ConfigError
+from rephase.figures import draw
+from rephase.pipeline import run_notebooks
+from rephase.runs import open_run
+from rephase.solving import (
+    benchmark_solvers,
+    data_quality,
+    measured_reflections,
+    merging,
+    solve_example,
+    solved_shares,
+)
+
+
+@pytest.fixture(scope="module")
+def crystal():
+    options = RandomCrystalOptions(space_groups=("P 1 21/c 1",), n_atoms=(6, 7))
+    return random_crystals(1, generator=torch.Generator().manual_seed(0), options=options).crystal(0)
+
+
+def test_noise_free_simulation_is_the_calculated_intensity(crystal):
+    data, truth = simulate_reflections(crystal, 1.0)
+    assert np.allclose(data.intensity, np.abs(structure_factors(crystal, data.hkl, energy_kev=None)) ** 2)
+    assert truth.score(truth.F, data).map_cc[0] == pytest.approx(1)
+
+
+def test_simulated_noise_gaps_and_repetition_are_as_asked(crystal):
+    data, truth = simulate_reflections(crystal, 0.8, noise=0.1, missing=0.2, n_each=4)
+    relative = np.sqrt(data.intensity) / np.abs(truth.F[[truth.hkl.tolist().index(h) for h in data.hkl.tolist()]])
+    assert relative.std() == pytest.approx(0.1, rel=0.1)
+    assert len(data.merge().reflections) == pytest.approx(0.8 * len(truth.hkl), rel=0.1)
+    assert data.merge().redundancy == 4
+
+
+def test_background_makes_weak_reflections_negative(crystal):
+    assert (simulate_reflections(crystal, 0.8)[0].intensity >= 0).all()
+    assert (simulate_reflections(crystal, 0.8, background=0.2)[0].intensity < 0).any()
+
+
+def test_random_phases_are_allowed_ones_and_average_90_degrees():
+    group = find_symmetry("P 21 21 21")
+    hkl = np.array([[1, 2, 3], [0, 1, 2], [2, 0, 1], [3, 1, 0]])
+    phi = random_phases(hkl, group, 4000, np.random.default_rng(0))
+    centric = group.is_centric(hkl)
+    assert centric.tolist() == [False, True, True, True]
+    assert np.allclose(np.sin(phi - group.centric_phase(hkl))[:, centric], 0, atol=1e-6)
+    assert np.degrees(np.abs(phi[:, 0])).mean() == pytest.approx(90, abs=3)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return open_run(tmp_path_factory.mktemp("run"), "test", device="cpu")
+
+
+def test_the_same_run_measures_the_same(run):
+    assert np.array_equal(measured_reflections(run).intensity, measured_reflections(run).intensity)
+
+
+def test_quality_of_centric_data(run):
+    quality = data_quality(run)
+    assert quality.shells["n"].sum() == len(measured_reflections(run).merge().reflections)
+    assert 0.8 < quality.e_statistics.loc[0, "⟨|E² − 1|⟩"] < 1.1  # a group with a centre: 0.968
+    assert quality.e_statistics.loc[1, "⟨|E² − 1|⟩"] == pytest.approx(0.968, abs=1e-3)
+    assert 0.85 < quality.support.d_min < 1.0
+    assert merging(run).loc["redundancy"].item() == 2
+
+
+def test_solution_is_scored_against_the_truth_and_written(run):
+    solution = solve_example(run)
+    scores = run.table("solver_scores_example").set_index("metric")["value"]
+    assert scores["map_cc"] > 0.9
+    assert scores["mean_phase_error_weighted"] < 20
+    assert run.table("solution_shells")["n"].sum() == len(solution.hkl)
+    assert (run.folder / "solution" / "solution.res").is_file()
+
+
+def test_benchmark_has_a_row_of_each_and_chance_is_far_below(tmp_path):
+    overrides = ["solving.benchmark.solvers=[raar]", "solving.benchmark.d_mins=[1.0]"]
+    run = open_run(tmp_path, "test", overrides, device="cpu")
+    table = benchmark_solvers(run)
+    options = run.config.solving.benchmark
+    assert len(table) == (len(options.solvers) + 1) * options.n_crystals * len(options.d_mins)
+    means = table.groupby("solver")["map_cc"].mean()
+    assert means["chance"] < 0.4 < means["raar"]
+
+
+def test_shares_count_what_is_solved_and_claimed():
+    table = pd.DataFrame({
+        "solver": "raar", "d_min": 1.0, "map_cc": [0.95, 0.75, 0.2, 0.1], "is_centric": [True, False, False, True],
+        "verdict": ["solved", "possible", "solved", "unsure"], "seconds": [1.0, 2.0, 3.0, 4.0],
+    })  # fmt: skip
+    row = solved_shares(table).iloc[0]
+    assert row[["solved", "map_cc>=0.9", "claims", "right", "median_s"]].tolist() == [0.5, 0.25, 2, 0.5, 2.5]
+
+
+def test_measured_file_is_solved_without_truth(crystal, tmp_path):
+    data, _ = simulate_reflections(crystal, 1.0)
+    write_hklf4(tmp_path / "sample.hkl", data)
+    cell = ",".join(map(str, crystal.cell.parameters))
+    overrides = [f"solving.file={tmp_path / 'sample.hkl'}", f"solving.cell=[{cell}]", "solving.space_group=P 21/c"]
+    run = open_run(tmp_path / "run", "test", overrides, device="cpu")
+    solution = solve_example(run)
+    assert solution.reflections.group.symbol == "P 1 21/c 1"
+    assert "map_cc" not in run.table("solution_shells")
+    draw(run, "solution_shells")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("solving.file=nowhere.hkl", "no such file"),
+        ("solving.benchmark.folder=nowhere", r"no folder with \*.cif"),
+        ("solving.solver=rar", "did you mean 'raar'"),
+        ("solving.benchmark.solvers=[hoi]", "hio"),
+        ("solving.simulated.n_atoms=[9, 3]", "n_atoms"),
+    ],
+)
+def test_wrong_solving_stops_before_anything_runs(tmp_path, override, message):
+    with pytest.raises(ConfigError, match=message):
+        run_notebooks("test", [override], out=tmp_path)
+    assert not (tmp_path / "notebooks").exists()
