@@ -250,7 +250,8 @@ def solve_and_score(
     return {
         "solver": solver, **_case(solution.reflections, d_min), "map_cc": round(float(scores.map_cc[0]), 4),
         "mean_phase_error_weighted": round(float(scores.mean_phase_error_weighted[0]), 2),
-        "r_factor": round(solution.r_factor, 4), "n_agree": solution.n_agree, "n_trials": solution.n_trials,
+        "r_factor": round(solution.r_factor, 4),
+        "rival_r_factor": round(solution.rival_r_factor, 4), "n_agree": solution.n_agree, "n_trials": solution.n_trials,
         "verdict": solution.verdict, "seconds": round(seconds, 2),
     }  # fmt: skip
 
