@@ -77,7 +77,7 @@ def measured_reflections(run: Run) -> Reflections:
 
 
 def data_quality(run: Run) -> DataQuality:
-    """Describe the measured reflections; tables ``shells``, ``wilson`` and ``e_statistics``, array ``normalised``."""
+    """Describe the measured reflections; leaves tables ``quality_*`` and the array ``normalised``."""
     merged = measured_reflections(run).merge()
     data = merged.reflections
     E, is_centric = normalise(data), data.group.is_centric(data.hkl)

@@ -110,7 +110,7 @@ def solver_benchmark(run: Run) -> Figure:
             if by_d.notna().any():
                 ax.plot(by_d.index**-2.0 + shift, by_d, line, color=colour(solver), label=label(solver), zorder=3)
             if column != "solved":
-                ax.plot(part["d_min"] ** -2.0 + shift, part[column], ".", color=colour(solver), alpha=0.35, ms=3, mew=0)
+                ax.plot(part["d_min"] ** -2.0 + shift, part[column], ".", color=colour(solver), alpha=0.5, ms=5, mew=0)
     shares, agreement, seconds = axes
     shares.set(ylabel="solved: map_cc ≥ 0.7 (%)", ylim=(-3, 103))
     agreement.axhline(0.7, color=_GREY, linestyle=":", linewidth=0.8)
