@@ -130,6 +130,7 @@ class SolverBenchmark(_Section):
     folder: str | None = Field(None, description="CIFs of real crystals; null: random crystals")
     n_crystals: int = Field(4, ge=1, description="random ones, or at most so many of the folder")
     n_atoms: tuple[int, int] = Field((8, 20), description="of the random crystals")
+    n_compared: int = Field(60, ge=1, description="random crystals whose statistics are looked at")
     d_mins: tuple[float, ...] = Field((1.0, 1.5), min_length=1, description="Å")
     solvers: tuple[str, ...] = Field(("raar", "charge_flipping"), min_length=1)
     effort: float = Field(0.2, gt=0)

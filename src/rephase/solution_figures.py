@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import plotly.graph_objects as go
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from skimage.measure import marching_cubes
 
@@ -27,7 +28,10 @@ def density_projections(solution: Solution) -> Figure:
 def draw_projections(density: np.ndarray, cell: Cell, peaks: np.ndarray, title: str) -> Figure:
     """The largest density along each cell axis, in e/Å^3, and peaks [n, 3]; axes in Å, angles as in the cell."""
     lengths, angles, names = cell.parameters[:3], np.radians(cell.parameters[3:]), "abc"
-    figure, axes = plt.subplots(1, 3, figsize=(TWO_COLUMNS, 2.8), layout="constrained")
+    a, b, c = lengths
+    height = min(5.0, 0.9 + (TWO_COLUMNS - 1.6) * max(b, c) / (b + 2 * a))
+    figure, axes = plt.subplots(1, 3, figsize=(TWO_COLUMNS, height), width_ratios=(b, a, a), layout="constrained")
+    norm = PowerNorm(0.5, vmin=0, vmax=float(density.max()))  # light atoms are seen beside heavy ones
     for ax, along, (across, up) in zip(axes, range(3), ((1, 2), (0, 2), (0, 1))):
         place = lambda u, v: (  # noqa: E731
             lengths[across] * u + lengths[up] * v * np.cos(angles[along]),  # noqa: B023
@@ -35,9 +39,8 @@ def draw_projections(density: np.ndarray, cell: Cell, peaks: np.ndarray, title: 
         )
         highest = np.pad(density.max(axis=along), [(0, 1)] * 2, mode="wrap")
         u, v = np.meshgrid(*(np.linspace(0, 1, n) for n in highest.shape), indexing="ij")
-        mesh = ax.pcolormesh(
-            *place(u, v), highest, cmap="magma", vmin=0, vmax=density.max(), shading="gouraud", rasterized=True
-        )
+        highest = np.maximum(highest, 0)
+        mesh = ax.pcolormesh(*place(u, v), highest, cmap="magma", norm=norm, shading="gouraud", rasterized=True)
         ax.plot(*place(peaks[:, across], peaks[:, up]), "o", ms=2.5, mfc="none", mec="#56B4E9", mew=0.5)
         upwards = f"{names[up]} (Å)" if np.isclose(angles[along], np.pi / 2) else f"⊥ {names[across]} (Å)"
         ax.set(aspect="equal", title=f"along {names[along]}", xlabel=f"{names[across]} (Å)", ylabel=upwards)

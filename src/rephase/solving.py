@@ -77,7 +77,7 @@ def measured_reflections(run: Run) -> Reflections:
 
 
 def data_quality(run: Run) -> DataQuality:
-    """Describe the measured reflections; tables ``shells``, ``wilson`` and ``e_statistics``, array ``normalised``."""
+    """Describe the measured reflections; leaves tables ``quality_*`` and the array ``normalised``."""
     merged = measured_reflections(run).merge()
     data = merged.reflections
     E, is_centric = normalise(data), data.group.is_centric(data.hkl)
@@ -183,17 +183,15 @@ def _random(n: int, options: RandomCrystalOptions, seed: int) -> list[Crystal]:
 
 
 def compare_crystals(run: Run) -> pd.DataFrame:
-    """Describe the crystals of the benchmark, random ones of the same number beside real ones.
+    """Describe random crystals, and beside them the real ones of the benchmark where a folder of them is given.
 
     Leaves tables ``compared_crystals``, ``compared_amplitudes`` and ``compared_shells``; see `compare_structures`.
     """
     options = run.config.solving.benchmark
-    crystals = benchmark_crystals(run)
-    sources: dict[str, Sequence[Crystal]] = {
-        "random": _random(len(crystals), RandomCrystalOptions(n_atoms=options.n_atoms), options.seed)
-    }
+    kinds = RandomCrystalOptions(n_atoms=options.n_atoms)
+    sources: dict[str, Sequence[Crystal]] = {"random": _random(options.n_compared, kinds, options.seed)}
     if options.folder is not None:
-        sources = {"real": crystals, **sources}
+        sources = {"real": benchmark_crystals(run), **sources}
     tables = compare_structures(sources)
     for name, table in tables.items():
         run.save_table(f"compared_{name}", table)

@@ -5,12 +5,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from rephase.crystal.cell import Cell
 from rephase.plots import ONE_COLUMN, STYLE, TWO_COLUMNS, colour, histogram, label, resolution_axis
 from rephase.runs import Run
 from rephase.solution_figures import draw_projections
 
+_MARKERS = "os^Dv"
 _BLUE, _RED, _GREY = "#0072B2", "#D55E00", "0.4"
 
 
@@ -101,22 +103,23 @@ def solver_benchmark(run: Run) -> Figure:
     solvers = list(dict.fromkeys(table["solver"]))
     for number, solver in enumerate(solvers):
         part = table[table["solver"] == solver].assign(solved=lambda t: 100.0 * (t["map_cc"] >= 0.7))
-        style = {"color": colour(solver), "label": label(solver)}
-        shift = 0.012 * (number - (len(solvers) - 1) / 2)  # points of different solvers side by side
+        line = "--" if solver == "chance" else f"-{_MARKERS[number % len(_MARKERS)]}"
+        shift = 0.012 * (number - (len(solvers) - 1) / 2)  # solvers side by side
         for ax, column, middle in zip(axes, ("solved", "map_cc", "seconds"), ("mean", "median", "median")):
             by_d = part.groupby("d_min")[column].agg(middle)
             if by_d.notna().any():
-                ax.plot(by_d.index**-2.0, by_d, "--" if solver == "chance" else "-o", **style)
+                ax.plot(by_d.index**-2.0 + shift, by_d, line, color=colour(solver), label=label(solver), zorder=3)
             if column != "solved":
-                ax.plot(part["d_min"] ** -2.0 + shift, part[column], ".", color=colour(solver), alpha=0.35, ms=3, mew=0)
+                ax.plot(part["d_min"] ** -2.0 + shift, part[column], ".", color=colour(solver), alpha=0.5, ms=5, mew=0)
     shares, agreement, seconds = axes
     shares.set(ylabel="solved: map_cc ≥ 0.7 (%)", ylim=(-3, 103))
     agreement.axhline(0.7, color=_GREY, linestyle=":", linewidth=0.8)
     agreement.set(ylabel="map_cc", ylim=(-0.05, 1.03))
     seconds.set(ylabel="time for a crystal (s)", yscale="log")
+    seconds.set_ylim(table["seconds"].min() / 2, table["seconds"].max() * 2)
     seconds.yaxis.set_major_formatter("{x:g}")
+    seconds.yaxis.set_minor_formatter(NullFormatter())
     for ax in axes:
-        resolution_axis(ax, float(d_mins[0]))
         ax.set(xlim=(0.85 * d_mins[-1] ** -2.0, d_mins[0] ** -2.0 + 0.15 * d_mins[-1] ** -2.0))
         ax.set_xticks(d_mins**-2.0, [f"{d:g}" for d in d_mins])
         ax.set_xlabel("d$_{min}$ (Å)")
@@ -161,7 +164,8 @@ def random_crystals(tables: dict[str, pd.DataFrame]) -> Figure:
         wilson.set(xlabel="1/d² (Å$^{-2}$)", ylabel="ln(⟨|F|²⟩ / Σf²)")
         for ax in axes.ravel()[:5]:
             ax.set_ylim(bottom=0)
-        figure.legend(*acentric.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+        entries = {name: handle for ax in axes.flat for handle, name in zip(*ax.get_legend_handles_labels())}
+        figure.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=3)
     return figure
 
 
