@@ -37,6 +37,7 @@ LABELS = {
     "single_atom": "one atom moved",
     "all_atoms": "all atoms moved",
     "strain": "strained, all moved",
+    "n_streamed": "training samples, generated on the fly",
 }
 
 
@@ -46,7 +47,7 @@ def colour(model: str) -> str:
 
 
 def label(name: str) -> str:
-    """How a model or a perturbation is called in figures."""
+    """How a model, a perturbation or a swept parameter is called in figures."""
     return LABELS.get(name, name)
 
 
