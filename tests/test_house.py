@@ -15,6 +15,7 @@ ROWS = [
     {"errors", "paths"},
     {"devices", "config"},
     {"crystal"},
+    {"solvers"},
     {"store"},
     {"datasets"},
     {"losses"},
@@ -25,7 +26,7 @@ ROWS = [
     {"evaluation"},
     {"experiments"},
     {"plots"},
-    {"figures"},
+    {"figures", "solution_figures"},
     {"report"},
     {"pipeline"},
     {"cli"},
@@ -85,10 +86,13 @@ def test_doctests_of_the_public_face():
 
     import rephase.config
     import rephase.crystal.cell
+    import rephase.crystal.peaks
+    import rephase.crystal.shelx
     import rephase.crystal.structure
     import rephase.crystal.structure_factors as structure_factors
     from rephase.crystal.structure import read_crystal
 
-    for module in (rephase.config, rephase.crystal.cell, rephase.crystal.structure, structure_factors):
+    crystal = rephase.crystal
+    for module in (rephase.config, crystal.cell, crystal.peaks, crystal.shelx, crystal.structure, structure_factors):
         result = doctest.testmod(module, extraglobs={"read_crystal": read_crystal})
         assert result.failed == 0, module.__name__

@@ -1,14 +1,17 @@
-"""The command line: ``rephase run | sweep | figures | bench``."""
+"""The command line: ``rephase run | sweep | figures | solve | bench``."""
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from tqdm import tqdm
 
 from rephase.errors import ConfigError, RephaseError, nearest_name
-from rephase.paths import BENCHMARKS
+from rephase.paths import BENCHMARKS, RUNS
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Recover lost phases."
@@ -68,7 +71,61 @@ def figures(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> Non
 
 
 @app.command()
-def bench(name: Annotated[str, typer.Argument(help="a file of benchmarks/; none lists them")] = "") -> None:
+def solve(
+    file: Annotated[Path, typer.Argument(help="reflections: COD or CIF, SHELX .hkl, .fcf, MTZ")],
+    out: Annotated[Path | None, typer.Option(help="folder of the results [default: runs/solve/NAME]")] = None,
+    d_min: Annotated[float | None, typer.Option(help="Å; leave reflections beyond out")] = None,
+    cell: Annotated[str, typer.Option(help="a,b,c,alpha,beta,gamma where the file has none")] = "",
+    space_group: Annotated[str, typer.Option(help="symbol or number where the file has none, e.g. 'P 21/c'")] = "",
+    formula: Annotated[str, typer.Option(help="of one formula unit, e.g. 'C20 H22 N2 O3'; types the atoms")] = "",
+    solver: Annotated[str | None, typer.Option(help="how to search [default: by resolution]")] = None,
+    effort: Annotated[float, typer.Option(help="how long to try at most; 1 is about a minute")] = 1.0,
+    seed: Annotated[int, typer.Option(help="of the random starts")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Solve a crystal: phases, density and peaks from measured intensities."""
+    from rephase.crystal.reflection_files import read_reflections
+    from rephase.solution_figures import write_figures
+    from rephase.solvers.solve import solve as solve_crystal
+
+    data = read_reflections(file, cell=_numbers(cell), space_group=space_group or None)
+    with _trial_bar() as report:
+        solution = solve_crystal(
+            data, d_min=d_min, solver=solver, effort=effort, seed=seed, device=device, report=report
+        )
+    folder = solution.write(out or RUNS / "solve" / file.stem, formula=formula or None)
+    write_figures(solution, folder)
+    for key, value in solution.summary().items():
+        typer.echo(f"{key}: {value}")
+    typer.echo(f"written: {folder}")
+
+
+def _numbers(text: str) -> tuple[float, ...] | None:
+    """Numbers separated by commas; None for nothing."""
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else None
+    except ValueError:
+        raise ConfigError(f"--cell {text!r}: expected six numbers, e.g. 7.6,10.0,13.7,90,99,90") from None
+
+
+@contextmanager
+def _trial_bar() -> Iterator[Callable[[int, int, int], None]]:
+    """A progress bar of trials that also shows how many agree."""
+    with tqdm(unit="trial", desc="solving") as bar:
+
+        def report(n_trials: int, n_agree: int, max_trials: int) -> None:
+            bar.total = max_trials
+            bar.set_postfix(agree=n_agree, refresh=False)
+            bar.update(n_trials - bar.n)
+
+        yield report
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="a file of benchmarks/; none lists them")] = "",
+    options: Annotated[list[str] | None, typer.Argument(help="of the benchmark, after --")] = None,
+) -> None:
     """Run a benchmark against its peers."""
     known = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
     if not name:
@@ -76,7 +133,9 @@ def bench(name: Annotated[str, typer.Argument(help="a file of benchmarks/; none 
         return
     if name not in known:
         raise ConfigError(f"no benchmark {name!r}; {nearest_name(name, known)}")
-    raise typer.Exit(subprocess.run([sys.executable, str(BENCHMARKS / f"{name}.py")], check=False).returncode)
+    raise typer.Exit(
+        subprocess.run([sys.executable, str(BENCHMARKS / f"{name}.py"), *(options or [])], check=False).returncode
+    )
 
 
 def main() -> None:

@@ -13,6 +13,14 @@ class CifError(RephaseError):
     """A crystal structure cannot be read or makes no sense."""
 
 
+class SymmetryError(RephaseError):
+    """A space group that is unknown, or does not fit the cell or the data."""
+
+
+class ReflectionError(RephaseError):
+    """A list of reflections cannot be read or makes no sense."""
+
+
 class GridError(RephaseError):
     """Reflections, grid and energy do not fit together."""
 

@@ -1,13 +1,17 @@
 """The steps that the notebooks call: each does one piece of work and leaves tables and arrays in the run folder."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import torch
 
 from rephase.crystal.perturb import PERTURBATIONS, perturb
 from rephase.crystal.phases import phase_difference
-from rephase.crystal.structure import read_crystal
+from rephase.crystal.structure import Crystal, read_crystal
 from rephase.crystal.structure_factors import GridKernel, grid_hkl
+from rephase.crystal.structure_statistics import intensities, nearest_contacts, volume_per_atom
+from rephase.crystal.symmetry import find_symmetry
 from rephase.datasets.perturbed import PerturbedData, open_perturbed, read_parents
 from rephase.evaluation import evaluate, predict_batch
 from rephase.metrics import METRICS
@@ -150,3 +154,33 @@ def summary(run: Run, *, per_crystal: bool = False) -> pd.DataFrame:
     wide = results[chosen].pivot_table(index=["model", "split"], columns="metric", values="value", sort=False)
     wide = wide.reindex(columns=[*METRICS, "undefined_phases"])
     return wide.sort_index(level=0, key=lambda names: names.map(order.index), sort_remaining=False).round(3)
+
+
+def compare_structures(sources: dict[str, Sequence[Crystal]], *, d_min: float = 1.5) -> dict[str, pd.DataFrame]:
+    """Describe sets of crystals, such as random and real ones, so that they can be drawn beside each other.
+
+    Returns
+    -------
+    dict
+        ``crystals``: a row each, with volume per non-hydrogen atom (Å³), shortest contacts (Å) and ⟨||E|² − 1|⟩;
+        ``amplitudes``: |E| of every reflection; ``shells``: 1/d² (Å⁻²) and ln(⟨|F|²⟩/Σf²) of every shell.
+    """
+    crystals, amplitudes, shells = [], [], []
+    for source, members in sources.items():
+        for number, crystal in enumerate(members):
+            measured = intensities(crystal, d_min)
+            key = {"source": source, "crystal": number, "name": crystal.name}
+            is_centrosymmetric = find_symmetry(crystal.space_group).is_centrosymmetric
+            crystals.append({
+                **key, "space_group": crystal.space_group, "is_centrosymmetric": is_centrosymmetric,
+                "volume_per_atom": volume_per_atom(crystal), **nearest_contacts(crystal)._asdict(),
+                "mean_abs_E2_minus_1": np.abs(measured.E**2 - 1).mean(),
+            })  # fmt: skip
+            amplitudes.append(pd.DataFrame({**key, "is_centric": measured.is_centric, "E": measured.E}))
+            by_shell = pd.DataFrame({"inverse_d_squared": measured.inverse_d_squared, "wilson": measured.wilson})
+            shells.append(by_shell.groupby("wilson", sort=False, as_index=False).mean().assign(**key))
+    return {
+        "crystals": pd.DataFrame(crystals),
+        "amplitudes": pd.concat(amplitudes, ignore_index=True),
+        "shells": pd.concat(shells, ignore_index=True),
+    }

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -21,6 +22,7 @@ from rephase.plots import (
     TWO_COLUMNS,
     colour,
     density_slice,
+    histogram,
     isosurface,
     label,
     reciprocal_plane,
@@ -288,3 +290,49 @@ def learning_curve(table: pd.DataFrame, x: str) -> Figure:
         axes[0, 0].set_ylabel("Σ (1 − cos Δφ), best over\norigin and hand")
         axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
+
+
+def random_crystals(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Sets of crystals beside each other: volume per atom, shortest contacts, |E| and Wilson plot.
+
+    `tables` are those of `compare_structures`; the Wilson plot shows medians, and bands that hold half of the crystals.
+    """
+    crystals, amplitudes, shells = (tables[name] for name in ("crystals", "amplitudes", "shells"))
+    tints = dict(zip(dict.fromkeys(crystals["source"]), ("#0072B2", "#D55E00", "#009E73")))
+    with plt.style.context(STYLE):
+        figure, axes = plt.subplots(2, 3, figsize=(TWO_COLUMNS, 4.2))
+        volume, heavy, gap, acentric, centric, wilson = axes.ravel()
+        for source, tint in tints.items():
+            own = crystals[crystals["source"] == source]
+            name = f"{source} ({len(own)})"
+            histogram(volume, own["volume_per_atom"], np.arange(12, 27, 1.0), tint, name)
+            histogram(heavy, own["heavy"], np.arange(2.4, 4.01, 0.1), tint, name)
+            histogram(gap, own["gap"], np.arange(-1.2, 0.41, 0.1), tint, name)
+            by_kind = amplitudes[amplitudes["source"] == source].groupby("is_centric")["E"]
+            for ax, is_centric in ((acentric, False), (centric, True)):
+                if is_centric in by_kind.groups:
+                    histogram(ax, by_kind.get_group(is_centric), np.arange(0, 3.51, 0.25), tint, name)
+            _wilson_band(wilson, shells[shells["source"] == source], tint, name)
+        x = np.linspace(0, 3.5, 200)
+        acentric.plot(x, 2 * x * np.exp(-(x**2)), "k:", label="Wilson (1949)")
+        centric.plot(x, np.sqrt(2 / np.pi) * np.exp(-(x**2) / 2), "k:", label="Wilson (1949)")
+        volume.set(xlabel="volume per non-H atom (Å³)", ylabel="share per Å³")
+        heavy.set(xlabel="shortest contact, no H (Å)", ylabel="share per Å")
+        gap.set(xlabel="shortest contact − Σ radii (Å)", ylabel="share per Å")
+        acentric.set(xlabel="|E|, acentric reflections", ylabel="share per unit")
+        centric.set(xlabel="|E|, centric reflections", ylabel="share per unit")
+        wilson.set(xlabel="1/d² (Å$^{-2}$)", ylabel="ln(⟨|F|²⟩ / Σf²)")
+        for ax in axes.ravel()[:5]:
+            ax.set_ylim(bottom=0)
+        figure.legend(*acentric.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
+def _wilson_band(ax: Axes, shells: pd.DataFrame, tint: str, name: str) -> None:
+    """Median and quartiles of ln(⟨|F|²⟩/Σf²) over the crystals, in bins of 1/d²."""
+    edges = np.linspace(0, shells["inverse_d_squared"].max(), 9)
+    by_bin = shells.groupby(pd.cut(shells["inverse_d_squared"], edges), observed=True)
+    x = by_bin["inverse_d_squared"].mean()
+    low, middle, high = (by_bin["wilson"].quantile(q) for q in (0.25, 0.5, 0.75))
+    ax.fill_between(x, low, high, color=tint, alpha=0.2, linewidth=0)
+    ax.plot(x, middle, "-o", color=tint, label=name)

@@ -89,6 +89,13 @@ def density_slice(ax: Axes, density: np.ndarray, limits: tuple[float, float], ex
     )  # fmt: skip
 
 
+def histogram(ax: Axes, values: np.ndarray, edges: np.ndarray, tint: str, name: str) -> None:
+    """Draw the density of values as a filled step; what lies outside the edges counts, but is not drawn."""
+    share, _ = np.histogram(values, edges)
+    ax.stairs(share / max(1, len(values)) / np.diff(edges), edges, color=tint, label=name)
+    ax.stairs(share / max(1, len(values)) / np.diff(edges), edges, color=tint, fill=True, alpha=0.15)
+
+
 def isosurface(ax: Axes3D, density: np.ndarray, level: float, face: str) -> None:
     """Draw the surface of equal density over one cell, the map continued periodically to its far faces."""
     wrapped = np.pad(density, [(0, 1)] * 3, mode="wrap")

@@ -3,7 +3,10 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
+
+from rephase.crystal.symmetry import Origins
 
 _N_MAXIMA, _ASCENT_STEPS = 8, 4
 
@@ -85,40 +88,88 @@ def align(F: torch.Tensor, F_reference: torch.Tensor, weight: torch.Tensor) -> A
     hands = torch.stack([F, friedel_mate(F)], dim=1)
     product = unit_phasor(hands) * (unit_phasor(F_reference).conj() * weight)[:, None]
     with torch.no_grad():
-        hand, shift = _best_hand_and_shift(product)
+        hand, shift = _best_candidate_and_shift(product.flatten(2), grid_indices(F.shape[-3:], F))
     chosen = hands[torch.arange(len(F), device=F.device), hand]
     return Alignment(shift_origin(chosen, shift), shift, hand == 1)
 
 
-def _best_hand_and_shift(product: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Hand [batch] and shift t [batch, 3] that maximise Re sum D(h) exp(2 pi i h.t) for D [batch, hand, h, k, l].
+def align_list(
+    F: torch.Tensor, F_reference: torch.Tensor, hkl: torch.Tensor, origins: Origins, weight: torch.Tensor
+) -> Alignment:
+    """Move lists of F to the allowed origin and hand in which they agree best with a reference.
 
-    The highest maxima of the sum on a grid of shifts are refined, since which is best shows only between its points.
+    Maximises ``sum_h w(h) cos(phi(h) + 2 pi h.t - phi_reference(h))`` over the shifts of a space group, by FFT along
+    its polar axes, and both hands. The other hand is F*, which is F(-h) where there is no anomalous scattering.
+
+    Parameters
+    ----------
+    F
+        Complex [n_trials, n_refl].
+    F_reference
+        Complex [n_refl].
+    hkl
+        Integers [n_refl, 3]: one of each class of equivalents, or all of them.
+    origins
+        Of the space group that both lists belong to; those of P 1 where phases know no group.
+    weight
+        Real [n_refl]: how much each reflection counts; with |F F_reference| and the multiplicity the sum is that of
+        the correlation of the two maps.
     """
-    index = grid_indices(product.shape[2:], product)
-    hand, shift = _highest_maxima(product, index)
-    flat, rows = product.flatten(2), torch.arange(len(product), device=product.device)[:, None]
+    hkl = hkl.to(F.real)
+    as_real = lambda array: torch.as_tensor(array, dtype=F.real.dtype, device=F.device)  # noqa: E731
+    shifts, polar = as_real(origins.shifts), as_real(origins.polar)
+    hand_shift = as_real(np.zeros(3) if origins.other_hand is None else origins.other_hand)
+    discrete = torch.cat([shifts, shifts + hand_shift])
+    is_other = torch.arange(len(discrete), device=F.device) >= len(shifts)
+    shifted = torch.where(is_other[:, None], F.conj()[:, None], F[:, None]) * _phasor(hkl, discrete)
+    product = unit_phasor(shifted) * (unit_phasor(F_reference).conj() * weight)
+    candidate, along = _best_candidate_and_shift(product, hkl @ polar.T)
+    best, along = shifted[torch.arange(len(F), device=F.device), candidate], along @ polar
+    return Alignment(best * _phasor(hkl, along), discrete[candidate] + along, is_other[candidate])
+
+
+def _best_candidate_and_shift(product: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Candidate [batch] and shift t [batch, n_axes] that maximise Re sum D(h) exp(2 pi i h.t).
+
+    D is [batch, candidate, n_refl], h are integers [n_refl, n_axes]. The highest maxima of the sum on a grid of shifts
+    are refined, since which is best shows only between its points.
+    """
+    if index.shape[1] == 0:
+        candidate = (product.real.sum(-1) * (1 - 1e-6 * _order(product))).argmax(-1)
+        return candidate, index.new_zeros(len(product), 0)
+    candidate, shift = _highest_maxima(product, index)
+    rows = torch.arange(len(product), device=product.device)[:, None]
     for n_kept, n_steps in ((2, 1), (1, _ASCENT_STEPS)):
-        shift, score = _ascend(flat[rows, hand], index, shift, n_steps)
-        best = (score * (1 - 1e-6 * hand)).topk(n_kept).indices  # of equals, the hand as it is
-        hand, shift = hand.gather(1, best), shift[rows, best]
-    return hand[:, 0], shift[:, 0]
+        shift, score = _ascend(product[rows, candidate], index, shift, n_steps)
+        best = (score * (1 - 1e-6 * candidate)).topk(n_kept).indices  # of equals, the first: the hand as it is
+        candidate, shift = candidate.gather(1, best), shift[rows, best]
+    return candidate[:, 0], shift[:, 0]
+
+
+def _order(product: torch.Tensor) -> torch.Tensor:
+    return torch.arange(product.shape[1], device=product.device)
 
 
 def _highest_maxima(product: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The highest local maxima over both hands: hand [batch, n_maxima] and shift [batch, n_maxima, 3]."""
-    n, n_hands = product.shape[:2]
-    fine = [2 ** math.ceil(math.log2(2 * m)) for m in product.shape[2:]]
-    padded = torch.zeros((n, n_hands, *fine), dtype=product.dtype, device=product.device)
-    h, k, l = index.long().T
-    padded[:, :, h, k, l] = product.flatten(2)
-    sums = torch.fft.ifftn(padded, dim=(2, 3, 4), norm="forward").real  # norm="forward" leaves the sum unscaled
+    """The highest local maxima over all candidates: candidate [batch, n_maxima] and shift [batch, n_maxima, n_axes]."""
+    n, n_candidates, n_axes = *product.shape[:2], index.shape[1]
+    coordinates = index.long()
+    extent = 2 * coordinates.abs().amax(0) + 1
+    fine = [2 ** math.ceil(math.log2(max(4, 2 * m))) for m in extent.tolist()]
+    cells = torch.zeros(len(index), dtype=torch.long, device=product.device)
+    for coordinate, size in zip(coordinates.T, fine):
+        cells = cells * size + coordinate % size
+    padded = torch.zeros((n, n_candidates, math.prod(fine)), dtype=product.dtype, device=product.device)
+    padded.index_add_(2, cells, product)  # several reflections may share their indices along polar axes
+    axes = tuple(range(2, 2 + n_axes))
+    sums = torch.fft.ifftn(padded.unflatten(2, fine), dim=axes, norm="forward").real  # "forward" leaves it unscaled
     around = sums
-    for axis in (2, 3, 4):  # the largest of 27 neighbours, axis by axis, periodic
+    for axis in axes:  # the largest of 27 neighbours, axis by axis, periodic
         around = torch.maximum(around, torch.maximum(around.roll(1, axis), around.roll(-1, axis)))
-    maxima = torch.where(sums >= around, sums, -torch.inf).flatten(1).topk(_N_MAXIMA).indices
-    hand, *point = torch.unravel_index(maxima, (n_hands, *fine))
-    return hand, (torch.stack(point, dim=-1) / torch.tensor(fine, device=product.device)).to(index.dtype)
+    heights = torch.where(sums >= around, sums, -torch.inf).flatten(1)
+    maxima = heights.topk(min(_N_MAXIMA, heights.shape[1])).indices
+    candidate, *point = torch.unravel_index(maxima, (n_candidates, *fine))
+    return candidate, (torch.stack(point, dim=-1) / torch.tensor(fine, device=product.device)).to(index.dtype)
 
 
 def _ascend(
@@ -136,6 +187,7 @@ def _ascend(
 
 
 def _phasor(index: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+    """exp(2 pi i h.t), [..., n_refl]."""
     angle = 2 * math.pi * shift @ index.T
     return torch.complex(angle.cos(), angle.sin())
 
@@ -147,10 +199,11 @@ def _ascent_steps(turned: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tens
     """
     gradient = -2 * math.pi * turned.imag @ index
     products = (index[:, :, None] * index[:, None, :]).flatten(1)
-    identity = torch.eye(3, dtype=index.dtype, device=index.device)
+    n_axes = index.shape[1]
+    identity = torch.eye(n_axes, dtype=index.dtype, device=index.device)
     steps = []
     for density in (turned.real, turned.abs()):
-        curvature = 4 * math.pi**2 * (density @ products).unflatten(-1, (3, 3))
+        curvature = 4 * math.pi**2 * (density @ products).unflatten(-1, (n_axes, n_axes))
         ridge = 1e-6 * curvature.abs().amax((-2, -1))[..., None, None] + torch.finfo(index.dtype).tiny
         steps.append(torch.linalg.solve(curvature + ridge * identity, gradient).clamp(-0.05, 0.05))
     return steps[0], steps[1]

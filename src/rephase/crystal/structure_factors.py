@@ -86,12 +86,12 @@ class Scatterers:
     atoms
         All atoms of the cell.
     energy_kev
-        Photon energy of the dispersion corrections.
+        Photon energy of the dispersion corrections; None: without them.
     dtype, device
         Of the real arithmetic.
     """
 
-    def __init__(self, atoms: Atoms, energy_kev: float, dtype: torch.dtype, device: torch.device | str = "cpu"):
+    def __init__(self, atoms: Atoms, energy_kev: float | None, dtype: torch.dtype, device: torch.device | str = "cpu"):
         species = sorted(set(zip(atoms.elements, atoms.u_iso.tolist())))
         index = np.array([species.index(key) for key in zip(atoms.elements, atoms.u_iso.tolist())])
         self.order = torch.as_tensor(np.argsort(index, kind="stable"), device=device)
@@ -100,7 +100,8 @@ class Scatterers:
         coefficients = form_factor_coefficients(elements)
         b_iso = 8 * np.pi**2 * np.array([[u] for _, u in species])
         widths = np.concatenate([coefficients[:, 1:8:2], np.zeros((len(species), 1))], axis=1) + b_iso
-        constant = coefficients[:, 8] + dispersion(elements, energy_kev)
+        corrections = np.zeros(len(elements), complex) if energy_kev is None else dispersion(elements, energy_kev)
+        constant = coefficients[:, 8] + corrections
         as_real = lambda array: torch.as_tensor(array, dtype=dtype, device=device)  # noqa: E731
         real = np.concatenate([coefficients[:, 0:8:2], constant.real[:, None]], axis=1)
         imaginary = np.concatenate([np.zeros((len(species), 4)), constant.imag[:, None]], axis=1)
@@ -221,7 +222,7 @@ class GridKernel:
         out[:, half:] = mirrored.conj()
 
 
-def structure_factors(crystal: Crystal, hkl: np.ndarray, *, energy_kev: float = 10.0) -> np.ndarray:
+def structure_factors(crystal: Crystal, hkl: np.ndarray, *, energy_kev: float | None = 10.0) -> np.ndarray:
     """Structure factors of a crystal for a list of reflections, in float64.
 
     ``F(h) = sum_j occ_j (f0_j + f'_j + i f''_j) exp(-8 pi^2 U_j s^2) exp(+2 pi i h.x_j)``
@@ -233,7 +234,7 @@ def structure_factors(crystal: Crystal, hkl: np.ndarray, *, energy_kev: float = 
     hkl
         [n_refl, 3] integers.
     energy_kev
-        Photon energy.
+        Photon energy; None: no dispersion and no limiting sphere, so that Friedel's law holds.
 
     Returns
     -------
@@ -261,8 +262,8 @@ def structure_factors(crystal: Crystal, hkl: np.ndarray, *, energy_kev: float = 
     if len(hkl) == 0:
         return np.zeros(0, complex)
     hkl = hkl.astype(int)
-    d_hkl, d_min = crystal.cell.d_spacing(hkl), limiting_d_min(energy_kev)
-    if d_hkl.min() < d_min:
+    d_hkl = crystal.cell.d_spacing(hkl)
+    if energy_kev is not None and d_hkl.min() < (d_min := limiting_d_min(energy_kev)):
         beyond = tuple(map(int, hkl[np.argmin(d_hkl)]))
         raise GridError(
             f"reflection {beyond} has d = {d_hkl.min():.4f} Å, beyond the limiting sphere d >= λ/2 = {d_min:.4f} Å "

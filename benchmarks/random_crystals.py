@@ -1,0 +1,68 @@
+"""Random crystals per second, one thread: making them, and with their |F| to 1.5 Å.
+
+    rephase bench random_crystals
+
+The rows also go to ``runs/bench/random_crystals.csv``. Times are of the process on a CPU, of the clock on a GPU.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when numpy and torch are imported
+
+import time
+
+import pandas as pd
+import torch
+
+from rephase.crystal.many_structure_factors import many_structure_factors, unique_reflections
+from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
+from rephase.devices import pick_device
+from rephase.paths import RUNS
+
+D_MIN, SIZES = 1.5, {"5 to 60 atoms": (5, 60), "5 to 30 atoms": (5, 30)}
+N = {"cpu": 512, "cuda": 16384}
+
+
+def now(device: torch.device) -> float:
+    """Seconds: of this process on a CPU, of the clock on a GPU that has finished its work."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def measure(n_atoms: tuple[int, int], device: torch.device) -> dict[str, float]:
+    """Structures per second of each step; the first, small call warms up."""
+    options = RandomCrystalOptions(n_atoms=n_atoms)
+    generator = torch.Generator(device).manual_seed(0)
+    warm = random_crystals(32, generator=generator, options=options)
+    many_structure_factors(warm, unique_reflections(warm, D_MIN).hkl)
+    n, start = N[device.type], now(device)
+    crystals = random_crystals(n, generator=generator, options=options)
+    made = now(device)
+    lists = unique_reflections(crystals, D_MIN)
+    many_structure_factors(crystals, lists.hkl).abs()
+    end = now(device)
+    return {
+        "structures/s, made": n / (made - start),
+        "structures/s, |F| alone": n / (end - made),
+        "structures/s, made with |F|": n / (end - start),
+        "reflections each": float(lists.mask.sum(1).float().mean()),
+    }
+
+
+def main() -> None:
+    """Measure, print one table, write the tidy rows."""
+    torch.set_num_threads(1)
+    device = pick_device("auto")
+    table = pd.DataFrame({f"{name}, {device.type}": measure(n_atoms, device) for name, n_atoms in SIZES.items()})
+    print(f"random crystals, |F| to {D_MIN} Å, unique reflections, float32\n")
+    print(table.map("{:.4g}".format).to_string())
+    folder = RUNS / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    tidy = table.rename_axis("quantity").reset_index().melt("quantity", var_name="case")
+    tidy.to_csv(folder / "random_crystals.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()

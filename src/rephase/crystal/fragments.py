@@ -1,0 +1,159 @@
+"""Small molecules that larger ones are grown from: each hydrogen may give way to a fragment that has lost one too."""
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+# X-ray distances to hydrogen (ITC C 9.5 less the shift of the electron); mean bond lengths of Allen et al. (1987),
+# doi:10.1039/p298700000s1, all in Å
+_TO_HYDROGEN = {6: 0.95, 7: 0.88, 8: 0.84, 9: 0.92, 16: 1.20, 17: 1.27, 35: 1.41}
+_BONDS = {
+    (6, 6): 1.51, (6, 7): 1.44, (6, 8): 1.40, (6, 9): 1.35, (6, 16): 1.78, (6, 17): 1.74, (6, 35): 1.90,
+}  # fmt: skip
+# Radii of van der Waals: Bondi (1964), doi:10.1021/j100785a001; H: Rowland & Taylor (1996), doi:10.1021/jp953141+
+VDW_RADII = {1: 1.10, 6: 1.70, 7: 1.55, 8: 1.52, 9: 1.47, 16: 1.80, 17: 1.75, 35: 1.85}
+POLAR_HYDROGEN_RADIUS = 0.95  # on N and O: a hydrogen bond is shorter than the sum of the radii
+MOST_HEAVY, MOST_HYDROGEN = 6, 6
+
+
+class Molecule(NamedTuple):
+    """Atomic numbers [n], positions [n, 3] in Å, and for each hydrogen its own and its direction from its atom."""
+
+    numbers: list[int]
+    xyz: np.ndarray
+    carriers: list[int]
+    directions: np.ndarray
+
+
+class Library(NamedTuple):
+    """Fragments as tensors: the atom that loses a hydrogen lies at the origin, its lost bond along -z.
+
+    ``numbers`` [n, 6] and ``xyz`` [n, 6, 3] of the non-hydrogen atoms, that atom first; ``carriers`` [n, 6] (-1: none)
+    and ``hydrogens`` [n, 6, 3], the lost one first; ``sizes`` [n] non-hydrogen atoms; ``weights`` [2, n] of a fragment
+    on carbon and on another element; ``bond_lengths`` [36, 36] in Å and ``radii`` [36] by atomic number.
+    """
+
+    numbers: torch.Tensor
+    xyz: torch.Tensor
+    carriers: torch.Tensor
+    hydrogens: torch.Tensor
+    sizes: torch.Tensor
+    weights: torch.Tensor
+    bond_lengths: torch.Tensor
+    radii: torch.Tensor
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Library":
+        """Move to a device, real tensors in `dtype`."""
+        return Library(*(t.to(device, dtype if t.is_floating_point() else None) for t in self))
+
+
+def _tetrahedral(number: int, n_hydrogen: int) -> Molecule:
+    """One atom with hydrogens: four at 109.5°, three in a plane, two at 112°, one."""
+    tilt = np.radians({4: 109.47, 3: 120.0, 2: 112.0 if number == 8 else 98.0, 1: 0.0}[n_hydrogen])
+    turns = np.arange(n_hydrogen - 1) * 2 * np.pi / max(1, n_hydrogen - 1)
+    ways = [np.sin(tilt) * np.cos(turns), np.sin(tilt) * np.sin(turns), np.full(len(turns), np.cos(tilt))]
+    return Molecule(
+        [number], np.zeros((1, 3)), [0] * n_hydrogen, np.concatenate([[[0.0, 0.0, 1.0]], np.stack(ways, 1)])
+    )
+
+
+def _planar(center: int, ends: list[tuple[int, float]], angle_deg: float, n_hydrogen: int) -> Molecule:
+    """A trigonal or linear centre that keeps a hydrogen along +z, with ends [(element, bond)] `angle_deg` from it."""
+    angle = np.radians(angle_deg)
+    signs = [1, -1][: len(ends)]
+    ways = np.array([[sign * np.sin(angle), 0.0, np.cos(angle)] for sign in signs])
+    directions = [[0.0, 0.0, 1.0], [-np.sin(angle), 0.0, np.cos(angle)]][:n_hydrogen]
+    xyz = np.concatenate([np.zeros((1, 3)), ways * [[length] for _, length in ends]])
+    return Molecule([center, *(number for number, _ in ends)], xyz, [0] * n_hydrogen, np.array(directions))
+
+
+def _ring(numbers: list[int], lengths: list[float], bare: tuple[int, ...] = ()) -> Molecule:
+    """A flat ring whose atoms lie on one circle, with bond i from atom i to the next; hydrogens point outwards."""
+    low, high = max(lengths) / 2, sum(lengths)
+    for _ in range(60):  # bisection: the bonds span the whole circle
+        radius = (low + high) / 2
+        spans = 2 * np.arcsin(np.array(lengths) / 2 / radius)
+        low, high = (radius, high) if spans.sum() > 2 * np.pi else (low, radius)
+    turns = np.concatenate([[0.0], np.cumsum(spans)[:-1]])
+    outwards = np.stack([np.sin(turns), np.zeros(len(turns)), np.cos(turns)], 1)
+    carriers = [i for i in range(len(numbers)) if i not in bare]
+    return Molecule(numbers, radius * outwards, carriers, outwards[carriers])
+
+
+def _aligned(molecule: Molecule, lost: int) -> Molecule:
+    """The molecule with hydrogen `lost` first and its atom first, at the origin, the bond to it along -z."""
+    normal = molecule.directions[lost] + [0.0, 0.0, 1.0]
+    normal = normal / np.linalg.norm(normal) if np.linalg.norm(normal) > 1e-6 else np.array([1.0, 0.0, 0.0])
+    reflect = lambda v: v - 2 * np.outer(v @ normal, normal)  # noqa: E731
+    first = molecule.carriers[lost]
+    order = [first, *(i for i in range(len(molecule.numbers)) if i != first)]
+    hydrogens = [lost, *(i for i in range(len(molecule.carriers)) if i != lost)]
+    return Molecule(
+        [molecule.numbers[i] for i in order],
+        reflect((molecule.xyz - molecule.xyz[first])[order]),
+        [order.index(molecule.carriers[i]) for i in hydrogens],
+        reflect(molecule.directions[hydrogens]),
+    )
+
+
+def _fragments() -> list[tuple[Molecule, int, float, float]]:
+    """Molecule, hydrogen that it loses, weight on carbon, weight on N, O and S (only carbon is bound to those)."""
+    aromatic = 1.386
+    benzene = _ring([6] * 6, [aromatic] * 6)
+    pyridine = _ring([6, 6, 6, 7, 6, 6], [aromatic, aromatic, 1.34, 1.34, aromatic, aromatic], bare=(3,))
+    pyrrole = _ring([7, 6, 6, 6, 6], [1.37, 1.37, 1.42, 1.37, 1.37])
+    imidazole = _ring([7, 6, 7, 6, 6], [1.35, 1.32, 1.38, 1.36, 1.37], bare=(2,))
+    furan = _ring([8, 6, 6, 6, 6], [1.36, 1.35, 1.43, 1.35, 1.36], bare=(0,))
+    thiophene = _ring([16, 6, 6, 6, 6], [1.71, 1.37, 1.42, 1.37, 1.71], bare=(0,))
+    return [
+        (_tetrahedral(6, 4), 0, 10.0, 10.0),
+        (_tetrahedral(7, 3), 0, 3.0, 0.0),
+        (_tetrahedral(8, 2), 0, 3.0, 0.0),
+        (_tetrahedral(9, 1), 0, 0.6, 0.0),
+        (_tetrahedral(17, 1), 0, 0.7, 0.0),
+        (_tetrahedral(35, 1), 0, 0.2, 0.0),
+        (_tetrahedral(16, 2), 0, 0.3, 0.0),
+        (_planar(6, [(8, 1.22)], 121.0, 2), 0, 4.0, 4.0),  # carbonyl
+        (_planar(6, [(7, 1.145)], 180.0, 1), 0, 0.4, 0.0),  # nitrile
+        (_planar(7, [(8, 1.22), (8, 1.22)], 118.0, 1), 0, 0.4, 0.0),  # nitro
+        (benzene, 0, 4.0, 2.5),
+        (pyridine, 1, 0.4, 0.2),
+        (pyridine, 0, 0.4, 0.2),
+        (pyrrole, 0, 0.3, 0.0),
+        (imidazole, 1, 0.3, 0.1),
+        (furan, 0, 0.3, 0.1),
+        (thiophene, 0, 0.4, 0.1),
+    ]
+
+
+@cache
+def fragment_library(elements: tuple[str, ...]) -> Library:
+    """Return the fragments of which every atom is one of `elements` (H is always there), in float64 on the CPU."""
+    symbols = {6: "C", 7: "N", 8: "O", 9: "F", 16: "S", 17: "Cl", 35: "Br"}
+    chosen = [row for row in _fragments() if all(symbols[z] in elements for z in row[0].numbers)]
+    n = len(chosen)
+    numbers, carriers = torch.zeros(n, MOST_HEAVY, dtype=torch.long), torch.full((n, MOST_HYDROGEN), -1)
+    xyz = torch.zeros(n, MOST_HEAVY, 3, dtype=torch.float64)
+    hydrogens = torch.zeros(n, MOST_HYDROGEN, 3, dtype=torch.float64)
+    for i, (molecule, lost, *_) in enumerate(chosen):
+        aligned = _aligned(molecule, lost)
+        size, n_hydrogen = len(aligned.numbers), len(aligned.carriers)
+        lengths = np.array([_TO_HYDROGEN[aligned.numbers[c]] for c in aligned.carriers])[:, None]
+        numbers[i, :size], xyz[i, :size] = torch.tensor(aligned.numbers), torch.as_tensor(aligned.xyz)
+        carriers[i, :n_hydrogen] = torch.tensor(aligned.carriers)
+        at = aligned.xyz[aligned.carriers] + lengths * aligned.directions
+        hydrogens[i, :n_hydrogen] = torch.as_tensor(at)
+    weights = torch.tensor([[row[2] for row in chosen], [row[3] for row in chosen]], dtype=torch.float64)
+    return Library(numbers, xyz, carriers, hydrogens, (numbers > 0).sum(1), weights, *_pair_tables())
+
+
+def _pair_tables() -> tuple[torch.Tensor, torch.Tensor]:
+    lengths = torch.full((36, 36), 1.5, dtype=torch.float64)
+    for (first, second), length in _BONDS.items():
+        lengths[first, second] = lengths[second, first] = length
+    radii = torch.zeros(36, dtype=torch.float64)
+    for number, radius in VDW_RADII.items():
+        radii[number] = radius
+    return lengths, radii

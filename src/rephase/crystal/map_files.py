@@ -1,0 +1,153 @@
+"""Maps and peaks in files that other programs open: CCP4 maps, SHELX ``.res``, CIF."""
+
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import gemmi
+import numpy as np
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.peaks import UNASSIGNED, Peaks, parse_formula, site_order, units_in_cell
+from rephase.crystal.shelx import lattice_lines
+from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.errors import GridError
+
+_U_ISO = 0.05  # Å^2, to start a refinement
+_MOLYBDENUM = 0.71073  # Å
+
+
+class DensityMap(NamedTuple):
+    """A map ``density`` [x, y, z] of the whole cell in e/Å^3."""
+
+    density: np.ndarray
+    cell: Cell
+    symmetry: Symmetry
+
+
+def write_density(path: str | Path, density: np.ndarray, cell: Cell, symmetry: Symmetry) -> None:
+    """Write the map [x, y, z] of a whole cell in CCP4 format (float32); a group not in the tables becomes P 1."""
+    grid = gemmi.FloatGrid(np.ascontiguousarray(density, dtype=np.float32))
+    grid.set_unit_cell(gemmi.UnitCell(*cell.parameters))
+    group = gemmi.find_spacegroup_by_ops(gemmi.GroupOps([gemmi.Op(triplet) for triplet in symmetry.triplets]))
+    grid.spacegroup = group or gemmi.SpaceGroup("P 1")
+    ccp4 = gemmi.Ccp4Map()
+    ccp4.grid = grid
+    ccp4.update_ccp4_header()
+    ccp4.write_ccp4_map(str(path))
+
+
+def read_density(path: str | Path) -> DensityMap:
+    """Read a CCP4 map; one of part of the cell is completed by its symmetry.
+
+    Raises
+    ------
+    GridError
+        A file that is missing, damaged or does not cover the cell.
+    """
+    try:
+        ccp4 = gemmi.read_ccp4_map(str(path))
+        ccp4.setup(float("nan"))
+    except (RuntimeError, ValueError, OSError, MemoryError) as error:
+        raise GridError(f"{path}: not a complete CCP4 map ({error}); get the file again") from error
+    density = np.array(ccp4.grid.array, dtype=float)
+    if not np.isfinite(density).all():
+        raise GridError(f"{path}: the map has {np.isnan(density).sum()} empty points; expected a whole cell")
+    group = ccp4.grid.spacegroup
+    return DensityMap(density, Cell(*ccp4.grid.unit_cell.parameters), find_symmetry(group.xhm() if group else "P 1"))
+
+
+def write_res(
+    path: str | Path,
+    cell: Cell,
+    symmetry: Symmetry,
+    peaks: Peaks,
+    *,
+    wavelength: float | None = None,
+    formula: str | None = None,
+    title: str = "rephase",
+) -> None:
+    """Write peaks as a SHELX ``.res``, ready to be refined against the HKLF 4 file of the same name.
+
+    Parameters
+    ----------
+    peaks
+        Atoms where they have an element, else Q peaks with their heights.
+    wavelength
+        Å; Mo Kα (0.71073) where it is None.
+    formula
+        Of one formula unit, e.g. ``C20 H22 N2 O3``, for SFAC and UNIT; else the atoms themselves are counted.
+    """
+    order = site_order(peaks.xyz_frac, cell, symmetry)
+    contents, n_units = _contents(cell, symmetry, peaks, order, formula)
+    lengths = (
+        " ".join(f"{x:.4f}" for x in cell.parameters[:3]) + " " + " ".join(f"{x:.3f}" for x in cell.parameters[3:])
+    )
+    head = [
+        f"TITL {' '.join(title.split())[:70]} in {symmetry.symbol}",
+        f"CELL {wavelength or _MOLYBDENUM:.5f} {lengths}",
+        f"ZERR {n_units} 0.0000 0.0000 0.0000 0.000 0.000 0.000",
+        *lattice_lines(symmetry),
+        f"SFAC {' '.join(contents)}",
+        f"UNIT {' '.join(f'{count:g}' for count in contents.values())}",
+        "L.S. 4",
+        "FMAP 2",
+        "PLAN 20",
+        "WGHT 0.1",
+        "FVAR 1.0",
+    ]
+    atoms = []
+    numbers = list(contents)
+    for label, element, xyz, height, n_same in zip(_labels(peaks), peaks.elements, peaks.xyz_frac, peaks.height, order):
+        kind = numbers.index(element) + 1 if element in contents else 1
+        after = f" {height:.2f}" if element == UNASSIGNED else ""
+        place = " ".join(f"{x:.6f}" for x in xyz)
+        atoms.append(f"{label:<4} {kind} {place} {10 + 1 / n_same:.5f} {_U_ISO:.5f}{after}")
+    Path(path).write_text("\n".join([*head, *atoms, "HKLF 4", "END", ""]), encoding="ascii", errors="replace")
+
+
+def write_cif(path: str | Path, cell: Cell, symmetry: Symmetry, peaks: Peaks, *, title: str = "rephase") -> None:
+    """Write peaks as the atoms of a CIF; a peak without an element is written as carbon."""
+    document = gemmi.cif.Document()
+    block = document.add_new_block("_".join(title.split()) or "rephase")
+    for axis, value in zip(("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"),
+                           cell.parameters):  # fmt: skip
+        block.set_pair(f"_cell_{axis}", f"{value:.6g}")
+    block.set_pair("_space_group_name_H-M_alt", gemmi.cif.quote(symmetry.symbol))
+    operations = block.init_loop("_space_group_symop_", ["operation_xyz"])
+    for triplet in symmetry.triplets:
+        operations.add_row([gemmi.cif.quote(triplet)])
+    tags = ["label", "type_symbol", "fract_x", "fract_y", "fract_z", "U_iso_or_equiv", "occupancy"]
+    atoms = block.init_loop("_atom_site_", tags)
+    for label, element, xyz in zip(_labels(peaks), peaks.elements, peaks.xyz_frac):
+        symbol = "C" if element == UNASSIGNED else element
+        atoms.add_row([label, symbol, *(f"{x:.6f}" for x in xyz), f"{_U_ISO:g}", "1"])
+    document.write_file(str(path))
+
+
+def _labels(peaks: Peaks) -> list[str]:
+    """C1, C2, ... in four characters."""
+    seen: Counter[str] = Counter()
+    labels = []
+    for element in peaks.elements:
+        seen[element] += 1
+        labels.append(f"{element}{seen[element]}"[:4])
+    return labels
+
+
+def _contents(
+    cell: Cell, symmetry: Symmetry, peaks: Peaks, order: np.ndarray, formula: str | None
+) -> tuple[dict[str, float], int]:
+    """Atoms of each element in the cell, and the number of formula units."""
+    n_images = len(symmetry.triplets)
+    counted: dict[str, float] = {}
+    for element, n_same in zip(peaks.elements, order):
+        element = "C" if element == UNASSIGNED else element
+        counted[element] = counted.get(element, 0.0) + n_images / n_same
+    if formula is None:
+        return counted or {"C": 1.0}, n_images
+    counts = parse_formula(formula)
+    n_units = units_in_cell(counts, symmetry, cell)
+    from_formula = {element: count * n_units for element, count in counts.items()}
+    others = {element: counted[element] for element in peaks.elements if element not in (*counts, UNASSIGNED)}
+    return from_formula | others, n_units

@@ -1,0 +1,167 @@
+"""Peaks of a density: the maxima that symmetry leaves distinct, and the elements of a formula given to them."""
+
+import re
+from typing import NamedTuple
+
+import gemmi
+import numpy as np
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.symmetry import Symmetry
+from rephase.errors import CifError, GridError
+
+UNASSIGNED = "Q"  # as SHELX names a peak without an element
+_CLOSEST = 0.5  # Å; nearer maxima are one atom
+VOLUME_PER_ATOM = 18.0  # Å^3 per non-hydrogen atom (Kempster & Lipson 1972, doi:10.1107/S0567740872008982)
+_NEIGHBOURS = np.array([step for step in np.ndindex(3, 3, 3) if step > (1, 1, 1)]) - 1  # one of each opposite pair
+
+
+class Peaks(NamedTuple):
+    """Peaks in falling order: ``xyz_frac`` [n, 3] in [0, 1), ``height`` [n] in e/Å^3, ``elements`` (Q: none)."""
+
+    xyz_frac: np.ndarray
+    height: np.ndarray
+    elements: tuple[str, ...]
+
+
+def find_peaks(density: np.ndarray, cell: Cell, symmetry: Symmetry, n: int) -> Peaks:
+    """Return the `n` highest maxima of a map, one of each set of equivalents, between the points of the grid.
+
+    A parabola through the 27 points around a maximum gives its position and height. A peak within 0.5 Å of its own
+    image lies on a special position and is moved there; one within 0.5 Å of a higher peak is left out.
+
+    Parameters
+    ----------
+    density
+        [x, y, z] of the whole cell, e/Å^3, at least three points along each axis.
+    n
+        At most so many; only maxima above zero count.
+
+    Raises
+    ------
+    GridError
+        A map that is not three-dimensional, is too small or is not finite.
+    """
+    density = np.asarray(density, float)
+    if density.ndim != 3 or min(density.shape) < 3 or not np.isfinite(density).all():
+        raise GridError(
+            f"density {density.shape}: expected a finite map [x, y, z] with at least 3 points along an axis"
+        )
+    positions, heights = _interpolated(density, _maxima(density))
+    order = np.argsort(-heights, kind="stable")
+    candidates, heights = positions[order], heights[order]
+    left = np.ones(len(candidates), bool)
+    found: list[tuple[np.ndarray, float]] = []
+    while left.any() and len(found) < n:
+        first = int(left.argmax())
+        xyz = _on_special_position(candidates[first], cell, symmetry)
+        found.append((xyz, heights[first]))
+        images = symmetry.rotations @ xyz + symmetry.translations
+        rest = np.flatnonzero(left)
+        near = _distances(candidates[rest, None] - images, cell).min(1) < _CLOSEST
+        left[rest[near]] = False
+        left[first] = False
+    xyz_frac = np.array([xyz for xyz, _ in found]).reshape(-1, 3)
+    return Peaks(xyz_frac, np.array([height for _, height in found]), (UNASSIGNED,) * len(found))
+
+
+def assign_elements(peaks: Peaks, formula: str, symmetry: Symmetry, cell: Cell) -> Peaks:
+    """Give the elements of a formula to the highest peaks, heaviest first; hydrogens are left out, the rest stay Q.
+
+    The number of formula units in the cell is the one allowed by the group that comes nearest to 18 Å^3 for each
+    non-hydrogen atom. A peak on a special position stands for fewer atoms.
+
+    Raises
+    ------
+    CifError
+        A formula that is not made of element symbols and counts.
+    """
+    counts = parse_formula(formula)
+    n_units = units_in_cell(counts, symmetry, cell)
+    budget = [
+        (element, count * n_units)
+        for element, count in sorted(counts.items(), key=lambda item: -gemmi.Element(item[0]).atomic_number)
+        if element not in ("H", "D")
+    ]
+    images = len(symmetry.triplets) // site_order(peaks.xyz_frac, cell, symmetry)
+    elements = []
+    for n_images in images:
+        while budget and budget[0][1] < n_images / 2:
+            budget.pop(0)
+        elements.append(budget[0][0] if budget else UNASSIGNED)
+        if budget:
+            budget[0] = (budget[0][0], budget[0][1] - n_images)
+    return peaks._replace(elements=tuple(elements))
+
+
+def parse_formula(formula: str) -> dict[str, float]:
+    """Counts of a formula.
+
+    >>> parse_formula("C20 H22 N2 O")
+    {'C': 20.0, 'H': 22.0, 'N': 2.0, 'O': 1.0}
+    """
+    words = re.findall(r"([A-Z][a-z]?)\s*(\d+(?:\.\d*)?)?", formula)
+    counts: dict[str, float] = {}
+    for element, count in words:
+        counts[element] = counts.get(element, 0.0) + float(count or 1)
+    rebuilt = "".join(element + count for element, count in words)
+    unknown = [element for element in counts if gemmi.Element(element).atomic_number == 0]
+    if unknown or not counts or rebuilt != re.sub(r"\s", "", formula):
+        raise CifError(f"formula {formula!r}: expected element symbols and counts, such as 'C20 H22 N2 O3'")
+    return counts
+
+
+def units_in_cell(counts: dict[str, float], symmetry: Symmetry, cell: Cell) -> int:
+    """Number Z of formula units in the cell: a multiple or a divisor of the number of operations."""
+    heavy = sum(count for element, count in counts.items() if element not in ("H", "D"))
+    order = len(symmetry.triplets)
+    allowed = [k for k in range(1, order) if order % k == 0] + [order * k for k in range(1, 33)]
+    expected = cell.volume / (VOLUME_PER_ATOM * (heavy or sum(counts.values())))
+    return min(allowed, key=lambda z: abs(np.log(z / expected)))
+
+
+def site_order(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:
+    """How many operations leave each of the positions [n, 3] where it is (to 0.05 Å): 1 in a general position."""
+    moved = np.einsum("oij,nj->noi", symmetry.rotations, xyz_frac) + symmetry.translations
+    return (_distances(moved - np.asarray(xyz_frac)[:, None], cell) < 0.05).sum(1)
+
+
+def _maxima(density: np.ndarray) -> np.ndarray:
+    """Grid points [m, 3] above zero that no neighbour exceeds; of equal neighbours the first."""
+    is_maximum = density > 0
+    for step in _NEIGHBOURS:
+        is_maximum &= density > np.roll(density, tuple(step), axis=(0, 1, 2))
+        is_maximum &= density >= np.roll(density, tuple(-step), axis=(0, 1, 2))
+    return np.argwhere(is_maximum)
+
+
+def _interpolated(density: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Position [m, 3] (fractional) and height [m] of the paraboloid around each of the points [m, 3]."""
+    shape = np.array(density.shape)
+    value = lambda *step: density[tuple(((points + step) % shape).T)]  # noqa: E731
+    axes = np.eye(3, dtype=int)
+    centre = value(0, 0, 0)
+    gradient = np.stack([(value(*a) - value(*-a)) / 2 for a in axes], axis=-1)
+    curvature = np.empty((len(points), 3, 3))
+    for i, a in enumerate(axes):
+        curvature[:, i, i] = value(*a) - 2 * centre + value(*-a) - 1e-9 * np.abs(centre)
+        for j, b in enumerate(axes[:i]):
+            mixed = value(*(a + b)) - value(*(a - b)) - value(*(b - a)) + value(*(-a - b))
+            curvature[:, i, j] = curvature[:, j, i] = mixed / 4
+    is_cap = np.linalg.eigvalsh(curvature).max(-1) < 0 if len(points) else np.zeros(0, bool)
+    curvature[~is_cap] *= np.eye(3)  # without the mixed terms a maximum always is one
+    offset = np.clip(-np.linalg.solve(curvature, gradient[..., None])[..., 0], -0.5, 0.5)
+    height = centre + (gradient * offset).sum(-1) + np.einsum("ni,nij,nj->n", offset, curvature, offset) / 2
+    return (points + offset) / shape % 1.0, height
+
+
+def _on_special_position(xyz: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:
+    """The mean of a position and those of its images that are nearer than 0.5 Å."""
+    steps = symmetry.rotations @ xyz + symmetry.translations - xyz
+    steps -= np.rint(steps)
+    return (xyz + steps[_distances(steps, cell) < _CLOSEST].mean(0)) % 1.0
+
+
+def _distances(steps: np.ndarray, cell: Cell) -> np.ndarray:
+    """Lengths in Å of fractional steps [..., 3], whole cells taken off: right for those shorter than half a plane."""
+    return np.linalg.norm((steps - np.rint(steps)) @ cell.orthogonalisation.T, axis=-1)

@@ -1,0 +1,163 @@
+"""Reflections in CIF: loops of core CIF (COD, SHELX .fcf) and mmCIF, and SHELX lists embedded in one."""
+
+import re
+
+import gemmi
+import numpy as np
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.reflection_columns import Listing, from_columns
+from rephase.crystal.shelx import read_instructions
+from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.errors import ReflectionError, nearest_name
+
+# Tag of the value, tag of its σ, whether it is an amplitude; the first that a loop has is read.
+CIF_COLUMNS = (
+    ("F_squared_meas", "F_squared_sigma", False),
+    ("intensity_meas", "intensity_sigma", False),
+    ("F_meas", "F_sigma", True),
+    ("F_meas", "F_meas_sigma", True),
+    ("F_meas_au", "F_meas_sigma_au", True),
+)
+_PHASES = ("phase_meas", "phase_calc")
+_STATUS = ("observed_status", "include_status", "status")
+_EMBEDDED = ("_shelx_hkl_file", "_iucr_refine_reflections_details", "_shelx_fcf_file")
+_UNKNOWN = ("?", ".")
+_MARKS = re.compile(r"^[ \t]*(data_\S*|loop_|_[a-z][\w.-]*)\s", re.IGNORECASE | re.MULTILINE)
+
+
+def from_cif(text: str, *, name: str, column: str | None = None) -> Listing:
+    """Read the first loop of reflections of a CIF, or the list that is embedded in one.
+
+    Raises
+    ------
+    ReflectionError
+        Not a CIF, no reflections in it, or a field that is not a number.
+    """
+    try:
+        document = gemmi.cif.read_string(text)
+    except (ValueError, RuntimeError) as error:
+        raise ReflectionError(
+            f"{name}: not a complete CIF ({error}); it may be truncated, get the file again"
+        ) from error
+    for block in document:
+        for prefix in ("_refln_", "_refln."):
+            if block.find_loop(f"{prefix}index_h"):
+                others = [other for other in document if other.name != block.name]
+                return _with_metadata(_from_loop(block, prefix, name, column), [block, *others])
+    for block in document:
+        for tag in _EMBEDDED:
+            inner = gemmi.cif.as_string(block.find_value(tag) or "")
+            if inner.strip():
+                return _with_metadata(_from_embedded(inner, block, f"{name}, {tag}", column), [block])
+    raise ReflectionError(
+        f"{name}: no reflections in this CIF; expected a loop with _refln_index_h, or one of {', '.join(_EMBEDDED)}"
+    )
+
+
+def is_cif(text: str) -> bool:
+    """Whether a text has the marks of a CIF near its beginning."""
+    return _MARKS.search(text[: 1 << 16]) is not None
+
+
+def cell_of(block: gemmi.cif.Block) -> Cell | None:
+    """Return the unit cell of a CIF block; None where it has none or not all of it."""
+    values = []
+    for part in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"):
+        text = block.find_value(f"_cell_{part}") or block.find_value(f"_cell.{part}") or "?"
+        values.append(gemmi.cif.as_number(text))
+    return Cell(*values) if np.isfinite(values).all() else None
+
+
+def symmetry_of(block: gemmi.cif.Block) -> Symmetry | None:
+    """Return the group of a CIF block: from its operations, else its symbols, else its number; None without these."""
+    for tag in ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz", "_symmetry_equiv.pos_as_xyz",
+                "_space_group_symop.operation_xyz"):  # fmt: skip
+        if operations := [gemmi.cif.as_string(text) for text in block.find_values(tag)]:
+            return find_symmetry(operations)
+    for tag in ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_symmetry.space_group_name_H-M",
+                "_space_group.name_H-M_alt", "_symmetry_Int_Tables_number", "_space_group_IT_number"):  # fmt: skip
+        symbol = gemmi.cif.as_string(block.find_value(tag) or "")
+        if symbol and symbol not in _UNKNOWN:
+            return find_symmetry(int(symbol) if symbol.isdecimal() and symbol.isascii() else symbol)
+    return None
+
+
+def _from_loop(block: gemmi.cif.Block, prefix: str, name: str, column: str | None) -> Listing:
+    labels = [tag[len(prefix) :] for tag in block.find_loop(f"{prefix}index_h").get_loop().tags]
+    value, sigma, is_amplitude = _cif_columns(labels, name, column)
+    numbers = lambda label: _numbers(block.find_loop(prefix + label), prefix + label, name)  # noqa: E731
+    hkl = np.stack([numbers(f"index_{axis}") for axis in "hkl"], axis=1)
+    status = next((block.find_loop(prefix + label) for label in _STATUS if label in labels), None)
+    kept = np.ones(len(hkl), bool) if status is None else np.array([text not in ("x", "'x'") for text in status])
+    phase = next((label for label in _PHASES if label in labels), None)
+    return Listing(
+        hkl[kept],
+        numbers(value)[kept],
+        numbers(sigma)[kept] if sigma in labels else None,
+        numbers(phase)[kept] if phase else None,
+        is_amplitude,
+    )
+
+
+def _cif_columns(labels: list[str], name: str, column: str | None) -> tuple[str, str, bool]:
+    """Labels of the value and its σ, and whether it is an amplitude."""
+    if column is not None:
+        label = re.sub(r"^_refln[_.]", "", column)
+        if label not in labels:
+            raise ReflectionError(f"{name}: no column {column!r}; {nearest_name(label, labels)}")
+        known = {value: (value, sigma, is_amplitude) for value, sigma, is_amplitude in CIF_COLUMNS}
+        return known.get(label, (label, "", "squared" not in label and "intensity" not in label))
+    for value, sigma, is_amplitude in CIF_COLUMNS:
+        if value in labels and (sigma in labels or (value != "F_meas")):
+            return value, sigma, is_amplitude
+    if "F_meas" in labels:
+        return "F_meas", "", True
+    raise ReflectionError(
+        f"{name}: no measured column among {', '.join(labels)}; expected one of "
+        f"{', '.join(dict.fromkeys(value for value, _, _ in CIF_COLUMNS))}, or name another with column="
+    )
+
+
+def _numbers(column: gemmi.cif.Column, tag: str, name: str) -> np.ndarray:
+    """Values of a column [n]; NaN for ``?`` and ``.``. Standard uncertainties in brackets are left out."""
+    if not column:
+        raise ReflectionError(f"{name}: no column {tag}; a reflection needs all of h, k and l")
+    try:
+        texts = np.array(list(column), dtype="S32")
+        unknown = (texts == b"?") | (texts == b".")
+        texts[unknown] = b"nan"
+        values = texts.astype(float)
+    except ValueError:
+        values = np.array([gemmi.cif.as_number(text) for text in column])
+        unknown = np.array([text in _UNKNOWN for text in column])
+    wrong = ~(np.isfinite(values) | unknown)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ReflectionError(
+            f"{name}: {tag} = {column[row]!r} in row {row + 1}: expected a number, or ? where it is unknown"
+        )
+    return values
+
+
+def _from_embedded(text: str, block: gemmi.cif.Block, name: str, column: str | None) -> Listing:
+    if is_cif(text):
+        return from_cif(text, name=name, column=column)
+    instructions = gemmi.cif.as_string(block.find_value("_shelx_res_file") or "")
+    return from_columns(text, name=name, instructions=read_instructions(instructions, name=name))
+
+
+def _with_metadata(listing: Listing, blocks: list[gemmi.cif.Block]) -> Listing:
+    """The listing with the cell, group and wavelength of the first block that has them."""
+    cell = listing.cell or next(filter(None, map(cell_of, blocks)), None)
+    symmetry = listing.symmetry or next(filter(None, map(symmetry_of, blocks)), None)
+    return listing._replace(cell=cell, symmetry=symmetry, wavelength=listing.wavelength or _wavelength(blocks[0]))
+
+
+def _wavelength(block: gemmi.cif.Block) -> float | None:
+    for tag in ("_diffrn_radiation_wavelength", "_diffrn_radiation_wavelength.wavelength"):
+        for text in block.find_values(tag):
+            value = gemmi.cif.as_number(text)
+            if 0.01 < value < 100:
+                return value
+    return None

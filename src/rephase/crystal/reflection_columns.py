@@ -1,0 +1,105 @@
+"""What a file of reflections says, as a `Listing`; lists in columns: SHELX HKLF 3 and 4, or with spaces between."""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.shelx import Instructions
+from rephase.crystal.symmetry import Symmetry
+from rephase.errors import ReflectionError
+
+_FIELDS = ((0, 4), (4, 8), (8, 12), (12, 20), (20, 28))  # 3I4, 2F8.2
+_LAST_ROW = re.compile(r"^[ \t]*[-+]?0[ \t]+[-+]?0[ \t]+[-+]?0(?=[ \t\r\n]|\Z)[^\n]*", re.MULTILINE)
+_SAMPLE = 200  # lines on which the two readings are compared
+
+
+class Listing(NamedTuple):
+    """The columns of a file: ``hkl [n, 3]``, ``value`` and ``sigma [n]`` as written, ``phi [n]`` in degrees.
+
+    NaN marks a value that the file leaves open.
+    """
+
+    hkl: np.ndarray
+    value: np.ndarray
+    sigma: np.ndarray | None = None
+    phi_deg: np.ndarray | None = None
+    is_amplitude: bool = False
+    cell: Cell | None = None
+    symmetry: Symmetry | None = None
+    wavelength: float | None = None
+
+
+def from_columns(text: str, *, name: str, instructions: Instructions | None = None) -> Listing:
+    """Read h k l I σ in the fixed columns of HKLF 4 (fields may touch), or with spaces between; ends at 0 0 0.
+
+    Raises
+    ------
+    ReflectionError
+        A field that is not a number, too few columns, or twinned data (HKLF 5).
+    """
+    last = _LAST_ROW.search(text)
+    lines = [line for line in text[: last.start() if last else None].splitlines() if line.strip()]
+    if not lines:
+        raise ReflectionError(f"{name}: no reflections; expected lines of h k l I σ, an MTZ file or a CIF")
+    table = _fixed(lines)
+    if table is None:
+        table = _spaced(lines, name)
+    if (instructions and instructions.hklf == 5) or (table.shape[1] == 6 and (table[:, 5] < 0).any()):
+        raise ReflectionError(f"{name}: HKLF 5 (overlapping reflections of a twin) is not supported; write HKLF 4 data")
+    finite = np.isfinite(table[:, :4]).all(1)
+    if not finite.all():
+        raise ReflectionError(f"{name}: {lines[int(finite.argmin())].strip()[:80]!r}: expected finite h, k, l and I")
+    if instructions is None:
+        return Listing(table[:, :3], table[:, 3], table[:, 4])
+    if instructions.hklf not in (3, 4):
+        raise ReflectionError(f"{name}: HKLF {instructions.hklf} is not supported; expected HKLF 4, or 3 for |F|")
+    hkl = table[:, :3] @ instructions.matrix.T
+    return Listing(
+        np.where(np.abs(hkl - np.rint(hkl)) < 0.01, np.rint(hkl), hkl),
+        table[:, 3] * instructions.scale,
+        table[:, 4] * abs(instructions.scale),
+        None,
+        instructions.hklf == 3,
+        instructions.cell,
+        instructions.symmetry,
+        instructions.wavelength,
+    )
+
+
+def _fixed(lines: list[str]) -> np.ndarray | None:
+    """The table [n, 6] of fixed columns; None where a field is no number or the lines read otherwise with spaces."""
+    try:
+        raw = np.array(lines, dtype="S32").view("S1").reshape(len(lines), 32)
+        field = lambda a, b: np.ascontiguousarray(raw[:, a:b]).view(f"S{b - a}").ravel()  # noqa: E731
+        table = np.stack([field(a, b).astype(int if b <= 12 else float) for a, b in _FIELDS], axis=1)
+        batch = field(28, 32)
+        batch[np.char.strip(batch) == b""] = b"1"
+        table = np.column_stack([table, batch.astype(float)])
+    except ValueError:
+        return None
+    return None if any(_reads_otherwise(line.split(), row[:5]) for line, row in zip(lines[:_SAMPLE], table)) else table
+
+
+def _reads_otherwise(words: list[str], row: np.ndarray) -> bool:
+    """Whether a line is complete with spaces between its fields, and says something else than its fixed columns."""
+    if len(words) < 5 or not all(re.fullmatch(r"[-+]?\d{1,4}", word) for word in words[:3]):
+        return False
+    try:
+        return not np.allclose([float(word) for word in words[:5]], row, rtol=0.01, atol=0.01)
+    except ValueError:
+        return False
+
+
+def _spaced(lines: list[str], name: str) -> np.ndarray:
+    """The table [n, 5] of fields with spaces between; σ is NaN where there are only four."""
+    first = next((line for line in lines if not line.lstrip().startswith("#")), "")
+    count = len(first.split())
+    if count < 4:
+        raise ReflectionError(f"{name}: {first[:80]!r}: {count} columns; expected at least four: h k l I, and σ")
+    try:
+        table = np.loadtxt(lines, usecols=range(min(count, 5)), ndmin=2, comments="#")
+    except ValueError as error:
+        raise ReflectionError(f"{name}: {error}; expected numbers in the columns h k l I σ") from error
+    return table if table.shape[1] == 5 else np.column_stack([table, np.full(len(table), np.nan)])

@@ -1,0 +1,175 @@
+"""Reading reflections from any file, with the cell and group that belong to them; writing HKLF 4."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import gemmi
+import numpy as np
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.reflection_checks import check_cell
+from rephase.crystal.reflection_cif import cell_of, from_cif, is_cif, symmetry_of
+from rephase.crystal.reflection_columns import Listing, from_columns
+from rephase.crystal.reflection_mtz import from_mtz, write_mtz
+from rephase.crystal.reflections import Reflections, estimate_sigma
+from rephase.crystal.shelx import Instructions, read_instructions
+from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.errors import ReflectionError
+
+__all__ = ["read_reflections", "write_hklf4", "write_mtz"]
+
+
+def read_reflections(
+    path: str | Path,
+    *,
+    cell: Cell | Sequence[float] | None = None,
+    space_group: str | int | Symmetry | None = None,
+    column: str | None = None,
+    wavelength: float | None = None,
+) -> Reflections:
+    """Read a list of measured reflections; the format is recognised by what is in the file.
+
+    MTZ · CIF with a loop of reflections (COD's ``.hkl``, SHELX ``.fcf``, mmCIF) or an embedded SHELX list · SHELX
+    HKLF 4 (HKLF 3 where the ``.ins`` says so) · lines of h k l I σ. What the file lacks is taken from the ``.ins``,
+    ``.res`` or ``.cif`` of the same name beside it. Reflections without a value and those marked as excluded are left
+    out, as is (0, 0, 0). A σ that is missing or not above zero is estimated, with a warning.
+
+    Parameters
+    ----------
+    path
+        The file.
+    cell
+        a, b, c (Å), α, β, γ (degrees); goes before that of the file.
+    space_group
+        Symbol or number; goes before that of the file. Where none is known the list has no symmetry.
+    column
+        Label of the intensities or amplitudes, where an MTZ file or a CIF has several.
+    wavelength
+        Å; goes before that of the file.
+
+    Returns
+    -------
+    Reflections
+        As measured: not merged.
+
+    Raises
+    ------
+    ReflectionError
+        The file is missing or no such list; no cell is known; a value is wrong (see `Reflections`).
+    """
+    path = Path(path)
+    found = _read(path, column)
+    if found.cell is None or found.symmetry is None:
+        found = _with_neighbours(path, found)
+    cell = found.cell if cell is None else _as_cell(cell)
+    if cell is None:
+        raise ReflectionError(f"{path.name}: no cell in the file or beside it; give cell=(a, b, c, α, β, γ) (--cell)")
+    check_cell(cell, None, name=path.name)
+    symmetry = found.symmetry if space_group is None else _as_symmetry(space_group, cell)
+    return _reflections(found, cell, symmetry, wavelength or found.wavelength, path.stem)
+
+
+def write_hklf4(path: str | Path, reflections: Reflections) -> float:
+    """Write the intensities as SHELX HKLF 4: 3I4, 2F8, ended by 0 0 0.
+
+    Each field has as many digits as its eight columns hold. Lists that do not fit are scaled by a power of ten.
+
+    Returns
+    -------
+    float
+        The factor on intensities and σ.
+    """
+    largest = max(np.abs(reflections.intensity).max(), reflections.sigma.max())
+    scale = 1.0 if 100 <= largest < 99999 else 10.0 ** (4 - np.floor(np.log10(largest)))
+    rows = zip(reflections.hkl.tolist(), reflections.intensity * scale, reflections.sigma * scale)
+    with Path(path).open("w", encoding="ascii") as file:
+        file.writelines(f"{h:4d}{k:4d}{l:4d}{_eight(value)}{_eight(sigma)}   1\n" for (h, k, l), value, sigma in rows)
+        file.write("   0   0   0    0.00    0.00   0\n")
+    return float(scale)
+
+
+def _eight(value: float) -> str:
+    """A number in eight columns: two decimals, as in SHELX, and more where one column still stays free."""
+    whole = len(f"{value:.0f}")
+    text = f"{value:8.{min(max(6 - whole, 2), 7 - whole)}f}"
+    return text if len(text) == 8 else f"{value:8.1f}"
+
+
+def _read(path: Path, column: str | None) -> Listing:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ReflectionError(
+            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
+    if content[:4] == b"MTZ ":
+        return from_mtz(path, name=path.name, column=column)
+    text = content.decode("utf-8", errors="replace")
+    if is_cif(text):
+        return from_cif(text, name=path.name, column=column)
+    if column is not None:
+        raise ReflectionError(
+            f"{path.name}: column={column!r}, but the columns of this file have no names; leave it out"
+        )
+    return from_columns(text, name=path.name, instructions=_instructions(path))
+
+
+def _instructions(path: Path) -> Instructions | None:
+    """Of the `.ins` or `.res` beside a file."""
+    for beside in (path.with_suffix(".ins"), path.with_suffix(".res")):
+        if beside.is_file():
+            return read_instructions(beside.read_text(encoding="utf-8", errors="replace"), name=beside.name)
+    return None
+
+
+def _with_neighbours(path: Path, found: Listing) -> Listing:
+    """The listing with the cell and group of the files beside it, where it has none."""
+    if instructions := _instructions(path):
+        found = found._replace(
+            cell=found.cell or instructions.cell,
+            symmetry=found.symmetry or instructions.symmetry,
+            wavelength=found.wavelength or instructions.wavelength,
+        )
+    beside = path.with_suffix(".cif")
+    if beside == path or not beside.is_file():
+        return found
+    try:
+        document = gemmi.cif.read_string(beside.read_text(encoding="utf-8", errors="replace"))
+    except (ValueError, RuntimeError) as error:
+        raise ReflectionError(f"{beside.name}: not a complete CIF ({error}); mend it or move it away") from error
+    for block in document:
+        found = found._replace(cell=found.cell or cell_of(block), symmetry=found.symmetry or symmetry_of(block))
+    return found
+
+
+def _as_cell(cell: Cell | Sequence[float]) -> Cell:
+    if isinstance(cell, Cell):
+        return cell
+    if len(cell) != 6:
+        raise ReflectionError(f"cell = {tuple(cell)}: expected six numbers, a, b, c in Å and α, β, γ in degrees")
+    return Cell(*map(float, cell))
+
+
+def _as_symmetry(space_group: str | int | Symmetry, cell: Cell) -> Symmetry:
+    """The group; for rhombohedral ones the setting, R or H, that the cell has."""
+    if isinstance(space_group, Symmetry):
+        return space_group
+    if isinstance(space_group, str) and space_group.isdecimal():
+        space_group = int(space_group)
+    symmetry = find_symmetry(space_group)
+    setting = gemmi.find_spacegroup_by_name(symmetry.symbol.split(":")[0], cell.alpha, cell.gamma)
+    is_rhombohedral = symmetry.symbol.startswith("R")
+    return find_symmetry(setting.xhm()) if is_rhombohedral and setting and ":" not in str(space_group) else symmetry
+
+
+def _reflections(
+    found: Listing, cell: Cell, symmetry: Symmetry | None, wavelength: float | None, name: str
+) -> Reflections:
+    kept = np.isfinite(found.value) & ~(found.hkl == 0).all(1)
+    hkl, value = found.hkl[kept], found.value[kept]
+    sigma = np.full(len(value), np.nan) if found.sigma is None else found.sigma[kept]
+    if found.is_amplitude:  # σ of a square: exact for a Gaussian |F|
+        value, sigma = value * np.abs(value), np.sqrt(4 * value**2 * sigma**2 + 2 * sigma**4)
+    sigma = estimate_sigma(value, sigma, name=name) if len(value) else sigma
+    phi = None if found.phi_deg is None else np.angle(np.exp(1j * np.radians(found.phi_deg[kept])))
+    return Reflections(hkl, value, sigma, cell, symmetry, phi, wavelength, name)

@@ -1,0 +1,132 @@
+"""Reflections in MTZ files, read and written."""
+
+from pathlib import Path
+from typing import Literal
+
+import gemmi
+import numpy as np
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.reflection_columns import Listing
+from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.errors import ReflectionError, nearest_name
+
+_SIGMA_TYPES = {"J": "Q", "K": "M", "F": "Q", "G": "L"}  # by the type of the value, in the order of preference
+
+
+def from_mtz(path: Path, *, name: str, column: str | None = None) -> Listing:
+    """Read intensities, else amplitudes, of an MTZ file; with PHI where there is one.
+
+    Columns of the two Friedel mates, I(+) and I(-), are read as separate reflections.
+
+    Raises
+    ------
+    ReflectionError
+        A damaged file, or one without the column that is asked for.
+    """
+    mtz = _open_mtz(path, name)
+    columns = list(mtz.columns)
+    value = _mtz_column(columns, name, column)
+    mates = [value]
+    if value.type in "KG" and column is None:
+        mates = [one for one in columns if one.type == value.type][:2]
+    signs = [-1 if "(-)" in one.label else 1 for one in mates]
+    phases = sorted((one for one in columns if one.type == "P"), key=lambda one: one.label != "PHI")
+    wavelength = next((one.wavelength for one in mtz.datasets if one.id == value.dataset_id), 0.0)
+    miller = mtz.make_miller_array()
+    return Listing(
+        np.concatenate([sign * miller for sign in signs]),
+        np.concatenate([_floats(one) for one in mates]),
+        np.concatenate([_floats(_sigma_column(columns, one), len(miller)) for one in mates]),
+        np.concatenate([sign * _floats(phases[0]) for sign in signs]) if phases else None,
+        value.type in "FG",
+        Cell(*mtz.cell.parameters),
+        find_symmetry(mtz.spacegroup.xhm()) if mtz.spacegroup else None,
+        wavelength if 0.01 < wavelength < 100 else None,
+    )
+
+
+def write_mtz(
+    path: str | Path, hkl: np.ndarray, amplitude: np.ndarray, phi: np.ndarray, fom: np.ndarray,
+    cell: Cell, symmetry: Symmetry,
+) -> None:  # fmt: skip
+    """Write an MTZ file with the columns H K L F PHI FOM; the phases in degrees.
+
+    A group that is not in the tables is expanded to P 1.
+
+    Parameters
+    ----------
+    hkl
+        [n_refl, 3].
+    amplitude, phi, fom
+        [n_refl]; phi in radians, fom 0–1.
+    """
+    group = gemmi.find_spacegroup_by_ops(gemmi.GroupOps([gemmi.Op(triplet) for triplet in symmetry.triplets]))
+    if group is None:
+        fom = symmetry.expand(hkl, np.asarray(fom))[1]
+        hkl, F = symmetry.expand(hkl, amplitude * np.exp(1j * np.asarray(phi)))
+        amplitude, phi, group = np.abs(F), np.angle(F), gemmi.SpaceGroup("P 1")
+    mtz = gemmi.Mtz(with_base=True)
+    mtz.title = "rephase"
+    mtz.spacegroup = group
+    mtz.set_cell_for_all(gemmi.UnitCell(*cell.parameters))
+    mtz.add_dataset("rephase")
+    mtz.set_cell_for_all(gemmi.UnitCell(*cell.parameters))
+    for label, kind in (("F", "F"), ("PHI", "P"), ("FOM", "W")):
+        mtz.add_column(label, kind)
+    mtz.set_data(np.column_stack([hkl, amplitude, np.degrees(phi), fom]).astype(np.float32))
+    mtz.write_to_file(str(path))
+
+
+def _open_mtz(path: Path, name: str) -> gemmi.Mtz:
+    _check_mtz_size(path.read_bytes(), name)
+    try:
+        mtz = gemmi.read_mtz_file(str(path))
+        if len(mtz.batches):
+            mtz.switch_to_original_hkl()
+    except (ValueError, RuntimeError, IndexError, MemoryError, OSError) as error:
+        raise ReflectionError(f"{name}: not a complete MTZ file ({error}); get the file again") from error
+    return mtz
+
+
+def _check_mtz_size(content: bytes, name: str) -> None:
+    """Raise unless header and data are where the first bytes say: wrong ones would ask for any amount of memory."""
+    order: Literal["little", "big"] = "big" if content[9:10] == b"\x11" else "little"
+    word = int.from_bytes(content[4:8], order, signed=True)
+    start = 4 * ((int.from_bytes(content[12:20], order, signed=True) if word == -1 else word) - 1)
+    header = content[start:] if start >= 80 else b""
+    records = [header[at : at + 80] for at in range(0, min(len(header), 80 * 10000), 80)]
+    counts = [record.split() for record in records if record.startswith(b"NCOL")]
+    if content[8:10] not in (b"DA", b"\x11\x11") or not header.startswith(b"VERS") or not counts:
+        raise ReflectionError(f"{name}: not a complete MTZ file (no header where it should be); get the file again")
+    if not all(record.isascii() for record in records if record[:4] in (b"COLU", b"SYMI")):
+        raise ReflectionError(f"{name}: the MTZ file has damaged column labels; get the file again")
+    for words in counts:
+        if not all(word.isdigit() for word in words[1:4]) or 80 + 4 * int(words[1]) * int(words[2]) > start:
+            raise ReflectionError(f"{name}: not a complete MTZ file (fewer data than its header says); get it again")
+
+
+def _mtz_column(columns: list[gemmi.Mtz.Column], name: str, column: str | None) -> gemmi.Mtz.Column:
+    """The column asked for, else intensities before amplitudes, with their σ before those without."""
+    known = {one.label: one for one in columns}
+    if column is not None and column not in known:
+        raise ReflectionError(f"{name}: no column {column!r}; {nearest_name(column, known)}")
+    if column is not None and known[column].type not in _SIGMA_TYPES:
+        raise ReflectionError(f"{name}: column {column!r} has type {known[column].type}; expected J, K, F or G")
+    if column is not None:
+        return known[column]
+    measured = [one for one in columns if one.type in _SIGMA_TYPES]
+    if not measured:
+        raise ReflectionError(f"{name}: no intensities or amplitudes among the columns {', '.join(known)}")
+    order = list(_SIGMA_TYPES)
+    return min(measured, key=lambda one: (order.index(one.type), _sigma_column(columns, one) is None))
+
+
+def _sigma_column(columns: list[gemmi.Mtz.Column], value: gemmi.Mtz.Column) -> gemmi.Mtz.Column | None:
+    """The column after a value, where it has the type of its σ."""
+    following = columns[value.idx + 1 : value.idx + 2]
+    return following[0] if following and following[0].type == _SIGMA_TYPES[value.type] else None
+
+
+def _floats(column: gemmi.Mtz.Column | None, count: int = 0) -> np.ndarray:
+    return np.full(count, np.nan) if column is None else np.array(column.array, dtype=float)

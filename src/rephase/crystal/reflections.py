@@ -1,0 +1,272 @@
+"""`Reflections`: measured intensities with what they belong to; merging equivalents, amplitudes."""
+
+import warnings
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.french_wilson import Amplitudes, french_wilson
+from rephase.crystal.reflection_checks import (
+    FEWEST,
+    check_cell,
+    check_count,
+    check_shapes,
+    check_values,
+    checked_indices,
+)
+from rephase.crystal.shells import smooth_mean
+from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.errors import ReflectionError
+
+_HIGH_ORDER = 8  # rotations; in such groups a few reflections stand for many
+_CONTRADICTION = 5.0, 0.25  # spread in σ, and as a part of the intensity
+
+
+@dataclass(frozen=True, eq=False)
+class Reflections:
+    """A list of measured reflections.
+
+    Parameters
+    ----------
+    hkl
+        [n_refl, 3] integers.
+    intensity
+        [n_refl], |F|^2 on any scale, negative values as measured.
+    sigma
+        [n_refl], standard uncertainty of the intensity, above zero.
+    cell
+        Lengths in Å, angles in degrees.
+    symmetry
+        None: not known, treated as P 1.
+    phi
+        [n_refl], radians, NaN where unknown; None: no phases.
+    wavelength
+        Å.
+    name
+        For messages and titles.
+    is_merged
+        One reflection of each class of equivalents, Friedel mates included, and no systematic absences.
+
+    Raises
+    ------
+    ReflectionError
+        Columns of unequal length, a value that is not finite, indices that are not integers or out of range, a σ that
+        is not positive, no intensity above zero, fewer than 30 reflections (merged, or in a group of more than eight
+        rotations: with their equivalents),
+        or a cell that the operations of the group do not leave as it is.
+    """
+
+    hkl: np.ndarray
+    intensity: np.ndarray
+    sigma: np.ndarray
+    cell: Cell
+    symmetry: Symmetry | None = None
+    phi: np.ndarray | None = None
+    wavelength: float | None = None
+    name: str = "reflections"
+    is_merged: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hkl", np.asarray(self.hkl))
+        for column in ("intensity", "sigma", "phi"):
+            if getattr(self, column) is not None:
+                object.__setattr__(self, column, np.asarray(getattr(self, column), dtype=np.float64))
+        columns = {"intensity": self.intensity, "sigma": self.sigma, "phi": self.phi}
+        check_shapes(self.hkl, columns, name=self.name)
+        check_cell(self.cell, self.symmetry, name=self.name)
+        object.__setattr__(self, "hkl", checked_indices(self.hkl, self.cell, name=self.name))
+        check_values(self.intensity, self.sigma, name=self.name)
+        check_count(self._count(), name=self.name)
+
+    def __len__(self) -> int:
+        return len(self.hkl)
+
+    def _count(self) -> int:
+        """Reflections for the check: in a merged list and in a group of high order with their equivalents."""
+        if len(self) >= FEWEST or not (self.is_merged or len(self.group.point_group) > _HIGH_ORDER):
+            return len(self)
+        unique = np.unique(self.group.representative(self.hkl), axis=0)
+        return int(self.group.multiplicity(unique).sum()) // 2
+
+    @property
+    def group(self) -> Symmetry:
+        """The symmetry that calculations use: P 1 where none is known."""
+        return self.symmetry or find_symmetry("P 1")
+
+    @cached_property
+    def d_hkl(self) -> np.ndarray:
+        """[n_refl], Å."""
+        return self.cell.d_spacing(self.hkl)
+
+    @property
+    def d_min(self) -> float:
+        """Smallest d in Å."""
+        return float(self.d_hkl.min())
+
+    def take(self, index: np.ndarray) -> "Reflections":
+        """Return the reflections at `index`, positions or a boolean [n_refl]."""
+        phi = None if self.phi is None else self.phi[index]
+        return replace(self, hkl=self.hkl[index], intensity=self.intensity[index], sigma=self.sigma[index], phi=phi)
+
+    def cut(self, d_min: float) -> "Reflections":
+        """Return the reflections with d >= `d_min` (Å).
+
+        Raises
+        ------
+        ReflectionError
+            Hardly any are left.
+        """
+        inside = self.d_hkl >= d_min * (1 - 1e-9)
+        if not inside.any():
+            raise ReflectionError(
+                f"{self.name}: d_min = {d_min} Å leaves no reflection; "
+                f"give a value between {self.d_min:.3g} and {self.d_hkl.max():.3g} Å"
+            )
+        return self.take(inside)
+
+    def merge(self) -> "Merged":
+        """Return one reflection of each class of equivalents; see `merge`."""
+        return merge(self)
+
+    def amplitudes(self) -> Amplitudes:
+        """|F| and its standard uncertainty by the estimate of French & Wilson, for a merged list; see `french_wilson`.
+
+        The expected intensity is the smooth mean of I/ε over the list, times ε.
+        """
+        epsilon = self.group.epsilon(self.hkl)
+        expected = smooth_mean(self.d_hkl, self.intensity / epsilon) * epsilon
+        return french_wilson(self.intensity, self.sigma, expected, self.group.is_centric(self.hkl))
+
+
+class Merged(NamedTuple):
+    """What `merge` found; ``n_each`` and ``spread`` [n_refl] are of each merged reflection.
+
+    ``r_int`` is ``sum |I - <I>| / sum I`` over the classes measured more than once, NaN where there are none;
+    ``redundancy`` the mean number of measurements; ``absent_i_over_sigma`` the mean I/σ of the ``n_absent`` systematic
+    absences, NaN where there are none; ``n_contradictory`` the classes whose spread is far above their σ;
+    ``spread`` the ``sum |I - <I>|`` of a class.
+    """
+
+    reflections: Reflections
+    r_int: float
+    n_measured: int
+    n_absent: int
+    absent_i_over_sigma: float
+    redundancy: float
+    n_contradictory: int
+    n_each: np.ndarray
+    spread: np.ndarray
+
+
+def merge(reflections: Reflections) -> Merged:
+    """Merge equivalents and Friedel mates to one reflection each: the inverse-variance weighted mean.
+
+    σ is the larger of the one from counting, ``(sum 1/σ^2)^-1/2``, and the one from the spread of the class.
+    Systematic absences are left out and counted. Phases are moved to the representative before they are averaged.
+
+    Raises
+    ------
+    ReflectionError
+        Nothing but systematic absences.
+
+    Warns
+    -----
+    UserWarning
+        Equivalents that contradict each other: spread above 5 σ and a quarter of their intensity.
+    """
+    group = reflections.group
+    absent = group.is_absent(reflections.hkl)
+    if absent.all():
+        raise ReflectionError(
+            f"{reflections.name}: all {len(absent)} reflections are absences of {group.symbol}; "
+            "give the right space_group= (--space-group)"
+        )
+    hkl, value, sigma = (column[~absent] for column in (reflections.hkl, reflections.intensity, reflections.sigma))
+    representative = group.representative(hkl)
+    order = np.lexsort(representative.T[::-1])
+    starts = np.flatnonzero(np.r_[True, np.diff(representative[order], axis=0).any(1)])
+    n_each = np.diff(np.r_[starts, len(order)])
+    total = lambda column: np.add.reduceat(column[order], starts)  # noqa: E731
+    each = np.empty(len(order), int)
+    each[order] = np.repeat(np.arange(len(starts)), n_each)
+
+    weight = (sigma / sigma.min()) ** -2.0  # relative, so that no square overflows
+    mean = total(weight * value) / total(weight)
+    deviation = value - mean[each]
+    counting = sigma.min() / np.sqrt(total(weight))
+    scatter = np.sqrt(total(weight * deviation**2) / (total(weight) * np.maximum(n_each - 1, 1)))
+    spread, several = total(np.abs(deviation)), n_each > 1
+    n_contradictory = _count_contradictions(np.abs(deviation), sigma, value, total)
+    if n_contradictory:
+        warnings.warn(
+            f"{reflections.name}: {n_contradictory} of {len(starts)} reflections have equivalents that contradict each "
+            f"other in {group.symbol}; their σ is raised to the spread: check the space group and the list",
+            stacklevel=3,
+        )
+    merged = replace(
+        reflections,
+        hkl=representative[order][starts],
+        intensity=mean,
+        sigma=np.maximum(counting, scatter),
+        phi=None
+        if reflections.phi is None
+        else _merged_phi(group, hkl, representative, reflections.phi[~absent], total),
+        is_merged=True,
+    )
+    intensity_sum = total(value)[several].sum()
+    ratio = (reflections.intensity / reflections.sigma)[absent]
+    return Merged(
+        merged,
+        r_int=float(spread[several].sum() / intensity_sum) if several.any() and intensity_sum > 0 else np.nan,
+        n_measured=len(reflections),
+        n_absent=int(absent.sum()),
+        absent_i_over_sigma=float(ratio.mean()) if absent.any() else np.nan,
+        redundancy=float(n_each.mean()),
+        n_contradictory=n_contradictory,
+        n_each=n_each,
+        spread=spread,
+    )
+
+
+def estimate_sigma(intensity: np.ndarray, sigma: np.ndarray | None, *, name: str) -> np.ndarray:
+    """Fill in the σ [n] that are zero, negative or missing (NaN): 5 % of I, and no less than the usual σ.
+
+    The usual σ is the median of those that are given, or 1 % of the mean |I| where none is.
+
+    Warns
+    -----
+    UserWarning
+        How many were filled in.
+    """
+    sigma = np.full(len(intensity), np.nan) if sigma is None else sigma
+    known = sigma > 0
+    if known.all():
+        return sigma
+    floor = np.median(sigma[known]) if known.any() else 0.01 * np.abs(intensity).mean()
+    warnings.warn(
+        f"{name}: {(~known).sum()} of {len(sigma)} reflections have no σ above zero; it is taken as 5 % of the "
+        f"intensity, at least {floor:.3g}",
+        stacklevel=3,
+    )
+    return np.where(known, sigma, np.maximum(0.05 * np.abs(intensity), floor))
+
+
+def _count_contradictions(deviation, sigma, value, total) -> int:
+    """Classes whose largest deviation is above 5 σ and a quarter of the summed intensities' mean size."""
+    in_sigma, part = _CONTRADICTION
+    far = np.sqrt(total(deviation**2)) > in_sigma * np.sqrt(total(sigma**2))
+    return int((far & (total(deviation) > part * total(np.abs(value)))).sum())
+
+
+def _merged_phi(group: Symmetry, hkl, representative, phi, total) -> np.ndarray:
+    """Phases of the representatives: those of the equivalents moved there and averaged as unit vectors."""
+    images, shifts = group.equivalents(hkl)
+    same, mate = ((sign * images == representative).all(-1) for sign in (1, -1))
+    column = np.arange(len(hkl))
+    moved = np.where(same.any(0), phi + shifts[same.argmax(0), column], -phi - shifts[mate.argmax(0), column])
+    vector = np.exp(1j * moved)
+    summed = total(np.where(np.isfinite(moved), vector, 0))
+    return np.where(summed == 0, np.nan, np.angle(summed))

@@ -1,0 +1,48 @@
+"""Shells in d: their limits, and means that change smoothly from one to the next."""
+
+import numpy as np
+
+_PER_SHELL = 60  # reflections that a mean needs
+_MOST_SHELLS = 30
+
+
+def shell_index(d_hkl: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """Number of the shell [n] that each d in Å lies in; `limits` [n_shells + 1] in Å fall from low to high angle."""
+    return np.clip(np.searchsorted(-limits[1:-1], -np.asarray(d_hkl)), 0, len(limits) - 2)
+
+
+def shell_limits(d_max: float, d_min: float, n_shells: int) -> np.ndarray:
+    """Limits in Å [n_shells + 1], falling, of shells of equal volume in reciprocal space."""
+    return np.linspace(d_max**-3, d_min**-3, n_shells + 1) ** (-1 / 3)
+
+
+def smooth_mean(d_hkl: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean of `values` [n] at each reflection's resolution, positive and continuous in d.
+
+    Shells of equal counts; the logarithms of their means are interpolated in 1/d^2, and corrected until the mean of
+    ``values / smooth_mean`` is 1 in every shell. A mean below its own standard error is raised to that.
+
+    Parameters
+    ----------
+    d_hkl
+        [n], Å.
+    values
+        [n], e.g. I/ε; negative ones count as they are.
+
+    Returns
+    -------
+    np.ndarray
+        [n], above zero.
+    """
+    x = np.asarray(d_hkl, float) ** -2
+    n_shells = int(np.clip(len(x) // _PER_SHELL, 1, _MOST_SHELLS))
+    shells = np.array_split(np.argsort(x, kind="stable"), n_shells)
+    centres = np.array([x[shell].mean() for shell in shells])
+    errors = np.array([np.sqrt((values[shell] ** 2).sum()) / len(shell) for shell in shells])
+    floor = np.maximum(errors, 1e-12 * errors.max() + np.finfo(float).tiny)
+    logarithms = np.log(np.maximum([values[shell].mean() for shell in shells], floor))
+    for _ in range(10):
+        smooth = np.exp(np.interp(x, centres, logarithms))
+        ratios = np.array([(values[shell] / smooth[shell]).mean() for shell in shells])
+        logarithms = np.maximum(logarithms + np.log(np.clip(ratios, 0.5, 2.0)), np.log(floor))
+    return np.exp(np.interp(x, centres, logarithms))

@@ -1,0 +1,131 @@
+"""The lines of SHELX files: cell, lattice, operations and data format, read and written.
+
+References
+----------
+Sheldrick (2015), doi:10.1107/S2053229614024218; the SHELXL manual.
+"""
+
+import re
+from typing import NamedTuple
+
+import gemmi
+import numpy as np
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.errors import ReflectionError
+
+_LATTICES = {1: "P", 2: "I", 3: "R", 4: "F", 5: "A", 6: "B", 7: "C"}
+_DATA_CARD = re.compile(r"HKLF\b|END\b", re.IGNORECASE)
+
+
+class Instructions(NamedTuple):
+    """What an `.ins` or `.res` says of the data; ``wavelength`` in Å, ``matrix`` [3, 3] turns the indices."""
+
+    cell: Cell | None
+    symmetry: Symmetry | None
+    wavelength: float | None
+    hklf: int
+    scale: float
+    matrix: np.ndarray
+
+
+def read_instructions(text: str, *, name: str) -> Instructions:
+    """Read CELL, LATT, SYMM and HKLF of the text of an `.ins` or `.res`.
+
+    Raises
+    ------
+    ReflectionError
+        A line with the wrong number of values, or with words where numbers are expected.
+    SymmetryError
+        Operations that form no group.
+    """
+    lines = [line.strip() for line in re.sub(r"=[ \t]*\r?\n[ \t]+", " ", text).splitlines()]
+    last = next((i for i, line in enumerate(lines) if _DATA_CARD.match(line)), len(lines) - 1)
+    cards = [(line[:4].upper(), line[4:].split("!")[0]) for line in lines[: last + 1]]
+    found = {card: rest for card, rest in cards if card in ("CELL", "LATT", "HKLF")}
+    cell, wavelength = None, None
+    if "CELL" in found:
+        wavelength, *lengths = _numbers("CELL", found["CELL"], 7, name)
+        cell = Cell(*lengths)
+    symmetry = None
+    if "LATT" in found or cell:
+        lattice = int(_numbers("LATT", found.get("LATT", "1"), 1, name)[0])
+        symmetry = _symmetry(lattice, [rest for card, rest in cards if card == "SYMM"], name)
+    hklf = _numbers("HKLF", found.get("HKLF", "4"), None, name) or [4.0]
+    scale = hklf[1] if len(hklf) > 1 else 1.0
+    matrix = np.array(hklf[2:11] if len(hklf) >= 11 else np.eye(3)).reshape(3, 3)
+    return Instructions(cell, symmetry, wavelength, int(hklf[0]), scale, matrix)
+
+
+def lattice_lines(symmetry: Symmetry) -> list[str]:
+    """Return the LATT line and the SYMM lines of a group.
+
+    A centre at the origin and the centring are left to LATT. A group whose centre lies elsewhere gets a negative LATT
+    and all operations; one whose centring has no number gets LATT -1 and every operation of the cell.
+
+    Examples
+    --------
+    >>> lattice_lines(find_symmetry("P 21/c"))
+    ['LATT 1', 'SYMM -X,Y+1/2,-Z+1/2']
+    """
+    group = gemmi.GroupOps([gemmi.Op(triplet) for triplet in symmetry.triplets])
+    triplets = {operation.wrap().triplet() for operation in group}
+    for number, letter in _LATTICES.items():
+        for sign in (1, -1):
+            chosen = _needed(group, letter, with_centre=sign == 1)
+            if chosen is not None and _full_group(letter, chosen, with_centre=sign == 1) == triplets:
+                return [f"LATT {sign * number}", *(f"SYMM {triplet.upper()}" for triplet in chosen)]
+    return ["LATT -1", *(f"SYMM {triplet.upper()}" for triplet in sorted(triplets - {"x,y,z"}))]
+
+
+def _needed(group: gemmi.GroupOps, letter: str, *, with_centre: bool) -> list[str] | None:
+    """Operations that SYMM has to list; None where the group has no centre to leave out."""
+    kept: list[gemmi.Op] = []
+    rotations = set()
+    if with_centre and not group.is_centrosymmetric():
+        return None
+    for operation in group.sym_ops:
+        rotation = np.array(operation.rot)
+        opposite = (-rotation).tobytes()
+        if rotation.tobytes() not in rotations and not (with_centre and opposite in rotations):
+            rotations.add(rotation.tobytes())
+            kept.append(operation)
+    return [operation.triplet() for operation in kept if operation.triplet() != "x,y,z"]
+
+
+def _full_group(letter: str, triplets: list[str], *, with_centre: bool) -> set[str]:
+    """Every operation that LATT and SYMM stand for."""
+    operations = [gemmi.Op("x,y,z"), *(gemmi.Op(triplet) for triplet in triplets)]
+    if with_centre:
+        operations += [gemmi.Op("-x,-y,-z") * operation for operation in operations]
+    full = set()
+    for shift in gemmi.SpaceGroup("R 3:H" if letter == "R" else f"{letter} 1").operations().cen_ops:
+        for operation in operations:
+            moved = gemmi.Op(operation.triplet())
+            moved.tran = [a + b for a, b in zip(operation.tran, shift)]
+            full.add(moved.wrap().triplet())
+    return full
+
+
+def _symmetry(lattice: int, operations: list[str], name: str) -> Symmetry:
+    if abs(lattice) not in _LATTICES:
+        raise ReflectionError(f"{name}: LATT {lattice}: expected ±1 to ±7 for the lattices P I R F A B C")
+    try:
+        triplets = [gemmi.Op(re.sub(r"\s", "", operation).lower()).wrap().triplet() for operation in operations]
+        full = _full_group(_LATTICES[abs(lattice)], triplets, with_centre=lattice > 0)
+    except (RuntimeError, ValueError) as error:
+        raise ReflectionError(f"{name}: SYMM: {error}; expected e.g. 'SYMM -X, 1/2+Y, 1/2-Z'") from error
+    return find_symmetry(sorted(full))
+
+
+def _numbers(card: str, rest: str, count: int | None, name: str) -> list[float]:
+    try:
+        values = [float(word) for word in rest.split()]
+        if not np.isfinite(values).all():
+            raise ValueError("a number that is not finite")
+    except ValueError as error:
+        raise ReflectionError(f"{name}: {card}{rest}: {error}; expected numbers after {card}") from error
+    if count is not None and len(values) < count:
+        raise ReflectionError(f"{name}: {card}{rest}: expected {count} numbers, received {len(values)}")
+    return values[:count] if count else values

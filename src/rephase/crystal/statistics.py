@@ -1,0 +1,176 @@
+"""Statistics of merged intensities: Wilson's scale and B, normalised E, shells in d, the resolution they support."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.peaks import VOLUME_PER_ATOM
+from rephase.crystal.reflections import Merged, Reflections
+from rephase.crystal.scattering import form_factor_coefficients
+from rephase.crystal.shells import shell_index, shell_limits, smooth_mean
+from rephase.crystal.symmetry import Symmetry
+from rephase.errors import ReflectionError
+
+_ORGANIC = {"C": 0.76, "N": 0.10, "O": 0.14, "H": 1.1}  # of each non-hydrogen atom
+_WILSON_D_MAX = 3.5  # Å; above, the atoms of a molecule are not independent
+
+
+class Wilson(NamedTuple):
+    """``<I> = scale * sum f^2 * exp(-2 B s^2)``, s = 1/(2d).
+
+    ``b_iso`` in Å^2; ``table`` has a row for each shell: ``s_squared`` (Å^-2), ``log_ratio`` = ln(<I/ε>/sum f^2), ``n``
+    and the ``line`` that was fitted.
+    """
+
+    scale: float
+    b_iso: float
+    table: pd.DataFrame
+
+
+class Support(NamedTuple):
+    """The resolution in Å that data support, and why it is not better."""
+
+    d_min: float
+    reason: str
+
+
+def wilson(reflections: Reflections, composition: Mapping[str, float] | None = None) -> Wilson:
+    """Absolute scale and mean B of a merged list, by least squares of ln(<I/ε>/sum f^2) on s^2.
+
+    Shells with d < 3.5 Å count, or all where those are too few. To put intensities on an absolute scale divide by
+    ``scale``.
+
+    Parameters
+    ----------
+    reflections
+        Merged.
+    composition
+        Atoms of each element in the whole cell; else an organic one with 18 Å^3 for each non-hydrogen atom.
+
+    References
+    ----------
+    Wilson (1942), doi:10.1038/150152a0.
+    """
+    d_hkl, group = reflections.d_hkl, reflections.group
+    s_squared = 1 / (4 * d_hkl**2)
+    centring = len(group.triplets) / len(group.point_group)  # raises what is not absent
+    ratio = reflections.intensity / (group.epsilon(reflections.hkl) * centring)
+    ratio = ratio / squared_form_factors(composition or _organic(reflections.cell), s_squared)
+    used = d_hkl < _WILSON_D_MAX if (d_hkl < _WILSON_D_MAX).sum() >= 60 else np.ones(len(d_hkl), bool)
+    order = np.flatnonzero(used)[np.argsort(-d_hkl[used], kind="stable")]
+    shells = np.array_split(order, int(np.clip(len(order) // 50, 3, 20)))
+    rows = [(s_squared[shell].mean(), ratio[shell].mean(), len(shell)) for shell in shells]
+    rows = [(x, np.log(mean), n) for x, mean, n in rows if mean > 0]
+    if len(rows) < 2:
+        raise ReflectionError(
+            f"{reflections.name}: the mean intensity of {len(shells)} shells is not above 0; no scale"
+        )
+    table = pd.DataFrame(rows, columns=["s_squared", "log_ratio", "n"])
+    slope, intercept = np.polyfit(table["s_squared"], table["log_ratio"], 1, w=np.sqrt(table["n"]))
+    table["line"] = intercept + slope * table["s_squared"]
+    return Wilson(float(np.exp(intercept)), float(-slope / 2), table)
+
+
+def squared_form_factors(composition: Mapping[str, float], s_squared: np.ndarray) -> np.ndarray:
+    """Sum of f0^2 over the atoms of the cell, in electrons squared, for s^2 [n] in Å^-2."""
+    coefficients = form_factor_coefficients(list(composition))
+    gaussians = np.exp(-coefficients[:, 1:8:2, None] * s_squared)
+    form_factors = (coefficients[:, 0:8:2, None] * gaussians).sum(1) + coefficients[:, 8:]
+    return np.array(list(composition.values())) @ form_factors**2
+
+
+def normalise(reflections: Reflections) -> np.ndarray:
+    """|E| [n_refl] of a merged list: amplitudes of French & Wilson over their root mean square, <|E|^2> = 1.
+
+    The mean of |F|^2/ε changes smoothly with d; ε of each reflection is taken off as well.
+    """
+    amplitude, sigma = reflections.amplitudes()
+    squared = (amplitude**2 + sigma**2) / reflections.group.epsilon(reflections.hkl)  # <|F|^2>, not <|F|>^2
+    return np.sqrt(squared / smooth_mean(reflections.d_hkl, squared))
+
+
+def unique_hkl(cell: Cell, symmetry: Symmetry, d_min: float) -> np.ndarray:
+    """One of each class of equivalents with d >= `d_min` (Å) that is not absent, [n, 3]."""
+    h_max, k_max, l_max = (int(length / d_min) for length in cell.parameters[:3])
+    plane = np.indices((2 * k_max + 1, 2 * l_max + 1)).reshape(2, -1).T - (k_max, l_max)
+    slices = []
+    for h in range(h_max + 1):  # the other half are Friedel mates
+        hkl = np.column_stack([np.full(len(plane), h), plane])
+        slices.append(hkl[cell.d_spacing(hkl) >= d_min * (1 - 1e-9)])
+    hkl = np.concatenate(slices)
+    hkl = hkl[(hkl != 0).any(1)]
+    return np.unique(symmetry.representative(hkl[~symmetry.is_absent(hkl)]), axis=0)
+
+
+def shell_table(merged: Merged, n_shells: int = 10) -> pd.DataFrame:
+    """Statistics in shells of equal volume in reciprocal space, from the lowest possible angle up.
+
+    Columns: ``d_max``, ``d_min`` (Å), ``n`` unique reflections, ``n_possible``, ``completeness`` (0–1),
+    ``redundancy``, ``i_over_sigma``, ``r_int`` and ``e2_minus_1``, the mean |E^2 - 1| (0.968 centric, 0.736 acentric).
+    A shell without data has NaN.
+    """
+    data = merged.reflections
+    d_possible = data.cell.d_spacing(unique_hkl(data.cell, data.group, data.d_min))
+    limits = shell_limits(float(d_possible.max()), data.d_min, n_shells)
+    index = shell_index(data.d_hkl, limits)
+    n_possible = np.bincount(shell_index(d_possible, limits), minlength=n_shells)
+    epsilon = data.group.epsilon(data.hkl)
+    e_squared = data.intensity / epsilon / smooth_mean(data.d_hkl, data.intensity / epsilon)
+    several = merged.n_each > 1
+    columns = {
+        "n": 1.0,
+        "measured": merged.n_each,
+        "i_over_sigma": data.intensity / data.sigma,
+        "spread": np.where(several, merged.spread, 0.0),
+        "intensity": np.where(several, merged.n_each * data.intensity, 0.0),
+        "e2_minus_1": np.abs(e_squared - 1),
+    }
+    sums = {name: np.bincount(index, np.broadcast_to(column, len(index)), n_shells) for name, column in columns.items()}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return pd.DataFrame({
+            "d_max": limits[:-1],
+            "d_min": limits[1:],
+            "n": sums["n"].astype(int),
+            "n_possible": n_possible,
+            "completeness": np.minimum(sums["n"] / n_possible, 1.0),
+            "redundancy": sums["measured"] / sums["n"],
+            "i_over_sigma": sums["i_over_sigma"] / sums["n"],
+            "r_int": np.where(sums["intensity"] > 0, sums["spread"] / sums["intensity"], np.nan),
+            "e2_minus_1": sums["e2_minus_1"] / sums["n"],
+        })  # fmt: skip
+
+
+def d_min_supported(
+    merged: Merged, *, i_over_sigma: float = 2.0, completeness: float = 0.5, n_shells: int = 20
+) -> Support:
+    """Resolution that the data support: from high angle, shells are given up until one is strong and complete.
+
+    Parameters
+    ----------
+    i_over_sigma
+        Mean I/σ that the outermost shell has to reach.
+    completeness
+        Part of the possible reflections (0–1) that it has to hold.
+    """
+    table = shell_table(merged, n_shells)
+    weak, empty = table["i_over_sigma"].fillna(0) < i_over_sigma, table["completeness"].fillna(0) < completeness
+    if (weak | empty).all():
+        return Support(float(table["d_min"].iloc[0]), f"no shell has <I/σ> >= {i_over_sigma:g} and is complete enough")
+    last = int(np.flatnonzero(~(weak | empty))[-1])
+    d_min = float(table["d_min"].iloc[last])
+    if last == n_shells - 1:
+        return Support(merged.reflections.d_min, "the data are strong and complete to their limit")
+    beyond = table.iloc[last + 1]
+    why = (
+        f"<I/σ> = {beyond.i_over_sigma:.1f} < {i_over_sigma:g}"
+        if weak.iloc[last + 1]
+        else f"completeness {beyond.completeness:.0%} < {completeness:.0%}"
+    )
+    return Support(d_min, f"from {beyond.d_max:.2f} to {beyond.d_min:.2f} Å {why}")
+
+
+def _organic(cell: Cell) -> dict[str, float]:
+    return {element: part * cell.volume / VOLUME_PER_ATOM for element, part in _ORGANIC.items()}

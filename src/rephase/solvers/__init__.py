@@ -1,0 +1,27 @@
+"""Classical solvers: shared projections, the iterations over them, and the strategy that chains them."""
+
+from rephase.solvers.strategy import Recipe
+
+# One batch of trials after the other takes the next recipe of its solver: no single one finds every crystal.
+RECIPES: dict[str, tuple[Recipe, ...]] = {
+    "raar": (
+        Recipe(sharpening=0.3, threshold=(0.7, 1.3), damping=0.85, n_search=150, n_settle=30, settle_damping=0.5),
+        Recipe(sharpening=0.8, threshold=(1.0, 0.4), damping=1.0, n_search=200, n_settle=100, settle_damping=0.8),
+        Recipe(sharpening=0.7, threshold=(2.0, 1.3), damping=1.0, n_search=100, n_settle=0, beta=0.8),
+    ),
+    "raar_atomic": (  # where atoms are resolved a higher threshold pays, and free reflections are worth less
+        Recipe(sharpening=0.4, threshold=(1.5, 1.0), damping=0.5, n_search=150, n_settle=30, settle_damping=0.5),
+        Recipe(sharpening=0.4, threshold=(1.5, 1.0), damping=0.7, n_search=250, n_settle=30, settle_damping=0.7),
+        Recipe(sharpening=0.7, threshold=(2.0, 1.0), damping=0.5, n_search=250, n_settle=30, settle_damping=0.5),
+    ),
+    "charge_flipping": (Recipe("charge_flipping", sharpening=1.0, beta=1.0, weak_share=0.2),),
+    "difference_map": (Recipe("difference_map", beta=0.8),),
+    "hio": (Recipe("hio"),),
+    "low_density_elimination": (Recipe("low_density_elimination"),),
+}
+_ATOMIC_D_MIN = 1.35  # Å
+
+
+def default_solver(d_min: float) -> str:
+    """The solver for a resolution in Å."""
+    return "raar_atomic" if d_min <= _ATOMIC_D_MIN else "raar"

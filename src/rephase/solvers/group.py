@@ -1,0 +1,62 @@
+"""A space group at work on hemisphere lists: averaging, and finding its origin in a solution without symmetry."""
+
+import math
+
+import numpy as np
+import torch
+
+from rephase.crystal.symmetry import Symmetry, rows_of
+from rephase.solvers.grids import fast_size
+
+
+class GroupTables:
+    """The operations of a group on a hemisphere list that they map onto itself."""
+
+    def __init__(self, hkl: np.ndarray, symmetry: Symmetry, device: torch.device):
+        images, shifts = symmetry.equivalents(hkl)
+        place = rows_of(images, np.concatenate([hkl, -hkl]))
+        as_tensor = lambda array: torch.as_tensor(array, device=device)  # noqa: E731
+        self.n_operations = len(images)
+        self._index, self._is_mate = as_tensor(place % len(hkl)), as_tensor(place >= len(hkl))
+        self._turn = as_tensor(np.exp(-1j * shifts).astype(np.complex64))
+        self._steps = as_tensor(images - hkl)
+        self._hkl = as_tensor(hkl)
+
+    def average(self, F: torch.Tensor) -> torch.Tensor:
+        """Mean over the operations of what each says of F(h): symmetric lists [batch, n_refl]."""
+        return self._estimates(F, len(self._hkl)).mean(1)
+
+    def agreement(self, F: torch.Tensor, n_used: int) -> torch.Tensor:
+        """How well lists [batch, n_refl] obey each operation, 1 where exactly: [batch, n_operations]."""
+        own = F[:, :n_used]
+        product = (own[:, None].conj() * self._estimates(F, n_used)).real.sum(-1)
+        return product / (own.abs() ** 2).sum(-1, keepdim=True)
+
+    def move_to_origin(self, F: torch.Tensor, n_used: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Move lists [batch, n_refl] of P1 solutions to the origin of the group.
+
+        Maximises ``C(s) = sum_R sum_h F*(h) F(hR) exp(2 pi i h.t) exp(-2 pi i (hR - h).s)`` over s by FFT.
+
+        Returns
+        -------
+        F, agreement
+            The moved lists, and C(s) over its largest possible value, [batch].
+        """
+        fine = tuple(fast_size(2 * n) for n in shape)
+        steps = self._steps[:, :n_used] % torch.tensor(fine, device=F.device)
+        cells = ((steps[..., 0] * fine[1] + steps[..., 1]) * fine[2] + steps[..., 2]).flatten()
+        shifts, agreements = [], []
+        for each in F.split(1):  # one at a time: the fine grid is large
+            product = (each[:, None, :n_used].conj() * self._estimates(each, n_used)).flatten()
+            grid = torch.zeros(math.prod(fine), dtype=product.dtype, device=F.device).index_add_(0, cells, product)
+            correlation = torch.fft.fftn(grid.view(fine)).real
+            best = correlation.argmax()
+            point = torch.stack(torch.unravel_index(best, fine))
+            shifts.append(point / torch.tensor(fine, device=F.device))
+            agreements.append(correlation.flatten()[best] / (each[:, :n_used].abs() ** 2).sum() / self.n_operations)
+        angle = -2 * math.pi * torch.stack(shifts) @ self._hkl.T.float()
+        return F * torch.polar(torch.ones_like(angle), angle), torch.stack(agreements)
+
+    def _estimates(self, F: torch.Tensor, n_used: int) -> torch.Tensor:
+        values = F[:, self._index[:, :n_used]]
+        return torch.where(self._is_mate[:, :n_used], values.conj(), values) * self._turn[:, :n_used]

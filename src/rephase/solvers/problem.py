@@ -1,0 +1,121 @@
+"""`PhaseProblem`: amplitudes on the grid of the reduced primitive cell, which is what every solver works on."""
+
+import math
+
+import gemmi
+import numpy as np
+import torch
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.shells import smooth_mean
+from rephase.crystal.symmetry import Origins, Symmetry, reduced_cell, rows_of
+from rephase.solvers.grids import HalfGrid, fast_size
+from rephase.solvers.group import GroupTables
+
+_LARGEST_E = 3.5  # of a reflection that was not measured; Wilson statistics leave 5e-6 above it (acentric)
+
+
+class PhaseProblem:
+    """Measured amplitudes expanded to P1 on a grid of the reduced primitive cell.
+
+    The grid reaches beyond the data: what lies outside their sphere, and what was not measured inside, is free, the
+    latter within what Wilson statistics allow. Without that the true density, which is positive, would break the
+    constraints, as its Fourier series is cut off.
+
+    Reflection lists ``[..., n_refl]`` are of one hemisphere: the `n_known` measured reflections and absences come
+    first, then the free ones inside the reach.
+
+    Parameters
+    ----------
+    hkl
+        [n, 3], one of each class of equivalents, in the axes of `cell`.
+    amplitude
+        [n], on any scale.
+    cell, symmetry
+        Of the data.
+    reach
+        Radius of the working sphere over that of the data.
+    device
+        Where to compute; arithmetic is in float32.
+    """
+
+    def __init__(
+        self,
+        hkl: np.ndarray,
+        amplitude: np.ndarray,
+        cell: Cell,
+        symmetry: Symmetry,
+        *,
+        reach: float = 1.3,
+        device: torch.device | str = "cpu",
+    ):
+        self.device = torch.device(device)
+        self.reduced = reduced_cell(cell, symmetry)
+        self.symmetry = symmetry.in_basis(self.reduced.basis)
+        everything, values = symmetry.expand(hkl, amplitude)
+        half = _is_upper_half(indices := self.reduced.hkl(everything))
+        indices, values = indices[half], values[half]
+        self.d_min = float(cell.d_spacing(everything).min())
+        sphere = self._sphere(self.d_min / max(1.0, reach))
+        absent = self.symmetry.is_absent(sphere)
+        known = np.where(absent, 0.0, np.nan)
+        known[rows_of(indices, sphere)] = values
+        order = np.argsort(np.isnan(known) * 2 + absent, kind="stable")  # measured, absent, free
+        self.hkl_numpy, known, n_measured = sphere[order], known[order], len(values)
+        self.n_known = n_measured + int(absent.sum())
+        s_squared = self.reduced.cell.d_spacing(self.hkl_numpy) ** -2
+        mean_square = smooth_mean(s_squared[:n_measured] ** -0.5, known[:n_measured] ** 2)
+        expected = np.interp(s_squared, *_increasing(s_squared[:n_measured], mean_square))
+        is_missing = s_squared <= self.d_min**-2 * (1 + 1e-6)
+        limit = np.where(is_missing, _LARGEST_E * np.sqrt(expected), np.inf)[self.n_known :]
+        measured = known[: self.n_known]
+        self.hkl = torch.as_tensor(self.hkl_numpy, device=self.device)
+        self.amplitude = self._tensor(measured)
+        self.E = self._tensor(measured / np.sqrt(expected[: self.n_known]))
+        self.limit = self._tensor(limit)
+        self.grid = HalfGrid(self.hkl, self._shape())
+        self.group = GroupTables(self.hkl_numpy, self.symmetry, self.device)
+
+    @property
+    def origins(self) -> Origins:
+        """Allowed shifts in the axes of the reduced cell."""
+        return self.symmetry.origins
+
+    @property
+    def n_voxels(self) -> int:
+        """Points of the map."""
+        return math.prod(self.grid.shape)
+
+    def sharpened(self, power: float) -> torch.Tensor:
+        """Amplitudes between |F| (0) and E on the scale of |F| (1): E^p |F|^(1-p), [n_known]."""
+        amplitude = self.E**power * self.amplitude ** (1 - power)
+        return amplitude * self.amplitude.norm() / amplitude.norm()
+
+    def sigma(self, amplitude: torch.Tensor) -> torch.Tensor:
+        """Root mean square of a map with these amplitudes and any phases, by Parseval's theorem."""
+        return (2 * amplitude**2).sum().sqrt() / self.n_voxels
+
+    def _tensor(self, values: np.ndarray) -> torch.Tensor:
+        return torch.as_tensor(values, dtype=torch.float32, device=self.device)
+
+    def _sphere(self, d_min: float) -> np.ndarray:
+        """Every reflection of one hemisphere with d >= d_min, F(000) left out."""
+        unit_cell = gemmi.UnitCell(*self.reduced.cell.parameters)
+        hkl = gemmi.make_miller_array(unit_cell, gemmi.SpaceGroup("P 1"), d_min * (1 - 1e-6), 0.0, False)
+        hkl = np.asarray(hkl, dtype=int)
+        return hkl[_is_upper_half(hkl)]
+
+    def _shape(self) -> tuple[int, int, int]:
+        largest = np.abs(self.hkl_numpy).max(axis=0)
+        a, b, c = (fast_size(2 * int(m) + 2) for m in largest)
+        return a, b, c
+
+
+def _is_upper_half(hkl: np.ndarray) -> np.ndarray:
+    h, k, l = hkl.T
+    return (l > 0) | ((l == 0) & ((k > 0) | ((k == 0) & (h > 0))))
+
+
+def _increasing(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(x)
+    return x[order], y[order]

@@ -1,0 +1,66 @@
+"""The two constraints that every solver shares: the measured amplitudes, and a density that is positive and compact."""
+
+import torch
+
+from rephase.solvers.problem import PhaseProblem
+
+
+class Modulus:
+    """Projection on the measured amplitudes: phases are kept, what was not measured stays as it is, damped.
+
+    Parameters
+    ----------
+    problem
+        Which reflections are known, and how large the others may be.
+    amplitude
+        [n_known], `PhaseProblem.amplitude` or sharpened.
+    damping
+        Factor in (0, 1] on what was not measured; 0 sets it to zero.
+    weak_share
+        The weakest reflections, as a share, absences not counted, keep the amplitude that they have and are turned by
+        π/2 (Oszlányi & Sütő 2005, doi:10.1107/S0108767304027746).
+    """
+
+    def __init__(
+        self, problem: PhaseProblem, amplitude: torch.Tensor, *, damping: float = 1.0, weak_share: float = 0.0
+    ):
+        self.problem, self.amplitude, self.damping = problem, amplitude, damping
+        limit = torch.cat([amplitude, problem.limit * amplitude.norm() / problem.amplitude.norm()])
+        largest = problem.grid.put(limit, fill=float("inf"))  # of the known ones: what they are
+        is_known = problem.grid.put(torch.ones_like(amplitude)) > 0
+        is_known[0, 0, 0] = True  # F(000) is left out of every map
+        largest[0, 0, 0] = 0.0
+        self._largest, self._at_most = largest, torch.where(is_known, torch.inf, damping)
+        self._turn: torch.Tensor | None = None
+        if weak_share > 0:
+            present = problem.E > 0
+            is_weak = present & (problem.E <= problem.E[present].quantile(weak_share))
+            self._turn = problem.grid.put(torch.where(is_weak, 1j, 1.0 + 0j), fill=1.0)
+            weak = problem.grid.put(is_weak.float()) > 0
+            self._largest = largest.masked_fill(weak, torch.inf)
+            self._at_most = self._at_most.masked_fill(weak, 1.0)
+
+    def __call__(self, maps: torch.Tensor) -> torch.Tensor:
+        """Maps [batch, x, y, z] with the measured amplitudes."""
+        return self._back(self.coefficients(maps))
+
+    def coefficients(self, maps: torch.Tensor) -> torch.Tensor:
+        """The half grids of the projected maps."""
+        grid = torch.fft.rfftn(maps, dim=(-3, -2, -1))
+        grid = grid * torch.minimum(self._largest / grid.abs().clamp_min(1e-12), self._at_most)
+        return grid if self._turn is None else grid * self._turn
+
+    def in_list(self, F: torch.Tensor) -> torch.Tensor:
+        """The same projection of lists [batch, n_refl]."""
+        known, free = F[:, : len(self.amplitude)], F[:, len(self.amplitude) :]
+        limit = self.problem.limit * self.amplitude.norm() / self.problem.amplitude.norm()
+        factor = (limit / free.abs().clamp_min(1e-12)).clamp_max(self.damping)
+        return torch.cat([self.amplitude * known / known.abs().clamp_min(1e-12), free * factor], dim=1)
+
+    def _back(self, grid: torch.Tensor) -> torch.Tensor:
+        return torch.fft.irfftn(grid, s=self.problem.grid.shape, dim=(-3, -2, -1))
+
+
+def above(maps: torch.Tensor, threshold: torch.Tensor | float) -> torch.Tensor:
+    """Projection on densities that lie above a threshold, or are zero."""
+    return torch.where(maps > threshold, maps, 0.0)

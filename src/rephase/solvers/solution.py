@@ -1,0 +1,130 @@
+"""`Solution`: phases of measured reflections, how sure they are, their map and peaks, and the files that they go to."""
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rephase.crystal.density import density_from_F
+from rephase.crystal.map_files import write_cif, write_density, write_res
+from rephase.crystal.peaks import VOLUME_PER_ATOM, Peaks, assign_elements, find_peaks
+from rephase.crystal.reflection_files import write_hklf4, write_mtz
+from rephase.crystal.reflections import Reflections
+from rephase.crystal.statistics import wilson
+from rephase.crystal.structure_factors import to_grid
+from rephase.solvers.space_groups import GroupFit
+
+NEXT_STEP = {
+    "solved": "open solution.res, name the atoms and refine",
+    "possible": "look at the map: if the peaks make a molecule, refine it; else raise --effort, or give more data",
+    "unsure": "do not trust this map: measure to a smaller d_min, raise --effort, or give what is known with --phases",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A solved crystal, in the setting of its reflections.
+
+    Parameters
+    ----------
+    reflections
+        Merged, with their space group.
+    amplitude
+        [n_refl], |F| in electrons per cell, on the absolute scale of Wilson's plot.
+    phi
+        [n_refl], radians, [-π, π).
+    fom
+        [n_refl], figure of merit in 0–1: how well independent trials agree on the phase.
+    r_factor
+        sum ||G| - |F|| / sum |F| with the amplitudes |G| of the density where it is above its own σ.
+    rival_r_factor
+        That of the best trial which disagrees; infinite where none was kept.
+    n_agree, n_trials
+        How many of the trials reached this solution; only the best few are compared.
+    verdict
+        ``solved``, ``possible`` or ``unsure``.
+    space_groups
+        Where none was given: those that fit, the best first.
+    """
+
+    reflections: Reflections
+    amplitude: np.ndarray
+    phi: np.ndarray
+    fom: np.ndarray
+    r_factor: float
+    rival_r_factor: float
+    n_agree: int
+    n_trials: int
+    verdict: str
+    space_groups: tuple[GroupFit, ...] = ()
+
+    @property
+    def hkl(self) -> np.ndarray:
+        """[n_refl, 3]."""
+        return self.reflections.hkl
+
+    @property
+    def F(self) -> np.ndarray:
+        """Complex [n_refl]."""
+        return self.amplitude * np.exp(1j * self.phi)
+
+    @cached_property
+    def density(self) -> np.ndarray:
+        """Map [x, y, z] of the cell in e/Å^3, F(000) left out, on a grid of about d_min/4."""
+        r = self.reflections
+        hkl, F = r.group.expand(r.hkl, self.F)
+        h_max = tuple(int(m) for m in np.abs(hkl).max(axis=0))
+        grid, _ = to_grid(hkl, F, h_max)
+        shape = tuple(max(2 * m + 2, 4 * math.ceil(a / r.d_min)) for m, a in zip(h_max, r.cell.parameters))
+        return density_from_F(torch.as_tensor(grid), r.cell.volume, shape).numpy()
+
+    def peaks(self, formula: str | None = None) -> Peaks:
+        """Peaks of the map, about as many as there are atoms; typed by a formula such as ``C20 H22 N2 O3``."""
+        r = self.reflections
+        n = math.ceil(1.3 * r.cell.volume / VOLUME_PER_ATOM / len(r.group.triplets)) + 2
+        peaks = find_peaks(self.density, r.cell, r.group, n)
+        return peaks if formula is None else assign_elements(peaks, formula, r.group, r.cell)
+
+    def summary(self) -> dict[str, str | float | int]:
+        """What a user wants to know first."""
+        r = self.reflections
+        return {
+            "name": r.name,
+            "verdict": self.verdict,
+            "next_step": NEXT_STEP[self.verdict],
+            "space_group": r.group.symbol,
+            "d_min": round(r.d_min, 4),
+            "n_reflections": len(r.hkl),
+            "r_factor": round(self.r_factor, 4),
+            "mean_fom": round(float(self.fom.mean()), 4),
+            "n_agree": self.n_agree,
+            "n_trials": self.n_trials,
+            **({"space_groups_that_fit": ", ".join(fits)} if (fits := self._named_fits()) else {}),
+        }
+
+    def _named_fits(self) -> list[str]:
+        """Symbols with the agreement of their worst operation, e.g. ``P 1 21/c 1 (0.93)``."""
+        return [f"{fit.symmetry.symbol} ({fit.agreement:.2f})" for fit in self.space_groups[:5]]
+
+    def write(self, folder: str | Path, *, formula: str | None = None) -> Path:
+        """Write ``solution.mtz .res .hkl .cif .json`` and ``density.ccp4`` into a folder; its path."""
+        folder, r = Path(folder), self.reflections
+        folder.mkdir(parents=True, exist_ok=True)
+        peaks = self.peaks(formula)
+        write_mtz(folder / "solution.mtz", r.hkl, self.amplitude, self.phi, self.fom, r.cell, r.group)
+        write_density(folder / "density.ccp4", self.density, r.cell, r.group)
+        res = folder / "solution.res"
+        write_res(res, r.cell, r.group, peaks, wavelength=r.wavelength, formula=formula, title=r.name)
+        write_hklf4(folder / "solution.hkl", r)
+        write_cif(folder / "solution.cif", r.cell, r.group, peaks, title=r.name)
+        (folder / "solution.json").write_text(json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
+        return folder
+
+
+def absolute_amplitude(reflections: Reflections) -> np.ndarray:
+    """|F| [n_refl] of a merged list in electrons per cell, by Wilson's scale."""
+    return reflections.amplitudes().amplitude / math.sqrt(wilson(reflections).scale)

@@ -1,0 +1,129 @@
+"""`solve`: from measured intensities to phases, in the space group and setting of the data."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from rephase.crystal.phases import wrap
+from rephase.crystal.reflections import Reflections
+from rephase.crystal.symmetry import rows_of
+from rephase.devices import pick_device
+from rephase.errors import ConfigError, check_positive, nearest_name
+from rephase.solvers import RECIPES, default_solver
+from rephase.solvers.problem import PhaseProblem
+from rephase.solvers.solution import Solution, absolute_amplitude
+from rephase.solvers.space_groups import fitting_groups, without_group
+from rephase.solvers.strategy import N_KEPT, Outcome, pursue
+
+# Limits of a claim, chosen on 74 real crystals: misfit where some of the best trials agree, where all of them do; Å
+_LARGEST_MISFIT, _LARGEST_MISFIT_OF_ALL, _COARSEST_CLAIM = 0.24, 0.265, 1.75
+_STANDS_OUT = 0.8  # misfit over that of the best trial that disagrees
+_REACH = [1.0, 1.2, 1.5], [1.1, 1.2, 1.3]  # of the working sphere, at d_min in Å
+_BUDGET = 6e9  # voxel cycles of one unit of effort
+
+
+def solve(
+    data: Reflections,
+    *,
+    d_min: float | None = None,
+    solver: str | None = None,
+    effort: float = 1.0,
+    seed: int = 0,
+    device: str = "auto",
+    report: Callable[[int, int, int], None] = lambda n_trials, n_agree, max_trials: None,
+) -> Solution:
+    """Solve a crystal: recover the phases of its reflections.
+
+    Many random starts run without symmetry in the reduced primitive cell; each that settles is moved to the origin of
+    the space group, averaged and finished there. The trials that leave the smallest misfit are compared; those that
+    agree tell how sure the answer is.
+
+    Parameters
+    ----------
+    data
+        As `read_reflections` gives it, merged or not. Without a space group it is solved in P 1.
+    d_min
+        Å; reflections beyond are left out.
+    solver
+        How to search: one of `RECIPES`; None: the one for the resolution of the data.
+    effort
+        How long to try, at most; 1 is a minute or less on two cores.
+    seed
+        Of the random starts.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+    report
+        Called after each batch of trials with how many were run, how many agree, and how many there may be.
+
+    Raises
+    ------
+    ReflectionError
+        Fewer than 30 reflections, or none above zero.
+    ConfigError
+        An unknown solver, an effort that is not positive.
+
+    Examples
+    --------
+    >>> solution = solve(read_reflections("sample.hkl"), d_min=1.0)  # doctest: +SKIP
+    """
+    if solver is not None and solver not in RECIPES:
+        raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, RECIPES)}")
+    check_positive("effort", effort, remedy="1 is the usual effort, 10 tries ten times as long", error=ConfigError)
+    cut = data if d_min is None else data.cut(d_min)
+    merged = without_group(cut) if cut.symmetry is None else cut.merge().reflections
+    amplitude, recipes = absolute_amplitude(merged), RECIPES[solver or default_solver(merged.d_min)]
+    reach = float(np.interp(merged.d_min, *_REACH))
+    problem = PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, reach=reach, device=pick_device(device))
+    cycles = np.mean([recipe.n_search + recipe.n_settle for recipe in recipes])
+    max_trials = max(8, int(effort * _BUDGET / (problem.n_voxels * cycles)))
+    outcome = pursue(
+        problem,
+        recipes,
+        torch.Generator().manual_seed(seed),
+        max_trials=max_trials,
+        is_enough=lambda outcome: verdict(problem.d_min, outcome) == "solved",
+        report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
+    )
+    phi, fom = _in_setting_of_data(problem, outcome, merged.hkl)
+    is_unknown = data.symmetry is None
+    return Solution(
+        reflections=merged,
+        amplitude=amplitude,
+        phi=phi,
+        fom=fom,
+        r_factor=outcome.misfit,
+        rival_r_factor=outcome.rival,
+        n_agree=outcome.n_agree,
+        n_trials=outcome.n_trials,
+        verdict=verdict(problem.d_min, outcome),
+        space_groups=fitting_groups(merged, merged.group, problem, outcome.F) if is_unknown else (),
+    )
+
+
+def agreement_needed(d_min: float) -> int:
+    """How many of the best trials must agree: more at low resolution, where false solutions agree as well."""
+    return int(np.interp(d_min, [1.0, 1.2, 1.5, 1.8], [2, 3, 8, 12]))
+
+
+def verdict(d_min: float, outcome: Outcome) -> str:
+    """How sure a solution is.
+
+    ``solved``: its misfit is small, and enough trials agree at this resolution or every other one is far worse;
+    ``possible``: enough agree; else ``unsure``.
+    """
+    agree = outcome.n_agree >= agreement_needed(d_min)
+    stands_out = outcome.misfit <= _STANDS_OUT * outcome.rival
+    limit = _LARGEST_MISFIT if outcome.n_agree < N_KEPT else _LARGEST_MISFIT_OF_ALL
+    if (agree or stands_out) and outcome.misfit <= limit and d_min <= _COARSEST_CLAIM:
+        return "solved"
+    return "possible" if agree else "unsure"
+
+
+def _in_setting_of_data(problem: PhaseProblem, outcome: Outcome, hkl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Phases [n] in radians and figures of merit [n] for indices in the axes of the data."""
+    listed = problem.hkl_numpy[: problem.n_known]
+    rows = rows_of(problem.reduced.hkl(hkl), np.concatenate([listed, -listed]))
+    phi = wrap(outcome.F.angle()[: problem.n_known]).cpu().numpy()
+    fom = outcome.fom.cpu().numpy()
+    return np.concatenate([phi, -phi])[rows], np.concatenate([fom, fom])[rows]

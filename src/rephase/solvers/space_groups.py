@@ -1,0 +1,150 @@
+"""Which space groups fit: from the cell, from equivalents and absences, and from the map of a solution in P 1."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import gemmi
+import numpy as np
+import torch
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.reflections import Reflections
+from rephase.crystal.statistics import unique_hkl
+from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.solvers.group import GroupTables
+from rephase.solvers.problem import PhaseProblem
+
+_LARGEST_R_INT, _LARGEST_ABSENT = 0.25, 0.06  # of a group that the intensities allow
+_SMALLEST_AGREEMENT = 0.5  # of the worst operation, in the map
+_COMPLETE = 0.7  # share of the possible reflections
+_CENTRINGS = ("P 1", "A 1", "B 1", "C 1", "I 1", "F 1", "R 3:H")
+_LAUE_GROUPS = (
+    "P -1", "P 1 2/m 1", "P 1 1 2/m", "P 2/m 1 1", "P m m m", "P 4/m", "P 4/m m m", "P -3", "P -3 m 1", "P -3 1 m",
+    "P 6/m", "P 6/m m m", "P m -3", "P m -3 m",
+)  # fmt: skip
+
+
+class GroupFit(NamedTuple):
+    """How a group fits.
+
+    ``r_int`` of its equivalents, NaN where none were measured; ``absent`` the mean intensity of its absences over that
+    of all reflections; ``agreement`` of the map with its worst operation, 1 where exact.
+    """
+
+    symmetry: Symmetry
+    r_int: float
+    absent: float
+    agreement: float
+
+
+def lattice_symmetry(data: Reflections) -> Symmetry:
+    """The centring translations alone that a list without a space group shows.
+
+    The largest centring whose absences are weak (below 6 % of the mean intensity) or were left out of the list.
+    """
+    possible = unique_hkl(data.cell, find_symmetry("P 1"), data.d_min)
+    fits = []
+    for group in map(_centring, _CENTRINGS):
+        absent, forbidden = group.is_absent(data.hkl), group.is_absent(possible)
+        left_out = absent.mean() < _LARGEST_ABSENT * forbidden.mean()
+        if left_out or _absent_share(data, group) <= _LARGEST_ABSENT:
+            fits.append((len(group.triplets), group))
+    return max(fits, key=lambda fit: fit[0])[1]
+
+
+def allowed_groups(data: Reflections, lattice: Symmetry) -> list[tuple[Symmetry, float, float]]:
+    """Groups with that lattice which cell and intensities allow, each with its R_int and share of absences."""
+    allowed = []
+    for entry in gemmi.spacegroup_table():
+        symmetry = find_symmetry(entry.xhm())
+        if entry.centring_type() != lattice.symbol[0] or not _fits_cell(data.cell, symmetry):
+            continue
+        r_int, absent = _r_int(data, symmetry), _absent_share(data, symmetry)
+        if not r_int > _LARGEST_R_INT and absent <= _LARGEST_ABSENT:
+            allowed.append((symmetry, r_int, absent))
+    return allowed
+
+
+def fitting_groups(
+    data: Reflections, lattice: Symmetry, problem: PhaseProblem, F: torch.Tensor
+) -> tuple[GroupFit, ...]:
+    """Groups that intensities and map allow, the best first: most operations, then the best agreement.
+
+    Parameters
+    ----------
+    data
+        Merged without a group.
+    lattice
+        Its centring, see `lattice_symmetry`.
+    problem
+        With the lattice translations alone.
+    F
+        [n_refl], a solution of it.
+    """
+    fits = []
+    for symmetry, r_int, absent in allowed_groups(data, lattice):
+        tables = GroupTables(problem.hkl_numpy, symmetry.in_basis(problem.reduced.basis), problem.device)
+        moved, _ = tables.move_to_origin(F[None], problem.n_known, problem.grid.shape)
+        agreement = float(tables.agreement(moved, problem.n_known).min())
+        if agreement >= _SMALLEST_AGREEMENT:
+            fits.append(GroupFit(symmetry, r_int, absent, agreement))
+    # settings of one group that differ in origin fit equally: the table's first one is the usual one
+    return tuple(sorted(fits, key=lambda fit: (-len(fit.symmetry.triplets), -round(fit.agreement, 2))))
+
+
+def _centring(symbol: str) -> Symmetry:
+    """Identity and the centring translations of a group."""
+    shifts = gemmi.SpaceGroup(symbol).operations().cen_ops
+    triplets = tuple(gemmi.Op().translated(shift).wrap().triplet() for shift in shifts)
+    return Symmetry(f"{symbol[0]} 1", triplets)
+
+
+def _fits_cell(cell: Cell, symmetry: Symmetry) -> bool:
+    metric = cell.orthogonalisation.T @ cell.orthogonalisation
+    turned = np.einsum("oji,jk,okl->oil", symmetry.rotations, metric, symmetry.rotations)
+    return bool(np.abs(turned - metric).max() <= 0.004 * np.abs(metric).max())
+
+
+def _r_int(data: Reflections, symmetry: Symmetry) -> float:
+    """``sum |I - <I>| / sum I`` over the classes of the group that were measured more than once."""
+    _, each = np.unique(symmetry.representative(data.hkl), axis=0, return_inverse=True)
+    count = np.bincount(each.ravel())
+    mean = np.bincount(each.ravel(), data.intensity) / count
+    several = count[each.ravel()] > 1
+    deviation = np.abs(data.intensity - mean[each.ravel()])[several].sum()
+    return float(deviation / data.intensity[several].sum()) if several.any() else np.nan
+
+
+def _absent_share(data: Reflections, symmetry: Symmetry) -> float:
+    absent = symmetry.is_absent(data.hkl)
+    return float(data.intensity[absent].mean() / data.intensity.mean()) if absent.any() else 0.0
+
+
+def without_group(data: Reflections) -> Reflections:
+    """Merge a list whose group is not known under nothing but Friedel's law and its lattice.
+
+    A list that holds one reflection of each class of a Laue group (P 1 is far from complete, that group is not) is
+    expanded under it first: the other reflections are equal, not missing.
+    """
+    hkl, intensity, sigma = data.hkl, data.intensity, data.sigma
+    laue = _laue_group_of_unique_list(data)
+    if laue is not None:
+        unique = replace(data, symmetry=laue).merge().reflections
+        hkl, rows = laue.expand(unique.hkl, np.arange(len(unique), dtype=float))
+        intensity, sigma = (column[np.rint(rows).astype(int)] for column in (unique.intensity, unique.sigma))
+    everything = replace(data, hkl=hkl, intensity=intensity, sigma=sigma, phi=None, symmetry=None, is_merged=False)
+    return replace(everything, symmetry=lattice_symmetry(everything)).merge().reflections
+
+
+def _laue_group_of_unique_list(data: Reflections) -> Symmetry | None:
+    """The smallest Laue group in which a list is complete although it is not in P 1."""
+    groups = [find_symmetry(symbol) for symbol in _LAUE_GROUPS]
+    fitting = [group for group in groups if _fits_cell(data.cell, group)]
+    possible = len(unique_hkl(data.cell, lattice_symmetry(data), data.d_min))
+    shares = []
+    for group in fitting:
+        unique = np.unique(group.representative(data.hkl), axis=0)
+        shares.append(group.multiplicity(unique).sum() / 2 / possible)
+    if shares[0] >= _COMPLETE:
+        return None
+    return next((group for group, share in zip(fitting, shares) if share >= _COMPLETE), None)

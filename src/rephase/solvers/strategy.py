@@ -1,0 +1,162 @@
+"""The default way to a solution: random starts, origin of the group, averaging, finish in the group, agreement."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+
+from rephase.crystal.phases import align_list
+from rephase.errors import ConfigError
+from rephase.solvers.iterations import ITERATIONS, low_density_elimination
+from rephase.solvers.problem import PhaseProblem
+from rephase.solvers.projections import Modulus, above
+
+_FINISH_DAMPING, _FINISH_CYCLES = 0.9, 20
+_VOXELS_AT_ONCE, _SMALLEST_BATCH = 400_000, 4  # in a batch of maps: larger ones leave the cache of a CPU
+N_KEPT, _SAME_SOLUTION = 24, 0.75  # trials that are compared; correlation of two that are the same
+
+
+class Recipe(NamedTuple):
+    """Numbers of one kind of search; thresholds in units of the root mean square of the map.
+
+    ``iteration`` of the table `ITERATIONS`; ``sharpening`` p of E^p |F|^(1-p); ``threshold`` at the first and the last
+    of ``n_search`` cycles with ``beta``, the reflections that were not measured damped by ``damping``; then
+    ``n_settle`` cycles with ``settle_damping``; ``weak_share`` is that of `Modulus`.
+    """
+
+    iteration: str = "raar"
+    sharpening: float = 0.8
+    threshold: tuple[float, float] = (1.0, 0.4)
+    beta: float = 0.75
+    damping: float = 1.0
+    n_search: int = 200
+    n_settle: int = 100
+    settle_damping: float = 0.8
+    weak_share: float = 0.0
+
+
+class Trials(NamedTuple):
+    """Solutions that were reached: symmetric F [n, n_refl] with the measured amplitudes, and their figures [n].
+
+    ``misfit`` is R = sum ||G| - |F|| / sum |F| of the positive density's own amplitudes |G|: low is good.
+    ``symmetry`` is the agreement with the group before it was imposed.
+    """
+
+    F: torch.Tensor
+    misfit: torch.Tensor
+    symmetry: torch.Tensor
+
+
+def random_maps(problem: PhaseProblem, n: int, amplitude: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """`n` maps with the given amplitudes and random phases."""
+    phi = 2 * math.pi * torch.rand((n, problem.n_known), generator=generator)
+    return problem.grid.to_map(torch.polar(amplitude.expand(n, -1), phi.to(problem.device)))
+
+
+def search(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator) -> torch.Tensor:
+    """Run `n` random starts without symmetry; lists F [n, n_refl] that still have an origin and a hand of their own."""
+    amplitude = problem.sharpened(recipe.sharpening)
+    sigma, step = problem.sigma(amplitude), ITERATIONS[recipe.iteration]
+    maps = random_maps(problem, n, amplitude, generator)
+    modulus = Modulus(problem, amplitude, damping=recipe.damping, weak_share=recipe.weak_share)
+    first, last = recipe.threshold
+    for cycle in range(recipe.n_search):
+        threshold = first + (last - first) * cycle / max(1, recipe.n_search - 1)
+        maps = step(maps, modulus, threshold * sigma, recipe.beta)
+    modulus = Modulus(problem, amplitude, damping=recipe.settle_damping)
+    for _ in range(recipe.n_settle):
+        maps = step(maps, modulus, last * sigma, recipe.beta)
+    modulus = Modulus(problem, amplitude, damping=_FINISH_DAMPING)
+    for _ in range(_FINISH_CYCLES):
+        maps = low_density_elimination(maps, modulus, sigma, 1.0)
+    return problem.grid.get(modulus.coefficients(maps))
+
+
+def finish_in_group(
+    problem: PhaseProblem, F: torch.Tensor, amplitude: torch.Tensor, threshold: float, n: int
+) -> Trials:
+    """Low-density elimination with the symmetry of the group imposed, of symmetric lists F [batch, n_refl]."""
+    modulus = Modulus(problem, amplitude, damping=_FINISH_DAMPING)
+    sigma, n_known = problem.sigma(amplitude), problem.n_known
+    calculated = F
+    for _ in range(n):
+        F = modulus.in_list(calculated)
+        calculated = problem.group.average(problem.grid.from_map(above(problem.grid.to_map(F), threshold * sigma)))
+    difference = (calculated[:, :n_known].abs() - amplitude).abs().sum(1)
+    return Trials(modulus.in_list(calculated), difference / amplitude.sum(), torch.zeros(len(F)))
+
+
+def trials(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator) -> Trials:
+    """Run `n` random starts to the end: search, origin of the group, averaging, finish, figures."""
+    F = search(problem, n, recipe, generator)
+    F, symmetry = problem.group.move_to_origin(F, problem.n_known, problem.grid.shape)
+    F = problem.group.average(F)
+    sharp = finish_in_group(problem, F, problem.sharpened(recipe.sharpening), 1.0, 30)
+    plain = finish_in_group(problem, sharp.F, problem.amplitude, 1.0, 20)
+    return Trials(plain.F, plain.misfit, symmetry)
+
+
+class Outcome(NamedTuple):
+    """What `pursue` ends with.
+
+    ``F`` [n_refl] of the best trial; ``fom`` [n_known] in 0–1, how well the trials that agree with it agree on each
+    phase; its ``misfit``, and that of the best trial that disagrees with it, ``rival`` (infinite: none); of
+    ``n_trials`` trials ``n_agree`` of those that are kept reached the same solution, the best one among them.
+    """
+
+    F: torch.Tensor
+    fom: torch.Tensor
+    misfit: float
+    rival: float
+    symmetry: float
+    n_agree: int
+    n_trials: int
+
+
+def pursue(
+    problem: PhaseProblem,
+    recipes: Sequence[Recipe],
+    generator: torch.Generator,
+    *,
+    max_trials: int,
+    is_enough: Callable[["Outcome"], bool],
+    report: Callable[[int, int], None] = lambda n_trials, n_agree: None,
+) -> Outcome:
+    """Run trials in batches, each with the next recipe, until the outcome is enough or `max_trials` are done.
+
+    Ranked by misfit, which needs no truth. Only the best few are kept; a trial agrees with the best one where their
+    maps, over the allowed origins and both hands, correlate above 0.75.
+    """
+    batch = max(_SMALLEST_BATCH, min(max_trials, _VOXELS_AT_ONCE // problem.n_voxels))
+    pool, n_trials = None, 0
+    for recipe in itertools.cycle(recipes):
+        fresh = trials(problem, batch, recipe, generator)
+        n_trials += batch
+        pool = fresh if pool is None else Trials(*(torch.cat(pair) for pair in zip(pool, fresh)))
+        best = pool.misfit.argsort()[:N_KEPT]
+        pool = Trials(*(column[best] for column in pool))
+        outcome = _compare(problem, pool, n_trials)
+        report(n_trials, outcome.n_agree)
+        if n_trials >= max_trials or is_enough(outcome):
+            return outcome
+    raise ConfigError("recipes is empty: give at least one")
+
+
+def _compare(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
+    """The best of a pool that is sorted by misfit, and how far the others agree with it."""
+    n, weight = problem.n_known, problem.amplitude**2
+    aligned = align_list(pool.F[:, :n], pool.F[0, :n], problem.hkl[:n], problem.origins, weight).F
+    phasors = aligned / aligned.abs().clamp_min(1e-12)
+    correlation = ((phasors * phasors[0].conj()).real @ weight) / weight.sum()
+    agreeing = correlation >= _SAME_SOLUTION
+    return Outcome(
+        F=pool.F[0],
+        fom=phasors[agreeing].mean(0).abs(),
+        misfit=float(pool.misfit[0]),
+        rival=float(pool.misfit[~agreeing].min()) if not agreeing.all() else math.inf,
+        symmetry=float(pool.symmetry[0]),
+        n_agree=int(agreeing.sum()),
+        n_trials=n_trials,
+    )

@@ -1,0 +1,251 @@
+"""Solvers: grids and groups, projections, every iteration at the truth, whole solutions and what they write."""
+
+import json
+from dataclasses import replace
+
+import gemmi
+import numpy as np
+import pytest
+import torch
+
+from rephase.crystal.map_files import read_density
+from rephase.crystal.phase_scores import score_phases
+from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
+from rephase.crystal.reflection_files import read_reflections
+from rephase.crystal.reflections import Reflections
+from rephase.crystal.statistics import unique_hkl
+from rephase.crystal.structure import read_crystal
+from rephase.crystal.structure_factors import structure_factors
+from rephase.crystal.symmetry import find_symmetry
+from rephase.errors import ConfigError, ReflectionError
+from rephase.solvers import RECIPES
+from rephase.solvers.iterations import ITERATIONS
+from rephase.solvers.problem import PhaseProblem
+from rephase.solvers.projections import Modulus
+from rephase.solvers.solve import solve
+
+GROUPS = ["P 1", "P -1", "P 1 21 1", "P 1 21/c 1", "C 1 2/c 1", "P 21 21 21", "P n a 21"]
+
+
+def molecular_crystal(group, seed=1):
+    options = RandomCrystalOptions(space_groups=(group,), n_atoms=(8, 10))
+    return random_crystals(1, generator=torch.Generator().manual_seed(seed), options=options).crystal(0)
+
+
+def simulate(crystal, d_min):
+    symmetry = find_symmetry(crystal.space_group)
+    hkl = unique_hkl(crystal.cell, symmetry, d_min)
+    F = structure_factors(crystal, hkl, energy_kev=None)
+    sigma = np.full(len(F), 1e-3 * np.abs(F).max() ** 2)
+    return Reflections(hkl, np.abs(F) ** 2, sigma, crystal.cell, symmetry, name=crystal.name, is_merged=True), F
+
+
+@pytest.fixture(scope="module", params=GROUPS)
+def case(request):
+    """A crystal, its problem at 1.1 Å, and its true F as a list of the problem."""
+    crystal = molecular_crystal(request.param)
+    data, F = simulate(crystal, 1.1)
+    problem = PhaseProblem(data.hkl, np.abs(F), crystal.cell, data.group, reach=1.2)
+    true = structure_factors(crystal, problem.reduced.hkl_back(problem.hkl_numpy), energy_kev=None)
+    return crystal, problem, torch.as_tensor(true)[None].to(torch.complex64)
+
+
+def correlation(problem, F, true):
+    """Best over the allowed origins and hands of the group."""
+    n = problem.n_known
+    symmetry, cell = problem.symmetry, problem.reduced.cell
+    present = ~symmetry.is_absent(problem.hkl_numpy[:n])
+    lists = F[:, :n][:, present].numpy(), true[0, :n][present].numpy()
+    return score_phases(*lists, hkl=problem.hkl_numpy[:n][present], cell=cell, symmetry=symmetry).map_cc
+
+
+def test_the_measured_amplitudes_come_first(case):
+    _, problem, true = case
+    assert torch.allclose(true[0, : problem.n_known].abs(), problem.amplitude, atol=1e-3 * problem.amplitude.max())
+    d_hkl = problem.reduced.cell.d_spacing(problem.hkl_numpy)
+    measured = problem.E > 0
+    assert d_hkl[: problem.n_known][measured].min() >= 1.1 - 1e-6
+    assert d_hkl[problem.n_known :].max() < 1.1
+    assert (problem.E[measured] ** 2).mean().item() == pytest.approx(1, abs=0.1)
+
+
+def test_lists_and_maps_round_trip(case):
+    _, problem, true = case
+    maps = problem.grid.to_map(true)
+    assert torch.allclose(problem.grid.from_map(maps), true, atol=1e-4 * true.abs().max())
+    assert maps.std(correction=0) == pytest.approx(
+        float((2 * true.abs() ** 2).sum().sqrt() / problem.n_voxels), rel=1e-4
+    )
+
+
+def test_the_group_leaves_the_truth_as_it_is(case):
+    _, problem, true = case
+    assert torch.allclose(problem.group.average(true), true, atol=1e-4 * true.abs().max())
+
+
+def test_the_origin_of_the_group_is_found_again(case):
+    _, problem, true = case
+    shift = torch.tensor([[0.137, 0.421, 0.29]])
+    turned = true * torch.exp(2j * torch.pi * (shift @ problem.hkl.T.float()))
+    moved, agreement = problem.group.move_to_origin(turned, problem.n_known, problem.grid.shape)
+    assert agreement.item() > 0.85  # the origin is found on a grid
+    assert correlation(problem, problem.group.average(moved), true)[0] > 0.99
+
+
+def test_amplitudes_are_kept_and_the_rest_is_free(case):
+    _, problem, _ = case
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn((2, *problem.grid.shape), generator=generator)
+    F, n = problem.grid.from_map(Modulus(problem, problem.amplitude, damping=0.5)(maps)), problem.n_known
+    before = problem.grid.from_map(maps - maps.mean((1, 2, 3), keepdim=True))
+    assert torch.allclose(F[:, :n].abs(), problem.amplitude.expand(2, -1), atol=1e-3 * problem.amplitude.max())
+    assert torch.allclose(F[:, n:], 0.5 * before[:, n:], atol=1e-3 * before.abs().max())
+    strong = problem.amplitude > 0.1 * problem.amplitude.mean()
+    turned = (F[:, :n] * before[:, :n].conj()).angle()[:, strong].abs()
+    assert turned.max() < 1e-2
+
+
+def test_weak_reflections_are_turned_by_a_quarter(case):
+    _, problem, _ = case
+    maps = torch.randn((1, *problem.grid.shape), generator=torch.Generator().manual_seed(0))
+    before = problem.grid.from_map(maps)
+    after = problem.grid.from_map(Modulus(problem, problem.amplitude, weak_share=0.3)(maps))
+    present = problem.E > 0
+    weak = present & (problem.E < 0.9 * problem.E[present].quantile(0.3))
+    listed = after[:, : problem.n_known][:, weak]
+    assert torch.allclose(listed, 1j * before[:, : problem.n_known][:, weak], atol=1e-3 * before.abs().max())
+
+
+def test_a_missing_reflection_is_bounded():
+    crystal = molecular_crystal("P 1 21/c 1")
+    data, F = simulate(crystal, 1.1)
+    strongest = np.abs(F).argmax()
+    problem = PhaseProblem(*(np.delete(x, strongest, axis=0) for x in (data.hkl, np.abs(F))), crystal.cell, data.group)
+    bounded = problem.limit[torch.isfinite(problem.limit)]
+    assert len(bounded) == data.group.multiplicity(data.hkl[[strongest]])[0] // 2
+    maps = 10 * torch.randn((1, *problem.grid.shape), generator=torch.Generator().manual_seed(0))
+    free = problem.grid.from_map(Modulus(problem, problem.amplitude)(maps))[:, problem.n_known :].abs()
+    assert (free <= problem.limit * (1 + 1e-3)).all()
+
+
+@pytest.mark.parametrize("name", ITERATIONS)
+def test_a_map_that_obeys_both_constraints_stays(case, name):
+    _, problem, true = case
+    modulus, maps = Modulus(problem, problem.amplitude), problem.grid.to_map(true)
+    after = ITERATIONS[name](maps, modulus, maps.min() - 1, 0.75)
+    assert torch.allclose(after, maps, atol=1e-3 * maps.abs().max())
+
+
+@pytest.mark.parametrize("name", ["raar", "charge_flipping", "low_density_elimination"])
+def test_iterations_stay_near_the_truth(case, name):
+    _, problem, true = case
+    modulus, sigma = Modulus(problem, problem.amplitude, damping=0.9), problem.sigma(problem.amplitude)
+    maps = problem.grid.to_map(true)
+    for _ in range(20):
+        maps = ITERATIONS[name](maps, modulus, 0.8 * sigma, 0.75)
+    F = problem.grid.get(modulus.coefficients(maps))
+    assert correlation(problem, F, true)[0] > 0.9
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_crystal_is_solved_in_its_own_setting(group):
+    crystal = molecular_crystal(group, seed=2)
+    data, F = simulate(crystal, 0.9)
+    solution = solve(data)
+    scores = score_phases(solution.F, F, hkl=data.hkl, cell=data.cell, symmetry=data.group)
+    assert scores.map_cc[0] > 0.9
+    assert solution.verdict == "solved"
+
+
+def test_another_setting_gives_the_same_answer():
+    crystal = read_crystal("triclinic")
+    data, F = simulate(crystal, 0.8)
+    assert score_phases(solve(data).F, F, hkl=data.hkl, cell=data.cell, symmetry=data.group).map_cc[0] > 0.9
+
+
+@pytest.mark.parametrize("group", ["P -1", "P 1 21/c 1", "C 1 2/c 1", "P 21 21 21", "P b c a"])
+def test_an_unknown_space_group_is_named(group):
+    crystal = molecular_crystal(group, seed=3)
+    data, _ = simulate(crystal, 1.0)
+    solution = solve(replace(data, symmetry=None, is_merged=False), effort=0.3)
+    assert len(solution.reflections.group.point_group) == 1
+    assert solution.space_groups[0].symmetry.symbol == group
+    assert solution.space_groups[0].agreement > 0.6
+    assert group in solution.summary()["space_groups_that_fit"]
+
+
+def test_scores_know_neither_origin_nor_hand():
+    data, F = simulate(molecular_crystal("P 1 21 1"), 1.2)
+    where = {"hkl": data.hkl, "cell": data.cell, "symmetry": data.group}
+    shift = np.array([0.5, 0.123, 0.0])
+    moved = F * np.exp(2j * np.pi * data.hkl @ shift)
+    scores = score_phases(np.stack([F, moved, moved.conj()]), F, **where)
+    assert scores.map_cc == pytest.approx([1, 1, 1], abs=1e-6)
+    assert scores.mean_phase_error_weighted == pytest.approx([0, 0, 0], abs=0.05)
+    assert (scores.shells["map_cc"] > 0.999).all()
+    wrong = F * np.exp(2j * np.pi * data.hkl @ np.array([0.25, 0.0, 0.0]))  # no origin of the group lies there
+    assert score_phases(wrong, F, **where).map_cc[0] < 0.9
+
+
+def test_random_phases_score_as_chance():
+    data, F = simulate(molecular_crystal("P 1 21/c 1"), 1.2)
+    phi = np.random.default_rng(0).uniform(-np.pi, np.pi, (20, len(F)))
+    scores = score_phases(np.abs(F) * np.exp(1j * phi), F, hkl=data.hkl, cell=data.cell, symmetry=data.group)
+    assert 0.0 < scores.map_cc.mean() < 0.3
+    assert 70 < scores.mean_phase_error_weighted.mean() < 90
+
+
+def test_noise_is_not_claimed_as_solved():
+    data, F = simulate(molecular_crystal("P 1 21 1"), 1.1)
+    shuffled = np.random.default_rng(0).permutation(data.intensity)
+    noise = Reflections(data.hkl, shuffled, data.sigma, data.cell, data.symmetry)
+    assert solve(noise, effort=0.05).verdict != "solved"
+
+
+def test_the_same_seed_gives_the_same_phases():
+    data, _ = simulate(molecular_crystal("P 1 21/c 1"), 1.0)
+    assert np.array_equal(solve(data, seed=3).phi, solve(data, seed=3).phi)
+
+
+@pytest.fixture(scope="module")
+def solution():
+    return solve(simulate(molecular_crystal("P 1 21/c 1"), 0.9)[0])
+
+
+def test_what_is_written_can_be_read(solution, tmp_path):
+    folder = solution.write(tmp_path / "out")
+    mtz = gemmi.read_mtz_file(str(folder / "solution.mtz"))
+    assert [column.label for column in mtz.columns] == ["H", "K", "L", "F", "PHI", "FOM"]
+    with pytest.warns(UserWarning, match="no σ"):
+        back = read_reflections(folder / "solution.mtz")
+    assert back.group.symbol == solution.reflections.group.symbol
+    assert len(back) == len(solution.hkl)
+    assert read_density(folder / "density.ccp4").density.shape == solution.density.shape
+    assert json.loads((folder / "solution.json").read_text())["verdict"] == "solved"
+    assert "HKLF 4" in (folder / "solution.res").read_text()
+    assert len(read_crystal(folder / "solution.cif").asymmetric_unit) == len(solution.peaks().elements)
+    again = read_reflections(folder / "solution.hkl")
+    assert np.allclose(again.merge().reflections.intensity, solution.reflections.intensity, rtol=1e-3, atol=0.02)
+
+
+def test_peaks_lie_on_the_atoms(solution):
+    crystal = molecular_crystal("P 1 21/c 1")
+    heavy = [i for i, element in enumerate(crystal.asymmetric_unit.elements) if element != "H"]
+    density = solution.density
+    peaks = solution.peaks()
+    assert (peaks.height[: len(heavy)] > 4 * density.std()).all()
+    assert len(peaks.height) >= len(heavy)
+
+
+def test_unknown_solver_and_effort_are_errors():
+    data, _ = simulate(molecular_crystal("P 1 21/c 1"), 1.2)
+    with pytest.raises(ConfigError, match="raar"):
+        solve(data, solver="rar")
+    with pytest.raises(ConfigError, match="effort"):
+        solve(data, effort=0)
+    with pytest.raises(ReflectionError, match="d_min"):
+        solve(data, d_min=50.0)
+
+
+def test_every_recipe_names_an_iteration():
+    assert {recipe.iteration for recipes in RECIPES.values() for recipe in recipes} == set(ITERATIONS)
