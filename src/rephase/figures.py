@@ -298,7 +298,7 @@ def learning_curve(table: pd.DataFrame, x: str) -> Figure:
                 )
                 style = "--" if name in BASELINES else "-o"
                 ax.plot(by_x.mean().index, by_x.mean(), style, color=colour(str(name)), label=label(str(name)))
-            ax.set(xscale="log", xlabel=x.split(".")[-1].replace("_", " "), title=SPLIT_TITLES[split], ylim=(0, None))
+            ax.set(xscale="log", xlabel=label(x.split(".")[-1]), title=SPLIT_TITLES[split], ylim=(0, None))
         axes[0, 0].set_ylabel("Σ (1 − cos Δφ), best over\norigin and hand")
         axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

@@ -42,11 +42,15 @@ LABELS = {
     "single_atom": "one atom moved",
     "all_atoms": "all atoms moved",
     "strain": "strained, all moved",
+<<<<<<< HEAD
     "raar": "RAAR",
     "charge_flipping": "charge flipping",
     "difference_map": "difference map",
     "hio": "HIO",
     "low_density_elimination": "low-density elimination",
+=======
+    "n_streamed": "training samples, generated on the fly",
+>>>>>>> main
 }
 
 
@@ -56,7 +60,11 @@ def colour(model: str) -> str:
 
 
 def label(name: str) -> str:
+<<<<<<< HEAD
     """How a model, a solver or a perturbation is called in figures."""
+=======
+    """How a model, a perturbation or a swept parameter is called in figures."""
+>>>>>>> main
     return LABELS.get(name, name)
 
 
