@@ -42,15 +42,12 @@ LABELS = {
     "single_atom": "one atom moved",
     "all_atoms": "all atoms moved",
     "strain": "strained, all moved",
-<<<<<<< HEAD
     "raar": "RAAR",
     "charge_flipping": "charge flipping",
     "difference_map": "difference map",
     "hio": "HIO",
     "low_density_elimination": "low-density elimination",
-=======
     "n_streamed": "training samples, generated on the fly",
->>>>>>> main
 }
 
 
@@ -60,11 +57,7 @@ def colour(model: str) -> str:
 
 
 def label(name: str) -> str:
-<<<<<<< HEAD
-    """How a model, a solver or a perturbation is called in figures."""
-=======
-    """How a model, a perturbation or a swept parameter is called in figures."""
->>>>>>> main
+    """How a model, a solver, a perturbation or a swept parameter is called in figures."""
     return LABELS.get(name, name)
 
 
