@@ -55,6 +55,8 @@ def test_a_file_in_and_files_out(command, sample, tmp_path):
         (["--cell", "7,8,nine"], "ConfigError: --cell '7,8,nine': expected six numbers"),
         (["--solver", "rar"], "ConfigError: solver 'rar' is not known; did you mean 'raar'?"),
         (["--d-min", "50"], "ReflectionError: "),
+        (["--d-min", "0"], "ReflectionError: d_min = 0.0: expected a number above 0"),
+        (["--formula", "C10Xx2"], "CifError: formula 'C10Xx2': expected element symbols and counts"),
     ],
 )
 def test_a_mistake_is_one_line(command, sample, tmp_path, options, message):
@@ -63,6 +65,12 @@ def test_a_mistake_is_one_line(command, sample, tmp_path, options, message):
     assert status == 2
     assert complaints.strip().splitlines()[-1].startswith(message)
     assert "Traceback" not in complaints
+
+
+def test_a_folder_that_cannot_be_made_stops_before_the_work(command, sample):
+    status, _, complaints = command(str(sample[0]), *sample[1], "--out", __file__)
+    assert status == 2
+    assert "cannot be made (File exists); give a folder" in complaints
 
 
 def test_a_missing_file_and_a_missing_cell(command, sample, tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from rephase.crystal.cell import Cell
 from rephase.crystal.map_files import read_density
 from rephase.crystal.phase_scores import score_phases
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
@@ -16,13 +17,15 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.statistics import unique_hkl
 from rephase.crystal.structure import read_crystal
 from rephase.crystal.structure_factors import structure_factors
-from rephase.crystal.symmetry import find_symmetry
+from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.errors import ConfigError, ReflectionError
 from rephase.solvers import RECIPES
+from rephase.solvers.group import GroupTables
 from rephase.solvers.iterations import ITERATIONS
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus
-from rephase.solvers.solve import solve
+from rephase.solvers.solve import solve, verdict
+from rephase.solvers.strategy import Outcome
 
 GROUPS = ["P 1", "P -1", "P 1 21 1", "P 1 21/c 1", "C 1 2/c 1", "P 21 21 21", "P n a 21"]
 
@@ -174,6 +177,42 @@ def test_an_unknown_space_group_is_named(group):
     assert group in solution.summary()["space_groups_that_fit"]
 
 
+def test_a_group_that_the_cell_fits_only_nearly_leaves_the_rim_as_it_is():
+    cell = Cell(9.0, 9.03, 12.0)
+    hkl = unique_hkl(cell, find_symmetry("P 1"), 1.3)
+    tables = GroupTables(hkl, find_symmetry("P 4"), torch.device("cpu"))
+    F = torch.polar(torch.ones(1, len(hkl)), torch.arange(len(hkl))[None].float())
+    turned = rows_of(find_symmetry("P 4").equivalents(hkl)[0], np.concatenate([hkl, -hkl]))
+    outside = torch.as_tensor((turned < 0).any(0))
+    assert 0 < outside.sum() < len(hkl) / 4
+    assert tables.average(F).shape == F.shape
+    assert (tables.agreement(F, len(hkl)) <= 1 + 1e-5).all()
+
+
+def test_a_trial_that_stands_alone_has_no_figure_of_merit():
+    data, _ = simulate(molecular_crystal("P 21 21 21"), 1.1)
+    shuffled = np.random.default_rng(0).permutation(data.intensity)
+    alone = solve(replace(data, intensity=shuffled), effort=1e-6)
+    assert alone.n_agree > 1 or alone.fom.max() < 1e-2
+    solved = solve(data)
+    assert solved.n_agree > 1
+    assert solved.fom.mean() > 0.5
+
+
+@pytest.mark.parametrize(("misfit", "rival", "n_agree", "expected"), [
+    (0.20, 0.30, 1, "possible"),  # stands out, but nothing confirms it
+    (0.20, 0.30, 2, "solved"),
+    (0.20, 0.21, 2, "unsure"),
+    (0.20, 0.21, 12, "solved"),
+    (0.30, 0.31, 12, "possible"),
+])  # fmt: skip
+def test_verdicts_at_medium_resolution(misfit, rival, n_agree, expected):
+    nothing = torch.zeros(1)
+    outcome = Outcome(nothing, nothing, misfit=misfit, rival=rival, n_agree=n_agree, n_trials=100)
+    assert verdict(1.5, outcome) == expected
+    assert verdict(2.0, outcome) != "solved"
+
+
 def test_scores_know_neither_origin_nor_hand():
     data, F = simulate(molecular_crystal("P 1 21 1"), 1.2)
     where = {"hkl": data.hkl, "cell": data.cell, "symmetry": data.group}
@@ -243,8 +282,9 @@ def test_unknown_solver_and_effort_are_errors():
         solve(data, solver="rar")
     with pytest.raises(ConfigError, match="effort"):
         solve(data, effort=0)
-    with pytest.raises(ReflectionError, match="d_min"):
-        solve(data, d_min=50.0)
+    for d_min in (50.0, 0.0, -1.0, float("nan")):
+        with pytest.raises(ReflectionError, match="d_min"):
+            solve(data, d_min=d_min)
 
 
 def test_every_recipe_names_an_iteration():

@@ -79,25 +79,38 @@ def solve(
     space_group: Annotated[str, typer.Option(help="symbol or number where the file has none, e.g. 'P 21/c'")] = "",
     formula: Annotated[str, typer.Option(help="of one formula unit, e.g. 'C20 H22 N2 O3'; types the atoms")] = "",
     solver: Annotated[str, typer.Option(help="how to search")] = "raar",
-    effort: Annotated[float, typer.Option(help="how long to try at most; 1 is about a minute")] = 1.0,
+    effort: Annotated[float, typer.Option(help="how much to try at most; 10 tries ten times as long")] = 1.0,
     seed: Annotated[int, typer.Option(help="of the random starts")] = 0,
     device: Device = "auto",
 ) -> None:
     """Solve a crystal: phases, density and peaks from measured intensities."""
+    from rephase.crystal.peaks import parse_formula
     from rephase.crystal.reflection_files import read_reflections
     from rephase.solution_figures import write_figures
     from rephase.solvers.solve import solve as solve_crystal
 
     data = read_reflections(file, cell=_numbers(cell), space_group=space_group or None)
+    folder = _results_folder(out or RUNS / "solve" / file.stem)
+    if formula:
+        parse_formula(formula)  # before the work, not after it
     with _trial_bar() as report:
         solution = solve_crystal(
             data, d_min=d_min, solver=solver, effort=effort, seed=seed, device=device, report=report
         )
-    folder = solution.write(out or RUNS / "solve" / file.stem, formula=formula or None)
+    solution.write(folder, formula=formula or None)
     write_figures(solution, folder)
     for key, value in solution.summary().items():
         typer.echo(f"{key}: {value}")
     typer.echo(f"written: {folder}")
+
+
+def _results_folder(folder: Path) -> Path:
+    """Make the folder, so that a path that cannot be written stops the work before it starts."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: cannot be made ({error.strerror}); give a folder") from error
+    return folder
 
 
 def _numbers(text: str) -> tuple[float, ...] | None:

@@ -13,7 +13,7 @@ from rephase.errors import CifError, GridError
 UNASSIGNED = "Q"  # as SHELX names a peak without an element
 HIGH = 3.0  # σ of the map: peaks above are shown
 _CLOSEST = 0.5  # Å; nearer maxima are one atom
-VOLUME_PER_ATOM = 18.0  # Å^3 per non-hydrogen atom (Kempster & Lipson 1972, doi:10.1107/S0567740872008982)
+VOLUME_PER_ATOM = 18.0  # Å^3 per non-hydrogen atom (Kempster & Lipson 1972, Acta Cryst. B28, 3674)
 _NEIGHBOURS = np.array([step for step in np.ndindex(3, 3, 3) if step > (1, 1, 1)]) - 1  # one of each opposite pair
 
 

@@ -17,8 +17,9 @@ from rephase.crystal.structure import Atoms, Crystal
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import ConfigError, nearest_name
 
-# Rounded shares (%) of the 20 commonest low-symmetry groups of the Cambridge Structural Database (CCDC, "CSD space
-# group statistics"); P21/c and C2/c are divided over two settings each. Molecules lie in general positions.
+# Approximate shares (%) of the 20 commonest low-symmetry groups among molecular crystals, after the "CSD space group
+# statistics" of the CCDC; only the 34 % of P21/c was checked. P21/c and C2/c are divided over two settings each.
+# Molecules lie in general positions.
 SPACE_GROUPS = {
     "P -1": 25.0, "P 1 21/c 1": 20.0, "P 1 21/n 1": 14.0, "C 1 2/c 1": 7.5, "P 21 21 21": 7.0, "P 1 21 1": 5.0,
     "P b c a": 3.2, "P n a 21": 1.3, "C 1 c 1": 1.0, "P 1": 1.0, "P n m a": 1.0, "P b c n": 0.8, "C 1 2 1": 0.8,

@@ -19,7 +19,7 @@ from rephase.crystal.reflection_checks import (
 )
 from rephase.crystal.shells import smooth_mean
 from rephase.crystal.symmetry import Symmetry, find_symmetry
-from rephase.errors import ReflectionError
+from rephase.errors import ReflectionError, check_positive
 
 _HIGH_ORDER = 8  # rotations; in such groups a few reflections stand for many
 _CONTRADICTION = 5.0, 0.25  # spread in σ, and as a part of the intensity
@@ -119,6 +119,7 @@ class Reflections:
         ReflectionError
             Hardly any are left.
         """
+        check_positive("d_min", d_min, remedy="give it in Å, e.g. 1.0", error=ReflectionError)
         inside = self.d_hkl >= d_min * (1 - 1e-9)
         if not inside.any():
             raise ReflectionError(

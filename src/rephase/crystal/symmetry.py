@@ -273,10 +273,11 @@ def _key(hkl: np.ndarray) -> np.ndarray:
 
 
 def rows_of(hkl: np.ndarray, listed: np.ndarray) -> np.ndarray:
-    """Positions [...] in the list [n, 3] of each of ``hkl [..., 3]``, all of which must be in it."""
-    keys = _key(listed)
+    """Positions [...] in the list [n, 3] of each of ``hkl [..., 3]``; -1 where it is not there."""
+    keys, wanted = _key(listed), _key(hkl)
     order = np.argsort(keys)
-    return order[np.searchsorted(keys[order], _key(hkl))]
+    place = order[np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)]
+    return np.where(keys[place] == wanted, place, -1)
 
 
 def _triplet(rotation: np.ndarray, translation: np.ndarray) -> str:

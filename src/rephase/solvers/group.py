@@ -15,6 +15,9 @@ class GroupTables:
     def __init__(self, hkl: np.ndarray, symmetry: Symmetry, device: torch.device):
         images, shifts = symmetry.equivalents(hkl)
         place = rows_of(images, np.concatenate([hkl, -hkl]))
+        outside = place < 0  # at the rim, where the cell fits the group only nearly: each keeps its own value
+        place = np.where(outside, np.arange(len(hkl)), place)
+        images, shifts = np.where(outside[..., None], hkl, images), np.where(outside, 0.0, shifts)
         as_tensor = lambda array: torch.as_tensor(array, device=device)  # noqa: E731
         self.n_operations = len(images)
         self._index, self._is_mate = as_tensor(place % len(hkl)), as_tensor(place >= len(hkl))

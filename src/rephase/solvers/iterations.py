@@ -63,7 +63,7 @@ def low_density_elimination(x: torch.Tensor, modulus: Modulus, threshold: torch.
 
     References
     ----------
-    Shiono & Woolfson (1992), doi:10.1107/S0108767391013569.
+    Shiono & Woolfson (1992), Acta Cryst. A48, 451–456.
     """
     return above(modulus(x), threshold)
 

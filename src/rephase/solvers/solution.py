@@ -21,7 +21,7 @@ from rephase.solvers.space_groups import GroupFit
 NEXT_STEP = {
     "solved": "open solution.res, name the atoms and refine",
     "possible": "look at the map: if the peaks make a molecule, refine it; else raise --effort, or give more data",
-    "unsure": "do not trust this map: measure to a smaller d_min, raise --effort, or give what is known with --phases",
+    "unsure": "do not trust this map: measure to a smaller d_min, check the space group, or raise --effort",
 }
 
 
@@ -38,7 +38,7 @@ class Solution:
     phi
         [n_refl], radians, [-π, π).
     fom
-        [n_refl], figure of merit in 0–1: how well independent trials agree on the phase.
+        [n_refl], figure of merit in 0–1: how well independent trials agree on the phase; 0 where none agrees.
     r_factor
         sum ||G| - |F|| / sum |F| with the amplitudes |G| of the density where it is above its own σ.
     rival_r_factor
@@ -100,6 +100,7 @@ class Solution:
             "d_min": round(r.d_min, 4),
             "n_reflections": len(r.hkl),
             "r_factor": round(self.r_factor, 4),
+            "rival_r_factor": round(self.rival_r_factor, 4) if math.isfinite(self.rival_r_factor) else "none",
             "mean_fom": round(float(self.fom.mean()), 4),
             "n_agree": self.n_agree,
             "n_trials": self.n_trials,

@@ -48,7 +48,7 @@ def solve(
     solver
         How to search: one of `RECIPES`.
     effort
-        How long to try, at most; 1 is a minute or less on two cores.
+        How much to try, at most, in units of 6e9 voxel cycles: the same trials on every machine.
     seed
         Of the random starts.
     device
@@ -109,15 +109,15 @@ def agreement_needed(d_min: float) -> int:
 def verdict(d_min: float, outcome: Outcome) -> str:
     """How sure a solution is.
 
-    ``solved``: its misfit is small, and enough trials agree at this resolution or every other one is far worse;
-    ``possible``: enough agree; else ``unsure``.
+    ``solved``: its misfit is small, and enough trials agree at this resolution, or two where every other one is far
+    worse; ``possible``: enough agree, or one stands far above every other; else ``unsure``.
     """
     agree = outcome.n_agree >= agreement_needed(d_min)
     stands_out = outcome.misfit <= _STANDS_OUT * outcome.rival
     limit = _LARGEST_MISFIT if outcome.n_agree < N_KEPT else _LARGEST_MISFIT_OF_ALL
-    if (agree or stands_out) and outcome.misfit <= limit and d_min <= _COARSEST_CLAIM:
+    if (agree or (stands_out and outcome.n_agree > 1)) and outcome.misfit <= limit and d_min <= _COARSEST_CLAIM:
         return "solved"
-    return "possible" if agree else "unsure"
+    return "possible" if agree or stands_out else "unsure"
 
 
 def _in_setting_of_data(problem: PhaseProblem, outcome: Outcome, hkl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

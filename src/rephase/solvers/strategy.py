@@ -41,12 +41,10 @@ class Trials(NamedTuple):
     """Solutions that were reached: symmetric F [n, n_refl] with the measured amplitudes, and their figures [n].
 
     ``misfit`` is R = sum ||G| - |F|| / sum |F| of the positive density's own amplitudes |G|: low is good.
-    ``symmetry`` is the agreement with the group before it was imposed.
     """
 
     F: torch.Tensor
     misfit: torch.Tensor
-    symmetry: torch.Tensor
 
 
 def random_maps(problem: PhaseProblem, n: int, amplitude: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -85,32 +83,31 @@ def finish_in_group(
         F = modulus.in_list(calculated)
         calculated = problem.group.average(problem.grid.from_map(above(problem.grid.to_map(F), threshold * sigma)))
     difference = (calculated[:, :n_known].abs() - amplitude).abs().sum(1)
-    return Trials(modulus.in_list(calculated), difference / amplitude.sum(), torch.zeros(len(F)))
+    return Trials(modulus.in_list(calculated), difference / amplitude.sum())
 
 
 def trials(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator) -> Trials:
     """Run `n` random starts to the end: search, origin of the group, averaging, finish, figures."""
     F = search(problem, n, recipe, generator)
-    F, symmetry = problem.group.move_to_origin(F, problem.n_known, problem.grid.shape)
+    F, _ = problem.group.move_to_origin(F, problem.n_known, problem.grid.shape)
     F = problem.group.average(F)
     sharp = finish_in_group(problem, F, problem.sharpened(recipe.sharpening), 1.0, 30)
-    plain = finish_in_group(problem, sharp.F, problem.amplitude, 1.0, 20)
-    return Trials(plain.F, plain.misfit, symmetry)
+    return finish_in_group(problem, sharp.F, problem.amplitude, 1.0, 20)
 
 
 class Outcome(NamedTuple):
     """What `pursue` ends with.
 
     ``F`` [n_refl] of the best trial; ``fom`` [n_known] in 0–1, how well the trials that agree with it agree on each
-    phase; its ``misfit``, and that of the best trial that disagrees with it, ``rival`` (infinite: none); of
-    ``n_trials`` trials ``n_agree`` of those that are kept reached the same solution, the best one among them.
+    phase, 0 where it stands alone; its ``misfit``, and that of the best trial that disagrees with it, ``rival``
+    (infinite: none). Of ``n_trials`` trials the best are kept; ``n_agree`` of those reached the same solution, the best
+    one among them.
     """
 
     F: torch.Tensor
     fom: torch.Tensor
     misfit: float
     rival: float
-    symmetry: float
     n_agree: int
     n_trials: int
 
@@ -153,10 +150,15 @@ def _compare(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
     agreeing = correlation >= _SAME_SOLUTION
     return Outcome(
         F=pool.F[0],
-        fom=phasors[agreeing].mean(0).abs(),
+        fom=_figure_of_merit(phasors[agreeing]),
         misfit=float(pool.misfit[0]),
         rival=float(pool.misfit[~agreeing].min()) if not agreeing.all() else math.inf,
-        symmetry=float(pool.symmetry[0]),
         n_agree=int(agreeing.sum()),
         n_trials=n_trials,
     )
+
+
+def _figure_of_merit(phasors: torch.Tensor) -> torch.Tensor:
+    """Resultant length [n_refl] of unit vectors [n, n_refl], without the bias of few; 0 for a single one."""
+    n = len(phasors)
+    return ((n * phasors.mean(0).abs() ** 2 - 1) / max(1, n - 1)).clamp(0, 1).sqrt()
