@@ -49,11 +49,23 @@ def test_a_file_in_and_files_out(command, sample, tmp_path):
     assert "verdict: solved" in printed
 
 
+def test_what_is_known_starts_the_search(command, sample, tmp_path):
+    path, known = sample
+    first, second = tmp_path / "first", tmp_path / "second"
+    command(str(path), *known, "--out", str(first), "--effort", "0.05")
+    start = ["--phases", str(first / "solution.mtz"), "--fragment", str(first / "solution.res")]
+    with pytest.warns(UserWarning, match="no σ"):
+        status, printed, complaints = command(str(path), *known, *start, "--out", str(second), "--effort", "0.01")
+    assert status == 0, complaints
+    assert "verdict: solved" in printed
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--cell", "7,8,nine"], "ConfigError: --cell '7,8,nine': expected six numbers"),
         (["--solver", "rar"], "ConfigError: solver 'rar' is not known; did you mean 'raar'?"),
+        (["--fragment", "none.res"], "CifError: crystal 'none.res': no such file"),
         (["--d-min", "50"], "ReflectionError: "),
         (["--d-min", "0"], "ReflectionError: d_min = 0.0: expected a number above 0"),
         (["--formula", "C10Xx2"], "CifError: formula 'C10Xx2': expected element symbols and counts"),

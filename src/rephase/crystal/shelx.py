@@ -40,22 +40,28 @@ def read_instructions(text: str, *, name: str) -> Instructions:
     SymmetryError
         Operations that form no group.
     """
-    lines = [line.strip() for line in re.sub(r"=[ \t]*\r?\n[ \t]+", " ", text).splitlines()]
-    last = next((i for i, line in enumerate(lines) if _DATA_CARD.match(line)), len(lines) - 1)
-    cards = [(line[:4].upper(), line[4:].split("!")[0]) for line in lines[: last + 1]]
+    cards = [(line[:4].upper(), line[4:]) for line in instruction_lines(text)]
     found = {card: rest for card, rest in cards if card in ("CELL", "LATT", "HKLF")}
     cell, wavelength = None, None
     if "CELL" in found:
-        wavelength, *lengths = _numbers("CELL", found["CELL"], 7, name)
+        wavelength, *lengths = numbers("CELL", found["CELL"], 7, name)
         cell = Cell(*lengths)
     symmetry = None
     if "LATT" in found or cell:
-        lattice = int(_numbers("LATT", found.get("LATT", "1"), 1, name)[0])
+        lattice = int(numbers("LATT", found.get("LATT", "1"), 1, name)[0])
         symmetry = _symmetry(lattice, [rest for card, rest in cards if card == "SYMM"], name)
-    hklf = _numbers("HKLF", found.get("HKLF", "4"), None, name) or [4.0]
+    hklf = numbers("HKLF", found.get("HKLF", "4"), None, name) or [4.0]
     scale = hklf[1] if len(hklf) > 1 else 1.0
     matrix = np.array(hklf[2:11] if len(hklf) >= 11 else np.eye(3)).reshape(3, 3)
     return Instructions(cell, symmetry, wavelength, int(hklf[0]), scale, matrix)
+
+
+def instruction_lines(text: str) -> list[str]:
+    """The lines up to HKLF or END, continued ones joined, without comments."""
+    joined = re.sub(r"=[ \t]*\r?\n[ \t]+", " ", text)
+    lines = [line.split("!")[0].strip() for line in joined.splitlines()]
+    last = next((i for i, line in enumerate(lines) if _DATA_CARD.match(line)), len(lines) - 1)
+    return lines[: last + 1]
 
 
 def lattice_lines(symmetry: Symmetry) -> list[str]:
@@ -119,7 +125,14 @@ def _symmetry(lattice: int, operations: list[str], name: str) -> Symmetry:
     return find_symmetry(sorted(full))
 
 
-def _numbers(card: str, rest: str, count: int | None, name: str) -> list[float]:
+def numbers(card: str, rest: str, count: int | None, name: str) -> list[float]:
+    """The finite numbers after a card, at least `count` of them.
+
+    Raises
+    ------
+    ReflectionError
+        Too few, or something else than numbers.
+    """
     try:
         values = [float(word) for word in rest.split()]
         if not np.isfinite(values).all():

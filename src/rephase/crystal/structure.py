@@ -14,6 +14,9 @@ import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.peaks import site_order
+from rephase.crystal.shelx import read_instructions
+from rephase.crystal.shelx_atoms import read_sites
 from rephase.errors import CifError, nearest_name
 from rephase.paths import CIFS
 
@@ -86,12 +89,12 @@ class Crystal:
 
 
 def read_crystal(source: str | Path) -> Crystal:
-    """Read a crystal from a CIF file, from CIF text, or by the name of a bundled structure.
+    """Read a crystal from a CIF file, a SHELX `.res` or `.ins`, from CIF text, or by the name of a bundled structure.
 
     Parameters
     ----------
     source
-        Path of a CIF file; text of a CIF (anything with a line break); or one of `bundled_names`.
+        Path of a file; text of a CIF (anything with a line break); or one of `bundled_names`.
 
     Raises
     ------
@@ -113,6 +116,8 @@ def read_crystal(source: str | Path) -> Crystal:
     if "\n" in text:
         return _crystal_from_cif(text, "CIF text")
     path = Path(source)
+    if path.is_file() and path.suffix.lower() in (".res", ".ins"):
+        return _crystal_from_shelx(_read_text(path), path.name)
     if path.is_file():
         return _crystal_from_cif(_read_text(path), str(path))
     if (CIFS / f"{text}.cif").is_file():
@@ -154,6 +159,37 @@ def _crystal_from_cif(text: str, origin: str) -> Crystal:
     asymmetric_unit = _atoms(small.sites)
     atoms = _atoms(small.get_all_unit_cell_sites())
     return Crystal(block.name or origin, cell, small.spacegroup.xhm(), asymmetric_unit, atoms)
+
+
+def _crystal_from_shelx(text: str, origin: str) -> Crystal:
+    found = read_instructions(text, name=origin)
+    if found.cell is None or found.symmetry is None:
+        raise CifError(f"{origin}: no CELL in the file; a crystal needs its whole cell")
+    small = gemmi.SmallStructure()
+    small.cell = gemmi.UnitCell(*found.cell.parameters)
+    small.spacegroup = gemmi.find_spacegroup_by_name(found.symmetry.symbol)
+    if small.spacegroup is None:
+        raise CifError(f"{origin}: {found.symmetry.symbol} of LATT and SYMM is no space group of the tables; mend them")
+    small.setup_cell_images()
+    u_before = 0.0
+    for listed in read_sites(text, name=origin):
+        site = gemmi.SmallStructure.Site()
+        site.label, site.type_symbol, site.element = listed.label, listed.element, gemmi.Element(listed.element)
+        site.fract = gemmi.Fractional(*listed.xyz_frac)
+        n_same = site_order(np.array([listed.xyz_frac]), found.cell, found.symmetry)[0]
+        site.occ = min(1.0, round(listed.occupation * n_same, 4))
+        if len(listed.u) == 1 and listed.u[0] < -0.5:
+            site.u_iso = -listed.u[0] * u_before
+        else:
+            u11, u22, u33, u23, u13, u12 = listed.u if len(listed.u) == 6 else (0.0,) * 6
+            site.aniso = gemmi.SMat33d(u11, u22, u33, u12, u13, u23)
+            site.u_iso = u_before = listed.u[0] if len(listed.u) == 1 else _u_eq(site, small.cell)
+        small.add_site(site)
+    if not small.sites:
+        raise CifError(f"{origin}: no atoms before HKLF or END; expected lines with a label, a kind and x, y, z")
+    _check_sites(small, gemmi.cif.Block("none"), origin)
+    return Crystal(origin, found.cell, found.symmetry.symbol, _atoms(small.sites),
+                   _atoms(small.get_all_unit_cell_sites()))  # fmt: skip
 
 
 def _structure_block(text: str, origin: str) -> gemmi.cif.Block:

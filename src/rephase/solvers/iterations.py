@@ -21,7 +21,8 @@ def raar(x: torch.Tensor, modulus: Modulus, threshold: torch.Tensor, beta: float
     Luke (2005), doi:10.1088/0266-5611/21/1/004.
     """
     y = modulus(x)
-    return torch.where(2 * y - x > threshold, y, beta * x + (1 - 2 * beta) * y)
+    # in place and halved, as this is the inner loop
+    return torch.where(y.sub(x, alpha=0.5) > threshold / 2, y, (beta * x).add_(y, alpha=1 - 2 * beta))
 
 
 def hybrid_input_output(x: torch.Tensor, modulus: Modulus, threshold: torch.Tensor, beta: float) -> torch.Tensor:

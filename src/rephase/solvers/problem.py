@@ -7,10 +7,12 @@ import numpy as np
 import torch
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.phases import align_list
 from rephase.crystal.shells import smooth_mean
 from rephase.crystal.symmetry import Origins, Symmetry, reduced_cell, rows_of
 from rephase.solvers.grids import HalfGrid, fast_size
 from rephase.solvers.group import GroupTables
+from rephase.solvers.known import KnownPhases
 
 _LARGEST_E = 3.5  # of a reflection that was not measured; Wilson statistics leave 5e-6 above it (acentric)
 
@@ -37,6 +39,8 @@ class PhaseProblem:
         Radius of the working sphere over that of the data.
     device
         Where to compute; arithmetic is in float32.
+    known
+        Phases to start from, for reflections in the axes of `cell`; their equivalents follow.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class PhaseProblem:
         *,
         reach: float = 1.3,
         device: torch.device | str = "cpu",
+        known: KnownPhases | None = None,
     ):
         self.device = torch.device(device)
         self.reduced = reduced_cell(cell, symmetry)
@@ -58,23 +63,24 @@ class PhaseProblem:
         self.d_min = float(cell.d_spacing(everything).min())
         sphere = self._sphere(self.d_min / max(1.0, reach))
         absent = self.symmetry.is_absent(sphere)
-        known = np.where(absent, 0.0, np.nan)
-        known[rows_of(indices, sphere)] = values
-        order = np.argsort(np.isnan(known) * 2 + absent, kind="stable")  # measured, absent, free
-        self.hkl_numpy, known, n_measured = sphere[order], known[order], len(values)
+        listed = np.where(absent, 0.0, np.nan)
+        listed[rows_of(indices, sphere)] = values
+        order = np.argsort(np.isnan(listed) * 2 + absent, kind="stable")  # measured, absent, free
+        self.hkl_numpy, listed, n_measured = sphere[order], listed[order], len(values)
         self.n_known = n_measured + int(absent.sum())
         s_squared = self.reduced.cell.d_spacing(self.hkl_numpy) ** -2
-        mean_square = smooth_mean(s_squared[:n_measured] ** -0.5, known[:n_measured] ** 2)
+        mean_square = smooth_mean(s_squared[:n_measured] ** -0.5, listed[:n_measured] ** 2)
         expected = np.interp(s_squared, *_increasing(s_squared[:n_measured], mean_square))
         is_missing = s_squared <= self.d_min**-2 * (1 + 1e-6)
         limit = np.where(is_missing, _LARGEST_E * np.sqrt(expected), np.inf)[self.n_known :]
-        measured = known[: self.n_known]
+        measured = listed[: self.n_known]
         self.hkl = torch.as_tensor(self.hkl_numpy, device=self.device)
         self.amplitude = self._tensor(measured)
         self.E = self._tensor(measured / np.sqrt(expected[: self.n_known]))
         self.limit = self._tensor(limit)
         self.grid = HalfGrid(self.hkl, self._shape())
         self.group = GroupTables(self.hkl_numpy, self.symmetry, self.device)
+        self.known = None if known is None else self._listed(known)
 
     @property
     def origins(self) -> Origins:
@@ -95,8 +101,27 @@ class PhaseProblem:
         """Root mean square of a map with these amplitudes and any phases, by Parseval's theorem."""
         return (2 * amplitude**2).sum().sqrt() / self.n_voxels
 
+    def at_known_origin(self, F: torch.Tensor) -> torch.Tensor:
+        """A list [n_refl] at the allowed origin and in the hand that fit the known phases best; as it is without."""
+        if self.known is None:
+            return F
+        n, origins = self.n_known, self.origins
+        weight = self.known.abs() * self.amplitude**2
+        shift = align_list(F[None, :n], self.known, self.hkl[:n], origins, weight)
+        F = F.conj() if shift.is_other_hand[0] else F
+        angle = 2 * math.pi * self.hkl.to(shift.shift_frac) @ shift.shift_frac[0]
+        return F * torch.polar(torch.ones_like(angle), angle)
+
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)
+
+    def _listed(self, known: KnownPhases) -> torch.Tensor:
+        """``weight exp(i phi)`` [n_known] of phases that are known, 0 where none is."""
+        phasors = known.weight * np.exp(1j * known.phi)
+        hkl, phasors = self.symmetry.expand(self.reduced.hkl(known.hkl), phasors)
+        rows = rows_of(self.hkl_numpy[: self.n_known], hkl)
+        listed = np.where(rows >= 0, phasors[rows], 0.0)
+        return torch.as_tensor(listed, dtype=torch.complex64, device=self.device)
 
     def _sphere(self, d_min: float) -> np.ndarray:
         """Every reflection of one hemisphere with d >= d_min, F(000) left out."""

@@ -19,10 +19,18 @@ class Modulus:
     weak_share
         The weakest reflections, as a share, absences not counted, keep the amplitude that they have and are turned by
         π/2 (Oszlányi & Sütő 2005, doi:10.1107/S0108767304027746).
+    held
+        F [batch, n_known] that each map is given whatever it says, 0 where it is free to choose its phase.
     """
 
     def __init__(
-        self, problem: PhaseProblem, amplitude: torch.Tensor, *, damping: float = 1.0, weak_share: float = 0.0
+        self,
+        problem: PhaseProblem,
+        amplitude: torch.Tensor,
+        *,
+        damping: float = 1.0,
+        weak_share: float = 0.0,
+        held: torch.Tensor | None = None,
     ):
         self.problem, self.amplitude, self.damping = problem, amplitude, damping
         limit = torch.cat([amplitude, problem.limit * amplitude.norm() / problem.amplitude.norm()])
@@ -31,6 +39,7 @@ class Modulus:
         is_known[0, 0, 0] = True  # F(000) is left out of every map
         largest[0, 0, 0] = 0.0
         self._largest, self._at_most = largest, torch.where(is_known, torch.inf, damping)
+        self._held = None if held is None else problem.grid.put(held)
         self._turn: torch.Tensor | None = None
         if weak_share > 0:
             present = problem.E > 0
@@ -47,8 +56,11 @@ class Modulus:
     def coefficients(self, maps: torch.Tensor) -> torch.Tensor:
         """The half grids of the projected maps."""
         grid = torch.fft.rfftn(maps, dim=(-3, -2, -1))
-        grid = grid * torch.minimum(self._largest / grid.abs().clamp_min(1e-12), self._at_most)
-        return grid if self._turn is None else grid * self._turn
+        parts = torch.view_as_real(grid).square()  # several times faster than abs() of a complex grid
+        inverse = (parts[..., 0] + parts[..., 1]).add_(1e-24).rsqrt_()
+        grid = grid * torch.minimum(self._largest * inverse, self._at_most)
+        grid = grid if self._turn is None else grid * self._turn
+        return grid if self._held is None else torch.where(self._held == 0, grid, self._held)
 
     def in_list(self, F: torch.Tensor) -> torch.Tensor:
         """The same projection of lists [batch, n_refl]."""

@@ -7,10 +7,12 @@ import torch
 
 from rephase.crystal.phases import wrap
 from rephase.crystal.reflections import Reflections
+from rephase.crystal.structure import Crystal
 from rephase.crystal.symmetry import rows_of
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_positive, nearest_name
 from rephase.solvers import RECIPES, recipes_for
+from rephase.solvers.known import known_phases
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.solution import Solution, absolute_amplitude
 from rephase.solvers.space_groups import fitting_groups, without_group
@@ -30,6 +32,8 @@ def solve(
     solver: str = "raar",
     effort: float = 1.0,
     seed: int = 0,
+    phases: Reflections | None = None,
+    fragment: Crystal | None = None,
     device: str = "auto",
     report: Callable[[int, int, int], None] = lambda n_trials, n_agree, max_trials: None,
 ) -> Solution:
@@ -51,6 +55,11 @@ def solve(
         How much to try, at most, in units of 6e9 voxel cycles: the same trials on every machine.
     seed
         Of the random starts.
+    phases
+        A list that holds phases of some of the reflections: the search starts from them, and the answer has their
+        origin and hand.
+    fragment
+        A part of the structure, in the cell and at the origin of the data: the search starts from its phases.
     device
         ``auto``, ``cpu`` or ``cuda``.
     report
@@ -62,6 +71,8 @@ def solve(
         Fewer than 30 reflections, or none above zero.
     ConfigError
         An unknown solver, an effort that is not positive.
+    CifError
+        A fragment in another cell than the data.
 
     Examples
     --------
@@ -74,7 +85,10 @@ def solve(
     merged = without_group(cut) if cut.symmetry is None else cut.merge().reflections
     amplitude, recipes = absolute_amplitude(merged), recipes_for(solver, merged.d_min)
     reach = float(np.interp(merged.d_min, *_REACH))
-    problem = PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, reach=reach, device=pick_device(device))
+    known = known_phases(merged, phases, fragment)
+    problem = PhaseProblem(
+        merged.hkl, amplitude, merged.cell, merged.group, reach=reach, device=pick_device(device), known=known
+    )
     cycles = np.mean([recipe.n_search + recipe.n_settle for recipe in recipes])
     max_trials = max(8, int(effort * _BUDGET / (problem.n_voxels * cycles)))
     outcome = pursue(
@@ -85,6 +99,7 @@ def solve(
         is_enough=lambda outcome: verdict(problem.d_min, outcome) == "solved",
         report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
     )
+    outcome = outcome._replace(F=problem.at_known_origin(outcome.F))
     phi, fom = _in_setting_of_data(problem, outcome, merged.hkl)
     is_unknown = data.symmetry is None
     return Solution(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import torch
 
-from rephase.crystal.phases import align_list
+from rephase.crystal.phases import align_list, unit_phasor
 from rephase.errors import ConfigError
 from rephase.solvers.iterations import ITERATIONS, low_density_elimination
 from rephase.solvers.problem import PhaseProblem
@@ -47,18 +47,28 @@ class Trials(NamedTuple):
     misfit: torch.Tensor
 
 
-def random_maps(problem: PhaseProblem, n: int, amplitude: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """`n` maps with the given amplitudes and random phases."""
+def random_phases(problem: PhaseProblem, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Phasors [n, n_known] to start from, and which of them are known: each trial draws that by their weights."""
     phi = 2 * math.pi * torch.rand((n, problem.n_known), generator=generator)
-    return problem.grid.to_map(torch.polar(amplitude.expand(n, -1), phi.to(problem.device)))
+    phasors = torch.polar(torch.ones_like(phi), phi).to(problem.device)
+    if problem.known is None:
+        return phasors, torch.zeros_like(phasors, dtype=torch.bool)
+    is_known = torch.rand((n, problem.n_known), generator=generator).to(problem.device) < problem.known.abs()
+    return torch.where(is_known, unit_phasor(problem.known), phasors), is_known
 
 
 def search(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator) -> torch.Tensor:
-    """Run `n` random starts without symmetry; lists F [n, n_refl] that still have an origin and a hand of their own."""
+    """Run `n` random starts without symmetry; lists F [n, n_refl] that still have an origin and a hand of their own.
+
+    Phases that are known are held until the map settles, then set free.
+    """
     amplitude = problem.sharpened(recipe.sharpening)
     sigma, step = problem.sigma(amplitude), ITERATIONS[recipe.iteration]
-    maps = random_maps(problem, n, amplitude, generator)
-    modulus = Modulus(problem, amplitude, damping=recipe.damping, weak_share=recipe.weak_share)
+    phasors, is_known = random_phases(problem, n, generator)
+    start = amplitude * phasors
+    maps = problem.grid.to_map(start)
+    held = None if problem.known is None else torch.where(is_known, start, 0)
+    modulus = Modulus(problem, amplitude, damping=recipe.damping, weak_share=recipe.weak_share, held=held)
     first, last = recipe.threshold
     for cycle in range(recipe.n_search):
         threshold = first + (last - first) * cycle / max(1, recipe.n_search - 1)
