@@ -3,35 +3,91 @@
     rephase bench solve -- --folder ../shared/crystals --d-min 1.0 1.5
 
 Every CIF of a folder gives noise-free |F_calc| (no dispersion), the phases are dropped, and `rephase.solve` runs with
-its defaults. ``map_cc`` is best over the allowed origins and both hands. With ``--noise`` and ``--missing`` the
-amplitudes get relative Gaussian noise and a share of the reflections is left out. Rows are appended to
-``runs/bench/solve.csv``, and what is there is not done again; the table of all rows is printed at the end.
+its defaults. ``map_cc`` is best over the allowed origins and both hands. Options make the data worse, or hide the space
+group: then ``named_first`` tells how often the right one is. Rows are appended to ``runs/bench/solve.csv``, and what
+is there is not done again; the table of all rows is printed at the end.
+
+``--peer "PYTHON SCRIPT"`` runs another program on the same crystals in the same run: ``PYTHON SCRIPT FOLDER OUT.csv
+--d-min ...``, which writes name, d_min, map_cc and seconds; its rows stand in the table as solver ``peer``.
 """
 
 import argparse
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from rephase.crystal.simulation import simulate_reflections
+from rephase.crystal.simulation import Truth, random_phases, simulate_reflections
 from rephase.crystal.structure import read_crystal
+from rephase.crystal.symmetry import find_symmetry
+from rephase.errors import ReflectionError
 from rephase.paths import RUNS
-from rephase.solving import solve_and_score, solved_shares
+from rephase.solvers.solve import solve
+from rephase.solving import score_row, solved_shares
 
-KEYS = ("solver", "noise", "missing", "effort", "d_min")
+KEYS = ("solver", "data", "effort", "d_min")
+SAME = [*KEYS, "seed", "name"]
+_N_CHANCE = 20  # sets of random phases
+
+
+def data_kind(options: argparse.Namespace) -> str:
+    """What was done to the data, in words."""
+    kinds = {
+        "noise": f"{options.noise:.0%} noise", "missing": f"{options.missing:.0%} missing",
+        "strongest_missing": f"strongest {options.strongest_missing} missing",
+        "missing_cone": f"cone of {options.missing_cone:g}° missing", "unknown_group": "group unknown",
+    }  # fmt: skip
+    return ", ".join(text for name, text in kinds.items() if getattr(options, name)) or "exact"
 
 
 def measure(path: Path, d_min: float, options: argparse.Namespace) -> dict[str, object]:
     """Solve one crystal at one resolution; a row of the table."""
-    protocol = {"noise": options.noise, "missing": options.missing, "seed": options.seed}
-    data, truth = simulate_reflections(read_crystal(path), d_min, **protocol)
-    row = solve_and_score(data, truth, d_min, solver=options.solver, effort=options.effort, seed=options.seed)
-    return {
-        "solver": options.solver, "noise": options.noise, "missing": options.missing, "effort": options.effort,
-        "seed": options.seed, "name": path.stem,
-        **{key: row[key] for key in ("space_group", "is_centric", "d_min", *list(row)[5:])},
-    }  # fmt: skip
+    crystal = read_crystal(path)
+    symmetry = find_symmetry(crystal.space_group)
+    row = {"solver": options.solver, "data": data_kind(options), "effort": options.effort, "d_min": d_min,
+           "seed": options.seed, "name": path.stem, "space_group": symmetry.symbol,
+           "is_centric": symmetry.is_centrosymmetric}  # fmt: skip
+    names = ("noise", "missing", "strongest_missing", "missing_cone", "seed")
+    try:
+        data, truth = simulate_reflections(crystal, d_min, **{name: getattr(options, name) for name in names})
+    except ReflectionError:  # too few of them
+        return row | {"map_cc": 0.0, "verdict": "refused"}
+    if options.unknown_group:
+        data, truth = replace(data, symmetry=None, is_merged=False), Truth(*symmetry.expand(truth.hkl, truth.F))
+    if options.solver == "chance":
+        merged = data.merge().reflections
+        phi = random_phases(merged.hkl, merged.group, _N_CHANCE, np.random.default_rng(options.seed))
+        scores = truth.score(np.sqrt(merged.intensity) * np.exp(1j * phi), merged)
+        return row | {"map_cc": float(scores.map_cc.mean())}
+    start = time.perf_counter()
+    solution = solve(data, solver=options.solver, effort=options.effort, seed=options.seed)
+    row |= score_row(solution, truth, time.perf_counter() - start)
+    if options.unknown_group:
+        row["named_first"] = bool(solution.space_groups) and solution.space_groups[0].symmetry.symbol == symmetry.symbol
+    return row
+
+
+def peer_rows(command: str, paths: list[Path], d_mins: list[float], seed: int) -> pd.DataFrame:
+    """Run the peer on some crystals; its rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        for path in paths:
+            shutil.copy(path, folder)
+        out = Path(folder) / "peer.csv"
+        words = [*shlex.split(command), folder, str(out), "--d-min", *map(str, d_mins)]
+        subprocess.run(words, check=True)
+        found = pd.read_csv(out, dtype={"name": str}).dropna(subset="seconds")
+    groups = {path.stem: find_symmetry(read_crystal(path).space_group) for path in paths}
+    found["space_group"] = [groups[name].symbol for name in found["name"]]
+    found["is_centric"] = [groups[name].is_centrosymmetric for name in found["name"]]
+    kept = found[["d_min", "name", "space_group", "is_centric", "map_cc", "seconds"]]
+    return kept.assign(solver="peer", data="exact", effort=1.0, seed=seed)
 
 
 def main() -> None:
@@ -40,29 +96,37 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--d-min", type=float, nargs="+", default=[0.8, 1.0, 1.2, 1.5, 2.0])
     parser.add_argument("--every", type=int, default=1, help="take every n-th crystal")
-    parser.add_argument("--noise", type=float, default=0.0)
-    parser.add_argument("--missing", type=float, default=0.0)
-    parser.add_argument("--solver", default="raar")
+    parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of |F|, as a part of it")
+    parser.add_argument("--missing", type=float, default=0.0, help="share of the reflections")
+    parser.add_argument("--strongest-missing", type=int, default=0, help="how many of the strongest")
+    parser.add_argument("--missing-cone", type=float, default=0.0, help="degrees around c*")
+    parser.add_argument("--unknown-group", action="store_true", help="hide the space group")
+    parser.add_argument("--solver", default="raar", help="of the project, or chance: random phases")
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--peer", default="", help='"PYTHON SCRIPT"; runs it instead, on exact data')
     parser.add_argument("--out", type=Path, default=RUNS / "bench" / "solve.csv")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    same = ["solver", "noise", "missing", "effort", "seed", "name", "d_min"]
-    done = pd.read_csv(options.out, dtype={"name": str}) if options.out.is_file() else pd.DataFrame(columns=same)
-    seen = set(map(tuple, done[same].to_numpy().tolist()))
+    warnings.simplefilter("ignore")  # a formula that names more than the file lists
+    rows = pd.read_csv(options.out, dtype={"name": str}) if options.out.is_file() else pd.DataFrame(columns=SAME)
+    paths = sorted(options.folder.glob("*.cif"))[:: options.every]
+    if options.peer:
+        rows = pd.concat([rows, peer_rows(options.peer, paths, options.d_min, options.seed)])
+        rows = rows.drop_duplicates(SAME, keep="last")
+        rows.to_csv(options.out, index=False)
+        paths = []
+    seen = set(map(tuple, rows[SAME].to_numpy().tolist()))
     for d_min in options.d_min:
-        for path in sorted(options.folder.glob("*.cif"))[:: options.every]:
-            key = (options.solver, options.noise, options.missing, options.effort, options.seed, path.stem, d_min)
+        for path in paths:
+            key = (options.solver, data_kind(options), options.effort, d_min, options.seed, path.stem)
             if key in seen:
                 continue
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # a formula that names more than the file lists
-                row = measure(path, d_min, options)
-            pd.DataFrame([row]).to_csv(options.out, mode="a", header=not options.out.is_file(), index=False)
+            row = measure(path, d_min, options)
+            rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
+            rows.to_csv(options.out, index=False)
             print(*row.values(), flush=True)
-    measured = pd.read_csv(options.out, dtype={"name": str}).sort_values(list(KEYS))
-    print(solved_shares(measured, KEYS).round(3).to_string(index=False))
+    print(solved_shares(rows.sort_values(list(KEYS)), KEYS).round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
 from rephase.crystal.reflection_files import write_hklf4
 from rephase.crystal.simulation import random_phases, simulate_reflections
+from rephase.crystal.structure import read_crystal
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError
@@ -42,6 +43,19 @@ def test_simulated_noise_gaps_and_repetition_are_as_asked(crystal):
     assert relative.std() == pytest.approx(0.1, rel=0.1)
     assert len(data.merge().reflections) == pytest.approx(0.8 * len(truth.hkl), rel=0.1)
     assert data.merge().redundancy == 4
+
+
+def test_the_strongest_and_a_cone_can_be_missing():
+    crystal = read_crystal("triclinic")
+    whole, truth = simulate_reflections(crystal, 0.9)
+    without, _ = simulate_reflections(crystal, 0.9, strongest_missing=5)
+    assert len(without) == len(whole) - 5
+    assert without.intensity.max() <= np.sort(whole.intensity)[-6]
+    cut, _ = simulate_reflections(crystal, 0.9, missing_cone=30.0)
+    vectors = whole.hkl @ np.linalg.inv(crystal.cell.orthogonalisation)
+    along_c = np.linalg.inv(crystal.cell.orthogonalisation)[2]
+    cosine = np.abs(vectors @ along_c) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(along_c)
+    assert len(cut) == (cosine <= np.cos(np.radians(30))).sum()
 
 
 def test_background_makes_weak_reflections_negative(crystal):

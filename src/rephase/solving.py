@@ -244,13 +244,18 @@ def solve_and_score(
     start = time.perf_counter()
     solution = solve(data, solver=solver, effort=effort, seed=seed, device=device)
     seconds = time.perf_counter() - start
+    return {"solver": solver, **_case(solution.reflections, d_min), **score_row(solution, truth, seconds)}
+
+
+def score_row(solution: Solution, truth: Truth, seconds: float) -> dict[str, object]:
+    """What a benchmark keeps of a solution."""
     scores = truth.score(solution.F, solution.reflections)
     return {
-        "solver": solver, **_case(solution.reflections, d_min), "map_cc": round(float(scores.map_cc[0]), 4),
+        "map_cc": round(float(scores.map_cc[0]), 4),
         "mean_phase_error_weighted": round(float(scores.mean_phase_error_weighted[0]), 2),
-        "r_factor": round(solution.r_factor, 4),
-        "rival_r_factor": round(solution.rival_r_factor, 4), "n_agree": solution.n_agree, "n_trials": solution.n_trials,
-        "verdict": solution.verdict, "seconds": round(seconds, 2),
+        "r_factor": round(solution.r_factor, 4), "rival_r_factor": round(solution.rival_r_factor, 4),
+        "n_agree": solution.n_agree, "n_trials": solution.n_trials, "verdict": solution.verdict,
+        "seconds": round(seconds, 2),
     }  # fmt: skip
 
 
@@ -275,6 +280,7 @@ def solved_shares(table: pd.DataFrame, keys: tuple[str, ...] = ("solver", "d_min
             "right": solved[claimed].mean() if claimed.any() else np.nan,
             "median_s": part["seconds"].median(),
             "max_s": part["seconds"].max(),
+            **({"named_first": part["named_first"].mean()} if "named_first" in part else {}),
         }
 
     groups = table.groupby(list(keys), sort=False)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from rephase.crystal.cell import Cell
 from rephase.crystal.phase_scores import PhaseScores, score_phases
 from rephase.crystal.phases import wrap
 from rephase.crystal.reflections import Reflections
@@ -33,6 +34,8 @@ def simulate_reflections(
     noise: float = 0.0,
     background: float = 0.0,
     missing: float = 0.0,
+    strongest_missing: int = 0,
+    missing_cone: float = 0.0,
     n_each: int = 1,
     seed: int = 0,
 ) -> tuple[Reflections, Truth]:
@@ -48,6 +51,10 @@ def simulate_reflections(
         Standard deviation that is added to every intensity, as a part of their mean: weak ones become negative.
     missing
         Share of the reflections that are left out, 0–1.
+    strongest_missing
+        How many of the strongest are left out, as overloads and the beam stop do.
+    missing_cone
+        Degrees: reflections closer to c* than this, with all their equivalents, are left out.
     n_each
         How often each is measured.
     seed
@@ -58,7 +65,8 @@ def simulate_reflections(
     F = structure_factors(crystal, hkl, energy_kev=None)
     square = np.abs(F) ** 2
     intensity = square * (1 + noise * rng.normal(size=(n_each, len(F)))) ** 2
-    kept = rng.random(len(F)) >= missing
+    kept = (rng.random(len(F)) >= missing) & ~_in_cone(hkl, crystal.cell, symmetry, missing_cone)
+    kept[np.argsort(square)[len(F) - strongest_missing :]] = False
     spread = background * square.mean()
     if spread:
         intensity = intensity + spread * rng.normal(size=intensity.shape)
@@ -70,8 +78,18 @@ def simulate_reflections(
         crystal.cell,
         symmetry,
         name=crystal.name,
+        is_merged=n_each == 1,
     )
     return data, Truth(hkl, F)
+
+
+def _in_cone(hkl: np.ndarray, cell: Cell, symmetry: Symmetry, half_angle: float) -> np.ndarray:
+    """Which reflections [n] lie within an angle (degrees) of ±c*, as all their equivalents do."""
+    images, _ = symmetry.equivalents(hkl)
+    vectors = images @ np.linalg.inv(cell.orthogonalisation)
+    axis = np.array([0, 0, 1]) @ np.linalg.inv(cell.orthogonalisation)
+    cosine = np.abs(vectors @ axis) / np.linalg.norm(vectors, axis=-1) / np.linalg.norm(axis)
+    return (cosine > np.cos(np.radians(half_angle))).all(0)
 
 
 def random_phases(hkl: np.ndarray, symmetry: Symmetry, n: int, rng: np.random.Generator) -> np.ndarray:
