@@ -23,9 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
+from rephase.crystal.random_crystals import random_crystals
 from rephase.crystal.simulation import Truth, random_phases, simulate_reflections
-from rephase.crystal.structure import read_crystal
+from rephase.crystal.structure import Crystal, read_crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ReflectionError
 from rephase.paths import RUNS
@@ -40,6 +42,7 @@ _N_CHANCE = 20  # sets of random phases
 def data_kind(options: argparse.Namespace) -> str:
     """What was done to the data, in words."""
     kinds = {
+        "random": "random crystals",
         "noise": f"{options.noise:.0%} noise", "missing": f"{options.missing:.0%} missing",
         "strongest_missing": f"strongest {options.strongest_missing} missing",
         "missing_cone": f"cone of {options.missing_cone:g}° missing", "unknown_group": "group unknown",
@@ -47,16 +50,23 @@ def data_kind(options: argparse.Namespace) -> str:
     return ", ".join(text for name, text in kinds.items() if getattr(options, name)) or "exact"
 
 
-def measure(path: Path, d_min: float, options: argparse.Namespace) -> dict[str, object]:
+def chosen_crystals(options: argparse.Namespace) -> dict[str, Crystal]:
+    """Every n-th of a folder of CIFs, or random ones, by name."""
+    if options.folder is not None:
+        return {path.stem: read_crystal(path) for path in sorted(options.folder.glob("*.cif"))[:: options.every]}
+    made = random_crystals(options.random, generator=torch.Generator().manual_seed(options.seed), dtype=torch.float64)
+    return {f"random-{i}": made.crystal(i) for i in range(options.random)}
+
+
+def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespace) -> dict[str, object]:
     """Solve one crystal at one resolution; a row of the table."""
-    crystal = read_crystal(path)
     symmetry = find_symmetry(crystal.space_group)
     row = {"solver": options.solver, "data": data_kind(options), "effort": options.effort, "d_min": d_min,
-           "seed": options.seed, "name": path.stem, "space_group": symmetry.symbol,
+           "seed": options.seed, "name": name, "space_group": symmetry.symbol,
            "is_centric": symmetry.is_centrosymmetric}  # fmt: skip
-    names = ("noise", "missing", "strongest_missing", "missing_cone", "seed")
+    protocol = ("noise", "missing", "strongest_missing", "missing_cone", "seed")
     try:
-        data, truth = simulate_reflections(crystal, d_min, **{name: getattr(options, name) for name in names})
+        data, truth = simulate_reflections(crystal, d_min, **{key: getattr(options, key) for key in protocol})
     except ReflectionError:  # too few of them
         return row | {"map_cc": 0.0, "verdict": "refused"}
     if options.unknown_group:
@@ -74,26 +84,28 @@ def measure(path: Path, d_min: float, options: argparse.Namespace) -> dict[str, 
     return row
 
 
-def peer_rows(command: str, paths: list[Path], d_mins: list[float], seed: int) -> pd.DataFrame:
-    """Run the peer on some crystals; its rows."""
+def peer_rows(command: str, options: argparse.Namespace, crystals: dict[str, Crystal]) -> pd.DataFrame:
+    """Run the peer on CIFs of a folder; its rows."""
     with tempfile.TemporaryDirectory() as folder:
-        for path in paths:
-            shutil.copy(path, folder)
+        for name in crystals:
+            shutil.copy(options.folder / f"{name}.cif", folder)
         out = Path(folder) / "peer.csv"
-        words = [*shlex.split(command), folder, str(out), "--d-min", *map(str, d_mins)]
+        words = [*shlex.split(command), folder, str(out), "--d-min", *map(str, options.d_min)]
         subprocess.run(words, check=True)
         found = pd.read_csv(out, dtype={"name": str}).dropna(subset="seconds")
-    groups = {path.stem: find_symmetry(read_crystal(path).space_group) for path in paths}
+    groups = {name: find_symmetry(crystal.space_group) for name, crystal in crystals.items()}
     found["space_group"] = [groups[name].symbol for name in found["name"]]
     found["is_centric"] = [groups[name].is_centrosymmetric for name in found["name"]]
     kept = found[["d_min", "name", "space_group", "is_centric", "map_cc", "seconds"]]
-    return kept.assign(solver="peer", data="exact", effort=1.0, seed=seed)
+    return kept.assign(solver="peer", data="exact", effort=1.0, seed=options.seed)
 
 
 def main() -> None:
     """Measure what is asked for and print the table of everything measured so far."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--folder", type=Path, help="of CIFs")
+    source.add_argument("--random", type=int, help="how many random crystals instead")
     parser.add_argument("--d-min", type=float, nargs="+", default=[0.8, 1.0, 1.2, 1.5, 2.0])
     parser.add_argument("--every", type=int, default=1, help="take every n-th crystal")
     parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of |F|, as a part of it")
@@ -104,29 +116,26 @@ def main() -> None:
     parser.add_argument("--solver", default="raar", help="of the project, or chance: random phases")
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--peer", default="", help='"PYTHON SCRIPT"; runs it instead, on exact data')
+    parser.add_argument("--peer", default="", help='"PYTHON SCRIPT"; runs it instead, on exact data of a folder')
     parser.add_argument("--out", type=Path, default=RUNS / "bench" / "solve.csv")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     warnings.simplefilter("ignore")  # a formula that names more than the file lists
-    rows = pd.read_csv(options.out, dtype={"name": str}) if options.out.is_file() else pd.DataFrame(columns=SAME)
-    paths = sorted(options.folder.glob("*.cif"))[:: options.every]
+    known = pd.read_csv(options.out, dtype={"name": str}) if options.out.is_file() else pd.DataFrame(columns=SAME)
+    crystals = chosen_crystals(options)
     if options.peer:
-        rows = pd.concat([rows, peer_rows(options.peer, paths, options.d_min, options.seed)])
-        rows = rows.drop_duplicates(SAME, keep="last")
-        rows.to_csv(options.out, index=False)
-        paths = []
-    seen = set(map(tuple, rows[SAME].to_numpy().tolist()))
+        known = pd.concat([known, peer_rows(options.peer, options, crystals)]).drop_duplicates(SAME, keep="last")
+        known.to_csv(options.out, index=False)
+        crystals = {}
+    rows, seen = known.to_dict("records"), set(map(tuple, known[SAME].to_numpy().tolist()))
     for d_min in options.d_min:
-        for path in paths:
-            key = (options.solver, data_kind(options), options.effort, d_min, options.seed, path.stem)
-            if key in seen:
+        for name, crystal in crystals.items():
+            if (options.solver, data_kind(options), options.effort, d_min, options.seed, name) in seen:
                 continue
-            row = measure(path, d_min, options)
-            rows = pd.concat([rows, pd.DataFrame([row])], ignore_index=True)
-            rows.to_csv(options.out, index=False)
-            print(*row.values(), flush=True)
-    print(solved_shares(rows.sort_values(list(KEYS)), KEYS).round(3).to_string(index=False))
+            rows.append(measure(name, crystal, d_min, options))
+            pd.DataFrame(rows).to_csv(options.out, index=False)
+            print(*rows[-1].values(), flush=True)
+    print(solved_shares(pd.DataFrame(rows).sort_values(list(KEYS)), KEYS).round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def test_a_file_in_and_files_out(command, sample, tmp_path):
 def test_what_is_known_starts_the_search(command, sample, tmp_path):
     path, known = sample
     first, second = tmp_path / "first", tmp_path / "second"
-    command(str(path), *known, "--out", str(first), "--effort", "0.05")
+    command(str(path), *known, "--out", str(first), "--effort", "0.05", "--formula", "C6")
     start = ["--phases", str(first / "solution.mtz"), "--fragment", str(first / "solution.res")]
     with pytest.warns(UserWarning, match="no σ"):
         status, printed, complaints = command(str(path), *known, *start, "--out", str(second), "--effort", "0.01")

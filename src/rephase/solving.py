@@ -269,18 +269,19 @@ def solved_shares(table: pd.DataFrame, keys: tuple[str, ...] = ("solver", "d_min
 
     def row(part: pd.DataFrame) -> dict[str, float]:
         solved, claimed = part["map_cc"] >= SOLVED, part["verdict"] == "solved"
+        is_centric = part["is_centric"].astype(bool)
         return {
             "n": len(part),
             "solved": solved.mean(),
-            "centric": solved[part["is_centric"]].mean(),
-            "acentric": solved[~part["is_centric"]].mean(),
+            "centric": solved[is_centric].mean(),
+            "acentric": solved[~is_centric].mean(),
             "map_cc>=0.9": (part["map_cc"] >= WELL_SOLVED).mean(),
             "median_map_cc": part["map_cc"].median(),
             "claims": claimed.sum(),
             "right": solved[claimed].mean() if claimed.any() else np.nan,
             "median_s": part["seconds"].median(),
             "max_s": part["seconds"].max(),
-            **({"named_first": part["named_first"].mean()} if "named_first" in part else {}),
+            **({"named_first": part["named_first"].astype(float).mean()} if "named_first" in part else {}),
         }
 
     groups = table.groupby(list(keys), sort=False)

@@ -69,10 +69,12 @@ def write_res(
 ) -> None:
     """Write peaks as a SHELX ``.res``, ready to be refined against the HKLF 4 file of the same name.
 
+    Peaks without an element follow as Q after END, where refinement does not count them and viewers show them.
+
     Parameters
     ----------
     peaks
-        Atoms where they have an element, else Q peaks with their heights.
+        Atoms where they have an element.
     wavelength
         Å; Mo Kα (0.71073) where it is None.
     formula
@@ -96,14 +98,17 @@ def write_res(
         "WGHT 0.1",
         "FVAR 1.0",
     ]
-    atoms = []
+    atoms, rest = [], []
     numbers = list(contents)
     for label, element, xyz, height, n_same in zip(_labels(peaks), peaks.elements, peaks.xyz_frac, peaks.height, order):
-        kind = numbers.index(element) + 1 if element in contents else 1
-        after = f" {height:.2f}" if element == UNASSIGNED else ""
         place = " ".join(f"{x:.6f}" for x in xyz)
-        atoms.append(f"{label:<4} {kind} {place} {10 + 1 / n_same:.5f} {_U_ISO:.5f}{after}")
-    Path(path).write_text("\n".join([*head, *atoms, "HKLF 4", "END", ""]), encoding="ascii", errors="replace")
+        kind = numbers.index(element) + 1 if element in contents else 1
+        line = f"{label:<4} {kind} {place} {10 + 1 / n_same:.5f} {_U_ISO:.5f}"
+        if element == UNASSIGNED:
+            rest.append(f"{line} {height:.2f}")
+        else:
+            atoms.append(line)
+    Path(path).write_text("\n".join([*head, *atoms, "HKLF 4", "END", *rest, ""]), encoding="ascii", errors="replace")
 
 
 def write_cif(path: str | Path, cell: Cell, symmetry: Symmetry, peaks: Peaks, *, title: str = "rephase") -> None:
