@@ -1,6 +1,7 @@
 """`solve`: from measured intensities to phases, in the space group and setting of the data."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,11 +86,8 @@ def solve(
     cut = data if d_min is None else data.cut(d_min)
     merged = without_group(cut) if cut.symmetry is None else cut.merge().reflections
     amplitude, recipes = absolute_amplitude(merged), recipes_for(solver, merged.d_min)
-    reach = float(np.interp(merged.d_min, *_REACH))
     known = known_phases(merged, phases, fragment)
-    problem = PhaseProblem(
-        merged.hkl, amplitude, merged.cell, merged.group, reach=reach, device=pick_device(device), known=known
-    )
+    problem = working_problem(merged, amplitude, device=pick_device(device), known=known)
     cycles = np.mean([recipe.n_search + recipe.n_settle for recipe in recipes])
     max_trials = max(8, int(effort * _BUDGET / (problem.n_voxels * cycles)))
     outcome = pursue(
@@ -115,6 +113,12 @@ def solve(
         verdict=verdict(problem.d_min, outcome),
         space_groups=fitting_groups(merged, merged.group, problem, outcome.F) if is_unknown else (),
     )
+
+
+def working_problem(merged: Reflections, amplitude: np.ndarray, **options: Any) -> PhaseProblem:
+    """Merged reflections and their |F| [n] as a problem, whose working sphere grows as resolution falls."""
+    reach = float(np.interp(merged.d_min, *_REACH))
+    return PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, **{"reach": reach, **options})
 
 
 def _is_enough(d_min: float, outcome: Outcome) -> bool:

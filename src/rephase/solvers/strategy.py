@@ -57,17 +57,16 @@ def random_phases(problem: PhaseProblem, n: int, generator: torch.Generator) -> 
     return torch.where(is_known, unit_phasor(problem.known), phasors), is_known
 
 
-def search(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator) -> torch.Tensor:
-    """Run `n` random starts without symmetry; lists F [n, n_refl] that still have an origin and a hand of their own.
+def search(problem: PhaseProblem, phasors: torch.Tensor, is_known: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """Run starts [n, n_known] without symmetry; lists F [n, n_refl] that still have an origin and a hand of their own.
 
     Phases that are known are held until the map settles, then set free.
     """
     amplitude = problem.sharpened(recipe.sharpening)
     sigma, step = problem.sigma(amplitude), ITERATIONS[recipe.iteration]
-    phasors, is_known = random_phases(problem, n, generator)
     start = amplitude * phasors
     maps = problem.grid.to_map(start)
-    held = None if problem.known is None else torch.where(is_known, start, 0)
+    held = torch.where(is_known, start, 0) if is_known.any() else None
     modulus = Modulus(problem, amplitude, damping=recipe.damping, weak_share=recipe.weak_share, held=held)
     first, last = recipe.threshold
     for cycle in range(recipe.n_search):
@@ -82,27 +81,29 @@ def search(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Gener
     return problem.grid.get(modulus.coefficients(maps))
 
 
-def finish_in_group(
-    problem: PhaseProblem, F: torch.Tensor, amplitude: torch.Tensor, threshold: float, n: int
-) -> Trials:
+def finish_in_group(problem: PhaseProblem, F: torch.Tensor, amplitude: torch.Tensor, n: int) -> Trials:
     """Low-density elimination with the symmetry of the group imposed, of symmetric lists F [batch, n_refl]."""
     modulus = Modulus(problem, amplitude, damping=_FINISH_DAMPING)
     sigma, n_known = problem.sigma(amplitude), problem.n_known
     calculated = F
     for _ in range(n):
         F = modulus.in_list(calculated)
-        calculated = problem.group.average(problem.grid.from_map(above(problem.grid.to_map(F), threshold * sigma)))
+        calculated = problem.group.average(problem.grid.from_map(above(problem.grid.to_map(F), sigma)))
     difference = (calculated[:, :n_known].abs() - amplitude).abs().sum(1)
     return Trials(modulus.in_list(calculated), difference / amplitude.sum())
 
 
 def trials(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator) -> Trials:
-    """Run `n` random starts to the end: search, origin of the group, averaging, finish, figures."""
-    F = search(problem, n, recipe, generator)
+    """Run `n` random starts to the end: search, then origin of the group, averaging, finish, figures."""
+    return finish(problem, search(problem, *random_phases(problem, n, generator), recipe), recipe)
+
+
+def finish(problem: PhaseProblem, F: torch.Tensor, recipe: Recipe) -> Trials:
+    """Give lists F [n, n_refl] that were found without symmetry that of the group, and judge them."""
     F, _ = problem.group.move_to_origin(F, problem.n_known, problem.grid.shape)
     F = problem.group.average(F)
-    sharp = finish_in_group(problem, F, problem.sharpened(recipe.sharpening), 1.0, 30)
-    return finish_in_group(problem, sharp.F, problem.amplitude, 1.0, 20)
+    sharp = finish_in_group(problem, F, problem.sharpened(recipe.sharpening), 30)
+    return finish_in_group(problem, sharp.F, problem.amplitude, 20)
 
 
 class Outcome(NamedTuple):

@@ -1,0 +1,218 @@
+"""Ideas that might help the default search, each against it in equal numbers of trials on the same crystals.
+
+    rephase bench solver_ideas -- --folder ../shared/crystals --every 4 --d-min 1.5 2.0
+
+Printed for each idea: how often any trial is right (map_cc >= 0.7), how often the one with the smallest misfit is, the
+mean share of trials that are right, and the time relative to the default.
+"""
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as nn
+
+from rephase.crystal.phases import unit_phasor
+from rephase.crystal.simulation import Truth, simulate_reflections
+from rephase.crystal.structure import read_crystal
+from rephase.crystal.symmetry import rows_of
+from rephase.errors import ReflectionError
+from rephase.paths import RUNS
+from rephase.solvers import recipes_for
+from rephase.solvers.iterations import raar
+from rephase.solvers.problem import PhaseProblem
+from rephase.solvers.projections import Modulus
+from rephase.solvers.solution import absolute_amplitude
+from rephase.solvers.solve import working_problem
+from rephase.solvers.strategy import Recipe, Trials, finish, finish_in_group, random_phases, search, trials
+from rephase.solving import SOLVED
+
+_VOLUME_PER_ATOM = 18.0  # Å^3, of atoms other than hydrogen
+Idea = Callable[[PhaseProblem, int, Recipe, torch.Generator, Trials | None], Trials]
+
+
+def default(problem, n, recipe, generator, pool):
+    """As `rephase solve` does it."""
+    return trials(problem, n, recipe, generator)
+
+
+def patterson_starts(problem, n, recipe, generator, pool):
+    """Start from the minimum of the Patterson map and itself moved to one of its peaks, drawn at random."""
+    patterson = problem.grid.to_map((problem.sharpened(0.7) ** 2).to(torch.complex64)[None])
+    heights = torch.where(patterson >= highest_neighbour(patterson), patterson, -torch.inf).flatten()
+    heights[0] = -torch.inf
+    peaks = heights.topk(min(60, problem.n_voxels // 60)).indices
+    chosen = peaks[torch.randint(len(peaks), (n,), generator=generator)]
+    shifts = torch.stack(torch.unravel_index(chosen, problem.grid.shape), dim=-1).tolist()
+    moved = torch.cat([patterson.roll(tuple(shift), (1, 2, 3)) for shift in shifts])
+    return from_maps(problem, torch.minimum(patterson, moved), recipe)
+
+
+def tangent_formula(problem, n, recipe, generator, pool):
+    """Refine random phases with the tangent formula first, here as the phases of the squared E map."""
+    phasors, _ = random_phases(problem, n, generator)
+    for _ in range(20):
+        squared = problem.grid.to_map(problem.sharpened(1.0) * phasors) ** 2
+        phasors = unit_phasor(problem.grid.from_map(squared)[:, : problem.n_known])
+    return from_maps(problem, problem.grid.to_map(problem.amplitude * phasors), recipe)
+
+
+def histogram_matching(problem, n, recipe, generator, pool):
+    """Give the maps the histogram of random atoms at this resolution, for twenty cycles after the search."""
+    n_atoms = max(1, round(problem.reduced.cell.volume / _VOLUME_PER_ATOM))
+    angle = 2 * torch.pi * torch.rand((n_atoms, 3), generator=generator) @ problem.hkl.T.float()
+    atoms = problem.grid.to_map(falloff(problem) * torch.polar(torch.ones_like(angle), angle).sum(0)[None])
+    expected = atoms.flatten().sort().values
+    matched = lambda maps: expected[maps.flatten(1).argsort().argsort()].view_as(maps)  # noqa: E731
+    return constrained(problem, search(problem, *random_phases(problem, n, generator), recipe), matched)
+
+
+def known_composition(problem, n, recipe, generator, pool):
+    """Keep only as many peaks as there are atoms, for twenty cycles after the search."""
+    n_atoms = max(1, round(problem.reduced.cell.volume / _VOLUME_PER_ATOM))
+
+    def peaks_only(maps):
+        peaks = torch.where(maps >= highest_neighbour(maps), maps, 0.0)
+        lowest = peaks.flatten(1).topk(n_atoms).values[:, -1, None, None, None]
+        return torch.where(highest_neighbour((peaks >= lowest).float()) > 0, maps.clamp_min(0), 0.0)
+
+    return constrained(problem, search(problem, *random_phases(problem, n, generator), recipe), peaks_only)
+
+
+def local_search(problem, n, recipe, generator, pool):
+    """Start from the best trials so far, each with 40 % of its phases held, the strong ones first."""
+    if pool is None:
+        return trials(problem, n, recipe, generator)
+    phasors, _ = random_phases(problem, n, generator)
+    leader = unit_phasor(pool.F[torch.randint(len(pool.F), (n,), generator=generator), : problem.n_known])
+    is_held = torch.rand(phasors.shape, generator=generator) < 0.4 * problem.E.clamp_max(1.5)
+    return finish(problem, search(problem, torch.where(is_held, leader, phasors), is_held, recipe), recipe)
+
+
+def group_from_the_start(problem, n, recipe, generator, pool):
+    """Impose the symmetry of the group on the search itself."""
+    amplitude = problem.sharpened(recipe.sharpening)
+    modulus, sigma = Modulus(problem, amplitude, damping=recipe.damping), problem.sigma(amplitude)
+    maps = problem.grid.to_map(amplitude * random_phases(problem, n, generator)[0])
+    for cycle in range(recipe.n_search):
+        threshold = recipe.threshold[0] + (recipe.threshold[1] - recipe.threshold[0]) * cycle / recipe.n_search
+        maps = problem.grid.to_map(problem.group.average(problem.grid.from_map(maps)))
+        maps = raar(maps, modulus, threshold * sigma, recipe.beta)
+    F = problem.group.average(problem.grid.get(modulus.coefficients(maps)))
+    return judged(problem, F)
+
+
+IDEAS: dict[str, Idea] = {
+    "default": default,
+    "nothing beyond the data": default,  # on a problem of its own, see `problems`
+    "Patterson starts": patterson_starts,
+    "tangent formula first": tangent_formula,
+    "histogram matching": histogram_matching,
+    "known composition": known_composition,
+    "local search": local_search,
+    "group from the start": group_from_the_start,
+}
+
+
+def from_maps(problem: PhaseProblem, maps: torch.Tensor, recipe: Recipe) -> Trials:
+    """Search from the phases of maps [n, x, y, z]."""
+    phasors = unit_phasor(problem.grid.from_map(maps)[:, : problem.n_known])
+    return finish(problem, search(problem, phasors, torch.zeros_like(phasors, dtype=torch.bool), recipe), recipe)
+
+
+def constrained(problem: PhaseProblem, F: torch.Tensor, constraint: Callable[[torch.Tensor], torch.Tensor]) -> Trials:
+    """Twenty cycles in the group under another constraint on the map."""
+    F, _ = problem.group.move_to_origin(F, problem.n_known, problem.grid.shape)
+    F, modulus = problem.group.average(F), Modulus(problem, problem.amplitude)
+    for _ in range(20):
+        maps = constraint(problem.grid.to_map(modulus.in_list(F)))
+        F = problem.group.average(problem.grid.from_map(maps))
+    return judged(problem, modulus.in_list(F))
+
+
+def judged(problem: PhaseProblem, F: torch.Tensor) -> Trials:
+    """The finish of the default strategy: misfits are comparable only among trials that went the same way."""
+    return finish_in_group(problem, F, problem.amplitude, 20)
+
+
+def highest_neighbour(maps: torch.Tensor) -> torch.Tensor:
+    """The largest of the 27 values around each point of [n, x, y, z], periodic."""
+    return nn.max_pool3d(nn.pad(maps[:, None], (1,) * 6, mode="circular"), 3, stride=1)[:, 0]
+
+
+def falloff(problem: PhaseProblem) -> torch.Tensor:
+    """Root mean square |F| of each reflection of a list [n_refl], from the measured ones by a line in 1/d^2."""
+    d = torch.as_tensor(problem.reduced.cell.d_spacing(problem.hkl_numpy), dtype=torch.float32)
+    n = problem.n_known
+    present = problem.E > 0
+    x, y = d[:n][present] ** -2, 2 * (problem.amplitude[present] / problem.E[present]).log()
+    slope = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
+    return ((y.mean() + slope * (d**-2 - x.mean())) / 2).exp()
+
+
+def measure(path: Path, d_min: float, n_batches: int, seed: int) -> list[dict[str, object]]:
+    """A row for each idea on one crystal."""
+    data, truth = simulate_reflections(read_crystal(path), d_min)
+    merged = data.merge().reflections
+    amplitude, recipes, rows = absolute_amplitude(merged), recipes_for("raar", merged.d_min), []
+    for name, idea in IDEAS.items():
+        reach = {"reach": 1.0} if name == "nothing beyond the data" else {}
+        problem = working_problem(merged, amplitude, **reach)
+        generator, start, pool, found = torch.Generator().manual_seed(seed), time.perf_counter(), None, []
+        for i in range(n_batches * len(recipes)):
+            fresh = idea(problem, 8, recipes[i % len(recipes)], generator, pool)
+            found.append(fresh)
+            every = Trials(*(torch.cat(column) for column in zip(*found)))
+            pool = Trials(*(column[every.misfit.argsort()[:24]] for column in every))
+        seconds = time.perf_counter() - start
+        map_cc = correlations(problem, every, truth, merged, amplitude)
+        rows.append({
+            "idea": name, "d_min": d_min, "name": path.stem, "any": bool((map_cc >= SOLVED).any()),
+            "first": bool(map_cc[int(every.misfit.argmin())] >= SOLVED), "share": float((map_cc >= SOLVED).mean()),
+            "seconds": seconds,
+        })  # fmt: skip
+    return rows
+
+
+def correlations(problem: PhaseProblem, found: Trials, truth: Truth, data, amplitude: np.ndarray) -> np.ndarray:
+    """map_cc [n] of trials."""
+    n = problem.n_known
+    listed = problem.hkl_numpy[:n]
+    rows = rows_of(problem.reduced.hkl(data.hkl), np.concatenate([listed, -listed]))
+    phi = found.F[:, :n].angle().numpy()
+    return truth.score(amplitude * np.exp(1j * np.concatenate([phi, -phi], axis=1)[:, rows]), data).map_cc
+
+
+def main() -> None:
+    """Measure every idea on the crystals of a folder and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--d-min", type=float, nargs="+", default=[1.5, 2.0])
+    parser.add_argument("--every", type=int, default=4, help="take every n-th crystal")
+    parser.add_argument("--n-batches", type=int, default=2, help="of eight trials with each recipe")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=RUNS / "bench" / "solver_ideas.csv")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")  # a formula that names more than the file lists
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for d_min in options.d_min:
+        for path in sorted(options.folder.glob("*.cif"))[:: options.every]:
+            try:
+                rows += measure(path, d_min, options.n_batches, options.seed)
+            except ReflectionError as error:
+                print(error)
+            pd.DataFrame(rows).to_csv(options.out, index=False)
+    table = pd.DataFrame(rows).groupby(["d_min", "idea"], sort=False)[["any", "first", "share", "seconds"]].mean()
+    default_seconds = table["seconds"].xs("default", level="idea")
+    table["time"] = table["seconds"] / default_seconds.reindex(table.index, level="d_min")
+    print(table.drop(columns="seconds").assign(n=len({row["name"] for row in rows})).round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
