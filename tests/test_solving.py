@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from rephase import pipeline
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
 from rephase.crystal.reflection_files import write_hklf4
 from rephase.crystal.simulation import random_phases, simulate_reflections
@@ -129,6 +130,17 @@ def test_measured_file_is_solved_without_truth(crystal, tmp_path):
     assert solution.reflections.group.symbol == "P 1 21/c 1"
     assert "map_cc" not in run.table("solution_shells")
     draw(run, "solution_shells")
+
+
+def test_a_changed_reflection_file_is_read_again(crystal, tmp_path, monkeypatch):
+    executed = []
+    monkeypatch.setattr(pipeline, "_execute", lambda run, notebook: executed.append(notebook.stem) or {"seconds": 0.0})
+    monkeypatch.setattr(pipeline, "write_report", lambda run, status: run.folder)
+    overrides = [f"solving.file={tmp_path / 'sample.hkl'}", "solving.cell=[7, 8, 9, 90, 90, 90]"]
+    for d_min, expected in ((1.0, 1), (1.0, 1), (1.1, 2)):
+        write_hklf4(tmp_path / "sample.hkl", simulate_reflections(crystal, d_min)[0])
+        run_notebooks("test", overrides, out=tmp_path / "run", only=["08"])
+        assert len(executed) == expected
 
 
 @pytest.mark.parametrize(

@@ -164,11 +164,12 @@ def _quiet_papermill() -> Iterator[None]:
 
 
 def _fingerprint(config: Config, notebook: Path, before: str) -> str:
-    """Changes with the configuration, the notebook, the code of the package and the notebooks before it."""
-    code = hashlib.sha256()
-    for path in [notebook, *sorted(Path(__file__).parent.rglob("*.py"))]:
-        code.update(path.read_bytes())
-    return fingerprint([config.fingerprint(), code.hexdigest(), before])
+    """Changes with the configuration, the notebook, the code, the reflection file and the notebooks before it."""
+    content = hashlib.sha256()
+    measured = [Path(config.solving.file)] if config.solving.file else []
+    for path in [notebook, *sorted(Path(__file__).parent.rglob("*.py")), *measured]:
+        content.update(path.read_bytes())
+    return fingerprint([config.fingerprint(), content.hexdigest(), before])
 
 
 def _read_status(run: Run) -> dict[str, Any]:
