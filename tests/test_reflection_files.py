@@ -292,6 +292,12 @@ def test_missing_files_and_broken_mtz_are_refused(data, tmp_path):
         read_reflections(tmp_path / "x.mtz")
 
 
+def test_a_binary_file_is_named_as_such(tmp_path):
+    (tmp_path / "x.hkl").write_bytes(bytes(range(256)))
+    with pytest.raises(ReflectionError, match="a binary file, but no MTZ"):
+        read_reflections(tmp_path / "x.hkl", cell=CELL)
+
+
 def test_real_measurements_are_read(real_crystals):
     for name, n, d_min in (("2012000", 2481, 0.7704), ("2200000", 1269, 0.8409)):
         found = read_reflections(real_crystals / f"{name}.hkl")

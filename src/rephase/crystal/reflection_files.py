@@ -104,6 +104,8 @@ def _read(path: Path, column: str | None) -> Listing:
         ) from error
     if content[:4] == b"MTZ ":
         return from_mtz(path, name=path.name, column=column)
+    if b"\0" in content[:4096]:
+        raise ReflectionError(f"{path.name}: a binary file, but no MTZ; expected an MTZ, a CIF, or lines of h k l I σ")
     text = content.decode("utf-8", errors="replace")
     if is_cif(text):
         return from_cif(text, name=path.name, column=column)
