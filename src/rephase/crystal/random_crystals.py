@@ -11,8 +11,9 @@ import torch
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.fragments import Library, fragment_library
-from rephase.crystal.growth import grow, pick, surroundings
-from rephase.crystal.relaxation import Packed, relax
+from rephase.crystal.contacts import CONTACT_SLACK, surroundings
+from rephase.crystal.growth import grow, pick, planted
+from rephase.crystal.settling import is_free, settle
 from rephase.crystal.structure import Atoms, Crystal
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import ConfigError, nearest_name
@@ -27,13 +28,15 @@ SPACE_GROUPS = {
     "P 21 21 2": 0.4, "P c c n": 0.4, "F d d 2": 0.3,
 }  # fmt: skip
 ELEMENTS = ("C", "N", "O", "F", "S", "Cl", "Br")
-CONTACT_SLACK = 0.40  # Å: atoms of different molecules are no closer than the sum of their radii less this
-_AT_ONCE = 256  # structures that grow together: enough to hide what each step costs however few there are
-_ROOM = 1.4  # radius of the sphere that a molecule keeps to, over that of its volume
-_VOLUME, _VOLUME_SD, _VOLUME_RANGE = 17.0, 1.9, (14.5, 23.0)  # Å^3 per non-hydrogen atom, before any loosening
+_AT_ONCE = 1024  # structures that grow together: enough to hide what each step costs however few there are
+_ROOM = 1.3  # radius of the sphere that a molecule keeps to, over that of its volume
+_POINTS = 4
+_VOLUME, _VOLUME_SD, _VOLUME_RANGE = 16.0, 1.2, (14.0, 19.0)  # Å^3 per non-hydrogen atom of the wanted molecule
+_CEILING, _CEILING_SD, _CEILING_RANGE = 19.5, 1.5, (16.0, 23.0)  # of the molecule that was grown
+_HOPEFUL = 1.1
+_LEAST_SCALE = 0.97
 _LOOSER = 1.02  # a cell that could not be filled is made larger by this
 _NARROWEST = 4.5  # Å, smallest spacing of (100), (010), (001)
-_PATIENCE = 16
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,7 @@ def random_crystals(
             _fill(made, draws, rows, library, generator)
         pending = pending[made.numbers[pending, 0] == 0]
         draws.volume[pending] *= _LOOSER
+        draws.ceiling[pending] *= _LOOSER
     u_iso = _displacements(made, options, generator)
     return RandomCrystals(draws.symmetries, made.lattice, draws.group, made.xyz_frac, made.numbers, u_iso).take(
         torch.arange(n, device=generator.device)
@@ -197,6 +201,8 @@ class _Draws(NamedTuple):
     order: torch.Tensor
     system: torch.Tensor
     size: torch.Tensor
+    least: int
+    ceiling: torch.Tensor
     volume: torch.Tensor
 
 
@@ -218,7 +224,10 @@ def _draw(n: int, options: RandomCrystalOptions, generator: torch.Generator, dty
     per_atom = _VOLUME + _VOLUME_SD * torch.randn(n, generator=generator, device=device, dtype=dtype)
     order = torch.tensor([len(s.triplets) for s in symmetries], device=device)[group]
     system = torch.tensor([_system(s) for s in symmetries], device=device)[group]
-    return _Draws(symmetries, group, order, system, size, per_atom.clamp(*_VOLUME_RANGE) * size)
+    ceiling = _CEILING + _CEILING_SD * torch.randn(n, generator=generator, device=device, dtype=dtype)
+    per_atom = per_atom.clamp(*_VOLUME_RANGE)
+    ceiling = torch.maximum(ceiling.clamp(*_CEILING_RANGE), 1.1 * per_atom)
+    return _Draws(symmetries, group, order, system, size, low, ceiling, per_atom * size)
 
 
 def _system(symmetry: Symmetry) -> int:
@@ -236,7 +245,7 @@ def _system(symmetry: Symmetry) -> int:
 
 
 def _blank(n: int, options: RandomCrystalOptions, draws: _Draws) -> _Made:
-    most = 3 * options.n_atoms[1] + 5
+    most = 3 * options.n_atoms[1] + 2
     like = draws.volume
     return _Made(like.new_zeros(n, 3, 3), like.new_zeros(n, most, 3), draws.size.new_zeros(n, most))
 
@@ -246,7 +255,8 @@ def _batches(pending: torch.Tensor, draws: _Draws) -> Iterator[torch.Tensor]:
     pending = pending[draws.size[pending].argsort(stable=True)]
     if len(pending) < _AT_ONCE:
         pending = pending.repeat_interleave(min(4, _AT_ONCE // len(pending)))
-    yield from pending.split(_AT_ONCE)
+    for rows in pending.split(_AT_ONCE):
+        yield rows[draws.order[rows].argsort(stable=True)]
 
 
 def _operations(draws: _Draws, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -263,24 +273,49 @@ def _operations(draws: _Draws, rows: torch.Tensor) -> tuple[torch.Tensor, torch.
 def _fill(made: _Made, draws: _Draws, rows: torch.Tensor, library: Library, generator: torch.Generator) -> None:
     """Try once to make the crystals at `rows`; those that succeed are written."""
     lattice = _draw_lattices(draws.volume[rows] * draws.order[rows], draws.system[rows], generator)
-    centre = torch.rand(len(rows), 3, generator=generator, device=lattice.device, dtype=lattice.dtype)
+    operations = _operations(draws, rows)
+    centre = _free_points(lattice, *operations, generator)
     radius = _ROOM * (3 * draws.volume[rows] / (4 * math.pi)) ** (1 / 3) + 1
-    around = surroundings(lattice, *_operations(draws, rows), radius, centre)
-    molecules = grow(around, draws.size[rows], library, generator, patience=_PATIENCE)
-    grown = (molecules.count == draws.size[rows]).nonzero()[:, 0]
-    if not len(grown):
+    around = surroundings(lattice, *operations, radius, centre)
+    molecules = planted(around, draws.size[rows], library, generator)
+    grow(molecules, around, draws.size[rows], library, generator)
+    per_atom = draws.volume[rows] / molecules.count
+    dense = ((per_atom < _HOPEFUL * draws.ceiling[rows]) & (molecules.count >= draws.least)).nonzero()[:, 0]
+    molecules, around, rows = molecules.take(dense), around.take(dense), rows[dense]
+    if not len(rows):
         return
-    packed, around = Packed(molecules.take(grown), library), around.take(grown)
-    good = relax(packed, around, CONTACT_SLACK).nonzero()[:, 0]
-    xyz = torch.linalg.solve(around.lattice[:, None], (packed.xyz + around.centre[:, None])[..., None])[..., 0]
-    numbers, order = packed.numbers.sort(dim=1, descending=True, stable=True)
+    used = int(molecules.used.max())
+    radii = torch.where(molecules.radii < 0, -1.0, molecules.radii - CONTACT_SLACK / 2)[:, :used]
+    settled, scale = settle(molecules.xyz[:, :used], radii, around)
+    scale = scale.clamp(min=_LEAST_SCALE) * (1 + 1e-4)
+    dense = (per_atom[dense] * scale**3 < draws.ceiling[rows]).nonzero()[:, 0]
+    settled, radii, rows, around = settled[dense], radii[dense], rows[dense], around.take(dense).scaled(scale[dense])
+    if not len(rows):
+        return
+    good = is_free(settled, radii, around).nonzero()[:, 0]
+    numbers, order = molecules.numbers[dense, :used].sort(dim=1, descending=True, stable=True)
+    xyz = torch.linalg.solve(around.lattice[:, None], (settled + around.centre[:, None])[..., None])[..., 0]
     xyz = xyz.gather(1, order[..., None].expand(-1, -1, 3)) * (numbers > 0)[..., None]
-    targets = rows[grown[good]]
+    targets = rows[good]
     is_first = torch.ones_like(targets, dtype=torch.bool)
     is_first[1:] = targets[1:] != targets[:-1]  # a row that was tried several times stands in one run
     targets, good = targets[is_first], good[is_first]
     made.lattice[targets], made.xyz_frac[targets, : xyz.shape[1]] = around.lattice[good], xyz[good]
     made.numbers[targets, : xyz.shape[1]] = numbers[good]
+
+
+def _free_points(
+    lattice: torch.Tensor, rotations: torch.Tensor, translations: torch.Tensor, is_there: torch.Tensor,
+    generator: torch.Generator,
+) -> torch.Tensor:  # fmt: skip
+    """Of a few random points of each cell the one that is farthest from its own images, [n, 3], fractional."""
+    shape = (len(lattice), _POINTS, 1, 3)
+    points = torch.rand(shape, generator=generator, device=lattice.device, dtype=lattice.dtype)
+    apart = (rotations[:, None] @ points[..., None])[..., 0] + translations[:, None] - points
+    distance = ((apart - apart.round()) @ lattice.mT[:, None]).norm(dim=-1)
+    distance.masked_fill_(~is_there[:, None], torch.inf)
+    best = distance[..., 1:].amin(2).argmax(1) if distance.shape[2] > 1 else distance.argmax(1)[:, 0]
+    return points[torch.arange(len(points), device=points.device), best, 0]
 
 
 def _draw_lattices(volume: torch.Tensor, system: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
