@@ -47,7 +47,6 @@ class Surroundings(NamedTuple):
         turned = self.rotations.reshape(n, 3 * motions, 3) @ xyz.mT
         return (turned.view(n, 3, motions, -1) + self.shifts[..., None]).flatten(2)
 
-
     def near(self, xyz: torch.Tensor, about: torch.Tensor, reach: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Images of positions [n, p, 3] within `reach` [n, p] Å of a point [n, 3].
 

@@ -32,8 +32,8 @@ class Library(NamedTuple):
 
     ``numbers`` [n, most] (0: no atom), ``xyz`` [n, most, 3], ``radii`` [n, most] (negative: no atom) and ``carriers``
     [n, most] of the atoms, hydrogens last: what a hydrogen is bonded to, -1 for other atoms. ``lost`` [n, 3] and
-    ``lost_radii`` [n] of the lost hydrogen; ``sizes`` [n] atoms but hydrogen; ``weights`` [2, n] of a fragment on carbon
-    and on another element; ``bond_lengths`` [36, 36] in Å by atomic number.
+    ``lost_radii`` [n] of the lost hydrogen; ``sizes`` [n] atoms but hydrogen; ``weights`` [2, n] of a fragment on
+    carbon and on another element; ``bond_lengths`` [36, 36] in Å by atomic number.
     """
 
     numbers: torch.Tensor
@@ -53,8 +53,9 @@ class Library(NamedTuple):
     def part(self, chosen: torch.Tensor) -> "Library":
         """The fragments that are chosen, [n] booleans, without columns that none of them fills."""
         used = int((self.numbers[chosen] > 0).sum(1).max())
-        atoms = (column[chosen, :used] for column in self[:4])
-        return Library(*atoms, *(column[chosen] for column in self[4:7]), self.weights[:, chosen], self.bond_lengths)
+        atoms = {name: getattr(self, name)[chosen, :used] for name in ("numbers", "xyz", "radii", "carriers")}
+        others = {name: getattr(self, name)[chosen] for name in ("lost", "lost_radii", "sizes")}
+        return self._replace(**atoms, **others, weights=self.weights[:, chosen])
 
 
 def _tetrahedral(number: int, n_hydrogen: int) -> Molecule:
@@ -133,22 +134,22 @@ def _fragments() -> list[tuple[Molecule, int, float, float]]:
     aldehyde = _planar(6, [(8, 1.22)], 121.0, 2)
     methoxy, acid = _joined(water, 1, methane, 1.42), _joined(aldehyde, 1, water, 1.31)
     return [
-        (methoxy, 0, 1.2, 0.0),
-        (acid, 0, 0.7, 0.0),
-        (_joined(aldehyde, 1, ammonia, 1.33), 0, 0.8, 0.0),
-        (_joined(aldehyde, 1, methane, 1.50), 0, 1.0, 1.0),
-        (_joined(aldehyde, 1, methoxy, 1.34), 0, 1.0, 0.0),
+        (methoxy, 0, 0.8, 0.0),
+        (acid, 0, 0.2, 0.0),
+        (_joined(aldehyde, 1, ammonia, 1.33), 0, 0.3, 0.0),
+        (_joined(aldehyde, 1, methane, 1.50), 0, 0.6, 0.6),
+        (_joined(aldehyde, 1, methoxy, 1.34), 0, 0.6, 0.0),
         (_joined(methane, 0, methane, 1.52), 0, 3.0, 2.0),
-        (methane, 0, 8.0, 8.0),
+        (methane, 0, 11.0, 11.0),
         (ammonia, 0, 2.0, 0.0),
-        (water, 0, 1.5, 0.0),
-        (_tetrahedral(9, 1), 0, 0.6, 0.0),
+        (water, 0, 1.2, 0.0),
+        (_tetrahedral(9, 1), 0, 0.3, 0.0),
         (_tetrahedral(17, 1), 0, 0.7, 0.0),
         (_tetrahedral(35, 1), 0, 0.2, 0.0),
         (_tetrahedral(16, 2), 0, 0.3, 0.0),
-        (aldehyde, 0, 2.0, 2.0),  # carbonyl
-        (_planar(6, [(7, 1.145)], 180.0, 1), 0, 0.4, 0.0),  # nitrile
-        (_planar(7, [(8, 1.22), (8, 1.22)], 118.0, 1), 0, 0.4, 0.0),  # nitro
+        (aldehyde, 0, 1.0, 1.0),  # carbonyl
+        (_planar(6, [(7, 1.145)], 180.0, 1), 0, 0.2, 0.0),  # nitrile
+        (_planar(7, [(8, 1.22), (8, 1.22)], 118.0, 1), 0, 0.15, 0.0),  # nitro
         (benzene, 0, 4.0, 2.5),
         (pyridine, 1, 0.4, 0.2),
         (pyridine, 0, 0.4, 0.2),

@@ -10,10 +10,12 @@ from rephase.crystal.fragments import Library
 
 _SLACK = 0.65  # Å by which atoms of two molecules may be closer than the sum of their radii, before they are settled
 _INTRAMOLECULAR = 0.74  # share of the sum of the radii that atoms four and more bonds apart keep
-_SITES, _TRIALS = 4, 8  # hydrogens looked at in a step; fragments, each turned at random, tried on one of them
+_SITES, _TRIALS = 2, 16  # hydrogens looked at in a step; fragments, each turned at random, tried on one of them
 _PROBE, _PROBE_RADIUS = 1.45, 1.5  # Å, a little less than the first atom of any fragment needs
 _BESIDE = 2.0  # Å, what is nearer to an atom is bonded to it
-_SMALL = 5
+_SMALL = 5  # atoms of fragments that a hydrogen must have room for to stay open
+_EVEN = 2.0  # atoms of a fragment that chance counts for when one of those that fit is chosen
+_EARLY, _SELDOM = 8, 6  # larger fragments: every second of the first steps, then every sixth
 _GOING_ON = 0.1  # share of a batch below which the rest is given up: it would be slow for its size
 
 
@@ -54,7 +56,8 @@ def grow(
     growing, place, wanted = molecules.take(active), around, room
     step = 0
     while len(active) > _GOING_ON * len(room):
-        _grow_once(growing, place, wanted, parts[step % 4 == 1], generator, step % 4 != 1)
+        is_large = step % 2 == 0 if step < _EARLY else step % _SELDOM == 0
+        _grow_once(growing, place, wanted, parts[is_large], generator, not is_large)
         going = (growing.count < wanted) & growing.is_open.any(1)
         if int(going.sum()) < 0.85 * len(active):
             molecules.put(active, growing)
@@ -104,7 +107,11 @@ def planted(around: Surroundings, room: torch.Tensor, library: Library, generato
 
 
 def _grow_once(
-    molecules: Molecules, around: Surroundings, room: torch.Tensor, library: Library, generator: torch.Generator,
+    molecules: Molecules,
+    around: Surroundings,
+    room: torch.Tensor,
+    library: Library,
+    generator: torch.Generator,
     is_last: bool,
 ) -> None:
     """Try fragments on one hydrogen of each molecule; one that leaves no room to the small ones is closed."""
@@ -125,7 +132,8 @@ def _grow_once(
     reach = float(library.xyz.norm(dim=-1).max()) + 0.5
     near = _nearby(molecules, around, foot + _PROBE * direction, reach)
     fits &= is_clear(tested(new.flatten(1, 2).mT, radii.flatten(1) - _SLACK / 2), near).view(radii.shape).all(2)
-    best = fits.long().argmax(1)
+    lot = torch.rand(fits.shape, generator=generator, device=fits.device, dtype=new.dtype)
+    best = torch.where(fits, library.sizes[chosen] + _EVEN * lot, -1).argmax(1)
     new, chosen, radii = new[rows, best], chosen[rows, best], radii[rows, best]
     accepted = fits.any(1) & _is_clear_of_own_images(around, new, radii)
     if is_last:
@@ -133,9 +141,7 @@ def _grow_once(
     _add(molecules, accepted, lost, library, chosen, new)
 
 
-def _sites(
-    molecules: Molecules, around: Surroundings, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _sites(molecules: Molecules, around: Surroundings, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """One of a few random hydrogens [n] that something may be bound in the place of, and whether there is one [n].
 
     Those where not even the smallest atom would be clear of the images are closed.
@@ -193,7 +199,7 @@ def _is_clear_of_own_images(around: Surroundings, xyz: torch.Tensor, radii: torc
 def _is_clear_of_itself(
     molecules: Molecules, xyz: torch.Tensor, radii: torch.Tensor, lost: torch.Tensor, parent: torch.Tensor
 ) -> torch.Tensor:
-    """Whether fragments [n, trials, new, 3] are clear of the molecules they join, bonded atoms left out: [n, trials]."""
+    """Whether fragments [n, trials, new, 3] are clear of the molecules they join but for bonded atoms: [n, trials]."""
     rows, used = torch.arange(len(lost), device=lost.device), int(molecules.used.max())
     own, own_radii = molecules.xyz[:, :used], _INTRAMOLECULAR * molecules.radii[:, :used]
     own_radii[rows, lost] = own_radii[rows, parent] = -1.0

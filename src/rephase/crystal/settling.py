@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from rephase.crystal.contacts import Surroundings, is_clear, others, overlaps, side_by_side, tested
+from rephase.crystal.contacts import Surroundings, others, overlaps, side_by_side, tested
 
 _N_STEPS = 12
 _MARGIN = 0.5  # Å beyond contact within which a pair is watched
