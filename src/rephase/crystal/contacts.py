@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import pad
 
-CONTACT_SLACK = 0.40  # Å: atoms of different molecules are no closer than the sum of their radii less this
+CONTACT_SLACK = 0.37  # Å: atoms of different molecules are no closer than the sum of their radii less this
 REACH = 2 * 1.85  # Å, the largest sum of two radii
 _AT_ONCE = 1 << 18  # products; keeps the working set in the cache of a CPU
 _FAR = 1e3  # Å, where that is put which only fills a table

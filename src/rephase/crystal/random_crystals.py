@@ -33,7 +33,7 @@ _AT_ONCE = 1024  # structures that grow together: enough to hide what each step 
 _ROOM = 1.3  # radius of the sphere that a molecule keeps to, over that of its volume
 _VOLUME, _VOLUME_SD, _VOLUME_RANGE = 16.0, 1.2, (14.0, 19.0)  # Å^3 per non-hydrogen atom of the wanted molecule
 _CEILING, _CEILING_SD, _CEILING_RANGE = 19.0, 1.5, (16.0, 23.0)  # Å^3, the most per atom of the one that was grown
-_HOPEFUL = 1.1  # over the ceiling: what is less dense before it is settled is given up
+_HOPEFUL = 1.03  # over the ceiling: what is less dense before it is settled is given up
 _LEAST_SCALE = 0.97  # of a cell that may shrink; its contacts are looked for in no smaller one
 _LOOSER = 1.03  # a cell that could not be filled is made larger by this, and may hold that much less
 
