@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from rephase.crystal.contacts import CONTACT_SLACK
 from rephase.crystal.fragments import POLAR_HYDROGEN_RADIUS, VDW_RADII, fragment_library
 from rephase.crystal.many_structure_factors import many_structure_factors, unique_reflections
 from rephase.crystal.random_crystals import (
-    CONTACT_SLACK,
     ELEMENTS,
     SPACE_GROUPS,
     RandomCrystalOptions,
@@ -150,10 +150,11 @@ def test_float64_and_chosen_elements():
 
 def test_fragments_lose_their_hydrogen_along_the_axis():
     library = fragment_library(ELEMENTS)
-    lost = library.hydrogens[:, 0]
-    assert torch.allclose(lost[:, :2], torch.zeros(len(lost), 2, dtype=lost.dtype), atol=1e-9)
-    assert (lost[:, 2] < -0.8).all()
-    assert (library.carriers[:, 0] == 0).all()
+    assert torch.allclose(library.lost[:, :2], torch.zeros(len(library.lost), 2, dtype=torch.float64), atol=1e-9)
+    assert (library.lost[:, 2] < -0.8).all()
+    assert (library.xyz[:, 0] == 0).all()
+    assert (library.carriers[library.numbers == 1] >= 0).all()
+    assert (library.carriers[library.numbers != 1] == -1).all()
 
 
 def test_table_and_figure_compare_sets(real_crystals, made):

@@ -15,7 +15,7 @@ _BONDS = {
 # Radii of van der Waals: Bondi (1964), doi:10.1021/j100785a001; H: Rowland & Taylor (1996), doi:10.1021/jp953141+
 VDW_RADII = {1: 1.10, 6: 1.70, 7: 1.55, 8: 1.52, 9: 1.47, 16: 1.80, 17: 1.75, 35: 1.85}
 POLAR_HYDROGEN_RADIUS = 0.95  # on N and O: a hydrogen bond is shorter than the sum of the radii
-MOST_HEAVY, MOST_HYDROGEN = 6, 6
+_MOST_ATOMS = 11  # of a fragment, the lost hydrogen apart
 
 
 class Molecule(NamedTuple):
@@ -28,25 +28,34 @@ class Molecule(NamedTuple):
 
 
 class Library(NamedTuple):
-    """Fragments as tensors: the atom that loses a hydrogen lies at the origin, its lost bond along -z.
+    """Fragments as tensors: the atom that loses a hydrogen comes first, at the origin, its lost bond along -z.
 
-    ``numbers`` [n, 6] and ``xyz`` [n, 6, 3] of the non-hydrogen atoms, that atom first; ``carriers`` [n, 6] (-1: none)
-    and ``hydrogens`` [n, 6, 3], the lost one first; ``sizes`` [n] non-hydrogen atoms; ``weights`` [2, n] of a fragment
-    on carbon and on another element; ``bond_lengths`` [36, 36] in Å and ``radii`` [36] by atomic number.
+    ``numbers`` [n, most] (0: no atom), ``xyz`` [n, most, 3], ``radii`` [n, most] (negative: no atom) and ``carriers``
+    [n, most] of the atoms, hydrogens last: what a hydrogen is bonded to, -1 for other atoms. ``lost`` [n, 3] and
+    ``lost_radii`` [n] of the lost hydrogen; ``sizes`` [n] atoms but hydrogen; ``weights`` [2, n] of a fragment on
+    carbon and on another element; ``bond_lengths`` [36, 36] in Å by atomic number.
     """
 
     numbers: torch.Tensor
     xyz: torch.Tensor
+    radii: torch.Tensor
     carriers: torch.Tensor
-    hydrogens: torch.Tensor
+    lost: torch.Tensor
+    lost_radii: torch.Tensor
     sizes: torch.Tensor
     weights: torch.Tensor
     bond_lengths: torch.Tensor
-    radii: torch.Tensor
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Library":
         """Move to a device, real tensors in `dtype`."""
         return Library(*(t.to(device, dtype if t.is_floating_point() else None) for t in self))
+
+    def part(self, chosen: torch.Tensor) -> "Library":
+        """The fragments that are chosen, [n] booleans, without columns that none of them fills."""
+        used = int((self.numbers[chosen] > 0).sum(1).max())
+        atoms = {name: getattr(self, name)[chosen, :used] for name in ("numbers", "xyz", "radii", "carriers")}
+        others = {name: getattr(self, name)[chosen] for name in ("lost", "lost_radii", "sizes")}
+        return self._replace(**atoms, **others, weights=self.weights[:, chosen])
 
 
 def _tetrahedral(number: int, n_hydrogen: int) -> Molecule:
@@ -67,6 +76,20 @@ def _planar(center: int, ends: list[tuple[int, float]], angle_deg: float, n_hydr
     directions = [[0.0, 0.0, 1.0], [-np.sin(angle), 0.0, np.cos(angle)]][:n_hydrogen]
     xyz = np.concatenate([np.zeros((1, 3)), ways * [[length] for _, length in ends]])
     return Molecule([center, *(number for number, _ in ends)], xyz, [0] * n_hydrogen, np.array(directions))
+
+
+def _joined(base: Molecule, hydrogen: int, group: Molecule, length: float) -> Molecule:
+    """A group in the place of a hydrogen of a base that is flat, y = 0; what of the group is flat is in that plane."""
+    x, _, z = base.directions[hydrogen]
+    turn = np.array([[z, 0.0, x], [0.0, 1.0, 0.0], [-x, 0.0, z]])  # z to the direction of the hydrogen
+    added, carrier = _aligned(group, 0), base.carriers[hydrogen]
+    kept, n = [i for i in range(len(base.carriers)) if i != hydrogen], len(base.numbers)
+    return Molecule(
+        base.numbers + added.numbers,
+        np.concatenate([base.xyz, base.xyz[carrier] + length * base.directions[hydrogen] + added.xyz @ turn.T]),
+        [base.carriers[i] for i in kept] + [n + c for c in added.carriers[1:]],
+        np.concatenate([base.directions[kept], added.directions[1:] @ turn.T]),
+    )
 
 
 def _ring(numbers: list[int], lengths: list[float], bare: tuple[int, ...] = ()) -> Molecule:
@@ -107,17 +130,26 @@ def _fragments() -> list[tuple[Molecule, int, float, float]]:
     imidazole = _ring([7, 6, 7, 6, 6], [1.35, 1.32, 1.38, 1.36, 1.37], bare=(2,))
     furan = _ring([8, 6, 6, 6, 6], [1.36, 1.35, 1.43, 1.35, 1.36], bare=(0,))
     thiophene = _ring([16, 6, 6, 6, 6], [1.71, 1.37, 1.42, 1.37, 1.71], bare=(0,))
+    methane, ammonia, water = _tetrahedral(6, 4), _tetrahedral(7, 3), _tetrahedral(8, 2)
+    aldehyde = _planar(6, [(8, 1.22)], 121.0, 2)
+    methoxy, acid = _joined(water, 1, methane, 1.42), _joined(aldehyde, 1, water, 1.31)
     return [
-        (_tetrahedral(6, 4), 0, 10.0, 10.0),
-        (_tetrahedral(7, 3), 0, 3.0, 0.0),
-        (_tetrahedral(8, 2), 0, 3.0, 0.0),
-        (_tetrahedral(9, 1), 0, 0.6, 0.0),
+        (methoxy, 0, 0.8, 0.0),
+        (acid, 0, 0.2, 0.0),
+        (_joined(aldehyde, 1, ammonia, 1.33), 0, 0.3, 0.0),
+        (_joined(aldehyde, 1, methane, 1.50), 0, 0.6, 0.6),
+        (_joined(aldehyde, 1, methoxy, 1.34), 0, 0.6, 0.0),
+        (_joined(methane, 0, methane, 1.52), 0, 3.0, 2.0),
+        (methane, 0, 11.0, 11.0),
+        (ammonia, 0, 2.0, 0.0),
+        (water, 0, 1.2, 0.0),
+        (_tetrahedral(9, 1), 0, 0.3, 0.0),
         (_tetrahedral(17, 1), 0, 0.7, 0.0),
         (_tetrahedral(35, 1), 0, 0.2, 0.0),
         (_tetrahedral(16, 2), 0, 0.3, 0.0),
-        (_planar(6, [(8, 1.22)], 121.0, 2), 0, 4.0, 4.0),  # carbonyl
-        (_planar(6, [(7, 1.145)], 180.0, 1), 0, 0.4, 0.0),  # nitrile
-        (_planar(7, [(8, 1.22), (8, 1.22)], 118.0, 1), 0, 0.4, 0.0),  # nitro
+        (aldehyde, 0, 1.0, 1.0),  # carbonyl
+        (_planar(6, [(7, 1.145)], 180.0, 1), 0, 0.2, 0.0),  # nitrile
+        (_planar(7, [(8, 1.22), (8, 1.22)], 118.0, 1), 0, 0.15, 0.0),  # nitro
         (benzene, 0, 4.0, 2.5),
         (pyridine, 1, 0.4, 0.2),
         (pyridine, 0, 0.4, 0.2),
@@ -134,26 +166,30 @@ def fragment_library(elements: tuple[str, ...]) -> Library:
     symbols = {6: "C", 7: "N", 8: "O", 9: "F", 16: "S", 17: "Cl", 35: "Br"}
     chosen = [row for row in _fragments() if all(symbols[z] in elements for z in row[0].numbers)]
     n = len(chosen)
-    numbers, carriers = torch.zeros(n, MOST_HEAVY, dtype=torch.long), torch.full((n, MOST_HYDROGEN), -1)
-    xyz = torch.zeros(n, MOST_HEAVY, 3, dtype=torch.float64)
-    hydrogens = torch.zeros(n, MOST_HYDROGEN, 3, dtype=torch.float64)
-    for i, (molecule, lost, *_) in enumerate(chosen):
-        aligned = _aligned(molecule, lost)
-        size, n_hydrogen = len(aligned.numbers), len(aligned.carriers)
+    numbers, carriers = torch.zeros(n, _MOST_ATOMS, dtype=torch.long), torch.full((n, _MOST_ATOMS), -1)
+    xyz, lost = torch.zeros(n, _MOST_ATOMS, 3, dtype=torch.float64), torch.zeros(n, 3, dtype=torch.float64)
+    radii, lost_radii = torch.full((n, _MOST_ATOMS), -1, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
+    for i, (molecule, hydrogen, *_) in enumerate(chosen):
+        aligned = _aligned(molecule, hydrogen)
+        size, of_hydrogens = len(aligned.numbers), [_hydrogen_radius(aligned.numbers[c]) for c in aligned.carriers]
         lengths = np.array([_TO_HYDROGEN[aligned.numbers[c]] for c in aligned.carriers])[:, None]
-        numbers[i, :size], xyz[i, :size] = torch.tensor(aligned.numbers), torch.as_tensor(aligned.xyz)
-        carriers[i, :n_hydrogen] = torch.tensor(aligned.carriers)
-        at = aligned.xyz[aligned.carriers] + lengths * aligned.directions
-        hydrogens[i, :n_hydrogen] = torch.as_tensor(at)
+        hydrogens = torch.as_tensor(aligned.xyz[aligned.carriers] + lengths * aligned.directions)
+        used = size + len(hydrogens) - 1
+        numbers[i, :used] = torch.tensor(aligned.numbers + [1] * (used - size))
+        xyz[i, :used] = torch.cat([torch.as_tensor(aligned.xyz), hydrogens[1:]])
+        radii[i, :used] = torch.tensor([VDW_RADII[z] for z in aligned.numbers] + of_hydrogens[1:])
+        carriers[i, size:used] = torch.tensor(aligned.carriers[1:])
+        lost[i], lost_radii[i] = hydrogens[0], of_hydrogens[0]
     weights = torch.tensor([[row[2] for row in chosen], [row[3] for row in chosen]], dtype=torch.float64)
-    return Library(numbers, xyz, carriers, hydrogens, (numbers > 0).sum(1), weights, *_pair_tables())
+    return Library(numbers, xyz, radii, carriers, lost, lost_radii, (numbers > 1).sum(1), weights, _bond_lengths())
 
 
-def _pair_tables() -> tuple[torch.Tensor, torch.Tensor]:
+def _hydrogen_radius(carrier: int) -> float:
+    return POLAR_HYDROGEN_RADIUS if carrier in (7, 8) else VDW_RADII[1]
+
+
+def _bond_lengths() -> torch.Tensor:
     lengths = torch.full((36, 36), 1.5, dtype=torch.float64)
     for (first, second), length in _BONDS.items():
         lengths[first, second] = lengths[second, first] = length
-    radii = torch.zeros(36, dtype=torch.float64)
-    for number, radius in VDW_RADII.items():
-        radii[number] = radius
-    return lengths, radii
+    return lengths

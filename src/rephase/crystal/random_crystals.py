@@ -10,9 +10,11 @@ import numpy as np
 import torch
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.contacts import CONTACT_SLACK, Surroundings, surroundings
 from rephase.crystal.fragments import Library, fragment_library
-from rephase.crystal.growth import grow, pick, surroundings
-from rephase.crystal.relaxation import Packed, relax
+from rephase.crystal.growth import Molecules, grow, pick, planted
+from rephase.crystal.random_cells import crystal_system, draw_lattices, free_points
+from rephase.crystal.settling import is_free, settle
 from rephase.crystal.structure import Atoms, Crystal
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import ConfigError, nearest_name
@@ -27,13 +29,13 @@ SPACE_GROUPS = {
     "P 21 21 2": 0.4, "P c c n": 0.4, "F d d 2": 0.3,
 }  # fmt: skip
 ELEMENTS = ("C", "N", "O", "F", "S", "Cl", "Br")
-CONTACT_SLACK = 0.40  # Å: atoms of different molecules are no closer than the sum of their radii less this
-_AT_ONCE = 256  # structures that grow together: enough to hide what each step costs however few there are
-_ROOM = 1.4  # radius of the sphere that a molecule keeps to, over that of its volume
-_VOLUME, _VOLUME_SD, _VOLUME_RANGE = 17.0, 1.9, (14.5, 23.0)  # Å^3 per non-hydrogen atom, before any loosening
-_LOOSER = 1.02  # a cell that could not be filled is made larger by this
-_NARROWEST = 4.5  # Å, smallest spacing of (100), (010), (001)
-_PATIENCE = 16
+_AT_ONCE = 1024  # structures that grow together: enough to hide what each step costs however few there are
+_ROOM = 1.3  # radius of the sphere that a molecule keeps to, over that of its volume
+_VOLUME, _VOLUME_SD, _VOLUME_RANGE = 16.0, 1.2, (14.0, 19.0)  # Å^3 per non-hydrogen atom of the wanted molecule
+_CEILING, _CEILING_SD, _CEILING_RANGE = 19.0, 1.5, (16.0, 23.0)  # Å^3, the most per atom of the one that was grown
+_HOPEFUL = 1.03  # over the ceiling: what is less dense before it is settled is given up
+_LEAST_SCALE = 0.97  # of a cell that may shrink; its contacts are looked for in no smaller one
+_LOOSER = 1.03  # a cell that could not be filled is made larger by this, and may hold that much less
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class RandomCrystalOptions:
         if not self.space_groups:
             raise ConfigError("space_groups is empty; name at least one, e.g. 'P 1 21/c 1'")
         for symbol in self.space_groups:
-            _system(find_symmetry(symbol))
+            crystal_system(find_symmetry(symbol))
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,8 @@ def random_crystals(
     """Make `n` random molecular crystals, on the device of the generator.
 
     A cell of the volume that the wanted molecule takes is drawn; the molecule is grown inside it fragment by fragment,
-    clear of its own images, and then turned, shifted and twisted about its bonds until all contacts are those of van
-    der Waals radii. What cannot be filled is tried again, a little larger.
+    clear of its own images, until it is complete or nothing more fits. Then it turns and shifts as a whole, and the
+    cell is scaled until the closest contact is that of van der Waals radii. What is not dense is tried again.
 
     Parameters
     ----------
@@ -183,6 +185,7 @@ def random_crystals(
             _fill(made, draws, rows, library, generator)
         pending = pending[made.numbers[pending, 0] == 0]
         draws.volume[pending] *= _LOOSER
+        draws.ceiling[pending] *= _LOOSER
     u_iso = _displacements(made, options, generator)
     return RandomCrystals(draws.symmetries, made.lattice, draws.group, made.xyz_frac, made.numbers, u_iso).take(
         torch.arange(n, device=generator.device)
@@ -190,13 +193,19 @@ def random_crystals(
 
 
 class _Draws(NamedTuple):
-    """What is decided before a crystal is made: [n] each; ``volume`` of the molecule in Å^3."""
+    """What is decided before a crystal is made, [n] each.
+
+    ``size`` of the wanted molecule, at ``least`` so many atoms; its ``volume`` in Å^3 and the ``ceiling`` of what each
+    atom of the molecule that is grown may take.
+    """
 
     symmetries: tuple[Symmetry, ...]
     group: torch.Tensor
     order: torch.Tensor
     system: torch.Tensor
     size: torch.Tensor
+    least: int
+    ceiling: torch.Tensor
     volume: torch.Tensor
 
 
@@ -217,26 +226,15 @@ def _draw(n: int, options: RandomCrystalOptions, generator: torch.Generator, dty
     size = (low + (high + 1 - low) * uniform**1.7).long().clamp(max=high)  # small molecules are commoner
     per_atom = _VOLUME + _VOLUME_SD * torch.randn(n, generator=generator, device=device, dtype=dtype)
     order = torch.tensor([len(s.triplets) for s in symmetries], device=device)[group]
-    system = torch.tensor([_system(s) for s in symmetries], device=device)[group]
-    return _Draws(symmetries, group, order, system, size, per_atom.clamp(*_VOLUME_RANGE) * size)
-
-
-def _system(symmetry: Symmetry) -> int:
-    """How many kinds of angle are 90°: 0 triclinic, 1 monoclinic with b unique, 2 orthorhombic."""
-    rotations = symmetry.rotations
-    if (rotations * np.eye(3, dtype=int) != rotations).any():
-        raise ConfigError(f"space group {symmetry.symbol!r}: expected triclinic, monoclinic (b unique) or orthorhombic")
-    signs = np.diagonal(rotations, axis1=1, axis2=2)
-    mixed = [bool((signs[:, i] != signs[:, j]).any()) for i, j in ((0, 2), (0, 1), (1, 2))]
-    if mixed[0]:
-        if not (mixed[1] and mixed[2]):
-            raise ConfigError(f"space group {symmetry.symbol!r}: expected the unique axis b, e.g. 'P 1 21/c 1'")
-        return 2
-    return 1 if mixed[1] else 0
+    system = torch.tensor([crystal_system(s) for s in symmetries], device=device)[group]
+    ceiling = _CEILING + _CEILING_SD * torch.randn(n, generator=generator, device=device, dtype=dtype)
+    per_atom = per_atom.clamp(*_VOLUME_RANGE)
+    ceiling = torch.maximum(ceiling.clamp(*_CEILING_RANGE), 1.1 * per_atom)
+    return _Draws(symmetries, group, order, system, size, low, ceiling, per_atom * size)
 
 
 def _blank(n: int, options: RandomCrystalOptions, draws: _Draws) -> _Made:
-    most = 3 * options.n_atoms[1] + 5
+    most = 3 * options.n_atoms[1] + 2
     like = draws.volume
     return _Made(like.new_zeros(n, 3, 3), like.new_zeros(n, most, 3), draws.size.new_zeros(n, most))
 
@@ -246,7 +244,8 @@ def _batches(pending: torch.Tensor, draws: _Draws) -> Iterator[torch.Tensor]:
     pending = pending[draws.size[pending].argsort(stable=True)]
     if len(pending) < _AT_ONCE:
         pending = pending.repeat_interleave(min(4, _AT_ONCE // len(pending)))
-    yield from pending.split(_AT_ONCE)
+    for rows in pending.split(_AT_ONCE):
+        yield rows[draws.order[rows].argsort(stable=True)]
 
 
 def _operations(draws: _Draws, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -262,53 +261,41 @@ def _operations(draws: _Draws, rows: torch.Tensor) -> tuple[torch.Tensor, torch.
 
 def _fill(made: _Made, draws: _Draws, rows: torch.Tensor, library: Library, generator: torch.Generator) -> None:
     """Try once to make the crystals at `rows`; those that succeed are written."""
-    lattice = _draw_lattices(draws.volume[rows] * draws.order[rows], draws.system[rows], generator)
-    centre = torch.rand(len(rows), 3, generator=generator, device=lattice.device, dtype=lattice.dtype)
+    lattice = draw_lattices(draws.volume[rows] * draws.order[rows], draws.system[rows], generator)
+    operations = _operations(draws, rows)
+    centre = free_points(lattice, *operations, generator)
     radius = _ROOM * (3 * draws.volume[rows] / (4 * math.pi)) ** (1 / 3) + 1
-    around = surroundings(lattice, *_operations(draws, rows), radius, centre)
-    molecules = grow(around, draws.size[rows], library, generator, patience=_PATIENCE)
-    grown = (molecules.count == draws.size[rows]).nonzero()[:, 0]
-    if not len(grown):
+    around = surroundings(lattice, *operations, radius, centre)
+    molecules = planted(around, draws.size[rows], library, generator)
+    grow(molecules, around, draws.size[rows], library, generator)
+    hopeful = draws.volume[rows] < _HOPEFUL * draws.ceiling[rows] * molecules.count
+    kept = (hopeful & (molecules.count >= draws.least)).nonzero()[:, 0]
+    if len(kept):
+        _finish(made, draws, rows[kept], molecules.take(kept), around.take(kept))
+
+
+def _finish(made: _Made, draws: _Draws, rows: torch.Tensor, molecules: Molecules, around: Surroundings) -> None:
+    """Settle molecules, scale their cells, and write those that are dense and free of short contacts."""
+    used = int(molecules.used.max())
+    radii = torch.where(molecules.radii < 0, -1.0, molecules.radii - CONTACT_SLACK / 2)[:, :used]
+    xyz, scale = settle(molecules.xyz[:, :used], radii, around)
+    scale = scale.clamp(min=_LEAST_SCALE) * (1 + 1e-4)  # rounding errors stay on the safe side
+    around = around.scaled(scale)
+    good = draws.volume[rows] * scale**3 < draws.ceiling[rows] * molecules.count
+    if not good.any():
         return
-    packed, around = Packed(molecules.take(grown), library), around.take(grown)
-    good = relax(packed, around, CONTACT_SLACK).nonzero()[:, 0]
-    xyz = torch.linalg.solve(around.lattice[:, None], (packed.xyz + around.centre[:, None])[..., None])[..., 0]
-    numbers, order = packed.numbers.sort(dim=1, descending=True, stable=True)
-    xyz = xyz.gather(1, order[..., None].expand(-1, -1, 3)) * (numbers > 0)[..., None]
-    targets = rows[grown[good]]
+    good[good.clone()] = is_free(xyz[good], radii[good], around.take(good))
+    targets, kept = rows[good], good.nonzero()[:, 0]
     is_first = torch.ones_like(targets, dtype=torch.bool)
     is_first[1:] = targets[1:] != targets[:-1]  # a row that was tried several times stands in one run
-    targets, good = targets[is_first], good[is_first]
-    made.lattice[targets], made.xyz_frac[targets, : xyz.shape[1]] = around.lattice[good], xyz[good]
-    made.numbers[targets, : xyz.shape[1]] = numbers[good]
-
-
-def _draw_lattices(volume: torch.Tensor, system: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Lattices [n, 3, 3] of given volumes in Å^3, upper triangular; axes and angles spread as those of real crystals.
-
-    Of a few the first is taken whose planes (100), (010) and (001) are nowhere too close.
-    """
-    tries, n = 8, len(volume)
-    normal = torch.randn(n, tries, 6, generator=generator, device=volume.device, dtype=volume.dtype)
-    beta = 90 + (12 * normal[..., 4]).abs().clamp(max=35)
-    oblique = (90 + 12 * normal[..., 3:]).clamp(66, 117)
-    is_free = torch.stack([system == 0, system <= 1, system == 0], -1)[:, None]
-    oblique = torch.where((system == 1)[:, None, None], beta[..., None], oblique)
-    cosines = torch.where(is_free, torch.cos(torch.deg2rad(oblique)), 0.0)
-    lattice = _lattices(torch.exp(0.3 * normal[..., :3]), *cosines.unbind(-1))
-    lattice = lattice * (volume[:, None] / torch.linalg.det(lattice)).pow(1 / 3)[..., None, None]
-    spacing = 1 / torch.linalg.inv(lattice).norm(dim=-1).amax(-1)
-    first = torch.where((spacing > _NARROWEST).any(1), (spacing > _NARROWEST).long().argmax(1), spacing.argmax(1))
-    return lattice[torch.arange(n, device=volume.device), first]
-
-
-def _lattices(lengths: torch.Tensor, cos_a: torch.Tensor, cos_b: torch.Tensor, cos_g: torch.Tensor) -> torch.Tensor:
-    sin_g = (1 - cos_g**2).sqrt()
-    c_y = (cos_a - cos_b * cos_g) / sin_g
-    c_z = (1 - cos_b**2 - c_y**2).clamp(min=0.1).sqrt()
-    zero = torch.zeros_like(c_z)
-    rows = [torch.ones_like(c_z), cos_g, cos_b, zero, sin_g, c_y, zero, zero, c_z]
-    return torch.stack(rows, -1).unflatten(-1, (3, 3)) * lengths[..., None, :]
+    targets, kept = targets[is_first], kept[is_first]
+    numbers, order = molecules.numbers[kept, :used].sort(dim=1, descending=True, stable=True)
+    lattice, centred = around.lattice[kept], xyz[kept] + around.centre[kept, None]
+    xyz = torch.linalg.solve(lattice[:, None], centred[..., None])[..., 0]
+    xyz = xyz.gather(1, order[..., None].expand(-1, -1, 3)) * (numbers > 0)[..., None]
+    columns = min(used, made.numbers.shape[1])
+    made.lattice[targets], made.xyz_frac[targets, :columns] = lattice, xyz[:, :columns]
+    made.numbers[targets, :columns] = numbers[:, :columns]
 
 
 def _displacements(made: _Made, options: RandomCrystalOptions, generator: torch.Generator) -> torch.Tensor:
