@@ -230,7 +230,7 @@ def test_friedel_mates_of_an_mtz_are_two_reflections(data, tmp_path):
         ("1 2 3 -4.0 1.0\n" * 40, "no intensity is above 0"),
         ("1 2 3333 4.0 1.0\n" * 40, "expected three integers from -1000 to 1000"),
         ("   1   2   3    4.00    1.00  -1\n" * 40, "HKLF 5 .* is not supported"),
-        ("\x00\x01\x02" * 500, "columns; expected at least four"),
+        ("\x00\x01\x02" * 500, "a binary file, but no MTZ"),
         (HEAD + LOOP + "_refln_F_squared_meas\n1 2 3\n", "not a complete CIF .*Wrong number of values"),
         (HEAD + LOOP + "_refln_F_squared_meas\n" + "1 2 3 abc\n" * 40, "_refln_F_squared_meas = 'abc' in row 1"),
         (HEAD + LOOP + "_refln_F_squared_meas\n" + "1 2 3 NaN\n" * 40, "_refln_F_squared_meas = 'NaN' in row 1"),
