@@ -21,6 +21,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import gemmi
 import numpy as np
 import pandas as pd
 import torch
@@ -28,7 +29,7 @@ import torch
 from rephase.crystal.random_crystals import random_crystals
 from rephase.crystal.simulation import Truth, random_phases, simulate_reflections
 from rephase.crystal.structure import Crystal, read_crystal
-from rephase.crystal.symmetry import find_symmetry
+from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import ReflectionError
 from rephase.paths import RUNS
 from rephase.solvers.solve import solve
@@ -42,8 +43,8 @@ _N_CHANCE = 20  # sets of random phases
 def data_kind(options: argparse.Namespace) -> str:
     """What was done to the data, in words."""
     kinds = {
-        "random": "random crystals",
-        "noise": f"{options.noise:.0%} noise", "missing": f"{options.missing:.0%} missing",
+        "random": f"{options.random} random crystals",
+        "noise": f"{100 * options.noise:g}% noise", "missing": f"{100 * options.missing:g}% missing",
         "strongest_missing": f"strongest {options.strongest_missing} missing",
         "missing_cone": f"cone of {options.missing_cone:g}° missing", "unknown_group": "group unknown",
     }  # fmt: skip
@@ -80,8 +81,16 @@ def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespa
     solution = solve(data, solver=options.solver, effort=options.effort, seed=options.seed)
     row |= score_row(solution, truth, time.perf_counter() - start)
     if options.unknown_group:
-        row["named_first"] = bool(solution.space_groups) and solution.space_groups[0].symmetry.symbol == symmetry.symbol
+        row["named_first"] = bool(solution.space_groups) and is_same_group(solution.space_groups[0].symmetry, symmetry)
     return row
+
+
+def is_same_group(one: Symmetry, other: Symmetry) -> bool:
+    """Whether two groups in the same axes are one, or an enantiomorphic pair: |F| cannot tell these apart."""
+    inverse = [gemmi.Op("-x,-y,-z") * gemmi.Op(triplet) * gemmi.Op("-x,-y,-z") for triplet in one.triplets]
+    hands = ({gemmi.Op(t).wrap().triplet() for t in one.triplets}, {op.wrap().triplet() for op in inverse})
+    without_origin = one.symbol.split(":")[0] == other.symbol.split(":")[0]
+    return without_origin or {gemmi.Op(t).wrap().triplet() for t in other.triplets} in hands
 
 
 def peer_rows(command: str, options: argparse.Namespace, crystals: dict[str, Crystal]) -> pd.DataFrame:
@@ -123,6 +132,8 @@ def main() -> None:
     warnings.simplefilter("ignore")  # a formula that names more than the file lists
     known = pd.read_csv(options.out, dtype={"name": str}) if options.out.is_file() else pd.DataFrame(columns=SAME)
     crystals = chosen_crystals(options)
+    if options.peer and data_kind(options) != "exact":
+        parser.error("--peer takes exact data of a --folder; leave the other options of the data out")
     if options.peer:
         known = pd.concat([known, peer_rows(options.peer, options, crystals)]).drop_duplicates(SAME, keep="last")
         known.to_csv(options.out, index=False)

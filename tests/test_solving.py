@@ -46,6 +46,13 @@ def test_simulated_noise_gaps_and_repetition_are_as_asked(crystal):
     assert data.merge().redundancy == 4
 
 
+@pytest.mark.parametrize("name", ["triclinic", "Ni", "NaCoO2_stripe_supercell"])
+def test_nothing_is_missing_unless_asked_for(name):
+    crystal = read_crystal(name)
+    data, truth = simulate_reflections(crystal, 0.8)
+    assert len(data) == len(truth.hkl)
+
+
 def test_the_strongest_and_a_cone_can_be_missing():
     crystal = read_crystal("triclinic")
     whole, truth = simulate_reflections(crystal, 0.9)

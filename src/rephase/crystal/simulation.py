@@ -66,7 +66,7 @@ def simulate_reflections(
     square = np.abs(F) ** 2
     intensity = square * (1 + noise * rng.normal(size=(n_each, len(F)))) ** 2
     kept = (rng.random(len(F)) >= missing) & ~_in_cone(hkl, crystal.cell, symmetry, missing_cone)
-    kept[np.argsort(square)[len(F) - strongest_missing :]] = False
+    kept[np.argsort(-square)[:strongest_missing]] = False
     spread = background * square.mean()
     if spread:
         intensity = intensity + spread * rng.normal(size=intensity.shape)
@@ -89,7 +89,7 @@ def _in_cone(hkl: np.ndarray, cell: Cell, symmetry: Symmetry, half_angle: float)
     vectors = images @ np.linalg.inv(cell.orthogonalisation)
     axis = np.array([0, 0, 1]) @ np.linalg.inv(cell.orthogonalisation)
     cosine = np.abs(vectors @ axis) / np.linalg.norm(vectors, axis=-1) / np.linalg.norm(axis)
-    return (cosine > np.cos(np.radians(half_angle))).all(0)
+    return (cosine > np.cos(np.radians(half_angle)) + 1e-9).all(0)  # none at an angle of 0, rounding or not
 
 
 def random_phases(hkl: np.ndarray, symmetry: Symmetry, n: int, rng: np.random.Generator) -> np.ndarray:
