@@ -3,6 +3,8 @@
 import json
 import sys
 
+import gemmi
+import numpy as np
 import pytest
 import torch
 
@@ -54,10 +56,13 @@ def test_what_is_known_starts_the_search(command, sample, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     command(str(path), *known, "--out", str(first), "--effort", "0.05", "--formula", "C6")
     start = ["--phases", str(first / "solution.mtz"), "--fragment", str(first / "solution.res")]
-    with pytest.warns(UserWarning, match="no σ"):
-        status, printed, complaints = command(str(path), *known, *start, "--out", str(second), "--effort", "0.01")
+    status, printed, complaints = command(str(path), *known, *start, "--out", str(second), "--effort", "0.01")
     assert status == 0, complaints
     assert "verdict: solved" in printed
+    before, after = (gemmi.read_mtz_file(str(out / "solution.mtz")) for out in (first, second))
+    phi = [np.radians(np.array(mtz.column_with_label("PHI"))) for mtz in (before, after)]
+    weight = np.array(before.column_with_label("F")) ** 2
+    assert (weight * np.cos(phi[0] - phi[1])).sum() > 0.95 * weight.sum()  # the same origin and hand
 
 
 @pytest.mark.parametrize(

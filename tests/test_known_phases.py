@@ -7,13 +7,17 @@ import pytest
 import torch
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.phase_lists import PhaseList, read_phases
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
-from rephase.crystal.reflection_files import read_reflections, write_mtz
+from rephase.crystal.reflection_files import write_mtz
+from rephase.crystal.reflections import Reflections
 from rephase.crystal.simulation import simulate_reflections
+from rephase.crystal.statistics import unique_hkl
 from rephase.crystal.structure import read_crystal
-from rephase.crystal.symmetry import rows_of
+from rephase.crystal.structure_factors import structure_factors
+from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.errors import CifError, ReflectionError, RephaseError
-from rephase.solvers.known import phases_of_fragment
+from rephase.solvers.known import _in_group, known_phasors, phasors_of_fragment, phasors_of_list
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus
 from rephase.solvers.solve import solve
@@ -57,9 +61,13 @@ def unaligned_correlation(solution, data, F):
     return float((np.abs(F) ** 2 * np.cos(solution.phi - np.angle(F))).sum() / (np.abs(F) ** 2).sum())
 
 
+def listed(data, F, **changes):
+    return replace(PhaseList(data.hkl, np.angle(F), np.ones(len(F)), data.cell, data.group), **changes)
+
+
 def test_known_phases_are_held(sample):
     crystal, data, F = sample
-    known = phases_of_fragment(crystal, data)
+    known = phasors_of_fragment(crystal, data)
     problem = PhaseProblem(data.hkl, np.abs(F), crystal.cell, data.group, known=known)
     held = torch.where(problem.known.abs() > 0.9, problem.amplitude * torch.sgn(problem.known), 0)
     maps = torch.randn((2, *problem.grid.shape), generator=torch.Generator().manual_seed(0))
@@ -71,10 +79,23 @@ def test_known_phases_are_held(sample):
 def test_the_answer_is_at_the_origin_and_in_the_hand_of_known_phases(sample):
     _, data, F = sample
     is_known = np.random.default_rng(0).random(len(F)) < 0.2
-    for hand in (1, -1):
-        listed = replace(data, phi=np.where(is_known, hand * np.angle(F), np.nan))
-        solution = solve(data, phases=listed, effort=0.1)
-        assert unaligned_correlation(solution, data, np.abs(F) * np.exp(1j * hand * np.angle(F))) > 0.9
+    for true in (F, F.conj()):
+        few = PhaseList(data.hkl[is_known], np.angle(true[is_known]), np.ones(is_known.sum()))
+        assert unaligned_correlation(solve(data, phases=few, effort=0.1), data, true) > 0.9
+
+
+def test_a_group_without_the_other_hand_stays_what_it_is():
+    crystal = read_crystal("triclinic")
+    symmetry = find_symmetry("P 41")
+    cell = Cell(9.0, 9.0, 11.0)
+    hkl = unique_hkl(cell, symmetry, 1.2)
+    sites = replace(crystal, cell=cell, space_group="P 41")
+    F = structure_factors(_in_group(sites, symmetry), hkl, energy_kev=None)
+    problem = PhaseProblem(hkl, np.abs(F), cell, symmetry, known=np.exp(-1j * np.angle(F)))
+    true = PhaseProblem(hkl, np.abs(F), cell, symmetry, known=np.exp(1j * np.angle(F))).known * problem.amplitude
+    free = torch.zeros(len(problem.hkl) - problem.n_known)
+    moved = problem.at_known_origin(torch.cat([true, free]))[None]
+    assert problem.group.agreement(moved, problem.n_known).min() > 0.99
 
 
 def test_a_fragment_starts_the_search(sample):
@@ -84,31 +105,82 @@ def test_a_fragment_starts_the_search(sample):
 
 def test_a_whole_model_is_sure_and_a_wrong_one_is_not(sample):
     crystal, data, F = sample
-    right = phases_of_fragment(crystal, data)
-    assert np.abs(np.angle(np.exp(1j * (right.phi - np.angle(F))))).max() < 1e-3
+    right = phasors_of_fragment(crystal, data)
+    assert np.abs(np.angle(right * F.conj())).max() < 1e-3
     sites = crystal.asymmetric_unit
     elsewhere = np.random.default_rng(0).random(sites.xyz_frac.shape)
     wrong = replace(crystal, asymmetric_unit=replace(sites, xyz_frac=elsewhere))
-    assert right.weight.mean() > 0.7 > 0.3 > phases_of_fragment(wrong, data).weight.mean()
+    assert np.abs(right).mean() > 0.7 > 0.3 > np.abs(phasors_of_fragment(wrong, data)).mean()
 
 
-def test_phases_travel_through_a_file(sample, tmp_path):
+@pytest.mark.parametrize("group", ["C 1 2/c 1", "P 1 21/n 1", "I 1 2/a 1", "P 43 21 2", "R -3:H"])
+def test_a_list_may_name_any_equivalent_and_absences(group):
+    symmetry = find_symmetry(group)
+    a, gamma = 9.0, 120.0 if group.startswith("R") else 90.0
+    cell = Cell(a, a, 13.0, 90.0, 90.0, gamma)
+    hkl = unique_hkl(cell, symmetry, 1.5)
+    rng = np.random.default_rng(0)
+    centric = symmetry.centric_phase(hkl)
+    phi = np.where(np.isnan(centric), rng.uniform(-np.pi, np.pi, len(hkl)), centric)
+    images, shifts = symmetry.equivalents(hkl)
+    which = rng.integers(0, len(images), len(hkl))
+    rows = np.arange(len(hkl))
+    forbidden = np.array([[1, 2, 3], [2, 1, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    forbidden = forbidden[symmetry.is_absent(forbidden)]
+    named = np.concatenate([forbidden, -images[which, rows]])  # Friedel mates of equivalents
+    phases = np.concatenate([np.full(len(forbidden), 0.3), -(phi + shifts[which, rows])])
+    data = Reflections(hkl, np.ones(len(hkl)), np.ones(len(hkl)), cell, symmetry, is_merged=True)
+    found = phasors_of_list(PhaseList(named, phases, np.full(len(phases), 0.5)), data)
+    assert np.allclose(found, 0.5 * np.exp(1j * phi))
+
+
+def test_the_list_goes_before_the_fragment(sample):
+    crystal, data, F = sample
+    phases = PhaseList(-data.hkl[:30], np.full(30, 0.2), np.full(30, 0.7))
+    both = known_phasors(data, phases, crystal)
+    centric = data.group.is_centric(data.hkl)
+    assert np.allclose(both[:30][~centric[:30]], 0.7 * np.exp(-0.2j))
+    assert np.allclose(both[30:], phasors_of_fragment(crystal, data)[30:])
+
+
+def test_random_phases_are_not_believed(sample):
     _, data, F = sample
-    write_mtz(tmp_path / "known.mtz", data.hkl, np.abs(F), np.angle(F), np.ones(len(F)), data.cell, data.group)
-    with pytest.warns(UserWarning, match="no σ"):
-        listed = read_reflections(tmp_path / "known.mtz")
-    assert unaligned_correlation(solve(data, phases=listed, effort=0.01), data, F) > 0.95
+    wrong = listed(data, F, phi=np.random.default_rng(1).uniform(-np.pi, np.pi, len(F)))
+    assert solve(data, phases=wrong, effort=0.02).verdict == "unsure"
 
 
-def test_phases_and_fragments_of_another_cell_are_errors(sample):
-    crystal, data, _ = sample
-    with pytest.raises(ReflectionError, match="no phases in this list; give an MTZ"):
-        solve(data, phases=replace(data, phi=None))
-    other = Cell(20.0, 21.0, 22.0)
-    with pytest.raises(ReflectionError, match="cell 20, 21, 22"):
-        solve(data, phases=replace(data, cell=other, phi=np.zeros(len(data))))
+def test_phases_travel_through_files(sample, tmp_path):
+    _, data, F = sample
+    fom = np.linspace(0, 1, len(F))
+    write_mtz(tmp_path / "known.mtz", data.hkl, np.abs(F), np.angle(F), fom, data.cell, data.group)
+    rows = "\n".join(f"{h} {k} {l} {np.degrees(p):.4f} {w:.4f}" for (h, k, l), p, w in zip(data.hkl, np.angle(F), fom))
+    tags = "\n".join(f"_refln_{tag}" for tag in ("index_h", "index_k", "index_l", "phase_calc", "fom"))
+    (tmp_path / "known.cif").write_text(f"data_x\nloop_\n{tags}\n{rows}\n0 0 9 ? 1\n")
+    for name in ("known.mtz", "known.cif"):
+        known = phasors_of_list(read_phases(tmp_path / name), data)
+        assert np.allclose(known, fom * np.exp(1j * np.angle(F)), atol=1e-3)
+
+
+def test_lists_that_do_not_fit_are_errors(sample, tmp_path):
+    crystal, data, F = sample
+    right = listed(data, F)
+    for wrong, message in (
+        (replace(right, cell=Cell(20.0, 21.0, 22.0)), "cell 20, 21, 22"),
+        (replace(right, hkl=right.hkl + 40), "none of its"),
+        (replace(right, symmetry=find_symmetry("P 1 21 1")), "phases in P 1 21 1, but the data are in P 21 21 21"),
+    ):
+        with pytest.raises(ReflectionError, match=message):
+            solve(data, phases=wrong)
+    with pytest.raises(ReflectionError, match="weight outside"):
+        replace(right, weight=right.weight + 1)
+    with pytest.raises(ReflectionError, match="no phases in this list"):
+        PhaseList(np.zeros((0, 3), int), np.zeros(0), np.zeros(0))
     with pytest.raises(CifError, match="move it into the cell of the data"):
-        solve(data, fragment=replace(crystal, cell=other))
+        solve(data, fragment=replace(crystal, cell=Cell(20.0, 21.0, 22.0)))
+    for text, message in (("data_x\nloop_\n_refln_index_h\n1\n", "no phases in this CIF"), ("1 2 3", "neither")):
+        (tmp_path / "x.cif").write_text(text)
+        with pytest.raises(ReflectionError, match=message):
+            read_phases(tmp_path / "x.cif")
 
 
 def test_atoms_of_shelx_files(tmp_path):
@@ -131,12 +203,25 @@ def test_atoms_of_shelx_files(tmp_path):
     ("CELL 0.71073 7.6 9.97 13.7 90 99 90\n", "", "no CELL"),
     ("SFAC C H O", "SFAC C H Xx", "unknown element"),
     ("C1  1  0.1", "C1  1  nan", "finite"),
+    ("O2A 3  0.3 0.6 0.1 21.0", "O2A 3  0.3 0.6 0.1 31.0", "free variable 3, but FVAR gives 2"),
 ])  # fmt: skip
 def test_wrong_shelx_atoms_are_errors(tmp_path, old, new, message):
     path = tmp_path / "model.ins"
     path.write_text(INSTRUCTIONS.replace(old, new))
     with pytest.raises(RephaseError, match=message):
         read_crystal(path)
-    path.write_text(INSTRUCTIONS.split("C1 ")[0])
-    with pytest.raises(RephaseError, match=r"no atoms before HKLF|no CELL"):
-        read_crystal(path)
+
+
+def test_a_shelx_file_without_atoms_is_an_error(tmp_path):
+    (tmp_path / "model.ins").write_text(INSTRUCTIONS.split("C1 ")[0])
+    with pytest.raises(CifError, match="no atoms before HKLF"):
+        read_crystal(tmp_path / "model.ins")
+
+
+def test_parts_fragments_and_free_variables_of_shelx_files(tmp_path):
+    path = tmp_path / "model.res"
+    path.write_text(INSTRUCTIONS.replace("O2A 3", "FRAG 17\nC9 1 1.1 2.2 3.3\nFEND\nPART 1 21\nO2A\t3").replace(
+        "O2B", "PART 0\nO2B"))  # fmt: skip
+    sites = read_crystal(path).asymmetric_unit
+    assert sites.labels == ("C1", "H1", "O1", "O2A", "O2B")
+    assert sites.occupancy[3:] == pytest.approx([0.7, 0.3])

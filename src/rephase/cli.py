@@ -81,23 +81,24 @@ def solve(
     solver: Annotated[str, typer.Option(help="how to search")] = "raar",
     effort: Annotated[float, typer.Option(help="how much to try at most; 10 tries ten times as long")] = 1.0,
     seed: Annotated[int, typer.Option(help="of the random starts")] = 0,
-    phases: Annotated[Path | None, typer.Option(help="phases that are known: MTZ with PHI, or CIF")] = None,
+    phases: Annotated[Path | None, typer.Option(help="phases that are known: MTZ with PHI (FOM), or CIF")] = None,
     fragment: Annotated[Path | None, typer.Option(help="a part of the structure: CIF, or SHELX .res")] = None,
     device: Device = "auto",
 ) -> None:
     """Solve a crystal: phases, density and peaks from measured intensities."""
     from rephase.crystal.peaks import parse_formula
+    from rephase.crystal.phase_lists import read_phases
     from rephase.crystal.reflection_files import read_reflections
     from rephase.crystal.structure import read_crystal
     from rephase.solution_figures import write_figures
     from rephase.solvers.solve import solve as solve_crystal
 
-    data = read_reflections(file, cell=_numbers(cell), space_group=space_group or None)
-    known = read_reflections(phases, space_group=data.symmetry) if phases else None
-    model = read_crystal(fragment) if fragment else None
-    folder = _results_folder(out or RUNS / "solve" / file.stem)
     if formula:
         parse_formula(formula)  # before the work, not after it
+    data = read_reflections(file, cell=_numbers(cell), space_group=space_group or None)
+    known = read_phases(phases) if phases else None
+    model = read_crystal(fragment) if fragment else None
+    folder = _results_folder(out or RUNS / "solve" / file.stem)
     with _trial_bar() as report:
         solution = solve_crystal(
             data, d_min=d_min, solver=solver, effort=effort, seed=seed, phases=known, fragment=model,

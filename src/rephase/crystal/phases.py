@@ -94,8 +94,9 @@ def align(F: torch.Tensor, F_reference: torch.Tensor, weight: torch.Tensor) -> A
 
 
 def align_list(
-    F: torch.Tensor, F_reference: torch.Tensor, hkl: torch.Tensor, origins: Origins, weight: torch.Tensor
-) -> Alignment:
+    F: torch.Tensor, F_reference: torch.Tensor, hkl: torch.Tensor, origins: Origins, weight: torch.Tensor,
+    *, both_hands: bool = True,
+) -> Alignment:  # fmt: skip
     """Move lists of F to the allowed origin and hand in which they agree best with a reference.
 
     Maximises ``sum_h w(h) cos(phi(h) + 2 pi h.t - phi_reference(h))`` over the shifts of a space group, by FFT along
@@ -114,12 +115,14 @@ def align_list(
     weight
         Real [n_refl]: how much each reflection counts; with |F F_reference| and the multiplicity the sum is that of
         the correlation of the two maps.
+    both_hands
+        Whether the other hand may be taken.
     """
     hkl = hkl.to(F.real)
     as_real = lambda array: torch.as_tensor(array, dtype=F.real.dtype, device=F.device)  # noqa: E731
     shifts, polar = as_real(origins.shifts), as_real(origins.polar)
     hand_shift = as_real(np.zeros(3) if origins.other_hand is None else origins.other_hand)
-    discrete = torch.cat([shifts, shifts + hand_shift])
+    discrete = torch.cat([shifts, shifts + hand_shift]) if both_hands else shifts
     is_other = torch.arange(len(discrete), device=F.device) >= len(shifts)
     shifted = torch.where(is_other[:, None], F.conj()[:, None], F[:, None]) * _phasor(hkl, discrete)
     product = unit_phasor(shifted) * (unit_phasor(F_reference).conj() * weight)

@@ -24,7 +24,7 @@ def from_mtz(path: Path, *, name: str, column: str | None = None) -> Listing:
     ReflectionError
         A damaged file, or one without the column that is asked for.
     """
-    mtz = _open_mtz(path, name)
+    mtz = open_mtz(path, name)
     columns = list(mtz.columns)
     value = _mtz_column(columns, name, column)
     mates = [value]
@@ -78,7 +78,8 @@ def write_mtz(
     mtz.write_to_file(str(path))
 
 
-def _open_mtz(path: Path, name: str) -> gemmi.Mtz:
+def open_mtz(path: Path, name: str) -> gemmi.Mtz:
+    """Read an MTZ file whole, or raise `ReflectionError`."""
     _check_mtz_size(path.read_bytes(), name)
     try:
         mtz = gemmi.read_mtz_file(str(path))

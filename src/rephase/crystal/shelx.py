@@ -79,13 +79,13 @@ def lattice_lines(symmetry: Symmetry) -> list[str]:
     triplets = {operation.wrap().triplet() for operation in group}
     for number, letter in _LATTICES.items():
         for sign in (1, -1):
-            chosen = _needed(group, letter, with_centre=sign == 1)
+            chosen = _needed(group, with_centre=sign == 1)
             if chosen is not None and _full_group(letter, chosen, with_centre=sign == 1) == triplets:
                 return [f"LATT {sign * number}", *(f"SYMM {triplet.upper()}" for triplet in chosen)]
     return ["LATT -1", *(f"SYMM {triplet.upper()}" for triplet in sorted(triplets - {"x,y,z"}))]
 
 
-def _needed(group: gemmi.GroupOps, letter: str, *, with_centre: bool) -> list[str] | None:
+def _needed(group: gemmi.GroupOps, *, with_centre: bool) -> list[str] | None:
     """Operations that SYMM has to list; None where the group has no centre to leave out."""
     kept: list[gemmi.Op] = []
     rotations = set()

@@ -101,6 +101,8 @@ def read_crystal(source: str | Path) -> Crystal:
     CifError
         The file is missing, unreadable, empty or truncated; cell, space group, an element, a coordinate or an
         occupancy is missing or impossible. Nothing in the file is evaluated.
+    ReflectionError, SymmetryError
+        A line of a SHELX file that makes no sense.
 
     Warns
     -----
@@ -171,7 +173,7 @@ def _crystal_from_shelx(text: str, origin: str) -> Crystal:
     if small.spacegroup is None:
         raise CifError(f"{origin}: {found.symmetry.symbol} of LATT and SYMM is no space group of the tables; mend them")
     small.setup_cell_images()
-    u_before = 0.0
+    u_before = 0.05  # SHELXL's default
     for listed in read_sites(text, name=origin):
         site = gemmi.SmallStructure.Site()
         site.label, site.type_symbol, site.element = listed.label, listed.element, gemmi.Element(listed.element)

@@ -1,61 +1,66 @@
-"""What is known before the search: phases of some reflections, or those of a partial model."""
+"""What is known before the search, phases of some reflections or a partial model, as one phasor for each reflection."""
 
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import site_order
+from rephase.crystal.phase_lists import PhaseList
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.shells import smooth_mean
 from rephase.crystal.statistics import normalise
 from rephase.crystal.structure import Crystal
 from rephase.crystal.structure_factors import structure_factors
-from rephase.crystal.symmetry import Symmetry
+from rephase.crystal.symmetry import Symmetry, find_symmetry, rows_of
 from rephase.errors import CifError, ReflectionError
 
 _LARGEST_DIFFERENCE = 0.02  # of two cells that are the same, as a part of the axis or in radians
 _SIGMA_A = 0.1, 0.97  # where the correlation of two lists is bounded: neither nothing nor everything is known
 
 
-class KnownPhases(NamedTuple):
-    """Phases ``phi [n]`` in radians of reflections ``hkl [n, 3]``, each with a ``weight [n]``, 0–1: how sure."""
+def known_phasors(data: Reflections, phases: PhaseList | None, fragment: Crystal | None) -> np.ndarray | None:
+    """``weight exp(i phi)`` [n_refl] of merged data, 0 where no phase is known; None where nothing is given.
 
-    hkl: np.ndarray
-    phi: np.ndarray
-    weight: np.ndarray
-
-
-def known_phases(data: Reflections, listed: Reflections | None, fragment: Crystal | None) -> KnownPhases | None:
-    """What a list of phases and a fragment tell of merged data; where both speak of a reflection, the list is right."""
-    sources = [] if listed is None else [phases_of(listed, data)]
-    sources += [] if fragment is None else [phases_of_fragment(fragment, data)]
-    return KnownPhases(*map(np.concatenate, zip(*sources))) if sources else None
+    Where a list and a fragment both speak of a reflection, the list is taken.
+    """
+    listed = None if phases is None else phasors_of_list(phases, data)
+    modelled = None if fragment is None else phasors_of_fragment(fragment, data)
+    if listed is None or modelled is None:
+        return modelled if listed is None else listed
+    return np.where(listed == 0, modelled, listed)
 
 
-def phases_of(listed: Reflections, data: Reflections) -> KnownPhases:
-    """The phases that a list holds, all of them sure.
+def phasors_of_list(phases: PhaseList, data: Reflections) -> np.ndarray:
+    """Mean of what a list says of each merged reflection [n_refl], by any of its equivalents and Friedel mates.
 
     Raises
     ------
     ReflectionError
-        A list without phases, or of another cell than the data.
+        A list of another cell or space group than the data, or of none of their reflections.
     """
-    _check_cell(listed.cell, data.cell, name=listed.name, error=ReflectionError)
-    is_known = np.zeros(len(listed), bool) if listed.phi is None else np.isfinite(listed.phi)
-    if not is_known.any():
+    if phases.cell is not None:
+        _check_cell(phases.cell, data.cell, name=phases.name, error=ReflectionError)
+    group = _common_group(phases, data)
+    present = ~group.is_absent(phases.hkl)
+    images, shifts = group.equivalents(phases.hkl[present])
+    phasors = (phases.weight * np.exp(1j * phases.phi))[present] * np.exp(1j * shifts)
+    total, count = np.zeros(len(data), complex), np.zeros(len(data))
+    for hkl, values in ((images, phasors), (-images, phasors.conj())):
+        rows = rows_of(hkl, data.hkl)
+        np.add.at(total, rows[rows >= 0], values[rows >= 0])
+        np.add.at(count, rows[rows >= 0], 1)
+    if not count.any():
         raise ReflectionError(
-            f"{listed.name}: no phases in this list; give an MTZ with a column of type P, or a CIF with "
-            "_refln_phase_calc or _refln_phase_meas"
+            f"{phases.name}: none of its {len(phases.phi)} reflections is among those of {data.name}; check its "
+            "setting, and d_min"
         )
-    phi = np.asarray(listed.phi)[is_known]
-    return KnownPhases(listed.hkl[is_known], phi, np.ones(len(phi)))
+    return total / np.maximum(count, 1)
 
 
-def phases_of_fragment(fragment: Crystal, data: Reflections) -> KnownPhases:
-    """The phases of a partial model, each as sure as its amplitudes let it be.
+def phasors_of_fragment(fragment: Crystal, data: Reflections) -> np.ndarray:
+    """Phases of a partial model, each weighted by how sure its amplitude lets it be, [n_refl].
 
     The weight is the mean of cos(phi - phi_fragment), ``I1(X)/I0(X)``, of centric reflections ``tanh(X/2)``, with
     ``X = 2 σA E E_fragment / (1 - σA²)``; σA² is the correlation of the squares of the normalised amplitudes.
@@ -63,7 +68,8 @@ def phases_of_fragment(fragment: Crystal, data: Reflections) -> KnownPhases:
     Parameters
     ----------
     fragment
-        Its asymmetric unit, in the cell and at the origin of the data, gets the symmetry images of the data's group.
+        Atoms in the cell and at the origin of the data. Its asymmetric unit gets the images of the data's group, or of
+        its own where that is larger, as where the group of the data is not known.
     data
         Merged.
 
@@ -86,11 +92,26 @@ def phases_of_fragment(fragment: Crystal, data: Reflections) -> KnownPhases:
     X = torch.as_tensor(2 * sigma_a * E * E_fragment / (1 - sigma_a**2))
     acentric = (torch.special.i1e(X) / torch.special.i0e(X)).numpy()
     weight = np.where(data.group.is_centric(data.hkl), np.tanh(X.numpy() / 2), acentric)
-    return KnownPhases(data.hkl, np.angle(F), weight)
+    return weight * np.exp(1j * np.angle(F))
+
+
+def _common_group(phases: PhaseList, data: Reflections) -> Symmetry:
+    """The group of the data; that of the list where the data know of their lattice only."""
+    own = phases.symmetry
+    if own is None or set(own.triplets) == set(data.group.triplets):
+        return data.group
+    if len(data.group.point_group) == 1 and set(data.group.triplets) <= set(own.triplets):
+        return own
+    raise ReflectionError(
+        f"{phases.name}: phases in {own.symbol}, but the data are in {data.group.symbol}, where the origin may be "
+        "another; give phases in the group of the data, or --space-group"
+    )
 
 
 def _in_group(fragment: Crystal, group: Symmetry) -> Crystal:
     """The asymmetric unit with its images under a group; on special positions they share one occupancy."""
+    if len(find_symmetry(fragment.space_group).triplets) > len(group.triplets):
+        return fragment
     sites = fragment.asymmetric_unit
     images = np.einsum("oij,nj->oni", group.rotations, sites.xyz_frac) + group.translations[:, None]
     occupancy = sites.occupancy / site_order(sites.xyz_frac, fragment.cell, group)

@@ -12,7 +12,6 @@ from rephase.crystal.shells import smooth_mean
 from rephase.crystal.symmetry import Origins, Symmetry, reduced_cell, rows_of
 from rephase.solvers.grids import HalfGrid, fast_size
 from rephase.solvers.group import GroupTables
-from rephase.solvers.known import KnownPhases
 
 _LARGEST_E = 3.5  # of a reflection that was not measured; Wilson statistics leave 5e-6 above it (acentric)
 
@@ -40,7 +39,7 @@ class PhaseProblem:
     device
         Where to compute; arithmetic is in float32.
     known
-        Phases to start from, for reflections in the axes of `cell`; their equivalents follow.
+        ``weight exp(i phi)`` [n] of each reflection to start from, 0 where its phase is not known.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class PhaseProblem:
         *,
         reach: float = 1.3,
         device: torch.device | str = "cpu",
-        known: KnownPhases | None = None,
+        known: np.ndarray | None = None,
     ):
         self.device = torch.device(device)
         self.reduced = reduced_cell(cell, symmetry)
@@ -80,7 +79,11 @@ class PhaseProblem:
         self.limit = self._tensor(limit)
         self.grid = HalfGrid(self.hkl, self._shape())
         self.group = GroupTables(self.hkl_numpy, self.symmetry, self.device)
-        self.known = None if known is None else self._listed(known)
+        self.known: torch.Tensor | None = None
+        if known is not None:
+            phasors = np.zeros(len(sphere), complex)
+            phasors[rows_of(indices, sphere)] = symmetry.expand(hkl, known)[1][half]
+            self.known = torch.as_tensor(phasors[order][: self.n_known], dtype=torch.complex64, device=self.device)
 
     @property
     def origins(self) -> Origins:
@@ -107,21 +110,14 @@ class PhaseProblem:
             return F
         n, origins = self.n_known, self.origins
         weight = self.known.abs() * self.amplitude**2
-        shift = align_list(F[None, :n], self.known, self.hkl[:n], origins, weight)
+        both_hands = origins.other_hand is not None  # else the other hand has another group
+        shift = align_list(F[None, :n], self.known, self.hkl[:n], origins, weight, both_hands=both_hands)
         F = F.conj() if shift.is_other_hand[0] else F
         angle = 2 * math.pi * self.hkl.to(shift.shift_frac) @ shift.shift_frac[0]
         return F * torch.polar(torch.ones_like(angle), angle)
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)
-
-    def _listed(self, known: KnownPhases) -> torch.Tensor:
-        """``weight exp(i phi)`` [n_known] of phases that are known, 0 where none is."""
-        phasors = known.weight * np.exp(1j * known.phi)
-        hkl, phasors = self.symmetry.expand(self.reduced.hkl(known.hkl), phasors)
-        rows = rows_of(self.hkl_numpy[: self.n_known], hkl)
-        listed = np.where(rows >= 0, phasors[rows], 0.0)
-        return torch.as_tensor(listed, dtype=torch.complex64, device=self.device)
 
     def _sphere(self, d_min: float) -> np.ndarray:
         """Every reflection of one hemisphere with d >= d_min, F(000) left out."""

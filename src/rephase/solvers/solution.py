@@ -19,7 +19,7 @@ from rephase.crystal.structure_factors import to_grid
 from rephase.solvers.space_groups import GroupFit
 
 NEXT_STEP = {
-    "solved": "open solution.res, name the atoms and refine",
+    "solved": "open solution.res and refine (--formula turns its peaks into atoms)",
     "possible": "look at the map: if the peaks make a molecule, refine it; else raise --effort, or give more data",
     "unsure": "do not trust this map: measure to a smaller d_min, check the space group, or raise --effort",
 }

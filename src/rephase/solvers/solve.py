@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rephase.crystal.phase_lists import PhaseList
 from rephase.crystal.phases import wrap
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.structure import Crystal
@@ -13,7 +14,7 @@ from rephase.crystal.symmetry import rows_of
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_positive, nearest_name
 from rephase.solvers import RECIPES, recipes_for
-from rephase.solvers.known import known_phases
+from rephase.solvers.known import known_phasors
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.solution import Solution, absolute_amplitude
 from rephase.solvers.space_groups import fitting_groups, without_group
@@ -34,7 +35,7 @@ def solve(
     solver: str = "raar",
     effort: float = 1.0,
     seed: int = 0,
-    phases: Reflections | None = None,
+    phases: PhaseList | None = None,
     fragment: Crystal | None = None,
     device: str = "auto",
     report: Callable[[int, int, int], None] = lambda n_trials, n_agree, max_trials: None,
@@ -58,10 +59,10 @@ def solve(
     seed
         Of the random starts.
     phases
-        A list that holds phases of some of the reflections: the search starts from them, and the answer has their
-        origin and hand.
+        Those of some reflections, see `read_phases`: they are held while the map settles, and the answer has their
+        origin and hand. Trials are not independent then, so their agreement is no evidence: only the misfit is.
     fragment
-        A part of the structure, in the cell and at the origin of the data: the search starts from its phases.
+        A part of the structure, in the cell and at the origin of the data: its phases are used likewise.
     device
         ``auto``, ``cpu`` or ``cuda``.
     report
@@ -70,7 +71,7 @@ def solve(
     Raises
     ------
     ReflectionError
-        Fewer than 30 reflections, or none above zero.
+        Fewer than 30 reflections, or none above zero; phases of another cell, group or sphere than the data.
     ConfigError
         An unknown solver, an effort that is not positive.
     CifError
@@ -86,16 +87,17 @@ def solve(
     cut = data if d_min is None else data.cut(d_min)
     merged = without_group(cut) if cut.symmetry is None else cut.merge().reflections
     amplitude, recipes = absolute_amplitude(merged), recipes_for(solver, merged.d_min)
-    known = known_phases(merged, phases, fragment)
+    known = known_phasors(merged, phases, fragment)
     problem = working_problem(merged, amplitude, device=pick_device(device), known=known)
     cycles = np.mean([recipe.n_search + recipe.n_settle for recipe in recipes])
     max_trials = max(8, int(effort * _BUDGET / (problem.n_voxels * cycles)))
+    is_free = known is None
     outcome = pursue(
         problem,
         recipes,
         torch.Generator().manual_seed(seed),
         max_trials=max_trials,
-        is_enough=lambda outcome: _is_enough(problem.d_min, outcome),
+        is_enough=lambda outcome: _is_enough(outcome, verdict(problem.d_min, outcome, is_free=is_free)),
         report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
     )
     outcome = outcome._replace(F=problem.at_known_origin(outcome.F))
@@ -110,7 +112,7 @@ def solve(
         rival_r_factor=outcome.rival,
         n_agree=outcome.n_agree,
         n_trials=outcome.n_trials,
-        verdict=verdict(problem.d_min, outcome),
+        verdict=verdict(problem.d_min, outcome, is_free=is_free),
         space_groups=fitting_groups(merged, merged.group, problem, outcome.F) if is_unknown else (),
     )
 
@@ -121,9 +123,9 @@ def working_problem(merged: Reflections, amplitude: np.ndarray, **options: Any) 
     return PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, **{"reach": reach, **options})
 
 
-def _is_enough(d_min: float, outcome: Outcome) -> bool:
+def _is_enough(outcome: Outcome, verdict_so_far: str) -> bool:
     """Whether more trials would change nothing."""
-    return verdict(d_min, outcome) == "solved" or (outcome.n_agree == N_KEPT and outcome.n_trials >= _SETTLED)
+    return verdict_so_far == "solved" or (outcome.n_agree == N_KEPT and outcome.n_trials >= _SETTLED)
 
 
 def agreement_needed(d_min: float) -> int:
@@ -131,12 +133,16 @@ def agreement_needed(d_min: float) -> int:
     return int(np.interp(d_min, [1.0, 1.2, 1.5, 1.8], [2, 3, 8, 12]))
 
 
-def verdict(d_min: float, outcome: Outcome) -> str:
-    """How sure a solution is.
+def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
+    """How sure a solution is; `is_free` where nothing was known, so that the agreement of trials means something.
 
     ``solved``: its misfit is small, and enough trials agree at this resolution, or two where every other one is far
-    worse; ``possible``: enough agree, or one stands far above every other; else ``unsure``.
+    worse; ``possible``: enough agree, or one stands far above every other; else ``unsure``. Where trials started from
+    what was known, the misfit alone decides.
     """
+    if not is_free:
+        small = outcome.misfit <= _LARGEST_MISFIT and d_min <= _COARSEST_CLAIM
+        return "solved" if small else "possible" if outcome.misfit <= _LARGEST_MISFIT_OF_ALL else "unsure"
     agree = outcome.n_agree >= agreement_needed(d_min)
     stands_out = outcome.misfit <= _STANDS_OUT * outcome.rival
     limit = _LARGEST_MISFIT if outcome.n_agree < N_KEPT else _LARGEST_MISFIT_OF_ALL
