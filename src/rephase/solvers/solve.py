@@ -24,7 +24,8 @@ from rephase.solvers.strategy import N_KEPT, Outcome, pursue
 _LARGEST_MISFIT, _LARGEST_MISFIT_OF_ALL, _COARSEST_CLAIM = 0.24, 0.265, 1.75
 _STANDS_OUT = 0.8  # misfit over that of the best trial that disagrees
 _REACH = [1.0, 1.2, 1.5], [1.1, 1.2, 1.3]  # of the working sphere, at d_min in Å
-_BUDGET = 4.5e9  # voxel cycles of one unit of effort: under a minute on two cores
+_BUDGET = 6e9  # voxel cycles of one unit of effort: under a minute on two cores
+_CYCLES_OF_OPERATION = 20  # that each operation of the group costs a trial when it is finished
 _SETTLED = 10 * N_KEPT  # trials after which no other answer is looked for, where all of those kept agree
 
 
@@ -55,7 +56,7 @@ def solve(
     solver
         How to search: one of `RECIPES`.
     effort
-        How much to try, at most, in units of 4.5e9 voxel cycles: the same trials on every machine.
+        How much to try, at most, in units of 6e9 voxel cycles: the same trials on every machine.
     seed
         Of the random starts.
     phases
@@ -90,6 +91,7 @@ def solve(
     known = known_phasors(merged, phases, fragment)
     problem = working_problem(merged, amplitude, device=pick_device(device), known=known)
     cycles = np.mean([recipe.n_search + recipe.n_settle for recipe in recipes])
+    cycles += _CYCLES_OF_OPERATION * problem.group.n_operations
     max_trials = max(8, int(effort * _BUDGET / (problem.n_voxels * cycles)))
     is_free = known is None
     outcome = pursue(
