@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as nn
 
 from rephase.crystal.phases import unit_phasor
+from rephase.crystal.reflections import Reflections
 from rephase.crystal.simulation import Truth, simulate_reflections
 from rephase.crystal.structure import read_crystal
 from rephase.crystal.symmetry import rows_of
@@ -36,12 +37,14 @@ _VOLUME_PER_ATOM = 18.0  # Å^3, of atoms other than hydrogen
 Idea = Callable[[PhaseProblem, int, Recipe, torch.Generator, Trials | None], Trials]
 
 
-def default(problem, n, recipe, generator, pool):
+def default(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None) -> Trials:
     """As `rephase solve` does it."""
     return trials(problem, n, recipe, generator)
 
 
-def patterson_starts(problem, n, recipe, generator, pool):
+def patterson_starts(
+    problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
+) -> Trials:
     """Start from the minimum of the Patterson map and itself moved to one of its peaks, drawn at random."""
     patterson = problem.grid.to_map((problem.sharpened(0.7) ** 2).to(torch.complex64)[None])
     heights = torch.where(patterson >= highest_neighbour(patterson), patterson, -torch.inf).flatten()
@@ -53,7 +56,9 @@ def patterson_starts(problem, n, recipe, generator, pool):
     return from_maps(problem, torch.minimum(patterson, moved), recipe)
 
 
-def tangent_formula(problem, n, recipe, generator, pool):
+def tangent_formula(
+    problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
+) -> Trials:
     """Refine random phases with the tangent formula first, here as the phases of the squared E map."""
     phasors, _ = random_phases(problem, n, generator)
     for _ in range(20):
@@ -62,7 +67,9 @@ def tangent_formula(problem, n, recipe, generator, pool):
     return from_maps(problem, problem.grid.to_map(problem.amplitude * phasors), recipe)
 
 
-def histogram_matching(problem, n, recipe, generator, pool):
+def histogram_matching(
+    problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
+) -> Trials:
     """Give the maps the histogram of random atoms at this resolution, for twenty cycles after the search."""
     n_atoms = max(1, round(problem.reduced.cell.volume / _VOLUME_PER_ATOM))
     angle = 2 * torch.pi * torch.rand((n_atoms, 3), generator=generator) @ problem.hkl.T.float()
@@ -72,11 +79,13 @@ def histogram_matching(problem, n, recipe, generator, pool):
     return constrained(problem, search(problem, *random_phases(problem, n, generator), recipe), matched)
 
 
-def known_composition(problem, n, recipe, generator, pool):
+def known_composition(
+    problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
+) -> Trials:
     """Keep only as many peaks as there are atoms, for twenty cycles after the search."""
     n_atoms = max(1, round(problem.reduced.cell.volume / _VOLUME_PER_ATOM))
 
-    def peaks_only(maps):
+    def peaks_only(maps: torch.Tensor) -> torch.Tensor:
         peaks = torch.where(maps >= highest_neighbour(maps), maps, 0.0)
         lowest = peaks.flatten(1).topk(n_atoms).values[:, -1, None, None, None]
         return torch.where(highest_neighbour((peaks >= lowest).float()) > 0, maps.clamp_min(0), 0.0)
@@ -84,7 +93,9 @@ def known_composition(problem, n, recipe, generator, pool):
     return constrained(problem, search(problem, *random_phases(problem, n, generator), recipe), peaks_only)
 
 
-def local_search(problem, n, recipe, generator, pool):
+def local_search(
+    problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
+) -> Trials:
     """Start from the best trials so far, each with 40 % of its phases held, the strong ones first."""
     if pool is None:
         return trials(problem, n, recipe, generator)
@@ -94,7 +105,9 @@ def local_search(problem, n, recipe, generator, pool):
     return finish(problem, search(problem, torch.where(is_held, leader, phasors), is_held, recipe), recipe)
 
 
-def group_from_the_start(problem, n, recipe, generator, pool):
+def group_from_the_start(
+    problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
+) -> Trials:
     """Impose the symmetry of the group on the search itself."""
     amplitude = problem.sharpened(recipe.sharpening)
     modulus, sigma = Modulus(problem, amplitude, damping=recipe.damping), problem.sigma(amplitude)
@@ -179,7 +192,9 @@ def measure(path: Path, d_min: float, n_batches: int, seed: int) -> list[dict[st
     return rows
 
 
-def correlations(problem: PhaseProblem, found: Trials, truth: Truth, data, amplitude: np.ndarray) -> np.ndarray:
+def correlations(
+    problem: PhaseProblem, found: Trials, truth: Truth, data: Reflections, amplitude: np.ndarray
+) -> np.ndarray:
     """map_cc [n] of trials."""
     n = problem.n_known
     listed = problem.hkl_numpy[:n]

@@ -12,7 +12,7 @@ from rephase.crystal.simulation import random_phases, simulate_reflections
 from rephase.crystal.structure import read_crystal
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import find_symmetry
-from rephase.errors import ConfigError
+from rephase.errors import ConfigError, ReflectionError
 from rephase.figures import draw
 from rephase.pipeline import run_notebooks
 from rephase.runs import open_run
@@ -36,6 +36,13 @@ def test_noise_free_simulation_is_the_calculated_intensity(crystal):
     data, truth = simulate_reflections(crystal, 1.0)
     assert np.allclose(data.intensity, np.abs(structure_factors(crystal, data.hkl, energy_kev=None)) ** 2)
     assert truth.score(truth.F, data).map_cc[0] == pytest.approx(1)
+
+
+def test_a_list_that_the_truth_does_not_know_is_an_error(crystal):
+    data, _ = simulate_reflections(crystal, 1.0)
+    _, truth = simulate_reflections(crystal, 1.2)
+    with pytest.raises(ReflectionError, match="is not among the true reflections"):
+        truth.score(np.ones(len(data)), data)
 
 
 def test_simulated_noise_gaps_and_repetition_are_as_asked(crystal):

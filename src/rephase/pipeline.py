@@ -1,5 +1,6 @@
 """Headless runs of the notebooks over papermill, sweeps of such runs, and the report."""
 
+import glob
 import hashlib
 import itertools
 import json
@@ -164,10 +165,11 @@ def _quiet_papermill() -> Iterator[None]:
 
 
 def _fingerprint(config: Config, notebook: Path, before: str) -> str:
-    """Changes with the configuration, the notebook, the code, the reflection file and the notebooks before it."""
+    """Changes with configuration, notebook, code, reflection file (and those beside it) and the notebooks before."""
     content = hashlib.sha256()
-    measured = [Path(config.solving.file)] if config.solving.file else []
-    for path in [notebook, *sorted(Path(__file__).parent.rglob("*.py")), *measured]:
+    file = config.solving.file
+    beside = sorted(Path(file).parent.glob(f"{glob.escape(Path(file).stem)}.*")) if file else []
+    for path in [notebook, *sorted(Path(__file__).parent.rglob("*.py")), *filter(Path.is_file, beside)]:
         content.update(path.read_bytes())
     return fingerprint([config.fingerprint(), content.hexdigest(), before])
 

@@ -13,6 +13,7 @@ from rephase.crystal.statistics import unique_hkl
 from rephase.crystal.structure import Crystal
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import Symmetry, find_symmetry, rows_of
+from rephase.errors import ReflectionError
 
 
 class Truth(NamedTuple):
@@ -23,7 +24,13 @@ class Truth(NamedTuple):
 
     def score(self, F: np.ndarray, data: Reflections, *, n_shells: int = 5) -> PhaseScores:
         """Score F, complex [n_trials, n_refl] or [n_refl], of a merged list; see `score_phases`."""
-        true = self.F[rows_of(data.hkl, self.hkl)]
+        rows = rows_of(data.hkl, self.hkl)
+        if (rows < 0).any():
+            raise ReflectionError(
+                f"{data.name}: {data.hkl[rows < 0][0].tolist()} is not among the true reflections; score a list of the "
+                "same cell, group and sphere"
+            )
+        true = self.F[rows]
         return score_phases(F, true, hkl=data.hkl, cell=data.cell, symmetry=data.group, n_shells=n_shells)
 
 
