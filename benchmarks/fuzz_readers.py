@@ -24,8 +24,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.phase_lists import read_phases
 from rephase.crystal.reflection_files import read_reflections, write_hklf4, write_mtz
 from rephase.crystal.reflections import Reflections
+from rephase.crystal.structure import read_crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import RephaseError
 from rephase.paths import ROOT
@@ -87,6 +89,8 @@ def write_seeds(folder: Path) -> dict[str, list[Path]]:
     operations = "loop_\n_symmetry_equiv_pos_as_xyz\n'x, y, z'\n'-x, y+1/2, -z'\n"
     loop = "loop_\n_refln_index_h\n_refln_index_k\n_refln_index_l\n"
     macro = head.replace("_length_", ".length_").replace("_angle_", ".angle_").replace("_symmetry_", "_symmetry.")
+    sites = "SFAC C H\nUNIT 40 40\nFVAR 0.5 0.7\nC1 1 0.1 0.2 0.3 11.0 0.04 0.05 =\n  0.03 0.001 0.002 0.01\n"
+    sites += "H1 2 0.15 0.22 0.31 21.0 -1.2\nHKLF 4\nEND\n"
     ins = "TITL seed\nCELL 0.71073 7.595 9.9731 13.7266 90 98.967 90\nLATT -1\nSYMM -X, 0.5+Y, -Z\nHKLF 4\nEND\n"
     measured = "_refln_F_squared_meas\n_refln_F_squared_sigma\n"
     core = "".join(f"{h} {k} {l} {value:.2f} {sigma:.2f} o\n" for (h, k, l), value, sigma in rows)
@@ -100,15 +104,22 @@ def write_seeds(folder: Path) -> dict[str, list[Path]]:
             "_refln_", "_refln.") + core,
         "embedded.cif": f"{head}_shelx_hkl_file\n;\n{fixed};\n",
         "spaced.hkl": "".join(f"{h} {k} {l} {value:.3f} {sigma:.3f}\n" for (h, k, l), value, sigma in rows),
+        "model.res": ins.split("HKLF")[0] + sites,
         "shelx.ins": ins,
         "spaced.ins": ins,
     }  # fmt: skip
     for name, text in texts.items():
         (folder / name).write_text(text)
     root = np.sqrt(np.abs(data.intensity))
-    write_mtz(folder / "phased.mtz", data.hkl, root, root % 3, np.ones(len(data)), data.cell, data.group)
+    for name in ("phased.mtz", "phases.mtz"):
+        write_mtz(folder / name, data.hkl, root, root % 3, np.ones(len(data)), data.cell, data.group)
+    (folder / "phases.fcf").write_text(texts["list6.fcf"])
     _write_unmerged_mtz(folder / "measured.mtz", data)
-    changed = {name: [folder / name] for name in (*texts, "phased.mtz", "measured.mtz") if not name.endswith(".ins")}
+    changed = {
+        name: [folder / name]
+        for name in (*texts, "phased.mtz", "phases.mtz", "phases.fcf", "measured.mtz")
+        if not name.endswith(".ins")
+    }
     return changed | {"shelx.hkl": [folder / "shelx.hkl"], "shelx.ins": [folder / "shelx.ins", folder / "shelx.hkl"]}
 
 
@@ -123,6 +134,14 @@ def _write_unmerged_mtz(path: Path, data: Reflections) -> None:
     mtz.write_to_file(str(path))
 
 
+def measured(path: Path) -> None:
+    """Read measured data and use them."""
+    read_reflections(path).merge().reflections.amplitudes()
+
+
+READERS = {"model.res": read_crystal, "phases.mtz": read_phases, "phases.fcf": read_phases}  # of the others: measured
+
+
 def outcome(seeds: list[Path], edits: list) -> tuple[str, float]:
     """The error's name or ``read``, and the seconds that it took; the first of the seeds is changed."""
     with tempfile.TemporaryDirectory() as name:
@@ -132,7 +151,7 @@ def outcome(seeds: list[Path], edits: list) -> tuple[str, float]:
         target.write_bytes(mutated(seeds[0].read_bytes(), edits))
         start = time.perf_counter()
         try:
-            read_reflections(target.parent / seeds[-1].name).merge().reflections.amplitudes()
+            READERS.get(seeds[-1].name, measured)(target.parent / seeds[-1].name)
             found = "read"
         except RephaseError as error:
             found = type(error).__name__

@@ -292,6 +292,15 @@ def test_missing_files_and_broken_mtz_are_refused(data, tmp_path):
         read_reflections(tmp_path / "x.mtz")
 
 
+def test_an_mtz_with_a_damaged_count_of_columns_is_refused(data, tmp_path):
+    mtz_of(tmp_path / "x.mtz", data, [("I", "J", data.intensity)])
+    content = (tmp_path / "x.mtz").read_bytes()
+    place = content.index(b"NCOL")
+    (tmp_path / "x.mtz").write_bytes(content[: place + 5] + b" " * 75 + content[place + 80 :])
+    with pytest.raises(ReflectionError, match="not a complete MTZ file"):
+        read_reflections(tmp_path / "x.mtz")
+
+
 def test_a_binary_file_is_named_as_such(tmp_path):
     (tmp_path / "x.hkl").write_bytes(bytes(range(256)))
     with pytest.raises(ReflectionError, match="a binary file, but no MTZ"):

@@ -7,6 +7,7 @@ import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.reflection_checks import file_content
 from rephase.crystal.reflection_cif import cell_of, symmetry_of
 from rephase.crystal.reflection_mtz import open_mtz
 from rephase.crystal.symmetry import Symmetry, find_symmetry
@@ -69,12 +70,7 @@ def read_phases(path: str | Path) -> PhaseList:
         The file cannot be read, or holds no phases.
     """
     path = Path(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ReflectionError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
-        ) from error
+    content = file_content(path)
     if content[:4] == b"MTZ ":
         return _from_mtz(path)
     return _from_cif(content.decode("utf-8", errors="replace"), path.name)

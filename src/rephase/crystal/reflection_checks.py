@@ -1,5 +1,7 @@
 """The checks that a list of reflections has to pass; each raises `ReflectionError` with the row and the remedy."""
 
+from pathlib import Path
+
 import numpy as np
 
 from rephase.crystal.cell import Cell
@@ -12,6 +14,16 @@ _LARGEST = 1e30  # of an intensity, so that no square overflows
 _LOWEST_D = 0.1  # Å; nothing is measured below
 _CELL_RANGE = 1.0, 10000.0  # Å
 _CELL_TOLERANCE = 0.01  # of a metric element: 0.5 % of a length, 0.3° of an angle near 90°
+
+
+def file_content(path: Path) -> bytes:
+    """All of a file, or a `ReflectionError` that says why not."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ReflectionError(
+            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
 
 
 def check_shapes(hkl: np.ndarray, columns: dict[str, np.ndarray | None], *, name: str) -> None:

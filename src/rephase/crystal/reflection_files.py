@@ -7,7 +7,7 @@ import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.reflection_checks import check_cell
+from rephase.crystal.reflection_checks import check_cell, file_content
 from rephase.crystal.reflection_cif import cell_of, from_cif, is_cif, symmetry_of
 from rephase.crystal.reflection_columns import Listing, from_columns
 from rephase.crystal.reflection_mtz import from_mtz, write_mtz
@@ -96,12 +96,7 @@ def _eight(value: float) -> str:
 
 
 def _read(path: Path, column: str | None) -> Listing:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ReflectionError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
-        ) from error
+    content = file_content(path)
     if content[:4] == b"MTZ ":
         return from_mtz(path, name=path.name, column=column)
     if b"\0" in content[:4096]:

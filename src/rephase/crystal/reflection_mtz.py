@@ -103,7 +103,8 @@ def _check_mtz_size(content: bytes, name: str) -> None:
     if not all(record.isascii() for record in records if record[:4] in (b"COLU", b"SYMI")):
         raise ReflectionError(f"{name}: the MTZ file has damaged column labels; get the file again")
     for words in counts:
-        if not all(word.isdigit() for word in words[1:4]) or 80 + 4 * int(words[1]) * int(words[2]) > start:
+        is_whole = len(words) >= 4 and all(word.isdigit() for word in words[1:4])
+        if not is_whole or 80 + 4 * int(words[1]) * int(words[2]) > start:
             raise ReflectionError(f"{name}: not a complete MTZ file (fewer data than its header says); get it again")
 
 

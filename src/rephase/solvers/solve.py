@@ -1,6 +1,6 @@
 """`solve`: from measured intensities to phases, in the space group and setting of the data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from rephase.solvers.known import known_phasors
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.solution import Solution, absolute_amplitude
 from rephase.solvers.space_groups import fitting_groups, without_group
-from rephase.solvers.strategy import N_KEPT, Outcome, pursue
+from rephase.solvers.strategy import N_KEPT, Outcome, Recipe, pursue
 
 # Limits of a claim, chosen on 74 real crystals: misfit where some of the best trials agree, where all of them do; Å
 _LARGEST_MISFIT, _LARGEST_MISFIT_OF_ALL, _COARSEST_CLAIM = 0.24, 0.265, 1.75
@@ -90,10 +90,7 @@ def solve(
     amplitude, recipes = absolute_amplitude(merged), recipes_for(solver, merged.d_min)
     known = known_phasors(merged, phases, fragment)
     problem = working_problem(merged, amplitude, device=pick_device(device), known=known)
-    cycles = np.mean([recipe.n_search + recipe.n_settle for recipe in recipes])
-    cycles += _CYCLES_OF_OPERATION * problem.group.n_operations
-    max_trials = max(8, int(effort * _BUDGET / (problem.n_voxels * cycles)))
-    is_free = known is None
+    max_trials, is_free = trial_limit(problem, recipes, effort), known is None
     outcome = pursue(
         problem,
         recipes,
@@ -123,6 +120,13 @@ def working_problem(merged: Reflections, amplitude: np.ndarray, **options: Any) 
     """Merged reflections and their |F| [n] as a problem, whose working sphere grows as resolution falls."""
     reach = float(np.interp(merged.d_min, *_REACH))
     return PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, **{"reach": reach, **options})
+
+
+def trial_limit(problem: PhaseProblem, recipes: Sequence[Recipe], effort: float) -> int:
+    """How many trials an effort pays for."""
+    cycles = np.mean([recipe.n_search + recipe.n_settle for recipe in recipes])
+    cycles += _CYCLES_OF_OPERATION * problem.group.n_operations
+    return max(8, int(effort * _BUDGET / (problem.n_voxels * cycles)))
 
 
 def _is_enough(outcome: Outcome, verdict_so_far: str) -> bool:
