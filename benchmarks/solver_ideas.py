@@ -42,6 +42,20 @@ def default(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Gene
     return trials(problem, n, recipe, generator)
 
 
+def nothing_beyond(
+    problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
+) -> Trials:
+    """Search on the sphere of the data with every recipe."""
+    return trials(problem, n, recipe._replace(beyond=False), generator)
+
+
+def always_beyond(
+    problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
+) -> Trials:
+    """Leave free what lies beyond the data with every recipe."""
+    return trials(problem, n, recipe._replace(beyond=True), generator)
+
+
 def patterson_starts(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
@@ -122,7 +136,8 @@ def group_from_the_start(
 
 IDEAS: dict[str, Idea] = {
     "default": default,
-    "nothing beyond the data": default,  # on a problem of its own, see `problems`
+    "nothing beyond the data": nothing_beyond,
+    "always beyond the data": always_beyond,
     "Patterson starts": patterson_starts,
     "tangent formula first": tangent_formula,
     "histogram matching": histogram_matching,
@@ -174,8 +189,7 @@ def measure(path: Path, d_min: float, n_batches: int, seed: int) -> list[dict[st
     merged = data.merge().reflections
     amplitude, recipes, rows = absolute_amplitude(merged), recipes_for("raar", merged.d_min), []
     for name, idea in IDEAS.items():
-        reach = {"reach": 1.0} if name == "nothing beyond the data" else {}
-        problem = working_problem(merged, amplitude, **reach)
+        problem = working_problem(merged, amplitude)
         generator, start, pool, found = torch.Generator().manual_seed(seed), time.perf_counter(), None, []
         for i in range(n_batches * len(recipes)):
             fresh = idea(problem, 8, recipes[i % len(recipes)], generator, pool)

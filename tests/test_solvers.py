@@ -95,6 +95,22 @@ def test_the_origin_of_the_group_is_found_again(case):
     assert correlation(problem, problem.group.average(moved), true)[0] > 0.99
 
 
+def test_lists_on_the_sphere_of_the_data_are_zero_beyond_it(case):
+    _, problem, true = case
+    within = problem.within_data
+    assert within.n_voxels < problem.n_voxels
+    assert within.reduced.cell.d_spacing(within.hkl_numpy).min() >= 1.1 - 1e-5
+    rows = rows_of(within.hkl_numpy, problem.hkl_numpy)
+    listed = problem.from_within_data(true[:, rows])
+    assert torch.equal(listed[:, rows], true[:, rows])
+    beyond = problem.reduced.cell.d_spacing(problem.hkl_numpy) < 1.1 - 1e-5
+    assert beyond.any()
+    assert not listed[:, beyond].any()
+    n = problem.n_known
+    present = problem.E > 0
+    assert torch.equal(listed[:, :n][:, present], true[:, :n][:, present])
+
+
 def test_amplitudes_are_kept_and_the_rest_is_free(case):
     _, problem, _ = case
     generator = torch.Generator().manual_seed(0)

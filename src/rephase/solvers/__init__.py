@@ -2,12 +2,15 @@
 
 from rephase.solvers.strategy import Recipe
 
+_QUICK = Recipe(
+    sharpening=0.4, threshold=(1.5, 1.0), damping=0.5, n_search=150, n_settle=30, settle_damping=0.5, beyond=False
+)
 # One batch of trials after the other takes the next recipe of its solver: no single one finds every crystal.
 RECIPES: dict[str, tuple[Recipe, ...]] = {
     "raar": (
-        Recipe(sharpening=0.3, threshold=(0.7, 1.3), damping=0.85, n_search=150, n_settle=30, settle_damping=0.5),
+        _QUICK,
         Recipe(sharpening=0.8, threshold=(1.0, 0.4), damping=1.0, n_search=200, n_settle=100, settle_damping=0.8),
-        Recipe(sharpening=0.7, threshold=(2.0, 1.3), damping=1.0, n_search=100, n_settle=0, beta=0.8),
+        Recipe(sharpening=0.7, threshold=(2.0, 1.3), damping=1.0, n_search=100, n_settle=0, beta=0.8, beyond=False),
     ),
     "charge_flipping": (Recipe("charge_flipping", sharpening=1.0, beta=1.0, weak_share=0.2),),
     "difference_map": (Recipe("difference_map", beta=0.8),),
@@ -17,7 +20,7 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
 # Where atoms are resolved a higher threshold pays, and free reflections are worth less.
 ATOMIC_RECIPES: dict[str, tuple[Recipe, ...]] = {
     "raar": (
-        Recipe(sharpening=0.4, threshold=(1.5, 1.0), damping=0.5, n_search=150, n_settle=30, settle_damping=0.5),
+        _QUICK,
         Recipe(sharpening=0.4, threshold=(1.5, 1.0), damping=0.7, n_search=250, n_settle=30, settle_damping=0.7),
         Recipe(sharpening=0.7, threshold=(2.0, 1.0), damping=0.5, n_search=250, n_settle=30, settle_damping=0.5),
     ),

@@ -1,6 +1,7 @@
 """`PhaseProblem`: amplitudes on the grid of the reduced primitive cell, which is what every solver works on."""
 
 import math
+from functools import cached_property
 
 import gemmi
 import numpy as np
@@ -53,7 +54,7 @@ class PhaseProblem:
         device: torch.device | str = "cpu",
         known: np.ndarray | None = None,
     ):
-        self.device = torch.device(device)
+        self.device, self._data = torch.device(device), (hkl, amplitude, cell, symmetry, known)
         self.reduced = reduced_cell(cell, symmetry)
         self.symmetry = symmetry.in_basis(self.reduced.basis)
         everything, values = symmetry.expand(hkl, amplitude)
@@ -84,6 +85,17 @@ class PhaseProblem:
             phasors = np.zeros(len(sphere), complex)
             phasors[rows_of(indices, sphere)] = symmetry.expand(hkl, known)[1][half]
             self.known = torch.as_tensor(phasors[order][: self.n_known], dtype=torch.complex64, device=self.device)
+
+    @cached_property
+    def within_data(self) -> "PhaseProblem":
+        """The same data on the smaller grid of their own sphere: nothing beyond it."""
+        *data, known = self._data
+        return PhaseProblem(*data, reach=1.0, device=self.device, known=known)
+
+    def from_within_data(self, F: torch.Tensor) -> torch.Tensor:
+        """Lists [..., n_refl] of `within_data` as lists of this problem, with zeros beyond the data."""
+        rows = torch.as_tensor(rows_of(self.within_data.hkl_numpy, self.hkl_numpy), device=self.device)
+        return F.new_zeros((*F.shape[:-1], len(self.hkl))).index_copy(-1, rows, F)
 
     @property
     def origins(self) -> Origins:

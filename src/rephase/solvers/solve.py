@@ -124,9 +124,9 @@ def working_problem(merged: Reflections, amplitude: np.ndarray, **options: Any) 
 
 def trial_limit(problem: PhaseProblem, recipes: Sequence[Recipe], effort: float) -> int:
     """How many trials an effort pays for."""
-    cycles = np.mean([recipe.n_search + recipe.n_settle for recipe in recipes])
-    cycles += _CYCLES_OF_OPERATION * problem.group.n_operations
-    return max(8, int(effort * _BUDGET / (problem.n_voxels * cycles)))
+    costs = [recipe.space(problem).n_voxels * (recipe.n_search + recipe.n_settle) for recipe in recipes]
+    cost_of_finish = problem.n_voxels * _CYCLES_OF_OPERATION * problem.group.n_operations
+    return max(8, int(effort * _BUDGET / (np.mean(costs) + cost_of_finish)))
 
 
 def _is_enough(outcome: Outcome, verdict_so_far: str) -> bool:

@@ -23,7 +23,8 @@ class Recipe(NamedTuple):
 
     ``iteration`` of the table `ITERATIONS`; ``sharpening`` p of E^p |F|^(1-p); ``threshold`` at the first and the last
     of ``n_search`` cycles with ``beta``, the reflections that were not measured damped by ``damping``; then
-    ``n_settle`` cycles with ``settle_damping``; ``weak_share`` is that of `Modulus`.
+    ``n_settle`` cycles with ``settle_damping``; ``weak_share`` is that of `Modulus`. What lies beyond the data is free
+    in the search where ``beyond``, else it is zero there, on a smaller grid; the finish always leaves it free.
     """
 
     iteration: str = "raar"
@@ -35,6 +36,11 @@ class Recipe(NamedTuple):
     n_settle: int = 100
     settle_damping: float = 0.8
     weak_share: float = 0.0
+    beyond: bool = True
+
+    def space(self, problem: PhaseProblem) -> PhaseProblem:
+        """The problem that this kind of search works on."""
+        return problem if self.beyond else problem.within_data
 
 
 class Trials(NamedTuple):
@@ -95,7 +101,9 @@ def finish_in_group(problem: PhaseProblem, F: torch.Tensor, amplitude: torch.Ten
 
 def trials(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator) -> Trials:
     """Run `n` random starts to the end: search, then origin of the group, averaging, finish, figures."""
-    return finish(problem, search(problem, *random_phases(problem, n, generator), recipe), recipe)
+    space = recipe.space(problem)
+    F = search(space, *random_phases(space, n, generator), recipe)
+    return finish(problem, F if recipe.beyond else problem.from_within_data(F), recipe)
 
 
 def finish(problem: PhaseProblem, F: torch.Tensor, recipe: Recipe) -> Trials:
@@ -137,9 +145,9 @@ def pursue(
     Ranked by misfit, which needs no truth. Only the best few are kept; a trial agrees with the best one where their
     maps, over the allowed origins and both hands, correlate above 0.75.
     """
-    batch = max(_SMALLEST_BATCH, min(max_trials, _VOXELS_AT_ONCE // problem.n_voxels))
     pool, n_trials = None, 0
     for recipe in itertools.cycle(recipes):
+        batch = max(_SMALLEST_BATCH, min(max_trials, _VOXELS_AT_ONCE // recipe.space(problem).n_voxels))
         fresh = trials(problem, batch, recipe, generator)
         n_trials += batch
         pool = fresh if pool is None else Trials(*(torch.cat(pair) for pair in zip(pool, fresh)))
