@@ -1,7 +1,7 @@
 """`PhaseProblem`: amplitudes on the grid of the reduced primitive cell, which is what every solver works on."""
 
 import math
-from functools import cached_property
+from functools import cached_property, partial
 
 import gemmi
 import numpy as np
@@ -54,7 +54,8 @@ class PhaseProblem:
         device: torch.device | str = "cpu",
         known: np.ndarray | None = None,
     ):
-        self.device, self._data = torch.device(device), (hkl, amplitude, cell, symmetry, known)
+        self.device = torch.device(device)
+        self._with_reach = partial(PhaseProblem, hkl, amplitude, cell, symmetry, device=device, known=known)
         self.reduced = reduced_cell(cell, symmetry)
         self.symmetry = symmetry.in_basis(self.reduced.basis)
         everything, values = symmetry.expand(hkl, amplitude)
@@ -89,8 +90,7 @@ class PhaseProblem:
     @cached_property
     def within_data(self) -> "PhaseProblem":
         """The same data on the smaller grid of their own sphere: nothing beyond it."""
-        *data, known = self._data
-        return PhaseProblem(*data, reach=1.0, device=self.device, known=known)
+        return self._with_reach(reach=1.0)
 
     def from_within_data(self, F: torch.Tensor) -> torch.Tensor:
         """Lists [..., n_refl] of `within_data` as lists of this problem, with zeros beyond the data."""
