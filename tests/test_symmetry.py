@@ -26,6 +26,16 @@ def summed(hkl, xyz, weight):
     return np.exp(2j * np.pi * hkl @ xyz.T) @ weight
 
 
+@pytest.mark.parametrize("symbol", GROUPS)
+def test_the_order_of_the_operations_does_not_matter(symbol):
+    group = find_symmetry(symbol)
+    for triplets in (group.triplets[::-1], sorted(group.triplets)):  # a file may list them in any
+        again = find_symmetry(triplets)
+        assert again.symbol == group.symbol
+        for name in ("is_absent", "is_centric", "epsilon"):
+            assert (getattr(again, name)(HKL) == getattr(group, name)(HKL)).all(), name
+
+
 @pytest.mark.parametrize("symbol", GROUPS + SETTINGS)
 def test_structure_factors_obey_their_group(symbol):
     group, rng = find_symmetry(symbol), np.random.default_rng(3)

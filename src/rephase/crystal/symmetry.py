@@ -176,7 +176,8 @@ class Symmetry:
 
     @cached_property
     def _group(self) -> gemmi.GroupOps:
-        return gemmi.GroupOps(self._operations)
+        identity_first = sorted(self._operations, key=lambda operation: operation != gemmi.Op())
+        return gemmi.GroupOps(identity_first)  # else gemmi overlooks the absences of a centred lattice
 
 
 def find_symmetry(source: str | int | Sequence[str]) -> Symmetry:
