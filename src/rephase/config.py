@@ -158,6 +158,45 @@ class SolvingConfig(_Section):
     _anywhere = field_validator("file")(_absolute)
 
 
+class MeasuredPart(_Section):
+    """Which reflections of a crystal are given: those to a cut-off, some of them missing."""
+
+    d_min: tuple[float, float] = Field((1.5, 1.5), description="Å; each crystal's cut-off is drawn between the two")
+    missing: float = Field(0.0, ge=0, lt=0.5, description="largest share that is missing, drawn for each crystal")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not 0 < self.d_min[0] <= self.d_min[1]:
+            raise ValueError(f"d_min = {self.d_min}: expected two positive numbers in rising order")
+        return self
+
+
+class MonoclinicConfig(_Section):
+    """Random monoclinic crystals with all their structure factors on one grid."""
+
+    space_groups: tuple[str, ...] = Field(("P 1 21/c 1", "C 1 2 1"), min_length=1, description="equally often")
+    n_atoms: tuple[int, int] = Field((5, 30), description="fewest and most non-hydrogen atoms of the molecule")
+    shape: tuple[int, int, int] = Field((26, 18, 23), description="points along h, k, l: h −13…12, k 0…17, l 0…22")
+    d_min: float = Field(0.8, gt=0, description="Å")
+    measured: MeasuredPart = MeasuredPart()
+    n_samples: int = Field(2000, ge=20)
+    split: SplitConfig = SplitConfig()
+    folder: str | None = Field(None, description="CIFs, e.g. an export of the CSD, as one more test set")
+    seed: int = Field(0, ge=0)
+    chunk: int = Field(100, ge=1, description="samples in one chunk of the store")
+
+    _anywhere = field_validator("folder")(_absolute)
+
+    @model_validator(mode="after")
+    def _something_is_missing(self) -> Self:
+        if self.measured.d_min[0] <= self.d_min:
+            raise ValueError(
+                f"measured.d_min = {self.measured.d_min}: expected coarser than d_min = {self.d_min} Å; "
+                "else nothing is left to complete"
+            )
+        return self
+
+
 class Config(_Section):
     """Everything that changes the result of a run, and nothing else."""
 
@@ -167,6 +206,7 @@ class Config(_Section):
     models: dict[str, ModelConfig]
     training: TrainingConfig = TrainingConfig()
     solving: SolvingConfig = SolvingConfig()
+    monoclinic: MonoclinicConfig = MonoclinicConfig()
 
     def training_of(self, model: str) -> TrainingConfig:
         """Training of one model: the common section with the model's own on top."""

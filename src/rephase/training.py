@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from rephase.config import Config, TrainingConfig, fingerprint
-from rephase.datasets.perturbed import Batch, Batches, PerturbedData, StreamedData
+from rephase.datasets.batches import Batches
+from rephase.datasets.perturbed import Batch, PerturbedData, StreamedData
 from rephase.devices import pick_device, seed_everything, trainer_options
 from rephase.errors import TrainingError
 from rephase.models import build_model

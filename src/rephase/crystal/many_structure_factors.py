@@ -91,7 +91,9 @@ def _slices(crystals: RandomCrystals, at_once: int) -> Iterator[torch.Tensor]:
         yield from rows[size[rows].argsort(stable=True)].split(at_once)
 
 
-def many_structure_factors(crystals: RandomCrystals, hkl: torch.Tensor, *, energy_kev: float = 10.0) -> torch.Tensor:
+def many_structure_factors(
+    crystals: RandomCrystals, hkl: torch.Tensor, *, energy_kev: float | None = 10.0
+) -> torch.Tensor:
     """Structure factors of many crystals, in the dtype and on the device of their coordinates.
 
     Parameters
@@ -101,7 +103,7 @@ def many_structure_factors(crystals: RandomCrystals, hkl: torch.Tensor, *, energ
     hkl
         [n, n_refl, 3] integers, e.g. of `unique_reflections`.
     energy_kev
-        Photon energy.
+        Photon energy; None: no dispersion and no limiting sphere.
 
     Returns
     -------
@@ -116,8 +118,7 @@ def many_structure_factors(crystals: RandomCrystals, hkl: torch.Tensor, *, energ
     if hkl.ndim != 3 or hkl.shape[0] != len(crystals) or hkl.shape[2] != 3:
         raise GridError(f"hkl of shape {tuple(hkl.shape)}: expected [{len(crystals)}, n_refl, 3], a list per crystal")
     s_squared = _s_squared(crystals.lattice, hkl.to(crystals.lattice))
-    limit = 1 / (4 * limiting_d_min(energy_kev) ** 2)
-    if s_squared.numel() and s_squared.max() > limit:
+    if energy_kev is not None and s_squared.numel() and s_squared.max() * 4 * limiting_d_min(energy_kev) ** 2 > 1:
         d_hkl = float(s_squared.max()) ** -0.5 / 2
         raise GridError(
             f"a reflection has d = {d_hkl:.4f} Å, beyond the limiting sphere d >= λ/2 = "
@@ -138,7 +139,7 @@ def many_structure_factors(crystals: RandomCrystals, hkl: torch.Tensor, *, energ
 class _Table:
     """Form factors of the elements that occur: Gaussians, constant with f', and f''."""
 
-    def __init__(self, numbers: torch.Tensor, energy_kev: float, like: torch.Tensor):
+    def __init__(self, numbers: torch.Tensor, energy_kev: float | None, like: torch.Tensor):
         present = [int(number) for number in numbers.unique() if number]
         elements = [gemmi.Element(number).name for number in present]
         coefficients, corrections = form_factor_coefficients(elements), dispersion(elements, energy_kev)

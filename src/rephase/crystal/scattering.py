@@ -42,14 +42,16 @@ def form_factor_coefficients(elements: Sequence[str]) -> np.ndarray:
     return np.array([table[element] for element in elements])
 
 
-def dispersion(elements: Sequence[str], energy_kev: float) -> np.ndarray:
-    """Return the complex corrections f' + i f'' [n_elements] in electrons, with f'' > 0.
+def dispersion(elements: Sequence[str], energy_kev: float | None) -> np.ndarray:
+    """Return the complex corrections f' + i f'' [n_elements] in electrons, f'' > 0; zeros without an energy.
 
     Raises
     ------
     GridError
         An energy that is not positive or outside the table of an element.
     """
+    if energy_kev is None:
+        return np.zeros(len(elements), complex)
     wavelength(energy_kev)  # checks the energy itself
     corrections = []
     for element in elements:

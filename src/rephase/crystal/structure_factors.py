@@ -100,7 +100,7 @@ class Scatterers:
         coefficients = form_factor_coefficients(elements)
         b_iso = 8 * np.pi**2 * np.array([[u] for _, u in species])
         widths = np.concatenate([coefficients[:, 1:8:2], np.zeros((len(species), 1))], axis=1) + b_iso
-        corrections = np.zeros(len(elements), complex) if energy_kev is None else dispersion(elements, energy_kev)
+        corrections = dispersion(elements, energy_kev)
         constant = coefficients[:, 8] + corrections
         as_real = lambda array: torch.as_tensor(array, dtype=dtype, device=device)  # noqa: E731
         real = np.concatenate([coefficients[:, 0:8:2], constant.real[:, None]], axis=1)

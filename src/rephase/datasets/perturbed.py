@@ -15,6 +15,7 @@ from rephase.crystal.cell import limiting_d_min
 from rephase.crystal.perturb import perturb
 from rephase.crystal.structure import Crystal, read_crystal
 from rephase.crystal.structure_factors import GridKernel, grid_hkl, sphere_mask
+from rephase.datasets.batches import Batches
 from rephase.store import Store
 
 UNDEFINED = 1e-6  # |F| below this share of the sample's largest is rounding noise: it has no phase
@@ -178,26 +179,6 @@ class StreamedData(Dataset):
     def loader(self) -> DataLoader:
         """All batches in an order that changes from epoch to epoch."""
         return DataLoader(self, sampler=Batches(np.arange(len(self)), 1, self.seed), batch_size=None)
-
-
-class Batches:
-    """Lists of sample numbers. With a seed their order depends on the epoch alone, so a resumed run repeats it."""
-
-    def __init__(self, samples: np.ndarray, batch_size: int, seed: int | None):
-        self.samples, self.batch_size, self.seed, self.epoch = samples, batch_size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the order; the trainer calls this."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return -(-len(self.samples) // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = self.samples
-        if self.seed is not None:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
-        return (order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size))
 
 
 def read_parents(config: DataConfig) -> Parents:

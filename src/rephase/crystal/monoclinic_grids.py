@@ -1,0 +1,105 @@
+"""The unique reflections of monoclinic crystals (b unique) on one grid: every h, and k, l >= 0."""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.symmetry import Symmetry
+from rephase.errors import GridError
+
+
+class MonoclinicGrid:
+    """An array ``[h, k, l]`` of reflections: h in FFT order, k and l from 0.
+
+    Friedel's law and the twofold axis leave one of each class of equivalents on it, and two where l = 0: (h, k, 0) and
+    (-h, k, 0).
+
+    Parameters
+    ----------
+    shape
+        Points along h, k, l; (26, 18, 23) holds h -13…12, k 0…17, l 0…22.
+
+    Examples
+    --------
+    >>> MonoclinicGrid((26, 18, 23)).largest
+    (12, 17, 22)
+    """
+
+    def __init__(self, shape: tuple[int, int, int]):
+        if len(shape) != 3 or min(shape) < 3:
+            raise GridError(f"shape = {shape}: expected three lengths of at least 3, e.g. (26, 18, 23)")
+        self.shape = tuple(map(int, shape))
+
+    @cached_property
+    def hkl(self) -> np.ndarray:
+        """Miller indices [h, k, l, 3]."""
+        n_h, n_k, n_l = self.shape
+        h = np.arange(n_h)
+        axes = (np.where(h < (n_h + 1) // 2, h, h - n_h), np.arange(n_k), np.arange(n_l))
+        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+
+    @property
+    def largest(self) -> tuple[int, int, int]:
+        """Largest |h|, k, l of which both h and -h are there."""
+        n_h, n_k, n_l = self.shape
+        return (n_h - 1) // 2, n_k - 1, n_l - 1
+
+    def holds(self, lattice: torch.Tensor, d_min: float) -> torch.Tensor:
+        """Whether every reflection with d >= d_min (Å) is on the grid, for lattices [n, 3, 3] with columns in Å."""
+        return (self._needed(lattice, d_min) <= lattice.new_tensor(self.largest)).all(1)
+
+    def check(self, cell: Cell, d_min: float) -> None:
+        """Raise `GridError` unless the whole sphere d >= d_min (Å) of a monoclinic cell is on the grid.
+
+        The error names the grid that would do.
+        """
+        if abs(cell.alpha - 90) > 1e-3 or abs(cell.gamma - 90) > 1e-3:
+            raise GridError(f"α = {cell.alpha}°, γ = {cell.gamma}°: expected a monoclinic cell with b unique, both 90°")
+        needed = self._needed(torch.as_tensor(cell.orthogonalisation)[None], d_min)[0].long().tolist()
+        if any(n > most for n, most in zip(needed, self.largest)):
+            would_do = (2 * needed[0] + 1, needed[1] + 1, needed[2] + 1)
+            raise GridError(
+                f"cell a, b, c = {cell.a:.2f}, {cell.b:.2f}, {cell.c:.2f} Å: reflections to {d_min} Å reach "
+                f"h, k, l = {', '.join(map(str, needed))}, the grid {self.shape} ends at {self.largest}; "
+                f"a grid {would_do} would do"
+            )
+
+    def s_squared(self, lattice: torch.Tensor) -> torch.Tensor:
+        """(2d)^-2 in Å^-2, [n, h, k, l], of lattices [n, 3, 3] with columns in Å."""
+        reciprocal = torch.linalg.inv(lattice.to(torch.float64))
+        hkl = torch.as_tensor(self.hkl.reshape(-1, 3), dtype=torch.float64, device=lattice.device)
+        return ((hkl @ reciprocal).square().sum(-1) / 4).to(lattice).reshape(-1, *self.shape)
+
+    def is_present(self, symmetry: Symmetry) -> np.ndarray:
+        """[h, k, l]: False for systematic absences, for F(000), and for the one plane of h that has no partner -h."""
+        hkl = self.hkl.reshape(-1, 3)
+        kept = ~symmetry.is_absent(hkl) & hkl.any(1) & (np.abs(hkl[:, 0]) <= self.largest[0])
+        return kept.reshape(self.shape)
+
+    def from_list(self, hkl: np.ndarray, F: np.ndarray, symmetry: Symmetry) -> tuple[np.ndarray, np.ndarray]:
+        """Put one of each class of equivalents on the grid, complex F or amplitudes [n_refl].
+
+        Returns
+        -------
+        values, mask
+            [h, k, l], zero where nothing was given, and True where something was; nothing of what lies beyond it.
+        """
+        everything, values = symmetry.expand(hkl, F)
+        kept = ((everything[:, 1:] >= 0) & (everything <= self.largest)[:, 1:]).all(1)
+        kept &= np.abs(everything[:, 0]) <= self.largest[0]
+        grid, mask = np.zeros(self.shape, values.dtype), np.zeros(self.shape, bool)
+        place = tuple(everything[kept].T)  # h < 0 counts from the end: that is FFT order
+        grid[place], mask[place] = values[kept], True
+        return grid, mask
+
+    def partner(self, values: torch.Tensor) -> torch.Tensor:
+        """The values [..., h, k, l] at the other member of each class: those at (-h, k, 0) where l = 0, else as is."""
+        plane = values[..., 0].flip(-2).roll(1, -2)  # an even grid's lone -n/2 comes back to its own place
+        return torch.cat([plane[..., None], values[..., 1:]], dim=-1)
+
+    @staticmethod
+    def _needed(lattice: torch.Tensor, d_min: float) -> torch.Tensor:
+        """Largest indices [n, 3] of the sphere: |a| / d_min and so on."""
+        return (lattice.norm(dim=1) / d_min + 1e-9).floor()

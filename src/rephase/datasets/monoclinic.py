@@ -1,0 +1,270 @@
+"""Monoclinic crystals, random ones or a folder of CIFs: all structure factors on one grid, and which were measured."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from rephase.config import MeasuredPart, MonoclinicConfig
+from rephase.crystal.many_structure_factors import many_structure_factors
+from rephase.crystal.monoclinic_grids import MonoclinicGrid
+from rephase.crystal.random_crystals import RandomCrystalOptions, RandomCrystals, random_crystals
+from rephase.crystal.statistics import unique_hkl
+from rephase.crystal.structure import read_crystal
+from rephase.crystal.structure_factors import structure_factors
+from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.datasets.batches import Batches
+from rephase.errors import CifError, RephaseError, SymmetryError
+from rephase.store import Store
+
+_DRAWN_AT_ONCE = 1.6  # crystals made for each that is still wanted: some do not fit the grid
+_LARGER = 1 + 1e-9  # a reflection on the surface of a sphere is inside, rounding or not
+_SWAP = np.array([[0, 0, 1], [0, -1, 0], [1, 0, 0]])  # a' = c, b' = -b, c' = a
+
+
+class CompletionBatch(NamedTuple):
+    """Samples on the grid of a data set, [batch, h, k, l] each where nothing else is said.
+
+    ``F`` true structure factors in electrons, complex; a model may look only at the amplitudes where ``observed``.
+    ``mask`` True where a reflection exists: inside the sphere, not absent. ``s_squared`` is (2d)^-2 in Å^-2,
+    ``lattice`` [batch, 3, 3] in Å with the cell vectors as columns, ``group`` [batch] counts the space groups of the
+    data set.
+    """
+
+    F: torch.Tensor
+    mask: torch.Tensor
+    observed: torch.Tensor
+    s_squared: torch.Tensor
+    lattice: torch.Tensor
+    group: torch.Tensor
+
+    @property
+    def scale(self) -> torch.Tensor:
+        """The largest observed |F|, [batch, 1, 1, 1]: amplitudes are divided by it, as in the reference work."""
+        return (self.F.abs() * self.observed).amax((1, 2, 3), keepdim=True)
+
+    @property
+    def missing(self) -> torch.Tensor:
+        """True where a reflection exists that was not measured."""
+        return self.mask & ~self.observed
+
+
+class MonoclinicData(Dataset):
+    """Structure factors of many crystals in memory; indexing with a list of samples gives a `CompletionBatch`.
+
+    Parameters
+    ----------
+    F
+        Complex [n, h, k, l], electrons, without dispersion.
+    lattice
+        [n, 3, 3], Å, cell vectors as columns.
+    group
+        [n], index in `symmetries`.
+    symmetries
+        The space groups.
+    config
+        Grid, sphere, and what is measured: drawn once for each sample.
+    splits
+        Numbers of the samples of each split.
+    """
+
+    def __init__(
+        self, F: torch.Tensor, lattice: torch.Tensor, group: torch.Tensor, symmetries: Sequence[Symmetry],
+        config: MonoclinicConfig, splits: dict[str, np.ndarray],
+    ):  # fmt: skip
+        self.F, self.lattice, self.group, self.symmetries = F, lattice, group, tuple(symmetries)
+        self.config, self.splits, self.grid = config, splits, MonoclinicGrid(config.shape)
+        self._is_present = torch.as_tensor(np.stack([self.grid.is_present(symmetry) for symmetry in symmetries]))
+        self._cut_off, self._is_kept = draw_measured(config.measured, len(F), self.grid, [config.seed, 3])
+
+    def __len__(self) -> int:
+        return len(self.F)
+
+    def __getitem__(self, samples: list[int] | np.ndarray | torch.Tensor) -> CompletionBatch:
+        index = torch.as_tensor(samples)
+        lattice, group = self.lattice[index], self.group[index]
+        s_squared = self.grid.s_squared(lattice)
+        mask = self._is_present[group] & (s_squared <= _LARGER / (4 * self.config.d_min**2))
+        cut_off = self._cut_off[index][:, None, None, None]
+        observed = mask & self._is_kept[index] & (s_squared <= _LARGER / (4 * cut_off**2))
+        return CompletionBatch(self.F[index], mask, observed, s_squared.to(self.F.real.dtype), lattice, group)
+
+    def batches(self, split: str, batch_size: int = 64) -> Iterator[CompletionBatch]:
+        """The samples of a split in order, batch by batch."""
+        for first in range(0, len(self.splits[split]), batch_size):
+            yield self[self.splits[split][first : first + batch_size]]
+
+    def loader(self, split: str, batch_size: int, *, seed: int | None = None) -> DataLoader:
+        """Batches of a split for a trainer; shuffled anew in each epoch where a seed is given."""
+        return DataLoader(self, sampler=Batches(self.splits[split], batch_size, seed), batch_size=None)
+
+
+def draw_measured(
+    part: MeasuredPart, n: int, grid: MonoclinicGrid, seed: list[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw the cut-off of each of `n` samples in Å, [n], and which reflections are not missing, [n, h, k, l].
+
+    Equivalents are missing together.
+    """
+    rng = np.random.default_rng(seed)
+    cut_off = torch.as_tensor(rng.uniform(*part.d_min, n))
+    if part.missing == 0:
+        return cut_off, torch.ones(1, dtype=torch.bool).expand(n, *grid.shape)
+    share = rng.uniform(0, part.missing, n)
+    drawn = rng.integers(0, 256, (n, *grid.shape), dtype=np.uint8)  # a byte each: there are many
+    kept = torch.as_tensor(drawn >= (256 * share)[:, None, None, None])
+    return cut_off, torch.where(torch.as_tensor(grid.hkl[..., 0] < 0), grid.partner(kept), kept)
+
+
+def open_monoclinic(path: Path, config: MonoclinicConfig, *, workers: int = 1) -> MonoclinicData:
+    """Open the random crystals of a configuration; build what is missing of them.
+
+    Crystals that do not fit the grid are drawn again, so large and long cells are rarer than the generator makes them.
+    A chunk depends on the seed and its number alone: killed at any moment and started again, the store ends with the
+    same bits.
+
+    Parameters
+    ----------
+    path
+        Folder of the store.
+    config
+        What to generate.
+    workers
+        Chunks built at the same time.
+
+    Raises
+    ------
+    ConfigError, SymmetryError
+        A space group that is not known or not monoclinic with b unique.
+    StoreError
+        The folder holds another data set, a damaged chunk, or the disk is full.
+    """
+    symmetries = [monoclinic_group(symbol) for symbol in config.space_groups]
+    layout = {"lattice": ((3, 3), "float64"), "group": ((), "int64"), "F": (config.shape, "complex64")}
+    shown = config.model_dump(mode="json", exclude={"measured", "folder", "split"})
+    store = Store(path, layout, config.n_samples, config.chunk, {"config": shown})
+    store.fill(lambda rows: _random_samples(config, rows), workers=workers, label="monoclinic crystals")
+    splits = _split(config)
+    F, lattice, group = (store.load(name) for name in ("F", "lattice", "group"))
+    return MonoclinicData(F, lattice, group, symmetries, config, splits)
+
+
+def monoclinic_group(symbol: str) -> Symmetry:
+    """A monoclinic space group with b unique, by its symbol; `SymmetryError` names one that is not."""
+    symmetry = find_symmetry(symbol)
+    axes = np.diagonal(symmetry.rotations, axis1=1, axis2=2) * np.linalg.det(symmetry.rotations)[:, None]
+    is_diagonal = (np.abs(symmetry.rotations) == np.eye(3, dtype=int)).all()
+    if not is_diagonal or {tuple(axis) for axis in axes.round().astype(int).tolist()} != {(1, 1, 1), (-1, 1, -1)}:
+        raise SymmetryError(
+            f"space group {symmetry.symbol!r}: expected a monoclinic one with b unique, e.g. 'P 1 21/c 1' or 'C 1 2 1'"
+        )
+    return symmetry
+
+
+def _random_samples(config: MonoclinicConfig, rows: slice) -> dict[str, np.ndarray]:
+    """The samples of a chunk: space groups in turn, crystals that fit the grid."""
+    generator = torch.Generator().manual_seed(
+        int(np.random.default_rng([config.seed, 0, rows.start]).integers(1 << 62))
+    )
+    grid, n_groups = MonoclinicGrid(config.shape), len(config.space_groups)
+    numbers = np.arange(rows.start, rows.stop) % n_groups
+    lattice, F = np.zeros((len(numbers), 3, 3)), np.zeros((len(numbers), *config.shape), np.complex64)
+    for number, symbol in enumerate(config.space_groups):
+        places = np.flatnonzero(numbers == number)
+        crystals = _fitting_crystals(len(places), symbol, config, grid, generator) if len(places) else []
+        for part in crystals:
+            now, places = places[: len(part)], places[len(part) :]
+            lattice[now], F[now] = part.lattice.numpy(), _on_grid(part, grid, config.d_min)
+    return {"lattice": lattice, "group": numbers, "F": F}
+
+
+def _fitting_crystals(
+    n: int, symbol: str, config: MonoclinicConfig, grid: MonoclinicGrid, generator: torch.Generator
+) -> Iterator[RandomCrystals]:
+    """Random crystals of one group, `n` in all, whose whole sphere is on the grid."""
+    options = RandomCrystalOptions(space_groups=(symbol,), n_atoms=config.n_atoms)
+    while n > 0:
+        made = random_crystals(max(8, int(_DRAWN_AT_ONCE * n)), generator=generator, options=options)
+        fitting = grid.holds(made.lattice, config.d_min).nonzero()[:n, 0]
+        n -= len(fitting)
+        if len(fitting):
+            yield made.take(fitting)
+
+
+def _on_grid(crystals: RandomCrystals, grid: MonoclinicGrid, d_min: float) -> np.ndarray:
+    """F of crystals of one group, complex64 [n, h, k, l], zero outside the sphere."""
+    present = torch.as_tensor(grid.is_present(crystals.symmetries[0]))
+    mask = (present & (grid.s_squared(crystals.lattice.double()) <= _LARGER / (4 * d_min**2))).flatten(1)
+    order = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : int(mask.sum(1).max())]
+    hkl = torch.as_tensor(grid.hkl.reshape(-1, 3))[order] * mask.gather(1, order)[..., None]
+    listed = many_structure_factors(crystals, hkl, energy_kev=None)
+    F = torch.zeros(mask.shape, dtype=torch.complex64).scatter(1, order, listed.to(torch.complex64))
+    return (F * mask).reshape(-1, *grid.shape).numpy()
+
+
+def _split(config: MonoclinicConfig) -> dict[str, np.ndarray]:
+    """Train, validation and test: every sample is a crystal of its own, so each split is by crystal."""
+    shuffled = np.random.default_rng([config.seed, 1]).permutation(config.n_samples)
+    shares = np.cumsum([config.split.train, config.split.validation])
+    parts = np.split(shuffled, np.rint(config.n_samples * shares).astype(int))
+    return {name: np.sort(part) for name, part in zip(("train", "validation", "test"), parts)}
+
+
+class FolderData(NamedTuple):
+    """CIFs as a data set with the one split ``real``, the names of its samples, and why others were left out.
+
+    ``left_out`` has the columns ``file`` and ``reason``.
+    """
+
+    data: MonoclinicData
+    names: list[str]
+    left_out: pd.DataFrame
+
+
+def read_monoclinic_folder(folder: Path, config: MonoclinicConfig) -> FolderData:
+    """Read every CIF of a folder, e.g. an export of the CSD, as samples of the grid of a configuration.
+
+    Where a and c are swapped the crystal may fit a grid that it does not fit as it is: then that is done, and the space
+    group is in the other setting (P 1 21/c 1 becomes P 1 21/a 1).
+
+    Raises
+    ------
+    CifError
+        No file of the folder can be used; the message says why the first could not.
+    """
+    grid, found, left_out = MonoclinicGrid(config.shape), [], []
+    for path in sorted(Path(folder).glob("*.cif")):
+        try:
+            found.append((path.stem, *_crystal_on_grid(path, grid, config.d_min)))
+        except RephaseError as error:
+            left_out.append({"file": path.name, "reason": str(error)})
+    if not found:
+        why = f"{left_out[0]['file']}: {left_out[0]['reason']}" if left_out else "there is no *.cif"
+        raise CifError(f"{folder}: no monoclinic crystal that fits the grid {config.shape}; {why}")
+    names, F, lattice, groups = zip(*found)
+    symmetries = list(dict.fromkeys(groups))
+    group = torch.tensor([symmetries.index(symmetry) for symmetry in groups])
+    data = MonoclinicData(
+        torch.as_tensor(np.stack(F)).to(torch.complex64), torch.as_tensor(np.stack(lattice)), group, symmetries, config,
+        {"real": np.arange(len(names))},
+    )  # fmt: skip
+    return FolderData(data, list(names), pd.DataFrame(left_out, columns=["file", "reason"]))
+
+
+def _crystal_on_grid(path: Path, grid: MonoclinicGrid, d_min: float) -> tuple[np.ndarray, np.ndarray, Symmetry]:
+    """F on the grid, lattice and space group of a CIF, with a and c swapped where only that fits."""
+    crystal = read_crystal(path)
+    symmetry, lattice = monoclinic_group(crystal.space_group), crystal.cell.orthogonalisation
+    swapped = lattice @ _SWAP
+    fits = [bool(grid.holds(torch.as_tensor(each)[None], d_min)) for each in (lattice, swapped)]
+    if not any(fits):
+        grid.check(crystal.cell, d_min)
+    hkl = unique_hkl(crystal.cell, symmetry, d_min)
+    F = structure_factors(crystal, hkl, energy_kev=None)
+    if not fits[0]:
+        hkl, lattice, symmetry = hkl @ _SWAP, swapped, find_symmetry(symmetry.in_basis(_SWAP).triplets)
+    return grid.from_list(hkl, F.astype(np.complex64), symmetry)[0], lattice, symmetry
