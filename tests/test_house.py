@@ -21,6 +21,7 @@ ROWS = [
     {"losses"},
     {"models"},
     {"metrics"},
+    {"completion_metrics"},
     {"runs"},
     {"training"},
     {"evaluation"},

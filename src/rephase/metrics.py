@@ -1,7 +1,7 @@
 """Scores of predicted structure factors: pure functions of a `Comparison`, and the table `METRICS`."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as nn_functional
@@ -117,8 +117,16 @@ def ssim(c: Comparison) -> torch.Tensor:
     """Structural similarity of the two maps: uniform window, periodic as the cell is, range that of the true map."""
     low = c.density_true.amin((1, 2, 3), keepdim=True)
     extent = c.density_true.amax((1, 2, 3), keepdim=True) - low
-    x, y = (c.density_pred - low) / extent, (c.density_true - low) / extent
-    mean_x, mean_y, mean_xx, mean_yy, mean_xy = (_window_mean(m) for m in (x, y, x * x, y * y, x * y))
+    return structural_similarity((c.density_pred - low) / extent, (c.density_true - low) / extent)
+
+
+def structural_similarity(x: torch.Tensor, y: torch.Tensor, *, periodic: bool = True) -> torch.Tensor:
+    """Mean structural similarity [batch] of arrays [batch, i, j, k] whose values range over 1: uniform window of 7.
+
+    Windows wrap around where the arrays are periodic, else only those count that lie inside.
+    """
+    means = (_window_mean(m, periodic=periodic) for m in (x, y, x * x, y * y, x * y))
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = means
     unbiased = _SSIM_WINDOW**3 / (_SSIM_WINDOW**3 - 1)
     var_x, var_y = unbiased * (mean_xx - mean_x**2), unbiased * (mean_yy - mean_y**2)
     covariance = unbiased * (mean_xy - mean_x * mean_y)
@@ -127,9 +135,9 @@ def ssim(c: Comparison) -> torch.Tensor:
     return (luminance * structure).mean((1, 2, 3))
 
 
-def _window_mean(density: torch.Tensor) -> torch.Tensor:
+def _window_mean(values: torch.Tensor, *, periodic: bool) -> torch.Tensor:
     half = _SSIM_WINDOW // 2
-    padded = nn_functional.pad(density[:, None], (half,) * 6, mode="circular")
+    padded = nn_functional.pad(values[:, None], (half,) * 6, mode="circular") if periodic else values[:, None]
     for axis in range(3):  # a uniform window separates
         window = [1, 1, 1]
         window[axis] = _SSIM_WINDOW
@@ -137,15 +145,18 @@ def _window_mean(density: torch.Tensor) -> torch.Tensor:
     return padded[:, 0]
 
 
-class Metric(NamedTuple):
-    """A score of each sample, [batch]; its unit; which way is better."""
+Judged = TypeVar("Judged")
 
-    function: Callable[[Comparison], torch.Tensor]
+
+class Metric(NamedTuple, Generic[Judged]):
+    """A score of each sample, [batch], of what it judges; its unit; which way is better."""
+
+    function: Callable[[Judged], torch.Tensor]
     unit: str
     better: Literal["lower", "higher"]
 
 
-METRICS: dict[str, Metric] = {
+METRICS: dict[str, Metric[Comparison]] = {
     "phase_loss_aligned": Metric(phase_loss_aligned, "", "lower"),
     "phase_loss_hand": Metric(phase_loss_hand, "", "lower"),
     "phase_loss_naive": Metric(phase_loss_naive, "", "lower"),
