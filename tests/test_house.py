@@ -23,6 +23,7 @@ ROWS = [
     {"metrics"},
     {"completion_metrics"},
     {"runs"},
+    {"cod"},
     {"training"},
     {"evaluation"},
     {"experiments"},

@@ -1,9 +1,10 @@
-"""The command line: ``rephase run | sweep | figures | solve | bench``."""
+"""The command line: ``rephase run | sweep | figures | solve | fetch-cod | bench``."""
 
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -139,6 +140,32 @@ def _trial_bar() -> Iterator[Callable[[int, int, int], None]]:
             bar.update(n_trials - bar.n)
 
         yield report
+
+
+@app.command()
+def fetch_cod(
+    ids: Annotated[list[str] | None, typer.Argument(help="COD numbers, seven digits each")] = None,
+    list_: Annotated[Path | None, typer.Option("--list", help="a file of numbers, one a line, # comments")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the CIFs [default: runs/cod]")] = None,
+    pause: Annotated[float, typer.Option(help="seconds between requests")] = 1.0,
+    timeout: Annotated[float, typer.Option(help="seconds that one request may take")] = 60.0,
+    url: Annotated[str, typer.Option(help="folder of NUMBER.cif [default: the public database]")] = "",
+) -> None:
+    """Download crystals of the Crystallography Open Database by number."""
+    from rephase import cod
+
+    numbers = [*(ids or []), *(cod.read_numbers(list_) if list_ else [])]
+    folder = _results_folder(out or RUNS / "cod")
+    report = cod.fetch_cod(
+        numbers, folder, base_url=url or cod.COD, pause=pause, timeout=timeout, progress=partial(tqdm, unit="file")
+    )
+    for number, reason in report.failed.items():
+        typer.echo(f"failed: {number}: {reason}", err=True)
+    typer.echo(f"fetched: {len(report.fetched)}")
+    typer.echo(f"already there: {len(report.already_there)}")
+    typer.echo(f"failed: {len(report.failed)}")
+    typer.echo(f"written: {folder}")
+    raise typer.Exit(1 if report.failed else 0)
 
 
 @app.command()
