@@ -146,10 +146,10 @@ def _trial_bar() -> Iterator[Callable[[int, int, int], None]]:
 def fetch_cod(
     ids: Annotated[list[str] | None, typer.Argument(help="COD numbers, seven digits each")] = None,
     list_: Annotated[Path | None, typer.Option("--list", help="a file of numbers, one a line, # comments")] = None,
-    out: Annotated[Path | None, typer.Option(help="folder of the CIFs [default: runs/cod]")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the CIFs; runs/cod if none is given")] = None,
     pause: Annotated[float, typer.Option(help="seconds between requests")] = 1.0,
     timeout: Annotated[float, typer.Option(help="seconds that one request may take")] = 60.0,
-    url: Annotated[str, typer.Option(help="folder of NUMBER.cif [default: the public database]")] = "",
+    url: Annotated[str, typer.Option(help="folder of NUMBER.cif; the public database if none is given")] = "",
 ) -> None:
     """Download crystals of the Crystallography Open Database by number."""
     from rephase import cod

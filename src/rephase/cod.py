@@ -133,13 +133,13 @@ class _Part:
     @property
     def version(self) -> str:
         """As the server names it; empty where it gives no name that can be sent back."""
-        text = self.version_path.read_text(errors="replace") if self.version_path.is_file() else ""
+        text = self.version_path.read_text(encoding="utf-8", errors="replace") if self.version_path.is_file() else ""
         return text if text.isascii() and text.isprintable() else ""
 
     def begin(self, version: str) -> None:
         """Start again; the old bytes go first, so that they never stand beside the new version."""
         self.path.write_bytes(b"")
-        self.version_path.write_text(version)
+        self.version_path.write_text(version, encoding="utf-8")
 
     def drop(self) -> None:
         self.path.unlink(missing_ok=True)
