@@ -26,9 +26,9 @@ def run(
     config: Annotated[str, typer.Option(help="a YAML file, or the name of one in configs/")] = "quick",
     set_: Annotated[list[str] | None, typer.Option("--set", help="path.to.key=value; may be repeated")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="run folder [default: one of the configuration's own in runs/]")
+        Path | None, typer.Option(help="run folder", show_default="one of the configuration's own in runs/")
     ] = None,
-    only: Annotated[str, typer.Option(help="numbers of notebooks, e.g. 01,02, or all [default: 01-06,08]")] = "",
+    only: Annotated[str, typer.Option(help="numbers of notebooks, e.g. 01,02, or all", show_default="01-06,08")] = "",
     device: Device = "auto",
     workers: Annotated[int, typer.Option(help="parallel workers that build data")] = 2,
 ) -> None:
@@ -74,7 +74,7 @@ def figures(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> Non
 @app.command()
 def solve(
     file: Annotated[Path, typer.Argument(help="reflections: COD or CIF, SHELX .hkl, .fcf, MTZ")],
-    out: Annotated[Path | None, typer.Option(help="folder of the results [default: runs/solve/NAME]")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of the results", show_default="runs/solve/NAME")] = None,
     d_min: Annotated[float | None, typer.Option(help="Å; leave reflections beyond out")] = None,
     cell: Annotated[str, typer.Option(help="a,b,c,alpha,beta,gamma where the file has none")] = "",
     space_group: Annotated[str, typer.Option(help="symbol or number where the file has none, e.g. 'P 21/c'")] = "",

@@ -1,4 +1,4 @@
-"""Models of phases: one file per family, one table."""
+"""Models of phases and of amplitudes: one file per family, one table of each kind."""
 
 import inspect
 
@@ -6,6 +6,8 @@ import torch
 
 from rephase.config import ModelConfig
 from rephase.errors import ConfigError, nearest_name
+from rephase.models.amplitude_unets import AmplitudeUNet, FourierUNet
+from rephase.models.amplitudes import AmplitudeModel
 from rephase.models.cnn3d import CNN3D
 from rephase.models.layers import PhaseModel
 from rephase.models.linear import Linear
@@ -13,6 +15,7 @@ from rephase.models.mlp import MLP
 from rephase.models.unet3d import UNet3D
 
 MODELS: dict[str, type[PhaseModel]] = {"linear": Linear, "mlp": MLP, "cnn3d": CNN3D, "unet3d": UNet3D}
+AMPLITUDE_MODELS: dict[str, type[AmplitudeModel]] = {"unet": AmplitudeUNet, "fourier_unet": FourierUNet}
 
 
 def build_model(

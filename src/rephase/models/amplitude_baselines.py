@@ -12,7 +12,7 @@ _N_SHELLS = 12
 _WILSON_D_MAX = 3.5  # Å; above, the atoms of a molecule are not independent
 _B, _B_SD = 3.5, 1.5  # Å^2, of molecular crystals: few reflections at low resolution do not tell it by themselves
 _VARIANCE = 1.5  # of n ln<|F|^2> in a shell of n reflections: 1 acentric, 2 centric
-_MEAN_OF_ROOT_MEAN_SQUARE = math.sqrt(math.pi) / 2  # <|F|> / sqrt(<|F|^2>) of acentric reflections, Wilson (1949)
+MEAN_OF_ROOT_MEAN_SQUARE = math.sqrt(math.pi) / 2  # <|F|> / sqrt(<|F|^2>) of acentric reflections, Wilson (1949)
 
 
 class ZeroFill:
@@ -28,7 +28,7 @@ class WilsonAmplitude:
 
     def predict(self, batch: CompletionBatch) -> torch.Tensor:
         """|F| [batch, h, k, l] in electrons."""
-        expected = _MEAN_OF_ROOT_MEAN_SQUARE * wilson_amplitude(batch) * batch.mask
+        expected = MEAN_OF_ROOT_MEAN_SQUARE * wilson_amplitude(batch) * batch.mask
         return torch.where(batch.observed, batch.F.abs(), expected)
 
 

@@ -1,5 +1,7 @@
 """3D U-Net on the reciprocal grid (Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -7,43 +9,68 @@ from rephase.datasets.perturbed import Batch
 from rephase.models.layers import N_FIELDS, PhaseModel, ReciprocalInput, convolution_block, friedel_pair, from_centre
 
 
-class UNet3D(PhaseModel):
-    """Encoder and decoder with skip connections; the grid is padded with zeros to a multiple of 2^levels.
+class UNetBody(nn.Module):
+    """Encoder and decoder with skip connections: fields [batch, n_in, h, k, l] to [batch, n_out, h, k, l].
+
+    The grid is padded with zeros to a multiple of 2^levels.
 
     Parameters
     ----------
-    shape, loss
-        As in `PhaseModel`.
+    n_in, n_out
+        Channels.
     width
         Channels of the first level; they double at each level below.
     levels
         How often the grid is halved.
+    block
+        Makes what each level does, from its number of channels before and after.
     """
 
-    def __init__(self, shape: tuple[int, ...], loss: str = "aligned", *, width: int = 16, levels: int = 2):
-        super().__init__(shape, loss)
-        self.input = ReciprocalInput(shape)
+    def __init__(
+        self, n_in: int, n_out: int, *, width: int, levels: int, block: Callable[[int, int], nn.Module] | None = None
+    ):
+        super().__init__()
+        block = block or (lambda a, b: nn.Sequential(convolution_block(a, b), convolution_block(b, b)))
         widths = [width * 2**level for level in range(levels + 1)]
-        self.padding = [-n % 2**levels for n in shape]
-        double = lambda n_in, n_out: nn.Sequential(convolution_block(n_in, n_out), convolution_block(n_out, n_out))  # noqa: E731
-        self.encoders = nn.ModuleList(double(a, b) for a, b in zip([self.input.n_channels, *widths[:-2]], widths[:-1]))
+        self.step = 2**levels
+        self.encoders = nn.ModuleList(block(a, b) for a, b in zip([n_in, *widths[:-2]], widths[:-1]))
         # strided convolutions instead of pooling, whose gradient on a GPU is not deterministic
         self.downs = nn.ModuleList(nn.Conv3d(a, a, 2, stride=2) for a in widths[:-1])
-        self.bottom = double(widths[-2], widths[-1])
+        self.bottom = block(widths[-2], widths[-1])
         self.ups = nn.ModuleList(nn.ConvTranspose3d(b, a, 2, stride=2) for a, b in zip(widths[-2::-1], widths[:0:-1]))
-        self.decoders = nn.ModuleList(double(2 * a, a) for a in widths[-2::-1])
-        self.head = nn.Conv3d(width, N_FIELDS, 1)
-        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.decoders = nn.ModuleList(block(2 * a, a) for a in widths[-2::-1])
+        self.head = nn.Conv3d(width, n_out, 1)
 
-    def forward(self, batch: Batch) -> torch.Tensor:
-        """Normalised structure factors, complex [batch, h, k, l]."""
-        h, k, l = self.padding
-        x, skips = nn.functional.pad(self.input(batch), (0, l, 0, k, 0, h)), []
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Fields [batch, n_out, h, k, l]."""
+        n_h, n_k, n_l = x.shape[-3:]
+        x, skips = nn.functional.pad(x, (0, -n_l % self.step, 0, -n_k % self.step, 0, -n_h % self.step)), []
         for encoder, down in zip(self.encoders, self.downs):
             skips.append(encoder(x))
             x = down(skips[-1])
         x = self.bottom(x)
         for up, decoder, skip in zip(self.ups, self.decoders, reversed(skips)):
             x = decoder(torch.cat([up(x), skip], dim=1))
-        nh, nk, nl = self.shape
-        return friedel_pair(from_centre(self.head(x)[..., :nh, :nk, :nl]))
+        return self.head(x)[..., :n_h, :n_k, :n_l]
+
+
+class UNet3D(PhaseModel):
+    """U-Net from amplitudes to structure factors.
+
+    Parameters
+    ----------
+    shape, loss
+        As in `PhaseModel`.
+    width, levels
+        As in `UNetBody`.
+    """
+
+    def __init__(self, shape: tuple[int, ...], loss: str = "aligned", *, width: int = 16, levels: int = 2):
+        super().__init__(shape, loss)
+        self.input = ReciprocalInput(shape)
+        self.body = UNetBody(self.input.n_channels, N_FIELDS, width=width, levels=levels)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        """Normalised structure factors, complex [batch, h, k, l]."""
+        return friedel_pair(from_centre(self.body(self.input(batch))))

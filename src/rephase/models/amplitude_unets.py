@@ -1,0 +1,80 @@
+"""U-Nets that complete the amplitudes of a monoclinic crystal: plain, and with layers that see a map."""
+
+import torch
+from torch import nn
+
+from rephase.datasets.monoclinic import CompletionBatch
+from rephase.models.amplitudes import AmplitudeInput, AmplitudeModel
+from rephase.models.layers import convolution_block
+from rephase.models.unet3d import UNetBody
+
+
+class AmplitudeUNet(AmplitudeModel):
+    """U-Net on the reciprocal grid.
+
+    Parameters
+    ----------
+    shape, loss
+        As in `AmplitudeModel`.
+    width, levels
+        As in `UNetBody`.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], loss: str = "mse", *, width: int = 64, levels: int = 2):
+        super().__init__(shape, loss)
+        self.input = AmplitudeInput(shape)
+        self.body = UNetBody(self.input.n_channels, 1, width=width, levels=levels)
+
+    def ratio(self, batch: CompletionBatch) -> torch.Tensor:
+        """Logarithm of |F| over what is expected, [batch, h, k, l]."""
+        return self.input.uncentred(self.body(self.input(batch)))[:, 0]
+
+
+class FourierLayer(nn.Module):
+    """Features as a spectrum → a map → a convolution that sees neighbours in the crystal → the spectrum.
+
+    Half of the channels are taken as real parts and half as imaginary ones of spectra on all k, l: what is not on the
+    grid follows from Friedel's law, so the maps are real. Both parts of the new spectrum are kept, its phase with them.
+    """
+
+    def __init__(self, n: int):
+        super().__init__()
+        self.to_spectrum = nn.Conv3d(n, n, 1)
+        self.in_map = nn.Sequential(
+            nn.Conv3d(n // 2, n, 3, padding=1, padding_mode="circular"), nn.SiLU(), nn.Conv3d(n, n // 2, 1)
+        )
+        self.from_spectrum = nn.Conv3d(n, n, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Fields [batch, n, h, k, l], h centred, k and l from 0; the layer adds to them."""
+        n_h, n_k, n_l = x.shape[-3:]
+        spectrum = torch.fft.ifftshift(self.to_spectrum(x).float(), dim=-3)
+        first, second = spectrum.chunk(2, dim=1)
+        whole = (n_h, 2 * n_k, 2 * n_l)
+        padded = nn.functional.pad(torch.complex(first, second), (0, 1, 0, n_k))
+        density = torch.fft.irfftn(padded, s=whole, dim=(-3, -2, -1), norm="ortho")
+        seen = torch.fft.rfftn(self.in_map(density), dim=(-3, -2, -1), norm="ortho")[..., :n_k, :n_l]
+        both = torch.fft.fftshift(torch.cat([seen.real, seen.imag], dim=1), dim=-3)
+        return x + self.from_spectrum(both.to(x.dtype))
+
+
+class FourierUNet(AmplitudeModel):
+    """U-Net whose blocks see the crystal as well: 3D convolutions with Fourier layers inside.
+
+    Parameters
+    ----------
+    shape, loss
+        As in `AmplitudeModel`.
+    width, levels
+        As in `UNetBody`.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], loss: str = "mse", *, width: int = 32, levels: int = 2):
+        super().__init__(shape, loss)
+        self.input = AmplitudeInput(shape)
+        block = lambda a, b: nn.Sequential(convolution_block(a, b), FourierLayer(b), convolution_block(b, b))  # noqa: E731
+        self.body = UNetBody(self.input.n_channels, 1, width=width, levels=levels, block=block)
+
+    def ratio(self, batch: CompletionBatch) -> torch.Tensor:
+        """Logarithm of |F| over what is expected, [batch, h, k, l]."""
+        return self.input.uncentred(self.body(self.input(batch)))[:, 0]
