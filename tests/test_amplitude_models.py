@@ -1,4 +1,4 @@
-"""Every model of completed amplitudes: contract, gradients, overfitting, symmetry; the Fourier layer sees the crystal."""
+"""Every model of completed amplitudes: contract, gradients, overfitting, symmetry; what a Fourier layer sees."""
 
 import pytest
 import torch
@@ -66,7 +66,7 @@ def test_overfits_one_batch(model, data):
     assert learned < 0.7 * r_factor_missing(complete(WilsonAmplitude().predict(batch), batch)).mean()
 
 
-def test_a_fourier_layer_sees_the_whole_grid_and_a_translation_of_the_crystal_only_turns_phases():
+def test_a_fourier_layer_sees_the_whole_grid():
     torch.manual_seed(0)
     layer, x = FourierLayer(4), torch.randn(1, 4, 8, 6, 7)
     x.requires_grad_()

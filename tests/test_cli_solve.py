@@ -1,6 +1,7 @@
 """``rephase solve``: a file in, files out; mistakes are one line."""
 
 import json
+import os
 import sys
 
 import gemmi
@@ -97,3 +98,30 @@ def test_a_missing_file_and_a_missing_cell(command, sample, tmp_path):
     status, _, complaints = command(str(sample[0]))
     assert status == 2
     assert "--cell" in complaints
+
+
+def test_nothing_that_was_worked_on_is_replaced(command, sample, tmp_path):
+    path, options = sample
+    here = tmp_path / "solution.hkl"
+    here.write_bytes(path.read_bytes())
+    status, _, errors = command(str(here), *options, "--out", str(tmp_path))
+    assert status != 0
+    assert "solution.hkl would be replaced" in errors
+    assert here.read_bytes() == path.read_bytes()
+    out = tmp_path / "out"
+    assert command(str(path), *options, "--out", str(out))[0] == 0
+    assert "REM the wavelength was not given" in (out / "solution.res").read_text()
+    assert command(str(path), *options, "--out", str(out), "--wavelength", "1.54184")[0] == 0  # again, nothing changed
+    assert "CELL 1.54184" in (out / "solution.res").read_text()
+    later = (out / "solution.json").stat().st_mtime + 60
+    os.utime(out / "solution.res", (later, later))
+    status, _, errors = command(str(path), *options, "--out", str(out))
+    assert status != 0
+    assert "a refinement would be lost" in errors
+
+
+def test_a_column_is_named(command, sample, tmp_path):
+    path, options = sample
+    status, _, errors = command(str(path), *options, "--out", str(tmp_path), "--column", "I")
+    assert status != 0
+    assert "have no names" in errors

@@ -25,6 +25,7 @@ from rephase.solvers.iterations import ITERATIONS
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus
 from rephase.solvers.solve import solve, verdict
+from rephase.solvers.space_groups import without_group
 from rephase.solvers.strategy import Outcome
 
 GROUPS = ["P 1", "P -1", "P 1 21 1", "P 1 21/c 1", "C 1 2/c 1", "P 21 21 21", "P n a 21"]
@@ -305,3 +306,49 @@ def test_unknown_solver_and_effort_are_errors():
 
 def test_every_recipe_names_an_iteration():
     assert {recipe.iteration for recipes in RECIPES.values() for recipe in recipes} == set(ITERATIONS)
+
+
+def test_strong_absences_are_told_and_nothing_is_claimed():
+    crystal = molecular_crystal("P 1 21/c 1")
+    data, _ = simulate(crystal, 1.0)
+    everything, intensity = data.group.expand(data.hkl, data.intensity)
+    wrong = Reflections(everything, intensity, 0.01 * intensity + 1, crystal.cell, find_symmetry("P 1 21/a 1"))
+    with pytest.warns(UserWarning, match="not its setting"):
+        solution = solve(wrong, effort=0.02)
+    assert solution.verdict == "unsure"
+    assert solution.n_absent > 5
+    assert "check the space group" in solution.summary()["next_step"]
+
+
+def test_weak_absences_are_no_trouble():
+    crystal = molecular_crystal("P 1 21/c 1")
+    data, _ = simulate(crystal, 1.0)
+    absent = np.array([[0, k, 0] for k in (1, 3, 5, 7)] + [[h, 0, 1] for h in range(1, 6)])
+    hkl, noise = np.concatenate([data.hkl, absent]), np.full(len(absent), 0.01 * data.intensity.mean())
+    whole = Reflections(
+        hkl, np.concatenate([data.intensity, noise]), np.full(len(hkl), noise[0]), crystal.cell, data.group
+    )
+    merged = whole.merge()
+    assert merged.n_absent == 9
+    assert not merged.absences_are_strong
+
+
+def test_an_unknown_group_is_the_next_step():
+    crystal = molecular_crystal("P 21 21 21")
+    data, _ = simulate(crystal, 1.0)
+    unknown = replace(data, symmetry=None, is_merged=False)
+    assert "--space-group 'P 21 21 21'" in solve(unknown, effort=0.2).summary()["next_step"]
+
+
+def test_a_list_that_contradicts_a_laue_group_is_not_expanded_under_it():
+    crystal = molecular_crystal("P 1 21 1")
+    data, F = simulate(crystal, 1.1)
+    a, b, c = crystal.cell.parameters[:3]
+    orthogonal = Cell(a, b, c, 90.0, 90.0, 90.0)
+    rng = np.random.default_rng(0)
+    hkl = unique_hkl(orthogonal, find_symmetry("P 1 2/m 1"), 1.1)
+    kept = rng.random(len(hkl)) < 0.65
+    listed = Reflections(hkl[kept], rng.exponential(100, kept.sum()), np.ones(kept.sum()), orthogonal, None)
+    merged = without_group(listed)
+    assert merged.n_contradictory == 0
+    assert len(merged.reflections) == pytest.approx(kept.sum(), rel=0.05)

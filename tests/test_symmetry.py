@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.phase_scores import score_phases
 from rephase.crystal.phases import align_list
 from rephase.crystal.symmetry import find_symmetry, reduced_cell
 from rephase.errors import SymmetryError
@@ -132,3 +133,13 @@ def test_reduced_cell_is_primitive_and_keeps_d(symbol):
 def test_unknown_group_is_an_error(source):
     with pytest.raises(SymmetryError, match=r"not in the tables|expected"):
         find_symmetry(source)
+
+
+def test_the_score_of_a_trial_does_not_depend_on_the_others():
+    group, rng, cell = find_symmetry("P 1 21/c 1"), np.random.default_rng(0), Cell(7, 8, 9, 90, 100, 90)
+    hkl = np.unique(group.representative(HKL[~group.is_absent(HKL)]), axis=0)
+    true = summed(hkl, *random_structure(group, rng))
+    pred = np.abs(true) * rng.exponential(size=(6, len(hkl))) * np.exp(1j * np.pi * rng.integers(0, 2, (6, len(hkl))))
+    together = score_phases(pred, true, hkl=hkl, cell=cell, symmetry=group).map_cc
+    alone = [score_phases(one, true, hkl=hkl, cell=cell, symmetry=group).map_cc[0] for one in pred]
+    assert together == pytest.approx(alone, abs=1e-12)

@@ -79,6 +79,8 @@ def solve(
     cell: Annotated[str, typer.Option(help="a,b,c,alpha,beta,gamma where the file has none")] = "",
     space_group: Annotated[str, typer.Option(help="symbol or number where the file has none, e.g. 'P 21/c'")] = "",
     formula: Annotated[str, typer.Option(help="of one formula unit, e.g. 'C20 H22 N2 O3'; types the atoms")] = "",
+    column: Annotated[str, typer.Option(help="label of the data, where an MTZ or a CIF has several")] = "",
+    wavelength: Annotated[float | None, typer.Option(help="Å, where the file has none; for solution.res")] = None,
     solver: Annotated[str, typer.Option(help="how to search")] = "raar",
     effort: Annotated[float, typer.Option(help="how much to try at most; 10 tries ten times as long")] = 1.0,
     seed: Annotated[int, typer.Option(help="of the random starts")] = 0,
@@ -96,10 +98,13 @@ def solve(
 
     if formula:
         parse_formula(formula)  # before the work, not after it
-    data = read_reflections(file, cell=_numbers(cell), space_group=space_group or None)
+    data = read_reflections(
+        file, cell=_numbers(cell), space_group=space_group or None, column=column or None, wavelength=wavelength
+    )
     known = read_phases(phases) if phases else None
     model = read_crystal(fragment) if fragment else None
     folder = _results_folder(out or RUNS / "solve" / file.stem)
+    _check_nothing_is_lost(folder, file)
     with _trial_bar() as report:
         solution = solve_crystal(
             data, d_min=d_min, solver=solver, effort=effort, seed=seed, phases=known, fragment=model,
@@ -119,6 +124,18 @@ def _results_folder(folder: Path) -> Path:
     except OSError as error:
         raise ConfigError(f"--out {folder}: cannot be made ({error.strerror}); give a folder") from error
     return folder
+
+
+def _check_nothing_is_lost(folder: Path, file: Path) -> None:
+    """Stop before a result would replace the data themselves, or a `solution.res` that was worked on since."""
+    if file.resolve().parent == folder.resolve() and file.stem == "solution":
+        raise ConfigError(f"--out {folder}: {file.name} would be replaced by a result; give another folder")
+    refined, summary = folder / "solution.res", folder / "solution.json"  # the summary is written last
+    if refined.is_file() and summary.is_file() and refined.stat().st_mtime > summary.stat().st_mtime + 1:
+        raise ConfigError(
+            f"--out {folder}: solution.res was changed after it was written, a refinement would be lost; "
+            "give another folder, or move it away"
+        )
 
 
 def _numbers(text: str) -> tuple[float, ...] | None:

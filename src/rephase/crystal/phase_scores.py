@@ -55,7 +55,7 @@ def score_phases(
     pred = torch.as_tensor(np.atleast_2d(F_pred), dtype=torch.complex128)
     true = torch.as_tensor(np.asarray(F_true), dtype=torch.complex128)
     count = torch.as_tensor(symmetry.multiplicity(hkl), dtype=torch.float64)
-    weight = count * pred.abs().mean(0) * true.abs()
+    weight = count * pred.abs() * true.abs()
     aligned = align_list(pred, true, torch.as_tensor(np.asarray(hkl)), symmetry.origins, weight).F
     error = torch.rad2deg(phase_difference(aligned.angle(), true.angle()).abs())
 

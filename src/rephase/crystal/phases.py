@@ -113,8 +113,8 @@ def align_list(
     origins
         Of the space group that both lists belong to; those of P 1 where phases know no group.
     weight
-        Real [n_refl]: how much each reflection counts; with |F F_reference| and the multiplicity the sum is that of
-        the correlation of the two maps.
+        Real [n_refl] or [n_trials, n_refl]: how much each reflection counts; with |F F_reference| and the multiplicity
+        the sum is that of the correlation of the two maps.
     both_hands
         Whether the other hand may be taken.
     """
@@ -125,7 +125,7 @@ def align_list(
     discrete = torch.cat([shifts, shifts + hand_shift]) if both_hands else shifts
     is_other = torch.arange(len(discrete), device=F.device) >= len(shifts)
     shifted = torch.where(is_other[:, None], F.conj()[:, None], F[:, None]) * _phasor(hkl, discrete)
-    product = unit_phasor(shifted) * (unit_phasor(F_reference).conj() * weight)
+    product = unit_phasor(shifted) * (unit_phasor(F_reference).conj() * weight.expand(len(F), -1)[:, None])
     candidate, along = _best_candidate_and_shift(product, hkl @ polar.T)
     best, along = shifted[torch.arange(len(F), device=F.device), candidate], along @ polar
     return Alignment(best * _phasor(hkl, along), discrete[candidate] + along, is_other[candidate])

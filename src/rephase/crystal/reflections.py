@@ -23,6 +23,8 @@ from rephase.errors import ReflectionError, check_positive
 
 _HIGH_ORDER = 8  # rotations; in such groups a few reflections stand for many
 _CONTRADICTION = 5.0, 0.25  # spread in σ, and as a part of the intensity
+_STRONG_ABSENCES = 0.05, 5.0  # mean I of the absences over that of the others, and in σ
+_FEWEST_ABSENCES = 5  # that can tell
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +150,8 @@ class Merged(NamedTuple):
     ``r_int`` is ``sum |I - <I>| / sum I`` over the classes measured more than once, NaN where there are none;
     ``redundancy`` the mean number of measurements; ``absent_i_over_sigma`` the mean I/σ of the ``n_absent`` systematic
     absences, NaN where there are none; ``n_contradictory`` the classes whose spread is far above their σ;
-    ``spread`` the ``sum |I - <I>|`` of a class.
+    ``spread`` the ``sum |I - <I>|`` of a class; ``absences_are_strong`` where the group cannot be the right one in this
+    setting: the mean intensity of its absences is above 5 % of that of the others, and above 5 σ.
     """
 
     reflections: Reflections
@@ -160,6 +163,7 @@ class Merged(NamedTuple):
     n_contradictory: int
     n_each: np.ndarray
     spread: np.ndarray
+    absences_are_strong: bool
 
 
 def merge(reflections: Reflections) -> Merged:
@@ -176,7 +180,8 @@ def merge(reflections: Reflections) -> Merged:
     Warns
     -----
     UserWarning
-        Equivalents that contradict each other: spread above 5 σ and a quarter of their intensity.
+        Equivalents that contradict each other: spread above 5 σ and a quarter of their intensity. Absences that are
+        strong.
     """
     group = reflections.group
     absent = group.is_absent(reflections.hkl)
@@ -219,6 +224,19 @@ def merge(reflections: Reflections) -> Merged:
     )
     intensity_sum = total(value)[several].sum()
     ratio = (reflections.intensity / reflections.sigma)[absent]
+    part, in_sigma = _STRONG_ABSENCES
+    are_strong = bool(
+        absent.sum() >= _FEWEST_ABSENCES
+        and ratio.mean() > in_sigma
+        and reflections.intensity[absent].mean() > part * value.mean()
+    )
+    if are_strong:
+        warnings.warn(
+            f"{reflections.name}: the {absent.sum()} systematic absences of {group.symbol} are strong "
+            f"(<I/σ> = {ratio.mean():.1f}) and left out; that is not the group, or not its setting: try another one "
+            "(P 21/c, P 21/n, P 21/a; obverse and reverse of an R lattice), or none",
+            stacklevel=3,
+        )
     return Merged(
         merged,
         r_int=float(spread[several].sum() / intensity_sum) if several.any() and intensity_sum > 0 else np.nan,
@@ -229,6 +247,7 @@ def merge(reflections: Reflections) -> Merged:
         n_contradictory=n_contradictory,
         n_each=n_each,
         spread=spread,
+        absences_are_strong=are_strong,
     )
 
 

@@ -47,6 +47,8 @@ class Solution:
         How many of the trials reached this solution; only the best few are compared.
     verdict
         ``solved``, ``possible`` or ``unsure``.
+    r_int, n_absent, absent_i_over_sigma
+        Of merging, see `Merged`; NaN where nothing was measured twice, and where there are no absences.
     space_groups
         Where none was given: those that fit, the best first.
     """
@@ -60,6 +62,9 @@ class Solution:
     n_agree: int
     n_trials: int
     verdict: str
+    r_int: float = math.nan
+    n_absent: int = 0
+    absent_i_over_sigma: float = math.nan
     space_groups: tuple[GroupFit, ...] = ()
 
     @property
@@ -95,17 +100,30 @@ class Solution:
         return {
             "name": r.name,
             "verdict": self.verdict,
-            "next_step": NEXT_STEP[self.verdict],
+            "next_step": self._next_step(),
             "space_group": r.group.symbol,
             "d_min": round(r.d_min, 4),
             "n_reflections": len(r.hkl),
+            "r_int": _rounded(self.r_int),
+            "n_absent": self.n_absent,
+            "absent_i_over_sigma": _rounded(self.absent_i_over_sigma),
             "r_factor": round(self.r_factor, 4),
-            "rival_r_factor": round(self.rival_r_factor, 4) if math.isfinite(self.rival_r_factor) else "none",
+            "rival_r_factor": _rounded(self.rival_r_factor),
             "mean_fom": round(float(self.fom.mean()), 4),
             "n_agree": self.n_agree,
             "n_trials": self.n_trials,
             **({"space_groups_that_fit": ", ".join(fits)} if (fits := self._named_fits()) else {}),
         }
+
+    def _next_step(self) -> str:
+        """By the verdict, and first of all to a space group where none was given."""
+        if not self.space_groups or self.verdict == "unsure":
+            return NEXT_STEP[self.verdict]
+        symmetry = self.space_groups[0].symmetry
+        if len(symmetry.triplets) == len(self.reflections.group.triplets):
+            return NEXT_STEP[self.verdict]
+        hands = "" if symmetry.origins.other_hand is not None else " (or its other hand, which |F| cannot tell apart)"
+        return f"solve again with the space group that fits best: --space-group '{symmetry.symbol}'{hands}"
 
     def _named_fits(self) -> list[str]:
         """Symbols with the agreement of their worst operation, e.g. ``P 1 21/c 1 (0.93)``."""
@@ -124,6 +142,10 @@ class Solution:
         write_cif(folder / "solution.cif", r.cell, r.group, peaks, title=r.name)
         (folder / "solution.json").write_text(json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
         return folder
+
+
+def _rounded(value: float) -> float | str:
+    return round(value, 4) if math.isfinite(value) else "none"
 
 
 def absolute_amplitude(reflections: Reflections) -> np.ndarray:

@@ -69,6 +69,9 @@ def solve(
     report
         Called after each batch of trials with how many were run, how many agree, and how many there may be.
 
+    Strong intensities where the group has absences mean another group or setting: that is warned of, and the verdict
+    is ``unsure`` then.
+
     Raises
     ------
     ReflectionError
@@ -86,7 +89,9 @@ def solve(
         raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, RECIPES)}")
     check_positive("effort", effort, remedy="1 is the usual effort, 10 tries ten times as long", error=ConfigError)
     cut = data if d_min is None else data.cut(d_min)
-    merged = without_group(cut) if cut.symmetry is None else cut.merge().reflections
+    is_unknown = data.symmetry is None
+    found = without_group(cut) if is_unknown else cut.merge()
+    merged = found.reflections
     amplitude, recipes = absolute_amplitude(merged), recipes_for(solver, merged.d_min)
     known = known_phasors(merged, phases, fragment)
     problem = working_problem(merged, amplitude, device=pick_device(device), known=known)
@@ -101,7 +106,7 @@ def solve(
     )
     outcome = outcome._replace(F=problem.at_known_origin(outcome.F))
     phi, fom = _in_setting_of_data(problem, outcome, merged.hkl)
-    is_unknown = data.symmetry is None
+    answer = "unsure" if found.absences_are_strong else verdict(problem.d_min, outcome, is_free=is_free)
     return Solution(
         reflections=merged,
         amplitude=amplitude,
@@ -111,7 +116,10 @@ def solve(
         rival_r_factor=outcome.rival,
         n_agree=outcome.n_agree,
         n_trials=outcome.n_trials,
-        verdict=verdict(problem.d_min, outcome, is_free=is_free),
+        verdict=answer,
+        r_int=found.r_int,
+        n_absent=found.n_absent,
+        absent_i_over_sigma=found.absent_i_over_sigma,
         space_groups=fitting_groups(merged, merged.group, problem, outcome.F) if is_unknown else (),
     )
 

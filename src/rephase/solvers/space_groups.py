@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections import Merged, Reflections
 from rephase.crystal.statistics import unique_hkl
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.solvers.group import GroupTables
@@ -120,7 +120,7 @@ def _absent_share(data: Reflections, symmetry: Symmetry) -> float:
     return float(data.intensity[absent].mean() / data.intensity.mean()) if absent.any() else 0.0
 
 
-def without_group(data: Reflections) -> Reflections:
+def without_group(data: Reflections) -> Merged:
     """Merge a list whose group is not known under nothing but Friedel's law and its lattice.
 
     A list that holds one reflection of each class of a Laue group (P 1 is far from complete, that group is not) is
@@ -133,7 +133,7 @@ def without_group(data: Reflections) -> Reflections:
         hkl, rows = laue.expand(unique.hkl, np.arange(len(unique), dtype=float))
         intensity, sigma = (column[np.rint(rows).astype(int)] for column in (unique.intensity, unique.sigma))
     everything = replace(data, hkl=hkl, intensity=intensity, sigma=sigma, phi=None, symmetry=None, is_merged=False)
-    return replace(everything, symmetry=lattice_symmetry(everything)).merge().reflections
+    return replace(everything, symmetry=lattice_symmetry(everything)).merge()
 
 
 def _laue_group_of_unique_list(data: Reflections) -> Symmetry | None:
@@ -147,4 +147,5 @@ def _laue_group_of_unique_list(data: Reflections) -> Symmetry | None:
         shares.append(group.multiplicity(unique).sum() / 2 / possible)
     if shares[0] >= _COMPLETE:
         return None
-    return next((group for group, share in zip(fitting, shares) if share >= _COMPLETE), None)
+    complete = (group for group, share in zip(fitting, shares) if share >= _COMPLETE)
+    return next((group for group in complete if not _r_int(data, group) > _LARGEST_R_INT), None)  # NaN: nothing twice
