@@ -32,6 +32,10 @@ HEAD = (
     "_diffrn_radiation_wavelength 1.5418\n"
 )
 LOOP = "loop_\n_refln_index_h\n_refln_index_k\n_refln_index_l\n"
+TAIL = (
+    "   0   0   0    0.00    0.00   0\n_exptl_absorpt_process_details 'SADABS 2016/2'\n"
+    "_exptl_absorpt_correction_T_max 0.7456\nloop_\n_exptl_crystal_face_index_h\n 1 0 0 0.05\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +78,10 @@ TEXTS = {
     "iucr.cif": lambda data: HEAD + "_iucr_refine_reflections_details\n;\n" + fixed(data) + ";\n",
     "list.txt": lambda data: "# h k l I sigma\n" + rows(data) + "0 0 0 0 0\n9 9 9 nonsense\n",
     "shelx.hkl": lambda data: fixed(data) + "   0   0   0    0.00    0.00   0\nTITL after the end\n",
+    "sadabs.hkl": lambda data: fixed(data) + TAIL,
+    "sadabs.cif": lambda data: HEAD + "_shelx_res_file\n;\n" + INS + ";\n_shelx_hkl_file\n;\n" + fixed(data)
+        + TAIL + ";\n",
+    "commented.cif": lambda data: "\n#" + "-" * 70 + "\n" * 3 + "# a note\r\n" + TEXTS["iucr.cif"](data),
     "touching.hkl": lambda data: fixed(data, "1234").replace("\n", "\r\n"),
 }  # fmt: skip
 
@@ -84,7 +92,9 @@ def test_every_text_format_is_recognised(name, data, tmp_path):
     (tmp_path / name).with_suffix(".ins").write_text(INS)
     found = read_reflections(tmp_path / name)
     assert_same(found, data)
-    assert found.wavelength == (1.5418 if name in ("cod.hkl", "list4.fcf", "macro.cif", "iucr.cif") else 0.71073)
+    assert found.wavelength == (
+        1.5418 if name in ("cod.hkl", "list4.fcf", "macro.cif", "iucr.cif", "commented.cif") else 0.71073
+    )
 
 
 def test_fields_of_fixed_columns_may_touch(data, tmp_path):

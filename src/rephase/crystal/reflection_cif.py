@@ -23,7 +23,8 @@ _PHASES = ("phase_meas", "phase_calc")
 _STATUS = ("observed_status", "include_status", "status")
 _EMBEDDED = ("_shelx_hkl_file", "_iucr_refine_reflections_details", "_shelx_fcf_file")
 _UNKNOWN = ("?", ".")
-_MARKS = re.compile(r"^[ \t]*(data_\S*|loop_|_[a-z][\w.-]*)\s", re.IGNORECASE | re.MULTILINE)
+_FIRST_LINE = re.compile(r"^[ \t\ufeff]*([^\s#\ufeff].*)", re.MULTILINE)  # neither blank nor a comment
+_MARK = re.compile(r"(data_\S*|loop_|_[a-z][\w.-]*)(\s|\Z)", re.IGNORECASE)
 
 
 def from_cif(text: str, *, name: str, column: str | None = None) -> Listing:
@@ -56,8 +57,9 @@ def from_cif(text: str, *, name: str, column: str | None = None) -> Listing:
 
 
 def is_cif(text: str) -> bool:
-    """Whether a text has the marks of a CIF near its beginning."""
-    return _MARKS.search(text[: 1 << 16]) is not None
+    """Whether a text begins as a CIF does; items of a CIF that follow the end of a SHELX list make it none."""
+    first = _FIRST_LINE.search(text)
+    return first is not None and _MARK.match(first[1]) is not None
 
 
 def cell_of(block: gemmi.cif.Block) -> Cell | None:
