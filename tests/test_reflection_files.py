@@ -218,6 +218,27 @@ def test_mtz_columns_are_found_by_type_or_name(data, tmp_path):
         read_reflections(path, column="SIGFP")
 
 
+@pytest.mark.parametrize("labels", ["I F SIGI SIGF", "F SIGI I SIGF", "SIGF SIGI F I"])
+def test_sigma_of_an_mtz_is_found_by_name_wherever_it_stands(labels, data, tmp_path):
+    path, root = tmp_path / "x.mtz", np.sqrt(np.abs(data.intensity) + 400)
+    columns = {"I": ("J", data.intensity), "SIGI": ("Q", data.sigma), "F": ("F", root), "SIGF": ("Q", root / 100)}
+    mtz_of(path, data, [(label, *columns[label]) for label in labels.split()])
+    assert read_reflections(path, column="I").sigma == pytest.approx(data.sigma, rel=1e-6)
+    assert read_reflections(path, column="F").sigma == pytest.approx(root**2 / 50, rel=1e-3)
+
+
+def test_sigma_of_another_column_is_not_taken(data, tmp_path):
+    mtz_of(tmp_path / "x.mtz", data, [("I", "J", data.intensity), ("F", "F", data.sigma), ("SIGI", "Q", data.sigma)])
+    read_reflections_quietly(tmp_path / "x.mtz", column="F")
+
+
+def test_sigmas_of_friedel_mates_are_found_by_name(data, tmp_path):
+    mtz_of(tmp_path / "x.mtz", data, [("I(+)", "K", data.intensity), ("I(-)", "K", data.intensity),
+                                      ("SIGI(+)", "M", data.sigma), ("SIGI(-)", "M", 2 * data.sigma)])  # fmt: skip
+    sigma = read_reflections(tmp_path / "x.mtz").sigma
+    assert sigma == pytest.approx(np.concatenate([data.sigma, 2 * data.sigma]), rel=1e-6)
+
+
 def test_friedel_mates_of_an_mtz_are_two_reflections(data, tmp_path):
     path, half = tmp_path / "x.mtz", np.where(np.arange(len(data)) % 2, data.intensity / 2, np.nan)
     mtz_of(path, data, [("I(+)", "K", data.intensity), ("SIGI(+)", "M", data.sigma), ("I(-)", "K", half),
