@@ -132,3 +132,13 @@ def test_reduced_cell_is_primitive_and_keeps_d(symbol):
 def test_unknown_group_is_an_error(source):
     with pytest.raises(SymmetryError, match=r"not in the tables|expected"):
         find_symmetry(source)
+
+
+@pytest.mark.parametrize(
+    ("written", "symbol"),
+    [("P2(1)/c", "P 1 21/c 1"), ("P2(1)2(1)2(1)", "P 21 21 21"), ("P 4(1)", "P 41"), ("P 6(3)/m m c", "P 63/m m c"),
+     ("F d -3 m S", "F d -3 m:1"), ("F d -3 m Z", "F d -3 m:2"), ("Fd-3mZ", "F d -3 m:2"), ("I 41/a :2", "I 41/a:2"),
+     ("R -3 R", "R -3:R"), ("R -3 m :h", "R -3 m:H")],
+)  # fmt: skip
+def test_symbols_are_known_as_programs_write_them(written, symbol):
+    assert find_symmetry(written).symbol == symbol

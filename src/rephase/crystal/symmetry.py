@@ -3,6 +3,7 @@
 An operation takes x to R x + t and leaves the density as it is, so ``F(hR) = F(h) exp(-2 pi i h.t)``.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from rephase.crystal.cell import Cell
 from rephase.errors import SymmetryError
 
 _DENOMINATOR = 24  # every translation of the tables is a multiple of 1/24
+_SETTINGS = {"S": ":1", "Z": ":2", "H": ":H", "R": ":R"}  # letters of SHELX and the ICSD, at the end of a symbol
 _KEY_RANGE = 1 << 20  # larger than any Miller index
 
 
@@ -196,7 +198,7 @@ def find_symmetry(source: str | int | Sequence[str]) -> Symmetry:
     if isinstance(source, int):
         group = gemmi.find_spacegroup_by_number(source)
     elif isinstance(source, str):
-        group = gemmi.find_spacegroup_by_name(source)
+        group = gemmi.find_spacegroup_by_name(_plain_symbol(source))
     else:
         return _symmetry_of_operations(source)
     if group is None:
@@ -205,6 +207,13 @@ def find_symmetry(source: str | int | Sequence[str]) -> Symmetry:
             "or its number from 1 to 230"
         )
     return Symmetry(group.xhm(), tuple(operation.triplet() for operation in group.operations()))
+
+
+def _plain_symbol(symbol: str) -> str:
+    """`P2(1)/c` as `P21/c`, and the setting of `F d -3 m Z` as in `F d -3 m:2`."""
+    symbol = re.sub(r"(?<=\d)\((\d)\)", r"\1", symbol).strip()
+    setting = _SETTINGS.get(symbol[-1:].upper())
+    return symbol[:-1].rstrip(" :") + setting if setting else symbol
 
 
 def _symmetry_of_operations(triplets: Sequence[str]) -> Symmetry:
