@@ -115,6 +115,41 @@ def test_what_is_given_goes_before_what_the_file_says(data, tmp_path):
     assert read_reflections(path, cell=[8, 8, 8, 80, 80, 80], space_group="R -3").symmetry.symbol == "R -3:R"
 
 
+UNKNOWN = HEAD.replace("'P 1 21/n 1'", "'P 1 21/q 1'")
+
+
+def test_an_unknown_symbol_gives_way_to_the_number_or_to_what_is_given(data, tmp_path):
+    path, list_ = tmp_path / "x.hkl", LOOP + "_refln_F_squared_meas\n_refln_F_squared_sigma\n" + rows(data)
+    path.write_text(UNKNOWN + "_symmetry_Int_Tables_number 14\n" + list_)
+    with pytest.warns(UserWarning, match="'P 1 21/q 1' of test is not in the tables; '14'"):
+        assert read_reflections(path).symmetry.symbol == "P 1 21/c 1"
+    path.write_text(UNKNOWN + list_)
+    assert_same(read_reflections(path, space_group="P 21/n"), data)
+    path.write_text(fixed(data))
+    path.with_suffix(".cif").write_text(UNKNOWN)
+    assert_same(read_reflections(path, space_group="P 21/n"), data)
+
+
+@pytest.mark.parametrize(
+    ("stated", "symbol"),
+    [("_symmetry_space_group_name_H-M 'R -3'", "R -3:R"), ("_symmetry_Int_Tables_number 148", "R -3:R"),
+     ("_symmetry_equiv_pos_as_xyz 'x,y,z'", "P 1")],
+)  # fmt: skip
+def test_rhombohedral_axes_are_seen_in_the_cell(stated, symbol, data, tmp_path):
+    (tmp_path / "x.hkl").write_text(fixed(data))
+    cell = "".join(f"_cell_length_{axis} 9.31\n" for axis in "abc")
+    cell += "".join(f"_cell_angle_{angle} 69\n" for angle in ("alpha", "beta", "gamma"))
+    (tmp_path / "x.cif").write_text(f"data_x\n{cell}{stated}\n")
+    assert read_reflections(tmp_path / "x.hkl").symmetry.symbol == symbol
+
+
+@pytest.mark.parametrize("symbol", ["R -3:H", "R -3 H"])
+def test_a_setting_that_is_stated_is_kept(symbol, data, tmp_path):
+    (tmp_path / "x.hkl").write_text(fixed(data))
+    with pytest.raises(ReflectionError, match="and the space group R -3:H disagree"):
+        read_reflections(tmp_path / "x.hkl", cell=[9.31] * 3 + [69] * 3, space_group=symbol)
+
+
 def test_cell_and_group_come_from_the_cif_beside_the_list(data, tmp_path):
     (tmp_path / "x.hkl").write_text(fixed(data))
     (tmp_path / "x.cif").write_text(HEAD)

@@ -7,7 +7,7 @@ import numpy as np
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.shelx import Instructions
-from rephase.crystal.symmetry import Symmetry
+from rephase.crystal.symmetry import SpaceGroup
 from rephase.errors import ReflectionError
 
 _FIELDS = ((0, 4), (4, 8), (8, 12), (12, 20), (20, 28))  # 3I4, 2F8.2
@@ -27,7 +27,7 @@ class Listing(NamedTuple):
     phi_deg: np.ndarray | None = None
     is_amplitude: bool = False
     cell: Cell | None = None
-    symmetry: Symmetry | None = None
+    space_group: SpaceGroup | None = None
     wavelength: float | None = None
 
 

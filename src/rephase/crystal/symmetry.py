@@ -182,6 +182,9 @@ class Symmetry:
         return gemmi.GroupOps(identity_first)  # else gemmi overlooks the absences of a centred lattice
 
 
+SpaceGroup = str | int | Sequence[str] | Symmetry  # as stated: symbol, number, operations; or what they stand for
+
+
 def find_symmetry(source: str | int | Sequence[str]) -> Symmetry:
     """Return the space group of a symbol, a number, or a list of operations; any setting.
 
@@ -207,6 +210,24 @@ def find_symmetry(source: str | int | Sequence[str]) -> Symmetry:
             "or its number from 1 to 230"
         )
     return Symmetry(group.xhm(), tuple(operation.triplet() for operation in group.operations()))
+
+
+def symmetry_in(cell: Cell | None, space_group: SpaceGroup) -> Symmetry:
+    """Return the group that is stated; a rhombohedral one without a setting in the setting, R or H, of the cell.
+
+    Raises
+    ------
+    SymmetryError
+        As `find_symmetry`.
+    """
+    if isinstance(space_group, Symmetry):
+        return space_group
+    symmetry = find_symmetry(space_group)
+    is_symbol = isinstance(space_group, int) or (isinstance(space_group, str) and ":" not in _plain_symbol(space_group))
+    if cell is None or not is_symbol or not symmetry.symbol.startswith("R"):
+        return symmetry
+    setting = gemmi.find_spacegroup_by_name(symmetry.symbol.split(":")[0], cell.alpha, cell.gamma)
+    return find_symmetry(setting.xhm()) if setting else symmetry
 
 
 def _plain_symbol(symbol: str) -> str:
