@@ -320,6 +320,7 @@ def test_lists_that_make_no_sense_are_refused(text, message, tmp_path):
         ({"cell": (1, 2, 3)}, r"cell = \(1, 2, 3\): expected six numbers"),
         ({"cell": (7, 9, 11, 80, 100, 90), "space_group": "P 21/c"}, r"the cell .* disagree"),
         ({"cell": CELL, "space_group": "P 21/q"}, "not in the tables"),
+        ({"cell": CELL, "space_group": "0"}, "space group 0 is not in the tables"),
         ({"cell": CELL, "column": "I"}, "the columns of this file have no names"),
     ],
 )
@@ -481,7 +482,8 @@ def test_elements_go_to_the_highest_peaks():
     assert found.elements == ("Fe", "O", *["C"] * 9, *["Q"] * 4)
 
 
-@pytest.mark.parametrize("formula", ["", "C20 Xx2", "20", "c6h6", "C6 H6 __import__"])
+@pytest.mark.parametrize("formula", ["", "C20 Xx2", "20", "c6h6", "C6 H6 __import__", "C0", "C6 H0", "C0.0 H2",
+                                     "C" + "9" * 400])  # fmt: skip
 def test_formulas_that_make_no_sense_are_refused(formula):
     with pytest.raises(CifError, match="expected element symbols and counts"):
         parse_formula(formula)

@@ -127,11 +127,17 @@ def test_reduced_cell_is_primitive_and_keeps_d(symbol):
         assert np.allclose(found, (F * np.exp(1j * shift))[known], atol=1e-7 * np.abs(F).max())
 
 
-@pytest.mark.parametrize("source", ["P 21/q", 231, "", ["x,y,z", "x,y"], ["x,y,z", "0,y,z"],
+@pytest.mark.parametrize("source", ["P 21/q", 231, 0, -1, 1014, np.int64(0), "0", "1014", "", [], ["-x,-y,-z"],
+                                    ["-x,y,-z", "-x,-y,-z"], ["x,y,z", "x,y"], ["x,y,z", "0,y,z"],
                                     ["x,y,z", "-y,x,z"], ["x,y,z", "x+y,y,z"]])  # fmt: skip
 def test_unknown_group_is_an_error(source):
     with pytest.raises(SymmetryError, match=r"not in the tables|expected"):
         find_symmetry(source)
+
+
+@pytest.mark.parametrize("source", [14, np.int64(14), "14"])
+def test_a_number_of_any_kind_is_a_group(source):
+    assert find_symmetry(source).symbol == "P 1 21/c 1"
 
 
 @pytest.mark.parametrize(

@@ -198,8 +198,10 @@ def find_symmetry(source: str | int | Sequence[str]) -> Symmetry:
     >>> find_symmetry("P 21/n").symbol, find_symmetry(19).symbol, len(find_symmetry("A -1").triplets)
     ('P 1 21/n 1', 'P 21 21 21', 4)
     """
-    if isinstance(source, int):
-        group = gemmi.find_spacegroup_by_number(source)
+    if isinstance(source, str) and re.fullmatch(r"\s*\d{1,99}\s*", source, re.ASCII):
+        source = int(source)
+    if isinstance(source, int | np.integer):
+        group = gemmi.find_spacegroup_by_number(int(source)) if 1 <= source <= 230 else None
     elif isinstance(source, str):
         group = gemmi.find_spacegroup_by_name(_plain_symbol(source))
     else:
@@ -223,7 +225,9 @@ def symmetry_in(cell: Cell | None, space_group: SpaceGroup) -> Symmetry:
     if isinstance(space_group, Symmetry):
         return space_group
     symmetry = find_symmetry(space_group)
-    is_symbol = isinstance(space_group, int) or (isinstance(space_group, str) and ":" not in _plain_symbol(space_group))
+    is_symbol = isinstance(space_group, int | np.integer) or (
+        isinstance(space_group, str) and ":" not in _plain_symbol(space_group)
+    )
     if cell is None or not is_symbol or not symmetry.symbol.startswith("R"):
         return symmetry
     setting = gemmi.find_spacegroup_by_name(symmetry.symbol.split(":")[0], cell.alpha, cell.gamma)
@@ -244,6 +248,8 @@ def _symmetry_of_operations(triplets: Sequence[str]) -> Symmetry:
         raise SymmetryError(f"symmetry operations {list(triplets)[:3]} ...: {error}; expected e.g. 'x,y,z'") from error
     every = {operation.wrap() for operation in operations}
     is_closed = all((one * other).wrap() in every for one in operations.sym_ops for other in operations)
+    if "x,y,z" not in {operation.triplet() for operation in every}:
+        raise SymmetryError(f"symmetry operations {list(triplets)[:3]} ...: expected x,y,z among them; add it")
     if not is_closed or any(abs(one.det_rot()) != gemmi.Op.DEN**3 for one in every):
         raise SymmetryError(
             f"symmetry operations {list(triplets)[:3]} ...: {len(every)} that form no group; expected every operation, "
