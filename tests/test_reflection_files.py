@@ -115,6 +115,16 @@ def test_what_is_given_goes_before_what_the_file_says(data, tmp_path):
     assert read_reflections(path, cell=[8, 8, 8, 80, 80, 80], space_group="R -3").symmetry.symbol == "R -3:R"
 
 
+@pytest.mark.parametrize("written", [fixed, rows])
+@pytest.mark.parametrize("end", ["   0   0   0    0.00    0.00   0\n", "0 0 0 9999.0 1.0\n\n", "0 0 0\n" * 2])
+def test_reflections_after_the_end_of_a_list_are_counted(written, end, data, tmp_path):
+    lines = written(data).splitlines(keepends=True)
+    (tmp_path / "x.hkl").write_text("".join(lines[:-7]) + end + "".join(lines[-7:]) + "_a_note 'of words'\n")
+    with pytest.warns(UserWarning, match="x.hkl: 7 reflections after the row 0 0 0, .*; delete that row"):
+        found = read_reflections(tmp_path / "x.hkl", cell=CELL)
+    assert len(found) == len(data) - 7
+
+
 UNKNOWN = HEAD.replace("'P 1 21/n 1'", "'P 1 21/q 1'")
 
 
@@ -291,6 +301,8 @@ def test_friedel_mates_of_an_mtz_are_two_reflections(data, tmp_path):
         ("1 2 3 4.0 1.0\n" * 40 + "1 2 x 4.0 1.0\n", r"could not convert string 'x' to float64 at row 40"),
         ("1 2 3 4.0 1.0\n" * 40 + "1 2 3 4.0\n", r"row 41|requested column|columns"),
         ("1 2 3 nan 1.0\n" * 40, r"'1 2 3 nan 1.0': expected finite"),
+        ("0 0 0 9999.0 1.0\n" + "1 2 3 4.0 1.0\n" * 40, "0 0 0 in row 1 ends an HKLF 4 list; leave F.000. out"),
+        ("# h k l\n0 0 0 9999.0 1.0\n" + "1 2 3 4.0 1.0\n" * 40, "0 0 0 in row 1 ends an HKLF 4 list"),
         ("1 2 3 4.0 1.0\n" * 20, "20 reflections: expected at least 30"),
         ("1 2 3 0.0 1.0\n" * 40, "no intensity is above 0"),
         ("1 2 3 -4.0 1.0\n" * 40, "no intensity is above 0"),
@@ -420,7 +432,9 @@ def test_no_text_takes_long(text, tmp_path):
     assert time.perf_counter() - start < 2
 
 
-@pytest.mark.filterwarnings("ignore:.*(have no σ above zero|contradict each other):UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:.*(have no σ above zero|contradict each other|reflections after the row):UserWarning"
+)
 def test_mutated_files_give_reflections_or_errors_of_the_domain(tmp_path):
     module, times = fuzzing(), []
     for seeds in module.write_seeds(tmp_path).values():
