@@ -32,6 +32,10 @@ HEAD = (
     "_diffrn_radiation_wavelength 1.5418\n"
 )
 LOOP = "loop_\n_refln_index_h\n_refln_index_k\n_refln_index_l\n"
+TAIL = (
+    "   0   0   0    0.00    0.00   0\n_exptl_absorpt_process_details 'SADABS 2016/2'\n"
+    "_exptl_absorpt_correction_T_max 0.7456\nloop_\n_exptl_crystal_face_index_h\n 1 0 0 0.05\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +78,10 @@ TEXTS = {
     "iucr.cif": lambda data: HEAD + "_iucr_refine_reflections_details\n;\n" + fixed(data) + ";\n",
     "list.txt": lambda data: "# h k l I sigma\n" + rows(data) + "0 0 0 0 0\n9 9 9 nonsense\n",
     "shelx.hkl": lambda data: fixed(data) + "   0   0   0    0.00    0.00   0\nTITL after the end\n",
+    "sadabs.hkl": lambda data: fixed(data) + TAIL,
+    "sadabs.cif": lambda data: HEAD + "_shelx_res_file\n;\n" + INS + ";\n_shelx_hkl_file\n;\n" + fixed(data)
+        + TAIL + ";\n",
+    "commented.cif": lambda data: "\n#" + "-" * 70 + "\n" * 3 + "# a note\r\n" + TEXTS["iucr.cif"](data),
     "touching.hkl": lambda data: fixed(data, "1234").replace("\n", "\r\n"),
 }  # fmt: skip
 
@@ -84,7 +92,9 @@ def test_every_text_format_is_recognised(name, data, tmp_path):
     (tmp_path / name).with_suffix(".ins").write_text(INS)
     found = read_reflections(tmp_path / name)
     assert_same(found, data)
-    assert found.wavelength == (1.5418 if name in ("cod.hkl", "list4.fcf", "macro.cif", "iucr.cif") else 0.71073)
+    assert found.wavelength == (
+        1.5418 if name in ("cod.hkl", "list4.fcf", "macro.cif", "iucr.cif", "commented.cif") else 0.71073
+    )
 
 
 def test_fields_of_fixed_columns_may_touch(data, tmp_path):
@@ -103,6 +113,51 @@ def test_what_is_given_goes_before_what_the_file_says(data, tmp_path):
     found = read_reflections(path, cell=(8, 9, 10, 90, 90, 90), space_group=19, wavelength=1.0)
     assert (found.cell, found.symmetry.symbol, found.wavelength) == (Cell(8, 9, 10), "P 21 21 21", 1.0)
     assert read_reflections(path, cell=[8, 8, 8, 80, 80, 80], space_group="R -3").symmetry.symbol == "R -3:R"
+
+
+@pytest.mark.parametrize("written", [fixed, rows])
+@pytest.mark.parametrize("end", ["   0   0   0    0.00    0.00   0\n", "0 0 0 9999.0 1.0\n\n", "0 0 0\n" * 2])
+def test_reflections_after_the_end_of_a_list_are_counted(written, end, data, tmp_path):
+    lines = written(data).splitlines(keepends=True)
+    (tmp_path / "x.hkl").write_text("".join(lines[:-7]) + end + "".join(lines[-7:]) + "_a_note 'of words'\n")
+    with pytest.warns(UserWarning, match="x.hkl: 7 reflections after the row 0 0 0, .*; delete that row"):
+        found = read_reflections(tmp_path / "x.hkl", cell=CELL)
+    assert len(found) == len(data) - 7
+
+
+UNKNOWN = HEAD.replace("'P 1 21/n 1'", "'P 1 21/q 1'")
+
+
+def test_an_unknown_symbol_gives_way_to_the_number_or_to_what_is_given(data, tmp_path):
+    path, list_ = tmp_path / "x.hkl", LOOP + "_refln_F_squared_meas\n_refln_F_squared_sigma\n" + rows(data)
+    path.write_text(UNKNOWN + "_symmetry_Int_Tables_number 14\n" + list_)
+    with pytest.warns(UserWarning, match="'P 1 21/q 1' of test is not in the tables; '14'"):
+        assert read_reflections(path).symmetry.symbol == "P 1 21/c 1"
+    path.write_text(UNKNOWN + list_)
+    assert_same(read_reflections(path, space_group="P 21/n"), data)
+    path.write_text(fixed(data))
+    path.with_suffix(".cif").write_text(UNKNOWN)
+    assert_same(read_reflections(path, space_group="P 21/n"), data)
+
+
+@pytest.mark.parametrize(
+    ("stated", "symbol"),
+    [("_symmetry_space_group_name_H-M 'R -3'", "R -3:R"), ("_symmetry_Int_Tables_number 148", "R -3:R"),
+     ("_symmetry_equiv_pos_as_xyz 'x,y,z'", "P 1")],
+)  # fmt: skip
+def test_rhombohedral_axes_are_seen_in_the_cell(stated, symbol, data, tmp_path):
+    (tmp_path / "x.hkl").write_text(fixed(data))
+    cell = "".join(f"_cell_length_{axis} 9.31\n" for axis in "abc")
+    cell += "".join(f"_cell_angle_{angle} 69\n" for angle in ("alpha", "beta", "gamma"))
+    (tmp_path / "x.cif").write_text(f"data_x\n{cell}{stated}\n")
+    assert read_reflections(tmp_path / "x.hkl").symmetry.symbol == symbol
+
+
+@pytest.mark.parametrize("symbol", ["R -3:H", "R -3 H"])
+def test_a_setting_that_is_stated_is_kept(symbol, data, tmp_path):
+    (tmp_path / "x.hkl").write_text(fixed(data))
+    with pytest.raises(ReflectionError, match="and the space group R -3:H disagree"):
+        read_reflections(tmp_path / "x.hkl", cell=[9.31] * 3 + [69] * 3, space_group=symbol)
 
 
 def test_cell_and_group_come_from_the_cif_beside_the_list(data, tmp_path):
@@ -208,6 +263,27 @@ def test_mtz_columns_are_found_by_type_or_name(data, tmp_path):
         read_reflections(path, column="SIGFP")
 
 
+@pytest.mark.parametrize("labels", ["I F SIGI SIGF", "F SIGI I SIGF", "SIGF SIGI F I"])
+def test_sigma_of_an_mtz_is_found_by_name_wherever_it_stands(labels, data, tmp_path):
+    path, root = tmp_path / "x.mtz", np.sqrt(np.abs(data.intensity) + 400)
+    columns = {"I": ("J", data.intensity), "SIGI": ("Q", data.sigma), "F": ("F", root), "SIGF": ("Q", root / 100)}
+    mtz_of(path, data, [(label, *columns[label]) for label in labels.split()])
+    assert read_reflections(path, column="I").sigma == pytest.approx(data.sigma, rel=1e-6)
+    assert read_reflections(path, column="F").sigma == pytest.approx(root**2 / 50, rel=1e-3)
+
+
+def test_sigma_of_another_column_is_not_taken(data, tmp_path):
+    mtz_of(tmp_path / "x.mtz", data, [("I", "J", data.intensity), ("F", "F", data.sigma), ("SIGI", "Q", data.sigma)])
+    read_reflections_quietly(tmp_path / "x.mtz", column="F")
+
+
+def test_sigmas_of_friedel_mates_are_found_by_name(data, tmp_path):
+    mtz_of(tmp_path / "x.mtz", data, [("I(+)", "K", data.intensity), ("I(-)", "K", data.intensity),
+                                      ("SIGI(+)", "M", data.sigma), ("SIGI(-)", "M", 2 * data.sigma)])  # fmt: skip
+    sigma = read_reflections(tmp_path / "x.mtz").sigma
+    assert sigma == pytest.approx(np.concatenate([data.sigma, 2 * data.sigma]), rel=1e-6)
+
+
 def test_friedel_mates_of_an_mtz_are_two_reflections(data, tmp_path):
     path, half = tmp_path / "x.mtz", np.where(np.arange(len(data)) % 2, data.intensity / 2, np.nan)
     mtz_of(path, data, [("I(+)", "K", data.intensity), ("SIGI(+)", "M", data.sigma), ("I(-)", "K", half),
@@ -225,6 +301,8 @@ def test_friedel_mates_of_an_mtz_are_two_reflections(data, tmp_path):
         ("1 2 3 4.0 1.0\n" * 40 + "1 2 x 4.0 1.0\n", r"could not convert string 'x' to float64 at row 40"),
         ("1 2 3 4.0 1.0\n" * 40 + "1 2 3 4.0\n", r"row 41|requested column|columns"),
         ("1 2 3 nan 1.0\n" * 40, r"'1 2 3 nan 1.0': expected finite"),
+        ("0 0 0 9999.0 1.0\n" + "1 2 3 4.0 1.0\n" * 40, "0 0 0 in row 1 ends an HKLF 4 list; leave F.000. out"),
+        ("# h k l\n0 0 0 9999.0 1.0\n" + "1 2 3 4.0 1.0\n" * 40, "0 0 0 in row 1 ends an HKLF 4 list"),
         ("1 2 3 4.0 1.0\n" * 20, "20 reflections: expected at least 30"),
         ("1 2 3 0.0 1.0\n" * 40, "no intensity is above 0"),
         ("1 2 3 -4.0 1.0\n" * 40, "no intensity is above 0"),
@@ -254,6 +332,7 @@ def test_lists_that_make_no_sense_are_refused(text, message, tmp_path):
         ({"cell": (1, 2, 3)}, r"cell = \(1, 2, 3\): expected six numbers"),
         ({"cell": (7, 9, 11, 80, 100, 90), "space_group": "P 21/c"}, r"the cell .* disagree"),
         ({"cell": CELL, "space_group": "P 21/q"}, "not in the tables"),
+        ({"cell": CELL, "space_group": "0"}, "space group 0 is not in the tables"),
         ({"cell": CELL, "column": "I"}, "the columns of this file have no names"),
     ],
 )
@@ -353,7 +432,9 @@ def test_no_text_takes_long(text, tmp_path):
     assert time.perf_counter() - start < 2
 
 
-@pytest.mark.filterwarnings("ignore:.*(have no σ above zero|contradict each other):UserWarning")
+@pytest.mark.filterwarnings(
+    "ignore:.*(have no σ above zero|contradict each other|reflections after the row):UserWarning"
+)
 def test_mutated_files_give_reflections_or_errors_of_the_domain(tmp_path):
     module, times = fuzzing(), []
     for seeds in module.write_seeds(tmp_path).values():
@@ -415,7 +496,8 @@ def test_elements_go_to_the_highest_peaks():
     assert found.elements == ("Fe", "O", *["C"] * 9, *["Q"] * 4)
 
 
-@pytest.mark.parametrize("formula", ["", "C20 Xx2", "20", "c6h6", "C6 H6 __import__"])
+@pytest.mark.parametrize("formula", ["", "C20 Xx2", "20", "c6h6", "C6 H6 __import__", "C0", "C6 H0", "C0.0 H2",
+                                     "C" + "9" * 400])  # fmt: skip
 def test_formulas_that_make_no_sense_are_refused(formula):
     with pytest.raises(CifError, match="expected element symbols and counts"):
         parse_formula(formula)

@@ -128,7 +128,8 @@ def test_reduced_cell_is_primitive_and_keeps_d(symbol):
         assert np.allclose(found, (F * np.exp(1j * shift))[known], atol=1e-7 * np.abs(F).max())
 
 
-@pytest.mark.parametrize("source", ["P 21/q", 231, "", ["x,y,z", "x,y"], ["x,y,z", "0,y,z"],
+@pytest.mark.parametrize("source", ["P 21/q", 231, 0, -1, 1014, np.int64(0), "0", "1014", "", [], ["-x,-y,-z"],
+                                    ["-x,y,-z", "-x,-y,-z"], ["x,y,z", "x,y"], ["x,y,z", "0,y,z"],
                                     ["x,y,z", "-y,x,z"], ["x,y,z", "x+y,y,z"]])  # fmt: skip
 def test_unknown_group_is_an_error(source):
     with pytest.raises(SymmetryError, match=r"not in the tables|expected"):
@@ -143,3 +144,18 @@ def test_the_score_of_a_trial_does_not_depend_on_the_others():
     together = score_phases(pred, true, hkl=hkl, cell=cell, symmetry=group).map_cc
     alone = [score_phases(one, true, hkl=hkl, cell=cell, symmetry=group).map_cc[0] for one in pred]
     assert together == pytest.approx(alone, abs=1e-12)
+
+
+@pytest.mark.parametrize("source", [14, np.int64(14), "14"])
+def test_a_number_of_any_kind_is_a_group(source):
+    assert find_symmetry(source).symbol == "P 1 21/c 1"
+
+
+@pytest.mark.parametrize(
+    ("written", "symbol"),
+    [("P2(1)/c", "P 1 21/c 1"), ("P2(1)2(1)2(1)", "P 21 21 21"), ("P 4(1)", "P 41"), ("P 6(3)/m m c", "P 63/m m c"),
+     ("F d -3 m S", "F d -3 m:1"), ("F d -3 m Z", "F d -3 m:2"), ("Fd-3mZ", "F d -3 m:2"), ("I 41/a :2", "I 41/a:2"),
+     ("R -3 R", "R -3:R"), ("R -3 m :h", "R -3 m:H")],
+)  # fmt: skip
+def test_symbols_are_known_as_programs_write_them(written, symbol):
+    assert find_symmetry(written).symbol == symbol

@@ -107,8 +107,9 @@ def parse_formula(formula: str) -> dict[str, float]:
         counts[element] = counts.get(element, 0.0) + float(count or 1)
     rebuilt = "".join(element + count for element, count in words)
     unknown = [element for element in counts if gemmi.Element(element).atomic_number == 0]
-    if unknown or not counts or rebuilt != re.sub(r"\s", "", formula):
-        raise CifError(f"formula {formula!r}: expected element symbols and counts, such as 'C20 H22 N2 O3'")
+    is_counted = bool(counts) and all(0 < count < np.inf for count in counts.values())
+    if unknown or not is_counted or rebuilt != re.sub(r"\s", "", formula):
+        raise CifError(f"formula {formula!r}: expected element symbols and counts above 0, such as 'C20 H22 N2 O3'")
     return counts
 
 

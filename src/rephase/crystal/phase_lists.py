@@ -8,9 +8,9 @@ import numpy as np
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.reflection_checks import file_content
-from rephase.crystal.reflection_cif import cell_of, symmetry_of
+from rephase.crystal.reflection_cif import cell_of, space_group_of
 from rephase.crystal.reflection_mtz import open_mtz
-from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.crystal.symmetry import Symmetry, find_symmetry, symmetry_in
 from rephase.errors import ReflectionError
 
 _TAGS = ["index_h", "index_k", "index_l", "?phase_meas", "?phase_calc", "?fom"]
@@ -103,7 +103,9 @@ def _from_cif(text: str, name: str) -> PhaseList:
             number = lambda column: np.array([gemmi.cif.as_number(row[column]) for row in table])  # noqa: B023, E731
             hkl = np.stack([number(axis) for axis in range(3)], axis=1)
             fom = number(5) if table.has_column(5) else np.ones(len(hkl))
-            return _phase_list(hkl, number(phase), fom, cell_of(block), symmetry_of(block), name)
+            cell, group = cell_of(block), space_group_of(block)
+            symmetry = None if group is None else symmetry_in(cell, group)
+            return _phase_list(hkl, number(phase), fom, cell, symmetry, name)
     raise ReflectionError(f"{name}: no phases in this CIF; expected a loop with _refln_phase_calc or _refln_phase_meas")
 
 

@@ -1,6 +1,7 @@
 """Reflections in CIF: loops of core CIF (COD, SHELX .fcf) and mmCIF, and SHELX lists embedded in one."""
 
 import re
+import warnings
 
 import gemmi
 import numpy as np
@@ -8,8 +9,8 @@ import numpy as np
 from rephase.crystal.cell import Cell
 from rephase.crystal.reflection_columns import Listing, from_columns
 from rephase.crystal.shelx import read_instructions
-from rephase.crystal.symmetry import Symmetry, find_symmetry
-from rephase.errors import ReflectionError, nearest_name
+from rephase.crystal.symmetry import SpaceGroup, find_symmetry
+from rephase.errors import ReflectionError, SymmetryError, nearest_name
 
 # Tag of the value, tag of its σ, whether it is an amplitude; the first that a loop has is read.
 CIF_COLUMNS = (
@@ -23,7 +24,8 @@ _PHASES = ("phase_meas", "phase_calc")
 _STATUS = ("observed_status", "include_status", "status")
 _EMBEDDED = ("_shelx_hkl_file", "_iucr_refine_reflections_details", "_shelx_fcf_file")
 _UNKNOWN = ("?", ".")
-_MARKS = re.compile(r"^[ \t]*(data_\S*|loop_|_[a-z][\w.-]*)\s", re.IGNORECASE | re.MULTILINE)
+_FIRST_LINE = re.compile(r"^[ \t\ufeff]*([^\s#\ufeff].*)", re.MULTILINE)  # neither blank nor a comment
+_MARK = re.compile(r"(data_\S*|loop_|_[a-z][\w.-]*)(\s|\Z)", re.IGNORECASE)
 
 
 def from_cif(text: str, *, name: str, column: str | None = None) -> Listing:
@@ -56,8 +58,9 @@ def from_cif(text: str, *, name: str, column: str | None = None) -> Listing:
 
 
 def is_cif(text: str) -> bool:
-    """Whether a text has the marks of a CIF near its beginning."""
-    return _MARKS.search(text[: 1 << 16]) is not None
+    """Whether a text begins as a CIF does; items of a CIF that follow the end of a SHELX list make it none."""
+    first = _FIRST_LINE.search(text)
+    return first is not None and _MARK.match(first[1]) is not None
 
 
 def cell_of(block: gemmi.cif.Block) -> Cell | None:
@@ -69,18 +72,35 @@ def cell_of(block: gemmi.cif.Block) -> Cell | None:
     return Cell(*values) if np.isfinite(values).all() else None
 
 
-def symmetry_of(block: gemmi.cif.Block) -> Symmetry | None:
-    """Return the group of a CIF block: from its operations, else its symbols, else its number; None without these."""
+def space_group_of(block: gemmi.cif.Block) -> SpaceGroup | None:
+    """What a CIF block states: its operations, else the first known of its symbols and its number; None without these.
+
+    Where none is known it is the first of them, as written.
+    """
     for tag in ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz", "_symmetry_equiv.pos_as_xyz",
                 "_space_group_symop.operation_xyz"):  # fmt: skip
         if operations := [gemmi.cif.as_string(text) for text in block.find_values(tag)]:
-            return find_symmetry(operations)
-    for tag in ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_symmetry.space_group_name_H-M",
-                "_space_group.name_H-M_alt", "_symmetry_Int_Tables_number", "_space_group_IT_number"):  # fmt: skip
-        symbol = gemmi.cif.as_string(block.find_value(tag) or "")
-        if symbol and symbol not in _UNKNOWN:
-            return find_symmetry(int(symbol) if symbol.isdecimal() and symbol.isascii() else symbol)
-    return None
+            return operations
+    texts = [gemmi.cif.as_string(block.find_value(tag) or "") for tag in (
+        "_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_symmetry.space_group_name_H-M",
+        "_space_group.name_H-M_alt", "_symmetry_Int_Tables_number", "_space_group_IT_number")]  # fmt: skip
+    stated = [text for text in texts if text and text not in _UNKNOWN]
+    known = next(filter(_is_known, stated), None)
+    if known is not None and known != stated[0]:
+        warnings.warn(
+            f"space group {stated[0]!r} of {block.name} is not in the tables; {known!r}, which it states too, is taken "
+            "instead: if the setting is another one, give space_group= (--space-group)",
+            stacklevel=2,
+        )
+    return known or next(iter(stated), None)
+
+
+def _is_known(symbol: str) -> bool:
+    try:
+        find_symmetry(symbol)
+    except SymmetryError:
+        return False
+    return True
 
 
 def _from_loop(block: gemmi.cif.Block, prefix: str, name: str, column: str | None) -> Listing:
@@ -150,8 +170,9 @@ def _from_embedded(text: str, block: gemmi.cif.Block, name: str, column: str | N
 def _with_metadata(listing: Listing, blocks: list[gemmi.cif.Block]) -> Listing:
     """The listing with the cell, group and wavelength of the first block that has them."""
     cell = listing.cell or next(filter(None, map(cell_of, blocks)), None)
-    symmetry = listing.symmetry or next(filter(None, map(symmetry_of, blocks)), None)
-    return listing._replace(cell=cell, symmetry=symmetry, wavelength=listing.wavelength or _wavelength(blocks[0]))
+    group: SpaceGroup | None = listing.space_group
+    group = group or next((stated for stated in map(space_group_of, blocks) if stated), None)
+    return listing._replace(cell=cell, space_group=group, wavelength=listing.wavelength or _wavelength(blocks[0]))
 
 
 def _wavelength(block: gemmi.cif.Block) -> float | None:

@@ -1,17 +1,23 @@
 """What a file of reflections says, as a `Listing`; lists in columns: SHELX HKLF 3 and 4, or with spaces between."""
 
 import re
+import warnings
+from itertools import takewhile
 from typing import NamedTuple
 
 import numpy as np
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.shelx import Instructions
-from rephase.crystal.symmetry import Symmetry
+from rephase.crystal.symmetry import SpaceGroup
 from rephase.errors import ReflectionError
 
 _FIELDS = ((0, 4), (4, 8), (8, 12), (12, 20), (20, 28))  # 3I4, 2F8.2
 _LAST_ROW = re.compile(r"^[ \t]*[-+]?0[ \t]+[-+]?0[ \t]+[-+]?0(?=[ \t\r\n]|\Z)[^\n]*", re.MULTILINE)
+_ROW = re.compile(  # of a reflection, with spaces between the fields or in fixed columns
+    r"[ \t]*(?:[-+]?\d{1,4}[ \t]+){3}[-+]?[\d.]+(?:[eE][-+]?\d+)?(?=\s|\Z)"
+    r"|[ \d+-]{11}\d[ \d.+-]{7}[\d.][ \d.+-]{7}[\d.]"
+)
 _SAMPLE = 200  # lines on which the two readings are compared
 
 
@@ -27,7 +33,7 @@ class Listing(NamedTuple):
     phi_deg: np.ndarray | None = None
     is_amplitude: bool = False
     cell: Cell | None = None
-    symmetry: Symmetry | None = None
+    space_group: SpaceGroup | None = None
     wavelength: float | None = None
 
 
@@ -39,8 +45,7 @@ def from_columns(text: str, *, name: str, instructions: Instructions | None = No
     ReflectionError
         A field that is not a number, too few columns, or twinned data (HKLF 5).
     """
-    last = _LAST_ROW.search(text)
-    lines = [line for line in text[: last.start() if last else None].splitlines() if line.strip()]
+    lines = _lines_of_list(text, name)
     if not lines:
         raise ReflectionError(f"{name}: no reflections; expected lines of h k l I σ, an MTZ file or a CIF")
     table = _fixed(lines)
@@ -66,6 +71,24 @@ def from_columns(text: str, *, name: str, instructions: Instructions | None = No
         instructions.symmetry,
         instructions.wavelength,
     )
+
+
+def _lines_of_list(text: str, name: str) -> list[str]:
+    """The lines before 0 0 0 that are not blank; a warning where reflections follow it."""
+    last = _LAST_ROW.search(text)
+    lines = [line for line in text[: last.start() if last else None].splitlines() if line.strip()]
+    if last is None:
+        return lines
+    if all(line.lstrip().startswith("#") for line in lines):
+        raise ReflectionError(f"{name}: 0 0 0 in row 1 ends an HKLF 4 list; leave F(000) out")
+    rest = (line for line in text[last.end() :].splitlines() if line.strip() and not _LAST_ROW.match(line))
+    if n_left := len(list(takewhile(_ROW.match, rest))):
+        warnings.warn(
+            f"{name}: {n_left} reflections after the row 0 0 0, which ends an HKLF 4 list, are left out; "
+            "delete that row if they belong to the list",
+            stacklevel=2,
+        )
+    return lines
 
 
 def _fixed(lines: list[str]) -> np.ndarray | None:

@@ -8,12 +8,12 @@ import numpy as np
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.reflection_checks import check_cell, file_content
-from rephase.crystal.reflection_cif import cell_of, from_cif, is_cif, symmetry_of
+from rephase.crystal.reflection_cif import cell_of, from_cif, is_cif, space_group_of
 from rephase.crystal.reflection_columns import Listing, from_columns
 from rephase.crystal.reflection_mtz import from_mtz, write_mtz
 from rephase.crystal.reflections import Reflections, estimate_sigma
 from rephase.crystal.shelx import Instructions, read_instructions
-from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.crystal.symmetry import Symmetry, symmetry_in
 from rephase.errors import ReflectionError
 
 __all__ = ["read_reflections", "write_hklf4", "write_mtz"]
@@ -59,13 +59,14 @@ def read_reflections(
     """
     path = Path(path)
     found = _read(path, column)
-    if found.cell is None or found.symmetry is None:
+    if found.cell is None or found.space_group is None:
         found = _with_neighbours(path, found)
     cell = found.cell if cell is None else _as_cell(cell)
     if cell is None:
         raise ReflectionError(f"{path.name}: no cell in the file or beside it; give cell=(a, b, c, α, β, γ) (--cell)")
     check_cell(cell, None, name=path.name)
-    symmetry = found.symmetry if space_group is None else _as_symmetry(space_group, cell)
+    stated = found.space_group if space_group is None else space_group
+    symmetry = None if stated is None else symmetry_in(cell, stated)
     return _reflections(found, cell, symmetry, wavelength or found.wavelength, path.stem)
 
 
@@ -124,7 +125,7 @@ def _with_neighbours(path: Path, found: Listing) -> Listing:
     if instructions := _instructions(path):
         found = found._replace(
             cell=found.cell or instructions.cell,
-            symmetry=found.symmetry or instructions.symmetry,
+            space_group=found.space_group or instructions.symmetry,
             wavelength=found.wavelength or instructions.wavelength,
         )
     beside = path.with_suffix(".cif")
@@ -135,7 +136,8 @@ def _with_neighbours(path: Path, found: Listing) -> Listing:
     except (ValueError, RuntimeError) as error:
         raise ReflectionError(f"{beside.name}: not a complete CIF ({error}); mend it or move it away") from error
     for block in document:
-        found = found._replace(cell=found.cell or cell_of(block), symmetry=found.symmetry or symmetry_of(block))
+        group = found.space_group or space_group_of(block)
+        found = found._replace(cell=found.cell or cell_of(block), space_group=group)
     return found
 
 
@@ -145,18 +147,6 @@ def _as_cell(cell: Cell | Sequence[float]) -> Cell:
     if len(cell) != 6:
         raise ReflectionError(f"cell = {tuple(cell)}: expected six numbers, a, b, c in Å and α, β, γ in degrees")
     return Cell(*map(float, cell))
-
-
-def _as_symmetry(space_group: str | int | Symmetry, cell: Cell) -> Symmetry:
-    """The group; for rhombohedral ones the setting, R or H, that the cell has."""
-    if isinstance(space_group, Symmetry):
-        return space_group
-    if isinstance(space_group, str) and space_group.isdecimal():
-        space_group = int(space_group)
-    symmetry = find_symmetry(space_group)
-    setting = gemmi.find_spacegroup_by_name(symmetry.symbol.split(":")[0], cell.alpha, cell.gamma)
-    is_rhombohedral = symmetry.symbol.startswith("R")
-    return find_symmetry(setting.xhm()) if is_rhombohedral and setting and ":" not in str(space_group) else symmetry
 
 
 def _reflections(

@@ -125,9 +125,12 @@ def _mtz_column(columns: list[gemmi.Mtz.Column], name: str, column: str | None) 
 
 
 def _sigma_column(columns: list[gemmi.Mtz.Column], value: gemmi.Mtz.Column) -> gemmi.Mtz.Column | None:
-    """The column after a value, where it has the type of its σ."""
-    following = columns[value.idx + 1 : value.idx + 2]
-    return following[0] if following and following[0].type == _SIGMA_TYPES[value.type] else None
+    """The column named SIG and the value's label, else the next one unless named for another; of the type of a σ."""
+    possible = [one for one in columns if one.type == _SIGMA_TYPES[value.type]]
+    others = {f"SIG{one.label}" for one in columns if one.label != value.label}
+    named = [one for one in possible if one.label == f"SIG{value.label}"]
+    following = [one for one in possible if one.idx == value.idx + 1 and one.label not in others]
+    return next(iter(named + following), None)
 
 
 def _floats(column: gemmi.Mtz.Column | None, count: int = 0) -> np.ndarray:

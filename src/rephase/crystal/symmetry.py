@@ -3,6 +3,7 @@
 An operation takes x to R x + t and leaves the density as it is, so ``F(hR) = F(h) exp(-2 pi i h.t)``.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,7 @@ from rephase.crystal.cell import Cell
 from rephase.errors import SymmetryError
 
 _DENOMINATOR = 24  # every translation of the tables is a multiple of 1/24
+_SETTINGS = {"S": ":1", "Z": ":2", "H": ":H", "R": ":R"}  # letters of SHELX and the ICSD, at the end of a symbol
 _KEY_RANGE = 1 << 20  # larger than any Miller index
 
 
@@ -180,6 +182,9 @@ class Symmetry:
         return gemmi.GroupOps(identity_first)  # else gemmi overlooks the absences of a centred lattice
 
 
+SpaceGroup = str | int | Sequence[str] | Symmetry  # as stated: symbol, number, operations; or what they stand for
+
+
 def find_symmetry(source: str | int | Sequence[str]) -> Symmetry:
     """Return the space group of a symbol, a number, or a list of operations; any setting.
 
@@ -193,10 +198,12 @@ def find_symmetry(source: str | int | Sequence[str]) -> Symmetry:
     >>> find_symmetry("P 21/n").symbol, find_symmetry(19).symbol, len(find_symmetry("A -1").triplets)
     ('P 1 21/n 1', 'P 21 21 21', 4)
     """
-    if isinstance(source, int):
-        group = gemmi.find_spacegroup_by_number(source)
+    if isinstance(source, str) and re.fullmatch(r"\s*\d{1,99}\s*", source, re.ASCII):
+        source = int(source)
+    if isinstance(source, int | np.integer):
+        group = gemmi.find_spacegroup_by_number(int(source)) if 1 <= source <= 230 else None
     elif isinstance(source, str):
-        group = gemmi.find_spacegroup_by_name(source)
+        group = gemmi.find_spacegroup_by_name(_plain_symbol(source))
     else:
         return _symmetry_of_operations(source)
     if group is None:
@@ -207,6 +214,33 @@ def find_symmetry(source: str | int | Sequence[str]) -> Symmetry:
     return Symmetry(group.xhm(), tuple(operation.triplet() for operation in group.operations()))
 
 
+def symmetry_in(cell: Cell | None, space_group: SpaceGroup) -> Symmetry:
+    """Return the group that is stated; a rhombohedral one without a setting in the setting, R or H, of the cell.
+
+    Raises
+    ------
+    SymmetryError
+        As `find_symmetry`.
+    """
+    if isinstance(space_group, Symmetry):
+        return space_group
+    symmetry = find_symmetry(space_group)
+    is_symbol = isinstance(space_group, int | np.integer) or (
+        isinstance(space_group, str) and ":" not in _plain_symbol(space_group)
+    )
+    if cell is None or not is_symbol or not symmetry.symbol.startswith("R"):
+        return symmetry
+    setting = gemmi.find_spacegroup_by_name(symmetry.symbol.split(":")[0], cell.alpha, cell.gamma)
+    return find_symmetry(setting.xhm()) if setting else symmetry
+
+
+def _plain_symbol(symbol: str) -> str:
+    """`P2(1)/c` as `P21/c`, and the setting of `F d -3 m Z` as in `F d -3 m:2`."""
+    symbol = re.sub(r"(?<=\d)\((\d)\)", r"\1", symbol).strip()
+    setting = _SETTINGS.get(symbol[-1:].upper())
+    return symbol[:-1].rstrip(" :") + setting if setting else symbol
+
+
 def _symmetry_of_operations(triplets: Sequence[str]) -> Symmetry:
     try:
         operations = gemmi.GroupOps([gemmi.Op(triplet) for triplet in triplets])
@@ -214,6 +248,8 @@ def _symmetry_of_operations(triplets: Sequence[str]) -> Symmetry:
         raise SymmetryError(f"symmetry operations {list(triplets)[:3]} ...: {error}; expected e.g. 'x,y,z'") from error
     every = {operation.wrap() for operation in operations}
     is_closed = all((one * other).wrap() in every for one in operations.sym_ops for other in operations)
+    if "x,y,z" not in {operation.triplet() for operation in every}:
+        raise SymmetryError(f"symmetry operations {list(triplets)[:3]} ...: expected x,y,z among them; add it")
     if not is_closed or any(abs(one.det_rot()) != gemmi.Op.DEN**3 for one in every):
         raise SymmetryError(
             f"symmetry operations {list(triplets)[:3]} ...: {len(every)} that form no group; expected every operation, "
