@@ -74,6 +74,20 @@ def wilson(reflections: Reflections, composition: Mapping[str, float] | None = N
     return Wilson(float(np.exp(intercept)), float(-slope / 2), table)
 
 
+def expected_intensity(reflections: Reflections, hkl: np.ndarray) -> np.ndarray:
+    """Mean of |F|^2 by Wilson's line, extrapolated to any ``hkl [n, 3]``, on the scale of a merged list.
+
+    ``ε scale sum f^2 exp(-2 B s^2)`` of an organic composition; a line that rises with s^2 is taken as level.
+    """
+    group, line = reflections.group, wilson(reflections)
+    middle = float(np.average(line.table["s_squared"], weights=line.table["n"]))
+    s_squared = 1 / (4 * reflections.cell.d_spacing(hkl) ** 2)
+    level = line.scale * np.exp(-2 * line.b_iso * middle)
+    falling = level * np.exp(-2 * max(line.b_iso, 0.0) * (s_squared - middle))
+    centring = len(group.triplets) / len(group.point_group)
+    return group.epsilon(hkl) * centring * falling * squared_form_factors(_organic(reflections.cell), s_squared)
+
+
 def squared_form_factors(composition: Mapping[str, float], s_squared: np.ndarray) -> np.ndarray:
     """Sum of f0^2 over the atoms of the cell, in electrons squared, for s^2 [n] in Å^-2."""
     coefficients = form_factor_coefficients(list(composition))

@@ -80,12 +80,7 @@ class Solution:
     @cached_property
     def density(self) -> np.ndarray:
         """Map [x, y, z] of the cell in e/Å^3, F(000) left out, on a grid of about d_min/4."""
-        r = self.reflections
-        hkl, F = r.group.expand(r.hkl, self.F)
-        h_max = tuple(int(m) for m in np.abs(hkl).max(axis=0))
-        grid, _ = to_grid(hkl, F, h_max)
-        shape = tuple(max(2 * m + 2, 4 * math.ceil(a / r.d_min)) for m, a in zip(h_max, r.cell.parameters))
-        return density_from_F(torch.as_tensor(grid), r.cell.volume, shape).numpy()
+        return density_of(self.reflections, self.F)
 
     def peaks(self, formula: str | None = None) -> Peaks:
         """Peaks of the map, about as many as there are atoms; typed by a formula such as ``C20 H22 N2 O3``."""
@@ -146,6 +141,15 @@ class Solution:
 
 def _rounded(value: float) -> float | str:
     return round(value, 4) if math.isfinite(value) else "none"
+
+
+def density_of(data: Reflections, F: np.ndarray) -> np.ndarray:
+    """Map [x, y, z] of the cell in e/Å^3 of F, complex [n_refl], of a merged list, on a grid of about d_min/4."""
+    hkl, F = data.group.expand(data.hkl, F)
+    h_max = tuple(int(m) for m in np.abs(hkl).max(axis=0))
+    grid, _ = to_grid(hkl, F, h_max)
+    shape = tuple(max(2 * m + 2, 4 * math.ceil(a / data.d_min)) for m, a in zip(h_max, data.cell.parameters))
+    return density_from_F(torch.as_tensor(grid), data.cell.volume, shape).numpy()
 
 
 def absolute_amplitude(reflections: Reflections) -> np.ndarray:
