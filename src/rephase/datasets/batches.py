@@ -1,8 +1,13 @@
 """The order in which a trainer sees the samples of a data set."""
 
 from collections.abc import Iterator
+from typing import Generic, TypeVar
 
 import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+BatchType = TypeVar("BatchType")
 
 
 class Batches:
@@ -23,3 +28,24 @@ class Batches:
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
         return (order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size))
+
+
+class SplitData(Dataset, Generic[BatchType]):
+    """Samples in splits; a subclass gives a batch for a list of sample numbers.
+
+    ``splits`` has the sample numbers of each split by its name.
+    """
+
+    splits: dict[str, np.ndarray]
+
+    def __getitem__(self, samples: list[int] | np.ndarray | torch.Tensor) -> BatchType:
+        return super().__getitem__(samples)
+
+    def batches(self, split: str, batch_size: int = 64) -> Iterator[BatchType]:
+        """The samples of a split in order, batch by batch."""
+        for first in range(0, len(self.splits[split]), batch_size):
+            yield self[self.splits[split][first : first + batch_size]]
+
+    def loader(self, split: str, batch_size: int, *, seed: int | None = None) -> DataLoader:
+        """Batches of a split for a trainer; shuffled anew in each epoch where a seed is given."""
+        return DataLoader(self, sampler=Batches(self.splits[split], batch_size, seed), batch_size=None)

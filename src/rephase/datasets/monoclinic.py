@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from rephase.config import MeasuredPart, MonoclinicConfig
 from rephase.crystal.many_structure_factors import many_structure_factors
@@ -17,7 +16,7 @@ from rephase.crystal.statistics import unique_hkl
 from rephase.crystal.structure import read_crystal
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import Symmetry, find_symmetry
-from rephase.datasets.batches import Batches
+from rephase.datasets.batches import SplitData
 from rephase.errors import CifError, RephaseError, SymmetryError
 from rephase.store import Store
 
@@ -53,7 +52,7 @@ class CompletionBatch(NamedTuple):
         return self.mask & ~self.observed
 
 
-class MonoclinicData(Dataset):
+class MonoclinicData(SplitData[CompletionBatch]):
     """Structure factors of many crystals in memory; indexing with a list of samples gives a `CompletionBatch`.
 
     Parameters
@@ -92,15 +91,6 @@ class MonoclinicData(Dataset):
         cut_off = self._cut_off[index][:, None, None, None]
         observed = mask & self._is_kept[index] & (s_squared <= _LARGER / (4 * cut_off**2))
         return CompletionBatch(self.F[index], mask, observed, s_squared.to(self.F.real.dtype), lattice, group)
-
-    def batches(self, split: str, batch_size: int = 64) -> Iterator[CompletionBatch]:
-        """The samples of a split in order, batch by batch."""
-        for first in range(0, len(self.splits[split]), batch_size):
-            yield self[self.splits[split][first : first + batch_size]]
-
-    def loader(self, split: str, batch_size: int, *, seed: int | None = None) -> DataLoader:
-        """Batches of a split for a trainer; shuffled anew in each epoch where a seed is given."""
-        return DataLoader(self, sampler=Batches(self.splits[split], batch_size, seed), batch_size=None)
 
 
 def draw_measured(

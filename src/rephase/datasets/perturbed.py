@@ -1,6 +1,5 @@
 """Perturbed crystals and their structure factors on a grid: generated, stored, split, batched."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from rephase.crystal.cell import limiting_d_min
 from rephase.crystal.perturb import perturb
 from rephase.crystal.structure import Crystal, read_crystal
 from rephase.crystal.structure_factors import GridKernel, grid_hkl, sphere_mask
-from rephase.datasets.batches import Batches
+from rephase.datasets.batches import Batches, SplitData
 from rephase.store import Store
 
 UNDEFINED = 1e-6  # |F| below this share of the sample's largest is rounding noise: it has no phase
@@ -124,7 +123,7 @@ def _sum_of_factors(kernel: GridKernel, power: int) -> torch.Tensor:
     return torch.cat([positive, positive[1:].flip(0, 1, 2).roll((1, 1), (1, 2))])
 
 
-class PerturbedData(Dataset):
+class PerturbedData(SplitData[Batch]):
     """The stored samples in memory, once; indexing with a list of samples gives a `Batch`.
 
     Parameters
@@ -147,15 +146,6 @@ class PerturbedData(Dataset):
     def __getitem__(self, samples: list[int] | np.ndarray | torch.Tensor) -> Batch:
         index = torch.as_tensor(samples)
         return self.parents.batch(self.F[index], self.parent[index], self.lattice[index])
-
-    def batches(self, split: str, batch_size: int = 64) -> Iterator[Batch]:
-        """The samples of a split in order, batch by batch."""
-        for first in range(0, len(self.splits[split]), batch_size):
-            yield self[self.splits[split][first : first + batch_size]]
-
-    def loader(self, split: str, batch_size: int, *, seed: int | None = None) -> DataLoader:
-        """Batches of a split for a trainer; shuffled anew in each epoch where a seed is given."""
-        return DataLoader(self, sampler=Batches(self.splits[split], batch_size, seed), batch_size=None)
 
 
 class StreamedData(Dataset):

@@ -1,5 +1,7 @@
 """U-Nets that complete the amplitudes of a monoclinic crystal: plain, and with layers that see a map."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -20,10 +22,12 @@ class AmplitudeUNet(AmplitudeModel):
         As in `UNetBody`.
     """
 
+    block: Callable[[int, int], nn.Module] | None = None  # that of `UNetBody`
+
     def __init__(self, shape: tuple[int, int, int], loss: str = "mse", *, width: int = 64, levels: int = 2):
         super().__init__(shape, loss)
         self.input = AmplitudeInput(shape)
-        self.body = UNetBody(self.input.n_channels, 1, width=width, levels=levels)
+        self.body = UNetBody(self.input.n_channels, 1, width=width, levels=levels, block=type(self).block)
 
     def ratio(self, batch: CompletionBatch) -> torch.Tensor:
         """Logarithm of |F| over what is expected, [batch, h, k, l]."""
@@ -33,8 +37,8 @@ class AmplitudeUNet(AmplitudeModel):
 class FourierLayer(nn.Module):
     """Features as a spectrum → a map → a convolution that sees neighbours in the crystal → the spectrum.
 
-    Half of the channels are taken as real parts and half as imaginary ones of spectra on all k, l: what is not on the
-    grid follows from Friedel's law, so the maps are real. Both parts of the new spectrum are kept, its phase with them.
+    Half of the channels are taken as real parts and half as imaginary ones of the spectra of real maps, in which l < 0
+    follows from Friedel's law and k < 0 is zero. Both parts of the new spectrum are kept, its phase with them.
     """
 
     def __init__(self, n: int):
@@ -58,23 +62,11 @@ class FourierLayer(nn.Module):
         return x + self.from_spectrum(both.to(x.dtype))
 
 
-class FourierUNet(AmplitudeModel):
-    """U-Net whose blocks see the crystal as well: 3D convolutions with Fourier layers inside.
+def _fourier_block(n_in: int, n_out: int) -> nn.Module:
+    return nn.Sequential(convolution_block(n_in, n_out), FourierLayer(n_out), convolution_block(n_out, n_out))
 
-    Parameters
-    ----------
-    shape, loss
-        As in `AmplitudeModel`.
-    width, levels
-        As in `UNetBody`.
-    """
 
-    def __init__(self, shape: tuple[int, int, int], loss: str = "mse", *, width: int = 32, levels: int = 2):
-        super().__init__(shape, loss)
-        self.input = AmplitudeInput(shape)
-        block = lambda a, b: nn.Sequential(convolution_block(a, b), FourierLayer(b), convolution_block(b, b))  # noqa: E731
-        self.body = UNetBody(self.input.n_channels, 1, width=width, levels=levels, block=block)
+class FourierUNet(AmplitudeUNet):
+    """U-Net whose blocks see the crystal as well: 3D convolutions with Fourier layers inside."""
 
-    def ratio(self, batch: CompletionBatch) -> torch.Tensor:
-        """Logarithm of |F| over what is expected, [batch, h, k, l]."""
-        return self.input.uncentred(self.body(self.input(batch)))[:, 0]
+    block = staticmethod(_fourier_block)

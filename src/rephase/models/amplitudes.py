@@ -1,5 +1,6 @@
 """What the models of completed amplitudes share: the contract, and the grid as input of convolutions."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -9,7 +10,7 @@ from rephase.crystal.monoclinic_grids import MonoclinicGrid
 from rephase.datasets.monoclinic import CompletionBatch
 from rephase.models.amplitude_baselines import MEAN_OF_ROOT_MEAN_SQUARE, wilson_amplitude
 
-_LARGEST_LOG_RATIO = 4.0  # of |F| over what is expected: larger ones do not occur, and exp() of them would
+_LARGEST_LOG_RATIO = 4.0  # of |F| over what is expected: larger ones do not occur, and exp() of them would overflow
 
 
 def squared_error(pred: torch.Tensor, true: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
@@ -29,7 +30,7 @@ AMPLITUDE_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor],
 }
 
 
-class AmplitudeModel(nn.Module):
+class AmplitudeModel(nn.Module, ABC):
     """A model that completes amplitudes: it corrects what Wilson's line expects of each reflection.
 
     A subclass has ``ratio(batch)``, the logarithm of |F| over that, real [batch, h, k, l]. Equivalents get one
@@ -47,9 +48,9 @@ class AmplitudeModel(nn.Module):
         super().__init__()
         self.grid, self.loss_name = MonoclinicGrid(shape), loss
 
+    @abstractmethod
     def ratio(self, batch: CompletionBatch) -> torch.Tensor:
         """Logarithm of |F| over what is expected, [batch, h, k, l]."""
-        raise NotImplementedError
 
     def forward(self, batch: CompletionBatch) -> torch.Tensor:
         """|F| [batch, h, k, l] in electrons of every reflection, observed or not."""
