@@ -74,3 +74,14 @@ def test_a_fourier_layer_sees_the_whole_grid():
     assert (x.grad.abs().sum(1) > 0).float().mean() > 0.95
     change = layer(x) - x
     assert change.detach().abs().mean() > 1e-3
+
+
+def test_the_maps_of_a_fourier_layer_have_the_mirror_of_the_pattern():
+    torch.manual_seed(0)
+    layer, seen = FourierLayer(4), []
+    layer.in_map.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    layer(torch.randn(1, 4, 8, 6, 7))
+    density = seen[0]
+    assert density.shape == (1, 2, 8, 12, 14)
+    assert torch.allclose(density.flip(-2).roll(1, -2), density, atol=1e-5)  # y and -y
+    assert density.std() > 0.01

@@ -38,7 +38,8 @@ class FourierLayer(nn.Module):
     """Features as a spectrum → a map → a convolution that sees neighbours in the crystal → the spectrum.
 
     Half of the channels are taken as real parts and half as imaginary ones of the spectra of real maps, in which l < 0
-    follows from Friedel's law and k < 0 is zero. Both parts of the new spectrum are kept, its phase with them.
+    follows from Friedel's law and k < 0 from the mirror that every pattern of these crystals has. Both parts of the new
+    spectrum are kept, its phase with them.
     """
 
     def __init__(self, n: int):
@@ -55,8 +56,9 @@ class FourierLayer(nn.Module):
         spectrum = torch.fft.ifftshift(self.to_spectrum(x).float(), dim=-3)
         first, second = spectrum.chunk(2, dim=1)
         whole = (n_h, 2 * n_k, 2 * n_l)
-        padded = nn.functional.pad(torch.complex(first, second), (0, 1, 0, n_k))
-        density = torch.fft.irfftn(padded, s=whole, dim=(-3, -2, -1), norm="ortho")
+        spectrum = nn.functional.pad(torch.complex(first, second), (0, 1, 0, 1))
+        mirrored = torch.cat([spectrum, spectrum[..., 1:-1, :].flip(-2)], dim=-2)  # k = 0 … n, then -(n - 1) … -1
+        density = torch.fft.irfftn(mirrored, s=whole, dim=(-3, -2, -1), norm="ortho")
         seen = torch.fft.rfftn(self.in_map(density), dim=(-3, -2, -1), norm="ortho")[..., :n_k, :n_l]
         both = torch.fft.fftshift(torch.cat([seen.real, seen.imag], dim=1), dim=-3)
         return x + self.from_spectrum(both.to(x.dtype))
