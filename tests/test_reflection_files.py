@@ -16,6 +16,7 @@ from rephase.crystal.peaks import Peaks, assign_elements, find_peaks, parse_form
 from rephase.crystal.reflection_files import read_reflections, write_hklf4, write_mtz
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.shelx import lattice_lines, read_instructions
+from rephase.crystal.shelx_atoms import read_sites
 from rephase.crystal.statistics import unique_hkl
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import CifError, GridError, ReflectionError, RephaseError
@@ -539,6 +540,16 @@ def test_res_without_a_formula_counts_its_atoms(tmp_path):
     text = (tmp_path / "x.res").read_text()
     assert "SFAC Fe C\nUNIT 2 8\n" in text
     assert "CELL 0.71073 " in text
+
+
+def test_labels_of_many_atoms_differ(tmp_path):
+    elements = ("C",) * 1100 + ("Cl",) * 120
+    xyz = np.random.default_rng(0).random((len(elements), 3))
+    write_res(tmp_path / "x.res", CELL, find_symmetry("P 1"), Peaks(xyz, np.ones(len(xyz)), elements))
+    labels = [site.label for site in read_sites((tmp_path / "x.res").read_text(), name="x")]
+    assert len(set(labels)) == len(elements)
+    assert max(map(len, labels)) == 4
+    assert {"C1", "C999", "CA00", "Cl99", "ClA0"} <= set(labels)
 
 
 def test_every_setting_of_the_tables_survives_latt_and_symm():

@@ -159,3 +159,12 @@ def test_a_number_of_any_kind_is_a_group(source):
 )  # fmt: skip
 def test_symbols_are_known_as_programs_write_them(written, symbol):
     assert find_symmetry(written).symbol == symbol
+
+
+@pytest.mark.parametrize(
+    ("cell", "symbol", "operation"),
+    [(Cell(7, 9, 11, 90, 100, 90), "P 21/c", None), (Cell(7, 7.02, 20), "P 4", None),
+     (Cell(5, 5.1, 40), "P 4", "-y,x,z"), (Cell(7, 9, 11, 89, 100, 90), "P 21/c", "-x,y+1/2,-z+1/2")],
+)  # fmt: skip
+def test_the_first_operation_that_does_not_fit_a_cell_is_named(cell, symbol, operation):
+    assert find_symmetry(symbol).misfit(cell) == operation

@@ -29,8 +29,7 @@ def write_density(path: str | Path, density: np.ndarray, cell: Cell, symmetry: S
     """Write the map [x, y, z] of a whole cell in CCP4 format (float32); a group not in the tables becomes P 1."""
     grid = gemmi.FloatGrid(np.ascontiguousarray(density, dtype=np.float32))
     grid.set_unit_cell(gemmi.UnitCell(*cell.parameters))
-    group = gemmi.find_spacegroup_by_ops(gemmi.GroupOps([gemmi.Op(triplet) for triplet in symmetry.triplets]))
-    grid.spacegroup = group or gemmi.SpaceGroup("P 1")
+    grid.spacegroup = symmetry.table_entry or gemmi.SpaceGroup("P 1")
     ccp4 = gemmi.Ccp4Map()
     ccp4.grid = grid
     ccp4.update_ccp4_header()
@@ -132,13 +131,19 @@ def write_cif(path: str | Path, cell: Cell, symmetry: Symmetry, peaks: Peaks, *,
 
 
 def _labels(peaks: Peaks) -> list[str]:
-    """C1, C2, ... in four characters."""
+    """C1, C2, ... C999, CA00, CA01, ...: different ones in four characters, as SHELX asks for."""
     seen: Counter[str] = Counter()
     labels = []
     for element in peaks.elements:
         seen[element] += 1
-        labels.append(f"{element}{seen[element]}"[:4])
+        labels.append(element + _in_width(seen[element], 4 - len(element)))
     return labels
+
+
+def _in_width(number: int, width: int) -> str:
+    """Decimal digits, and where these do not suffice those of base 36 from A0... on."""
+    beyond = number - 10**width
+    return str(number) if beyond < 0 else np.base_repr(beyond + 10 * 36 ** (width - 1), 36)
 
 
 def _contents(

@@ -13,7 +13,6 @@ _HIGHEST_INDEX = 1000
 _LARGEST = 1e30  # of an intensity, so that no square overflows
 _LOWEST_D = 0.1  # Å; nothing is measured below
 _CELL_RANGE = 1.0, 10000.0  # Å
-_CELL_TOLERANCE = 0.01  # of a metric element: 0.5 % of a length, 0.3° of an angle near 90°
 
 
 def file_content(path: Path) -> bytes:
@@ -40,17 +39,12 @@ def check_cell(cell: Cell, symmetry: Symmetry | None, *, name: str) -> None:
     low, high = _CELL_RANGE
     if not all(low <= length <= high for length in cell.parameters[:3]):
         raise ReflectionError(f"{name}: cell lengths {cell.parameters[:3]}: expected {low:g} to {high:g} Å each")
-    if symmetry is None:
-        return
-    metric = cell.orthogonalisation.T @ cell.orthogonalisation
-    tolerance = _CELL_TOLERANCE * np.sqrt(np.outer(np.diag(metric), np.diag(metric)))
-    for rotation, triplet in zip(symmetry.rotations, symmetry.triplets):
-        if (np.abs(rotation.T @ metric @ rotation - metric) > tolerance).any():
-            raise ReflectionError(
-                f"{name}: the cell {', '.join(f'{x:g}' for x in cell.parameters)} and the space group "
-                f"{symmetry.symbol} disagree: {triplet} does not keep the lengths and angles; "
-                "give the right cell= (--cell) or space_group= (--space-group), in the same setting"
-            )
+    if symmetry is not None and (triplet := symmetry.misfit(cell)):
+        raise ReflectionError(
+            f"{name}: the cell {', '.join(f'{x:g}' for x in cell.parameters)} and the space group "
+            f"{symmetry.symbol} disagree: {triplet} does not keep the lengths and angles; "
+            "give the right cell= (--cell) or space_group= (--space-group), in the same setting"
+        )
 
 
 def checked_indices(hkl: np.ndarray, cell: Cell, *, name: str) -> np.ndarray:

@@ -61,7 +61,7 @@ def write_mtz(
     amplitude, phi, fom
         [n_refl]; phi in radians, fom 0–1.
     """
-    group = gemmi.find_spacegroup_by_ops(gemmi.GroupOps([gemmi.Op(triplet) for triplet in symmetry.triplets]))
+    group = symmetry.table_entry
     if group is None:
         fom = symmetry.expand(hkl, np.asarray(fom))[1]
         hkl, F = symmetry.expand(hkl, amplitude * np.exp(1j * np.asarray(phi)))

@@ -191,61 +191,28 @@ def merge(reflections: Reflections) -> Merged:
             "give the right space_group= (--space-group)"
         )
     hkl, value, sigma = (column[~absent] for column in (reflections.hkl, reflections.intensity, reflections.sigma))
-    representative = group.representative(hkl)
-    order = np.lexsort(representative.T[::-1])
-    starts = np.flatnonzero(np.r_[True, np.diff(representative[order], axis=0).any(1)])
-    n_each = np.diff(np.r_[starts, len(order)])
-    total = lambda column: np.add.reduceat(column[order], starts)  # noqa: E731
-    each = np.empty(len(order), int)
-    each[order] = np.repeat(np.arange(len(starts)), n_each)
-
-    weight = (sigma / sigma.min()) ** -2.0  # relative, so that no square overflows
-    mean = total(weight * value) / total(weight)
-    deviation = value - mean[each]
-    counting = sigma.min() / np.sqrt(total(weight))
-    scatter = np.sqrt(total(weight * deviation**2) / (total(weight) * np.maximum(n_each - 1, 1)))
-    spread, several = total(np.abs(deviation)), n_each > 1
-    n_contradictory = _count_contradictions(np.abs(deviation), sigma, value, total)
-    if n_contradictory:
-        warnings.warn(
-            f"{reflections.name}: {n_contradictory} of {len(starts)} reflections have equivalents that contradict each "
-            f"other in {group.symbol}; their σ is raised to the spread: check the space group and the list",
-            stacklevel=3,
-        )
+    classes = _Classes(group.representative(hkl))
+    mean, sigma_of_mean, deviation = _weighted_mean(value, sigma, classes)
+    spread, several = classes.total(deviation), classes.n_each > 1
+    intensity_sum = classes.total(value)[several].sum()
     merged = replace(
         reflections,
-        hkl=representative[order][starts],
+        hkl=classes.hkl,
         intensity=mean,
-        sigma=np.maximum(counting, scatter),
-        phi=None
-        if reflections.phi is None
-        else _merged_phi(group, hkl, representative, reflections.phi[~absent], total),
+        sigma=sigma_of_mean,
+        phi=None if reflections.phi is None else _merged_phi(group, hkl, reflections.phi[~absent], classes),
         is_merged=True,
     )
-    intensity_sum = total(value)[several].sum()
-    ratio = (reflections.intensity / reflections.sigma)[absent]
-    part, in_sigma = _STRONG_ABSENCES
-    are_strong = bool(
-        absent.sum() >= _FEWEST_ABSENCES
-        and ratio.mean() > in_sigma
-        and reflections.intensity[absent].mean() > part * value.mean()
-    )
-    if are_strong:
-        warnings.warn(
-            f"{reflections.name}: the {absent.sum()} systematic absences of {group.symbol} are strong "
-            f"(<I/σ> = {ratio.mean():.1f}) and left out; that is not the group, or not its setting: try another one "
-            "(P 21/c, P 21/n, P 21/a; obverse and reverse of an R lattice), or none",
-            stacklevel=3,
-        )
+    absent_i_over_sigma, are_strong = _judged_absences(reflections, absent)
     return Merged(
         merged,
         r_int=float(spread[several].sum() / intensity_sum) if several.any() and intensity_sum > 0 else np.nan,
         n_measured=len(reflections),
         n_absent=int(absent.sum()),
-        absent_i_over_sigma=float(ratio.mean()) if absent.any() else np.nan,
-        redundancy=float(n_each.mean()),
-        n_contradictory=n_contradictory,
-        n_each=n_each,
+        absent_i_over_sigma=absent_i_over_sigma,
+        redundancy=float(classes.n_each.mean()),
+        n_contradictory=_count_contradictions(deviation, sigma, value, classes, reflections),
+        n_each=classes.n_each,
         spread=spread,
         absences_are_strong=are_strong,
     )
@@ -274,19 +241,79 @@ def estimate_sigma(intensity: np.ndarray, sigma: np.ndarray | None, *, name: str
     return np.where(known, sigma, np.maximum(0.05 * np.abs(intensity), floor))
 
 
-def _count_contradictions(deviation, sigma, value, total) -> int:
-    """Classes whose largest deviation is above 5 σ and a quarter of the summed intensities' mean size."""
+class _Classes:
+    """Rows of a list [n] by what they are equivalent to: ``hkl`` [n_classes, 3], ``n_each`` and ``of_row`` [n]."""
+
+    def __init__(self, representative: np.ndarray):
+        self.representative = representative
+        self._order = np.lexsort(representative.T[::-1])
+        self._starts = np.flatnonzero(np.r_[True, np.diff(representative[self._order], axis=0).any(1)])
+        self.hkl = representative[self._order][self._starts]
+        self.n_each = np.diff(np.r_[self._starts, len(self._order)])
+        self.of_row = np.empty(len(self._order), int)
+        self.of_row[self._order] = np.repeat(np.arange(len(self._starts)), self.n_each)
+
+    def total(self, column: np.ndarray) -> np.ndarray:
+        """Sums [n_classes] over the rows of each class."""
+        return np.add.reduceat(column[self._order], self._starts)
+
+
+def _weighted_mean(
+    value: np.ndarray, sigma: np.ndarray, classes: _Classes
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean of each class and its σ, both [n_classes], and how far each row is from it, [n]."""
+    weight = (sigma / sigma.min()) ** -2.0  # relative, so that no square overflows
+    total = classes.total(weight)
+    mean = classes.total(weight * value) / total
+    deviation = np.abs(value - mean[classes.of_row])
+    counting = sigma.min() / np.sqrt(total)
+    scatter = np.sqrt(classes.total(weight * deviation**2) / (total * np.maximum(classes.n_each - 1, 1)))
+    return mean, np.maximum(counting, scatter), deviation
+
+
+def _judged_absences(reflections: Reflections, absent: np.ndarray) -> tuple[float, bool]:
+    """Mean I/σ of the absences, and whether they are so strong that the group is wrong; a warning where they are."""
+    if not absent.any():
+        return np.nan, False
+    i_over_sigma = float((reflections.intensity / reflections.sigma)[absent].mean())
+    mean, mean_of_others = (reflections.intensity[chosen].mean() for chosen in (absent, ~absent))
+    part, in_sigma = _STRONG_ABSENCES
+    are_strong = absent.sum() >= _FEWEST_ABSENCES and i_over_sigma > in_sigma and mean > part * mean_of_others
+    if are_strong:
+        warnings.warn(
+            f"{reflections.name}: the {absent.sum()} systematic absences of {reflections.group.symbol} are strong "
+            f"(<I/σ> = {i_over_sigma:.1f}) and left out; that is not the group, or not its setting: try another one "
+            "(P 21/c, P 21/n, P 21/a; obverse and reverse of an R lattice), or none",
+            stacklevel=4,
+        )
+    return i_over_sigma, bool(are_strong)
+
+
+def _count_contradictions(
+    deviation: np.ndarray, sigma: np.ndarray, value: np.ndarray, classes: _Classes, reflections: Reflections
+) -> int:
+    """Classes whose largest deviation is above 5 σ and a quarter of the summed intensities' mean size; with a warning.
+
+    All but `reflections` are of its rows [n] that are no absences.
+    """
     in_sigma, part = _CONTRADICTION
-    far = np.sqrt(total(deviation**2)) > in_sigma * np.sqrt(total(sigma**2))
-    return int((far & (total(deviation) > part * total(np.abs(value)))).sum())
+    far = np.sqrt(classes.total(deviation**2)) > in_sigma * np.sqrt(classes.total(sigma**2))
+    n = int((far & (classes.total(deviation) > part * classes.total(np.abs(value)))).sum())
+    if n:
+        warnings.warn(
+            f"{reflections.name}: {n} of {len(classes.hkl)} reflections have equivalents that contradict each other "
+            f"in {reflections.group.symbol}; their σ is raised to the spread: check the space group and the list",
+            stacklevel=4,
+        )
+    return n
 
 
-def _merged_phi(group: Symmetry, hkl, representative, phi, total) -> np.ndarray:
+def _merged_phi(group: Symmetry, hkl: np.ndarray, phi: np.ndarray, classes: _Classes) -> np.ndarray:
     """Phases of the representatives: those of the equivalents moved there and averaged as unit vectors."""
     images, shifts = group.equivalents(hkl)
-    same, mate = ((sign * images == representative).all(-1) for sign in (1, -1))
+    same, mate = ((sign * images == classes.representative).all(-1) for sign in (1, -1))
     column = np.arange(len(hkl))
     moved = np.where(same.any(0), phi + shifts[same.argmax(0), column], -phi - shifts[mate.argmax(0), column])
     vector = np.exp(1j * moved)
-    summed = total(np.where(np.isfinite(moved), vector, 0))
+    summed = classes.total(np.where(np.isfinite(moved), vector, 0))
     return np.where(summed == 0, np.nan, np.angle(summed))

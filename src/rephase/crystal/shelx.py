@@ -75,7 +75,7 @@ def lattice_lines(symmetry: Symmetry) -> list[str]:
     >>> lattice_lines(find_symmetry("P 21/c"))
     ['LATT 1', 'SYMM -X,Y+1/2,-Z+1/2']
     """
-    group = gemmi.GroupOps([gemmi.Op(triplet) for triplet in symmetry.triplets])
+    group = symmetry.group_ops
     triplets = {operation.wrap().triplet() for operation in group}
     for number, letter in _LATTICES.items():
         for sign in (1, -1):

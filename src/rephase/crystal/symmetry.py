@@ -18,6 +18,7 @@ from rephase.errors import SymmetryError
 _DENOMINATOR = 24  # every translation of the tables is a multiple of 1/24
 _SETTINGS = {"S": ":1", "Z": ":2", "H": ":H", "R": ":R"}  # letters of SHELX and the ICSD, at the end of a symbol
 _KEY_RANGE = 1 << 20  # larger than any Miller index
+_CELL_TOLERANCE = 0.01  # of a metric element: 0.5 % of a length, 0.3° of an angle near 90°
 
 
 class Origins(NamedTuple):
@@ -73,19 +74,32 @@ class Symmetry:
     @property
     def is_centrosymmetric(self) -> bool:
         """Whether an inversion centre is among the operations."""
-        return bool(self._group.is_centrosymmetric())
+        return bool(self.group_ops.is_centrosymmetric())
+
+    @property
+    def table_entry(self) -> gemmi.SpaceGroup | None:
+        """The group and setting of the tables that has these operations; None where none has."""
+        return gemmi.find_spacegroup_by_ops(self.group_ops)
+
+    def misfit(self, cell: Cell) -> str | None:
+        """The first operation that does not keep lengths and angles of a cell, to 0.5 % and 0.3°; None: it fits."""
+        metric = cell.orthogonalisation.T @ cell.orthogonalisation
+        turned = np.swapaxes(self.rotations, 1, 2) @ metric @ self.rotations
+        tolerance = _CELL_TOLERANCE * np.sqrt(np.outer(np.diag(metric), np.diag(metric)))
+        is_off = (np.abs(turned - metric) > tolerance).any((1, 2))
+        return self.triplets[is_off.argmax()] if is_off.any() else None
 
     def is_absent(self, hkl: np.ndarray) -> np.ndarray:
         """True for systematic absences among ``hkl [n_refl, 3]``."""
-        return self._group.systematic_absences(np.ascontiguousarray(hkl, np.int32))
+        return self.group_ops.systematic_absences(np.ascontiguousarray(hkl, np.int32))
 
     def is_centric(self, hkl: np.ndarray) -> np.ndarray:
         """True where the group leaves two phases, `centric_phase` and π more, for ``hkl [n_refl, 3]``."""
-        return self._group.centric_flag_array(np.ascontiguousarray(hkl, np.int32))
+        return self.group_ops.centric_flag_array(np.ascontiguousarray(hkl, np.int32))
 
     def epsilon(self, hkl: np.ndarray) -> np.ndarray:
         """ε of ``hkl [n_refl, 3]``: how many operations, centring not counted, leave it where it is."""
-        return self._group.epsilon_factor_without_centering_array(np.ascontiguousarray(hkl, np.int32))
+        return self.group_ops.epsilon_factor_without_centering_array(np.ascontiguousarray(hkl, np.int32))
 
     def multiplicity(self, hkl: np.ndarray) -> np.ndarray:
         """How many reflections of the whole sphere are equivalent to each of ``hkl [n_refl, 3]``, Friedel mates too."""
@@ -177,7 +191,8 @@ class Symmetry:
         return [gemmi.Op(triplet) for triplet in self.triplets]
 
     @cached_property
-    def _group(self) -> gemmi.GroupOps:
+    def group_ops(self) -> gemmi.GroupOps:
+        """The operations as gemmi's group."""
         identity_first = sorted(self._operations, key=lambda operation: operation != gemmi.Op())
         return gemmi.GroupOps(identity_first)  # else gemmi overlooks the absences of a centred lattice
 
@@ -283,7 +298,7 @@ def reduced_cell(cell: Cell, symmetry: Symmetry) -> ReducedCell:
     SymmetryError
         A centring that is none of P, A, B, C, I, F, R, H.
     """
-    centring = gemmi.GroupOps([gemmi.Op(triplet) for triplet in symmetry.triplets]).find_centering()
+    centring = symmetry.group_ops.find_centering()
     if centring == "0":
         raise SymmetryError(f"{symmetry.symbol}: the centring translations form none of the lattices P A B C I F R H")
     vector = gemmi.GruberVector(gemmi.UnitCell(*cell.parameters), centring, True)

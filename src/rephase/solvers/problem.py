@@ -62,30 +62,20 @@ class PhaseProblem:
         half = _is_upper_half(indices := self.reduced.hkl(everything))
         indices, values = indices[half], values[half]
         self.d_min = float(cell.d_spacing(everything).min())
-        sphere = self._sphere(self.d_min / max(1.0, reach))
-        absent = self.symmetry.is_absent(sphere)
-        listed = np.where(absent, 0.0, np.nan)
-        listed[rows_of(indices, sphere)] = values
-        order = np.argsort(np.isnan(listed) * 2 + absent, kind="stable")  # measured, absent, free
-        self.hkl_numpy, listed, n_measured = sphere[order], listed[order], len(values)
-        self.n_known = n_measured + int(absent.sum())
-        s_squared = self.reduced.cell.d_spacing(self.hkl_numpy) ** -2
-        mean_square = smooth_mean(s_squared[:n_measured] ** -0.5, listed[:n_measured] ** 2)
-        expected = np.interp(s_squared, *_increasing(s_squared[:n_measured], mean_square))
-        is_missing = s_squared <= self.d_min**-2 * (1 + 1e-6)
-        limit = np.where(is_missing, _LARGEST_E * np.sqrt(expected), np.inf)[self.n_known :]
-        measured = listed[: self.n_known]
+        self.hkl_numpy, measured = self._ordered(indices, values, reach)
+        self.n_known = len(measured)
+        expected = self._expected_square(len(values), measured)
         self.hkl = torch.as_tensor(self.hkl_numpy, device=self.device)
         self.amplitude = self._tensor(measured)
         self.E = self._tensor(measured / np.sqrt(expected[: self.n_known]))
-        self.limit = self._tensor(limit)
+        self.limit = self._tensor(self._limit(expected)[self.n_known :])
         self.grid = HalfGrid(self.hkl, self._shape())
         self.group = GroupTables(self.hkl_numpy, self.symmetry, self.device)
         self.known: torch.Tensor | None = None
         if known is not None:
-            phasors = np.zeros(len(sphere), complex)
-            phasors[rows_of(indices, sphere)] = symmetry.expand(hkl, known)[1][half]
-            self.known = torch.as_tensor(phasors[order][: self.n_known], dtype=torch.complex64, device=self.device)
+            phasors = np.zeros(self.n_known, complex)
+            phasors[rows_of(indices, self.hkl_numpy)] = symmetry.expand(hkl, known)[1][half]
+            self.known = torch.as_tensor(phasors, dtype=torch.complex64, device=self.device)
 
     @cached_property
     def within_data(self) -> "PhaseProblem":
@@ -127,6 +117,26 @@ class PhaseProblem:
         F = F.conj() if shift.is_other_hand[0] else F
         angle = 2 * math.pi * self.hkl.to(shift.shift_frac) @ shift.shift_frac[0]
         return F * torch.polar(torch.ones_like(angle), angle)
+
+    def _ordered(self, indices: np.ndarray, values: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
+        """The hemisphere [n_refl, 3], measured, absent and free in this order, and the amplitudes [n_known]."""
+        sphere = self._sphere(self.d_min / max(1.0, reach))
+        absent = self.symmetry.is_absent(sphere)
+        listed = np.where(absent, 0.0, np.nan)
+        listed[rows_of(indices, sphere)] = values
+        order = np.argsort(np.isnan(listed) * 2 + absent, kind="stable")
+        return sphere[order], listed[order][: len(values) + int(absent.sum())]
+
+    def _expected_square(self, n_measured: int, measured: np.ndarray) -> np.ndarray:
+        """Mean |F|^2 at the resolution of each reflection, [n_refl]."""
+        d_hkl = self.reduced.cell.d_spacing(self.hkl_numpy)
+        mean_square = smooth_mean(d_hkl[:n_measured], measured[:n_measured] ** 2)
+        return np.interp(d_hkl**-2, *_increasing(d_hkl[:n_measured] ** -2, mean_square))
+
+    def _limit(self, expected: np.ndarray) -> np.ndarray:
+        """How large each reflection [n_refl] may be: as Wilson statistics allow in the sphere of the data."""
+        is_inside = self.reduced.cell.d_spacing(self.hkl_numpy) ** -2 <= self.d_min**-2 * (1 + 1e-6)
+        return np.where(is_inside, _LARGEST_E * np.sqrt(expected), np.inf)
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)

@@ -7,7 +7,6 @@ import gemmi
 import numpy as np
 import torch
 
-from rephase.crystal.cell import Cell
 from rephase.crystal.reflections import Merged, Reflections
 from rephase.crystal.statistics import unique_hkl
 from rephase.crystal.symmetry import Symmetry, find_symmetry
@@ -57,7 +56,7 @@ def allowed_groups(data: Reflections, lattice: Symmetry) -> list[tuple[Symmetry,
     allowed = []
     for entry in gemmi.spacegroup_table():
         symmetry = find_symmetry(entry.xhm())
-        if entry.centring_type() != lattice.symbol[0] or not _fits_cell(data.cell, symmetry):
+        if entry.centring_type() != lattice.symbol[0] or symmetry.misfit(data.cell):
             continue
         r_int, absent = _r_int(data, symmetry), _absent_share(data, symmetry)
         if not r_int > _LARGEST_R_INT and absent <= _LARGEST_ABSENT:
@@ -99,12 +98,6 @@ def _centring(symbol: str) -> Symmetry:
     return Symmetry(f"{symbol[0]} 1", triplets)
 
 
-def _fits_cell(cell: Cell, symmetry: Symmetry) -> bool:
-    metric = cell.orthogonalisation.T @ cell.orthogonalisation
-    turned = np.einsum("oji,jk,okl->oil", symmetry.rotations, metric, symmetry.rotations)
-    return bool(np.abs(turned - metric).max() <= 0.004 * np.abs(metric).max())
-
-
 def _r_int(data: Reflections, symmetry: Symmetry) -> float:
     """``sum |I - <I>| / sum I`` over the classes of the group that were measured more than once."""
     _, each = np.unique(symmetry.representative(data.hkl), axis=0, return_inverse=True)
@@ -139,7 +132,7 @@ def without_group(data: Reflections) -> Merged:
 def _laue_group_of_unique_list(data: Reflections) -> Symmetry | None:
     """The smallest Laue group in which a list is complete although it is not in P 1."""
     groups = [find_symmetry(symbol) for symbol in _LAUE_GROUPS]
-    fitting = [group for group in groups if _fits_cell(data.cell, group)]
+    fitting = [group for group in groups if not group.misfit(data.cell)]
     possible = len(unique_hkl(data.cell, lattice_symmetry(data), data.d_min))
     shares = []
     for group in fitting:
