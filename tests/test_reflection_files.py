@@ -71,6 +71,8 @@ TEXTS = {
         + rows(data, " o\n") + "1 1 1 999.0 1.0 x\n2 1 1 ? ? o\n",
     "list4.fcf": lambda data: HEAD + LOOP + "_refln_F_squared_calc\n_refln_F_squared_meas\n_refln_F_squared_sigma\n"
         + "".join(" ".join([*row.split()[:3], "1.0", *row.split()[3:]]) + "\n" for row in rows(data).splitlines()),
+    "net.cif": lambda data: HEAD + LOOP.replace("_refln", "_diffrn_refln") + "_diffrn_refln_intensity_net\n"
+        + "_diffrn_refln_intensity_u\n" + rows(data),
     "macro.cif": lambda data: HEAD.replace("_length_", ".length_").replace("_angle_", ".angle_")
         .replace("_symmetry_", "_symmetry.")
         + (LOOP + "_refln_intensity_meas\n_refln_intensity_sigma\n").replace("_refln_", "_refln.") + rows(data),
@@ -94,8 +96,48 @@ def test_every_text_format_is_recognised(name, data, tmp_path):
     found = read_reflections(tmp_path / name)
     assert_same(found, data)
     assert found.wavelength == (
-        1.5418 if name in ("cod.hkl", "list4.fcf", "macro.cif", "iucr.cif", "commented.cif") else 0.71073
+        1.5418 if name in ("cod.hkl", "list4.fcf", "net.cif", "macro.cif", "iucr.cif", "commented.cif") else 0.71073
     )
+
+
+def test_friedel_mates_of_a_cif_are_two_reflections(data, tmp_path):
+    tags = "".join(f"_refln.pdbx_I_{mate}\n_refln.pdbx_I_{mate}_sigma\n" for mate in ("plus", "minus"))
+    columns = zip(data.hkl.tolist(), data.intensity, data.sigma)
+    table = "".join(f"{h} {k} {l} {value} {sigma} {value + 7 if h % 2 else '?'} {2 * sigma} 90\n"
+                    for (h, k, l), value, sigma in columns)  # fmt: skip
+    path, has_mate = tmp_path / "x.cif", data.hkl[:, 0] % 2 == 1
+    path.write_text(HEAD + LOOP.replace("_refln_", "_refln.") + tags + "_refln.phase_calc\n" + table)
+    found = read_reflections(path)
+    assert np.array_equal(found.hkl, np.concatenate([data.hkl, -data.hkl[has_mate]]))
+    assert found.intensity == pytest.approx(np.concatenate([data.intensity, data.intensity[has_mate] + 7]))
+    assert found.sigma == pytest.approx(np.concatenate([data.sigma, 2 * data.sigma[has_mate]]))
+    assert found.phi == pytest.approx(np.repeat([np.pi / 2, -np.pi / 2], [len(data), has_mate.sum()]))
+    only = read_reflections(path, column="pdbx_I_minus")
+    assert np.array_equal(only.hkl, -data.hkl[has_mate])
+
+
+@pytest.mark.parametrize("written", [fixed, rows])
+def test_a_header_of_words_is_left_out_with_a_warning(written, data, tmp_path):
+    path = tmp_path / "x.hkl"
+    path.write_text("# 1 2 3 4\nSample 7 of May\n h k l  I  sigma\n" + written(data))
+    with pytest.warns(UserWarning, match="2 lines of a header are left out, the last is 'h k l  I  sigma'"):
+        found = read_reflections(path, cell=CELL, space_group="P 21/n")
+    assert_same(found, data)
+
+
+@pytest.mark.parametrize("law", ["TWIN 0 1 0 1 0 0 0 0 -1 2\nBASF 0.3", "BASF 0.3"])
+def test_twins_are_told(law, data, tmp_path):
+    (tmp_path / "x.hkl").write_text(fixed(data))
+    (tmp_path / "x.ins").write_text(INS.replace("HKLF 4", f"{law}\nHKLF 4"))
+    with pytest.warns(UserWarning, match="x.hkl: .* the crystal is twinned .*TWIN, BASF.*give detwinned data"):
+        assert len(read_reflections(tmp_path / "x.hkl")) == len(data)
+
+
+@pytest.mark.parametrize("law", ["TWIN\nBASF 0.3", "TWIN -1 0 0 0 -1 0 0 0 -1 2"])
+def test_twins_by_inversion_are_no_trouble(law, data, tmp_path):
+    (tmp_path / "x.hkl").write_text(fixed(data))
+    (tmp_path / "x.ins").write_text(INS.replace("HKLF 4", f"{law}\nHKLF 4"))
+    assert_same(read_reflections(tmp_path / "x.hkl"), data)
 
 
 def test_fields_of_fixed_columns_may_touch(data, tmp_path):
@@ -301,6 +343,8 @@ def test_friedel_mates_of_an_mtz_are_two_reflections(data, tmp_path):
         ("1 2 3\n" * 40, r"'1 2 3': 3 columns; expected at least four: h k l I"),
         ("1 2 3 4.0 1.0\n" * 40 + "1 2 x 4.0 1.0\n", r"could not convert string 'x' to float64 at row 40"),
         ("1 2 3 4.0 1.0\n" * 40 + "1 2 3 4.0\n", r"row 41|requested column|columns"),
+        ("TITL 1 2 3 4\n" + "1 2 3 4.0 1.0\n" * 40, "could not convert string 'TITL' to float64 at row 0"),
+        ("h k l I sigma\n", "no reflections; expected lines of h k l I σ"),
         ("1 2 3 nan 1.0\n" * 40, r"'1 2 3 nan 1.0': expected finite"),
         ("0 0 0 9999.0 1.0\n" + "1 2 3 4.0 1.0\n" * 40, "0 0 0 in row 1 ends an HKLF 4 list; leave F.000. out"),
         ("# h k l\n0 0 0 9999.0 1.0\n" + "1 2 3 4.0 1.0\n" * 40, "0 0 0 in row 1 ends an HKLF 4 list"),
@@ -434,7 +478,7 @@ def test_no_text_takes_long(text, tmp_path):
 
 
 @pytest.mark.filterwarnings(
-    "ignore:.*(have no σ above zero|contradict each other|reflections after the row):UserWarning"
+    "ignore:.*(have no σ above zero|contradict each other|reflections after the row|of a header):UserWarning"
 )
 def test_mutated_files_give_reflections_or_errors_of_the_domain(tmp_path):
     module, times = fuzzing(), []

@@ -1,5 +1,6 @@
 """Reflections in CIF: loops of core CIF (COD, SHELX .fcf) and mmCIF, and SHELX lists embedded in one."""
 
+import itertools
 import re
 import warnings
 
@@ -12,14 +13,19 @@ from rephase.crystal.shelx import read_instructions
 from rephase.crystal.symmetry import SpaceGroup, find_symmetry
 from rephase.errors import ReflectionError, SymmetryError, nearest_name
 
-# Tag of the value, tag of its σ, whether it is an amplitude; the first that a loop has is read.
-CIF_COLUMNS = (
-    ("F_squared_meas", "F_squared_sigma", False),
-    ("intensity_meas", "intensity_sigma", False),
-    ("F_meas", "F_sigma", True),
-    ("F_meas", "F_meas_sigma", True),
-    ("F_meas_au", "F_meas_sigma_au", True),
-)
+# Label of a value to those that its σ may have, and whether it is an amplitude; the first that a loop has is read.
+CIF_COLUMNS = {
+    "F_squared_meas": (("F_squared_sigma",), False),
+    "intensity_meas": (("intensity_sigma",), False),
+    "intensity_net": (("intensity_u", "intensity_sigma"), False),
+    "pdbx_I_plus": (("pdbx_I_plus_sigma",), False),
+    "pdbx_I_minus": (("pdbx_I_minus_sigma",), False),
+    "F_meas": (("F_sigma", "F_meas_sigma"), True),
+    "F_meas_au": (("F_meas_sigma_au",), True),
+    "pdbx_F_plus": (("pdbx_F_plus_sigma",), True),
+    "pdbx_F_minus": (("pdbx_F_minus_sigma",), True),
+}
+_LOOPS = ("_refln_", "_refln.", "_diffrn_refln_", "_diffrn_refln.")  # merged or not, before what is not
 _PHASES = ("phase_meas", "phase_calc")
 _STATUS = ("observed_status", "include_status", "status")
 _EMBEDDED = ("_shelx_hkl_file", "_iucr_refine_reflections_details", "_shelx_fcf_file")
@@ -30,6 +36,8 @@ _MARK = re.compile(r"(data_\S*|loop_|_[a-z][\w.-]*)(\s|\Z)", re.IGNORECASE)
 
 def from_cif(text: str, *, name: str, column: str | None = None) -> Listing:
     """Read the first loop of reflections of a CIF, or the list that is embedded in one.
+
+    Columns of the two Friedel mates, ``_plus`` and ``_minus`` of mmCIF, are read as separate reflections.
 
     Raises
     ------
@@ -42,18 +50,18 @@ def from_cif(text: str, *, name: str, column: str | None = None) -> Listing:
         raise ReflectionError(
             f"{name}: not a complete CIF ({error}); it may be truncated, get the file again"
         ) from error
-    for block in document:
-        for prefix in ("_refln_", "_refln."):
-            if block.find_loop(f"{prefix}index_h"):
-                others = [other for other in document if other.name != block.name]
-                return _with_metadata(_from_loop(block, prefix, name, column), [block, *others])
+    for prefix, block in itertools.product(_LOOPS, document):
+        if block.find_loop(f"{prefix}index_h"):
+            others = [other for other in document if other.name != block.name]
+            return _with_metadata(_from_loop(block, prefix, name, column), [block, *others])
     for block in document:
         for tag in _EMBEDDED:
             inner = gemmi.cif.as_string(block.find_value(tag) or "")
             if inner.strip():
                 return _with_metadata(_from_embedded(inner, block, f"{name}, {tag}", column), [block])
     raise ReflectionError(
-        f"{name}: no reflections in this CIF; expected a loop with _refln_index_h, or one of {', '.join(_EMBEDDED)}"
+        f"{name}: no reflections in this CIF; expected a loop with _refln_index_h or _diffrn_refln_index_h, "
+        f"or one of {', '.join(_EMBEDDED)}"
     )
 
 
@@ -105,38 +113,43 @@ def _is_known(symbol: str) -> bool:
 
 def _from_loop(block: gemmi.cif.Block, prefix: str, name: str, column: str | None) -> Listing:
     labels = [tag[len(prefix) :] for tag in block.find_loop(f"{prefix}index_h").get_loop().tags]
-    value, sigma, is_amplitude = _cif_columns(labels, name, column)
+    values = _values(labels, name, column)
     numbers = lambda label: _numbers(block.find_loop(prefix + label), prefix + label, name)  # noqa: E731
     hkl = np.stack([numbers(f"index_{axis}") for axis in "hkl"], axis=1)
     status = next((block.find_loop(prefix + label) for label in _STATUS if label in labels), None)
     kept = np.ones(len(hkl), bool) if status is None else np.array([text not in ("x", "'x'") for text in status])
+    signs = [-1 if "_minus" in value else 1 for value in values]
+    sigmas = [next((label for label in _kind(value)[0] if label in labels), None) for value in values]
     phase = next((label for label in _PHASES if label in labels), None)
+    unknown = np.full(len(hkl), np.nan)
     return Listing(
-        hkl[kept],
-        numbers(value)[kept],
-        numbers(sigma)[kept] if sigma in labels else None,
-        numbers(phase)[kept] if phase else None,
-        is_amplitude,
+        np.concatenate([sign * hkl[kept] for sign in signs]),
+        np.concatenate([numbers(value)[kept] for value in values]),
+        np.concatenate([(numbers(sigma) if sigma else unknown)[kept] for sigma in sigmas]),
+        np.concatenate([sign * numbers(phase)[kept] for sign in signs]) if phase else None,
+        _kind(values[0])[1],
     )
 
 
-def _cif_columns(labels: list[str], name: str, column: str | None) -> tuple[str, str, bool]:
-    """Labels of the value and its σ, and whether it is an amplitude."""
+def _kind(value: str) -> tuple[tuple[str, ...], bool]:
+    """Labels that the σ of a value may have, and whether it is an amplitude."""
+    return CIF_COLUMNS.get(value, ((), "squared" not in value and "intensity" not in value))
+
+
+def _values(labels: list[str], name: str, column: str | None) -> list[str]:
+    """Label of the value, or those of both Friedel mates."""
     if column is not None:
-        label = re.sub(r"^_refln[_.]", "", column)
+        label = re.sub(r"^_(diffrn_)?refln[_.]", "", column)
         if label not in labels:
             raise ReflectionError(f"{name}: no column {column!r}; {nearest_name(label, labels)}")
-        known = {value: (value, sigma, is_amplitude) for value, sigma, is_amplitude in CIF_COLUMNS}
-        return known.get(label, (label, "", "squared" not in label and "intensity" not in label))
-    for value, sigma, is_amplitude in CIF_COLUMNS:
-        if value in labels and (sigma in labels or (value != "F_meas")):
-            return value, sigma, is_amplitude
-    if "F_meas" in labels:
-        return "F_meas", "", True
-    raise ReflectionError(
-        f"{name}: no measured column among {', '.join(labels)}; expected one of "
-        f"{', '.join(dict.fromkeys(value for value, _, _ in CIF_COLUMNS))}, or name another with column="
-    )
+        return [label]
+    value = next((value for value in CIF_COLUMNS if value in labels), None)
+    if value is None:
+        raise ReflectionError(
+            f"{name}: no measured column among {', '.join(labels)}; expected one of {', '.join(CIF_COLUMNS)}, "
+            "or name another with column="
+        )
+    return [label for label in dict.fromkeys([value, value.replace("_plus", "_minus")]) if label in labels]
 
 
 def _numbers(column: gemmi.cif.Column, tag: str, name: str) -> np.ndarray:

@@ -18,6 +18,7 @@ _ROW = re.compile(  # of a reflection, with spaces between the fields or in fixe
     r"[ \t]*(?:[-+]?\d{1,4}[ \t]+){3}[-+]?[\d.]+(?:[eE][-+]?\d+)?(?=\s|\Z)"
     r"|[ \d+-]{11}\d[ \d.+-]{7}[\d.][ \d.+-]{7}[\d.]"
 )
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf)", re.IGNORECASE)
 _SAMPLE = 200  # lines on which the two readings are compared
 
 
@@ -40,10 +41,17 @@ class Listing(NamedTuple):
 def from_columns(text: str, *, name: str, instructions: Instructions | None = None) -> Listing:
     """Read h k l I σ in the fixed columns of HKLF 4 (fields may touch), or with spaces between; ends at 0 0 0.
 
+    Lines of words before the first reflection are skipped.
+
     Raises
     ------
     ReflectionError
         A field that is not a number, too few columns, or twinned data (HKLF 5).
+
+    Warns
+    -----
+    UserWarning
+        A header that is skipped, reflections after 0 0 0, a crystal that is twinned.
     """
     lines = _lines_of_list(text, name)
     if not lines:
@@ -58,6 +66,12 @@ def from_columns(text: str, *, name: str, instructions: Instructions | None = No
         raise ReflectionError(f"{name}: {lines[int(finite.argmin())].strip()[:80]!r}: expected finite h, k, l and I")
     if instructions is None:
         return Listing(table[:, :3], table[:, 3], table[:, 4])
+    if instructions.is_twinned:
+        warnings.warn(
+            f"{name}: the instructions beside it say that the crystal is twinned (TWIN, BASF): each intensity is a sum "
+            "over the domains, and phases may fail; give detwinned data if there are any",
+            stacklevel=2,
+        )
     if instructions.hklf not in (3, 4):
         raise ReflectionError(f"{name}: HKLF {instructions.hklf} is not supported; expected HKLF 4, or 3 for |F|")
     hkl = table[:, :3] @ instructions.matrix.T
@@ -74,12 +88,13 @@ def from_columns(text: str, *, name: str, instructions: Instructions | None = No
 
 
 def _lines_of_list(text: str, name: str) -> list[str]:
-    """The lines before 0 0 0 that are not blank; a warning where reflections follow it."""
+    """The lines between header and 0 0 0 that are not blank; a warning where reflections follow it."""
     last = _LAST_ROW.search(text)
     lines = [line for line in text[: last.start() if last else None].splitlines() if line.strip()]
+    lines = _without_header(lines, name)
     if last is None:
         return lines
-    if all(line.lstrip().startswith("#") for line in lines):
+    if not lines:
         raise ReflectionError(f"{name}: 0 0 0 in row 1 ends an HKLF 4 list; leave F(000) out")
     rest = (line for line in text[last.end() :].splitlines() if line.strip() and not _LAST_ROW.match(line))
     if n_left := len(list(takewhile(_ROW.match, rest))):
@@ -89,6 +104,26 @@ def _lines_of_list(text: str, name: str) -> list[str]:
             stacklevel=2,
         )
     return lines
+
+
+def _without_header(lines: list[str], name: str) -> list[str]:
+    """The lines from the first that may be a reflection on; a warning that shows the words that are left out."""
+    header = list(takewhile(_is_header, lines))
+    words = [line.strip() for line in header if not line.lstrip().startswith("#")]
+    if words and len(header) < len(lines):
+        warnings.warn(
+            f"{name}: {len(words)} lines of a header are left out, the last is {words[-1][:80]!r}; the columns are "
+            "read as h k l I σ",
+            stacklevel=4,
+        )
+    return lines[len(header) :]
+
+
+def _is_header(line: str) -> bool:
+    """A comment, or words with fewer numbers than h k l I among them."""
+    if line.lstrip().startswith("#"):
+        return True
+    return line.lstrip()[0].isalpha() and sum(_NUMBER.fullmatch(word) is not None for word in line.split()) < 4
 
 
 def _fixed(lines: list[str]) -> np.ndarray | None:

@@ -29,8 +29,9 @@ def read_reflections(
 ) -> Reflections:
     """Read a list of measured reflections; the format is recognised by what is in the file.
 
-    MTZ · CIF with a loop of reflections (COD's ``.hkl``, SHELX ``.fcf``, mmCIF) or an embedded SHELX list · SHELX
-    HKLF 4 (HKLF 3 where the ``.ins`` says so) · lines of h k l I σ. What the file lacks is taken from the ``.ins``,
+    MTZ · CIF with a loop of reflections (COD's ``.hkl``, SHELX ``.fcf``, mmCIF, unmerged ``_diffrn_refln_``) or an
+    embedded SHELX list · SHELX HKLF 4 (HKLF 3 where the ``.ins`` says so) · lines of h k l I σ, also after a header.
+    What the file lacks is taken from the ``.ins``,
     ``.res`` or ``.cif`` of the same name beside it. Reflections without a value and those marked as excluded are left
     out, as is (0, 0, 0). A σ that is missing or not above zero is estimated, with a warning.
 

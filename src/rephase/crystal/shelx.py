@@ -16,11 +16,15 @@ from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import ReflectionError
 
 _LATTICES = {1: "P", 2: "I", 3: "R", 4: "F", 5: "A", 6: "B", 7: "C"}
+_INVERSION = [-1, 0, 0, 0, -1, 0, 0, 0, -1]  # SHELXL's default law of a twin
 _DATA_CARD = re.compile(r"HKLF\b|END\b", re.IGNORECASE)
 
 
 class Instructions(NamedTuple):
-    """What an `.ins` or `.res` says of the data; ``wavelength`` in Å, ``matrix`` [3, 3] turns the indices."""
+    """What an `.ins` or `.res` says of the data; ``wavelength`` in Å, ``matrix`` [3, 3] turns the indices.
+
+    ``is_twinned`` by a law other than inversion, which leaves |F| as it is.
+    """
 
     cell: Cell | None
     symmetry: Symmetry | None
@@ -28,10 +32,11 @@ class Instructions(NamedTuple):
     hklf: int
     scale: float
     matrix: np.ndarray
+    is_twinned: bool
 
 
 def read_instructions(text: str, *, name: str) -> Instructions:
-    """Read CELL, LATT, SYMM and HKLF of the text of an `.ins` or `.res`.
+    """Read CELL, LATT, SYMM, TWIN, BASF and HKLF of the text of an `.ins` or `.res`.
 
     Raises
     ------
@@ -41,7 +46,7 @@ def read_instructions(text: str, *, name: str) -> Instructions:
         Operations that form no group.
     """
     cards = [(line[:4].upper(), line[4:]) for line in instruction_lines(text)]
-    found = {card: rest for card, rest in cards if card in ("CELL", "LATT", "HKLF")}
+    found = {card: rest for card, rest in cards if card in ("CELL", "LATT", "HKLF", "TWIN", "BASF")}
     cell, wavelength = None, None
     if "CELL" in found:
         wavelength, *lengths = numbers("CELL", found["CELL"], 7, name)
@@ -53,7 +58,7 @@ def read_instructions(text: str, *, name: str) -> Instructions:
     hklf = numbers("HKLF", found.get("HKLF", "4"), None, name) or [4.0]
     scale = hklf[1] if len(hklf) > 1 else 1.0
     matrix = np.array(hklf[2:11] if len(hklf) >= 11 else np.eye(3)).reshape(3, 3)
-    return Instructions(cell, symmetry, wavelength, int(hklf[0]), scale, matrix)
+    return Instructions(cell, symmetry, wavelength, int(hklf[0]), scale, matrix, _is_twinned(found, name))
 
 
 def instruction_lines(text: str) -> list[str]:
@@ -112,6 +117,14 @@ def _full_group(letter: str, triplets: list[str], *, with_centre: bool) -> set[s
             moved.tran = [a + b for a, b in zip(operation.tran, shift)]
             full.add(moved.wrap().triplet())
     return full
+
+
+def _is_twinned(found: dict[str, str], name: str) -> bool:
+    """By TWIN with a matrix that is no inversion, or BASF without TWIN."""
+    if "TWIN" not in found:
+        return "BASF" in found
+    law = numbers("TWIN", found["TWIN"], None, name)[:9]
+    return len(law) == 9 and law != _INVERSION
 
 
 def _symmetry(lattice: int, operations: list[str], name: str) -> Symmetry:
