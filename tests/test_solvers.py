@@ -18,8 +18,9 @@ from rephase.crystal.statistics import unique_hkl
 from rephase.crystal.structure import read_crystal
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import find_symmetry, rows_of
-from rephase.errors import ConfigError, ReflectionError
+from rephase.errors import ConfigError, GridError, ReflectionError
 from rephase.solvers import RECIPES
+from rephase.solvers.grids import check_memory, shape_for
 from rephase.solvers.group import GroupTables
 from rephase.solvers.iterations import ITERATIONS
 from rephase.solvers.problem import PhaseProblem
@@ -80,6 +81,29 @@ def test_lists_and_maps_round_trip(case):
     assert maps.std(correction=0) == pytest.approx(
         float((2 * true.abs() ** 2).sum().sqrt() / problem.n_voxels), rel=1e-4
     )
+
+
+def test_the_size_of_a_grid_is_known_before_it_is_made(case):
+    _, problem, _ = case
+    voxels = np.prod(shape_for(problem.reduced.cell, problem.d_min / 1.2))
+    assert problem.n_voxels <= voxels <= 1.3 * problem.n_voxels
+
+
+@pytest.mark.parametrize("symmetry", [None, find_symmetry("P 1 21/c 1")])
+def test_a_grid_that_no_memory_holds_is_refused(symmetry):
+    index = np.arange(1, 41)
+    hkl = np.stack([20 * index, index, index], axis=1)
+    data = Reflections(hkl, np.full(40, 9.0), np.ones(40), Cell(800, 800, 800), symmetry)
+    with pytest.raises(GridError, match=r"= 5.\de\+09 voxels, about 4\d{3} GiB; .*cut the data with d_min= .* or mend"):
+        solve(data)
+
+
+def test_a_cell_of_sixty_angstrom_fits(monkeypatch):
+    index = np.arange(1, 41)
+    hkl = np.stack([index, index, index + 35], axis=1)  # to 0.64 Å: 430,000 unique reflections
+    data = Reflections(hkl, np.ones(40), np.ones(40), Cell(60, 60, 60), find_symmetry("P 21 21 21"))
+    monkeypatch.setattr("rephase.solvers.grids.total_memory", lambda device: 8 << 30)
+    check_memory(data, reach=1.1, device=torch.device("cpu"))
 
 
 def test_the_group_leaves_the_truth_as_it_is(case):

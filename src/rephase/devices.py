@@ -1,4 +1,4 @@
-"""The only place that asks for a GPU, sets the precision and seeds the generators."""
+"""The only place that asks for a GPU or for memory, sets the precision and seeds the generators."""
 
 import os
 from typing import Any
@@ -21,6 +21,13 @@ def pick_device(name: str = "auto") -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise DeviceError("device = 'cuda': torch sees no GPU here; use --device cpu, or install a CUDA build of torch")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def total_memory(device: torch.device) -> int:
+    """Memory of a device in bytes: that of the GPU, or of the machine."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def seed_everything(seed: int) -> None:

@@ -9,6 +9,7 @@ import torch
 from rephase.crystal.symmetry import Origins
 
 _N_MAXIMA, _ASCENT_STEPS = 8, 4
+_POINTS_AT_ONCE = 1 << 24  # of the grids of shifts that are in memory together
 
 
 def wrap(phi: torch.Tensor) -> torch.Tensor:
@@ -140,7 +141,16 @@ def _best_candidate_and_shift(product: torch.Tensor, index: torch.Tensor) -> tup
     if index.shape[1] == 0:
         candidate = (product.real.sum(-1) * (1 - 1e-6 * _order(product))).argmax(-1)
         return candidate, index.new_zeros(len(product), 0)
-    candidate, shift = _highest_maxima(product, index)
+    extent = 2 * index.long().abs().amax(0) + 1
+    fine = [2 ** math.ceil(math.log2(max(4, 2 * m))) for m in extent.tolist()]
+    at_once = max(1, _POINTS_AT_ONCE // (product.shape[1] * math.prod(fine)))
+    found = [_highest_point(part, index, fine) for part in product.split(at_once)]
+    return torch.cat([candidate for candidate, _ in found]), torch.cat([shift for _, shift in found])
+
+
+def _highest_point(product: torch.Tensor, index: torch.Tensor, fine: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Candidate [batch] and shift [batch, n_axes] of the highest refined maximum, from a grid of `fine` points."""
+    candidate, shift = _highest_maxima(product, index, fine)
     rows = torch.arange(len(product), device=product.device)[:, None]
     for n_kept, n_steps in ((2, 1), (1, _ASCENT_STEPS)):
         shift, score = _ascend(product[rows, candidate], index, shift, n_steps)
@@ -153,14 +163,11 @@ def _order(product: torch.Tensor) -> torch.Tensor:
     return torch.arange(product.shape[1], device=product.device)
 
 
-def _highest_maxima(product: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _highest_maxima(product: torch.Tensor, index: torch.Tensor, fine: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """The highest local maxima over all candidates: candidate [batch, n_maxima] and shift [batch, n_maxima, n_axes]."""
     n, n_candidates, n_axes = *product.shape[:2], index.shape[1]
-    coordinates = index.long()
-    extent = 2 * coordinates.abs().amax(0) + 1
-    fine = [2 ** math.ceil(math.log2(max(4, 2 * m))) for m in extent.tolist()]
     cells = torch.zeros(len(index), dtype=torch.long, device=product.device)
-    for coordinate, size in zip(coordinates.T, fine):
+    for coordinate, size in zip(index.long().T, fine):
         cells = cells * size + coordinate % size
     padded = torch.zeros((n, n_candidates, math.prod(fine)), dtype=product.dtype, device=product.device)
     padded.index_add_(2, cells, product)  # several reflections may share their indices along polar axes

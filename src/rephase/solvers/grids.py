@@ -1,6 +1,17 @@
-"""Between hemisphere lists of reflections and the half-complex grid of a real FFT."""
+"""Between hemisphere lists of reflections and the half-complex grid of a real FFT; whether a grid fits the memory."""
+
+import math
 
 import torch
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.reflections import Reflections
+from rephase.crystal.symmetry import reduced_cell
+from rephase.devices import total_memory
+from rephase.errors import GridError
+
+_BYTES_PER_VOXEL = 800  # measured with 44 Å in P 1: the maps of four trials, and the best ones compared
+_FARTHEST_REACH = 1.3  # of a working sphere over that of the data
 
 
 class HalfGrid:
@@ -46,6 +57,32 @@ class HalfGrid:
     def from_map(self, maps: torch.Tensor) -> torch.Tensor:
         """Lists [..., n_refl] of real maps."""
         return self.get(torch.fft.rfftn(maps, dim=(-3, -2, -1)))
+
+
+def shape_for(cell: Cell, d_min: float) -> tuple[int, int, int]:
+    """The smallest grid of a cell that holds every reflection with d >= `d_min` (Å)."""
+    a, b, c = (fast_size(2 * int(length / d_min) + 2) for length in cell.parameters[:3])
+    return a, b, c
+
+
+def check_memory(data: Reflections, *, reach: float, device: torch.device) -> None:
+    """Raise before a grid is made that the device cannot hold.
+
+    Raises
+    ------
+    GridError
+        A cell too large for the resolution of the data, of which one reflection is enough.
+    """
+    shape = shape_for(reduced_cell(data.cell, data.group).cell, data.d_min / reach)
+    needed, there = _BYTES_PER_VOXEL * math.prod(shape), total_memory(device)
+    if needed > there:
+        enough = _FARTHEST_REACH * data.d_min / reach * (needed / there) ** (1 / 3)
+        raise GridError(
+            f"{data.name}: reflections to {data.d_min:.3g} Å in a cell of {data.cell.volume:.3g} Å³ need a grid of "
+            f"{' x '.join(map(str, shape))} = {math.prod(shape):.2g} voxels, about {needed / 2**30:.0f} GiB; there are "
+            f"{there / 2**30:.0f} GiB: cut the data with d_min= (--d-min) {math.ceil(100 * enough) / 100:g}, or mend "
+            "the cell"
+        )
 
 
 def fast_size(n: int) -> int:

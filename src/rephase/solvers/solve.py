@@ -14,6 +14,7 @@ from rephase.crystal.symmetry import rows_of
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_positive, nearest_name
 from rephase.solvers import RECIPES, recipes_for
+from rephase.solvers.grids import check_memory
 from rephase.solvers.known import known_phasors
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.solution import Solution, absolute_amplitude
@@ -76,6 +77,8 @@ def solve(
     ------
     ReflectionError
         Fewer than 30 reflections, or none above zero; phases of another cell, group or sphere than the data.
+    GridError
+        A cell so large that the map at this resolution would not fit the memory.
     ConfigError
         An unknown solver, an effort that is not positive.
     CifError
@@ -89,6 +92,7 @@ def solve(
         raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, RECIPES)}")
     check_positive("effort", effort, remedy="1 is the usual effort, 10 tries ten times as long", error=ConfigError)
     cut = data if d_min is None else data.cut(d_min)
+    check_memory(cut, reach=_reach(cut.d_min), device=pick_device(device))
     is_unknown = data.symmetry is None
     found = without_group(cut) if is_unknown else cut.merge()
     merged = found.reflections
@@ -126,8 +130,13 @@ def solve(
 
 def working_problem(merged: Reflections, amplitude: np.ndarray, **options: Any) -> PhaseProblem:
     """Merged reflections and their |F| [n] as a problem, whose working sphere grows as resolution falls."""
-    reach = float(np.interp(merged.d_min, *_REACH))
-    return PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, **{"reach": reach, **options})
+    options = {"reach": _reach(merged.d_min), **options}
+    return PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, **options)
+
+
+def _reach(d_min: float) -> float:
+    """Radius of the working sphere over that of data to `d_min` in Å."""
+    return float(np.interp(d_min, *_REACH))
 
 
 def trial_limit(problem: PhaseProblem, recipes: Sequence[Recipe], effort: float) -> int:
