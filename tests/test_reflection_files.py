@@ -12,7 +12,7 @@ import pytest
 import rephase
 from rephase.crystal.cell import Cell
 from rephase.crystal.map_files import read_density, write_cif, write_density, write_res
-from rephase.crystal.peaks import Peaks, assign_elements, find_peaks, parse_formula, site_order
+from rephase.crystal.peaks import Peaks, assign_elements, find_peaks, parse_formula, site_order, without_noise
 from rephase.crystal.reflection_files import read_reflections, write_hklf4, write_mtz
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.shelx import lattice_lines, read_instructions
@@ -524,6 +524,19 @@ def test_peaks_are_found_once_and_between_the_points(peaked):
     assert site_order(peaks.xyz_frac, CELL, GROUP).tolist() == [2, 1, 1]
     assert peaks.elements == ("Q", "Q", "Q")
     assert len(find_peaks(density, CELL, GROUP, 2).height) == 2
+
+
+def test_peaks_of_the_noise_are_left_out(peaked):
+    _, density = peaked
+    noisy = density + np.random.default_rng(0).normal(size=density.shape)
+    heavy = noisy + 10 * density * (density > 10)  # raises σ of the whole map above the light atoms
+    assert heavy.std() > 3
+    for noise in (noisy, heavy):
+        peaks = find_peaks(noise, CELL, GROUP, 2000)
+        kept = without_noise(peaks, noise)
+        assert kept.height.min() > 2.9
+        assert len(kept.height) < len(peaks.height) / 3
+        assert np.array_equal(kept.xyz_frac, peaks.xyz_frac[: len(kept.height)])
 
 
 def test_peaks_of_an_empty_map_are_none():

@@ -11,7 +11,7 @@ import torch
 
 from rephase.crystal.density import density_from_F
 from rephase.crystal.map_files import write_cif, write_density, write_res
-from rephase.crystal.peaks import VOLUME_PER_ATOM, Peaks, assign_elements, find_peaks
+from rephase.crystal.peaks import VOLUME_PER_ATOM, Peaks, assign_elements, find_peaks, without_noise
 from rephase.crystal.reflection_files import write_hklf4, write_mtz
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.statistics import wilson
@@ -83,10 +83,16 @@ class Solution:
         return density_of(self.reflections, self.F)
 
     def peaks(self, formula: str | None = None) -> Peaks:
-        """Peaks of the map, about as many as there are atoms; typed by a formula such as ``C20 H22 N2 O3``."""
+        """Peaks of the map above its noise, at most a third more than there may be atoms; typed by a formula.
+
+        Parameters
+        ----------
+        formula
+            Of one formula unit, such as ``C20 H22 N2 O3``.
+        """
         r = self.reflections
         n = math.ceil(1.3 * r.cell.volume / VOLUME_PER_ATOM / len(r.group.triplets)) + 2
-        peaks = find_peaks(self.density, r.cell, r.group, n)
+        peaks = without_noise(find_peaks(self.density, r.cell, r.group, n), self.density)
         return peaks if formula is None else assign_elements(peaks, formula, r.group, r.cell)
 
     def summary(self) -> dict[str, str | float | int]:
