@@ -7,6 +7,9 @@ its defaults. ``map_cc`` is best over the allowed origins and both hands. Option
 group: then ``named_first`` tells how often the right one is. Rows are appended to ``runs/bench/solve.csv``, and what
 is there is not done again; the table of all rows is printed at the end.
 
+``--measured FOLDER`` takes measured reflections instead, files ``.hkl`` with the CIF of their structure under the same
+name: all of them (d_min 0 in the table) and cut at each ``--d-min``, judged against F_calc of the CIF at the same hkl.
+
 ``--peer "PYTHON SCRIPT"`` runs another program on the same crystals in the same run: ``PYTHON SCRIPT FOLDER OUT.csv
 --d-min ...``, which writes name, d_min, map_cc and seconds; its rows stand in the table as solver ``peer``.
 """
@@ -27,8 +30,11 @@ import pandas as pd
 import torch
 
 from rephase.crystal.random_crystals import random_crystals
+from rephase.crystal.reflection_files import read_reflections
+from rephase.crystal.reflections import Reflections
 from rephase.crystal.simulation import Truth, random_phases, simulate_reflections
 from rephase.crystal.structure import Crystal, read_crystal
+from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import ReflectionError
 from rephase.paths import RUNS
@@ -37,12 +43,14 @@ from rephase.solving import score_row, solved_shares
 
 KEYS = ("solver", "data", "effort", "d_min")
 SAME = [*KEYS, "seed", "name"]
+SPOILING = ("noise", "missing", "strongest_missing", "missing_cone")
 _N_CHANCE = 20  # sets of random phases
 
 
 def data_kind(options: argparse.Namespace) -> str:
     """What was done to the data, in words."""
     kinds = {
+        "measured": "measured",
         "random": f"{options.random} random crystals",
         "noise": f"{100 * options.noise:g}% noise", "missing": f"{100 * options.missing:g}% missing",
         "strongest_missing": f"strongest {options.strongest_missing} missing",
@@ -52,11 +60,22 @@ def data_kind(options: argparse.Namespace) -> str:
 
 
 def chosen_crystals(options: argparse.Namespace) -> dict[str, Crystal]:
-    """Every n-th of a folder of CIFs, or random ones, by name."""
-    if options.folder is not None:
-        return {path.stem: read_crystal(path) for path in sorted(options.folder.glob("*.cif"))[:: options.every]}
+    """Every n-th of a folder of CIFs, or of those with measured reflections, or random ones, by name."""
+    if options.random is None:
+        paths = sorted((options.folder or options.measured).glob("*.cif"))
+        if options.measured:
+            paths = [path for path in paths if path.with_suffix(".hkl").is_file()]
+        return {path.stem: read_crystal(path) for path in paths[:: options.every]}
     made = random_crystals(options.random, generator=torch.Generator().manual_seed(options.seed), dtype=torch.float64)
     return {f"random-{i}": made.crystal(i) for i in range(options.random)}
+
+
+def measured_reflections(path: Path, crystal: Crystal, d_min: float) -> tuple[Reflections, Truth]:
+    """Reflections of a file to `d_min` in Å, 0: all, and F_calc of the structure at the same hkl."""
+    data = read_reflections(path)
+    data = data.cut(d_min) if d_min else data
+    hkl = data.merge().reflections.hkl
+    return data, Truth(hkl, structure_factors(crystal, hkl, energy_kev=None))
 
 
 def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespace) -> dict[str, object]:
@@ -65,9 +84,12 @@ def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespa
     row = {"solver": options.solver, "data": data_kind(options), "effort": options.effort, "d_min": d_min,
            "seed": options.seed, "name": name, "space_group": symmetry.symbol,
            "is_centric": symmetry.is_centrosymmetric}  # fmt: skip
-    protocol = ("noise", "missing", "strongest_missing", "missing_cone", "seed")
+    protocol = {key: getattr(options, key) for key in (*SPOILING, "seed")}
     try:
-        data, truth = simulate_reflections(crystal, d_min, **{key: getattr(options, key) for key in protocol})
+        if options.measured:
+            data, truth = measured_reflections(options.measured / f"{name}.hkl", crystal, d_min)
+        else:
+            data, truth = simulate_reflections(crystal, d_min, **protocol)
     except ReflectionError:  # too few of them
         return row | {"map_cc": 0.0, "verdict": "refused"}
     if options.unknown_group:
@@ -75,7 +97,7 @@ def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespa
     if options.solver == "chance":
         merged = data.merge().reflections
         phi = random_phases(merged.hkl, merged.group, _N_CHANCE, np.random.default_rng(options.seed))
-        scores = truth.score(np.sqrt(merged.intensity) * np.exp(1j * phi), merged)
+        scores = truth.score(merged.amplitudes().amplitude * np.exp(1j * phi), merged)
         return row | {"map_cc": float(scores.map_cc.mean())}
     start = time.perf_counter()
     solution = solve(data, solver=options.solver, effort=options.effort, seed=options.seed)
@@ -114,6 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--folder", type=Path, help="of CIFs")
+    source.add_argument("--measured", type=Path, help="folder of reflections NAME.hkl and structures NAME.cif")
     source.add_argument("--random", type=int, help="how many random crystals instead")
     parser.add_argument("--d-min", type=float, nargs="+", default=[0.8, 1.0, 1.2, 1.5, 2.0])
     parser.add_argument("--every", type=int, default=1, help="take every n-th crystal")
@@ -132,6 +155,8 @@ def main() -> None:
     warnings.simplefilter("ignore")  # a formula that names more than the file lists
     known = pd.read_csv(options.out, dtype={"name": str}) if options.out.is_file() else pd.DataFrame(columns=SAME)
     crystals = chosen_crystals(options)
+    if options.measured and any(getattr(options, name) for name in SPOILING):
+        parser.error("--measured takes the data as they are; leave noise and gaps out")
     if options.peer and data_kind(options) != "exact":
         parser.error("--peer takes exact data of a --folder; leave the other options of the data out")
     if options.peer:
@@ -139,7 +164,7 @@ def main() -> None:
         known.to_csv(options.out, index=False)
         crystals = {}
     rows, seen = known.to_dict("records"), set(map(tuple, known[SAME].to_numpy().tolist()))
-    for d_min in options.d_min:
+    for d_min in [0.0, *options.d_min] if options.measured else options.d_min:
         for name, crystal in crystals.items():
             if (options.solver, data_kind(options), options.effort, d_min, options.seed, name) in seen:
                 continue
