@@ -83,7 +83,7 @@ def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespa
     symmetry = find_symmetry(crystal.space_group)
     row = {"solver": options.solver, "data": data_kind(options), "effort": options.effort, "d_min": d_min,
            "seed": options.seed, "name": name, "space_group": symmetry.symbol,
-           "is_centric": symmetry.is_centrosymmetric}  # fmt: skip
+           "is_centric": symmetry.is_centrosymmetric, "verdict": "none", "seconds": np.nan}  # fmt: skip
     protocol = {key: getattr(options, key) for key in (*SPOILING, "seed")}
     try:
         if options.measured:

@@ -1,11 +1,17 @@
 """The steps on real crystals: data, their quality, a solution, the benchmark; what simulation promises."""
 
+import runpy
+import sys
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from rephase import pipeline
+from rephase.crystal.map_files import write_cif
+from rephase.crystal.peaks import Peaks
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
 from rephase.crystal.reflection_files import write_hklf4
 from rephase.crystal.simulation import random_phases, simulate_reflections
@@ -14,6 +20,7 @@ from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, ReflectionError
 from rephase.figures import draw
+from rephase.paths import BENCHMARKS
 from rephase.pipeline import run_notebooks
 from rephase.runs import open_run
 from rephase.solving import (
@@ -171,3 +178,39 @@ def test_wrong_solving_stops_before_anything_runs(tmp_path, override, message):
     with pytest.raises(ConfigError, match=message):
         run_notebooks("test", [override], out=tmp_path)
     assert not (tmp_path / "notebooks").exists()
+
+
+def test_the_benchmark_takes_measured_reflections(crystal, tmp_path, monkeypatch, capsys):
+    sites = crystal.asymmetric_unit
+    atoms = Peaks(sites.xyz_frac, np.ones(len(sites)), sites.elements)
+    for name in ("one", "without_data"):
+        write_cif(tmp_path / f"{name}.cif", crystal.cell, find_symmetry(crystal.space_group), atoms)
+    data, _ = simulate_reflections(read_crystal(tmp_path / "one.cif"), 0.95, background=0.03, strongest_missing=1)
+    write_hklf4(tmp_path / "one.hkl", data)
+    words = [
+        "--measured",
+        str(tmp_path),
+        "--d-min",
+        "1.1",
+        "50",
+        "--effort",
+        "0.02",
+        "--out",
+        str(tmp_path / "rows.csv"),
+    ]
+    run = partial(runpy.run_path, str(BENCHMARKS / "solve.py"), run_name="__main__")
+    for solver in ("chance", "raar", "raar"):  # what is there is not done again
+        monkeypatch.setattr(sys, "argv", ["solve.py", *words, "--solver", solver])
+        run()
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    assert rows["name"].tolist() == ["one"] * 6
+    assert rows["d_min"].tolist() == [0, 1.1, 50] * 2
+    assert rows["data"].unique().tolist() == ["measured"]
+    chance, found = rows["map_cc"][:2], rows["map_cc"][3:5]
+    assert (found > 0.95).all()
+    assert (chance < 0.5).all()
+    assert rows["verdict"][[2, 5]].tolist() == ["refused"] * 2
+    monkeypatch.setattr(sys, "argv", ["solve.py", *words, "--noise", "0.1"])
+    with pytest.raises(SystemExit):
+        run()
+    assert "leave noise and gaps out" in capsys.readouterr().err
