@@ -187,29 +187,17 @@ def test_the_benchmark_takes_measured_reflections(crystal, tmp_path, monkeypatch
         write_cif(tmp_path / f"{name}.cif", crystal.cell, find_symmetry(crystal.space_group), atoms)
     data, _ = simulate_reflections(read_crystal(tmp_path / "one.cif"), 0.95, background=0.03, strongest_missing=1)
     write_hklf4(tmp_path / "one.hkl", data)
-    words = [
-        "--measured",
-        str(tmp_path),
-        "--d-min",
-        "1.1",
-        "50",
-        "--effort",
-        "0.02",
-        "--out",
-        str(tmp_path / "rows.csv"),
-    ]
+    words = ["--measured", str(tmp_path), "--d-min", "50", "--effort", "0.02", "--out", str(tmp_path / "rows.csv")]
     run = partial(runpy.run_path, str(BENCHMARKS / "solve.py"), run_name="__main__")
     for solver in ("chance", "raar", "raar"):  # what is there is not done again
         monkeypatch.setattr(sys, "argv", ["solve.py", *words, "--solver", solver])
         run()
     rows = pd.read_csv(tmp_path / "rows.csv")
-    assert rows["name"].tolist() == ["one"] * 6
-    assert rows["d_min"].tolist() == [0, 1.1, 50] * 2
+    assert rows["name"].tolist() == ["one"] * 4
+    assert rows["d_min"].tolist() == [0, 50] * 2
     assert rows["data"].unique().tolist() == ["measured"]
-    chance, found = rows["map_cc"][:2], rows["map_cc"][3:5]
-    assert (found > 0.95).all()
-    assert (chance < 0.5).all()
-    assert rows["verdict"][[2, 5]].tolist() == ["refused"] * 2
+    assert rows["map_cc"][0] < 0.5 < 0.95 < rows["map_cc"][2]
+    assert rows["verdict"].tolist() == ["none", "refused", "solved", "refused"]
     monkeypatch.setattr(sys, "argv", ["solve.py", *words, "--noise", "0.1"])
     with pytest.raises(SystemExit):
         run()
