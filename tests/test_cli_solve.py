@@ -8,11 +8,14 @@ import gemmi
 import numpy as np
 import pytest
 import torch
+import typer
 
-from rephase.cli import main
+from rephase.cli import app, main
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
 from rephase.crystal.reflection_files import write_hklf4
 from rephase.crystal.simulation import simulate_reflections
+from rephase.paths import ROOT
+from rephase.solvers import RECIPES
 
 
 @pytest.fixture
@@ -125,3 +128,11 @@ def test_a_column_is_named(command, sample, tmp_path):
     status, _, errors = command(str(path), *options, "--out", str(tmp_path), "--column", "I")
     assert status != 0
     assert "have no names" in errors
+
+
+def test_every_solver_is_named_in_help_and_readme():
+    (option,) = (option for option in typer.main.get_command(app).commands["solve"].params if option.name == "solver")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in RECIPES:
+        assert name in option.help
+        assert f"`{name}`" in text

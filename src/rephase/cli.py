@@ -81,7 +81,9 @@ def solve(
     formula: Annotated[str, typer.Option(help="of one formula unit, e.g. 'C20 H22 N2 O3'; types the atoms")] = "",
     column: Annotated[str, typer.Option(help="label of the data, where an MTZ or a CIF has several")] = "",
     wavelength: Annotated[float | None, typer.Option(help="Å, where the file has none; for solution.res")] = None,
-    solver: Annotated[str, typer.Option(help="how to search")] = "raar",
+    solver: Annotated[
+        str, typer.Option(help="raar, charge_flipping, difference_map, hio, low_density_elimination")
+    ] = "raar",
     effort: Annotated[float, typer.Option(help="how much to try at most; 10 tries ten times as long")] = 1.0,
     seed: Annotated[int, typer.Option(help="of the random starts")] = 0,
     phases: Annotated[Path | None, typer.Option(help="phases that are known: MTZ with PHI (FOM), or CIF")] = None,
