@@ -115,6 +115,18 @@ def test_the_same_configuration_gives_the_same_bits(data, tmp_path):
         open_monoclinic(tmp_path / "again.zarr", SMALL.model_copy(update={"seed": 1}))
 
 
+def test_drawn_crystals_repeat_and_are_like_the_stored_ones(data):
+    drawn, again, other = (data.draw(24, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    assert torch.equal(drawn.F, again.F)
+    assert torch.equal(drawn.observed, again.observed)
+    assert not torch.equal(drawn.F, other.F)
+    stored = data[list(range(24))]
+    assert torch.equal(drawn.group, stored.group)
+    for share in ("mask", "observed"):
+        assert getattr(drawn, share).float().mean() == pytest.approx(getattr(stored, share).float().mean(), rel=0.25)
+    assert drawn.F.abs().mean() == pytest.approx(stored.F.abs().mean(), rel=0.25)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Three random crystals as CIFs, one that is not monoclinic, and a file that is no CIF."""
@@ -175,7 +187,7 @@ def test_real_monoclinic_crystals_are_read(real_crystals):
 
 
 def test_a_config_that_leaves_nothing_to_complete_is_refused():
-    with pytest.raises(ConfigError, match=r"coarser than d_min = 0\.8"):
+    with pytest.raises(ConfigError, match=r"coarser than d_min = 1\.2"):
         load_config("test", ["monoclinic.measured.d_min=[0.7, 1.0]"])
     with pytest.raises(ConfigError, match="rising order"):
         load_config("test", ["monoclinic.measured.d_min=[1.6, 1.5]"])

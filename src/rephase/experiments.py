@@ -15,6 +15,7 @@ from rephase.crystal.symmetry import find_symmetry
 from rephase.datasets.perturbed import PerturbedData, open_perturbed, read_parents
 from rephase.evaluation import evaluate, predict_batch
 from rephase.metrics import METRICS
+from rephase.models import MODELS
 from rephase.models.baselines import BASELINES
 from rephase.runs import Run
 from rephase.training import fit, loss_curve
@@ -122,7 +123,7 @@ def train_and_score(run: Run, data: PerturbedData, name: str) -> pd.DataFrame:
     """
     if name not in run.config.models:
         return pd.DataFrame({"model": [name], "left out": ["not in the models of this configuration"]})
-    model = fit(name, data, run.config, run.checkpoints(name), device=run.device)
+    model = fit(MODELS, name, data, run.config, run.checkpoints(name), seed=run.config.seed, device=run.device)
     run.save_table(f"curve_{name}", loss_curve(run.checkpoints(name)))
     _score(run, data, name, model, next(model.parameters()).device)
     return summary(run)

@@ -3,40 +3,52 @@
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import lightning as L
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from rephase.config import Config, TrainingConfig, fingerprint
-from rephase.datasets.batches import Batches
-from rephase.datasets.perturbed import Batch, PerturbedData, StreamedData
+from rephase.config import LearningConfig, TrainingConfig, fingerprint
+from rephase.datasets.batches import Batches, SplitData, StreamedData
 from rephase.devices import pick_device, seed_everything, trainer_options
 from rephase.errors import TrainingError
-from rephase.models import build_model
-from rephase.models.layers import PhaseModel
+from rephase.models import Model, build_model
 from rephase.runs import environment, write_whole
 
 
-class PhaseModule(L.LightningModule):
-    """One model with its optimiser: AdamW, the learning rate rising and falling once (one cycle)."""
+class Samples(Protocol):
+    """What the training itself sees of a batch."""
 
-    def __init__(self, model: PhaseModel, options: TrainingConfig):
+    @property
+    def F(self) -> torch.Tensor:
+        """True structure factors [batch, h, k, l]."""
+
+
+class ModelModule(L.LightningModule):
+    """A model that has ``loss(batch)``, with its optimiser: AdamW, the learning rate rising and falling once."""
+
+    def __init__(self, model: nn.Module, options: TrainingConfig):
         super().__init__()
         self.model, self.options = model, options
 
-    def training_step(self, batch: Batch, _: int) -> torch.Tensor:
-        """Loss of a batch; one that is not finite stops the training."""
-        loss = self.model.loss(batch)
-        self._stop_unless_finite("loss", loss)
+    def loss(self, batch: Samples, name: str) -> torch.Tensor:
+        """Loss of a batch; one that is not finite stops the training, by its name."""
+        loss: torch.Tensor = self.model.loss(batch)  # type: ignore[operator]  # every model of the tables has one
+        self._stop_unless_finite(name, loss)
+        return loss
+
+    def training_step(self, batch: Samples, _: int) -> torch.Tensor:
+        """Loss of a batch that is trained on."""
+        loss = self.loss(batch, "loss")
         self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch.F))
         return loss
 
@@ -55,10 +67,9 @@ class PhaseModule(L.LightningModule):
             f"lower training.learning_rate (now {self.options.learning_rate}) or check the data"
         )
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def validation_step(self, batch: Samples, _: int) -> None:
         """Log the loss of a batch that is not trained on."""
-        loss = self.model.loss(batch)
-        self._stop_unless_finite("validation loss", loss)
+        loss = self.loss(batch, "validation loss")
         self.log("validation_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch.F))
 
     def configure_optimizers(self) -> Any:
@@ -96,24 +107,32 @@ class StepBar(L.Callback):
         self.bar.close()
 
 
+def module_of(model: nn.Module, options: TrainingConfig) -> ModelModule:
+    """What trains a model: the place to choose another module for one that needs a training of its own."""
+    return ModelModule(model, options)
+
+
 def fit(
-    name: str, data: PerturbedData, config: Config, folder: Path, *, device: str = "auto", progress: bool = True
-) -> PhaseModel:  # fmt: skip
-    """Train a model of the table and return it with the weights of its best epoch.
+    table: Mapping[str, type[Model]], name: str, data: SplitData, config: LearningConfig, folder: Path, *,
+    seed: int = 0, device: str = "auto", progress: bool = True,
+) -> Model:  # fmt: skip
+    """Train a model of a table and return it with the weights of its best epoch.
 
     Killed at any moment and called again it goes on from the last finished epoch, to the same weights on the CPU as
     an undisturbed training; called again after the end it only reads the weights.
 
     Parameters
     ----------
-    name
-        In `MODELS` and in ``config.models``.
+    table, name
+        The models to choose from, and which: in the table and in ``config.models``.
     data
-        The data set, with its splits.
+        The data set, with the splits ``train`` and ``validation``.
     config
-        Options of the model and of the training; the seed.
+        Options of the model and of the training.
     folder
         For checkpoints and logs of this model.
+    seed
+        Of the weights and of the order of the samples.
     device
         ``auto``, ``cpu`` or ``cuda``.
     progress
@@ -124,14 +143,14 @@ def fit(
     TrainingError
         The loss is not finite, or `folder` holds another training.
     """
-    options, folder = config.training_of(name), Path(folder)
-    shape = tuple(data.F.shape[1:])
-    model = build_model(name, shape, config.models[name], loss=options.loss, seed=config.seed)
-    module = PhaseModule(model, options)
-    _claim(folder, {"model": name, "config": config.model_dump(mode="json")})
+    options, folder, shape = config.training_of(name), Path(folder), tuple(data.F.shape[1:])
+    model = build_model(table, name, shape, config.models[name], loss=options.loss, seed=seed)
+    module = module_of(model, options)
+    _claim(folder, {"model": name, "options": config.models[name].options, "training": options.model_dump(mode="json"),
+                    "data": data.config.model_dump(mode="json"), "seed": seed})  # fmt: skip
     if not (folder / "finished").is_file():
-        seed_everything(config.seed)
-        last, loader = folder / "last.ckpt", _training_loader(data, config, options)
+        seed_everything(seed)
+        last, loader = folder / "last.ckpt", _training_loader(data, options, seed)
         if last.is_file():  # the trainer starts the first loader of a resumed training before it tells it the epoch
             _order_of(loader).set_epoch(torch.load(last, map_location="cpu", weights_only=False)["epoch"] + 1)
         with _quiet_lightning():
@@ -169,10 +188,10 @@ def _order_of(loader: DataLoader) -> Batches:
     return cast(Batches, loader.sampler)
 
 
-def _training_loader(data: PerturbedData, config: Config, options: TrainingConfig) -> DataLoader:
+def _training_loader(data: SplitData, options: TrainingConfig, seed: int) -> DataLoader:
     if options.n_streamed:
-        return StreamedData(data.parents, options.n_streamed, options.batch_size, seed=config.seed).loader()
-    return data.loader("train", options.batch_size, seed=config.seed)
+        return StreamedData(data, options.n_streamed, options.batch_size, seed=seed).loader()
+    return data.loader("train", options.batch_size, seed=seed)
 
 
 def _trainer(name: str, folder: Path, options: TrainingConfig, device: str, progress: bool) -> L.Trainer:
