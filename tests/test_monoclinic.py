@@ -66,6 +66,29 @@ def test_a_sum_without_dispersion_is_that_of_the_crystal():
     assert np.abs(summed - expected).max() < 1e-6 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("symbol", ["P 1 21/n 1", "C 1 2 1", "P 1 21 1", "C 1 c 1", "P 1 2/c 1"])
+@pytest.mark.parametrize("shape", [(10, 6, 7), (9, 7, 5)])
+def test_the_whole_sphere_follows_from_the_grid(symbol, shape):
+    crystal, grid = crystal_of(symbol).crystal(0), MonoclinicGrid(shape)
+    axes = [np.fft.fftfreq(2 * n + 1, 1 / (2 * n + 1)).astype(int) for n in grid.largest]
+    hkl = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+
+    def of(index):
+        F = structure_factors(crystal, index.reshape(-1, 3), energy_kev=None)
+        return torch.as_tensor(F.reshape(index.shape[:3]))
+
+    F, (factor, is_twofold) = of(grid.hkl), grid.mirror(find_symmetry(symbol))
+    found = grid.whole(F, torch.as_tensor(factor) * (F.conj() if is_twofold else F))
+    assert torch.allclose(found, of(hkl), atol=1e-4 * float(F.abs().max()))
+
+
+def test_a_map_has_its_peaks_at_the_atoms(data):
+    density = data.density(data[[0]].F * data[[0]].mask, data[[0]])
+    assert density.shape == (1, 15, 23, 27)
+    assert abs(float(density.mean())) < 1e-4
+    assert float(density.max() / density.std()) > 5
+
+
 def test_masks_know_the_sphere_absences_and_the_cut_off(data):
     batch = data[list(range(24))]
     assert batch.F.dtype == torch.complex64

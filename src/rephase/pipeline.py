@@ -22,6 +22,7 @@ from papermill.exceptions import PapermillExecutionError
 from torch import nn
 from tqdm import tqdm
 
+from rephase.completing import check_completing
 from rephase.config import Config, LearningConfig, SweepConfig, find_config, fingerprint, load_config, load_sweep
 from rephase.datasets.perturbed import read_parents
 from rephase.devices import pick_device
@@ -108,6 +109,7 @@ def check_work(config: Config) -> None:
     read_parents(config.data).kernels  # noqa: B018  reads the crystals and looks the energy up
     _check_models(MODELS, config)
     _check_models(AMPLITUDE_MODELS, config.completion)
+    check_completing(config)
     check_solving(config)
 
 
