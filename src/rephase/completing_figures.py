@@ -100,7 +100,7 @@ def completion_layers(run: Run) -> Figure:
                 ax.set_title(title.replace(" ", "\n", 1), fontsize=7)
             if row == n_rows - 1:
                 ax.set_xlabel("h")
-        axes[row, 0].set_ylabel(f"{split}\nk")
+        axes[row, 0].set_ylabel(f"{split}, l = 0\nk")
     figure.colorbar(image, ax=axes, pad=0.01).set_label("|F| / largest\nobserved |F|")
     return figure
 
