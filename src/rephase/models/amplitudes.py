@@ -60,7 +60,11 @@ class AmplitudeModel(nn.Module, ABC):
 
     def loss(self, batch: CompletionBatch) -> torch.Tensor:
         """Loss of a batch over the missing reflections, one number."""
-        return AMPLITUDE_LOSSES[self.loss_name](self(batch), batch.F.abs(), batch.missing)
+        return self.misfit(self(batch), batch)
+
+    def misfit(self, amplitude: torch.Tensor, batch: CompletionBatch) -> torch.Tensor:
+        """Loss of |F| [batch, h, k, l] in electrons over the missing reflections, one number."""
+        return AMPLITUDE_LOSSES[self.loss_name](amplitude, batch.F.abs(), batch.missing)
 
     @torch.no_grad()
     def predict(self, batch: CompletionBatch) -> torch.Tensor:
