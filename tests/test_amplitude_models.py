@@ -115,7 +115,7 @@ def test_every_observed_reflection_reaches_every_missing_one(transformer, data):
     batch = data[[0]]
     F = batch.F.clone().requires_grad_()
     at = batch.missing[0].nonzero()[10]
-    (gradient,) = torch.autograd.grad(transformer.ratio(batch._replace(F=F))[(0, *at)], F)
+    (gradient,) = torch.autograd.grad(transformer.fields(batch._replace(F=F))[(0, 0, *at)], F)
     assert (gradient.abs() > 0)[batch.observed].float().mean() > 0.99
 
 

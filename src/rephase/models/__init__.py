@@ -17,6 +17,13 @@ from rephase.models.cnn3d import CNN3D
 from rephase.models.layers import PhaseModel
 from rephase.models.linear import Linear
 from rephase.models.mlp import MLP
+from rephase.models.monoclinic_phases import (
+    FourierUNetPhases,
+    LinearPhases,
+    MonoclinicPhases,
+    TransformerPhases,
+    UNetPhases,
+)
 from rephase.models.reflection_transformer import ReflectionTransformer
 from rephase.models.unet3d import UNet3D
 
@@ -27,6 +34,12 @@ AMPLITUDE_MODELS: dict[str, type[AmplitudeModel]] = {
     "fourier_unet": FourierUNet,
     "transformer": ReflectionTransformer,
     "gan": AmplitudeGAN,
+}
+MONOCLINIC_PHASE_MODELS: dict[str, type[MonoclinicPhases]] = {
+    "linear": LinearPhases,
+    "unet": UNetPhases,
+    "fourier_unet": FourierUNetPhases,
+    "transformer": TransformerPhases,
 }
 
 Model = TypeVar("Model", bound=nn.Module)

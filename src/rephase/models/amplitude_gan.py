@@ -10,7 +10,7 @@ from rephase.models.amplitude_baselines import wilson_amplitude
 from rephase.models.amplitude_unets import AmplitudeUNet, FourierUNet
 from rephase.models.amplitudes import AmplitudeInput, AmplitudeModel
 
-GENERATORS: dict[str, type[AmplitudeUNet]] = {"unet": AmplitudeUNet, "fourier_unet": FourierUNet}
+GENERATORS: dict[str, type[AmplitudeUNet | FourierUNet]] = {"unet": AmplitudeUNet, "fourier_unet": FourierUNet}
 
 
 class Critic(nn.Module):
@@ -57,7 +57,7 @@ class AmplitudeGAN(AmplitudeModel):
     Parameters
     ----------
     shape, loss
-        As in `AmplitudeModel`.
+        As in `GridModel`.
     generator
         Name in `GENERATORS`.
     width, levels
@@ -74,7 +74,7 @@ class AmplitudeGAN(AmplitudeModel):
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], loss: str = "mse", *, generator: str = "fourier_unet", width: int = 64,
+        self, shape: tuple[int, int, int], loss: str | None = None, *, generator: str = "fourier_unet", width: int = 64,
         levels: int = 2, critic_width: int = 32, reconstruction: float = 100.0,
     ):  # fmt: skip
         super().__init__(shape, loss)
@@ -84,9 +84,9 @@ class AmplitudeGAN(AmplitudeModel):
         self.critic = Critic(shape, critic_width)
         self.reconstruction = reconstruction
 
-    def ratio(self, batch: CompletionBatch) -> torch.Tensor:
-        """Logarithm of |F| over what is expected, [batch, h, k, l]."""
-        return self.generator.ratio(batch)
+    def fields(self, batch: CompletionBatch) -> torch.Tensor:
+        """Those of the generator, [batch, 1, h, k, l]."""
+        return self.generator.fields(batch)
 
     def critic_loss(self, amplitude: torch.Tensor, batch: CompletionBatch) -> torch.Tensor:
         """Hinge loss of the critic (Lim & Ye 2017, arXiv 1705.02894), one number: 2 for one that knows nothing.

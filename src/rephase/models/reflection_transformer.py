@@ -9,7 +9,7 @@ from torch import nn
 from rephase.crystal.monoclinic_grids import MonoclinicGrid
 from rephase.datasets.monoclinic import CompletionBatch
 from rephase.errors import ConfigError
-from rephase.models.amplitudes import AmplitudeInput, AmplitudeModel
+from rephase.models.amplitudes import AmplitudeInput, AmplitudeModel, GridModel
 
 _N_OCTAVES = 5  # periods of 2, 4 … 32 reflections; the first is the parity of an index
 
@@ -105,7 +105,7 @@ class TransformerBlock(nn.Module):
         return x + self.dropout(self.mlp(self.before_mlp(x)))
 
 
-class ReflectionTransformer(AmplitudeModel):
+class GridTransformer(GridModel):
     """Every reflection that exists is a token, up to about 4,000 of a crystal on the grid of the reference work.
 
     All go through every block and ask the observed ones, which alone hold data: time grows with n n_observed instead
@@ -114,7 +114,7 @@ class ReflectionTransformer(AmplitudeModel):
     Parameters
     ----------
     shape, loss
-        As in `AmplitudeModel`.
+        As in `GridModel`.
     embedding
         Numbers of each token.
     depth, heads
@@ -131,8 +131,8 @@ class ReflectionTransformer(AmplitudeModel):
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], loss: str = "mse", *, embedding: int = 128, depth: int = 5, heads: int = 4,
-        mlp_ratio: float = 4.0, dropout: float = 0.1,
+        self, shape: tuple[int, int, int], loss: str | None = None, *, embedding: int = 128, depth: int = 5,
+        heads: int = 4, mlp_ratio: float = 4.0, dropout: float = 0.1,
     ):  # fmt: skip
         super().__init__(shape, loss)
         if embedding % heads:
@@ -144,15 +144,19 @@ class ReflectionTransformer(AmplitudeModel):
         self.blocks = nn.ModuleList(
             TransformerBlock(embedding, heads=heads, mlp_ratio=mlp_ratio, dropout=dropout) for _ in range(depth)
         )
-        self.before_head, self.head = nn.LayerNorm(embedding), nn.Linear(embedding, 1)
-        nn.init.normal_(self.head.weight, std=0.1 / embedding**0.5)  # begins near what is expected
+        self.before_head, self.head = nn.LayerNorm(embedding), nn.Linear(embedding, self.n_fields)
+        nn.init.normal_(self.head.weight, std=0.1 / embedding**0.5)  # amplitudes begin near what is expected
 
-    def ratio(self, batch: CompletionBatch) -> torch.Tensor:
-        """Logarithm of |F| over what is expected, [batch, h, k, l]."""
+    def fields(self, batch: CompletionBatch) -> torch.Tensor:
+        """[batch, n_fields, h, k, l]; 0 where no reflection is."""
         tokens = self.input(batch)
         x = self.embed(tokens.features)
         for block in self.blocks:
             x = block(x, tokens)
-        values = _padded(self.head(self.before_head(x)), tokens.is_token)[..., 0]
-        flat = values.new_zeros(batch.mask.flatten(1).shape).scatter(1, tokens.place, values)
-        return flat.reshape(batch.mask.shape)
+        values = _padded(self.head(self.before_head(x)), tokens.is_token).mT
+        flat = values.new_zeros(len(values), self.n_fields, batch.mask[0].numel())
+        return flat.scatter(2, tokens.place[:, None].expand_as(values), values).unflatten(2, self.grid.shape)
+
+
+class ReflectionTransformer(AmplitudeModel, GridTransformer):
+    """Amplitudes by a transformer."""
