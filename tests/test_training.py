@@ -17,7 +17,8 @@ from rephase.datasets.monoclinic import open_monoclinic
 from rephase.datasets.perturbed import open_perturbed
 from rephase.devices import pick_device
 from rephase.errors import DeviceError, TrainingError
-from rephase.models import AMPLITUDE_MODELS, MODELS
+from rephase.models import AMPLITUDE_MODELS, MODELS, build_model
+from rephase.models.amplitude_gan import AmplitudeGAN
 from rephase.models.amplitudes import AMPLITUDE_LOSSES
 from rephase.training import fit, loss_curve
 
@@ -115,6 +116,35 @@ def test_training_of_amplitudes_lowers_the_loss(name, loss, monoclinic, tmp_path
     curve = loss_curve(tmp_path)
     assert list(curve["epoch"]) == list(range(4))
     assert curve["train_loss"].iloc[-1] < curve["train_loss"].iloc[0]
+
+
+def test_both_networks_of_a_gan_learn(monoclinic, tmp_path):
+    gan = complete(monoclinic, tmp_path, "gan")
+    start = build_model(AMPLITUDE_MODELS, "gan", monoclinic.config.shape, load_config("test").completion.models["gan"])
+    before = dict(start.named_parameters())
+    for name, parameter in gan.named_parameters():
+        assert not torch.equal(parameter, before[name]), name
+    curve = loss_curve(tmp_path)
+    assert curve["validation_loss"].iloc[-1] < curve["validation_loss"].iloc[0]
+
+
+def test_a_gan_that_was_interrupted_ends_with_the_same_weights(monoclinic, tmp_path, monkeypatch):
+    loss, calls = AmplitudeGAN.critic_loss, itertools.count()
+    folders, unet = (tmp_path / "broken off", tmp_path / "whole"), ["completion.models.gan.options.generator=unet"]
+
+    def broken_off(self, *arguments):
+        if next(calls) == 7:  # 3 steps an epoch: in the third
+            raise InterruptedError
+        return loss(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AmplitudeGAN, "critic_loss", broken_off)
+        with pytest.raises(InterruptedError):
+            complete(monoclinic, folders[0], "gan", unet)
+    assert torch.load(folders[0] / "last.ckpt", weights_only=False)["epoch"] == 1
+    resumed, undisturbed = (complete(monoclinic, folder, "gan", unet) for folder in folders)
+    assert torch.equal(weights(resumed), weights(undisturbed))
+    assert list(loss_curve(folders[0])["epoch"]) == list(range(4))
 
 
 def test_amplitudes_are_learned_from_crystals_drawn_on_the_way(monoclinic, tmp_path):

@@ -12,6 +12,7 @@ import lightning as L
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader
@@ -19,9 +20,11 @@ from tqdm import tqdm
 
 from rephase.config import LearningConfig, TrainingConfig, fingerprint
 from rephase.datasets.batches import Batches, SplitData, StreamedData
+from rephase.datasets.monoclinic import CompletionBatch
 from rephase.devices import pick_device, seed_everything, trainer_options
 from rephase.errors import TrainingError
 from rephase.models import Model, build_model
+from rephase.models.amplitude_gan import AmplitudeGAN
 from rephase.runs import environment, write_whole
 
 
@@ -60,10 +63,10 @@ class ModelModule(L.LightningModule):
     def _stop_unless_finite(self, name: str, value: torch.Tensor) -> None:
         if torch.isfinite(value):
             return
-        kept = Path(self.trainer.default_root_dir) / "last.ckpt"
+        step, kept = self.trainer.fit_loop.total_batch_idx, Path(self.trainer.default_root_dir) / "last.ckpt"
         state = f"the last good checkpoint is {kept}" if kept.is_file() else "no epoch was finished, none is kept"
         raise TrainingError(
-            f"{name} = {value.item()} at step {self.global_step} (epoch {self.current_epoch}); {state}; "
+            f"{name} = {value.item()} at step {step} (epoch {self.current_epoch}); {state}; "
             f"lower training.learning_rate (now {self.options.learning_rate}) or check the data"
         )
 
@@ -74,13 +77,47 @@ class ModelModule(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW with one cycle of the learning rate over all steps."""
+        return self._optimiser(self.model)
+
+    def _optimiser(self, network: nn.Module) -> dict[str, Any]:
         options = self.options
-        optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
-        )
+        optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.learning_rate, total_steps=steps, pct_start=0.2)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+
+class AdversarialModule(ModelModule):
+    """A generator and a critic, one step of each for every batch; each has an optimiser like that of other models."""
+
+    model: AmplitudeGAN
+
+    def __init__(self, model: AmplitudeGAN, options: TrainingConfig):
+        super().__init__(model, options)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: CompletionBatch, _: int) -> None:  # type: ignore[override]  # nothing to go back from
+        """Train the critic, then the generator; the loss that is logged is the reconstruction, as in validation."""
+        amplitude = self.model(batch)
+        reconstruction = self.model.misfit(amplitude, batch).detach()
+        critic_loss = self.model.critic_loss(amplitude, batch)
+        self._step(0, "critic loss", critic_loss)
+        self._step(1, "loss", self.model.generator_loss(amplitude, batch))
+        logged = {"train_loss": reconstruction, "critic_loss": critic_loss.detach()}
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.F))
+
+    def _step(self, network: int, name: str, loss: torch.Tensor) -> None:
+        """One step of one of the networks, in the order of `configure_optimizers`."""
+        self._stop_unless_finite(name, loss)
+        optimiser = cast(list[LightningOptimizer], self.optimizers())[network]
+        optimiser.zero_grad()
+        self.manual_backward(loss)
+        optimiser.step()
+        cast(list[torch.optim.lr_scheduler.LRScheduler], self.lr_schedulers())[network].step()
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser of the critic, then that of the generator."""
+        return [self._optimiser(self.model.critic), self._optimiser(self.model.generator)]
 
 
 class StepBar(L.Callback):
@@ -92,7 +129,9 @@ class StepBar(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the bar, as far on as the checkpoint that the training resumes from."""
         steps = int(trainer.estimated_stepping_batches)
-        self.bar = tqdm(total=steps, initial=trainer.global_step, desc=self.name, unit="step", mininterval=1)
+        self.bar = tqdm(
+            total=steps, initial=trainer.fit_loop.total_batch_idx + 1, desc=self.name, unit="step", mininterval=1
+        )
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Move on by one step."""
@@ -108,8 +147,8 @@ class StepBar(L.Callback):
 
 
 def module_of(model: nn.Module, options: TrainingConfig) -> ModelModule:
-    """What trains a model: the place to choose another module for one that needs a training of its own."""
-    return ModelModule(model, options)
+    """What trains a model."""
+    return AdversarialModule(model, options) if isinstance(model, AmplitudeGAN) else ModelModule(model, options)
 
 
 def fit(

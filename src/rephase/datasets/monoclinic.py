@@ -12,6 +12,7 @@ from rephase.config import MeasuredPart, MonoclinicConfig
 from rephase.crystal.density import density_from_F
 from rephase.crystal.many_structure_factors import many_structure_factors
 from rephase.crystal.monoclinic_grids import MonoclinicGrid
+from rephase.crystal.monoclinic_phases import monoclinic_operations
 from rephase.crystal.random_crystals import RandomCrystalOptions, RandomCrystals, random_crystals
 from rephase.crystal.statistics import unique_hkl
 from rephase.crystal.structure import read_crystal
@@ -32,7 +33,7 @@ class CompletionBatch(NamedTuple):
     ``F`` true structure factors in electrons, complex; a model may look only at the amplitudes where ``observed``.
     ``mask`` True where a reflection exists: inside the sphere, not absent. ``s_squared`` is (2d)^-2 in Å^-2,
     ``lattice`` [batch, 3, 3] in Å with the cell vectors as columns, ``group`` [batch] counts the space groups of the
-    data set.
+    data set, ``operations`` [batch, 4, 2, 3] are those of `monoclinic_operations`.
     """
 
     F: torch.Tensor
@@ -41,6 +42,7 @@ class CompletionBatch(NamedTuple):
     s_squared: torch.Tensor
     lattice: torch.Tensor
     group: torch.Tensor
+    operations: torch.Tensor
 
     @property
     def scale(self) -> torch.Tensor:
@@ -81,6 +83,7 @@ class MonoclinicData(SplitData[CompletionBatch]):
         self.F, self.lattice, self.group, self.symmetries = F, lattice, group, tuple(symmetries)
         self.config, self.splits, self.grid = config, splits, MonoclinicGrid(config.shape)
         self._is_present = torch.as_tensor(np.stack([self.grid.is_present(symmetry) for symmetry in symmetries]))
+        self._operations = torch.as_tensor(np.stack([monoclinic_operations(symmetry) for symmetry in symmetries]))
         factors, are_twofold = zip(*(self.grid.mirror(symmetry) for symmetry in symmetries))
         self._mirror = torch.as_tensor(np.stack(factors)).to(F.dtype), torch.tensor(are_twofold)
         self._measured = draw_measured(config.measured, len(F), self.grid, np.random.default_rng([config.seed, 3]))
@@ -117,7 +120,7 @@ class MonoclinicData(SplitData[CompletionBatch]):
         s_squared = self.grid.s_squared(lattice)
         mask = self._is_present[group] & (s_squared <= _LARGER / (4 * self.config.d_min**2))
         observed = mask & is_kept & (s_squared <= _LARGER / (4 * cut_off[:, None, None, None] ** 2))
-        return CompletionBatch(F, mask, observed, s_squared.to(F.real.dtype), lattice, group)
+        return CompletionBatch(F, mask, observed, s_squared.to(F.real.dtype), lattice, group, self._operations[group])
 
 
 def draw_measured(

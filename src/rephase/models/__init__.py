@@ -9,16 +9,38 @@ from torch import nn
 
 from rephase.config import ModelConfig
 from rephase.errors import ConfigError, nearest_name
+from rephase.models.amplitude_gan import AmplitudeGAN
+from rephase.models.amplitude_linear import AmplitudeLinear
 from rephase.models.amplitude_unets import AmplitudeUNet, FourierUNet
 from rephase.models.amplitudes import AmplitudeModel
 from rephase.models.cnn3d import CNN3D
 from rephase.models.layers import PhaseModel
 from rephase.models.linear import Linear
 from rephase.models.mlp import MLP
+from rephase.models.monoclinic_phases import (
+    FourierUNetPhases,
+    LinearPhases,
+    MonoclinicPhases,
+    TransformerPhases,
+    UNetPhases,
+)
+from rephase.models.reflection_transformer import ReflectionTransformer
 from rephase.models.unet3d import UNet3D
 
 MODELS: dict[str, type[PhaseModel]] = {"linear": Linear, "mlp": MLP, "cnn3d": CNN3D, "unet3d": UNet3D}
-AMPLITUDE_MODELS: dict[str, type[AmplitudeModel]] = {"unet": AmplitudeUNet, "fourier_unet": FourierUNet}
+AMPLITUDE_MODELS: dict[str, type[AmplitudeModel]] = {
+    "linear": AmplitudeLinear,
+    "unet": AmplitudeUNet,
+    "fourier_unet": FourierUNet,
+    "transformer": ReflectionTransformer,
+    "gan": AmplitudeGAN,
+}
+MONOCLINIC_PHASE_MODELS: dict[str, type[MonoclinicPhases]] = {
+    "linear": LinearPhases,
+    "unet": UNetPhases,
+    "fourier_unet": FourierUNetPhases,
+    "transformer": TransformerPhases,
+}
 
 Model = TypeVar("Model", bound=nn.Module)
 
