@@ -9,6 +9,7 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.many_structure_factors import many_structure_factors
 from rephase.crystal.map_files import write_cif
 from rephase.crystal.monoclinic_grids import MonoclinicGrid
+from rephase.crystal.monoclinic_phases import monoclinic_operations, whole_sphere
 from rephase.crystal.peaks import Peaks
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
 from rephase.crystal.statistics import unique_hkl
@@ -77,13 +78,14 @@ def test_the_whole_sphere_follows_from_the_grid(symbol, shape):
         F = structure_factors(crystal, index.reshape(-1, 3), energy_kev=None)
         return torch.as_tensor(F.reshape(index.shape[:3]))
 
-    F, (factor, is_twofold) = of(grid.hkl), grid.mirror(find_symmetry(symbol))
-    found = grid.whole(F, torch.as_tensor(factor) * (F.conj() if is_twofold else F))
+    F, operations = of(grid.hkl), torch.as_tensor(monoclinic_operations(find_symmetry(symbol)))
+    found = whole_sphere(F[None], operations[None], grid)[0]
     assert torch.allclose(found, of(hkl), atol=1e-4 * float(F.abs().max()))
 
 
 def test_a_map_has_its_peaks_at_the_atoms(data):
-    density = data.density(data[[0]].F * data[[0]].mask, data[[0]])
+    batch = data[[0]]
+    density = batch.density(batch.F * batch.mask)
     assert density.shape == (1, 15, 23, 27)
     assert abs(float(density.mean())) < 1e-4
     assert float(density.max() / density.std()) > 5

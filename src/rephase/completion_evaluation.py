@@ -63,7 +63,7 @@ def _scoring(data: MonoclinicData) -> Scoring[CompletionBatch]:
     def judge(predictor: AmplitudePredictor, batch: CompletionBatch, device: torch.device | str) -> Judged:
         completed = complete_batch(predictor, batch, device)
         scores = {metric: entry.function(completed).numpy() for metric, entry in COMPLETION_METRICS.items()}
-        scores[MAP_SCORE] = _map_ssim(completed, batch, data).numpy()
+        scores[MAP_SCORE] = _map_ssim(completed, batch).numpy()
         terms = {name: values[completed.missing] for name, values in _shell_terms(completed).items()}
         inverse = 4 * batch.s_squared[completed.missing]
         return Judged(pd.DataFrame(scores).assign(part=groups[batch.group.numpy()]), inverse, terms)
@@ -72,9 +72,9 @@ def _scoring(data: MonoclinicData) -> Scoring[CompletionBatch]:
     return Scoring(judge, units, np.linspace(0, data.config.d_min**-2, N_SHELLS + 1), _shell_scores)
 
 
-def _map_ssim(completed: Completed, batch: CompletionBatch, data: MonoclinicData) -> torch.Tensor:
+def _map_ssim(completed: Completed, batch: CompletionBatch) -> torch.Tensor:
     phasor = unit_phasor(batch.F)
-    return map_similarity(*(data.density(amplitude * phasor, batch) for amplitude in (completed.pred, completed.true)))
+    return map_similarity(batch.density(completed.pred * phasor), batch.density(completed.true * phasor))
 
 
 def _shell_terms(c: Completed) -> dict[str, torch.Tensor]:

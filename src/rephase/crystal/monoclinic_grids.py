@@ -4,12 +4,10 @@ from functools import cached_property
 
 import numpy as np
 import torch
-import torch.nn.functional as nn_functional
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.phases import friedel_mate
 from rephase.crystal.symmetry import Symmetry
-from rephase.errors import GridError, SymmetryError
+from rephase.errors import GridError
 
 
 class MonoclinicGrid:
@@ -106,28 +104,6 @@ class MonoclinicGrid:
         """The values [..., h, k, l] at the other member of each class: those at (-h, k, 0) where l = 0, else as is."""
         plane = values[..., 0].flip(-2).roll(1, -2)  # an even grid's lone -n/2 comes back to its own place
         return torch.cat([plane[..., None], values[..., 1:]], dim=-1)
-
-    def mirror(self, symmetry: Symmetry) -> tuple[np.ndarray, bool]:
-        """What F(h, -k, l) is: these factors [h, k, l] times F(h, k, l), or times its conjugate where True is said."""
-        diagonals = np.diagonal(symmetry.rotations, axis1=1, axis2=2)
-        for diagonal, is_twofold in (((-1, 1, -1), True), ((1, -1, 1), False)):
-            found = (diagonals == diagonal).all(1)
-            if found.any():
-                angle = 2 * np.pi * (self.hkl @ symmetry.translations[found.argmax()])
-                return np.exp(1j * angle if is_twofold else -1j * angle), is_twofold
-        raise SymmetryError(f"space group {symmetry.symbol!r}: expected a monoclinic one with b unique")
-
-    def whole(self, F: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
-        """Every reflection, complex [..., 2h+1, 2k+1, 2l+1] in FFT order, of F(h, k, l) and F(h, -k, l) [..., h, k, l].
-
-        Friedel's law gives the other half.
-        """
-        top = self.largest[0]
-        rows = torch.cat([F, mirrored[..., 1:, :].flip(-2)], dim=-2)
-        rows = torch.cat([rows[..., : top + 1, :, :], rows[..., -top:, :, :]], dim=-3)
-        rows = torch.cat([rows[..., :1] / 2, rows[..., 1:]], dim=-1)  # l = 0 has its Friedel mates already
-        half = nn_functional.pad(rows, (0, self.largest[2]))
-        return half + friedel_mate(half).conj()
 
     @staticmethod
     def _needed(lattice: torch.Tensor, d_min: float) -> torch.Tensor:

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as nn_functional
 
 from rephase.crystal.monoclinic_grids import MonoclinicGrid
-from rephase.crystal.phases import align_list
+from rephase.crystal.phases import align_list, friedel_mate
 from rephase.crystal.symmetry import Origins, Symmetry
 
 _N_OPERATIONS = 4
@@ -61,6 +62,27 @@ def symmetrise(F: torch.Tensor, operations: torch.Tensor, grid: MonoclinicGrid) 
     return (total / count).reshape(F.shape)
 
 
+def whole_sphere(F: torch.Tensor, operations: torch.Tensor, grid: MonoclinicGrid) -> torch.Tensor:
+    """Every reflection, complex [batch, 2h+1, 2k+1, 2l+1] in FFT order, of F [batch, h, k, l] that obeys the group.
+
+    `operations` and `grid` are as in `symmetrise`. F(h, -k, l) follows from the mirror, or from the twofold axis and
+    Friedel's law; l < 0 from Friedel's law.
+    """
+    is_twofold, is_mirror = _point_group(operations)
+    chosen = torch.where(is_twofold.any(1, keepdim=True), is_twofold, is_mirror).to(torch.uint8).argmax(1)
+    translation = operations[torch.arange(len(F)), chosen, 1]
+    hkl = torch.as_tensor(grid.hkl.reshape(-1, 3), device=F.device).to(translation)
+    angle = (2 * math.pi * translation @ hkl.T).reshape(F.shape).to(F.real.dtype)
+    turned = F * torch.polar(torch.ones_like(angle), -angle)  # F(hR) = F(h) exp(-2 pi i h.t)
+    turned = torch.where(is_twofold.any(1)[:, None, None, None], turned.conj(), turned)
+    top = grid.largest[0]
+    rows = torch.cat([F, turned[..., 1:, :].flip(-2)], dim=-2)
+    rows = torch.cat([rows[:, : top + 1], rows[:, -top:]], dim=1)
+    rows = torch.cat([rows[..., :1] / 2, rows[..., 1:]], dim=-1)  # l = 0 has its Friedel mates already
+    half = nn_functional.pad(rows, (0, grid.largest[2]))
+    return half + friedel_mate(half).conj()
+
+
 def align_monoclinic(
     F: torch.Tensor, F_reference: torch.Tensor, operations: torch.Tensor, grid: MonoclinicGrid, weight: torch.Tensor
 ) -> torch.Tensor:
@@ -76,8 +98,7 @@ def align_monoclinic(
         Real [batch, h, k, l], as in `rephase.crystal.phases.align_list`.
     """
     hkl = torch.as_tensor(grid.hkl.reshape(-1, 3), device=F.device)
-    signs, out = operations[:, :, 0], torch.empty_like(F)
-    twofold, mirror = ((signs == signs.new_tensor(each)).all(-1).any(1) for each in ((-1, 1, -1), (1, -1, 1)))
+    (twofold, mirror), out = (is_kind.any(1) for is_kind in _point_group(operations)), torch.empty_like(F)
     for (has_twofold, has_mirror), origins in _ORIGINS.items():
         of = (twofold == has_twofold) & (mirror == has_mirror)
         if of.any():
@@ -86,3 +107,10 @@ def align_monoclinic(
             aligned = align_list(moved, fixed, hkl, origins, counted, both_hands=both_hands)
             out[of] = aligned.F.reshape(-1, *grid.shape)
     return out
+
+
+def _point_group(operations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which of the operations [batch, 4, 2, 3] are of the twofold axis and which of the mirror, [batch, 4] each."""
+    signs = operations[:, :, 0]
+    twofold, mirror = ((signs == signs.new_tensor(each)).all(-1) for each in ((-1, 1, -1), (1, -1, 1)))
+    return twofold, mirror

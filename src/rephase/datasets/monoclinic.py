@@ -12,7 +12,7 @@ from rephase.config import MeasuredPart, MonoclinicConfig
 from rephase.crystal.density import density_from_F
 from rephase.crystal.many_structure_factors import many_structure_factors
 from rephase.crystal.monoclinic_grids import MonoclinicGrid
-from rephase.crystal.monoclinic_phases import monoclinic_operations
+from rephase.crystal.monoclinic_phases import monoclinic_operations, whole_sphere
 from rephase.crystal.random_crystals import RandomCrystalOptions, RandomCrystals, random_crystals
 from rephase.crystal.statistics import unique_hkl
 from rephase.crystal.structure import read_crystal
@@ -54,6 +54,15 @@ class CompletionBatch(NamedTuple):
         """True where a reflection exists that was not measured."""
         return self.mask & ~self.observed
 
+    def density(self, F: torch.Tensor) -> torch.Tensor:
+        """Maps [batch, x, y, z] in e/Å^3, without F(000), of complex F [batch, h, k, l] that obeys the groups.
+
+        They have as many points as there are reflections along each axis.
+        """
+        whole = whole_sphere(F, self.operations, MonoclinicGrid.of(F))
+        volume = torch.linalg.det(self.lattice).to(F.real.dtype)
+        return density_from_F(whole, volume[:, None, None, None], tuple(whole.shape[-3:]))
+
 
 class MonoclinicData(SplitData[CompletionBatch]):
     """Structure factors of many crystals in memory; indexing with a list of samples gives a `CompletionBatch`.
@@ -84,8 +93,6 @@ class MonoclinicData(SplitData[CompletionBatch]):
         self.config, self.splits, self.grid = config, splits, MonoclinicGrid(config.shape)
         self._is_present = torch.as_tensor(np.stack([self.grid.is_present(symmetry) for symmetry in symmetries]))
         self._operations = torch.as_tensor(np.stack([monoclinic_operations(symmetry) for symmetry in symmetries]))
-        factors, are_twofold = zip(*(self.grid.mirror(symmetry) for symmetry in symmetries))
-        self._mirror = torch.as_tensor(np.stack(factors)).to(F.dtype), torch.tensor(are_twofold)
         self._measured = draw_measured(config.measured, len(F), self.grid, np.random.default_rng([config.seed, 3]))
 
     def __len__(self) -> int:
@@ -95,17 +102,6 @@ class MonoclinicData(SplitData[CompletionBatch]):
         index = torch.as_tensor(samples)
         measured = tuple(part[index] for part in self._measured)
         return self._batch(self.F[index], self.lattice[index], self.group[index], *measured)
-
-    def density(self, F: torch.Tensor, batch: CompletionBatch) -> torch.Tensor:
-        """Maps [batch, x, y, z] in e/Å^3, without F(000), of complex F [batch, h, k, l] of the crystals of a batch.
-
-        They have as many points as there are reflections along each axis.
-        """
-        factor, is_twofold = self._mirror[0][batch.group], self._mirror[1][batch.group]
-        mirrored = factor * torch.where(is_twofold[:, None, None, None], F.conj(), F)
-        whole = self.grid.whole(F, mirrored)
-        volume = torch.linalg.det(batch.lattice).to(F.real.dtype)
-        return density_from_F(whole, volume[:, None, None, None], tuple(whole.shape[-3:]))
 
     def draw(self, n: int, rng: np.random.Generator) -> CompletionBatch:
         """Draw `n` new random crystals, and what is measured of them."""
