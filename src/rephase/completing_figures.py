@@ -22,6 +22,7 @@ from rephase.plots import (
 from rephase.runs import Run
 
 _TINTS = {"random": "#0072B2", "real": "#D55E00"}
+_IN_A_ROW = 4  # panels, at most
 _TITLES = {"test": "random crystals", "real": "crystals of the folder"}
 
 
@@ -89,19 +90,22 @@ def completion_layers(run: Run) -> Figure:
     first = arrays["wilson"]
     panels = {"observed": np.where(first["observed"], first["true"], np.nan), "truth": first["true"]}
     panels |= {label(name): values["pred"] for name, values in arrays.items()}
-    n_rows = len(first["split"])
+    block = -(-len(panels) // _IN_A_ROW)  # rows of each crystal
+    n_rows, n_columns = block * len(first["split"]), -(-len(panels) // block)
     figure, axes = plt.subplots(
-        n_rows, len(panels), figsize=(TWO_COLUMNS, 0.7 + 0.9 * n_rows), sharex=True, sharey=True, squeeze=False
+        n_rows, n_columns, figsize=(TWO_COLUMNS, 0.4 + 1.25 * n_rows), sharex=True, sharey=True, squeeze=False
     )
     for row, split in enumerate(first["split"]):
-        for ax, (title, values) in zip(axes[row], panels.items()):
+        own = axes[row * block : (row + 1) * block]
+        for ax in own.flat[len(panels) :]:
+            ax.set_visible(False)
+        for ax, (title, values) in zip(own.flat, panels.items()):
             image = _draw_layer(ax, np.where(first["mask"][row], values[row], np.nan))
-            if row == 0:
-                ax.set_title(title.replace(" ", "\n", 1), fontsize=7)
-            if row == n_rows - 1:
-                ax.set_xlabel("h")
-        axes[row, 0].set_ylabel(f"{split}, l = 0\nk")
-    figure.colorbar(image, ax=axes, pad=0.01).set_label("|F| / largest\nobserved |F|")
+            ax.set(title=title, xlabel="h")
+            ax.tick_params(labelbottom=True)
+        for ax in own[:, 0]:
+            ax.set_ylabel(f"{split}, l = 0\nk")
+    figure.colorbar(image, ax=axes, pad=0.01, aspect=10 * n_rows).set_label("|F| / largest observed |F|")
     return figure
 
 

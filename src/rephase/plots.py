@@ -94,7 +94,8 @@ def draw_loss_curves(curves: dict[str, pd.DataFrame], loss: str) -> Figure:
         ax.plot(curve["epoch"] + 1, curve["train_loss"], "--", color=colour(name), alpha=0.7)
     ax.plot([], [], "-o", color="0.3", label="validation")
     ax.plot([], [], "--", color="0.3", label="training")
-    ax.set(xlabel="epoch", ylabel=f"loss ({loss})", yscale="log")
+    low, high = ax.get_ylim()
+    ax.set(xlabel="epoch", ylabel=f"loss ({loss})", yscale="log" if high > 5 * low > 0 else "linear")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
