@@ -93,7 +93,7 @@ def completion_layers(run: Run) -> Figure:
     block = -(-len(panels) // _IN_A_ROW)  # rows of each crystal
     n_rows, n_columns = block * len(first["split"]), -(-len(panels) // block)
     figure, axes = plt.subplots(
-        n_rows, n_columns, figsize=(TWO_COLUMNS, 0.4 + 1.25 * n_rows), sharex=True, sharey=True, squeeze=False
+        n_rows, n_columns, figsize=(1 + 1.5 * n_columns, 0.4 + 1.25 * n_rows), sharex=True, sharey=True, squeeze=False
     )
     for row, split in enumerate(first["split"]):
         own = axes[row * block : (row + 1) * block]
