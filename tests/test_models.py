@@ -21,7 +21,7 @@ def batch(data):
 
 @pytest.fixture(params=MODELS)
 def model(request):
-    return build_model(request.param, SHAPE, ModelConfig(options=SMALL.get(request.param, {})))
+    return build_model(MODELS, request.param, SHAPE, ModelConfig(options=SMALL.get(request.param, {})))
 
 
 def to_double(batch: Batch) -> Batch:
@@ -59,7 +59,7 @@ def test_overfits_one_batch(model, batch):
 def test_saved_and_loaded(model, batch, tmp_path):
     torch.save(model.state_dict(), tmp_path / "weights.pt")
     name = next(key for key, value in MODELS.items() if type(model) is value)
-    other = build_model(name, SHAPE, ModelConfig(options=SMALL.get(name, {})), seed=1)
+    other = build_model(MODELS, name, SHAPE, ModelConfig(options=SMALL.get(name, {})), seed=1)
     assert not torch.equal(other.predict(batch), model.predict(batch))
     other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
     assert torch.equal(other.predict(batch), model.predict(batch))
@@ -75,7 +75,7 @@ def test_double_precision_agrees(model, batch):
 def test_weights_depend_on_the_seed_alone(model, batch):
     name = next(key for key, value in MODELS.items() if type(model) is value)
     torch.rand(5)
-    again = build_model(name, SHAPE, ModelConfig(options=SMALL.get(name, {})))
+    again = build_model(MODELS, name, SHAPE, ModelConfig(options=SMALL.get(name, {})))
     assert torch.equal(again.predict(batch), model.predict(batch))
 
 
@@ -96,7 +96,7 @@ def test_unmeasured_amplitudes_are_not_seen(model, batch):
 
 def test_complex_output_has_amplitudes_of_its_own(data):
     batch = data[data.splits["train"][:4]]
-    model = build_model("linear", SHAPE, loss="complex_F")
+    model = build_model(MODELS, "linear", SHAPE, loss="complex_F")
     assert not torch.allclose(model.predict(batch).abs(), batch.F.abs(), atol=1)
 
 
@@ -108,7 +108,7 @@ def test_gpu_equals_cpu(model, batch):
 
 def test_any_grid_shape():
     for name in MODELS:
-        model = build_model(name, (5, 9, 3), ModelConfig(options=SMALL.get(name, {})))
+        model = build_model(MODELS, name, (5, 9, 3), ModelConfig(options=SMALL.get(name, {})))
         F = torch.randn(2, 5, 9, 3, dtype=torch.complex64)
         ones = torch.ones_like(F)
         batch = Batch(
@@ -138,6 +138,6 @@ def test_half_space_holds_any_grid():
 
 def test_unknown_model_and_option_name_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'unet3d'"):
-        build_model("unet", SHAPE)
+        build_model(MODELS, "unet", SHAPE)
     with pytest.raises(ConfigError, match="did you mean 'width'"):
-        build_model("mlp", SHAPE, ModelConfig(options={"widht": 3}))
+        build_model(MODELS, "mlp", SHAPE, ModelConfig(options={"widht": 3}))

@@ -9,6 +9,7 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.many_structure_factors import many_structure_factors
 from rephase.crystal.map_files import write_cif
 from rephase.crystal.monoclinic_grids import MonoclinicGrid
+from rephase.crystal.monoclinic_phases import monoclinic_operations, whole_sphere
 from rephase.crystal.peaks import Peaks
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
 from rephase.crystal.statistics import unique_hkl
@@ -66,6 +67,30 @@ def test_a_sum_without_dispersion_is_that_of_the_crystal():
     assert np.abs(summed - expected).max() < 1e-6 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("symbol", ["P 1 21/n 1", "C 1 2 1", "P 1 21 1", "C 1 c 1", "P 1 2/c 1"])
+@pytest.mark.parametrize("shape", [(10, 6, 7), (9, 7, 5)])
+def test_the_whole_sphere_follows_from_the_grid(symbol, shape):
+    crystal, grid = crystal_of(symbol).crystal(0), MonoclinicGrid(shape)
+    axes = [np.fft.fftfreq(2 * n + 1, 1 / (2 * n + 1)).astype(int) for n in grid.largest]
+    hkl = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+
+    def of(index):
+        F = structure_factors(crystal, index.reshape(-1, 3), energy_kev=None)
+        return torch.as_tensor(F.reshape(index.shape[:3]))
+
+    F, operations = of(grid.hkl), torch.as_tensor(monoclinic_operations(find_symmetry(symbol)))
+    found = whole_sphere(F[None], operations[None], grid)[0]
+    assert torch.allclose(found, of(hkl), atol=1e-4 * float(F.abs().max()))
+
+
+def test_a_map_has_its_peaks_at_the_atoms(data):
+    batch = data[[0]]
+    density = batch.density(batch.F * batch.mask)
+    assert density.shape == (1, 15, 23, 27)
+    assert abs(float(density.mean())) < 1e-4
+    assert float(density.max() / density.std()) > 5
+
+
 def test_masks_know_the_sphere_absences_and_the_cut_off(data):
     batch = data[list(range(24))]
     assert batch.F.dtype == torch.complex64
@@ -113,6 +138,18 @@ def test_the_same_configuration_gives_the_same_bits(data, tmp_path):
     assert not torch.equal(data.F[0], data.F[3])
     with pytest.raises(StoreError, match="again"):
         open_monoclinic(tmp_path / "again.zarr", SMALL.model_copy(update={"seed": 1}))
+
+
+def test_drawn_crystals_repeat_and_are_like_the_stored_ones(data):
+    drawn, again, other = (data.draw(24, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    assert torch.equal(drawn.F, again.F)
+    assert torch.equal(drawn.observed, again.observed)
+    assert not torch.equal(drawn.F, other.F)
+    stored = data[list(range(24))]
+    assert torch.equal(drawn.group, stored.group)
+    for share in ("mask", "observed"):
+        assert getattr(drawn, share).float().mean() == pytest.approx(getattr(stored, share).float().mean(), rel=0.25)
+    assert drawn.F.abs().mean() == pytest.approx(stored.F.abs().mean(), rel=0.25)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +212,7 @@ def test_real_monoclinic_crystals_are_read(real_crystals):
 
 
 def test_a_config_that_leaves_nothing_to_complete_is_refused():
-    with pytest.raises(ConfigError, match=r"coarser than d_min = 0\.8"):
+    with pytest.raises(ConfigError, match=r"coarser than d_min = 1\.2"):
         load_config("test", ["monoclinic.measured.d_min=[0.7, 1.0]"])
     with pytest.raises(ConfigError, match="rising order"):
         load_config("test", ["monoclinic.measured.d_min=[1.6, 1.5]"])

@@ -10,11 +10,14 @@ import pandas as pd
 import pytest
 
 from rephase import pipeline
+from rephase.completion_evaluation import MAP_SCORE
+from rephase.completion_metrics import COMPLETION_METRICS
 from rephase.errors import ConfigError, PipelineError
 from rephase.evaluation import COLUMNS
 from rephase.figures import FIGURES, draw_all
 from rephase.metrics import METRICS
 from rephase.models import MODELS
+from rephase.models.amplitude_baselines import AMPLITUDE_BASELINES
 from rephase.models.baselines import BASELINES
 from rephase.paths import NOTEBOOKS
 from rephase.pipeline import check_parameters, find_notebooks, run_notebooks, run_sweep
@@ -33,7 +36,10 @@ def test_results_are_tidy_and_complete(run):
     of_solvers = results["experiment"] == "solving"
     assert {"map_cc", "mean_phase_error_weighted", "seconds"} <= set(results.loc[of_solvers, "metric"])
     assert {"raar", "charge_flipping", "chance"} == set(results.loc[of_solvers, "model"])
-    results = results[~of_solvers]
+    of_completion = results["experiment"] == "completion"
+    assert set(results.loc[of_completion, "model"]) == {*run.config.completion.models, *AMPLITUDE_BASELINES}
+    assert set(results.loc[of_completion, "metric"]) == {*COMPLETION_METRICS, MAP_SCORE}
+    results = results[~of_solvers & ~of_completion]
     assert set(results["model"]) == {*MODELS, *BASELINES}
     assert set(results["metric"]) == {*METRICS, "undefined_phases"}
     assert {"test", "unseen"} <= set(results["split"])

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from rephase.config import load_config
-from rephase.datasets.perturbed import Batches, StreamedData, open_perturbed, read_parents, split_samples
+from rephase.datasets.batches import Batches, StreamedData
+from rephase.datasets.perturbed import open_perturbed, read_parents, split_samples
 from rephase.errors import StoreError
 from rephase.store import Store
 

@@ -6,23 +6,38 @@ import signal
 import subprocess
 import sys
 import time
+from copy import copy
 from pathlib import Path
 
 import pytest
 import torch
 
 from rephase.config import load_config
+from rephase.datasets.monoclinic import open_monoclinic
 from rephase.datasets.perturbed import open_perturbed
 from rephase.devices import pick_device
 from rephase.errors import DeviceError, TrainingError
-from rephase.models import MODELS
+from rephase.models import AMPLITUDE_MODELS, MODELS, build_model
+from rephase.models.amplitude_gan import AmplitudeGAN
+from rephase.models.amplitudes import AMPLITUDE_LOSSES
 from rephase.training import fit, loss_curve
 
 FIVE_EPOCHS = ["training.epochs=5"]
 
 
 def train(data, folder, name="mlp", overrides=FIVE_EPOCHS):
-    return fit(name, data, load_config("test", overrides), folder, device="cpu", progress=False)
+    config = load_config("test", overrides)
+    return fit(MODELS, name, data, config, folder, seed=config.seed, device="cpu", progress=False)
+
+
+@pytest.fixture(scope="module")
+def monoclinic(config, tmp_path_factory):
+    return open_monoclinic(tmp_path_factory.mktemp("monoclinic") / "data.zarr", config.monoclinic)
+
+
+def complete(data, folder, name="unet", overrides=()):
+    config = load_config("test", ["completion.training.epochs=4", *overrides])
+    return fit(AMPLITUDE_MODELS, name, data, config.completion, folder, device="cpu", progress=False)
 
 
 def weights(model):
@@ -46,20 +61,28 @@ def test_seed_changes_the_training(data, tmp_path):
     assert not torch.equal(weights(train(data, tmp_path / "a")), weights(other))
 
 
-def test_killed_and_resumed_ends_with_the_same_weights(tmp_path):
+def train_a_unet(kind: str, folder: Path, name: str):
+    """Twelve epochs of a U-Net that learns phases or amplitudes, on data in `folder`."""
+    config = load_config("test", ["training.epochs=12", "completion.training.epochs=12"])
+    if kind == "phases":
+        data = open_perturbed(folder / "data.zarr", config.data)
+        return fit(MODELS, "unet3d", data, config, folder / name, device="cpu", progress=False)
+    data = open_monoclinic(folder / "data.zarr", config.monoclinic)
+    return fit(AMPLITUDE_MODELS, "unet", data, config.completion, folder / name, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize("kind", ["phases", "amplitudes"])
+def test_killed_and_resumed_ends_with_the_same_weights(kind, tmp_path):
     """A training in a process of its own is killed after its first epochs, then finished here."""
-    overrides = ["training.epochs=12"]
     script = (
-        "import pathlib, sys, torch; torch.set_num_threads(1); from rephase.config import load_config;"
-        "from rephase.datasets.perturbed import open_perturbed; from rephase.training import fit;"
-        f"config = load_config('test', {overrides!r}); folder = pathlib.Path(sys.argv[1]);"
-        "data = open_perturbed(folder / 'data.zarr', config.data);"
-        "fit('unet3d', data, config, folder / 'killed', device='cpu', progress=False)"
+        "import pathlib, sys, torch; torch.set_num_threads(1); sys.path.insert(0, sys.argv[1]);"
+        "from test_training import train_a_unet; train_a_unet(sys.argv[2], pathlib.Path(sys.argv[3]), 'killed')"
     )
     last = tmp_path / "killed" / "last.ckpt"
     process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
+        [sys.executable, "-c", script, str(Path(__file__).parent), kind, str(tmp_path)],
+        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
     deadline = time.monotonic() + 120
     while not last.is_file() and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -68,10 +91,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(tmp_path):
     process.wait()
     epoch = torch.load(last, weights_only=False)["epoch"]
     assert epoch < 11, "the training ended before it was killed"
-    config = load_config("test", overrides)
-    data = open_perturbed(tmp_path / "data.zarr", config.data)
-    resumed = train(data, tmp_path / "killed", "unet3d", overrides)
-    undisturbed = train(data, tmp_path / "whole", "unet3d", overrides)
+    resumed, undisturbed = train_a_unet(kind, tmp_path, "killed"), train_a_unet(kind, tmp_path, "whole")
     assert torch.equal(weights(resumed), weights(undisturbed))
     assert list(loss_curve(tmp_path / "killed")["epoch"]) == list(range(12))
 
@@ -87,6 +107,59 @@ def test_folder_of_another_training_is_refused(data, tmp_path):
     train(data, tmp_path)
     with pytest.raises(TrainingError, match="holds another training"):
         train(data, tmp_path, overrides=["training.epochs=7"])
+
+
+@pytest.mark.parametrize("name", AMPLITUDE_MODELS)
+@pytest.mark.parametrize("loss", AMPLITUDE_LOSSES)
+def test_training_of_amplitudes_lowers_the_loss(name, loss, monoclinic, tmp_path):
+    complete(monoclinic, tmp_path, name, ["completion.training.learning_rate=0.01", f"completion.training.loss={loss}"])
+    curve = loss_curve(tmp_path)
+    assert list(curve["epoch"]) == list(range(4))
+    assert curve["train_loss"].iloc[-1] < curve["train_loss"].iloc[0]
+
+
+def test_both_networks_of_a_gan_learn(monoclinic, tmp_path):
+    gan = complete(monoclinic, tmp_path, "gan")
+    start = build_model(AMPLITUDE_MODELS, "gan", monoclinic.config.shape, load_config("test").completion.models["gan"])
+    before = dict(start.named_parameters())
+    for name, parameter in gan.named_parameters():
+        assert not torch.equal(parameter, before[name]), name
+    curve = loss_curve(tmp_path)
+    assert curve["validation_loss"].iloc[-1] < curve["validation_loss"].iloc[0]
+
+
+def test_a_gan_that_was_interrupted_ends_with_the_same_weights(monoclinic, tmp_path, monkeypatch):
+    loss, calls = AmplitudeGAN.critic_loss, itertools.count()
+    folders, unet = (tmp_path / "broken off", tmp_path / "whole"), ["completion.models.gan.options.generator=unet"]
+
+    def broken_off(self, *arguments):
+        if next(calls) == 7:  # 3 steps an epoch: in the third
+            raise InterruptedError
+        return loss(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AmplitudeGAN, "critic_loss", broken_off)
+        with pytest.raises(InterruptedError):
+            complete(monoclinic, folders[0], "gan", unet)
+    assert torch.load(folders[0] / "last.ckpt", weights_only=False)["epoch"] == 1
+    resumed, undisturbed = (complete(monoclinic, folder, "gan", unet) for folder in folders)
+    assert torch.equal(weights(resumed), weights(undisturbed))
+    assert list(loss_curve(folders[0])["epoch"]) == list(range(4))
+
+
+def test_amplitudes_are_learned_from_crystals_drawn_on_the_way(monoclinic, tmp_path):
+    overrides = ["completion.training.n_streamed=6", "completion.training.epochs=2"]
+    drawn = complete(monoclinic, tmp_path, overrides=overrides)
+    assert len(loss_curve(tmp_path)) == 2
+    assert not torch.equal(weights(drawn), weights(complete(monoclinic, tmp_path / "stored", overrides=overrides[1:])))
+
+
+def test_folder_of_another_data_set_is_refused(monoclinic, tmp_path):
+    complete(monoclinic, tmp_path)
+    other = copy(monoclinic)
+    other.config = monoclinic.config.model_copy(update={"seed": 1})
+    with pytest.raises(TrainingError, match="holds another training"):
+        complete(other, tmp_path)
 
 
 def test_nan_stops_and_keeps_the_last_good_checkpoint(data, tmp_path, monkeypatch):
@@ -171,7 +244,7 @@ def test_cuda_is_refused_where_there_is_none(data, tmp_path):
     with pytest.raises(DeviceError, match="torch sees no GPU"):
         pick_device("cuda")
     with pytest.raises(DeviceError, match="--device cpu"):
-        fit("mlp", data, load_config("test"), tmp_path, device="cuda", progress=False)
+        fit(MODELS, "mlp", data, load_config("test"), tmp_path, device="cuda", progress=False)
 
 
 def test_unknown_device():

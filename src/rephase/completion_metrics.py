@@ -1,11 +1,13 @@
-"""Scores of completed amplitudes, over all reflections and over those that were not measured."""
+"""Scores on a monoclinic grid: completed amplitudes, over all reflections and over those missing; and phases."""
 
 from typing import NamedTuple
 
 import torch
 
+from rephase.crystal.monoclinic_grids import MonoclinicGrid
+from rephase.crystal.monoclinic_phases import align_monoclinic
 from rephase.datasets.monoclinic import CompletionBatch
-from rephase.metrics import Metric, structural_similarity
+from rephase.metrics import Metric, phase_error, structural_similarity
 
 
 class Completed(NamedTuple):
@@ -63,4 +65,46 @@ COMPLETION_METRICS: dict[str, Metric[Completed]] = {
     "mse": Metric(mse, "", "lower"),
     "mse_missing": Metric(mse_missing, "", "lower"),
     "ssim": Metric(ssim, "", "higher"),
+}
+
+
+class Phased(NamedTuple):
+    """Predicted F, moved to the nearest allowed origin and hand, and true F, complex [batch, h, k, l].
+
+    ``multiplicity`` is how many reflections of the whole sphere each stands for, 0 where there is none.
+    """
+
+    pred: torch.Tensor
+    true: torch.Tensor
+    multiplicity: torch.Tensor
+
+
+def align_phases(F_pred: torch.Tensor, batch: CompletionBatch) -> Phased:
+    """Put predicted F, complex [batch, h, k, l] and as the group asks, beside the truth: where their maps agree best.
+
+    Unchanged by an allowed shift of the origin, and by an inversion.
+    """
+    grid = MonoclinicGrid.of(batch.F)
+    twice = torch.as_tensor(grid.hkl[..., 1:] > 0, device=batch.F.device).long() + 1  # k and -k, l and -l
+    multiplicity = twice.prod(-1) * batch.mask
+    weight = multiplicity * F_pred.abs() * batch.F.abs()
+    return Phased(align_monoclinic(F_pred, batch.F, batch.operations, grid, weight), batch.F, multiplicity)
+
+
+def map_cc(c: Phased) -> torch.Tensor:
+    """Pearson correlation of the two maps over the cell, F(000) excluded."""
+    product = (c.multiplicity * (c.pred * c.true.conj()).real).sum((1, 2, 3))
+    power = [(c.multiplicity * F.abs().square()).sum((1, 2, 3)) for F in (c.pred, c.true)]
+    return product / (power[0] * power[1]).sqrt()
+
+
+def mean_phase_error_weighted(c: Phased) -> torch.Tensor:
+    """Mean |Δφ| in degrees, weighted by the true amplitude."""
+    weight = c.multiplicity * c.true.abs()
+    return (phase_error(c.pred, c.true) * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))
+
+
+PHASE_METRICS: dict[str, Metric[Phased]] = {
+    "map_cc": Metric(map_cc, "", "higher"),
+    "mean_phase_error_weighted": Metric(mean_phase_error_weighted, "deg", "lower"),
 }

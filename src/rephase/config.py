@@ -94,7 +94,7 @@ class DataConfig(_Section):
 class TrainingConfig(_Section):
     """How a model is trained; a model's own section may override any of it."""
 
-    loss: Literal["sum", "mean", "amplitude_weighted", "aligned", "complex_F"] = "aligned"
+    loss: str
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
@@ -104,11 +104,41 @@ class TrainingConfig(_Section):
     n_streamed: int = Field(0, ge=0, description="train on so many samples generated on the fly; 0: on the stored ones")
 
 
+class PhaseTraining(TrainingConfig):
+    """Training of the models of phases."""
+
+    loss: Literal["sum", "mean", "amplitude_weighted", "aligned", "complex_F"] = "aligned"
+
+
+class AmplitudeTraining(TrainingConfig):
+    """Training of the models that complete amplitudes."""
+
+    loss: Literal["mse", "r_factor"] = "mse"
+
+
 class ModelConfig(_Section):
     """One model: options of its constructor, and what its training does differently."""
 
     options: dict[str, Any] = {}
     training: dict[str, Any] = {}
+
+
+class LearningConfig(_Section):
+    """Models by their name in a table, and how they are trained."""
+
+    models: dict[str, ModelConfig] = {}
+    training: TrainingConfig
+
+    def training_of(self, model: str) -> TrainingConfig:
+        """Training of one model: the common section with the model's own on top."""
+        own = self.models[model].training
+        return _validate(type(self.training), self.training.model_dump() | own, f"models.{model}.training")
+
+
+class CompletionConfig(LearningConfig):
+    """The models that complete amplitudes."""
+
+    training: AmplitudeTraining = AmplitudeTraining()
 
 
 class SimulatedData(_Section):
@@ -197,21 +227,17 @@ class MonoclinicConfig(_Section):
         return self
 
 
-class Config(_Section):
+class Config(LearningConfig):
     """Everything that changes the result of a run, and nothing else."""
 
     seed: int = Field(0, ge=0)
     example: str = Field("Ni", description="the crystal of notebook 01")
     data: DataConfig
     models: dict[str, ModelConfig]
-    training: TrainingConfig = TrainingConfig()
+    training: PhaseTraining = PhaseTraining()
     solving: SolvingConfig = SolvingConfig()
     monoclinic: MonoclinicConfig = MonoclinicConfig()
-
-    def training_of(self, model: str) -> TrainingConfig:
-        """Training of one model: the common section with the model's own on top."""
-        own = self.models[model].training
-        return _validate(TrainingConfig, self.training.model_dump() | own, f"models.{model}.training")
+    completion: CompletionConfig = CompletionConfig()
 
     def fingerprint(self) -> str:
         """Eight hex digits that change when any value does."""

@@ -13,8 +13,9 @@ from rephase.crystal.structure_factors import GridKernel, grid_hkl
 from rephase.crystal.structure_statistics import intensities, nearest_contacts, volume_per_atom
 from rephase.crystal.symmetry import find_symmetry
 from rephase.datasets.perturbed import PerturbedData, open_perturbed, read_parents
-from rephase.evaluation import evaluate, predict_batch
+from rephase.evaluation import evaluate, predict_batch, summarise
 from rephase.metrics import METRICS
+from rephase.models import MODELS
 from rephase.models.baselines import BASELINES
 from rephase.runs import Run
 from rephase.training import fit, loss_curve
@@ -122,7 +123,7 @@ def train_and_score(run: Run, data: PerturbedData, name: str) -> pd.DataFrame:
     """
     if name not in run.config.models:
         return pd.DataFrame({"model": [name], "left out": ["not in the models of this configuration"]})
-    model = fit(name, data, run.config, run.checkpoints(name), device=run.device)
+    model = fit(MODELS, name, data, run.config, run.checkpoints(name), seed=run.config.seed, device=run.device)
     run.save_table(f"curve_{name}", loss_curve(run.checkpoints(name)))
     _score(run, data, name, model, next(model.parameters()).device)
     return summary(run)
@@ -148,12 +149,7 @@ def _one_sample_per_crystal(data: PerturbedData) -> np.ndarray:
 
 def summary(run: Run, *, per_crystal: bool = False) -> pd.DataFrame:
     """The results so far as a table to read: one row per model and split, one column per metric."""
-    results = run.results()
-    chosen = results["split"].str.contains(":") == per_crystal
-    order = list(dict.fromkeys(results["model"]))
-    wide = results[chosen].pivot_table(index=["model", "split"], columns="metric", values="value", sort=False)
-    wide = wide.reindex(columns=[*METRICS, "undefined_phases"])
-    return wide.sort_index(level=0, key=lambda names: names.map(order.index), sort_remaining=False).round(3)
+    return summarise(run.results(), [*METRICS, "undefined_phases"], parts=per_crystal).round(3)
 
 
 def compare_structures(sources: dict[str, Sequence[Crystal]], *, d_min: float = 1.5) -> dict[str, pd.DataFrame]:

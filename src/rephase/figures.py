@@ -9,18 +9,23 @@ import pandas as pd
 import plotly.graph_objects as go
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
+from rephase.completing_figures import (
+    completion_by_resolution,
+    completion_layers,
+    completion_loss_curves,
+    monoclinic_crystals,
+)
 from rephase.crystal.density import refine
 from rephase.crystal.structure_factors import grid_hkl
 from rephase.models.baselines import BASELINES
 from rephase.plots import (
-    ONE_COLUMN,
     PHASE_MAP,
     STYLE,
     TWO_COLUMNS,
     colour,
     density_slice,
+    draw_loss_curves,
     isosurface,
     label,
     reciprocal_plane,
@@ -115,17 +120,7 @@ def perturbation_comparison(run: Run) -> Figure:
 
 def loss_curves(run: Run) -> Figure:
     """Training and validation loss against the epoch, for every model trained so far."""
-    curves = run.tables("curve")
-    figure, ax = plt.subplots(figsize=(ONE_COLUMN * 1.3, 2.6))
-    for name, curve in curves.items():
-        ax.plot(curve["epoch"] + 1, curve["validation_loss"], "-o", color=colour(name), label=label(name))
-        ax.plot(curve["epoch"] + 1, curve["train_loss"], "--", color=colour(name), alpha=0.7)
-    ax.plot([], [], "-o", color="0.3", label="validation")
-    ax.plot([], [], "--", color="0.3", label="training")
-    ax.set(xlabel="epoch", ylabel=f"loss ({run.config.training.loss})", yscale="log")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return figure
+    return draw_loss_curves(run.tables("curve"), run.config.training.loss)
 
 
 def model_comparison(run: Run) -> Figure:
@@ -258,6 +253,10 @@ FIGURES: dict[str, Callable[[Run], Figure]] = {
     "solution_shells": solution_shells,
     "solver_benchmark": solver_benchmark,
     "compared_crystals": compared_crystals,
+    "monoclinic_crystals": monoclinic_crystals,
+    "completion_loss_curves": completion_loss_curves,
+    "completion_by_resolution": completion_by_resolution,
+    "completion_layers": completion_layers,
 }
 
 

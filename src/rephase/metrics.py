@@ -115,9 +115,14 @@ def map_cc(c: Comparison) -> torch.Tensor:
 
 def ssim(c: Comparison) -> torch.Tensor:
     """Structural similarity of the two maps: uniform window, periodic as the cell is, range that of the true map."""
-    low = c.density_true.amin((1, 2, 3), keepdim=True)
-    extent = c.density_true.amax((1, 2, 3), keepdim=True) - low
-    return structural_similarity((c.density_pred - low) / extent, (c.density_true - low) / extent)
+    return map_similarity(c.density_pred, c.density_true)
+
+
+def map_similarity(pred: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """Structural similarity [batch] of periodic maps [batch, x, y, z], in the range of the true one."""
+    low = true.amin((1, 2, 3), keepdim=True)
+    extent = true.amax((1, 2, 3), keepdim=True) - low
+    return structural_similarity((pred - low) / extent, (true - low) / extent)
 
 
 def structural_similarity(x: torch.Tensor, y: torch.Tensor, *, periodic: bool = True) -> torch.Tensor:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,14 +19,16 @@ from typing import Any
 import pandas as pd
 import papermill
 from papermill.exceptions import PapermillExecutionError
+from torch import nn
 from tqdm import tqdm
 
-from rephase.config import Config, SweepConfig, find_config, fingerprint, load_config, load_sweep
+from rephase.completing import check_completing
+from rephase.config import Config, LearningConfig, SweepConfig, find_config, fingerprint, load_config, load_sweep
 from rephase.datasets.perturbed import read_parents
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, PipelineError, nearest_name
 from rephase.figures import learning_curve
-from rephase.models import check_model
+from rephase.models import AMPLITUDE_MODELS, MODELS, check_model
 from rephase.paths import NOTEBOOKS, ROOT, RUNS
 from rephase.plots import save_figure
 from rephase.report import write_report
@@ -105,10 +107,16 @@ def find_notebooks(only: list[str] | tuple[str, ...] = ()) -> list[Path]:
 def check_work(config: Config) -> None:
     """Raise before anything runs if a crystal, a file, the energy, a model or its training, or a solver is wrong."""
     read_parents(config.data).kernels  # noqa: B018  reads the crystals and looks the energy up
-    for name, model in config.models.items():
-        check_model(name, model)
-        config.training_of(name)
+    _check_models(MODELS, config)
+    _check_models(AMPLITUDE_MODELS, config.completion)
+    check_completing(config)
     check_solving(config)
+
+
+def _check_models(table: Mapping[str, type[nn.Module]], config: LearningConfig) -> None:
+    for name, model in config.models.items():
+        check_model(table, name, model)
+        config.training_of(name)
 
 
 def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -25,6 +26,13 @@ COLOURS = {
     "nearest_neighbour": "#009E73",
     "parent_phases": "#CC79A7",
     "chance": "#999999",
+    "unet": "#E69F00",
+    "fourier_unet": "#D55E00",
+    "transformer": "#0072B2",
+    "gan": "#CC79A7",
+    "zero_fill": "#999999",
+    "wilson": "#009E73",
+    "shell_median": "#000000",
     "raar": "#0072B2",
     "charge_flipping": "#E69F00",
     "difference_map": "#009E73",
@@ -42,6 +50,13 @@ LABELS = {
     "single_atom": "one atom moved",
     "all_atoms": "all atoms moved",
     "strain": "strained, all moved",
+    "unet": "U-Net",
+    "fourier_unet": "Fourier U-Net",
+    "transformer": "transformer",
+    "gan": "GAN",
+    "zero_fill": "zero",
+    "wilson": "Wilson amplitude",
+    "shell_median": "true shell median",
     "raar": "RAAR",
     "charge_flipping": "charge flipping",
     "difference_map": "difference map",
@@ -69,6 +84,21 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
         figure.savefig(path, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
     plt.close(figure)
     return paths
+
+
+def draw_loss_curves(curves: dict[str, pd.DataFrame], loss: str) -> Figure:
+    """Draw training and validation loss against the epoch, for tables ``epoch, train_loss, validation_loss``."""
+    figure, ax = plt.subplots(figsize=(ONE_COLUMN * 1.3, 2.6))
+    for name, curve in curves.items():
+        ax.plot(curve["epoch"] + 1, curve["validation_loss"], "-o", color=colour(name), label=label(name))
+        ax.plot(curve["epoch"] + 1, curve["train_loss"], "--", color=colour(name), alpha=0.7)
+    ax.plot([], [], "-o", color="0.3", label="validation")
+    ax.plot([], [], "--", color="0.3", label="training")
+    low, high = ax.get_ylim()
+    ax.set(xlabel="epoch", ylabel=f"loss ({loss})", yscale="log" if high > 5 * low > 0 else "linear")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
 
 
 def resolution_axis(ax: Axes, d_min: float) -> None:

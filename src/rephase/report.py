@@ -10,6 +10,7 @@ import nbformat
 import pandas as pd
 from nbconvert import HTMLExporter
 
+from rephase.completing import summary as completion_summary
 from rephase.experiments import summary
 from rephase.runs import Run
 
@@ -53,10 +54,17 @@ def write_report(run: Run, status: dict[str, Any]) -> Path:
 
 
 def _headline(run: Run) -> str:
-    if not run.has_results:
-        return ""
-    table: pd.DataFrame = summary(run)[["phase_loss_aligned", "phase_loss_naive", "mean_phase_error", "map_cc", "ssim"]]
-    return f"<h2>Results</h2>{table.to_html(border=0, float_format=lambda x: f'{x:.4g}')}"
+    found = ""
+    if run.has_results():
+        table = summary(run)[["phase_loss_aligned", "phase_loss_naive", "mean_phase_error", "map_cc", "ssim"]]
+        found += f"<h2>Results</h2>{_table(table)}"
+    if run.has_results("completion_results"):
+        found += f"<h2>Completed amplitudes</h2>{_table(completion_summary(run))}"
+    return found
+
+
+def _table(table: pd.DataFrame) -> str:
+    return table.to_html(border=0, float_format=lambda x: f"{x:.4g}")
 
 
 def _section(path: Path, entry: dict[str, Any]) -> str:

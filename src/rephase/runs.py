@@ -17,6 +17,7 @@ from rephase.config import Config, dump_config, find_config, load_config, read_y
 from rephase.errors import ConfigError
 from rephase.paths import ROOT, RUNS
 
+_RESULTS = ("results", "completion_results", "solver_scores")  # tables that results.csv puts together
 _RECORDED = ("torch", "numpy", "Dans_Diffraction", "gemmi", "lightning", "zarr", "scikit-image")
 
 
@@ -77,22 +78,21 @@ class Run:
         }
         if not found:
             raise FileNotFoundError(errno.ENOENT, "no table yet", f"tables/{prefix}_*.csv")
-        order = [*self.config.models, *sorted(found.keys() - self.config.models.keys())]
+        listed = [*self.config.models, *self.config.completion.models]
+        order = [*dict.fromkeys(listed), *sorted(found.keys() - set(listed))]
         return {name: pd.read_csv(found[name]) for name in order if name in found}
 
-    @property
-    def has_results(self) -> bool:
-        """Whether any model or baseline has been scored."""
-        return any((self.folder / "tables").glob("results_*.csv"))
+    def has_results(self, kind: str = "results") -> bool:
+        """Whether anything of a kind has been scored."""
+        return any((self.folder / "tables").glob(f"{kind}_*.csv"))
 
-    def results(self) -> pd.DataFrame:
-        """Every result of the models and baselines so far, tidy."""
-        return pd.concat(self.tables("results").values(), ignore_index=True)
+    def results(self, kind: str = "results") -> pd.DataFrame:
+        """Every result so far, tidy, of models of phases (``results``) or amplitudes (``completion_results``)."""
+        return pd.concat(self.tables(kind).values(), ignore_index=True)
 
     def write_results(self) -> None:
         """Write every result so far, of models and of solvers, to ``results.csv``; nothing if there is none."""
-        paths = sorted((self.folder / "tables").glob("solver_scores_*.csv"))
-        tables = [*([self.results()] if self.has_results else []), *map(pd.read_csv, paths)]
+        tables = [self.results(kind) for kind in _RESULTS if self.has_results(kind)]
         if tables:
             pd.concat(tables, ignore_index=True).to_csv(self.folder / "results.csv", index=False)
 

@@ -3,40 +3,55 @@
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import lightning as L
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from rephase.config import Config, TrainingConfig, fingerprint
-from rephase.datasets.batches import Batches
-from rephase.datasets.perturbed import Batch, PerturbedData, StreamedData
+from rephase.config import LearningConfig, TrainingConfig, fingerprint
+from rephase.datasets.batches import Batches, SplitData, StreamedData
+from rephase.datasets.monoclinic import CompletionBatch
 from rephase.devices import pick_device, seed_everything, trainer_options
 from rephase.errors import TrainingError
-from rephase.models import build_model
-from rephase.models.layers import PhaseModel
+from rephase.models import Model, build_model
+from rephase.models.amplitude_gan import AmplitudeGAN
 from rephase.runs import environment, write_whole
 
 
-class PhaseModule(L.LightningModule):
-    """One model with its optimiser: AdamW, the learning rate rising and falling once (one cycle)."""
+class Samples(Protocol):
+    """What the training itself sees of a batch."""
 
-    def __init__(self, model: PhaseModel, options: TrainingConfig):
+    @property
+    def F(self) -> torch.Tensor:
+        """True structure factors [batch, h, k, l]."""
+
+
+class ModelModule(L.LightningModule):
+    """A model that has ``loss(batch)``, with its optimiser: AdamW, the learning rate rising and falling once."""
+
+    def __init__(self, model: nn.Module, options: TrainingConfig):
         super().__init__()
         self.model, self.options = model, options
 
-    def training_step(self, batch: Batch, _: int) -> torch.Tensor:
-        """Loss of a batch; one that is not finite stops the training."""
-        loss = self.model.loss(batch)
-        self._stop_unless_finite("loss", loss)
+    def loss(self, batch: Samples, name: str) -> torch.Tensor:
+        """Loss of a batch; one that is not finite stops the training, by its name."""
+        loss: torch.Tensor = self.model.loss(batch)  # type: ignore[operator]  # every model of the tables has one
+        self._stop_unless_finite(name, loss)
+        return loss
+
+    def training_step(self, batch: Samples, _: int) -> torch.Tensor:
+        """Loss of a batch that is trained on."""
+        loss = self.loss(batch, "loss")
         self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch.F))
         return loss
 
@@ -48,28 +63,61 @@ class PhaseModule(L.LightningModule):
     def _stop_unless_finite(self, name: str, value: torch.Tensor) -> None:
         if torch.isfinite(value):
             return
-        kept = Path(self.trainer.default_root_dir) / "last.ckpt"
+        step, kept = self.trainer.fit_loop.total_batch_idx, Path(self.trainer.default_root_dir) / "last.ckpt"
         state = f"the last good checkpoint is {kept}" if kept.is_file() else "no epoch was finished, none is kept"
         raise TrainingError(
-            f"{name} = {value.item()} at step {self.global_step} (epoch {self.current_epoch}); {state}; "
+            f"{name} = {value.item()} at step {step} (epoch {self.current_epoch}); {state}; "
             f"lower training.learning_rate (now {self.options.learning_rate}) or check the data"
         )
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def validation_step(self, batch: Samples, _: int) -> None:
         """Log the loss of a batch that is not trained on."""
-        loss = self.model.loss(batch)
-        self._stop_unless_finite("validation loss", loss)
+        loss = self.loss(batch, "validation loss")
         self.log("validation_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch.F))
 
     def configure_optimizers(self) -> Any:
         """AdamW with one cycle of the learning rate over all steps."""
+        return self._optimiser(self.model)
+
+    def _optimiser(self, network: nn.Module) -> dict[str, Any]:
         options = self.options
-        optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
-        )
+        optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.learning_rate, total_steps=steps, pct_start=0.2)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
+
+
+class AdversarialModule(ModelModule):
+    """A generator and a critic, one step of each for every batch; each has an optimiser like that of other models."""
+
+    model: AmplitudeGAN
+
+    def __init__(self, model: AmplitudeGAN, options: TrainingConfig):
+        super().__init__(model, options)
+        self.automatic_optimization = False
+
+    def training_step(self, batch: CompletionBatch, _: int) -> None:  # type: ignore[override]  # nothing to go back from
+        """Train the critic, then the generator; the loss that is logged is the reconstruction, as in validation."""
+        amplitude = self.model(batch)
+        reconstruction = self.model.misfit(amplitude, batch).detach()
+        critic_loss = self.model.critic_loss(amplitude, batch)
+        self._step(0, "critic loss", critic_loss)
+        self._step(1, "loss", self.model.generator_loss(amplitude, batch))
+        logged = {"train_loss": reconstruction, "critic_loss": critic_loss.detach()}
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.F))
+
+    def _step(self, network: int, name: str, loss: torch.Tensor) -> None:
+        """One step of one of the networks, in the order of `configure_optimizers`."""
+        self._stop_unless_finite(name, loss)
+        optimiser = cast(list[LightningOptimizer], self.optimizers())[network]
+        optimiser.zero_grad()
+        self.manual_backward(loss)
+        optimiser.step()
+        cast(list[torch.optim.lr_scheduler.LRScheduler], self.lr_schedulers())[network].step()
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser of the critic, then that of the generator."""
+        return [self._optimiser(self.model.critic), self._optimiser(self.model.generator)]
 
 
 class StepBar(L.Callback):
@@ -81,7 +129,9 @@ class StepBar(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the bar, as far on as the checkpoint that the training resumes from."""
         steps = int(trainer.estimated_stepping_batches)
-        self.bar = tqdm(total=steps, initial=trainer.global_step, desc=self.name, unit="step", mininterval=1)
+        self.bar = tqdm(
+            total=steps, initial=trainer.fit_loop.total_batch_idx + 1, desc=self.name, unit="step", mininterval=1
+        )
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Move on by one step."""
@@ -96,24 +146,32 @@ class StepBar(L.Callback):
         self.bar.close()
 
 
+def module_of(model: nn.Module, options: TrainingConfig) -> ModelModule:
+    """What trains a model."""
+    return AdversarialModule(model, options) if isinstance(model, AmplitudeGAN) else ModelModule(model, options)
+
+
 def fit(
-    name: str, data: PerturbedData, config: Config, folder: Path, *, device: str = "auto", progress: bool = True
-) -> PhaseModel:  # fmt: skip
-    """Train a model of the table and return it with the weights of its best epoch.
+    table: Mapping[str, type[Model]], name: str, data: SplitData, config: LearningConfig, folder: Path, *,
+    seed: int = 0, device: str = "auto", progress: bool = True,
+) -> Model:  # fmt: skip
+    """Train a model of a table and return it with the weights of its best epoch.
 
     Killed at any moment and called again it goes on from the last finished epoch, to the same weights on the CPU as
     an undisturbed training; called again after the end it only reads the weights.
 
     Parameters
     ----------
-    name
-        In `MODELS` and in ``config.models``.
+    table, name
+        The models to choose from, and which: in the table and in ``config.models``.
     data
-        The data set, with its splits.
+        The data set, with the splits ``train`` and ``validation``.
     config
-        Options of the model and of the training; the seed.
+        Options of the model and of the training.
     folder
         For checkpoints and logs of this model.
+    seed
+        Of the weights and of the order of the samples.
     device
         ``auto``, ``cpu`` or ``cuda``.
     progress
@@ -124,14 +182,14 @@ def fit(
     TrainingError
         The loss is not finite, or `folder` holds another training.
     """
-    options, folder = config.training_of(name), Path(folder)
-    shape = tuple(data.F.shape[1:])
-    model = build_model(name, shape, config.models[name], loss=options.loss, seed=config.seed)
-    module = PhaseModule(model, options)
-    _claim(folder, {"model": name, "config": config.model_dump(mode="json")})
+    options, folder, shape = config.training_of(name), Path(folder), tuple(data.F.shape[1:])
+    model = build_model(table, name, shape, config.models[name], loss=options.loss, seed=seed)
+    module = module_of(model, options)
+    _claim(folder, {"model": name, "options": config.models[name].options, "training": options.model_dump(mode="json"),
+                    "data": data.config.model_dump(mode="json"), "seed": seed})  # fmt: skip
     if not (folder / "finished").is_file():
-        seed_everything(config.seed)
-        last, loader = folder / "last.ckpt", _training_loader(data, config, options)
+        seed_everything(seed)
+        last, loader = folder / "last.ckpt", _training_loader(data, options, seed)
         if last.is_file():  # the trainer starts the first loader of a resumed training before it tells it the epoch
             _order_of(loader).set_epoch(torch.load(last, map_location="cpu", weights_only=False)["epoch"] + 1)
         with _quiet_lightning():
@@ -169,10 +227,10 @@ def _order_of(loader: DataLoader) -> Batches:
     return cast(Batches, loader.sampler)
 
 
-def _training_loader(data: PerturbedData, config: Config, options: TrainingConfig) -> DataLoader:
+def _training_loader(data: SplitData, options: TrainingConfig, seed: int) -> DataLoader:
     if options.n_streamed:
-        return StreamedData(data.parents, options.n_streamed, options.batch_size, seed=config.seed).loader()
-    return data.loader("train", options.batch_size, seed=config.seed)
+        return StreamedData(data, options.n_streamed, options.batch_size, seed=seed).loader()
+    return data.loader("train", options.batch_size, seed=seed)
 
 
 def _trainer(name: str, folder: Path, options: TrainingConfig, device: str, progress: bool) -> L.Trainer:

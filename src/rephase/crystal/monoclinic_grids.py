@@ -32,6 +32,12 @@ class MonoclinicGrid:
             raise GridError(f"shape = {shape}: expected three lengths of at least 3, e.g. (26, 18, 23)")
         self.shape = tuple(map(int, shape))
 
+    @classmethod
+    def of(cls, values: torch.Tensor) -> "MonoclinicGrid":
+        """The grid of values [..., h, k, l]."""
+        n_h, n_k, n_l = values.shape[-3:]
+        return cls((n_h, n_k, n_l))
+
     @cached_property
     def hkl(self) -> np.ndarray:
         """Miller indices [h, k, l, 3]."""

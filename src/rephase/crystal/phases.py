@@ -108,7 +108,7 @@ def align_list(
     F
         Complex [n_trials, n_refl].
     F_reference
-        Complex [n_refl].
+        Complex [n_refl], or [n_trials, n_refl]: one of each.
     hkl
         Integers [n_refl, 3]: one of each class of equivalents, or all of them.
     origins
@@ -126,7 +126,8 @@ def align_list(
     discrete = torch.cat([shifts, shifts + hand_shift]) if both_hands else shifts
     is_other = torch.arange(len(discrete), device=F.device) >= len(shifts)
     shifted = torch.where(is_other[:, None], F.conj()[:, None], F[:, None]) * _phasor(hkl, discrete)
-    product = unit_phasor(shifted) * (unit_phasor(F_reference).conj() * weight.expand(len(F), -1)[:, None])
+    reference = (unit_phasor(F_reference).conj() * weight).expand(len(F), -1)
+    product = unit_phasor(shifted) * reference[:, None]
     candidate, along = _best_candidate_and_shift(product, hkl @ polar.T)
     best, along = shifted[torch.arange(len(F), device=F.device), candidate], along @ polar
     return Alignment(best * _phasor(hkl, along), discrete[candidate] + along, is_other[candidate])

@@ -1,13 +1,15 @@
 """The order in which a trainer sees the samples of a data set."""
 
 from collections.abc import Iterator
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 from torch.utils.data import DataLoader, Dataset
 
 BatchType = TypeVar("BatchType")
+Drawn = TypeVar("Drawn", covariant=True)
 
 
 class Batches:
@@ -30,16 +32,49 @@ class Batches:
         return (order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size))
 
 
-class SplitData(Dataset, Generic[BatchType]):
-    """Samples in splits; a subclass gives a batch for a list of sample numbers.
+class Source(Protocol[Drawn]):
+    """What new samples can be drawn from."""
 
-    ``splits`` has the sample numbers of each split by its name.
+    def draw(self, n: int, rng: np.random.Generator) -> Drawn:
+        """Return a batch of `n` new samples."""
+
+
+class StreamedData(Dataset, Generic[BatchType]):
+    """Samples generated on the fly; batch `i` is the same whenever it is asked for."""
+
+    def __init__(self, source: Source[BatchType], n_samples: int, batch_size: int, *, seed: int):
+        self.source, self.n_samples, self.batch_size, self.seed = source, n_samples, batch_size, seed
+
+    def __len__(self) -> int:
+        return -(-self.n_samples // self.batch_size)
+
+    def __getitem__(self, batch: list[int]) -> BatchType:
+        (number,) = batch
+        size = min(self.batch_size, self.n_samples - number * self.batch_size)
+        return self.source.draw(size, np.random.default_rng([self.seed, 7, number]))
+
+    def loader(self) -> DataLoader:
+        """All batches in an order that changes from epoch to epoch."""
+        return DataLoader(self, sampler=Batches(np.arange(len(self)), 1, self.seed), batch_size=None)
+
+
+class SplitData(Dataset, Generic[BatchType]):
+    """Samples in splits; a subclass gives a batch for a list of sample numbers, and draws new ones like the stored.
+
+    ``F`` are the structure factors [n, h, k, l], ``config`` says what they were made from, ``splits`` has the sample
+    numbers of each split by its name.
     """
 
+    F: torch.Tensor
+    config: BaseModel
     splits: dict[str, np.ndarray]
 
     def __getitem__(self, samples: list[int] | np.ndarray | torch.Tensor) -> BatchType:
         return super().__getitem__(samples)
+
+    def draw(self, n: int, rng: np.random.Generator) -> BatchType:
+        """Return a batch of `n` new samples of the kind that is trained on."""
+        raise NotImplementedError
 
     def batches(self, split: str, batch_size: int = 64) -> Iterator[BatchType]:
         """The samples of a split in order, batch by batch."""

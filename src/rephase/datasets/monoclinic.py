@@ -9,8 +9,10 @@ import pandas as pd
 import torch
 
 from rephase.config import MeasuredPart, MonoclinicConfig
+from rephase.crystal.density import density_from_F
 from rephase.crystal.many_structure_factors import many_structure_factors
 from rephase.crystal.monoclinic_grids import MonoclinicGrid
+from rephase.crystal.monoclinic_phases import monoclinic_operations, whole_sphere
 from rephase.crystal.random_crystals import RandomCrystalOptions, RandomCrystals, random_crystals
 from rephase.crystal.statistics import unique_hkl
 from rephase.crystal.structure import read_crystal
@@ -31,7 +33,7 @@ class CompletionBatch(NamedTuple):
     ``F`` true structure factors in electrons, complex; a model may look only at the amplitudes where ``observed``.
     ``mask`` True where a reflection exists: inside the sphere, not absent. ``s_squared`` is (2d)^-2 in Å^-2,
     ``lattice`` [batch, 3, 3] in Å with the cell vectors as columns, ``group`` [batch] counts the space groups of the
-    data set.
+    data set, ``operations`` [batch, 4, 2, 3] are those of `monoclinic_operations`.
     """
 
     F: torch.Tensor
@@ -40,6 +42,7 @@ class CompletionBatch(NamedTuple):
     s_squared: torch.Tensor
     lattice: torch.Tensor
     group: torch.Tensor
+    operations: torch.Tensor
 
     @property
     def scale(self) -> torch.Tensor:
@@ -50,6 +53,15 @@ class CompletionBatch(NamedTuple):
     def missing(self) -> torch.Tensor:
         """True where a reflection exists that was not measured."""
         return self.mask & ~self.observed
+
+    def density(self, F: torch.Tensor) -> torch.Tensor:
+        """Maps [batch, x, y, z] in e/Å^3, without F(000), of complex F [batch, h, k, l] that obeys the groups.
+
+        They have as many points as there are reflections along each axis.
+        """
+        whole = whole_sphere(F, self.operations, MonoclinicGrid.of(F))
+        volume = torch.linalg.det(self.lattice).to(F.real.dtype)
+        return density_from_F(whole, volume[:, None, None, None], tuple(whole.shape[-3:]))
 
 
 class MonoclinicData(SplitData[CompletionBatch]):
@@ -71,6 +83,8 @@ class MonoclinicData(SplitData[CompletionBatch]):
         Numbers of the samples of each split.
     """
 
+    config: MonoclinicConfig
+
     def __init__(
         self, F: torch.Tensor, lattice: torch.Tensor, group: torch.Tensor, symmetries: Sequence[Symmetry],
         config: MonoclinicConfig, splits: dict[str, np.ndarray],
@@ -78,29 +92,40 @@ class MonoclinicData(SplitData[CompletionBatch]):
         self.F, self.lattice, self.group, self.symmetries = F, lattice, group, tuple(symmetries)
         self.config, self.splits, self.grid = config, splits, MonoclinicGrid(config.shape)
         self._is_present = torch.as_tensor(np.stack([self.grid.is_present(symmetry) for symmetry in symmetries]))
-        self._cut_off, self._is_kept = draw_measured(config.measured, len(F), self.grid, [config.seed, 3])
+        self._operations = torch.as_tensor(np.stack([monoclinic_operations(symmetry) for symmetry in symmetries]))
+        self._measured = draw_measured(config.measured, len(F), self.grid, np.random.default_rng([config.seed, 3]))
 
     def __len__(self) -> int:
         return len(self.F)
 
     def __getitem__(self, samples: list[int] | np.ndarray | torch.Tensor) -> CompletionBatch:
         index = torch.as_tensor(samples)
-        lattice, group = self.lattice[index], self.group[index]
+        measured = tuple(part[index] for part in self._measured)
+        return self._batch(self.F[index], self.lattice[index], self.group[index], *measured)
+
+    def draw(self, n: int, rng: np.random.Generator) -> CompletionBatch:
+        """Draw `n` new random crystals, and what is measured of them."""
+        generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+        made = _random_samples(self.config, np.arange(n) % len(self.symmetries), generator)
+        F, lattice, group = (torch.as_tensor(made[name]) for name in ("F", "lattice", "group"))
+        return self._batch(F, lattice, group, *draw_measured(self.config.measured, n, self.grid, rng))
+
+    def _batch(
+        self, F: torch.Tensor, lattice: torch.Tensor, group: torch.Tensor, cut_off: torch.Tensor, is_kept: torch.Tensor
+    ) -> CompletionBatch:
         s_squared = self.grid.s_squared(lattice)
         mask = self._is_present[group] & (s_squared <= _LARGER / (4 * self.config.d_min**2))
-        cut_off = self._cut_off[index][:, None, None, None]
-        observed = mask & self._is_kept[index] & (s_squared <= _LARGER / (4 * cut_off**2))
-        return CompletionBatch(self.F[index], mask, observed, s_squared.to(self.F.real.dtype), lattice, group)
+        observed = mask & is_kept & (s_squared <= _LARGER / (4 * cut_off[:, None, None, None] ** 2))
+        return CompletionBatch(F, mask, observed, s_squared.to(F.real.dtype), lattice, group, self._operations[group])
 
 
 def draw_measured(
-    part: MeasuredPart, n: int, grid: MonoclinicGrid, seed: list[int]
+    part: MeasuredPart, n: int, grid: MonoclinicGrid, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw the cut-off of each of `n` samples in Å, [n], and which reflections are not missing, [n, h, k, l].
 
     Equivalents are missing together.
     """
-    rng = np.random.default_rng(seed)
     cut_off = torch.as_tensor(rng.uniform(*part.d_min, n))
     if part.missing == 0:
         return cut_off, torch.ones(1, dtype=torch.bool).expand(n, *grid.shape)
@@ -137,7 +162,7 @@ def open_monoclinic(path: Path, config: MonoclinicConfig, *, workers: int = 1) -
     layout = {"lattice": ((3, 3), "float64"), "group": ((), "int64"), "F": (config.shape, "complex64")}
     shown = config.model_dump(mode="json", exclude={"measured", "folder", "split"})
     store = Store(path, layout, config.n_samples, config.chunk, {"config": shown})
-    store.fill(lambda rows: _random_samples(config, rows), workers=workers, label="monoclinic crystals")
+    store.fill(lambda rows: _chunk(config, rows), workers=workers, label="monoclinic crystals")
     splits = _split(config)
     F, lattice, group = (store.load(name) for name in ("F", "lattice", "group"))
     return MonoclinicData(F, lattice, group, symmetries, config, splits)
@@ -155,13 +180,16 @@ def monoclinic_group(symbol: str) -> Symmetry:
     return symmetry
 
 
-def _random_samples(config: MonoclinicConfig, rows: slice) -> dict[str, np.ndarray]:
-    """The samples of a chunk: space groups in turn, crystals that fit the grid."""
-    generator = torch.Generator().manual_seed(
-        int(np.random.default_rng([config.seed, 0, rows.start]).integers(1 << 62))
-    )
-    grid, n_groups = MonoclinicGrid(config.shape), len(config.space_groups)
-    numbers = np.arange(rows.start, rows.stop) % n_groups
+def _chunk(config: MonoclinicConfig, rows: slice) -> dict[str, np.ndarray]:
+    """The samples of a chunk: space groups in turn."""
+    seed = int(np.random.default_rng([config.seed, 0, rows.start]).integers(1 << 62))
+    numbers = np.arange(rows.start, rows.stop) % len(config.space_groups)
+    return _random_samples(config, numbers, torch.Generator().manual_seed(seed))
+
+
+def _random_samples(config: MonoclinicConfig, numbers: np.ndarray, generator: torch.Generator) -> dict[str, np.ndarray]:
+    """Crystals that fit the grid; `numbers` [n] say which of the space groups each is in."""
+    grid = MonoclinicGrid(config.shape)
     lattice, F = np.zeros((len(numbers), 3, 3)), np.zeros((len(numbers), *config.shape), np.complex64)
     for number, symbol in enumerate(config.space_groups):
         places = np.flatnonzero(numbers == number)

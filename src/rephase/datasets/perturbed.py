@@ -7,14 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from rephase.config import DataConfig
 from rephase.crystal.cell import limiting_d_min
 from rephase.crystal.perturb import perturb
 from rephase.crystal.structure import Crystal, read_crystal
 from rephase.crystal.structure_factors import GridKernel, grid_hkl, sphere_mask
-from rephase.datasets.batches import Batches, SplitData
+from rephase.datasets.batches import SplitData
 from rephase.store import Store
 
 UNDEFINED = 1e-6  # |F| below this share of the sample's largest is rounding noise: it has no phase
@@ -112,6 +111,13 @@ class Parents:
         volume = torch.linalg.det(lattice).to(F.real.dtype)
         return Batch(F, mask, self.scale[parent], self.F[parent], parent, volume)
 
+    def draw(self, n: int, rng: np.random.Generator) -> Batch:
+        """Draw `n` variants of the crystals that are trained on."""
+        parent = np.sort(rng.integers(len(self.config.crystals), size=n))
+        drawn = [self.generate(int(p), int(count), rng) for p, count in zip(*np.unique(parent, return_counts=True))]
+        F, lattice = (torch.cat(parts) for parts in zip(*drawn))
+        return self.batch(F, torch.as_tensor(parent), lattice)
+
 
 def _sum_of_factors(kernel: GridKernel, power: int) -> torch.Tensor:
     """Sum over the atoms of (occ f)^1 or |occ f|^2 on the grid; even in h, so the half sum gives the whole."""
@@ -134,6 +140,8 @@ class PerturbedData(SplitData[Batch]):
         The crystals that it was made from.
     """
 
+    config: DataConfig
+
     def __init__(self, store: Store, parents: Parents):
         self.parents, self.config = parents, parents.config
         self.F, self.lattice = store.load("F"), store.load("lattice")
@@ -147,28 +155,9 @@ class PerturbedData(SplitData[Batch]):
         index = torch.as_tensor(samples)
         return self.parents.batch(self.F[index], self.parent[index], self.lattice[index])
 
-
-class StreamedData(Dataset):
-    """Samples generated on the fly from the training crystals; batch `i` is the same whenever it is asked for."""
-
-    def __init__(self, parents: Parents, n_samples: int, batch_size: int, *, seed: int):
-        self.parents, self.n_samples, self.batch_size, self.seed = parents, n_samples, batch_size, seed
-
-    def __len__(self) -> int:
-        return -(-self.n_samples // self.batch_size)
-
-    def __getitem__(self, batch: list[int]) -> Batch:
-        (number,) = batch
-        rng = np.random.default_rng([self.seed, 7, number])
-        size = min(self.batch_size, self.n_samples - number * self.batch_size)
-        parent = np.sort(rng.integers(len(self.parents.config.crystals), size=size))
-        drawn = [self.parents.generate(int(p), int(n), rng) for p, n in zip(*np.unique(parent, return_counts=True))]
-        F, lattice = (torch.cat(parts) for parts in zip(*drawn))
-        return self.parents.batch(F, torch.as_tensor(parent), lattice)
-
-    def loader(self) -> DataLoader:
-        """All batches in an order that changes from epoch to epoch."""
-        return DataLoader(self, sampler=Batches(np.arange(len(self)), 1, self.seed), batch_size=None)
+    def draw(self, n: int, rng: np.random.Generator) -> Batch:
+        """Draw `n` variants of the crystals that are trained on."""
+        return self.parents.draw(n, rng)
 
 
 def read_parents(config: DataConfig) -> Parents:

@@ -1,43 +1,72 @@
 """Models of phases and of amplitudes: one file per family, one table of each kind."""
 
 import inspect
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from rephase.config import ModelConfig
 from rephase.errors import ConfigError, nearest_name
+from rephase.models.amplitude_gan import AmplitudeGAN
+from rephase.models.amplitude_linear import AmplitudeLinear
 from rephase.models.amplitude_unets import AmplitudeUNet, FourierUNet
 from rephase.models.amplitudes import AmplitudeModel
 from rephase.models.cnn3d import CNN3D
 from rephase.models.layers import PhaseModel
 from rephase.models.linear import Linear
 from rephase.models.mlp import MLP
+from rephase.models.monoclinic_phases import (
+    FourierUNetPhases,
+    LinearPhases,
+    MonoclinicPhases,
+    TransformerPhases,
+    UNetPhases,
+)
+from rephase.models.reflection_transformer import ReflectionTransformer
 from rephase.models.unet3d import UNet3D
 
 MODELS: dict[str, type[PhaseModel]] = {"linear": Linear, "mlp": MLP, "cnn3d": CNN3D, "unet3d": UNet3D}
-AMPLITUDE_MODELS: dict[str, type[AmplitudeModel]] = {"unet": AmplitudeUNet, "fourier_unet": FourierUNet}
+AMPLITUDE_MODELS: dict[str, type[AmplitudeModel]] = {
+    "linear": AmplitudeLinear,
+    "unet": AmplitudeUNet,
+    "fourier_unet": FourierUNet,
+    "transformer": ReflectionTransformer,
+    "gan": AmplitudeGAN,
+}
+MONOCLINIC_PHASE_MODELS: dict[str, type[MonoclinicPhases]] = {
+    "linear": LinearPhases,
+    "unet": UNetPhases,
+    "fourier_unet": FourierUNetPhases,
+    "transformer": TransformerPhases,
+}
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def build_model(
-    name: str, shape: tuple[int, ...], config: ModelConfig | None = None, *, loss: str = "aligned", seed: int = 0
-) -> PhaseModel:
-    """Make a model of the table with weights that depend on the seed alone.
+    table: Mapping[str, type[Model]], name: str, shape: tuple[int, ...], config: ModelConfig | None = None, *,
+    loss: str | None = None, seed: int = 0,
+) -> Model:  # fmt: skip
+    """Make a model of a table with weights that depend on the seed alone; `loss` where it is not the model's own.
 
     Raises
     ------
     ConfigError
         An unknown model or an option that it does not have (the nearest known one is named).
     """
-    check_names(name, config or ModelConfig())
+    options: dict[str, Any] = (config or ModelConfig()).options
+    check_names(table, name, options)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return MODELS[name](shape, loss, **(config or ModelConfig()).options)
+        return table[name](shape, **({} if loss is None else {"loss": loss}), **options)
 
 
-def check_model(name: str, config: ModelConfig) -> None:
+def check_model(table: Mapping[str, type[nn.Module]], name: str, config: ModelConfig) -> None:
     """Raise unless the model can be built: by its name, its options and their values, tried on a small grid."""
     try:
-        build_model(name, (5, 5, 5), config)
+        build_model(table, name, (5, 5, 5), config)
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -45,11 +74,11 @@ def check_model(name: str, config: ModelConfig) -> None:
         raise ConfigError(f"models.{name}.options: {given} cannot be built ({error}); check type and range") from error
 
 
-def check_names(name: str, config: ModelConfig) -> None:
+def check_names(table: Mapping[str, type[nn.Module]], name: str, options: dict[str, Any]) -> None:
     """Raise on an unknown model or option, naming the nearest known one."""
-    if name not in MODELS:
-        raise ConfigError(f"unknown model {name!r}; {nearest_name(name, MODELS)}")
-    known = [p.name for p in inspect.signature(MODELS[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    for option in config.options:
+    if name not in table:
+        raise ConfigError(f"unknown model {name!r}; {nearest_name(name, table)}")
+    known = [p.name for p in inspect.signature(table[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for option in options:
         if option not in known:
             raise ConfigError(f"models.{name}.options: unknown option {option!r}; {nearest_name(option, known)}")

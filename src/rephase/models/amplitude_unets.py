@@ -1,4 +1,4 @@
-"""U-Nets that complete the amplitudes of a monoclinic crystal: plain, and with layers that see a map."""
+"""U-Nets on the grid of a monoclinic crystal: plain, and with layers that see a map."""
 
 from collections.abc import Callable
 
@@ -6,32 +6,32 @@ import torch
 from torch import nn
 
 from rephase.datasets.monoclinic import CompletionBatch
-from rephase.models.amplitudes import AmplitudeInput, AmplitudeModel
+from rephase.models.amplitudes import AmplitudeInput, AmplitudeModel, GridModel
 from rephase.models.layers import convolution_block
 from rephase.models.unet3d import UNetBody
 
 
-class AmplitudeUNet(AmplitudeModel):
+class GridUNet(GridModel):
     """U-Net on the reciprocal grid.
 
     Parameters
     ----------
     shape, loss
-        As in `AmplitudeModel`.
+        As in `GridModel`.
     width, levels
         As in `UNetBody`.
     """
 
     block: Callable[[int, int], nn.Module] | None = None  # that of `UNetBody`
 
-    def __init__(self, shape: tuple[int, int, int], loss: str = "mse", *, width: int = 64, levels: int = 2):
+    def __init__(self, shape: tuple[int, int, int], loss: str | None = None, *, width: int = 64, levels: int = 2):
         super().__init__(shape, loss)
         self.input = AmplitudeInput(shape)
-        self.body = UNetBody(self.input.n_channels, 1, width=width, levels=levels, block=type(self).block)
+        self.body = UNetBody(self.input.n_channels, self.n_fields, width=width, levels=levels, block=type(self).block)
 
-    def ratio(self, batch: CompletionBatch) -> torch.Tensor:
-        """Logarithm of |F| over what is expected, [batch, h, k, l]."""
-        return self.input.uncentred(self.body(self.input(batch)))[:, 0]
+    def fields(self, batch: CompletionBatch) -> torch.Tensor:
+        """[batch, n_fields, h, k, l]."""
+        return self.input.uncentred(self.body(self.input(batch)))
 
 
 class FourierLayer(nn.Module):
@@ -68,7 +68,15 @@ def _fourier_block(n_in: int, n_out: int) -> nn.Module:
     return nn.Sequential(convolution_block(n_in, n_out), FourierLayer(n_out), convolution_block(n_out, n_out))
 
 
-class FourierUNet(AmplitudeUNet):
+class GridFourierUNet(GridUNet):
     """U-Net whose blocks see the crystal as well: 3D convolutions with Fourier layers inside."""
 
     block = staticmethod(_fourier_block)
+
+
+class AmplitudeUNet(AmplitudeModel, GridUNet):
+    """Amplitudes by a U-Net."""
+
+
+class FourierUNet(AmplitudeModel, GridFourierUNet):
+    """Amplitudes by a U-Net with Fourier layers."""

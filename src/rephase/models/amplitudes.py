@@ -1,7 +1,7 @@
-"""What the models of completed amplitudes share: the contract, and the grid as input of convolutions."""
+"""What the models on a monoclinic grid share: fields of it, their use as amplitudes, the grid as input."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -30,37 +30,60 @@ AMPLITUDE_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor],
 }
 
 
-class AmplitudeModel(nn.Module, ABC):
-    """A model that completes amplitudes: it corrects what Wilson's line expects of each reflection.
-
-    A subclass has ``ratio(batch)``, the logarithm of |F| over that, real [batch, h, k, l]. Equivalents get one
-    amplitude by construction, and what was observed is given back as it is.
+class GridModel(nn.Module, ABC):
+    """A model on a monoclinic grid: a subclass for each kind of network has ``fields``, one for each task the rest.
 
     Parameters
     ----------
     shape
         Points of the grid along h, k, l.
     loss
-        Name in `AMPLITUDE_LOSSES`.
+        Name in ``losses`` of the task; the first of them by default.
     """
 
-    def __init__(self, shape: tuple[int, int, int], loss: str = "mse"):
+    n_fields: int
+    losses: Mapping[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]]
+
+    def __init__(self, shape: tuple[int, int, int], loss: str | None = None):
         super().__init__()
-        self.grid, self.loss_name = MonoclinicGrid(shape), loss
+        self.grid, self.loss_name = MonoclinicGrid(shape), loss or next(iter(self.losses))
 
     @abstractmethod
-    def ratio(self, batch: CompletionBatch) -> torch.Tensor:
-        """Logarithm of |F| over what is expected, [batch, h, k, l]."""
+    def fields(self, batch: CompletionBatch) -> torch.Tensor:
+        """Real numbers of every reflection, [batch, n_fields, h, k, l]."""
+
+    @abstractmethod
+    def loss(self, batch: CompletionBatch) -> torch.Tensor:
+        """Loss of a batch, one number."""
+
+    @abstractmethod
+    def predict(self, batch: CompletionBatch) -> torch.Tensor:
+        """What the task asks of every reflection, [batch, h, k, l]."""
+
+
+class AmplitudeModel(GridModel):
+    """A model that completes amplitudes: it corrects what Wilson's line expects of each reflection.
+
+    Its field is the logarithm of |F| over that. Equivalents get one amplitude by construction, and what was observed
+    is given back as it is.
+    """
+
+    n_fields = 1
+    losses = AMPLITUDE_LOSSES
 
     def forward(self, batch: CompletionBatch) -> torch.Tensor:
         """|F| [batch, h, k, l] in electrons of every reflection, observed or not."""
-        ratio = self.ratio(batch).clamp(-_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
+        ratio = self.fields(batch)[:, 0].clamp(-_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
         ratio = (ratio + self.grid.partner(ratio)) / 2
         return MEAN_OF_ROOT_MEAN_SQUARE * wilson_amplitude(batch) * ratio.exp() * batch.mask
 
     def loss(self, batch: CompletionBatch) -> torch.Tensor:
         """Loss of a batch over the missing reflections, one number."""
-        return AMPLITUDE_LOSSES[self.loss_name](self(batch), batch.F.abs(), batch.missing)
+        return self.misfit(self(batch), batch)
+
+    def misfit(self, amplitude: torch.Tensor, batch: CompletionBatch) -> torch.Tensor:
+        """Loss of |F| [batch, h, k, l] in electrons over the missing reflections, one number."""
+        return self.losses[self.loss_name](amplitude, batch.F.abs(), batch.missing)
 
     @torch.no_grad()
     def predict(self, batch: CompletionBatch) -> torch.Tensor:

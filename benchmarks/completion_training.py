@@ -1,0 +1,105 @@
+"""Training of the models that complete amplitudes: crystals per second, forward and backward.
+
+    rephase bench completion_training -- --threads 2 --width 32 --batch 8
+
+The models take turns on the same crystals, so that whatever else the machine does meets all of them; the fastest round
+of each counts. ``unet_equal`` is a plain U-Net of as many parameters as the one with Fourier layers. The rows also go
+to ``runs/bench/completion_training.csv``.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from rephase.config import ModelConfig, MonoclinicConfig
+from rephase.datasets.monoclinic import CompletionBatch, open_monoclinic
+from rephase.devices import pick_device
+from rephase.models import AMPLITUDE_MODELS, build_model
+from rephase.models.amplitude_gan import AmplitudeGAN
+from rephase.models.amplitude_unets import AmplitudeUNet, FourierUNet
+from rephase.models.amplitudes import AmplitudeModel
+from rephase.paths import RUNS
+
+CONFIG = MonoclinicConfig(n_samples=40)
+WIDE = ("unet", "fourier_unet", "gan")
+
+
+def count(model: torch.nn.Module) -> int:
+    """Parameters of a model."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def has_equal_groups(width: int) -> bool:
+    """Whether the channels of every level can be normalised in groups of about eight."""
+    return all(n % max(1, n // 8) == 0 for n in (width, 2 * width, 4 * width))
+
+
+def equal_width(width: int) -> int:
+    """Width of the plain U-Net that is nearest in parameters to one with Fourier layers of the width given."""
+    with torch.device("meta"):
+        wanted = count(FourierUNet(CONFIG.shape, width=width))
+        widths = filter(has_equal_groups, range(width, 2 * width))
+        return min(widths, key=lambda w: abs(count(AmplitudeUNet(CONFIG.shape, width=w)) - wanted))
+
+
+def models(width: int) -> dict[str, AmplitudeModel]:
+    """Every model of the table, U-Nets of one width, and the plain one that is as large as that with Fourier layers."""
+    options = {name: {"width": width} for name in WIDE}
+    every = {
+        name: build_model(AMPLITUDE_MODELS, name, CONFIG.shape, ModelConfig(options=options.get(name, {})))
+        for name in AMPLITUDE_MODELS
+    }
+    return every | {"unet_equal": AmplitudeUNet(CONFIG.shape, width=equal_width(width))}
+
+
+def step(model: AmplitudeModel, batch: CompletionBatch) -> float:
+    """Seconds of a step, forward and backward."""
+    model.zero_grad()
+    start = time.perf_counter()
+    if isinstance(model, AmplitudeGAN):
+        amplitude = model(batch)
+        model.critic_loss(amplitude, batch).backward()
+        model.generator_loss(amplitude, batch).backward()
+    else:
+        model.loss(batch).backward()
+    if batch.F.is_cuda:
+        torch.cuda.synchronize(batch.F.device)
+    return time.perf_counter() - start
+
+
+def measure(width: int, batch_size: int, n_rounds: int, device: torch.device) -> pd.DataFrame:
+    """Parameters and crystals per second of each model, and that over the rate of ``unet_equal``."""
+    with tempfile.TemporaryDirectory() as folder:
+        data = open_monoclinic(Path(folder), CONFIG)
+    batch = CompletionBatch(*(field.to(device) for field in data[list(range(batch_size))]))
+    every = {name: model.to(device).train() for name, model in models(width).items()}
+    rounds = [{name: step(model, batch) for name, model in every.items()} for _ in range(n_rounds + 1)]
+    rate = batch_size / pd.DataFrame(rounds[1:]).min()  # the first warms up
+    table = pd.DataFrame({"parameters": {name: count(model) for name, model in every.items()}, "crystals/s": rate})
+    return table.assign(**{"ratio to unet_equal": rate / rate["unet_equal"]})
+
+
+def main() -> None:
+    """Measure, print the table, write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--width", type=int, default=32, help="of the U-Nets")
+    parser.add_argument("--batch", type=int, default=8, help="crystals in a step, at most 40")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = pick_device("auto")
+    table = measure(options.width, options.batch, options.rounds, device)
+    print(f"grid {CONFIG.shape}, width {options.width}, batch {options.batch}, {device}, {options.threads} threads\n")
+    print(table.map("{:.4g}".format).to_string())
+    folder = RUNS / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    table.rename_axis("model").to_csv(folder / "completion_training.csv")
+
+
+if __name__ == "__main__":
+    main()

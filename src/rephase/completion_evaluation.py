@@ -1,0 +1,93 @@
+"""From a model of amplitudes and a split to tidy tables: overall, per space group, per resolution shell."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rephase.completion_metrics import COMPLETION_METRICS, Completed, complete
+from rephase.crystal.phases import unit_phasor
+from rephase.datasets.monoclinic import CompletionBatch, MonoclinicData
+from rephase.evaluation import Judged, Scoring, score_splits
+from rephase.metrics import map_similarity
+
+N_SHELLS = 12
+MAP_SCORE = "map_ssim"
+
+
+class AmplitudePredictor(Protocol):
+    """Anything that completes amplitudes: a trained model, a baseline, a solved structure."""
+
+    def predict(self, batch: CompletionBatch) -> torch.Tensor:
+        """|F| [batch, h, k, l] in electrons."""
+
+
+def evaluate_completion(
+    name: str, predictor: AmplitudePredictor, data: MonoclinicData, *, splits: Iterable[str] = ("test",), seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
+    """Score completed amplitudes on splits of the data.
+
+    Parameters
+    ----------
+    name, predictor, data, splits, seed, device
+        As in `rephase.evaluation.evaluate`.
+
+    Returns
+    -------
+    results
+        As there: the mean of every metric over a split, and over each of its space groups (``test:C 1 2 1``).
+        ``map_ssim`` compares the map of the completed amplitudes with the true one, both with the true phases.
+    shells
+        R and mean squared difference of the reflections that were not measured, per shell of equal width in 1/d^2.
+    """
+    return score_splits(
+        _scoring(data), name, predictor, data, splits=splits, seed=seed, experiment="completion", device=device
+    )
+
+
+@torch.no_grad()
+def complete_batch(
+    predictor: AmplitudePredictor, batch: CompletionBatch, device: torch.device | str = "cpu"
+) -> Completed:
+    """Complete a batch and put the truth beside it, on the CPU."""
+    there = CompletionBatch(*(field.to(device) for field in batch))
+    return complete(predictor.predict(there).cpu(), batch)
+
+
+def _scoring(data: MonoclinicData) -> Scoring[CompletionBatch]:
+    groups = np.array([symmetry.symbol for symmetry in data.symmetries])
+
+    def judge(predictor: AmplitudePredictor, batch: CompletionBatch, device: torch.device | str) -> Judged:
+        completed = complete_batch(predictor, batch, device)
+        scores = {metric: entry.function(completed).numpy() for metric, entry in COMPLETION_METRICS.items()}
+        scores[MAP_SCORE] = _map_ssim(completed, batch).numpy()
+        terms = {name: values[completed.missing] for name, values in _shell_terms(completed).items()}
+        inverse = 4 * batch.s_squared[completed.missing]
+        return Judged(pd.DataFrame(scores).assign(part=groups[batch.group.numpy()]), inverse, terms)
+
+    units = {name: entry.unit for name, entry in COMPLETION_METRICS.items()} | {MAP_SCORE: ""}
+    return Scoring(judge, units, np.linspace(0, data.config.d_min**-2, N_SHELLS + 1), _shell_scores)
+
+
+def _map_ssim(completed: Completed, batch: CompletionBatch) -> torch.Tensor:
+    phasor = unit_phasor(batch.F)
+    return map_similarity(batch.density(completed.pred * phasor), batch.density(completed.true * phasor))
+
+
+def _shell_terms(c: Completed) -> dict[str, torch.Tensor]:
+    """What is summed over the reflections of a shell, each [batch, h, k, l]."""
+    difference = (c.pred - c.true).abs()
+    return {"amplitude": c.true, "residual": difference, "square": difference**2}
+
+
+def _shell_scores(sums: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame({
+        "d_max": sums["d_max"],
+        "d_min": sums["d_min"],
+        "n": sums["n"].astype(int),
+        "r_factor_missing": sums["residual"] / sums["amplitude"],
+        "mse_missing": sums["square"] / sums["n"],
+    })  # fmt: skip
