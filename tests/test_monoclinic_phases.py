@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from rephase.completion_evaluation import evaluate_monoclinic_phases
 from rephase.completion_metrics import PHASE_METRICS, align_phases
-from rephase.config import MonoclinicConfig
+from rephase.config import LearningConfig, MonoclinicConfig
 from rephase.crystal.cell import Cell
 from rephase.crystal.monoclinic_phases import align_monoclinic, symmetrise
 from rephase.crystal.phase_scores import score_phases
@@ -13,6 +14,7 @@ from rephase.crystal.phases import unit_phasor
 from rephase.datasets.monoclinic import open_monoclinic
 from rephase.models import MONOCLINIC_PHASE_MODELS
 from rephase.models.monoclinic_phases import ChancePhases, phasor_error
+from rephase.training import fit, loss_curve
 
 GROUPS = ("P 1 21/c 1", "C 1 2 1", "P 1 21 1", "C 1 2/c 1", "P 1 21/n 1", "P 1 c 1", "C 1 c 1")
 CONFIG = MonoclinicConfig(
@@ -164,3 +166,19 @@ def test_the_truth_is_perfect_and_chance_is_not(batch):
     assert PHASE_METRICS["mean_phase_error_weighted"].function(perfect).max() < 1
     assert PHASE_METRICS["map_cc"].function(chance).mean() < 0.5
     assert 50 < PHASE_METRICS["mean_phase_error_weighted"].function(chance).mean() < 90
+
+
+def test_a_trained_model_is_scored_beside_chance(data, tmp_path):
+    options = {"models": {"unet": {"options": {"width": 4}}}, "training": {"loss": "amplitude_weighted", "epochs": 3}}
+    config = LearningConfig.model_validate(options)
+    model = fit(MONOCLINIC_PHASE_MODELS, "unet", data, config, tmp_path, device="cpu", progress=False)
+    curve = loss_curve(tmp_path)
+    assert curve["train_loss"].iloc[-1] < curve["train_loss"].iloc[0]
+    for name, predictor in {"unet": model, "chance": ChancePhases()}.items():
+        results, shells = evaluate_monoclinic_phases(name, predictor, data, splits=("train",))
+        table = results.set_index(["split", "metric"])["value"]
+        assert 0 < table["train", "map_cc"] < 1
+        assert 40 < table["train", "mean_phase_error_weighted"] < 90
+        assert {f"train:{group}" for group in ("P 1 21/c 1", "C 1 2 1")} < set(results["split"])
+        assert shells["n"].sum() == sum(int(b.mask.sum()) for b in data.batches("train"))
+        assert shells["mean_phase_error_weighted_deg"].between(20, 100).all()

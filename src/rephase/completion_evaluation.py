@@ -1,4 +1,4 @@
-"""From a model of amplitudes and a split to tidy tables: overall, per space group, per resolution shell."""
+"""From a model on a monoclinic grid and a split to tidy tables: overall, per space group, per resolution shell."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rephase.completion_metrics import COMPLETION_METRICS, Completed, complete
+from rephase.completion_metrics import COMPLETION_METRICS, PHASE_METRICS, Completed, align_phases, complete
 from rephase.crystal.phases import unit_phasor
 from rephase.datasets.monoclinic import CompletionBatch, MonoclinicData
 from rephase.evaluation import Judged, Scoring, score_splits
-from rephase.metrics import map_similarity
+from rephase.metrics import map_similarity, phase_error
 
 N_SHELLS = 12
 MAP_SCORE = "map_ssim"
@@ -48,6 +48,62 @@ def evaluate_completion(
     )
 
 
+class PhasePredictor(Protocol):
+    """Anything that gives phases to monoclinic crystals: a trained model, chance."""
+
+    def predict(self, batch: CompletionBatch) -> torch.Tensor:
+        """F, complex [batch, h, k, l], in electrons."""
+
+
+def evaluate_monoclinic_phases(
+    name: str, predictor: PhasePredictor, data: MonoclinicData, *, splits: Iterable[str] = ("test",), seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
+    """Score phases of monoclinic crystals, best over the allowed origins and both hands.
+
+    Parameters
+    ----------
+    name, predictor, data, splits, seed, device
+        As in `rephase.evaluation.evaluate`.
+
+    Returns
+    -------
+    results
+        As there: the mean of `PHASE_METRICS` over a split, and over each of its space groups (``test:C 1 2 1``).
+    shells
+        Mean |Δφ| weighted by the true amplitude, per shell of equal width in 1/d^2.
+    """
+    return score_splits(
+        _phase_scoring(data), name, predictor, data, splits=splits, seed=seed, experiment="monoclinic_phases",
+        device=device,
+    )  # fmt: skip
+
+
+def _phase_scoring(data: MonoclinicData) -> Scoring[CompletionBatch]:
+    groups = np.array([symmetry.symbol for symmetry in data.symmetries])
+
+    def judge(predictor: PhasePredictor, batch: CompletionBatch, device: torch.device | str) -> Judged:
+        there = CompletionBatch(*(field.to(device) for field in batch))
+        phased = align_phases(predictor.predict(there).cpu(), batch)
+        scores = {metric: entry.function(phased).numpy() for metric, entry in PHASE_METRICS.items()}
+        amplitude = (phased.multiplicity * phased.true.abs())[batch.mask]
+        terms = {"amplitude": amplitude, "error": phase_error(phased.pred, phased.true)[batch.mask] * amplitude}
+        parts = groups[batch.group.numpy()]
+        return Judged(pd.DataFrame(scores).assign(part=parts), 4 * batch.s_squared[batch.mask], terms)
+
+    units = {name: entry.unit for name, entry in PHASE_METRICS.items()}
+    return Scoring(judge, units, _edges(data), _phase_shell_scores)
+
+
+def _edges(data: MonoclinicData) -> np.ndarray:
+    return np.linspace(0, data.config.d_min**-2, N_SHELLS + 1)
+
+
+def _phase_shell_scores(sums: pd.DataFrame) -> pd.DataFrame:
+    kept = sums[["d_max", "d_min", "n"]].astype({"n": int})
+    return kept.assign(mean_phase_error_weighted_deg=sums["error"] / sums["amplitude"])
+
+
 @torch.no_grad()
 def complete_batch(
     predictor: AmplitudePredictor, batch: CompletionBatch, device: torch.device | str = "cpu"
@@ -69,7 +125,7 @@ def _scoring(data: MonoclinicData) -> Scoring[CompletionBatch]:
         return Judged(pd.DataFrame(scores).assign(part=groups[batch.group.numpy()]), inverse, terms)
 
     units = {name: entry.unit for name, entry in COMPLETION_METRICS.items()} | {MAP_SCORE: ""}
-    return Scoring(judge, units, np.linspace(0, data.config.d_min**-2, N_SHELLS + 1), _shell_scores)
+    return Scoring(judge, units, _edges(data), _shell_scores)
 
 
 def _map_ssim(completed: Completed, batch: CompletionBatch) -> torch.Tensor:
