@@ -50,7 +50,7 @@ def symmetrise(F: torch.Tensor, operations: torch.Tensor, grid: MonoclinicGrid) 
     flat = F.flatten(1)
     total, count = torch.zeros_like(flat), torch.zeros_like(flat.real)
     for signs, translation in (operation.unbind(1) for operation in operations.unbind(1)):
-        angle = 2 * math.pi * translation.to(F.real.dtype) @ hkl.to(F.real.dtype).T  # F(h) = F(hR) exp(2 pi i h.t)
+        angle = 2 * math.pi * (hkl * translation[:, None]).sum(-1).to(F.real.dtype)  # F(h) = F(hR) exp(2 pi i h.t)
         for mate in (1, -1):
             image = mate * hkl * signs.long()[:, None]
             is_there = (image[..., 1:] >= 0).all(-1)

@@ -7,7 +7,7 @@ from torch import nn
 
 from rephase.datasets.monoclinic import CompletionBatch
 from rephase.models.amplitudes import AmplitudeInput, AmplitudeModel, GridModel
-from rephase.models.layers import convolution_block
+from rephase.models.layers import at_least_single, convolution_block
 from rephase.models.unet3d import UNetBody
 
 
@@ -53,7 +53,7 @@ class FourierLayer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Fields [batch, n, h, k, l], h centred, k and l from 0; the layer adds to them."""
         n_h, n_k, n_l = x.shape[-3:]
-        spectrum = torch.fft.ifftshift(self.to_spectrum(x).float(), dim=-3)
+        spectrum = torch.fft.ifftshift(at_least_single(self.to_spectrum(x)), dim=-3)
         first, second = spectrum.chunk(2, dim=1)
         whole = (n_h, 2 * n_k, 2 * n_l)
         spectrum = nn.functional.pad(torch.complex(first, second), (0, 1, 0, 1))

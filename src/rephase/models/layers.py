@@ -52,14 +52,14 @@ def friedel_pair(fields: torch.Tensor) -> torch.Tensor:
     The two reflections of a Friedel pair come from the same four numbers: G obeys Friedel's law, K is what the
     differences of f'' between the elements add, and vanishes in truth for a crystal of one element.
     """
-    fields = _at_least_single(fields)
+    fields = at_least_single(fields)
     first = torch.complex(fields[:, 0], fields[:, 1])
     second = torch.complex(fields[:, 2], fields[:, 3])
     hermitian = lambda z: (z + friedel_mate(z).conj()) / 2  # noqa: E731
     return hermitian(first) + 1j * hermitian(second)
 
 
-def _at_least_single(fields: torch.Tensor) -> torch.Tensor:
+def at_least_single(fields: torch.Tensor) -> torch.Tensor:
     """Half-precision fields as float32: complex numbers need it."""
     return fields.float() if fields.dtype in (torch.bfloat16, torch.float16) else fields
 
@@ -96,7 +96,7 @@ class HalfSpace(nn.Module):
 
     def scatter(self, fields: torch.Tensor) -> torch.Tensor:
         """Complex grid [batch, h, k, l] of the pair of Hermitian fields given as [batch, 4 n_half]."""
-        fields = _at_least_single(fields)
+        fields = at_least_single(fields)
         first_real, first_imag, second_real, second_imag = fields.unflatten(1, (N_FIELDS, -1)).unbind(1)
         out = torch.zeros(
             (len(fields), self.shape[0] * self.shape[1] * self.shape[2]),

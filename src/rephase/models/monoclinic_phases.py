@@ -44,7 +44,7 @@ class MonoclinicPhases(GridModel):
     def loss(self, batch: CompletionBatch) -> torch.Tensor:
         """Loss of a batch over every reflection, one number."""
         phasor, weight = self(batch), batch.mask * batch.F.abs()
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(batch.F.device.type, enabled=False):  # h.t needs all its digits
             nearest = align_monoclinic(batch.F, phasor, batch.operations, self.grid, weight * phasor.abs())
         return self.losses[self.loss_name](phasor, nearest, weight)
 
