@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 import torch
 
-from rephase.completing import build_data, describe_data, score_baselines, summary, train_and_score
+from rephase.completing import (
+    build_data,
+    describe_data,
+    score_baselines,
+    summary,
+    train_and_score,
+    train_and_score_phases,
+)
 from rephase.completion_evaluation import MAP_SCORE
 from rephase.completion_metrics import COMPLETION_METRICS
 from rephase.crystal.map_files import write_cif
@@ -78,6 +85,20 @@ def test_a_model_that_is_not_listed_is_left_out_and_says_so(run):
     table = train_and_score(run, build_data(run), "transformer")
     assert table["left out"].tolist() == ["not in completion.models of this configuration"]
     assert not run.checkpoints("completion").joinpath("transformer").exists()
+
+
+def test_phases_are_scored_beside_chance_in_both_test_sets(folder, tmp_path):
+    run = open_run(tmp_path, "test", [f"monoclinic.folder={folder}"], device="cpu")
+    data = build_data(run)
+    scores = train_and_score_phases(run, data, "unet")
+    assert set(scores.index) == {(model, split) for model in ("unet", "chance") for split in ("test", "real")}
+    assert scores.loc["chance", "map_cc"].between(0, 0.6).all()
+    assert scores["mean_phase_error_weighted"].between(30, 110).all()
+    assert run.table("monoclinic_phases_shells_unet")["split"].unique().tolist() == ["test", "real"]
+    run.write_results()
+    assert set(pd.read_csv(run.folder / "results.csv")["experiment"]) == {"monoclinic_phases"}
+    left_out = train_and_score_phases(run, data, "transformer")["left out"]
+    assert left_out.tolist() == ["not in monoclinic_phases.models of this configuration"]
 
 
 def test_figures_show_every_test_set(run):

@@ -8,8 +8,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rephase.completion_evaluation import MAP_SCORE, AmplitudePredictor, complete_batch, evaluate_completion
-from rephase.completion_metrics import COMPLETION_METRICS
+from rephase.completion_evaluation import (
+    MAP_SCORE,
+    AmplitudePredictor,
+    PhasePredictor,
+    complete_batch,
+    evaluate_completion,
+    evaluate_monoclinic_phases,
+)
+from rephase.completion_metrics import COMPLETION_METRICS, PHASE_METRICS
 from rephase.config import Config
 from rephase.datasets.monoclinic import (
     FolderData,
@@ -20,8 +27,9 @@ from rephase.datasets.monoclinic import (
 )
 from rephase.errors import ConfigError
 from rephase.evaluation import summarise
-from rephase.models import AMPLITUDE_MODELS
+from rephase.models import AMPLITUDE_MODELS, MONOCLINIC_PHASE_MODELS
 from rephase.models.amplitude_baselines import AMPLITUDE_BASELINES
+from rephase.models.monoclinic_phases import ChancePhases
 from rephase.runs import Run
 from rephase.training import fit, loss_curve
 
@@ -133,6 +141,34 @@ def train_and_score(run: Run, data: CompletionData, name: str) -> pd.DataFrame:
     run.save_table(f"completion_curve_{name}", loss_curve(folder))
     _score(run, data, name, model, next(model.parameters()).device)
     return summary(run)
+
+
+def train_and_score_phases(run: Run, data: CompletionData, name: str) -> pd.DataFrame:
+    """Train a network of the table for phases, score it beside chance, leave its tables and curve; the scores so far.
+
+    One that the configuration does not list is left out.
+    """
+    config = run.config.monoclinic_phases
+    if name not in config.models:
+        return pd.DataFrame({"model": [name], "left out": ["not in monoclinic_phases.models of this configuration"]})
+    folder = run.checkpoints("monoclinic_phases") / name
+    model = fit(MONOCLINIC_PHASE_MODELS, name, data.random, config, folder, seed=run.config.seed, device=run.device)
+    run.save_table(f"monoclinic_phases_curve_{name}", loss_curve(folder))
+    _score_phases(run, data, "chance", ChancePhases(), "cpu")
+    _score_phases(run, data, name, model, next(model.parameters()).device)
+    return summarise(run.results("monoclinic_phases_results"), [*PHASE_METRICS]).round(3)
+
+
+def _score_phases(
+    run: Run, data: CompletionData, name: str, predictor: PhasePredictor, device: torch.device | str
+) -> None:
+    """Tables ``monoclinic_phases_results_NAME`` and ``monoclinic_phases_shells_NAME``."""
+    scores = [
+        evaluate_monoclinic_phases(name, predictor, part, splits=(split,), seed=run.config.seed, device=device)
+        for split, part in data.test_sets()
+    ]
+    for kind, tables in zip(("results", "shells"), zip(*scores)):
+        run.save_table(f"monoclinic_phases_{kind}_{name}", pd.concat(tables))
 
 
 def _score(

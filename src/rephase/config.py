@@ -116,6 +116,12 @@ class AmplitudeTraining(TrainingConfig):
     loss: Literal["mse", "r_factor"] = "mse"
 
 
+class MonoclinicPhaseTraining(TrainingConfig):
+    """Training of the models that give phases to monoclinic crystals."""
+
+    loss: Literal["amplitude_weighted"] = "amplitude_weighted"
+
+
 class ModelConfig(_Section):
     """One model: options of its constructor, and what its training does differently."""
 
@@ -139,6 +145,12 @@ class CompletionConfig(LearningConfig):
     """The models that complete amplitudes."""
 
     training: AmplitudeTraining = AmplitudeTraining()
+
+
+class MonoclinicPhaseConfig(LearningConfig):
+    """The same networks, for the other task: phases of monoclinic crystals."""
+
+    training: MonoclinicPhaseTraining = MonoclinicPhaseTraining()
 
 
 class SimulatedData(_Section):
@@ -238,6 +250,7 @@ class Config(LearningConfig):
     solving: SolvingConfig = SolvingConfig()
     monoclinic: MonoclinicConfig = MonoclinicConfig()
     completion: CompletionConfig = CompletionConfig()
+    monoclinic_phases: MonoclinicPhaseConfig = MonoclinicPhaseConfig()
 
     def fingerprint(self) -> str:
         """Eight hex digits that change when any value does."""

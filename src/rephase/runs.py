@@ -17,7 +17,7 @@ from rephase.config import Config, dump_config, find_config, load_config, read_y
 from rephase.errors import ConfigError
 from rephase.paths import ROOT, RUNS
 
-_RESULTS = ("results", "completion_results", "solver_scores")  # tables that results.csv puts together
+_RESULTS = ("results", "completion_results", "monoclinic_phases_results", "solver_scores")  # in results.csv
 _RECORDED = ("torch", "numpy", "Dans_Diffraction", "gemmi", "lightning", "zarr", "scikit-image")
 
 
@@ -78,7 +78,7 @@ class Run:
         }
         if not found:
             raise FileNotFoundError(errno.ENOENT, "no table yet", f"tables/{prefix}_*.csv")
-        listed = [*self.config.models, *self.config.completion.models]
+        listed = [*self.config.models, *self.config.completion.models, *self.config.monoclinic_phases.models]
         order = [*dict.fromkeys(listed), *sorted(found.keys() - set(listed))]
         return {name: pd.read_csv(found[name]) for name in order if name in found}
 
@@ -87,7 +87,7 @@ class Run:
         return any((self.folder / "tables").glob(f"{kind}_*.csv"))
 
     def results(self, kind: str = "results") -> pd.DataFrame:
-        """Every result so far, tidy, of models of phases (``results``) or amplitudes (``completion_results``)."""
+        """Every result so far, tidy, of models of phases (``results``), amplitudes (``completion_results``) …"""
         return pd.concat(self.tables(kind).values(), ignore_index=True)
 
     def write_results(self) -> None:
