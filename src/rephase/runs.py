@@ -87,7 +87,7 @@ class Run:
         return any((self.folder / "tables").glob(f"{kind}_*.csv"))
 
     def results(self, kind: str = "results") -> pd.DataFrame:
-        """Every result so far, tidy, of models of phases (``results``), amplitudes (``completion_results``) …"""
+        """Every result of a kind so far, tidy: ``results``, ``completion_results`` and so on."""
         return pd.concat(self.tables(kind).values(), ignore_index=True)
 
     def write_results(self) -> None:
