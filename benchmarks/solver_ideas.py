@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-import torch.nn.functional as nn
 
 from rephase.crystal.phases import unit_phasor
 from rephase.crystal.reflections import Reflections
@@ -27,13 +26,12 @@ from rephase.paths import RUNS
 from rephase.solvers import recipes_for
 from rephase.solvers.iterations import raar
 from rephase.solvers.problem import PhaseProblem
-from rephase.solvers.projections import Modulus
+from rephase.solvers.projections import Modulus, above, around_peaks, highest_around
 from rephase.solvers.solution import absolute_amplitude
 from rephase.solvers.solve import working_problem
 from rephase.solvers.strategy import Recipe, Trials, finish, finish_in_group, random_phases, search, trials
 from rephase.solving import SOLVED
 
-_VOLUME_PER_ATOM = 18.0  # Å^3, of atoms other than hydrogen
 Idea = Callable[[PhaseProblem, int, Recipe, torch.Generator, Trials | None], Trials]
 
 
@@ -61,7 +59,7 @@ def patterson_starts(
 ) -> Trials:
     """Start from the minimum of the Patterson map and itself moved to one of its peaks, drawn at random."""
     patterson = problem.grid.to_map((problem.sharpened(0.7) ** 2).to(torch.complex64)[None])
-    heights = torch.where(patterson >= highest_neighbour(patterson), patterson, -torch.inf).flatten()
+    heights = torch.where(patterson >= highest_around(patterson), patterson, -torch.inf).flatten()
     heights[0] = -torch.inf
     peaks = heights.topk(min(60, problem.n_voxels // 60)).indices
     chosen = peaks[torch.randint(len(peaks), (n,), generator=generator)]
@@ -85,8 +83,7 @@ def histogram_matching(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
     """Give the maps the histogram of random atoms at this resolution, for twenty cycles after the search."""
-    n_atoms = max(1, round(problem.reduced.cell.volume / _VOLUME_PER_ATOM))
-    angle = 2 * torch.pi * torch.rand((n_atoms, 3), generator=generator) @ problem.hkl.T.float()
+    angle = 2 * torch.pi * torch.rand((problem.n_atoms, 3), generator=generator) @ problem.hkl.T.float()
     atoms = problem.grid.to_map(falloff(problem) * torch.polar(torch.ones_like(angle), angle).sum(0)[None])
     expected = atoms.flatten().sort().values
     matched = lambda maps: expected[maps.flatten(1).argsort().argsort()].view_as(maps)  # noqa: E731
@@ -97,14 +94,15 @@ def known_composition(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
     """Keep only as many peaks as there are atoms, for twenty cycles after the search."""
-    n_atoms = max(1, round(problem.reduced.cell.volume / _VOLUME_PER_ATOM))
-
-    def peaks_only(maps: torch.Tensor) -> torch.Tensor:
-        peaks = torch.where(maps >= highest_neighbour(maps), maps, 0.0)
-        lowest = peaks.flatten(1).topk(n_atoms).values[:, -1, None, None, None]
-        return torch.where(highest_neighbour((peaks >= lowest).float()) > 0, maps.clamp_min(0), 0.0)
-
+    peaks_only = lambda maps: above(maps, around_peaks(maps, problem.n_atoms, 0.0))  # noqa: E731
     return constrained(problem, search(problem, *random_phases(problem, n, generator), recipe), peaks_only)
+
+
+def peaks_in_the_search(
+    problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
+) -> Trials:
+    """Keep only as many peaks as there are atoms in every cycle of the search."""
+    return trials(problem, n, recipe._replace(of_atoms=True), generator)
 
 
 def local_search(
@@ -142,6 +140,7 @@ IDEAS: dict[str, Idea] = {
     "tangent formula first": tangent_formula,
     "histogram matching": histogram_matching,
     "known composition": known_composition,
+    "peaks in the search": peaks_in_the_search,
     "local search": local_search,
     "group from the start": group_from_the_start,
 }
@@ -166,11 +165,6 @@ def constrained(problem: PhaseProblem, F: torch.Tensor, constraint: Callable[[to
 def judged(problem: PhaseProblem, F: torch.Tensor) -> Trials:
     """The finish of the default strategy: misfits are comparable only among trials that went the same way."""
     return finish_in_group(problem, F, problem.amplitude, 20)
-
-
-def highest_neighbour(maps: torch.Tensor) -> torch.Tensor:
-    """The largest of the 27 values around each point of [n, x, y, z], periodic."""
-    return nn.max_pool3d(nn.pad(maps[:, None], (1,) * 6, mode="circular"), 3, stride=1)[:, 0]
 
 
 def falloff(problem: PhaseProblem) -> torch.Tensor:

@@ -25,7 +25,7 @@ from rephase.solvers.grids import check_memory, shape_for
 from rephase.solvers.group import GroupTables
 from rephase.solvers.iterations import ITERATIONS
 from rephase.solvers.problem import PhaseProblem
-from rephase.solvers.projections import Modulus
+from rephase.solvers.projections import Modulus, around_peaks
 from rephase.solvers.solve import solve, verdict
 from rephase.solvers.space_groups import without_group
 from rephase.solvers.strategy import Outcome
@@ -179,6 +179,17 @@ def test_a_map_that_obeys_both_constraints_stays(case, name):
     modulus, maps = Modulus(problem, problem.amplitude), problem.grid.to_map(true)
     after = ITERATIONS[name](maps, modulus, maps.min() - 1, 0.75)
     assert torch.allclose(after, maps, atol=1e-3 * maps.abs().max())
+
+
+def test_the_highest_peaks_are_left():
+    maps = torch.zeros(2, 9, 8, 10)
+    for height, place in ((5.0, (0, 0, 0)), (4.0, (4, 4, 5)), (3.0, (4, 0, 5))):
+        maps[0][place] = height
+    maps[1, 2, 2, 2] = 1.0
+    support = around_peaks(maps, 2, 0.5) == 0
+    assert support.sum((1, 2, 3)).tolist() == [2 * 27, 27]
+    assert support[0, [-1, 4, 4], [-1, 4, 0], [-1, 5, 5]].tolist() == [True, True, False]
+    assert not (around_peaks(maps, 2, 4.5)[0] == 0)[4, 4, 5]
 
 
 @pytest.mark.parametrize("name", ["raar", "charge_flipping", "low_density_elimination"])

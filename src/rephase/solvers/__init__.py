@@ -17,12 +17,14 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
     "hio": (Recipe("hio"),),
     "low_density_elimination": (Recipe("low_density_elimination"),),
 }
-# Where atoms are resolved a higher threshold pays, and free reflections are worth less.
+_OF_ATOMS = _QUICK._replace(of_atoms=True)
+# Where atoms are resolved a higher threshold pays, free reflections are worth less, and peaks can be told apart.
 ATOMIC_RECIPES: dict[str, tuple[Recipe, ...]] = {
     "raar": (
         _QUICK,
+        _OF_ATOMS,
         Recipe(sharpening=0.4, threshold=(1.5, 1.0), damping=0.7, n_search=250, n_settle=30, settle_damping=0.7),
-        Recipe(sharpening=0.7, threshold=(2.0, 1.0), damping=0.5, n_search=250, n_settle=30, settle_damping=0.5),
+        _OF_ATOMS,
     ),
 }
 _ATOMIC_D_MIN = 1.35  # Å

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.peaks import VOLUME_PER_ATOM
 from rephase.crystal.phases import align_list
 from rephase.crystal.shells import smooth_mean
 from rephase.crystal.symmetry import Origins, Symmetry, reduced_cell, rows_of
@@ -96,6 +97,11 @@ class PhaseProblem:
     def n_voxels(self) -> int:
         """Points of the map."""
         return math.prod(self.grid.shape)
+
+    @property
+    def n_atoms(self) -> int:
+        """Non-hydrogen atoms that the cell has room for."""
+        return math.ceil(self.reduced.cell.volume / VOLUME_PER_ATOM)
 
     def sharpened(self, power: float) -> torch.Tensor:
         """Amplitudes between |F| (0) and E on the scale of |F| (1): E^p |F|^(1-p), [n_known]."""

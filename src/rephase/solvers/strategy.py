@@ -11,10 +11,11 @@ from rephase.crystal.phases import align_list, unit_phasor
 from rephase.errors import ConfigError
 from rephase.solvers.iterations import ITERATIONS, low_density_elimination
 from rephase.solvers.problem import PhaseProblem
-from rephase.solvers.projections import Modulus, above
+from rephase.solvers.projections import Modulus, above, around_peaks
 
 _FINISH_DAMPING, _FINISH_CYCLES = 0.9, 20
 _VOXELS_AT_ONCE, _SMALLEST_BATCH = 400_000, 4  # in a batch of maps: larger ones leave the cache of a CPU
+_PEAKS_KEPT = 3  # cycles until the peaks of a map are looked for again
 N_KEPT, _SAME_SOLUTION = 24, 0.75  # trials that are compared; correlation of two that are the same
 
 
@@ -24,7 +25,8 @@ class Recipe(NamedTuple):
     ``iteration`` of the table `ITERATIONS`; ``sharpening`` p of E^p |F|^(1-p); ``threshold`` at the first and the last
     of ``n_search`` cycles with ``beta``, the reflections that were not measured damped by ``damping``; then
     ``n_settle`` cycles with ``settle_damping``; ``weak_share`` is that of `Modulus`. What lies beyond the data is free
-    in the search where ``beyond``, else it is zero there, on a smaller grid; the finish always leaves it free.
+    in the search where ``beyond``, else it is zero there, on a smaller grid; the finish always leaves it free. Where
+    ``of_atoms``, the threshold only says what may be a peak: as many as there are atoms are kept, with what is around.
     """
 
     iteration: str = "raar"
@@ -37,6 +39,7 @@ class Recipe(NamedTuple):
     settle_damping: float = 0.8
     weak_share: float = 0.0
     beyond: bool = True
+    of_atoms: bool = False
 
     def space(self, problem: PhaseProblem) -> PhaseProblem:
         """The problem that this kind of search works on."""
@@ -75,9 +78,12 @@ def search(problem: PhaseProblem, phasors: torch.Tensor, is_known: torch.Tensor,
     held = torch.where(is_known, start, 0) if is_known.any() else None
     modulus = Modulus(problem, amplitude, damping=recipe.damping, weak_share=recipe.weak_share, held=held)
     first, last = recipe.threshold
+    support: torch.Tensor | None = None
     for cycle in range(recipe.n_search):
-        threshold = first + (last - first) * cycle / max(1, recipe.n_search - 1)
-        maps = step(maps, modulus, threshold * sigma, recipe.beta)
+        threshold = sigma * (first + (last - first) * cycle / max(1, recipe.n_search - 1))
+        if recipe.of_atoms and cycle % _PEAKS_KEPT == 0:
+            support = around_peaks(2 * modulus(maps) - maps, problem.n_atoms, threshold)
+        maps = step(maps, modulus, threshold if support is None else support, recipe.beta)
     modulus = Modulus(problem, amplitude, damping=recipe.settle_damping)
     for _ in range(recipe.n_settle):
         maps = step(maps, modulus, last * sigma, recipe.beta)
