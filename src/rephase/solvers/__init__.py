@@ -24,7 +24,8 @@ ATOMIC_RECIPES: dict[str, tuple[Recipe, ...]] = {
         _QUICK,
         _OF_ATOMS,
         Recipe(sharpening=0.4, threshold=(1.5, 1.0), damping=0.7, n_search=250, n_settle=30, settle_damping=0.7),
-        _OF_ATOMS,
+        _OF_ATOMS._replace(n_search=400),
+        Recipe(sharpening=0.7, threshold=(2.0, 1.0), damping=0.5, n_search=250, n_settle=30, settle_damping=0.5),
     ),
 }
 _ATOMIC_D_MIN = 1.35  # Å
