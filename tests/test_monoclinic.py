@@ -240,3 +240,12 @@ def test_a_cell_that_is_too_large_names_the_grid_that_would_do():
     MonoclinicGrid((41, 13, 18)).check(Cell(16.3, 10.0, 14.0, 90.0, 100.0, 90.0), 0.8)
     with pytest.raises(GridError, match="at least 3"):
         MonoclinicGrid((2, 18, 23))
+
+
+def test_the_longest_axes_are_those_of_the_grid():
+    grid = MonoclinicGrid((26, 18, 23))
+    longest = torch.diag(torch.tensor(grid.longest_axes(0.8), dtype=torch.float64))
+    assert bool(grid.holds(0.999 * longest[None], 0.8))
+    for axis in range(3):
+        stretched = longest * (0.999 + 0.002 * torch.eye(3)[axis])
+        assert not bool(grid.holds(stretched[None], 0.8))

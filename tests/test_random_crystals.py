@@ -148,6 +148,16 @@ def test_float64_and_chosen_elements():
         assert np.abs(F[i].numpy() - expected)[lists.mask[i].numpy()].max() < 1e-7 * np.abs(expected).max()
 
 
+def test_cells_keep_to_the_longest_axes_where_they_can():
+    def share_inside(seed, **bounds):
+        options = RandomCrystalOptions(space_groups=("P 1 21/c 1",), n_atoms=(5, 12), **bounds)
+        axes = random_crystals(32, generator=seeded(seed), options=options).lattice.norm(dim=1)
+        return (axes < 1.05 * torch.tensor([9.0, 11.0, 14.0])).all(1).float().mean()  # a settled cell may have grown
+
+    assert share_inside(8, longest=(9.0, 11.0, 14.0)) > 0.9
+    assert share_inside(8) < 0.85
+
+
 def test_fragments_lose_their_hydrogen_along_the_axis():
     library = fragment_library(ELEMENTS)
     assert torch.allclose(library.lost[:, :2], torch.zeros(len(library.lost), 2, dtype=torch.float64), atol=1e-9)
@@ -181,7 +191,7 @@ def test_normalised_amplitudes_follow_wilson(made):
     [({"n_atoms": (10, 5)}, "n_atoms"), ({"n_atoms": (1, 5)}, "n_atoms"), ({"u_range": (0.1, 0.01)}, "u_range"),
      ({"elements": ("C", "Xx")}, "no fragment has it"), ({"elements": ("N",)}, "need carbon"),
      ({"space_groups": ()}, "space_groups is empty"), ({"space_groups": ("P 41",)}, "expected triclinic"),
-     ({"space_groups": ("P 2 1 1",)}, "unique axis b")],
+     ({"space_groups": ("P 2 1 1",)}, "unique axis b"), ({"longest": (9.0, 0.0, 9.0)}, "longest")],
 )  # fmt: skip
 def test_bad_options_are_errors(wrong, message):
     with pytest.raises(ConfigError, match=message):

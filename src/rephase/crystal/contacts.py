@@ -45,7 +45,7 @@ class Surroundings(NamedTuple):
         """All images [n, 3, n_images * p] of positions [n, p, 3], those of one motion together."""
         n, _, motions, _ = self.rotations.shape
         turned = self.rotations.reshape(n, 3 * motions, 3) @ xyz.mT
-        return (turned.view(n, 3, motions, -1) + self.shifts[..., None]).flatten(2)
+        return (turned.view(n, 3, motions, xyz.shape[1]) + self.shifts[..., None]).flatten(2)
 
     def near(self, xyz: torch.Tensor, about: torch.Tensor, reach: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Images of positions [n, p, 3] within `reach` [n, p] Å of a point [n, 3].
@@ -116,20 +116,26 @@ def _motions(
 
 
 def tested(xyz: torch.Tensor, radii: torch.Tensor) -> torch.Tensor:
-    """Six numbers [n, p, 6] of atoms, coordinates [n, 3, p]; a negative radius: no atom, clear of everything."""
-    six = xyz.new_empty(len(xyz), 6, xyz.shape[2])
-    six[:, :3], six[:, 4], six[:, 5] = xyz, 1.0, radii.clamp(min=0)
-    six[:, 3] = torch.where(radii < 0, _FAR**2, xyz.square().sum(1) - radii.square())
-    return six.mT
+    """Seven numbers [n, p, 7] of atoms, coordinates [n, 3, p]; a negative radius: no atom, clear of everything."""
+    seven = xyz.new_empty(len(xyz), 7, xyz.shape[2])
+    seven[:, :3], seven[:, 4] = xyz, 1.0
+    seven[:, 3] = torch.where(radii < 0, _FAR**2, xyz.square().sum(1))
+    seven[:, 5] = radii.clamp(min=0)
+    seven[:, 6] = seven[:, 5].square()
+    return seven.mT
 
 
-def others(xyz: torch.Tensor, radii: torch.Tensor) -> torch.Tensor:
-    """Six numbers [n, 6, q] of atoms, coordinates [n, 3, q], to be multiplied with those of `tested`."""
-    six = xyz.new_empty(len(xyz), 6, xyz.shape[2])
-    torch.mul(xyz, -2, out=six[:, :3])
-    six[:, 3], six[:, 5] = 1.0, -2 * radii.clamp(min=0)
-    six[:, 4] = torch.where(radii < 0, _FAR**2, xyz.square().sum(1) - radii.square())
-    return six
+def others(xyz: torch.Tensor, radii: torch.Tensor, share: float = 1.0) -> torch.Tensor:
+    """Seven numbers [n, 7, q] of atoms, coordinates [n, 3, q], to be multiplied with those of `tested`.
+
+    They are clear of these beyond the sum of these radii and `share` of the tested ones.
+    """
+    seven = xyz.new_empty(len(xyz), 7, xyz.shape[2])
+    torch.mul(xyz, -2, out=seven[:, :3])
+    seven[:, 3], seven[:, 6] = 1.0, -(share**2)
+    seven[:, 5] = -2 * share * radii.clamp(min=0)
+    seven[:, 4] = torch.where(radii < 0, _FAR**2, xyz.square().sum(1) - radii.square())
+    return seven
 
 
 def _in_parts(tested: torch.Tensor, others: torch.Tensor) -> Iterator[torch.Tensor]:

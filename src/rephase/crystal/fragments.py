@@ -57,6 +57,17 @@ class Library(NamedTuple):
         others = {name: getattr(self, name)[chosen] for name in ("lost", "lost_radii", "sizes")}
         return self._replace(**atoms, **others, weights=self.weights[:, chosen])
 
+    @property
+    def middle(self) -> float:
+        """Å from the first atom along z, about which the fragments are."""
+        return float(self.xyz[..., 2].max()) / 2
+
+    @property
+    def reach(self) -> float:
+        """Å about the middle beyond which no atom of any fragment touches anything, at any of the bond lengths."""
+        away = (self.xyz - self.xyz.new_tensor([0.0, 0.0, self.middle])).norm(dim=-1) + self.radii
+        return float(torch.where(self.radii < 0, 0.0, away).max()) + float(np.ptp(list(_BONDS.values())))
+
 
 def _tetrahedral(number: int, n_hydrogen: int) -> Molecule:
     """One atom with hydrogens: four at 109.5°, three in a plane, two at 112°, one."""

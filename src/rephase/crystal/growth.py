@@ -1,6 +1,7 @@
 """Molecules grown inside their crystal: a hydrogen gives way to a fragment wherever nothing is in the way."""
 
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch.nn.functional import normalize
@@ -8,9 +9,9 @@ from torch.nn.functional import normalize
 from rephase.crystal.contacts import REACH, Surroundings, is_clear, others, overlaps, side_by_side, tested
 from rephase.crystal.fragments import Library
 
-_SLACK = 0.65  # Å by which atoms of two molecules may be closer than the sum of their radii, before they are settled
+_SLACK = 0.5  # Å by which atoms of two molecules may be closer than the sum of their radii, before they are settled
 _INTRAMOLECULAR = 0.74  # share of the sum of the radii that atoms four and more bonds apart keep
-_SITES, _TRIALS = 2, 16  # hydrogens looked at in a step; fragments, each turned at random, tried on one of them
+_TRIALS = 16  # hydrogens looked at in a step; fragments, each turned at random, tried on one of them
 _PROBE, _PROBE_RADIUS = 1.45, 1.5  # Å, a little less than the first atom of any fragment needs
 _BESIDE = 2.0  # Å, what is nearer to an atom is bonded to it
 _SMALL = 5  # atoms of fragments that a hydrogen must have room for to stay open
@@ -115,56 +116,68 @@ def _grow_once(
     is_last: bool,
 ) -> None:
     """Try fragments on one hydrogen of each molecule; one that leaves no room to the small ones is closed."""
-    rows = torch.arange(len(room), device=room.device)
-    lost, is_site = _sites(molecules, around, generator)
-    parent = molecules.carriers[rows, lost].clamp(min=0)
-    foot, number = molecules.xyz[rows, parent], molecules.numbers[rows, parent]
-    direction = normalize(molecules.xyz[rows, lost] - foot, dim=-1)
-    allowed = library.weights[(number != 6).long()] * (library.sizes <= (room - molecules.count)[:, None])
+    site = _sites(molecules, around, room, library, generator)
+    if not len(site.row):
+        return
+    rows, foot, number = site.row, site.foot, molecules.numbers[site.row, site.parent]
+    allowed = library.weights[(number != 6).long()] * (library.sizes <= (room - molecules.count)[rows, None])
     chosen = pick(allowed[:, None].expand(-1, _TRIALS, -1), generator)
-    origin = library.bond_lengths[number[:, None], library.numbers[chosen, 0]][..., None] * direction[:, None]
-    turn = _frames(direction[:, None].expand(-1, _TRIALS, -1), generator)
-    new = library.xyz[chosen] @ turn.mT + (origin + foot[:, None])[:, :, None]
+    length = library.bond_lengths[number[:, None], library.numbers[chosen, 0]][..., None]
+    turn = _frames(site.direction[:, None].expand(-1, _TRIALS, -1), generator)
+    new = library.xyz[chosen] @ turn.mT + (length * site.direction[:, None] + foot[:, None])[:, :, None]
     radii = library.radii[chosen]
-    fits = ((new.norm(dim=-1) < around.radius[:, None, None]) | (radii < 0)).all(2)
-    fits &= (is_site & (allowed.sum(1) > 0))[:, None]
-    fits &= _is_clear_of_itself(molecules, new, radii, lost, parent)
-    reach = float(library.xyz.norm(dim=-1).max()) + 0.5
-    near = _nearby(molecules, around, foot + _PROBE * direction, reach)
-    fits &= is_clear(tested(new.flatten(1, 2).mT, radii.flatten(1) - _SLACK / 2), near).view(radii.shape).all(2)
+    fits = ((new.norm(dim=-1) < around.radius[rows, None, None]) | (radii < 0)).all(2)
+    fits &= is_clear(tested(new[:, :, 0].mT, radii[:, :, 0]), site.before_first)
+    if new.shape[2] > 1:
+        rest = tested(new[:, :, 1:].flatten(1, 2).mT, radii[:, :, 1:].flatten(1))
+        fits &= is_clear(rest, site.before_rest).view(*fits.shape, -1).all(2)
     lot = torch.rand(fits.shape, generator=generator, device=fits.device, dtype=new.dtype)
-    best = torch.where(fits, library.sizes[chosen] + _EVEN * lot, -1).argmax(1)
-    new, chosen, radii = new[rows, best], chosen[rows, best], radii[rows, best]
-    accepted = fits.any(1) & _is_clear_of_own_images(around, new, radii)
+    lot = torch.where(fits, library.sizes[chosen] + _EVEN * lot, -1)
+    found = fits.any(1).nonzero()[:, 0]
+    best = lot[found].argmax(1)
+    new, chosen, radii, at = new[found, best], chosen[found, best], radii[found, best], rows[found]
+    clear = _is_clear_of_own_images(around.take(at), new, radii)
     if is_last:
-        molecules.is_open[rows, lost] &= accepted
-    _add(molecules, accepted, lost, library, chosen, new)
+        molecules.is_open[rows, site.lost] = False
+    _add(molecules, at[clear], site.lost[found[clear]], library, chosen[clear], new[clear])
 
 
-def _sites(molecules: Molecules, around: Surroundings, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """One of a few random hydrogens [n] that something may be bound in the place of, and whether there is one [n].
+class _Sites(NamedTuple):
+    """Hydrogens that something may be bound in the place of, [n_sites], and the atoms near them.
 
-    Those where not even the smallest atom would be clear of the images are closed.
+    ``row`` of the molecule, ``lost`` hydrogen and its ``parent`` in the molecule; ``foot``, the place of the parent,
+    and the ``direction`` of the bond [n_sites, 3]. What the first atom of a fragment may not touch, and what the rest
+    may not touch, are tables of `others`.
     """
-    rows, used = torch.arange(len(molecules.used), device=molecules.used.device), int(molecules.used.max())
+
+    row: torch.Tensor
+    lost: torch.Tensor
+    parent: torch.Tensor
+    foot: torch.Tensor
+    direction: torch.Tensor
+    before_first: torch.Tensor
+    before_rest: torch.Tensor
+
+
+def _sites(
+    molecules: Molecules, around: Surroundings, room: torch.Tensor, library: Library, generator: torch.Generator
+) -> _Sites:
+    """A random open hydrogen of each molecule; one where not even the smallest atom has room is closed."""
+    rows, used = torch.arange(len(room), device=room.device), int(molecules.used.max())
     is_open = molecules.is_open[:, :used]
-    tried = pick(is_open[:, None].expand(-1, _SITES, -1).to(around.lattice), generator)
-    at, feet = molecules.xyz[rows[:, None], tried], molecules.carriers[rows[:, None], tried].clamp(min=0)
-    feet = molecules.xyz[rows[:, None], feet]
-    probes = feet + _PROBE * normalize(at - feet, dim=-1)
-    clear = (probes.norm(dim=-1) < around.radius[:, None]) & is_open.any(1)[:, None]
-    reach = torch.where(clear, around.radius[:, None] + REACH, 0.0)
-    row, _, point, images = around.near(probes, torch.zeros_like(probes[:, 0]), reach)
-    images, column = side_by_side(row, len(rows), images)
-    radii = images.new_full((1, images.shape[1]), _PROBE_RADIUS - _SLACK / 2)
-    is_blocked = ~is_clear(tested(images.mT, radii), _contact_others(molecules, used))[row, column]
-    clear[row[is_blocked], point[is_blocked]] = False
-    molecules.is_open[rows[:, None], tried] &= clear
-    return tried[rows, clear.long().argmax(1)], clear.any(1)
-
-
-def _contact_others(molecules: Molecules, used: int) -> torch.Tensor:
-    return others(molecules.xyz[:, :used].mT, molecules.radii[:, :used] - _SLACK / 2)
+    lost = pick(is_open.to(around.lattice), generator)
+    parent = molecules.carriers[rows, lost].clamp(min=0)
+    foot = molecules.xyz[rows, parent]
+    direction = normalize(molecules.xyz[rows, lost] - foot, dim=-1)
+    point, probe = foot + (_PROBE + library.middle) * direction, foot + _PROBE * direction
+    others_near = _nearby(molecules, around, point, library.reach)
+    first, rest = (
+        torch.cat([own, others_near], 1).mT for own in _own_nearby(molecules, point, library.reach, lost, parent)
+    )
+    clear = is_clear(tested(probe[..., None], probe.new_full((1, 1), _PROBE_RADIUS)), first)[:, 0]
+    molecules.is_open[rows, lost] &= clear
+    clear &= is_open.any(1) & (library.sizes.min() <= room - molecules.count)
+    return _Sites(*(column[clear] for column in (rows, lost, parent, foot, direction, first, rest)))
 
 
 def _nearby(molecules: Molecules, around: Surroundings, point: torch.Tensor, reach: float) -> torch.Tensor:
@@ -173,15 +186,35 @@ def _nearby(molecules: Molecules, around: Surroundings, point: torch.Tensor, rea
     An atom has an image near the point where the point has an image, by the inverse motion, near the atom.
     """
     used = int(molecules.used.max())
-    beyond = (around.radius + reach + REACH / 2)[:, None]
+    xyz, radii = molecules.xyz[:, :used], molecules.radii[:, :used]
+    beyond = (xyz.norm(dim=-1) + radii).amax(1, keepdim=True) + reach
     row, motion, _, images = around.near(point[:, None], torch.zeros_like(point), beyond)
     motion, _ = side_by_side(row, len(point), motion, 0)
     images, _ = side_by_side(row, len(point), images)
-    six = tested(images.mT, images.new_full((1, images.shape[1]), reach + REACH / 2))
-    row, image, atom = overlaps(six, _contact_others(molecules, used))
-    back = around.moved_back(row, motion[row, image], molecules.xyz[row, atom])
-    six = others(back.T[None], (molecules.radii[row, atom] - _SLACK / 2)[None])[0].T
-    return side_by_side(row, len(point), six)[0].mT
+    seven = tested(images.mT, images.new_full((1, images.shape[1]), reach))
+    row, image, atom = overlaps(seven, others(xyz.mT, radii))
+    back = around.moved_back(row, motion[row, image], xyz[row, atom])
+    seven = others(back.T[None], (radii[row, atom] - _SLACK)[None])[0].T
+    return side_by_side(row, len(point), seven)[0]
+
+
+def _own_nearby(
+    molecules: Molecules, point: torch.Tensor, reach: float, lost: torch.Tensor, parent: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The atoms of each molecule near a point [n, 3], as `others`: those not beside the parent, and all but these two.
+
+    An atom beside the parent is bonded to it, so it is beside what is bonded to the parent.
+    """
+    rows, used = torch.arange(len(lost), device=lost.device), int(molecules.used.max())
+    xyz, radii = molecules.xyz[:, :used], _INTRAMOLECULAR * molecules.radii[:, :used]
+    is_near = ((xyz - point[:, None]).norm(dim=-1) < reach + radii) & (radii >= 0)
+    is_near[rows, lost] = is_near[rows, parent] = False
+    row, atom = is_near.nonzero().unbind(1)
+    near, radii = xyz[row, atom], radii[row, atom]
+    is_beside = (near - xyz[row, parent[row]]).norm(dim=-1) < _BESIDE
+    seven = (others(near.T[None], r[None], _INTRAMOLECULAR)[0].T for r in (torch.where(is_beside, -1.0, radii), radii))
+    first, rest = (side_by_side(row, len(lost), columns)[0] for columns in seven)
+    return first, rest
 
 
 def _is_clear_of_own_images(around: Surroundings, xyz: torch.Tensor, radii: torch.Tensor) -> torch.Tensor:
@@ -196,38 +229,22 @@ def _is_clear_of_own_images(around: Surroundings, xyz: torch.Tensor, radii: torc
     return clear
 
 
-def _is_clear_of_itself(
-    molecules: Molecules, xyz: torch.Tensor, radii: torch.Tensor, lost: torch.Tensor, parent: torch.Tensor
-) -> torch.Tensor:
-    """Whether fragments [n, trials, new, 3] are clear of the molecules they join but for bonded atoms: [n, trials]."""
-    rows, used = torch.arange(len(lost), device=lost.device), int(molecules.used.max())
-    own, own_radii = molecules.xyz[:, :used], _INTRAMOLECULAR * molecules.radii[:, :used]
-    own_radii[rows, lost] = own_radii[rows, parent] = -1.0
-    is_beside = (own - own[rows, parent][:, None]).norm(dim=-1) < _BESIDE
-    own, radii = own.mT, _INTRAMOLECULAR * radii
-    first = tested(xyz[:, :, 0].mT, radii[:, :, 0])
-    clear = (first @ others(own, torch.where(is_beside, -1.0, own_radii))).amin(2) >= 0
-    if xyz.shape[2] > 1:
-        rest = tested(xyz[:, :, 1:].flatten(1, 2).mT, radii[:, :, 1:].flatten(1))
-        clear &= is_clear(rest, others(own, own_radii)).view(*clear.shape, -1).all(2)
-    return clear
-
-
 def _add(
-    molecules: Molecules, accepted: torch.Tensor, lost: torch.Tensor, library: Library, chosen: torch.Tensor,
+    molecules: Molecules, rows: torch.Tensor, lost: torch.Tensor, library: Library, chosen: torch.Tensor,
     xyz: torch.Tensor,
 ) -> None:  # fmt: skip
-    """Write a fragment [n, new, 3] per molecule where it is accepted; the rest goes to the last column."""
-    rows, last = torch.arange(len(lost), device=lost.device)[:, None], molecules.numbers.shape[1] - 1
+    """Write a fragment [k, new, 3] to each of the molecules at `rows` [k]; what fills it up goes to the last column."""
+    last = molecules.numbers.shape[1] - 1
     numbers, carriers = library.numbers[chosen], library.carriers[chosen]
-    later = molecules.used[:, None] + torch.arange(-1, numbers.shape[1] - 1, device=lost.device)
+    later = molecules.used[rows, None] + torch.arange(-1, numbers.shape[1] - 1, device=lost.device)
     later[:, 0] = lost  # the first atom takes the place of the lost hydrogen
-    slots = torch.where(accepted[:, None] & (numbers > 0), later, last)
-    molecules.numbers[rows, slots], molecules.xyz[rows, slots] = numbers, xyz
-    molecules.radii[rows, slots] = library.radii[chosen]
+    slots = torch.where(numbers > 0, later, last)
+    at = rows[:, None]
+    molecules.numbers[at, slots], molecules.xyz[at, slots] = numbers, xyz
+    molecules.radii[at, slots] = library.radii[chosen]
     on = torch.where(carriers >= 0, later.gather(1, carriers.clamp(min=0)), -1)
-    molecules.carriers[rows, slots], molecules.is_open[rows, slots] = on, on >= 0
+    molecules.carriers[at, slots], molecules.is_open[at, slots] = on, on >= 0
     molecules.numbers[:, last], molecules.radii[:, last], molecules.carriers[:, last] = 0, -1.0, -1
     molecules.is_open[:, last] = False
-    molecules.used += accepted * ((numbers > 0).sum(1) - 1)
-    molecules.count += accepted * library.sizes[chosen]
+    molecules.used[rows] += (numbers > 0).sum(1) - 1
+    molecules.count[rows] += library.sizes[chosen]

@@ -18,6 +18,7 @@ from rephase.crystal.symmetry import Symmetry
 from rephase.errors import GridError
 
 _NUMBERS_AT_ONCE = 1 << 17  # atoms times reflections of a slice: what stays in the cache of a CPU
+_VOLUME_AT_ONCE = 1 << 15  # Å^3 of cells whose reflections are listed at once
 
 
 class ReflectionLists(NamedTuple):
@@ -37,7 +38,8 @@ def unique_reflections(crystals: RandomCrystals, d_min: float) -> ReflectionList
     """
     if not (math.isfinite(d_min) and d_min > 0):
         raise GridError(f"d_min = {d_min}: expected a number above 0; give it in Å, e.g. 1.5")
-    parts = [(rows, _unique(crystals, rows, d_min)) for rows in _slices(crystals, 16)]
+    volume = torch.linalg.det(crystals.lattice)
+    parts = [(rows, _unique(crystals, rows, d_min)) for rows in _slices(crystals, volume, _VOLUME_AT_ONCE)]
     most = max(mask.sum(1).max() for _, (_, mask) in parts)
     hkl = crystals.group.new_zeros(len(crystals), int(most), 3)
     mask = torch.zeros(hkl.shape[:2], dtype=torch.bool, device=hkl.device)
@@ -83,12 +85,13 @@ def _s_squared(lattice: torch.Tensor, hkl: torch.Tensor) -> torch.Tensor:
     return (hkl @ reciprocal).square().sum(-1) / 4
 
 
-def _slices(crystals: RandomCrystals, at_once: int) -> Iterator[torch.Tensor]:
-    """Rows of one space group and like size, a few at a time."""
-    size = torch.linalg.det(crystals.lattice)
+def _slices(crystals: RandomCrystals, numbers: torch.Tensor, at_once: int) -> Iterator[torch.Tensor]:
+    """Rows of one space group and like size, that have about `at_once` of the `numbers` [n] of each."""
     for group in crystals.group.unique().tolist():
         rows = (crystals.group == group).nonzero()[:, 0]
-        yield from rows[size[rows].argsort(stable=True)].split(at_once)
+        rows = rows[numbers[rows].argsort(stable=True)]
+        part = numbers[rows].cumsum(0) // at_once
+        yield from rows.split(part.unique_consecutive(return_counts=True)[1].tolist())
 
 
 def many_structure_factors(
@@ -126,13 +129,12 @@ def many_structure_factors(
         )
     table = _Table(crystals.numbers, energy_kev, s_squared)
     F = torch.zeros(s_squared.shape, dtype=s_squared.dtype.to_complex(), device=s_squared.device)
-    n_numbers = max(1, hkl.shape[1] * crystals.numbers.shape[1])
-    for rows in _slices(crystals, max(1, 4 * _NUMBERS_AT_ONCE // n_numbers)):
-        part, index = crystals.take(rows), hkl[rows]
-        places = torch.arange(1, hkl.shape[1] + 1, device=hkl.device)
-        used = int((index.any(2) * places).max()) + 1  # (0, 0, 0) fills the lists up: one of them is enough
-        summed = _sum(part, index[:, :used], s_squared[rows, :used], table)
-        F[rows] = torch.cat([summed, summed[:, -1:].expand(-1, hkl.shape[1] - summed.shape[1])], 1)
+    # (0, 0, 0) fills the lists up: one of them is enough
+    used = (hkl.any(2) * torch.arange(2, hkl.shape[1] + 2, device=hkl.device)).amax(1).clamp(1, hkl.shape[1])
+    for rows in _slices(crystals, used * (crystals.numbers > 0).sum(1), _NUMBERS_AT_ONCE):
+        most = int(used[rows].max())
+        summed = _sum(crystals.take(rows), hkl[rows, :most], s_squared[rows, :most], table)
+        F[rows, :most], F[rows, most:] = summed, summed[:, -1:]
     return F
 
 
@@ -143,7 +145,8 @@ class _Table:
         present = [int(number) for number in numbers.unique() if number]
         elements = [gemmi.Element(number).name for number in present]
         coefficients, corrections = form_factor_coefficients(elements), dispersion(elements, energy_kev)
-        self.heights, self.widths = like.new_tensor(coefficients[:, 0:8:2]), like.new_tensor(coefficients[:, 1:8:2])
+        self.heights = torch.block_diag(*like.new_tensor(coefficients[:, 0:8:2])[..., None])
+        self.widths = like.new_tensor(coefficients[:, 1:8:2]).flatten()
         self.constant = like.new_tensor(coefficients[:, 8] + corrections.real)
         self.f_double_prime = like.new_tensor(corrections.imag)
         self.column = torch.zeros(120, dtype=torch.long, device=like.device)
@@ -151,22 +154,19 @@ class _Table:
 
     def f0(self, s_squared: torch.Tensor) -> torch.Tensor:
         """f0 + f' [..., n_elements] for s^2 [...]."""
-        gaussians = torch.exp(-self.widths * s_squared[..., None, None])
-        return (self.heights * gaussians).sum(-1) + self.constant
+        return torch.exp(-self.widths * s_squared[..., None]) @ self.heights + self.constant
 
 
 def _sum(crystals: RandomCrystals, hkl: torch.Tensor, s_squared: torch.Tensor, table: _Table) -> torch.Tensor:
     """F of crystals that share a space group, [n, n_refl]."""
     symmetry = crystals.symmetries[int(crystals.group[0])]
     real, imaginary = _unit_sums(crystals.xyz_frac, hkl.to(s_squared), symmetry)
-    there = (crystals.numbers > 0).to(s_squared)
-    column = table.column[crystals.numbers]
-    damped = torch.exp(-8 * math.pi**2 * s_squared[..., None] * crystals.u_iso[:, None])
-    one_hot = torch.nn.functional.one_hot(column, len(table.constant)).to(s_squared) * there[..., None]
-    weight = (table.f0(s_squared) @ one_hot.mT) * damped
-    anomalous = damped * (table.f_double_prime[column] * there)[:, None]
-    turned = [(weight * part).sum(-1) for part in (real, imaginary) if part is not None]
-    shifted = [(anomalous * part).sum(-1) for part in (real, imaginary) if part is not None]
+    damped = torch.exp(s_squared[..., None] * (-8 * math.pi**2 * crystals.u_iso[:, None]))
+    of_element = torch.nn.functional.one_hot(table.column[crystals.numbers], len(table.constant)).to(s_squared)
+    of_element = of_element * (crystals.numbers > 0)[..., None]
+    sums = [part.mul_(damped) @ of_element for part in (real, imaginary) if part is not None]  # of each element
+    f0 = table.f0(s_squared)
+    turned, shifted = [(f0 * part).sum(-1) for part in sums], [part @ table.f_double_prime for part in sums]
     if imaginary is None:
         return torch.complex(turned[0], shifted[0])
     return torch.complex(turned[0] - shifted[1], turned[1] + shifted[0])
@@ -182,13 +182,11 @@ def _unit_sums(
     operations, is_centric = _operations(symmetry)
     turns = hkl @ _centring(symmetry).to(hkl).T
     multiplicity = torch.cos(2 * math.pi * turns).sum(-1, keepdim=True) * (2 if is_centric else 1)
-    positions = torch.cat([xyz_frac, torch.ones_like(xyz_frac[..., :1])], -1).mT
+    positions = 2 * math.pi * torch.cat([xyz_frac, torch.ones_like(xyz_frac[..., :1])], -1).mT
     real = hkl.new_zeros(*hkl.shape[:2], xyz_frac.shape[1])
     imaginary = None if is_centric else torch.zeros_like(real)
     for rotation, translation in operations:
-        image = torch.cat([hkl @ rotation.to(hkl), (hkl @ translation.to(hkl))[..., None]], -1)
-        turns = image @ positions
-        angle = turns.sub_(turns.round()).mul_(2 * math.pi)
+        angle = torch.cat([hkl @ rotation.to(hkl), (hkl @ translation.to(hkl))[..., None]], -1) @ positions
         real += angle.cos()
         if imaginary is not None:
             imaginary += angle.sin()

@@ -56,6 +56,11 @@ class MonoclinicGrid:
         """Whether every reflection with d >= d_min (Å) is on the grid, for lattices [n, 3, 3] with columns in Å."""
         return (self._needed(lattice, d_min) <= lattice.new_tensor(self.largest)).all(1)
 
+    def longest_axes(self, d_min: float) -> tuple[float, float, float]:
+        """Axes a, b, c in Å of which every reflection with d >= d_min is just not on the grid any more."""
+        a, b, c = ((index + 1) * d_min for index in self.largest)
+        return a, b, c
+
     def check(self, cell: Cell, d_min: float) -> None:
         """Raise `GridError` unless the whole sphere d >= d_min (Å) of a monoclinic cell is on the grid.
 

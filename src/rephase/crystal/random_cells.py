@@ -7,7 +7,7 @@ from rephase.crystal.symmetry import Symmetry
 from rephase.errors import ConfigError
 
 _NARROWEST = 4.5  # Å, smallest spacing of (100), (010), (001)
-_POINTS = 4  # tried for a free one
+_POINTS = 16  # tried for a free one
 
 
 def crystal_system(symmetry: Symmetry) -> int:
@@ -24,10 +24,13 @@ def crystal_system(symmetry: Symmetry) -> int:
     return 1 if mixed[1] else 0
 
 
-def draw_lattices(volume: torch.Tensor, system: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def draw_lattices(
+    volume: torch.Tensor, system: torch.Tensor, longest: tuple[float, float, float], generator: torch.Generator
+) -> torch.Tensor:
     """Lattices [n, 3, 3] of given volumes in Å^3, upper triangular; axes and angles spread as those of real crystals.
 
-    Of a few the first is taken whose planes (100), (010) and (001) are nowhere too close.
+    Of a few the first is taken whose planes (100), (010) and (001) are nowhere too close, and whose axes a, b and c are
+    no longer than `longest` in Å; else the one of the widest spacing.
     """
     tries, n = 8, len(volume)
     normal = torch.randn(n, tries, 6, generator=generator, device=volume.device, dtype=volume.dtype)
@@ -39,7 +42,8 @@ def draw_lattices(volume: torch.Tensor, system: torch.Tensor, generator: torch.G
     lattice = _lattices(torch.exp(0.3 * normal[..., :3]), *cosines.unbind(-1))
     lattice = lattice * (volume[:, None] / torch.linalg.det(lattice)).pow(1 / 3)[..., None, None]
     spacing = 1 / torch.linalg.inv(lattice).norm(dim=-1).amax(-1)
-    first = torch.where((spacing > _NARROWEST).any(1), (spacing > _NARROWEST).long().argmax(1), spacing.argmax(1))
+    is_good = (spacing > _NARROWEST) & (lattice.norm(dim=-2) < lattice.new_tensor(longest)).all(-1)
+    first = torch.where(is_good.any(1), is_good.long().argmax(1), spacing.argmax(1))
     return lattice[torch.arange(n, device=volume.device), first]
 
 

@@ -30,12 +30,12 @@ SPACE_GROUPS = {
 }  # fmt: skip
 ELEMENTS = ("C", "N", "O", "F", "S", "Cl", "Br")
 _AT_ONCE = 1024  # structures that grow together: enough to hide what each step costs however few there are
-_ROOM = 1.3  # radius of the sphere that a molecule keeps to, over that of its volume
-_VOLUME, _VOLUME_SD, _VOLUME_RANGE = 16.0, 1.2, (14.0, 19.0)  # Å^3 per non-hydrogen atom of the wanted molecule
-_CEILING, _CEILING_SD, _CEILING_RANGE = 19.0, 1.5, (16.0, 23.0)  # Å^3, the most per atom of the one that was grown
+_ROOM = 1.2  # radius of the sphere that a molecule keeps to, over that of its volume
+_VOLUME, _VOLUME_SD, _VOLUME_RANGE = 16.5, 1.4, (14.0, 19.0)  # Å^3 per non-hydrogen atom of the wanted molecule
+_CEILING, _CEILING_SD, _CEILING_RANGE = 18.4, 1.7, (16.0, 23.0)  # Å^3, the most per atom of the one that was grown
 _HOPEFUL = 1.03  # over the ceiling: what is less dense before it is settled is given up
 _LEAST_SCALE = 0.97  # of a cell that may shrink; its contacts are looked for in no smaller one
-_LOOSER = 1.03  # a cell that could not be filled is made larger by this, and may hold that much less
+_LOOSER = 1.02  # a cell that could not be filled is made larger by this, and may hold that much less
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class RandomCrystalOptions:
         Smallest and largest U of non-hydrogen atoms, Å^2.
     elements
         Besides hydrogen; carbon must be one.
+    longest
+        Axes a, b and c in Å that a cell should not exceed; one that is drawn for a large molecule still may.
 
     Raises
     ------
@@ -64,6 +66,7 @@ class RandomCrystalOptions:
     n_atoms: tuple[int, int] = (5, 60)
     u_range: tuple[float, float] = (0.01, 0.10)
     elements: tuple[str, ...] = ELEMENTS
+    longest: tuple[float, float, float] = (math.inf, math.inf, math.inf)
 
     def __post_init__(self) -> None:
         low, high = self.n_atoms
@@ -76,6 +79,8 @@ class RandomCrystalOptions:
         for element in self.elements:
             if element not in ELEMENTS:
                 raise ConfigError(f"element {element!r}: no fragment has it; {nearest_name(element, ELEMENTS)}")
+        if not all(length > 0 for length in self.longest):
+            raise ConfigError(f"longest = {self.longest}: expected three lengths above 0 in Å")
         if not self.space_groups:
             raise ConfigError("space_groups is empty; name at least one, e.g. 'P 1 21/c 1'")
         for symbol in self.space_groups:
@@ -179,13 +184,14 @@ def random_crystals(
     options = options or RandomCrystalOptions()
     draws = _draw(n, options, generator, dtype)
     library = fragment_library(options.elements).to(generator.device, dtype)
-    made, pending = _blank(n, options, draws), torch.arange(n, device=generator.device)
+    made, pending, looser = _blank(n, options, draws), torch.arange(n, device=generator.device), 1.0
     while len(pending):
         for rows in _batches(pending, draws):
-            _fill(made, draws, rows, library, generator)
+            _fill(made, draws, rows, library, options.longest, generator)
         pending = pending[made.numbers[pending, 0] == 0]
-        draws.volume[pending] *= _LOOSER
-        draws.ceiling[pending] *= _LOOSER
+        looser *= _LOOSER
+        volume, ceiling = _packing(draws.size[pending], generator, dtype)
+        draws.volume[pending], draws.ceiling[pending] = looser * volume, looser * ceiling
     u_iso = _displacements(made, options, generator)
     return RandomCrystals(draws.symmetries, made.lattice, draws.group, made.xyz_frac, made.numbers, u_iso).take(
         torch.arange(n, device=generator.device)
@@ -224,13 +230,18 @@ def _draw(n: int, options: RandomCrystalOptions, generator: torch.Generator, dty
     uniform = torch.rand(n, generator=generator, device=device, dtype=dtype)
     low, high = options.n_atoms
     size = (low + (high + 1 - low) * uniform**1.7).long().clamp(max=high)  # small molecules are commoner
-    per_atom = _VOLUME + _VOLUME_SD * torch.randn(n, generator=generator, device=device, dtype=dtype)
     order = torch.tensor([len(s.triplets) for s in symmetries], device=device)[group]
     system = torch.tensor([crystal_system(s) for s in symmetries], device=device)[group]
-    ceiling = _CEILING + _CEILING_SD * torch.randn(n, generator=generator, device=device, dtype=dtype)
-    per_atom = per_atom.clamp(*_VOLUME_RANGE)
-    ceiling = torch.maximum(ceiling.clamp(*_CEILING_RANGE), 1.1 * per_atom)
-    return _Draws(symmetries, group, order, system, size, low, ceiling, per_atom * size)
+    volume, ceiling = _packing(size, generator, dtype)
+    return _Draws(symmetries, group, order, system, size, low, ceiling, volume)
+
+
+def _packing(size: torch.Tensor, generator: torch.Generator, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Volumes of molecules of `size` [n] atoms, and the most that an atom of the grown one may take; Å^3."""
+    normal = torch.randn(2, len(size), generator=generator, device=size.device, dtype=dtype)
+    per_atom = (_VOLUME + _VOLUME_SD * normal[0]).clamp(*_VOLUME_RANGE)
+    ceiling = (_CEILING + _CEILING_SD * normal[1]).clamp(*_CEILING_RANGE)
+    return per_atom * size, torch.maximum(ceiling, 1.1 * per_atom)
 
 
 def _blank(n: int, options: RandomCrystalOptions, draws: _Draws) -> _Made:
@@ -259,9 +270,12 @@ def _operations(draws: _Draws, rows: torch.Tensor) -> tuple[torch.Tensor, torch.
     return chosen[..., :3], chosen[..., 3], chosen[..., :3].flatten(2).any(2)
 
 
-def _fill(made: _Made, draws: _Draws, rows: torch.Tensor, library: Library, generator: torch.Generator) -> None:
+def _fill(
+    made: _Made, draws: _Draws, rows: torch.Tensor, library: Library, longest: tuple[float, float, float],
+    generator: torch.Generator,
+) -> None:  # fmt: skip
     """Try once to make the crystals at `rows`; those that succeed are written."""
-    lattice = draw_lattices(draws.volume[rows] * draws.order[rows], draws.system[rows], generator)
+    lattice = draw_lattices(draws.volume[rows] * draws.order[rows], draws.system[rows], longest, generator)
     operations = _operations(draws, rows)
     centre = free_points(lattice, *operations, generator)
     radius = _ROOM * (3 * draws.volume[rows] / (4 * math.pi)) ** (1 / 3) + 1

@@ -22,7 +22,7 @@ from rephase.datasets.batches import SplitData
 from rephase.errors import CifError, RephaseError, SymmetryError
 from rephase.store import Store
 
-_DRAWN_AT_ONCE = 1.6  # crystals made for each that is still wanted: some do not fit the grid
+_DRAWN_AT_ONCE = 1.2  # crystals made for each that is still wanted: some do not fit the grid
 _LARGER = 1 + 1e-9  # a reflection on the surface of a sphere is inside, rounding or not
 _SWAP = np.array([[0, 0, 1], [0, -1, 0], [1, 0, 0]])  # a' = c, b' = -b, c' = a
 
@@ -204,7 +204,8 @@ def _fitting_crystals(
     n: int, symbol: str, config: MonoclinicConfig, grid: MonoclinicGrid, generator: torch.Generator
 ) -> Iterator[RandomCrystals]:
     """Random crystals of one group, `n` in all, whose whole sphere is on the grid."""
-    options = RandomCrystalOptions(space_groups=(symbol,), n_atoms=config.n_atoms)
+    longest = grid.longest_axes(config.d_min)
+    options = RandomCrystalOptions(space_groups=(symbol,), n_atoms=config.n_atoms, longest=longest)
     while n > 0:
         made = random_crystals(max(8, int(_DRAWN_AT_ONCE * n)), generator=generator, options=options)
         fitting = grid.holds(made.lattice, config.d_min).nonzero()[:n, 0]
