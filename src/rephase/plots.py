@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
@@ -127,6 +128,20 @@ def density_slice(ax: Axes, density: np.ndarray, limits: tuple[float, float], ex
         density.T, origin="lower", extent=(0, extent[0], 0, extent[1]), vmin=limits[0], vmax=limits[1],
         cmap="magma", interpolation="bilinear",
     )  # fmt: skip
+
+
+def in_cell(u: np.ndarray, v: np.ndarray, lengths: tuple[float, float], angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """Places in Å, to the right and upwards, of fractions along two cell axes; lengths in Å, their angle in degrees."""
+    along = lengths[1] * np.asarray(v)
+    return lengths[0] * np.asarray(u) + along * np.cos(np.radians(angle)), along * np.sin(np.radians(angle))
+
+
+def cell_plane(ax: Axes, values: np.ndarray, lengths: tuple[float, float], angle: float, **options) -> QuadMesh:
+    """Draw values [u, v] over one cell in its true shape; lengths and angle as in `in_cell`."""
+    closed = np.pad(values, [(0, 1)] * 2, mode="wrap")
+    u, v = np.meshgrid(*(np.linspace(0, 1, n) for n in closed.shape), indexing="ij")
+    ax.set_aspect("equal")
+    return ax.pcolormesh(*in_cell(u, v, lengths, angle), closed, shading="gouraud", rasterized=True, **options)
 
 
 def histogram(ax: Axes, values: np.ndarray, edges: np.ndarray, tint: str, name: str) -> None:
