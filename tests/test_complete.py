@@ -17,8 +17,10 @@ from rephase.crystal.monoclinic_grids import MonoclinicGrid
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.simulation import simulate_reflections
+from rephase.crystal.statistics import unique_hkl
 from rephase.crystal.symmetry import cell_of, find_symmetry, rows_of
 from rephase.errors import ConfigError, GridError, ReflectionError, SymmetryError, WeightsError
+from rephase.solvers.solution import Solution, absolute_amplitude
 
 D_CUT, D_MIN = 1.8, 1.2  # Å, of the small networks
 
@@ -53,6 +55,11 @@ def by_atoms():
 @pytest.fixture(scope="module")
 def routes(sample, unet_weights):
     return {model: complete(sample[2], model=model, d_min=D_MIN) for model in ("wilson", str(unet_weights))}
+
+
+def with_true_phases(data, truth):
+    phi = np.angle(truth.F[rows_of(data.hkl, truth.hkl)])
+    return Solution(data, absolute_amplitude(data), phi, np.ones(len(phi)), 0.0, np.inf, 1, 1, "solved")
 
 
 def within_sigma(completion, truth):
@@ -110,6 +117,16 @@ def test_atoms_know_far_more_than_wilson_and_how_much(by_atoms):
     assert 0.5 < within_sigma(completion, truth).mean() < 0.8
     assert completion.summary()["relative_sigma"] < 0.3 * wilson.summary()["relative_sigma"]
     assert completion.summary()["verdict"] == "solved"
+
+
+def test_figures_of_merit_are_mean_cosines_of_the_phase_errors(crystal):
+    everything, truth = simulate_reflections(crystal, 0.8)
+    data = everything.cut(1.5)
+    completion = complete(data, solution=with_true_phases(data, truth), effort=0.1)
+    true = truth.F[rows_of(completion.hkl, truth.hkl)]
+    for part in (completion.is_observed, ~completion.is_observed):
+        cosine = np.cos(completion.phi - np.angle(true))[part].mean()
+        assert completion.fom[part].mean() == pytest.approx(cosine, abs=0.08)
 
 
 def test_figures_of_merit_are_high_where_phases_are_sure(by_atoms):
@@ -199,7 +216,7 @@ def test_the_picture_shows_amplitudes_and_both_maps(by_atoms, routes):
 
 
 def test_a_group_without_a_space_group_and_wrong_numbers_are_refused(sample):
-    data = sample[2]
+    _, truth, data = sample
     with pytest.raises(ReflectionError, match="no space group; give space_group="):
         complete(replace(data, symmetry=None))
     with pytest.raises(ReflectionError, match="were measured; give a smaller d_min"):
@@ -210,6 +227,8 @@ def test_a_group_without_a_space_group_and_wrong_numbers_are_refused(sample):
         complete(data, model="wilsn")
     with pytest.raises(ConfigError, match="effort"):
         complete(data, effort=0)
+    with pytest.raises(ReflectionError, match="give the one that `solve` finds for these data"):
+        complete(data.take(np.arange(len(data)) > 0), d_min=D_MIN, solution=with_true_phases(data, truth))
 
 
 def test_what_a_network_cannot_do_is_refused(sample, unet_weights):
@@ -226,3 +245,10 @@ def test_what_a_network_cannot_do_is_refused(sample, unet_weights):
     large, _ = simulate_reflections(crystals("P 1 21/c 1", 1, (24, 25), fit=False)[0], 2.0)
     with pytest.raises(GridError, match=r"ends at \(7, 11, 13\); a grid \(\d+, \d+, \d+\) would do"):
         complete(large, model=path, d_min=D_MIN)
+    with pytest.raises(ReflectionError, match="leaves no reflection"):  # none on the grid
+        complete(everything.take(everything.d_hkl < 1.3), model=path, d_min=1.31)
+    cell, group = Cell(8.3, 13.0, 15.4, 90, 95, 90), find_symmetry("P 1 21/c 1")
+    hkl = unique_hkl(cell, group, 3.6)
+    coarse = Reflections(hkl, np.full(len(hkl), 100.0), np.ones(len(hkl)), cell, group)
+    with pytest.raises(ReflectionError, match=r"0 reflections with d below 3\.5 Å: networks expect at least 20"):
+        complete(coarse, model=path, d_min=D_MIN)

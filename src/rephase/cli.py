@@ -149,7 +149,7 @@ def complete(
     folder = _results_folder(out or RUNS / "complete" / file.stem)
     if file.resolve() == (folder / "completed.mtz").resolve():
         raise ConfigError(f"--out {folder}: {file.name} would be replaced by a result; give another folder")
-    with _trial_bar() as report:
+    with _trial_bar(is_shown=model == "atoms") as report:
         completion = complete_crystal(
             data, model=model, d_min=d_min, effort=effort, seed=seed, device=device, report=report
         )
@@ -210,9 +210,9 @@ def _numbers(text: str) -> tuple[float, ...] | None:
 
 
 @contextmanager
-def _trial_bar() -> Iterator[Callable[[int, int, int], None]]:
+def _trial_bar(*, is_shown: bool = True) -> Iterator[Callable[[int, int, int], None]]:
     """A progress bar of trials that also shows how many agree."""
-    with tqdm(unit="trial", desc="solving") as bar:
+    with tqdm(unit="trial", desc="solving", disable=not is_shown) as bar:
 
         def report(n_trials: int, n_agree: int, max_trials: int) -> None:
             bar.total = max_trials

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,23 +12,25 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from rephase.crystal.cell import Cell
 from rephase.crystal.map_files import write_density
 from rephase.crystal.monoclinic_grids import MonoclinicGrid
 from rephase.crystal.reflection_files import write_mtz_columns
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.statistics import extrapolated_intensity, unique_hkl, wilson
+from rephase.crystal.statistics import WILSON_D_MAX, extrapolated_intensity, unique_hkl, wilson
 from rephase.crystal.symmetry import find_symmetry, rows_of
-from rephase.datasets.monoclinic import CompletionBatch, MonoclinicData, Setting, beta_of, setting_on_grid
+from rephase.datasets.monoclinic import CompletionBatch, Setting, beta_of, one_crystal, setting_on_grid
 from rephase.devices import pick_device
-from rephase.errors import ConfigError, GridError, ReflectionError, WeightsError, nearest_name
+from rephase.errors import ConfigError, ReflectionError, WeightsError, nearest_name
 from rephase.solvers.atoms import expected_structure_factors, fit_atoms
 from rephase.solvers.rice import amplitude_moments, figure_of_merit
-from rephase.solvers.solution import density_of
+from rephase.solvers.solution import Solution, density_of
 from rephase.solvers.solve import solve
 from rephase.weights import Card, load_weights, shipped_weights
 
 ROUTES = ("atoms", "wilson")  # without weights
 _FINEST = 0.4  # Å
+_FEWEST = 20  # reflections that tell Wilson's line
 _LARGER, _TOLERANCE = 1 + 1e-9, 0.03  # of a sphere; of what weights were trained on
 
 
@@ -149,9 +151,24 @@ class Completion:
         return folder
 
 
+class Sections(NamedTuple):
+    """The same section of maps of one cell, ``values`` [n_maps, u, v], seen along the cell axis ``along`` (0, 1, 2)."""
+
+    values: np.ndarray
+    along: int
+
+
+def sections_of(maps: Sequence[np.ndarray], cell: Cell) -> Sections:
+    """Sections of maps [x, y, z] seen along the shortest axis, at the highest point of the last one."""
+    along = int(np.argmin(cell.parameters[:3]))
+    place = np.unravel_index(maps[-1].argmax(), maps[-1].shape)[along]
+    return Sections(np.stack([values.take(place, axis=along) for values in maps]), along)
+
+
 def complete(
     data: Reflections, *, model: str | Path = "atoms", d_min: float = 0.8, effort: float = 1.0, seed: int = 0,
-    device: str = "auto", report: Callable[[int, int, int], None] = lambda n_trials, n_agree, max_trials: None,
+    solution: Solution | None = None, device: str = "auto",
+    report: Callable[[int, int, int], None] = lambda n_trials, n_agree, max_trials: None,
 ) -> Completion:  # fmt: skip
     """Complete a crystal: the amplitudes that were not measured, gaps and beyond, to a given resolution.
 
@@ -168,19 +185,21 @@ def complete(
         Å; measured reflections beyond are left out.
     effort, seed, report
         Of ``atoms``, as in `solve`.
+    solution
+        For ``atoms``: that of these data, where they are solved already.
     device
         ``auto``, ``cpu`` or ``cuda``.
 
     Raises
     ------
     ReflectionError
-        No space group; too few reflections; nothing missing.
+        No space group; too few reflections; nothing missing; a solution of other data.
     ConfigError
         An unknown model; a d_min below 0.4 Å, or an effort that is not positive.
     SymmetryError
         A network for a crystal that is not monoclinic.
     GridError
-        A cell too large for the grid of a network, the one that would do is named; no reflection on that grid.
+        A cell too large for the grid of a network; the one that would do is named.
     WeightsError
         Damaged weights, or a d_min finer than they know.
     """
@@ -194,7 +213,8 @@ def complete(
             f"{data.name}: all {len(hkl)} reflections to {d_min} Å were measured; give a smaller d_min"
         )
     if model == "atoms":
-        estimate = _by_atoms(given, hkl, rows, effort=effort, seed=seed, device=device, report=report)
+        found = solution or solve(given, effort=effort, seed=seed, device=device, report=report)
+        estimate = _by_atoms(_checked_solution(found, measured), hkl, rows, effort=effort, seed=seed)
     elif model == "wilson":
         estimate = _by_wilson(measured, hkl)
     else:
@@ -221,12 +241,17 @@ def _checked(data: Reflections, d_min: float) -> Reflections:
     return data
 
 
-def _by_atoms(
-    data: Reflections, hkl: np.ndarray, rows: np.ndarray, *, effort: float, seed: int, device: str,
-    report: Callable[[int, int, int], None],
-) -> Estimate:  # fmt: skip
-    """Solve, place atoms, and take the expected amplitudes; `rows` [n_refl] in the merged data, -1 where not there."""
-    solution = solve(data, effort=effort, seed=seed, device=device, report=report)
+def _checked_solution(solution: Solution, measured: Reflections) -> Solution:
+    if not np.array_equal(solution.hkl, measured.hkl):
+        raise ReflectionError(
+            f"{measured.name}: the solution has {len(solution.hkl)} reflections, the data {len(measured)} others; "
+            "give the one that `solve` finds for these data"
+        )
+    return solution
+
+
+def _by_atoms(solution: Solution, hkl: np.ndarray, rows: np.ndarray, *, effort: float, seed: int) -> Estimate:
+    """Place atoms, and take what they let expect; `rows` [n_refl] in the merged data, -1 where not there."""
     model = fit_atoms(solution, effort=effort, seed=seed)
     expected = expected_structure_factors(model, solution.reflections, hkl)
     amplitude, sigma = expected.amplitudes()
@@ -266,9 +291,15 @@ def _by_network(data: Reflections, hkl: np.ndarray, source: str, *, d_min: float
             f"d_min = {d_min} Å: the weights {source!r} know reflections to {card.data.d_min} Å; "
             "give that (--d-min), or take the model 'atoms'"
         )
+    if (data.d_hkl < WILSON_D_MAX).sum() < _FEWEST:
+        raise ReflectionError(
+            f"{data.name}: {(data.d_hkl < WILSON_D_MAX).sum()} reflections with d below {WILSON_D_MAX} Å: networks "
+            f"expect at least {_FEWEST}, to know how amplitudes fall off; measure to a smaller d_min"
+        )
     grid = MonoclinicGrid(card.data.shape)
     setting = setting_on_grid(data.cell, data.group, grid, card.data.d_min, preferred=_groups(card))
-    batch = _batch(data, card, grid, setting)
+    everything = np.ones(len(data), bool)
+    batch = one_crystal(data.hkl, data.amplitudes().amplitude, everything, setting, card.data)
     predicted = network.predict(CompletionBatch(*(field.to(pick_device(device)) for field in batch)))[0].cpu().numpy()
     number, is_there = grid.from_list(hkl @ setting.basis, np.arange(len(hkl), dtype=float), setting.symmetry)
     amplitude = np.zeros(len(hkl))
@@ -278,23 +309,6 @@ def _by_network(data: Reflections, hkl: np.ndarray, source: str, *, d_min: float
         "axes": "as given" if (setting.basis == np.eye(3)).all() else f"for the network: {setting.symmetry.symbol}"
     }
     return Estimate(amplitude, sigma, facts=facts, outside=tuple(_outside(card, data, setting, batch)))
-
-
-def _batch(data: Reflections, card: Card, grid: MonoclinicGrid, setting: Setting) -> CompletionBatch:
-    """Merged reflections as one sample on the grid of a network."""
-    placed, is_there = grid.from_list(data.hkl @ setting.basis, data.amplitudes().amplitude, setting.symmetry)
-    sample = MonoclinicData(
-        torch.as_tensor(placed).to(torch.complex64)[None], torch.as_tensor(setting.lattice)[None], torch.tensor([0]),
-        [setting.symmetry], card.data, {},
-    )  # fmt: skip
-    batch = sample[[0]]
-    observed = torch.as_tensor(is_there) & batch.mask
-    if not observed.any():
-        raise GridError(
-            f"{data.name}: none of the {len(data)} reflections is on the grid {grid.shape} to {card.data.d_min} Å; "
-            "give data of lower angle, or take the model 'atoms'"
-        )
-    return batch._replace(observed=observed)
 
 
 def _relative_error(card: Card, d_hkl: np.ndarray, is_centric: np.ndarray) -> np.ndarray:

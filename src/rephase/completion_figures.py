@@ -1,5 +1,6 @@
 """What a completed crystal looks like: amplitudes and their uncertainty against d, the map before and after."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -8,11 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from rephase.completion import Completion
-from rephase.plots import STYLE, TWO_COLUMNS, cell_plane, resolution_axis, save_figure
+from rephase.completion import Completion, Sections, sections_of
+from rephase.plots import STYLE, TWO_COLUMNS, Frame, cell_plane, resolution_axis, save_figure
 
 _TINTS = {"measured": "#0072B2", "completed": "#D55E00"}
-_PLANES = ((1, 2), (0, 2), (0, 1))  # axes to the right and upwards, by the axis that is looked along
 
 
 def completion_overview(completion: Completion) -> Figure:
@@ -21,7 +21,7 @@ def completion_overview(completion: Completion) -> Figure:
     with plt.style.context(STYLE):
         figure, (amplitudes, *sections) = plt.subplots(1, 3, figsize=(TWO_COLUMNS, 2.8), layout="constrained")
         _draw_amplitudes(amplitudes, completion)
-        draw_sections(sections, completion.maps, r.cell.parameters)
+        draw_sections(sections, sections_of(completion.maps, r.cell), r.cell.parameters)
         for ax, title in zip(sections, ("measured", "completed")):
             ax.set_title(f"{completion.kind_of_map}, {title}")
         figure.suptitle(
@@ -38,25 +38,18 @@ def _draw_amplitudes(ax: Axes, completion: Completion) -> None:
     order = np.flatnonzero(~is_observed)[np.argsort(inverse[~is_observed])]
     shells = np.array_split(order, min(20, len(order)))
     means = np.array([(inverse[shell].mean(), completion.sigma[shell].mean()) for shell in shells])
-    ax.plot(*means.T, color="black", label="mean σ of these")
+    ax.plot(*means.T, color="black", label="mean σ of the completed")
     resolution_axis(ax, float(completion.d_hkl.min()))
-    ax.set(ylabel="|F|, scale of the data", ylim=(0, 1.05 * completion.amplitude.max()))
+    ax.set(ylabel="|F|, scale of the data", yscale="log", ylim=(0.3 * means[:, 1].min(), None))
     ax.legend(markerscale=4)
 
 
-def draw_sections(
-    axes: list[Axes], maps: tuple[np.ndarray, ...], parameters: tuple[float, float, float, float, float, float]
-) -> None:
-    """Draw the same section of maps [x, y, z] of one cell: along its shortest axis, through the last one's summit."""
-    along = int(np.argmin(parameters[:3]))
-    across, up = _PLANES[along]
-    place = np.unravel_index(maps[-1].argmax(), maps[-1].shape)[along]
-    norm = PowerNorm(0.5, vmin=0, vmax=float(maps[-1].max()))
-    for ax, values in zip(axes, maps):
-        section = np.maximum(values.take(place, axis=along), 0)
-        frame = (parameters[across], parameters[up]), parameters[3 + along]
-        cell_plane(ax, section, *frame, cmap="magma", norm=norm)
-        ax.set(xlabel=f"{'abc'[across]} (Å)", ylabel=f"{'abc'[up]} (Å)")
+def draw_sections(axes: Iterable[Axes], sections: Sections, parameters: Sequence[float]) -> None:
+    """Draw sections of maps on one scale, that of the last; the cell as a, b, c (Å), α, β, γ (degrees)."""
+    frame = Frame.along(sections.along, parameters)
+    norm = PowerNorm(0.5, vmin=0, vmax=float(sections.values[-1].max()))
+    for ax, values in zip(axes, sections.values):
+        cell_plane(ax, values, frame, norm=norm)
 
 
 def write_figures(completion: Completion, folder: Path) -> None:

@@ -28,6 +28,7 @@ from rephase.datasets.perturbed import read_parents
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, PipelineError, nearest_name
 from rephase.figures import learning_curve
+from rephase.inference import check_inference
 from rephase.models import AMPLITUDE_MODELS, MODELS, check_model
 from rephase.paths import NOTEBOOKS, ROOT, RUNS
 from rephase.plots import save_figure
@@ -110,6 +111,7 @@ def check_work(config: Config) -> None:
     _check_models(MODELS, config)
     _check_models(AMPLITUDE_MODELS, config.completion)
     check_completing(config)
+    check_inference(config)
     check_solving(config)
 
 

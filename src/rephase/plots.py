@@ -1,6 +1,8 @@
 """Axis-level drawing: reciprocal planes, resolution axes, slices and isosurfaces. No data is computed here."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -33,6 +35,7 @@ COLOURS = {
     "gan": "#CC79A7",
     "zero_fill": "#999999",
     "wilson": "#009E73",
+    "atoms": "#000000",
     "shell_median": "#000000",
     "raar": "#0072B2",
     "charge_flipping": "#E69F00",
@@ -130,18 +133,34 @@ def density_slice(ax: Axes, density: np.ndarray, limits: tuple[float, float], ex
     )  # fmt: skip
 
 
-def in_cell(u: np.ndarray, v: np.ndarray, lengths: tuple[float, float], angle: float) -> tuple[np.ndarray, np.ndarray]:
-    """Places in Å, to the right and upwards, of fractions along two cell axes; lengths in Å, their angle in degrees."""
-    along = lengths[1] * np.asarray(v)
-    return lengths[0] * np.asarray(u) + along * np.cos(np.radians(angle)), along * np.sin(np.radians(angle))
+class Frame(NamedTuple):
+    """Two cell axes of a plane: their names, lengths in Å, and the angle between them in degrees."""
+
+    names: tuple[str, str]
+    lengths: tuple[float, float]
+    angle: float
+
+    @classmethod
+    def along(cls, axis: int, parameters: Sequence[float]) -> "Frame":
+        """The plane that is seen along a cell axis (0, 1, 2), for a, b, c (Å), α, β, γ (degrees)."""
+        across, up = (other for other in range(3) if other != axis)
+        return cls(("abc"[across], "abc"[up]), (parameters[across], parameters[up]), parameters[3 + axis])
+
+    def place(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places in Å, to the right and upwards, of fractions along the two axes."""
+        along = self.lengths[1] * np.asarray(v)
+        right = self.lengths[0] * np.asarray(u) + along * np.cos(np.radians(self.angle))
+        return right, along * np.sin(np.radians(self.angle))
 
 
-def cell_plane(ax: Axes, values: np.ndarray, lengths: tuple[float, float], angle: float, **options) -> QuadMesh:
-    """Draw values [u, v] over one cell in its true shape; lengths and angle as in `in_cell`."""
-    closed = np.pad(values, [(0, 1)] * 2, mode="wrap")
+def cell_plane(ax: Axes, values: np.ndarray, frame: Frame, **options) -> QuadMesh:
+    """Draw what is above zero of values [u, v] over one cell in its true shape."""
+    closed = np.maximum(np.pad(values, [(0, 1)] * 2, mode="wrap"), 0)
     u, v = np.meshgrid(*(np.linspace(0, 1, n) for n in closed.shape), indexing="ij")
-    ax.set_aspect("equal")
-    return ax.pcolormesh(*in_cell(u, v, lengths, angle), closed, shading="gouraud", rasterized=True, **options)
+    across, up = frame.names
+    upwards = f"{up} (Å)" if np.isclose(frame.angle, 90) else f"⊥ {across} (Å)"
+    ax.set(aspect="equal", xlabel=f"{across} (Å)", ylabel=upwards)
+    return ax.pcolormesh(*frame.place(u, v), closed, shading="gouraud", cmap="magma", rasterized=True, **options)
 
 
 def histogram(ax: Axes, values: np.ndarray, edges: np.ndarray, tint: str, name: str) -> None:

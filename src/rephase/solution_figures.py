@@ -11,7 +11,7 @@ from skimage.measure import marching_cubes
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import HIGH, high_images
-from rephase.plots import STYLE, TWO_COLUMNS, cell_plane, in_cell, save_figure
+from rephase.plots import STYLE, TWO_COLUMNS, Frame, cell_plane, save_figure
 from rephase.solvers.solution import Solution
 
 _CELL_EDGES = "000 100 110 010 000 001 101 100 101 111 110 111 011 010 011 001"  # a path along all twelve
@@ -27,18 +27,16 @@ def density_projections(solution: Solution) -> Figure:
 
 def draw_projections(density: np.ndarray, cell: Cell, peaks: np.ndarray, title: str) -> Figure:
     """The largest density along each cell axis, in e/Å^3, and peaks [n, 3]; axes in Å, angles as in the cell."""
-    lengths, angles, names = cell.parameters[:3], cell.parameters[3:], "abc"
-    a, b, c = lengths
+    a, b, c = cell.parameters[:3]
     height = min(5.0, 0.9 + (TWO_COLUMNS - 1.6) * max(b, c) / (b + 2 * a))
     figure, axes = plt.subplots(1, 3, figsize=(TWO_COLUMNS, height), width_ratios=(b, a, a), layout="constrained")
     norm = PowerNorm(0.5, vmin=0, vmax=float(density.max()))  # light atoms are seen beside heavy ones
-    for ax, along, (across, up) in zip(axes, range(3), ((1, 2), (0, 2), (0, 1))):
-        frame = (lengths[across], lengths[up]), angles[along]
-        mesh = cell_plane(ax, np.maximum(density.max(axis=along), 0), *frame, cmap="magma", norm=norm)
-        places = in_cell(peaks[:, across], peaks[:, up], *frame)
+    for ax, along in zip(axes, range(3)):
+        frame = Frame.along(along, cell.parameters)
+        mesh = cell_plane(ax, density.max(axis=along), frame, norm=norm)
+        places = frame.place(*np.delete(peaks, along, axis=1).T)
         ax.plot(*places, "o", ms=2.5, mfc="none", mec="#56B4E9", mew=0.5)
-        upwards = f"{names[up]} (Å)" if np.isclose(angles[along], 90) else f"⊥ {names[across]} (Å)"
-        ax.set(title=f"along {names[along]}", xlabel=f"{names[across]} (Å)", ylabel=upwards)
+        ax.set_title(f"along {'abc'[along]}")
     figure.colorbar(mesh, ax=axes, shrink=0.7, label="largest ρ − ⟨ρ⟩ (e/Å³)")
     figure.suptitle(title, fontsize="medium")
     return figure

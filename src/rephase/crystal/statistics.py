@@ -15,7 +15,7 @@ from rephase.crystal.symmetry import Symmetry
 from rephase.errors import ReflectionError
 
 _ORGANIC = {"C": 0.76, "N": 0.10, "O": 0.14, "H": 1.1}  # of each non-hydrogen atom
-_WILSON_D_MAX = 3.5  # Å; above, the atoms of a molecule are not independent
+WILSON_D_MAX = 3.5  # Å; above, the atoms of a molecule are not independent
 USUAL_B = 3.5, 1.5  # Å^2, of molecular crystals, and its spread
 LOG_VARIANCE = 1.5  # of n ln<|F|^2> in a shell of n reflections: 1 acentric, 2 centric
 
@@ -61,7 +61,7 @@ def wilson(reflections: Reflections, composition: Mapping[str, float] | None = N
     centring = len(group.triplets) / len(group.point_group)  # raises what is not absent
     ratio = reflections.intensity / (group.epsilon(reflections.hkl) * centring)
     ratio = ratio / squared_form_factors(composition or _organic(reflections.cell), s_squared)
-    used = d_hkl < _WILSON_D_MAX if (d_hkl < _WILSON_D_MAX).sum() >= 60 else np.ones(len(d_hkl), bool)
+    used = d_hkl < WILSON_D_MAX if (d_hkl < WILSON_D_MAX).sum() >= 60 else np.ones(len(d_hkl), bool)
     order = np.flatnonzero(used)[np.argsort(-d_hkl[used], kind="stable")]
     shells = np.array_split(order, int(np.clip(len(order) // 50, 3, 20)))
     rows = [(s_squared[shell].mean(), ratio[shell].mean(), len(shell)) for shell in shells]

@@ -171,6 +171,34 @@ def open_monoclinic(path: Path, config: MonoclinicConfig, *, workers: int = 1) -
     return MonoclinicData(F, lattice, group, symmetries, config, splits)
 
 
+def one_crystal(
+    hkl: np.ndarray, F: np.ndarray, is_observed: np.ndarray, setting: "Setting", config: MonoclinicConfig
+) -> CompletionBatch:
+    """One crystal as a batch on the grid of a configuration.
+
+    Parameters
+    ----------
+    hkl
+        [n_refl, 3], one of each class of equivalents, in the axes that the setting starts from.
+    F
+        [n_refl], complex, or amplitudes; it need not go beyond what is observed.
+    is_observed
+        [n_refl] boolean.
+    setting
+        As `setting_on_grid` gives it.
+    config
+        Of the grid and the sphere.
+    """
+    grid, hkl = MonoclinicGrid(config.shape), hkl @ setting.basis
+    placed, _ = grid.from_list(hkl, F, setting.symmetry)
+    sample = MonoclinicData(
+        torch.as_tensor(placed).to(torch.complex64)[None], torch.as_tensor(setting.lattice)[None], torch.tensor([0]),
+        [setting.symmetry], config, {},
+    )[[0]]  # fmt: skip
+    observed, _ = grid.from_list(hkl, is_observed.astype(float), setting.symmetry)
+    return sample._replace(observed=torch.as_tensor(observed > 0) & sample.mask)
+
+
 def beta_of(lattice: torch.Tensor) -> torch.Tensor:
     """β in degrees, [...], of lattices [..., 3, 3] with cell vectors as columns."""
     a, c = lattice[..., 0], lattice[..., 2]

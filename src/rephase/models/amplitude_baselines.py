@@ -6,11 +6,10 @@ from collections.abc import Callable
 import torch
 
 from rephase.crystal.scattering import form_factor_coefficients
-from rephase.crystal.statistics import LOG_VARIANCE, USUAL_B
+from rephase.crystal.statistics import LOG_VARIANCE, USUAL_B, WILSON_D_MAX
 from rephase.datasets.monoclinic import CompletionBatch
 
 _N_SHELLS = 12
-_WILSON_D_MAX = 3.5  # Å; above, the atoms of a molecule are not independent
 MEAN_OF_ROOT_MEAN_SQUARE = math.sqrt(math.pi) / 2  # <|F|> / sqrt(<|F|^2>) of acentric reflections, Wilson (1949)
 
 
@@ -51,7 +50,7 @@ def wilson_amplitude(batch: CompletionBatch) -> torch.Tensor:
     ln(<|F|^2>/f^2) = a - 2 B s^2 with f of carbon, over shells with d < 3.5 Å, and what is known of B beforehand.
     """
     ratio = batch.F.abs().square() / _carbon(batch.s_squared).square()
-    counted = batch.observed & (4 * batch.s_squared * _WILSON_D_MAX**2 > 1)
+    counted = batch.observed & (4 * batch.s_squared * WILSON_D_MAX**2 > 1)
     shell = torch.nn.functional.one_hot(_shells(batch, counted), _N_SHELLS) * counted[..., None]
     n = shell.sum((1, 2, 3)).to(ratio.dtype)
     mean = lambda values: (values[..., None] * shell).sum((1, 2, 3)) / n.clamp_min(1)  # noqa: E731
