@@ -35,6 +35,7 @@ from rephase.paths import RUNS
 from rephase.solvers.solution import Solution, absolute_amplitude
 
 KEYS = ["crystals", "phases", "effort", "d_cut", "d_min", "model"]
+GUESSES = ("zero", "median")  # that have no σ
 SAME = [*KEYS, "seed", "name"]
 SHOWN = [
     "r_factor",
@@ -86,7 +87,7 @@ def median_of_shells(amplitude: np.ndarray, d_hkl: np.ndarray) -> np.ndarray:
 def completed(model: str, data: Reflections, truth: Truth, options: argparse.Namespace) -> Completion:
     """One crystal by one model; what is no route has no σ."""
     common = {"d_min": options.d_min, "effort": options.effort, "seed": options.seed}
-    if model not in ("zero", "median"):
+    if model not in GUESSES:
         solution = with_true_phases(data, truth) if options.true_phases and model == "atoms" else None
         return complete(data, model=model, solution=solution, **common)
     found = complete(data, model="wilson", **common)
@@ -108,13 +109,15 @@ def measure(model: str, crystal: Crystal, options: argparse.Namespace) -> dict[s
         return {"left_out": str(error)}
     seconds = time.perf_counter() - start
     facts = {f"of_atoms_{name}": value for name, value in found.facts.items()} if model == "atoms" else {}
-    return {**score_completion(found, Example(data, truth.hkl, truth.F)), "seconds": seconds, **facts,
+    unsure = {"within_sigma": np.nan} if model in GUESSES else {}
+    return {**score_completion(found, Example(data, truth.hkl, truth.F)), **unsure, "seconds": seconds, **facts,
             "outside_training": "; ".join(found.outside)}  # fmt: skip
 
 
 def medians(rows: pd.DataFrame) -> pd.DataFrame:
     """Medians over crystals, and how many were completed."""
-    scores = rows.dropna(subset="r_factor").assign(mse=1000 * rows["mse"])
+    scores = rows.reindex(columns=[*KEYS, *SHOWN]).dropna(subset="r_factor")
+    scores["mse"] *= 1000
     groups = scores.groupby(KEYS, sort=False)
     return groups[SHOWN].median().round(4).assign(n=groups.size())
 

@@ -9,7 +9,7 @@ import torch
 import typer
 
 from rephase.cli import app, main
-from rephase.completion import ROUTES
+from rephase.completion_routes import ROUTES
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
 from rephase.crystal.reflection_files import write_hklf4
 from rephase.crystal.simulation import simulate_reflections

@@ -215,6 +215,12 @@ def test_the_picture_shows_amplitudes_and_both_maps(by_atoms, routes):
         ]  # fmt: skip
 
 
+def test_a_map_without_any_trust_is_empty_and_drawn(by_atoms):
+    completion = replace(by_atoms[0], fom=np.zeros(len(by_atoms[0].hkl)))
+    assert all((values == 0).all() for values in completion.maps)
+    completion_overview(completion).canvas.draw()
+
+
 def test_a_group_without_a_space_group_and_wrong_numbers_are_refused(sample):
     _, truth, data = sample
     with pytest.raises(ReflectionError, match="no space group; give space_group="):

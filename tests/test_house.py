@@ -24,6 +24,7 @@ ROWS = [
     {"completion_metrics"},
     {"runs"},
     {"weights"},
+    {"completion_routes"},
     {"completion"},
     {"cod"},
     {"training"},

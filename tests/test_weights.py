@@ -58,7 +58,7 @@ def test_the_card_says_what_was_trained_on_what(completion_run, unet_weights, da
     assert (card.model, card.options, card.data) == ("unet", {"width": 4}, completion_run.config.monoclinic)
     assert card.trained_on == ranges(data)
     lengths = data.lattice[data.splits["train"]].norm(dim=1)
-    assert card.trained_on["b"] == pytest.approx((lengths[:, 1].min().item(), lengths[:, 1].max().item()))
+    assert card.trained_on.b == pytest.approx((lengths[:, 1].min().item(), lengths[:, 1].max().item()))
     assert set(card.figures) == {"test"}
     assert 0.2 < card.figures["test"]["r_factor_missing"] < 1
     assert unet_weights.stat().st_size < 2e6
@@ -119,6 +119,7 @@ def test_another_checksum_is_named(files):
         ({"model": "unnet"}, "did you mean 'unet'"),
         ({"colour": "red"}, "no card of weights .*colour"),
         ({"data": {"shape": [2, 2]}}, "no card of weights .*shape"),
+        ({"relative_error": {"acentric": [0.5, 0.5], "centric": [0.6]}}, "2 acentric and 1 centric shells"),
     ],
 )
 def test_a_card_of_other_weights_is_refused(files, changes, message):

@@ -139,9 +139,9 @@ def complete(
     device: Device = "auto",
 ) -> None:
     """Complete a crystal: the amplitudes that were not measured, each with its uncertainty, and the maps."""
-    from rephase.completion import check_route
     from rephase.completion import complete as complete_crystal
     from rephase.completion_figures import write_figures
+    from rephase.completion_routes import check_route
     from rephase.crystal.reflection_files import read_reflections
 
     check_route(model)

@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rephase.completion import ROUTES, Completion, check_route, complete, sections_of
+from rephase.completion import Completion, complete, sections_of
 from rephase.completion_evaluation import MAP_SCORE, score_completed
 from rephase.completion_metrics import complete as completed_by
+from rephase.completion_routes import ROUTES, check_route
 from rephase.config import Config, MonoclinicConfig
 from rephase.crystal.monoclinic_grids import MonoclinicGrid
 from rephase.crystal.phase_scores import score_phases

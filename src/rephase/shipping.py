@@ -14,7 +14,7 @@ from rephase.errors import TrainingError
 from rephase.models import AMPLITUDE_MODELS
 from rephase.runs import Run, environment
 from rephase.training import trained_model
-from rephase.weights import Card, RelativeErrors, save_weights
+from rephase.weights import Card, Ranges, RelativeErrors, save_weights
 
 _N_SHELLS = 12
 _FEWEST = 20  # reflections of a kind in a shell that tell its error
@@ -74,11 +74,11 @@ def _command(run: Run, name: str) -> str:
     return shlex.join(["rephase", "run", "--only", "12,13", *changes])
 
 
-def ranges(data: MonoclinicData) -> dict[str, tuple[float, float]]:
-    """Smallest and largest a, b, c (Å), β (degrees) and volume (Å^3) of the crystals that are trained on."""
+def ranges(data: MonoclinicData) -> Ranges:
+    """Cells and volumes of the crystals that are trained on."""
     lattice = data.lattice[data.splits["train"]]
-    values = dict(zip("abc", lattice.norm(dim=1).T)) | {"β": beta_of(lattice), "volume": torch.linalg.det(lattice)}
-    return {name: (float(value.min()), float(value.max())) for name, value in values.items()}
+    values = dict(zip("abc", lattice.norm(dim=1).T)) | {"beta": beta_of(lattice), "volume": torch.linalg.det(lattice)}
+    return Ranges(**{name: (float(value.min()), float(value.max())) for name, value in values.items()})
 
 
 def relative_errors(

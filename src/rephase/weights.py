@@ -2,12 +2,12 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rephase.config import ModelConfig, MonoclinicConfig
 from rephase.errors import WeightsError, nearest_name
@@ -20,16 +20,34 @@ _SUFFIX = ".safetensors"
 _LARGEST = torch.finfo(torch.float16).max
 
 
-class RelativeErrors(BaseModel):
-    """Root mean square of the error over that of the amplitude, in shells of equal width in 1/d^2 from 0."""
-
+class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    acentric: tuple[float, ...]
-    centric: tuple[float, ...]
+
+class RelativeErrors(_Part):
+    """Root mean square of the error over that of the amplitude, in shells of equal width in 1/d^2 from 0."""
+
+    acentric: tuple[float, ...] = Field(min_length=1)
+    centric: tuple[float, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _of_the_same_shells(self) -> Self:
+        if len(self.acentric) != len(self.centric):
+            raise ValueError(f"{len(self.acentric)} acentric and {len(self.centric)} centric shells: expected as many")
+        return self
 
 
-class Card(BaseModel):
+class Ranges(_Part):
+    """Smallest and largest a, b, c (Å), β (degrees) and volume (Å^3) of crystals."""
+
+    a: tuple[float, float]
+    b: tuple[float, float]
+    c: tuple[float, float]
+    beta: tuple[float, float]
+    volume: tuple[float, float]
+
+
+class Card(_Part):
     """What a file of weights is.
 
     Parameters
@@ -39,7 +57,7 @@ class Card(BaseModel):
     data
         The crystals that it was trained on: grid, sphere, space groups, what was measured.
     trained_on
-        Smallest and largest value of ``a, b, c, volume`` (Å, Å^3) and ``β`` (degrees) among them.
+        Cells and volumes among them.
     relative_error
         Of crystals that were not trained on.
     training, seed, figures, command, made_with
@@ -48,13 +66,11 @@ class Card(BaseModel):
         Of the file.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     model: str
     options: dict[str, Any]
     loss: str
     data: MonoclinicConfig
-    trained_on: dict[str, tuple[float, float]]
+    trained_on: Ranges
     relative_error: RelativeErrors
     training: dict[str, Any]
     seed: int
