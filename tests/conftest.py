@@ -1,13 +1,16 @@
-"""Shared fixtures: where the real structures lie, and a small data set."""
+"""Shared fixtures: where the real structures lie, a small data set, a trained model."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
+from rephase.completing import build_data, train_and_score
 from rephase.config import load_config
 from rephase.datasets.perturbed import open_perturbed
 from rephase.paths import ROOT
+from rephase.runs import open_run
+from rephase.shipping import ship_weights
 
 torch.set_num_threads(1)
 
@@ -28,3 +31,19 @@ def config():
 @pytest.fixture(scope="session")
 def data(config, tmp_path_factory):
     return open_perturbed(tmp_path_factory.mktemp("data") / "perturbed.zarr", config.data)
+
+
+@pytest.fixture(scope="session")
+def completion_run(tmp_path_factory):
+    """A run that has trained and scored the smallest U-Net that completes amplitudes."""
+    overrides = ["completion.models={unet: {options: {width: 4}}}"]
+    run = open_run(tmp_path_factory.mktemp("completion"), "test", overrides, device="cpu")
+    train_and_score(run, build_data(run), "unet")
+    return run
+
+
+@pytest.fixture(scope="session")
+def unet_weights(completion_run, tmp_path_factory):
+    """Path of the weights of that U-Net."""
+    (path,) = ship_weights(completion_run, tmp_path_factory.mktemp("weights"))
+    return path

@@ -20,7 +20,7 @@ from rephase.solvers.atom_factors import AtomFactors, AtomList, lengths
 from rephase.solvers.atom_refinement import Amplitudes, refine
 from rephase.solvers.atom_restraints import close_pairs, site_projectors, usual_restraints
 from rephase.solvers.atoms import expected_amplitudes, fit_atoms
-from rephase.solvers.rice import amplitude_moments, log_likelihood
+from rephase.solvers.rice import amplitude_moments, figure_of_merit, log_likelihood
 from rephase.solvers.solution import Solution, absolute_amplitude
 
 GROUPS = ["P 1 21/c 1", "C 1 2 1", "P 1 21 1", "C 1 2/c 1"]
@@ -232,6 +232,16 @@ def test_moments_of_an_amplitude(size, variance, is_centric):
     found = amplitude_moments(np.array([size]), np.array([variance]), np.array([is_centric]))
     assert found[0][0] == pytest.approx(mean, rel=2e-4)
     assert found[1][0] == pytest.approx(sigma, rel=1e-3)
+
+
+@pytest.mark.parametrize("is_centric", [False, True])
+def test_figure_of_merit_is_the_mean_cosine_of_the_phase_error(is_centric):
+    """Against phases with the probability of the error that they need."""
+    F, amplitude, variance = 2.0, 1.3, 1.5
+    phi = np.array([0, np.pi]) if is_centric else np.linspace(-np.pi, np.pi, 720, endpoint=False)
+    weight = np.exp(-(np.abs(amplitude * np.exp(1j * phi) - F) ** 2) / ((1 + is_centric) * variance))
+    found = figure_of_merit(*(np.array([x]) for x in (amplitude, F, variance, is_centric)))
+    assert found[0] == pytest.approx((weight * np.cos(phi)).sum() / weight.sum())
 
 
 @pytest.mark.parametrize("is_centric", [False, True])

@@ -39,7 +39,9 @@ def test_results_are_tidy_and_complete(run):
     of_completion = results["experiment"] == "completion"
     assert set(results.loc[of_completion, "model"]) == {*run.config.completion.models, *AMPLITUDE_BASELINES}
     assert set(results.loc[of_completion, "metric"]) == {*COMPLETION_METRICS, MAP_SCORE}
-    results = results[~of_solvers & ~of_completion]
+    of_inference = results["experiment"] == "inference"
+    assert {"atoms", "wilson"} <= set(results.loc[of_inference, "model"])
+    results = results[~of_solvers & ~of_completion & ~of_inference]
     assert set(results["model"]) == {*MODELS, *BASELINES}
     assert set(results["metric"]) == {*METRICS, "undefined_phases"}
     assert {"test", "unseen"} <= set(results["split"])

@@ -1,4 +1,4 @@
-"""The command line: ``rephase run | sweep | figures | solve | fetch-cod | bench``."""
+"""The command line: ``rephase run | sweep | figures | solve | complete | weights | fetch-cod | bench``."""
 
 import subprocess
 import sys
@@ -12,13 +12,19 @@ import typer
 from tqdm import tqdm
 
 from rephase.errors import ConfigError, RephaseError, nearest_name
-from rephase.paths import BENCHMARKS, RUNS
+from rephase.paths import BENCHMARKS, RUNS, WEIGHTS
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Recover lost phases."
 )
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Measured = Annotated[Path, typer.Argument(metavar="FILE", help="reflections: COD or CIF, SHELX .hkl, .fcf, MTZ")]
+CellText = Annotated[str, typer.Option(help="a,b,c,alpha,beta,gamma where the file has none")]
+GroupText = Annotated[str, typer.Option(help="symbol or number where the file has none, e.g. 'P 21/c'")]
+Column = Annotated[str, typer.Option(help="label of the data, where an MTZ or a CIF has several")]
+Effort = Annotated[float, typer.Option(help="how much to try at most; 10 tries ten times as long")]
+Seed = Annotated[int, typer.Option(help="of the random starts")]
 
 
 @app.command()
@@ -73,19 +79,19 @@ def figures(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> Non
 
 @app.command()
 def solve(
-    file: Annotated[Path, typer.Argument(help="reflections: COD or CIF, SHELX .hkl, .fcf, MTZ")],
+    file: Measured,
     out: Annotated[Path | None, typer.Option(help="folder of the results", show_default="runs/solve/NAME")] = None,
     d_min: Annotated[float | None, typer.Option(help="Å; leave reflections beyond out")] = None,
-    cell: Annotated[str, typer.Option(help="a,b,c,alpha,beta,gamma where the file has none")] = "",
-    space_group: Annotated[str, typer.Option(help="symbol or number where the file has none, e.g. 'P 21/c'")] = "",
+    cell: CellText = "",
+    space_group: GroupText = "",
     formula: Annotated[str, typer.Option(help="of one formula unit, e.g. 'C20 H22 N2 O3'; types the atoms")] = "",
-    column: Annotated[str, typer.Option(help="label of the data, where an MTZ or a CIF has several")] = "",
+    column: Column = "",
     wavelength: Annotated[float | None, typer.Option(help="Å, where the file has none; for solution.res")] = None,
     solver: Annotated[
         str, typer.Option(help="raar, charge_flipping, difference_map, hio, low_density_elimination")
     ] = "raar",
-    effort: Annotated[float, typer.Option(help="how much to try at most; 10 tries ten times as long")] = 1.0,
-    seed: Annotated[int, typer.Option(help="of the random starts")] = 0,
+    effort: Effort = 1.0,
+    seed: Seed = 0,
     phases: Annotated[Path | None, typer.Option(help="phases that are known: MTZ with PHI (FOM), or CIF")] = None,
     fragment: Annotated[Path | None, typer.Option(help="a part of the structure: CIF, or SHELX .res")] = None,
     device: Device = "auto",
@@ -114,7 +120,62 @@ def solve(
         )  # fmt: skip
     solution.write(folder, formula=formula or None)
     write_figures(solution, folder)
-    for key, value in solution.summary().items():
+    _say(solution.summary(), folder)
+
+
+@app.command()
+def complete(
+    file: Measured,
+    out: Annotated[Path | None, typer.Option(help="folder of the results", show_default="runs/complete/NAME")] = None,
+    model: Annotated[
+        str, typer.Option(help="atoms, wilson, the name of shipped weights of a network, or a file of weights")
+    ] = "atoms",
+    d_min: Annotated[float, typer.Option(help="Å; complete to this")] = 0.8,
+    cell: CellText = "",
+    space_group: GroupText = "",
+    column: Column = "",
+    effort: Effort = 1.0,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Complete a crystal: the amplitudes that were not measured, each with its uncertainty, and the maps."""
+    from rephase.completion import complete as complete_crystal
+    from rephase.completion_figures import write_figures
+    from rephase.completion_routes import check_route
+    from rephase.crystal.reflection_files import read_reflections
+
+    check_route(model)
+    data = read_reflections(file, cell=_numbers(cell), space_group=space_group or None, column=column or None)
+    folder = _results_folder(out or RUNS / "complete" / file.stem)
+    if file.resolve() == (folder / "completed.mtz").resolve():
+        raise ConfigError(f"--out {folder}: {file.name} would be replaced by a result; give another folder")
+    with _trial_bar(is_shown=model == "atoms") as report:
+        completion = complete_crystal(
+            data, model=model, d_min=d_min, effort=effort, seed=seed, device=device, report=report
+        )
+    completion.write(folder)
+    write_figures(completion, folder)
+    _say(completion.summary(), folder)
+
+
+@app.command()
+def weights(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder with trained models of completion")],
+    out: Annotated[Path | None, typer.Option(help="folder of the weights", show_default="data/weights")] = None,
+    suffix: Annotated[str, typer.Option(help="added to the name of each model")] = "",
+) -> None:
+    """Write the best weights of a run's models of amplitudes, with their cards, so that `rephase complete` has them."""
+    from rephase.runs import read_run
+    from rephase.shipping import ship_weights
+
+    run, where = read_run(folder), _results_folder(out or WEIGHTS)
+    for path in ship_weights(run, where, suffix=suffix):
+        typer.echo(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
+
+
+def _say(summary: dict[str, str | float | int], folder: Path) -> None:
+    """Print a summary, and where everything is."""
+    for key, value in summary.items():
         typer.echo(f"{key}: {value}")
     typer.echo(f"written: {folder}")
 
@@ -149,9 +210,9 @@ def _numbers(text: str) -> tuple[float, ...] | None:
 
 
 @contextmanager
-def _trial_bar() -> Iterator[Callable[[int, int, int], None]]:
+def _trial_bar(*, is_shown: bool = True) -> Iterator[Callable[[int, int, int], None]]:
     """A progress bar of trials that also shows how many agree."""
-    with tqdm(unit="trial", desc="solving") as bar:
+    with tqdm(unit="trial", desc="solving", disable=not is_shown) as bar:
 
         def report(n_trials: int, n_agree: int, max_trials: int) -> None:
             bar.total = max_trials

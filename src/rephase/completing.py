@@ -21,6 +21,7 @@ from rephase.config import Config
 from rephase.datasets.monoclinic import (
     FolderData,
     MonoclinicData,
+    beta_of,
     monoclinic_group,
     open_monoclinic,
     read_monoclinic_folder,
@@ -102,7 +103,7 @@ def _describe(data: MonoclinicData) -> tuple[pd.DataFrame, pd.DataFrame]:
     n, power = np.zeros(_N_SHELLS), np.zeros(_N_SHELLS)
     for samples in torch.arange(len(data)).split(64):
         batch = data[samples]
-        lengths, angles = batch.lattice.norm(dim=1), _beta(batch.lattice)
+        lengths, angles = batch.lattice.norm(dim=1), beta_of(batch.lattice)
         columns = [*lengths.T, angles, torch.linalg.det(batch.lattice), batch.mask.sum((1, 2, 3)),
                    batch.observed.sum((1, 2, 3))]  # fmt: skip
         names = [*_CELL, "volume", "reflections", "observed"]
@@ -114,11 +115,6 @@ def _describe(data: MonoclinicData) -> tuple[pd.DataFrame, pd.DataFrame]:
     middle = (edges[:-1] + edges[1:]) / 2
     shells = pd.DataFrame({"inverse_d_squared": middle, "rms_amplitude": np.sqrt(power / np.maximum(n, 1))})
     return pd.concat(rows, ignore_index=True), shells[n > 0]
-
-
-def _beta(lattice: torch.Tensor) -> torch.Tensor:
-    a, c = lattice[..., 0], lattice[..., 2]
-    return torch.rad2deg(torch.acos((a * c).sum(-1) / (a.norm(dim=-1) * c.norm(dim=-1))))
 
 
 def score_baselines(run: Run, data: CompletionData) -> pd.DataFrame:

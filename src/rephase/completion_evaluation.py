@@ -118,14 +118,19 @@ def _scoring(data: MonoclinicData) -> Scoring[CompletionBatch]:
 
     def judge(predictor: AmplitudePredictor, batch: CompletionBatch, device: torch.device | str) -> Judged:
         completed = complete_batch(predictor, batch, device)
-        scores = {metric: entry.function(completed).numpy() for metric, entry in COMPLETION_METRICS.items()}
-        scores[MAP_SCORE] = _map_ssim(completed, batch).numpy()
+        scores = score_completed(completed, batch)
         terms = {name: values[completed.missing] for name, values in _shell_terms(completed).items()}
         inverse = 4 * batch.s_squared[completed.missing]
         return Judged(pd.DataFrame(scores).assign(part=groups[batch.group.numpy()]), inverse, terms)
 
     units = {name: entry.unit for name, entry in COMPLETION_METRICS.items()} | {MAP_SCORE: ""}
     return Scoring(judge, units, _edges(data), _shell_scores)
+
+
+def score_completed(completed: Completed, batch: CompletionBatch) -> dict[str, np.ndarray]:
+    """Every score of completed amplitudes, [batch] each."""
+    scores = {metric: entry.function(completed).numpy() for metric, entry in COMPLETION_METRICS.items()}
+    return scores | {MAP_SCORE: _map_ssim(completed, batch).numpy()}
 
 
 def _map_ssim(completed: Completed, batch: CompletionBatch) -> torch.Tensor:

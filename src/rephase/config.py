@@ -239,6 +239,37 @@ class MonoclinicConfig(_Section):
         return self
 
 
+class SimulatedCrystal(_Section):
+    """A random crystal, where no file of reflections is given."""
+
+    space_group: str = "P 1 21/c 1"
+    n_atoms: tuple[int, int] = Field((10, 14), description="fewest and most non-hydrogen atoms of the molecule")
+    seed: int = Field(0, ge=0)
+
+
+class InferenceConfig(_Section):
+    """A crystal whose reflections are cut, completed again by several routes, and compared with what was cut off."""
+
+    file: str | None = Field(None, description="reflections: CIF, SHELX .hkl, .fcf or MTZ; null: simulated ones")
+    cell: tuple[float, float, float, float, float, float] | None = Field(None, description="where the file has none")
+    space_group: str | None = Field(None, description="where the file has none")
+    simulated: SimulatedCrystal = SimulatedCrystal()
+    d_cut: float = Field(1.5, gt=0, description="Å; what is given to the routes")
+    d_min: float = Field(0.8, ge=0.4, description="Å; what is wanted of them")
+    models: tuple[str, ...] | None = Field(
+        None, min_length=1, description="routes, shipped weights or files of weights; null: whatever is there"
+    )
+    effort: float = Field(0.3, gt=0, description="of the solver")
+
+    _anywhere = field_validator("file")(_absolute)
+
+    @model_validator(mode="after")
+    def _something_is_cut(self) -> Self:
+        if self.d_cut <= self.d_min:
+            raise ValueError(f"d_cut = {self.d_cut}: expected coarser than d_min = {self.d_min} Å; else nothing is cut")
+        return self
+
+
 class Config(LearningConfig):
     """Everything that changes the result of a run, and nothing else."""
 
@@ -251,6 +282,7 @@ class Config(LearningConfig):
     monoclinic: MonoclinicConfig = MonoclinicConfig()
     completion: CompletionConfig = CompletionConfig()
     monoclinic_phases: MonoclinicPhaseConfig = MonoclinicPhaseConfig()
+    inference: InferenceConfig = InferenceConfig()
 
     def fingerprint(self) -> str:
         """Eight hex digits that change when any value does."""

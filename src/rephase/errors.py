@@ -33,6 +33,10 @@ class StoreError(RephaseError):
     """A data store is incomplete, damaged or belongs to another configuration."""
 
 
+class WeightsError(RephaseError):
+    """Weights of a model are damaged, do not fit their card, or know nothing of what is asked."""
+
+
 class DeviceError(RephaseError):
     """A device was asked for that is not there."""
 

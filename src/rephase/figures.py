@@ -18,6 +18,7 @@ from rephase.completing_figures import (
 )
 from rephase.crystal.density import refine
 from rephase.crystal.structure_factors import grid_hkl
+from rephase.inference_figures import inference_by_resolution, inference_maps
 from rephase.models.baselines import BASELINES
 from rephase.plots import (
     PHASE_MAP,
@@ -257,6 +258,8 @@ FIGURES: dict[str, Callable[[Run], Figure]] = {
     "completion_loss_curves": completion_loss_curves,
     "completion_by_resolution": completion_by_resolution,
     "completion_layers": completion_layers,
+    "inference_by_resolution": inference_by_resolution,
+    "inference_maps": inference_maps,
 }
 
 

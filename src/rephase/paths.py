@@ -5,6 +5,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / "configs"
 CIFS = ROOT / "data" / "cifs"
+WEIGHTS = ROOT / "data" / "weights"
 NOTEBOOKS = ROOT / "notebooks"
 BENCHMARKS = ROOT / "benchmarks"
 RUNS = ROOT / "runs"

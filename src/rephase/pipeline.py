@@ -28,6 +28,7 @@ from rephase.datasets.perturbed import read_parents
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, PipelineError, nearest_name
 from rephase.figures import learning_curve
+from rephase.inference import check_inference
 from rephase.models import AMPLITUDE_MODELS, MODELS, MONOCLINIC_PHASE_MODELS, check_model
 from rephase.paths import NOTEBOOKS, ROOT, RUNS
 from rephase.plots import save_figure
@@ -111,6 +112,7 @@ def check_work(config: Config) -> None:
     _check_models(AMPLITUDE_MODELS, config.completion)
     _check_models(MONOCLINIC_PHASE_MODELS, config.monoclinic_phases)
     check_completing(config)
+    check_inference(config)
     check_solving(config)
 
 

@@ -1,11 +1,14 @@
 """Axis-level drawing: reciprocal planes, resolution axes, slices and isosurfaces. No data is computed here."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
@@ -32,6 +35,7 @@ COLOURS = {
     "gan": "#CC79A7",
     "zero_fill": "#999999",
     "wilson": "#009E73",
+    "atoms": "#000000",
     "shell_median": "#000000",
     "raar": "#0072B2",
     "charge_flipping": "#E69F00",
@@ -127,6 +131,36 @@ def density_slice(ax: Axes, density: np.ndarray, limits: tuple[float, float], ex
         density.T, origin="lower", extent=(0, extent[0], 0, extent[1]), vmin=limits[0], vmax=limits[1],
         cmap="magma", interpolation="bilinear",
     )  # fmt: skip
+
+
+class Frame(NamedTuple):
+    """Two cell axes of a plane: their names, lengths in Å, and the angle between them in degrees."""
+
+    names: tuple[str, str]
+    lengths: tuple[float, float]
+    angle: float
+
+    @classmethod
+    def along(cls, axis: int, parameters: Sequence[float]) -> "Frame":
+        """The plane that is seen along a cell axis (0, 1, 2), for a, b, c (Å), α, β, γ (degrees)."""
+        across, up = (other for other in range(3) if other != axis)
+        return cls(("abc"[across], "abc"[up]), (parameters[across], parameters[up]), parameters[3 + axis])
+
+    def place(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places in Å, to the right and upwards, of fractions along the two axes."""
+        along = self.lengths[1] * np.asarray(v)
+        right = self.lengths[0] * np.asarray(u) + along * np.cos(np.radians(self.angle))
+        return right, along * np.sin(np.radians(self.angle))
+
+
+def cell_plane(ax: Axes, values: np.ndarray, frame: Frame, **options) -> QuadMesh:
+    """Draw what is above zero of values [u, v] over one cell in its true shape."""
+    closed = np.maximum(np.pad(values, [(0, 1)] * 2, mode="wrap"), 0)
+    u, v = np.meshgrid(*(np.linspace(0, 1, n) for n in closed.shape), indexing="ij")
+    across, up = frame.names
+    upwards = f"{up} (Å)" if np.isclose(frame.angle, 90) else f"⊥ {across} (Å)"
+    ax.set(aspect="equal", xlabel=f"{across} (Å)", ylabel=upwards)
+    return ax.pcolormesh(*frame.place(u, v), closed, shading="gouraud", cmap="magma", rasterized=True, **options)
 
 
 def histogram(ax: Axes, values: np.ndarray, edges: np.ndarray, tint: str, name: str) -> None:

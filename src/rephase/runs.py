@@ -17,7 +17,8 @@ from rephase.config import Config, dump_config, find_config, load_config, read_y
 from rephase.errors import ConfigError
 from rephase.paths import ROOT, RUNS
 
-_RESULTS = ("results", "completion_results", "monoclinic_phases_results", "solver_scores")  # in results.csv
+# Tables that results.csv puts together.
+_RESULTS = ("results", "completion_results", "monoclinic_phases_results", "inference_scores", "solver_scores")
 _RECORDED = ("torch", "numpy", "Dans_Diffraction", "gemmi", "lightning", "zarr", "scikit-image")
 
 

@@ -11,7 +11,7 @@ from skimage.measure import marching_cubes
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import HIGH, high_images
-from rephase.plots import STYLE, TWO_COLUMNS, save_figure
+from rephase.plots import STYLE, TWO_COLUMNS, Frame, cell_plane, save_figure
 from rephase.solvers.solution import Solution
 
 _CELL_EDGES = "000 100 110 010 000 001 101 100 101 111 110 111 011 010 011 001"  # a path along all twelve
@@ -27,23 +27,16 @@ def density_projections(solution: Solution) -> Figure:
 
 def draw_projections(density: np.ndarray, cell: Cell, peaks: np.ndarray, title: str) -> Figure:
     """The largest density along each cell axis, in e/Å^3, and peaks [n, 3]; axes in Å, angles as in the cell."""
-    lengths, angles, names = cell.parameters[:3], np.radians(cell.parameters[3:]), "abc"
-    a, b, c = lengths
+    a, b, c = cell.parameters[:3]
     height = min(5.0, 0.9 + (TWO_COLUMNS - 1.6) * max(b, c) / (b + 2 * a))
     figure, axes = plt.subplots(1, 3, figsize=(TWO_COLUMNS, height), width_ratios=(b, a, a), layout="constrained")
     norm = PowerNorm(0.5, vmin=0, vmax=float(density.max()))  # light atoms are seen beside heavy ones
-    for ax, along, (across, up) in zip(axes, range(3), ((1, 2), (0, 2), (0, 1))):
-        place = lambda u, v: (  # noqa: E731
-            lengths[across] * u + lengths[up] * v * np.cos(angles[along]),  # noqa: B023
-            lengths[up] * v * np.sin(angles[along]),  # noqa: B023
-        )
-        highest = np.pad(density.max(axis=along), [(0, 1)] * 2, mode="wrap")
-        u, v = np.meshgrid(*(np.linspace(0, 1, n) for n in highest.shape), indexing="ij")
-        highest = np.maximum(highest, 0)
-        mesh = ax.pcolormesh(*place(u, v), highest, cmap="magma", norm=norm, shading="gouraud", rasterized=True)
-        ax.plot(*place(peaks[:, across], peaks[:, up]), "o", ms=2.5, mfc="none", mec="#56B4E9", mew=0.5)
-        upwards = f"{names[up]} (Å)" if np.isclose(angles[along], np.pi / 2) else f"⊥ {names[across]} (Å)"
-        ax.set(aspect="equal", title=f"along {names[along]}", xlabel=f"{names[across]} (Å)", ylabel=upwards)
+    for ax, along in zip(axes, range(3)):
+        frame = Frame.along(along, cell.parameters)
+        mesh = cell_plane(ax, density.max(axis=along), frame, norm=norm)
+        places = frame.place(*np.delete(peaks, along, axis=1).T)
+        ax.plot(*places, "o", ms=2.5, mfc="none", mec="#56B4E9", mew=0.5)
+        ax.set_title(f"along {'abc'[along]}")
     figure.colorbar(mesh, ax=axes, shrink=0.7, label="largest ρ − ⟨ρ⟩ (e/Å³)")
     figure.suptitle(title, fontsize="medium")
     return figure

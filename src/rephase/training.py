@@ -198,8 +198,26 @@ def fit(
                 ckpt_path=last if last.is_file() else None, weights_only=False,
             )  # fmt: skip
         (folder / "finished").touch()
-    best = torch.load(folder / "best.ckpt", map_location="cpu", weights_only=False)
-    module.load_state_dict(best["state_dict"])
+    return trained_model(table, name, data, config, folder, device=device)
+
+
+def trained_model(
+    table: Mapping[str, type[Model]], name: str, data: SplitData, config: LearningConfig, folder: Path, *,
+    device: str = "auto",
+) -> Model:  # fmt: skip
+    """A model with the weights of the best epoch so far of a training; parameters as in `fit`.
+
+    Raises
+    ------
+    TrainingError
+        No epoch of it was finished.
+    """
+    path, options = Path(folder) / "best.ckpt", config.training_of(name)
+    if not path.is_file():
+        raise TrainingError(f"{path}: no weights of {name!r} yet; train it first")
+    model = build_model(table, name, tuple(data.F.shape[1:]), config.models[name], loss=options.loss)
+    best = torch.load(path, map_location="cpu", weights_only=False)
+    module_of(model, options).load_state_dict(best["state_dict"])
     return model.eval().to(pick_device(device))
 
 

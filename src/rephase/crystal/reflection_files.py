@@ -10,13 +10,13 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.reflection_checks import check_cell, file_content
 from rephase.crystal.reflection_cif import cell_of, from_cif, is_cif, space_group_of
 from rephase.crystal.reflection_columns import Listing, from_columns
-from rephase.crystal.reflection_mtz import from_mtz, write_mtz
+from rephase.crystal.reflection_mtz import from_mtz, write_mtz, write_mtz_columns
 from rephase.crystal.reflections import Reflections, estimate_sigma
 from rephase.crystal.shelx import Instructions, read_instructions
 from rephase.crystal.symmetry import Symmetry, symmetry_in
 from rephase.errors import ReflectionError
 
-__all__ = ["read_reflections", "write_hklf4", "write_mtz"]
+__all__ = ["read_reflections", "write_hklf4", "write_mtz", "write_mtz_columns"]
 
 
 def read_reflections(

@@ -1,5 +1,6 @@
 """Reflections in MTZ files, read and written."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -52,8 +53,6 @@ def write_mtz(
 ) -> None:  # fmt: skip
     """Write an MTZ file with the columns H K L F PHI FOM; the phases in degrees.
 
-    A group that is not in the tables is expanded to P 1.
-
     Parameters
     ----------
     hkl
@@ -61,21 +60,46 @@ def write_mtz(
     amplitude, phi, fom
         [n_refl]; phi in radians, fom 0–1.
     """
-    group = symmetry.table_entry
+    columns = {"F": ("F", amplitude), "PHI": ("P", np.degrees(phi)), "FOM": ("W", fom)}
+    write_mtz_columns(path, hkl, columns, cell, symmetry)
+
+
+def write_mtz_columns(
+    path: str | Path, hkl: np.ndarray, columns: Mapping[str, tuple[str, np.ndarray]], cell: Cell, symmetry: Symmetry
+) -> None:
+    """Write an MTZ file with H K L and any columns.
+
+    A group that is not in the tables is expanded to P 1.
+
+    Parameters
+    ----------
+    hkl
+        [n_refl, 3].
+    columns
+        The MTZ type and the values [n_refl] of each label; phases (type P) in degrees.
+    """
+    group, values = symmetry.table_entry, {label: np.asarray(column) for label, (_, column) in columns.items()}
     if group is None:
-        fom = symmetry.expand(hkl, np.asarray(fom))[1]
-        hkl, F = symmetry.expand(hkl, amplitude * np.exp(1j * np.asarray(phi)))
-        amplitude, phi, group = np.abs(F), np.angle(F), gemmi.SpaceGroup("P 1")
+        group = gemmi.SpaceGroup("P 1")
+        values = {label: _expanded(symmetry, hkl, *column) for label, column in columns.items()}
+        hkl = symmetry.expand(hkl, np.zeros(len(hkl)))[0]
     mtz = gemmi.Mtz(with_base=True)
     mtz.title = "rephase"
     mtz.spacegroup = group
     mtz.set_cell_for_all(gemmi.UnitCell(*cell.parameters))
     mtz.add_dataset("rephase")
     mtz.set_cell_for_all(gemmi.UnitCell(*cell.parameters))
-    for label, kind in (("F", "F"), ("PHI", "P"), ("FOM", "W")):
+    for label, (kind, _) in columns.items():
         mtz.add_column(label, kind)
-    mtz.set_data(np.column_stack([hkl, amplitude, np.degrees(phi), fom]).astype(np.float32))
+    mtz.set_data(np.column_stack([hkl, *values.values()]).astype(np.float32))
     mtz.write_to_file(str(path))
+
+
+def _expanded(symmetry: Symmetry, hkl: np.ndarray, kind: str, column: np.ndarray) -> np.ndarray:
+    """A column of an MTZ file for every equivalent; phases in degrees move with them."""
+    if kind == "P":
+        return np.degrees(np.angle(symmetry.expand(hkl, np.exp(1j * np.radians(column)))[1]))
+    return symmetry.expand(hkl, np.asarray(column, dtype=float))[1]
 
 
 def open_mtz(path: Path, name: str) -> gemmi.Mtz:

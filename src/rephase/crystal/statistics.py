@@ -15,7 +15,9 @@ from rephase.crystal.symmetry import Symmetry
 from rephase.errors import ReflectionError
 
 _ORGANIC = {"C": 0.76, "N": 0.10, "O": 0.14, "H": 1.1}  # of each non-hydrogen atom
-_WILSON_D_MAX = 3.5  # Å; above, the atoms of a molecule are not independent
+WILSON_D_MAX = 3.5  # Å; above, the atoms of a molecule are not independent
+USUAL_B = 3.5, 1.5  # Å^2, of molecular crystals, and its spread
+LOG_VARIANCE = 1.5  # of n ln<|F|^2> in a shell of n reflections: 1 acentric, 2 centric
 
 
 class Wilson(NamedTuple):
@@ -59,7 +61,7 @@ def wilson(reflections: Reflections, composition: Mapping[str, float] | None = N
     centring = len(group.triplets) / len(group.point_group)  # raises what is not absent
     ratio = reflections.intensity / (group.epsilon(reflections.hkl) * centring)
     ratio = ratio / squared_form_factors(composition or _organic(reflections.cell), s_squared)
-    used = d_hkl < _WILSON_D_MAX if (d_hkl < _WILSON_D_MAX).sum() >= 60 else np.ones(len(d_hkl), bool)
+    used = d_hkl < WILSON_D_MAX if (d_hkl < WILSON_D_MAX).sum() >= 60 else np.ones(len(d_hkl), bool)
     order = np.flatnonzero(used)[np.argsort(-d_hkl[used], kind="stable")]
     shells = np.array_split(order, int(np.clip(len(order) // 50, 3, 20)))
     rows = [(s_squared[shell].mean(), ratio[shell].mean(), len(shell)) for shell in shells]
@@ -75,17 +77,34 @@ def wilson(reflections: Reflections, composition: Mapping[str, float] | None = N
 
 
 def expected_intensity(reflections: Reflections, hkl: np.ndarray) -> np.ndarray:
+    """Mean of |F|^2 by Wilson's line, extrapolated to any ``hkl [n, 3]``; see `extrapolated_intensity`."""
+    return extrapolated_intensity(reflections, hkl).intensity
+
+
+class Extrapolated(NamedTuple):
+    """``intensity`` [n] to expect on the scale of a list, and the ``variance`` [n] of its logarithm."""
+
+    intensity: np.ndarray
+    variance: np.ndarray
+
+
+def extrapolated_intensity(reflections: Reflections, hkl: np.ndarray) -> Extrapolated:
     """Mean of |F|^2 by Wilson's line, extrapolated to any ``hkl [n, 3]``, on the scale of a merged list.
 
-    ``ε scale sum f^2 exp(-2 B s^2)`` of an organic composition; a line that rises with s^2 is taken as level.
+    ``ε scale sum f^2 exp(-2 B s^2)`` of an organic composition. Data of low resolution hardly tell B: it is weighed
+    against what is usual, 3.5 ± 1.5 Å^2; a line that rises with s^2 is taken as level.
     """
-    group, line = reflections.group, wilson(reflections)
-    middle = float(np.average(line.table["s_squared"], weights=line.table["n"]))
-    s_squared = 1 / (4 * reflections.cell.d_spacing(hkl) ** 2)
-    level = line.scale * np.exp(-2 * line.b_iso * middle)
-    falling = level * np.exp(-2 * max(line.b_iso, 0.0) * (s_squared - middle))
+    group, table = reflections.group, wilson(reflections).table
+    s_squared, weight = 1 / (4 * reflections.cell.d_spacing(hkl) ** 2), table["n"] / LOG_VARIANCE
+    middle, level = (float(np.average(table[column], weights=weight)) for column in ("s_squared", "line"))
+    measured = np.polyfit(table["s_squared"], table["line"], 1)[0]
+    precision, before = float((weight * (table["s_squared"] - middle) ** 2).sum()), (2 * USUAL_B[1]) ** -2
+    slope = (precision * measured - 2 * before * USUAL_B[0]) / (precision + before)
+    falling = np.exp(level + min(slope, 0.0) * (s_squared - middle))
     centring = len(group.triplets) / len(group.point_group)
-    return group.epsilon(hkl) * centring * falling * squared_form_factors(_organic(reflections.cell), s_squared)
+    form_factors = squared_form_factors(_organic(reflections.cell), s_squared)
+    variance = 1 / weight.sum() + (s_squared - middle) ** 2 / (precision + before)
+    return Extrapolated(group.epsilon(hkl) * centring * falling * form_factors, variance)
 
 
 def squared_form_factors(composition: Mapping[str, float], s_squared: np.ndarray) -> np.ndarray:

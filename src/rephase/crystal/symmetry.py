@@ -308,10 +308,11 @@ def reduced_cell(cell: Cell, symmetry: Symmetry) -> ReducedCell:
     if np.linalg.det(lattice) < 0:
         basis = -basis
         lattice = -lattice
-    return ReducedCell(_cell_of(lattice), basis)
+    return ReducedCell(cell_of(lattice), basis)
 
 
-def _cell_of(lattice: np.ndarray) -> Cell:
+def cell_of(lattice: np.ndarray) -> Cell:
+    """The cell of a lattice [3, 3] in Å, cell vectors as columns."""
     lengths = np.linalg.norm(lattice, axis=0)
     a, b, c = (lattice / lengths).T
     angles = np.degrees(np.arccos([b @ c, a @ c, a @ b]))

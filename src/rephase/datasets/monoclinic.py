@@ -1,6 +1,7 @@
 """Monoclinic crystals, random ones or a folder of CIFs: all structure factors on one grid, and which were measured."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import pandas as pd
 import torch
 
 from rephase.config import MeasuredPart, MonoclinicConfig
+from rephase.crystal.cell import Cell
 from rephase.crystal.density import density_from_F
 from rephase.crystal.many_structure_factors import many_structure_factors
 from rephase.crystal.monoclinic_grids import MonoclinicGrid
@@ -17,14 +19,15 @@ from rephase.crystal.random_crystals import RandomCrystalOptions, RandomCrystals
 from rephase.crystal.statistics import unique_hkl
 from rephase.crystal.structure import read_crystal
 from rephase.crystal.structure_factors import structure_factors
-from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.crystal.symmetry import Symmetry, cell_of, find_symmetry
 from rephase.datasets.batches import SplitData
 from rephase.errors import CifError, RephaseError, SymmetryError
 from rephase.store import Store
 
 _DRAWN_AT_ONCE = 1.2  # crystals made for each that is still wanted: some do not fit the grid
 _LARGER = 1 + 1e-9  # a reflection on the surface of a sphere is inside, rounding or not
-_SWAP = np.array([[0, 0, 1], [0, -1, 0], [1, 0, 0]])  # a' = c, b' = -b, c' = a
+_ORDERS = np.eye(3, dtype=int)[list(itertools.permutations(range(3)))]  # of the axes, the first as they are
+_BASES = [order * (1, round(np.linalg.det(order)), 1) for order in _ORDERS]  # of one hand: b may change its sign
 
 
 class CompletionBatch(NamedTuple):
@@ -168,16 +171,55 @@ def open_monoclinic(path: Path, config: MonoclinicConfig, *, workers: int = 1) -
     return MonoclinicData(F, lattice, group, symmetries, config, splits)
 
 
+def one_crystal(
+    hkl: np.ndarray, F: np.ndarray, is_observed: np.ndarray, setting: "Setting", config: MonoclinicConfig
+) -> CompletionBatch:
+    """One crystal as a batch on the grid of a configuration.
+
+    Parameters
+    ----------
+    hkl
+        [n_refl, 3], one of each class of equivalents, in the axes that the setting starts from.
+    F
+        [n_refl], complex, or amplitudes; it need not go beyond what is observed.
+    is_observed
+        [n_refl] boolean.
+    setting
+        As `setting_on_grid` gives it.
+    config
+        Of the grid and the sphere.
+    """
+    grid, hkl = MonoclinicGrid(config.shape), hkl @ setting.basis
+    placed, _ = grid.from_list(hkl, F, setting.symmetry)
+    sample = MonoclinicData(
+        torch.as_tensor(placed).to(torch.complex64)[None], torch.as_tensor(setting.lattice)[None], torch.tensor([0]),
+        [setting.symmetry], config, {},
+    )[[0]]  # fmt: skip
+    observed, _ = grid.from_list(hkl, is_observed.astype(float), setting.symmetry)
+    return sample._replace(observed=torch.as_tensor(observed > 0) & sample.mask)
+
+
+def beta_of(lattice: torch.Tensor) -> torch.Tensor:
+    """β in degrees, [...], of lattices [..., 3, 3] with cell vectors as columns."""
+    a, c = lattice[..., 0], lattice[..., 2]
+    return torch.rad2deg(torch.acos((a * c).sum(-1) / (a.norm(dim=-1) * c.norm(dim=-1))))
+
+
 def monoclinic_group(symbol: str) -> Symmetry:
     """A monoclinic space group with b unique, by its symbol; `SymmetryError` names one that is not."""
     symmetry = find_symmetry(symbol)
-    axes = np.diagonal(symmetry.rotations, axis1=1, axis2=2) * np.linalg.det(symmetry.rotations)[:, None]
-    is_diagonal = (np.abs(symmetry.rotations) == np.eye(3, dtype=int)).all()
-    if not is_diagonal or {tuple(axis) for axis in axes.round().astype(int).tolist()} != {(1, 1, 1), (-1, 1, -1)}:
+    if not _is_b_unique(symmetry):
         raise SymmetryError(
             f"space group {symmetry.symbol!r}: expected a monoclinic one with b unique, e.g. 'P 1 21/c 1' or 'C 1 2 1'"
         )
     return symmetry
+
+
+def _is_b_unique(symmetry: Symmetry) -> bool:
+    """Whether a group is monoclinic with its twofold axis, or the normal of its mirror, along b."""
+    axes = np.diagonal(symmetry.rotations, axis1=1, axis2=2) * np.linalg.det(symmetry.rotations)[:, None]
+    is_diagonal = (np.abs(symmetry.rotations) == np.eye(3, dtype=int)).all()
+    return bool(is_diagonal) and {tuple(axis) for axis in axes.round().astype(int).tolist()} == {(1, 1, 1), (-1, 1, -1)}
 
 
 def _chunk(config: MonoclinicConfig, rows: slice) -> dict[str, np.ndarray]:
@@ -247,8 +289,7 @@ class FolderData(NamedTuple):
 def read_monoclinic_folder(folder: Path, config: MonoclinicConfig) -> FolderData:
     """Read every CIF of a folder, e.g. an export of the CSD, as samples of the grid of a configuration.
 
-    Where a and c are swapped the crystal may fit a grid that it does not fit as it is: then that is done, and the space
-    group is in the other setting (P 1 21/c 1 becomes P 1 21/a 1).
+    Each is in the first setting that `setting_on_grid` finds: with a and c swapped where only that fits the grid.
 
     Raises
     ------
@@ -275,15 +316,56 @@ def read_monoclinic_folder(folder: Path, config: MonoclinicConfig) -> FolderData
 
 
 def _crystal_on_grid(path: Path, grid: MonoclinicGrid, d_min: float) -> tuple[np.ndarray, np.ndarray, Symmetry]:
-    """F on the grid, lattice and space group of a CIF, with a and c swapped where only that fits."""
+    """F on the grid, lattice and space group of a CIF."""
     crystal = read_crystal(path)
-    symmetry, lattice = monoclinic_group(crystal.space_group), crystal.cell.orthogonalisation
-    swapped = lattice @ _SWAP
-    fits = [bool(grid.holds(torch.as_tensor(each)[None], d_min)) for each in (lattice, swapped)]
-    if not any(fits):
-        grid.check(crystal.cell, d_min)
+    symmetry = find_symmetry(crystal.space_group)
+    setting = setting_on_grid(crystal.cell, symmetry, grid, d_min)
     hkl = unique_hkl(crystal.cell, symmetry, d_min)
     F = structure_factors(crystal, hkl, energy_kev=None)
-    if not fits[0]:
-        hkl, lattice, symmetry = hkl @ _SWAP, swapped, find_symmetry(symmetry.in_basis(_SWAP).triplets)
-    return grid.from_list(hkl, F.astype(np.complex64), symmetry)[0], lattice, symmetry
+    placed, _ = grid.from_list(hkl @ setting.basis, F.astype(np.complex64), setting.symmetry)
+    return placed, setting.lattice, setting.symmetry
+
+
+class Setting(NamedTuple):
+    """Axes that are the columns of `basis` [3, 3] in terms of others: their lattice [3, 3] in Å, and their group.
+
+    Indices ``hkl [n, 3]`` become ``hkl @ basis``.
+    """
+
+    basis: np.ndarray
+    lattice: np.ndarray
+    symmetry: Symmetry
+
+
+def setting_on_grid(
+    cell: Cell, symmetry: Symmetry, grid: MonoclinicGrid, d_min: float, *, preferred: Collection[str] = ()
+) -> Setting:
+    """The first order of the axes in which b is unique and every reflection with d >= d_min (Å) is on a grid.
+
+    Those in which the group has one of the `preferred` symbols go first, then the axes as they are. Where a and c are
+    swapped a crystal may fit a grid that it does not fit as it is; the group is in the other setting then
+    (P 1 21/c 1 becomes P 1 21/a 1).
+
+    Raises
+    ------
+    SymmetryError
+        A group that is not monoclinic, or with its axis along none of the cell's.
+    GridError
+        A cell that is too large; the message names the grid that would do.
+    """
+    settings = [setting for basis in _BASES if _is_b_unique((setting := _setting(cell, symmetry, basis)).symmetry)]
+    if not settings:
+        raise SymmetryError(
+            f"space group {symmetry.symbol!r}: expected a monoclinic one, with b unique in some order of the axes"
+        )
+    settings.sort(key=lambda setting: setting.symmetry.symbol not in preferred)
+    fitting = (each for each in settings if grid.holds(torch.as_tensor(each.lattice)[None], d_min))
+    chosen = next(fitting, settings[0])
+    grid.check(cell_of(chosen.lattice), d_min)
+    return chosen
+
+
+def _setting(cell: Cell, symmetry: Symmetry, basis: np.ndarray) -> Setting:
+    same = (basis == np.eye(3)).all()
+    moved = symmetry if same else find_symmetry(symmetry.in_basis(basis).triplets)
+    return Setting(basis, cell.orthogonalisation @ basis, moved)

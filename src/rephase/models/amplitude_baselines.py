@@ -6,12 +6,10 @@ from collections.abc import Callable
 import torch
 
 from rephase.crystal.scattering import form_factor_coefficients
+from rephase.crystal.statistics import LOG_VARIANCE, USUAL_B, WILSON_D_MAX
 from rephase.datasets.monoclinic import CompletionBatch
 
 _N_SHELLS = 12
-_WILSON_D_MAX = 3.5  # Å; above, the atoms of a molecule are not independent
-_B, _B_SD = 3.5, 1.5  # Å^2, of molecular crystals: few reflections at low resolution do not tell it by themselves
-_VARIANCE = 1.5  # of n ln<|F|^2> in a shell of n reflections: 1 acentric, 2 centric
 MEAN_OF_ROOT_MEAN_SQUARE = math.sqrt(math.pi) / 2  # <|F|> / sqrt(<|F|^2>) of acentric reflections, Wilson (1949)
 
 
@@ -52,15 +50,15 @@ def wilson_amplitude(batch: CompletionBatch) -> torch.Tensor:
     ln(<|F|^2>/f^2) = a - 2 B s^2 with f of carbon, over shells with d < 3.5 Å, and what is known of B beforehand.
     """
     ratio = batch.F.abs().square() / _carbon(batch.s_squared).square()
-    counted = batch.observed & (4 * batch.s_squared * _WILSON_D_MAX**2 > 1)
+    counted = batch.observed & (4 * batch.s_squared * WILSON_D_MAX**2 > 1)
     shell = torch.nn.functional.one_hot(_shells(batch, counted), _N_SHELLS) * counted[..., None]
     n = shell.sum((1, 2, 3)).to(ratio.dtype)
     mean = lambda values: (values[..., None] * shell).sum((1, 2, 3)) / n.clamp_min(1)  # noqa: E731
     x, y = mean(batch.s_squared), mean(ratio).clamp_min(torch.finfo(ratio.dtype).tiny).log()
     total = n.sum(1, keepdim=True)
     x_mean, y_mean = (n * x).sum(1, keepdim=True) / total, (n * y).sum(1, keepdim=True) / total
-    weight, before = n / _VARIANCE, (2 * _B_SD) ** -2
-    slope = (weight * (x - x_mean) * (y - y_mean)).sum(1, keepdim=True) - 2 * _B * before
+    weight, before = n / LOG_VARIANCE, (2 * USUAL_B[1]) ** -2
+    slope = (weight * (x - x_mean) * (y - y_mean)).sum(1, keepdim=True) - 2 * USUAL_B[0] * before
     slope = slope / ((weight * (x - x_mean) ** 2).sum(1, keepdim=True) + before)
     line = y_mean[..., None, None] + slope[..., None, None] * (batch.s_squared - x_mean[..., None, None])
     return (line / 2).exp() * _carbon(batch.s_squared)

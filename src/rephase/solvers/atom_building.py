@@ -114,7 +114,8 @@ class Builder:
         acentric = torch.special.i1e(X) / torch.special.i0e(X)
         m = torch.where(torch.as_tensor(centric), torch.tanh(X / 2), acentric).numpy()
         difference = np.where(centric, 1, 2) * (m * observed - size)
-        return density_of(self.data, (difference + (not is_difference) * size) * F / np.maximum(np.abs(F), 1e-9))
+        coefficients = (difference + (not is_difference) * size) * F / np.maximum(np.abs(F), 1e-9)
+        return density_of(self.data.hkl, coefficients, self.data.cell, self.data.group)
 
     def _clear(self, atoms: AtomList) -> AtomList:
         """Atoms without those that are too close to a heavier one."""

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -109,12 +110,42 @@ def fit_atoms(solution: Solution, *, effort: float = 1.0, seed: int = 0) -> Atom
     )
 
 
+class Expected(NamedTuple):
+    """What atoms let expect of reflections: the mean ``F``, complex [n_refl], and the ``variance`` of its normal error.
+
+    On the scale of ``sqrt(intensity)`` of the data. ``is_centric [n_refl]``: the error is real, along F.
+    """
+
+    F: np.ndarray
+    variance: np.ndarray
+    is_centric: np.ndarray
+
+    def amplitudes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Expected |F| and its standard deviation, [n_refl] each; see `amplitude_moments`."""
+        mean, sigma = amplitude_moments(self.F, self.variance, self.is_centric)
+        is_there = (self.F != 0) | (self.variance > 0)
+        return np.where(is_there, mean, 0.0), np.where(is_there, sigma, 0.0)
+
+
 def expected_amplitudes(model: AtomModel, data: Reflections, hkl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Expected |F| of any reflections and its standard deviation, on the scale of ``sqrt(intensity)`` of the data.
 
-    F_calc has a normal error: that of its atoms, and a part of Wilson's intensity where it is not to be trusted; so
     |F| follows Rice's distribution, or a folded normal one where it is centric, whose mean and deviation are returned
-    (Read, 1986). An untrue model falls back to what Wilson's line, extrapolated, lets expect.
+    (Read, 1986); parameters and errors as in `expected_structure_factors`.
+
+    Returns
+    -------
+    amplitude, sigma
+        [n_refl] each; systematic absences are 0 with certainty.
+    """
+    return expected_structure_factors(model, data, hkl).amplitudes()
+
+
+def expected_structure_factors(model: AtomModel, data: Reflections, hkl: np.ndarray) -> Expected:
+    """Expected F of any reflections, and how far from it the true one is.
+
+    F_calc has a normal error: that of its atoms, and a part of Wilson's intensity where it is not to be trusted. An
+    untrue model falls back to what Wilson's line, extrapolated, lets expect.
 
     Parameters
     ----------
@@ -124,11 +155,6 @@ def expected_amplitudes(model: AtomModel, data: Reflections, hkl: np.ndarray) ->
         The merged reflections that it was fitted to.
     hkl
         [n_refl, 3], observed or not; systematic absences are 0 with certainty.
-
-    Returns
-    -------
-    amplitude, sigma
-        [n_refl] each.
 
     Raises
     ------
@@ -145,9 +171,8 @@ def expected_amplitudes(model: AtomModel, data: Reflections, hkl: np.ndarray) ->
     hkl, group, (p, inflation) = _checked(hkl), model.symmetry, model.trust
     F, variance = blurred(AtomFactors(hkl, model.cell, group), model.atoms, model.errors, inflation, group.epsilon(hkl))
     variance = (p * model.scale) ** 2 * variance + (1 - p**2) * expected_intensity(data, hkl)
-    mean, sigma = amplitude_moments(p * model.scale * F, variance, group.is_centric(hkl))
-    absent = group.is_absent(hkl)
-    return np.where(absent, 0.0, mean), np.where(absent, 0.0, sigma)
+    present = ~group.is_absent(hkl)
+    return Expected(p * model.scale * F * present, variance * present, group.is_centric(hkl))
 
 
 def _likeliest(builder: Builder, fit: Fit, effort: float) -> Fit:

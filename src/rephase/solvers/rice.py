@@ -37,6 +37,25 @@ def amplitude_moments(F: np.ndarray, variance: np.ndarray, is_centric: np.ndarra
     return mean, np.sqrt(np.maximum(variance + square - mean**2, 0))
 
 
+def figure_of_merit(amplitude: np.ndarray, F: np.ndarray, variance: np.ndarray, is_centric: np.ndarray) -> np.ndarray:
+    """Mean cosine [n] of the phase error where |F| was measured: I1/I0 of 2 |F_o F|/variance, tanh of half that.
+
+    Parameters
+    ----------
+    amplitude
+        [n], measured |F_o|.
+    F, variance, is_centric
+        As in `amplitude_moments`.
+
+    References
+    ----------
+    Sim (1959), Acta Cryst. 12, 813-815.
+    """
+    x = torch.as_tensor(2 * amplitude * np.abs(F) / np.maximum(variance, np.finfo(float).tiny))
+    acentric = torch.special.i1e(x) / torch.special.i0e(x)
+    return torch.where(torch.as_tensor(is_centric), torch.tanh(x / 2), acentric).numpy()
+
+
 def log_likelihood(amplitude: np.ndarray, F: np.ndarray, variance: np.ndarray, is_centric: np.ndarray) -> np.ndarray:
     """Logarithm of the probability [..., n] of amplitudes [n], for F and variance [..., n] of `amplitude_moments`."""
     size = np.abs(F)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rephase.crystal.cell import Cell
 from rephase.crystal.density import density_from_F
 from rephase.crystal.map_files import write_cif, write_density, write_res
 from rephase.crystal.peaks import VOLUME_PER_ATOM, Peaks, assign_elements, find_peaks, without_noise
@@ -16,6 +17,7 @@ from rephase.crystal.reflection_files import write_hklf4, write_mtz
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.statistics import wilson
 from rephase.crystal.structure_factors import to_grid
+from rephase.crystal.symmetry import Symmetry
 from rephase.solvers.space_groups import GroupFit
 
 NEXT_STEP = {
@@ -80,7 +82,7 @@ class Solution:
     @cached_property
     def density(self) -> np.ndarray:
         """Map [x, y, z] of the cell in e/Å^3, F(000) left out, on a grid of about d_min/4."""
-        return density_of(self.reflections, self.F)
+        return density_of(self.hkl, self.F, self.reflections.cell, self.reflections.group)
 
     def peaks(self, formula: str | None = None) -> Peaks:
         """Peaks of the map above its noise, at most a third more than there may be atoms; typed by a formula.
@@ -149,13 +151,17 @@ def _rounded(value: float) -> float | str:
     return round(value, 4) if math.isfinite(value) else "none"
 
 
-def density_of(data: Reflections, F: np.ndarray) -> np.ndarray:
-    """Map [x, y, z] of the cell in e/Å^3 of F, complex [n_refl], of a merged list, on a grid of about d_min/4."""
-    hkl, F = data.group.expand(data.hkl, F)
+def density_of(hkl: np.ndarray, F: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:
+    """Map [x, y, z] of the cell in e/Å^3 of F [n_refl], one of each class of equivalents, on a grid of about d_min/4.
+
+    Real values are the same for all equivalents: those of |F|^2 give the Patterson map in e^2/Å^3.
+    """
+    d_min = float(cell.d_spacing(hkl).min())
+    hkl, F = symmetry.expand(hkl, F)
     h_max = tuple(int(m) for m in np.abs(hkl).max(axis=0))
     grid, _ = to_grid(hkl, F, h_max)
-    shape = tuple(max(2 * m + 2, 4 * math.ceil(a / data.d_min)) for m, a in zip(h_max, data.cell.parameters))
-    return density_from_F(torch.as_tensor(grid), data.cell.volume, shape).numpy()
+    shape = tuple(max(2 * m + 2, 4 * math.ceil(a / d_min)) for m, a in zip(h_max, cell.parameters))
+    return density_from_F(torch.as_tensor(grid), cell.volume, shape).numpy()
 
 
 def absolute_amplitude(reflections: Reflections) -> np.ndarray:

@@ -1,0 +1,188 @@
+"""Weights of models of amplitudes in files: safetensors, and a card that says what they are and what they know."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rephase.config import ModelConfig, MonoclinicConfig
+from rephase.errors import WeightsError, nearest_name
+from rephase.models import AMPLITUDE_MODELS, build_model
+from rephase.models.amplitudes import AmplitudeModel
+from rephase.paths import WEIGHTS
+from rephase.runs import write_whole
+
+_SUFFIX = ".safetensors"
+_LARGEST = torch.finfo(torch.float16).max
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RelativeErrors(_Part):
+    """Root mean square of the error over that of the amplitude, in shells of equal width in 1/d^2 from 0."""
+
+    acentric: tuple[float, ...] = Field(min_length=1)
+    centric: tuple[float, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _of_the_same_shells(self) -> Self:
+        if len(self.acentric) != len(self.centric):
+            raise ValueError(f"{len(self.acentric)} acentric and {len(self.centric)} centric shells: expected as many")
+        return self
+
+
+class Ranges(_Part):
+    """Smallest and largest a, b, c (Å), β (degrees) and volume (Å^3) of crystals."""
+
+    a: tuple[float, float]
+    b: tuple[float, float]
+    c: tuple[float, float]
+    beta: tuple[float, float]
+    volume: tuple[float, float]
+
+
+class Card(_Part):
+    """What a file of weights is.
+
+    Parameters
+    ----------
+    model, options, loss
+        As in a configuration.
+    data
+        The crystals that it was trained on: grid, sphere, space groups, what was measured.
+    trained_on
+        Cells and volumes among them.
+    relative_error
+        Of crystals that were not trained on.
+    training, seed, figures, command, made_with
+        How it was trained, what it scored (split: metric: value), the command that does it again, versions.
+    sha256
+        Of the file.
+    """
+
+    model: str
+    options: dict[str, Any]
+    loss: str
+    data: MonoclinicConfig
+    trained_on: Ranges
+    relative_error: RelativeErrors
+    training: dict[str, Any]
+    seed: int
+    figures: dict[str, dict[str, float]]
+    command: str
+    made_with: dict[str, Any]
+    sha256: str = ""
+
+
+class Weights(NamedTuple):
+    """A model with its weights, and their card."""
+
+    model: AmplitudeModel
+    card: Card
+
+
+def save_weights(path: Path, model: AmplitudeModel, card: Card) -> Path:
+    """Write weights in half precision, whole or not at all, and their card with the checksum beside them; the path.
+
+    Raises
+    ------
+    WeightsError
+        A weight that half precision cannot hold.
+    """
+    tensors = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    for name, value in tensors.items():
+        if not (value.abs() < _LARGEST).all():
+            raise WeightsError(f"{path}: {name} has values of {float(value.abs().max())}: half precision ends at 65504")
+    content = safetensors.torch.save({name: _halved(value).contiguous() for name, value in tensors.items()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+    signed = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
+    write_whole(path.with_suffix(".json"), signed.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def load_weights(source: str | Path, *, device: torch.device | str = "cpu") -> Weights:
+    """Read the weights of a model that `save_weights` wrote.
+
+    Parameters
+    ----------
+    source
+        Path of a file, or the name of shipped weights.
+    device
+        Where the model goes.
+
+    Raises
+    ------
+    WeightsError
+        No such file; a card that is missing or wrong; another checksum than the card's; tensors of other names or
+        shapes than the model's.
+    """
+    path = _find(source)
+    card, content = _read_card(path.with_suffix(".json")), path.read_bytes()
+    if (found := hashlib.sha256(content).hexdigest()) != card.sha256:
+        raise WeightsError(f"{path}: its SHA-256 is {found}, the card says {card.sha256}; get both files again")
+    model, tensors = _build(path, card), _tensors(path, content)
+    own, given = ({name: list(value.shape) for name, value in each.items()} for each in (model.state_dict(), tensors))
+    for name in sorted(own.keys() | given.keys()):
+        if own.get(name) != given.get(name):
+            raise WeightsError(
+                f"{path}: {name} has shape {given.get(name, 'none')}, but {card.model!r} on the grid {card.data.shape} "
+                f"with options {card.options} expects {own.get(name, 'none')}; the card belongs to other weights"
+            )
+    model.load_state_dict(tensors)
+    return Weights(model.eval().to(device), card)
+
+
+def shipped_weights(folder: Path = WEIGHTS) -> list[str]:
+    """Names of the weights in a folder, by default those that come with the project."""
+    return sorted(path.stem for path in folder.glob(f"*{_SUFFIX}"))
+
+
+def _halved(value: torch.Tensor) -> torch.Tensor:
+    return value.half() if value.is_floating_point() else value
+
+
+def _find(source: str | Path) -> Path:
+    for path in (Path(source), WEIGHTS / f"{source}{_SUFFIX}"):
+        if path.is_file():
+            return path
+    raise WeightsError(
+        f"no weights {str(source)!r}: neither a file nor shipped; {nearest_name(str(source), shipped_weights())}"
+    )
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        return Card.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"{path}: no such card; expected it beside the weights, `rephase weights` writes both"
+        ) from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise WeightsError(
+            f"{path}: no card of weights ({' '.join(str(error).split())}); get both files again"
+        ) from error
+
+
+def _build(path: Path, card: Card) -> AmplitudeModel:
+    try:
+        return build_model(
+            AMPLITUDE_MODELS, card.model, card.data.shape, ModelConfig(options=card.options), loss=card.loss
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"{path.with_suffix('.json')}: no such model can be built ({error})") from error
+
+
+def _tensors(path: Path, content: bytes) -> dict[str, torch.Tensor]:
+    try:
+        return safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"{path}: no safetensors file ({error}); get it again") from error

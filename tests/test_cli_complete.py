@@ -1,0 +1,102 @@
+"""``rephase complete`` and ``rephase weights``: a file in, files out; mistakes are one line."""
+
+import json
+import sys
+
+import gemmi
+import pytest
+import torch
+import typer
+
+from rephase.cli import app, main
+from rephase.completion_routes import ROUTES
+from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
+from rephase.crystal.reflection_files import write_hklf4
+from rephase.crystal.simulation import simulate_reflections
+from rephase.paths import ROOT
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run ``rephase`` in this process; its status, and what it printed on either stream."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["rephase", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    """A list of reflections without its cell, and the options that give it."""
+    options = RandomCrystalOptions(space_groups=("P 1 21/c 1",), n_atoms=(5, 6))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(0), options=options).crystal(0)
+    path = tmp_path_factory.mktemp("sample") / "sample.hkl"
+    write_hklf4(path, simulate_reflections(crystal, 1.3)[0])
+    return path, ["--cell", ",".join(f"{x:.5f}" for x in crystal.cell.parameters), "--space-group", "P 21/c"]
+
+
+@pytest.mark.parametrize(("model", "kind"), [("atoms", "density"), ("wilson", "patterson"), ("unet", "patterson")])
+def test_a_file_in_and_files_out(command, sample, unet_weights, tmp_path, model, kind):
+    path, known = sample
+    source = unet_weights if model == "unet" else model
+    options = ["--model", source, "--d-min", "1.2", "--effort", "0.05", "--out", tmp_path]
+    status, printed, complaints = command("complete", path, *known, *options)
+    assert status == 0, complaints
+    written = {file.name for file in tmp_path.iterdir()}
+    maps = {f"{kind}_before.ccp4", f"{kind}_after.ccp4"}
+    assert written == {"completed.mtz", "completion.json", "completion.png", "completion.pdf", *maps}
+    summary = json.loads((tmp_path / "completion.json").read_text())
+    assert (summary["model"], summary["space_group"]) == (model, "P 1 21/c 1")
+    assert f"n_completed: {summary['n_completed']}" in printed
+    labels = gemmi.read_mtz_file(str(tmp_path / "completed.mtz")).column_labels()
+    assert ("PHI" in labels) == (model == "atoms")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "atom"], "ConfigError: model 'atom': no such route, weights or file; did you mean 'atoms'?"),
+        (["--model", "wilson", "--d-min", "1.4"], "ReflectionError: "),
+        (["--d-min", "0.1"], "ConfigError: d_min = 0.1: expected at least 0.4"),
+        (["--effort", "-1"], "ConfigError: effort = -1.0"),
+    ],
+)
+def test_a_mistake_is_one_line(command, sample, tmp_path, options, message):
+    path, known = sample
+    status, _, complaints = command("complete", path, *known, *options, "--out", tmp_path)
+    assert status == 2
+    assert complaints.strip().splitlines()[-1].startswith(message)
+    assert "Traceback" not in complaints
+
+
+def test_the_completed_file_is_not_completed_into_itself(command, sample, tmp_path):
+    path, known = sample
+    command("complete", path, *known, "--model", "wilson", "--d-min", "1.2", "--out", tmp_path)
+    made = tmp_path / "completed.mtz"
+    before = made.read_bytes()
+    status, _, complaints = command("complete", made, "--model", "wilson", "--out", tmp_path)
+    assert status == 2
+    assert "completed.mtz would be replaced" in complaints
+    assert made.read_bytes() == before
+
+
+def test_weights_of_a_run(command, completion_run, tmp_path):
+    status, printed, _ = command("weights", completion_run.folder, "--out", tmp_path, "--suffix", "_small")
+    assert status == 0
+    assert "unet_small.safetensors: 0." in printed
+    assert {file.name for file in tmp_path.iterdir()} == {"unet_small.safetensors", "unet_small.json"}
+    status, _, complaints = command("weights", tmp_path)
+    assert status == 2
+    assert "no run folder" in complaints
+
+
+def test_every_route_is_named_in_help_and_readme():
+    (option,) = (one for one in typer.main.get_command(app).commands["complete"].params if one.name == "model")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in ROUTES:
+        assert name in option.help
+        assert f"`{name}`" in text

@@ -1,0 +1,163 @@
+"""Weights in files: what goes in comes out, and what does not fit its card is refused."""
+
+import hashlib
+import json
+import shlex
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from rephase.completing import build_data
+from rephase.completion_evaluation import complete_batch
+from rephase.config import load_config
+from rephase.errors import TrainingError, WeightsError
+from rephase.models import AMPLITUDE_MODELS, build_model
+from rephase.paths import WEIGHTS
+from rephase.runs import open_run
+from rephase.shipping import ranges, relative_errors, ship_weights
+from rephase.weights import load_weights, save_weights, shipped_weights
+
+
+@pytest.fixture(scope="module")
+def data(completion_run):
+    return build_data(completion_run).random
+
+
+@pytest.fixture
+def files(unet_weights, tmp_path):
+    """A copy of the weights and their card, to be damaged."""
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(unet_weights.with_suffix(suffix), tmp_path)
+    return tmp_path / "unet.safetensors"
+
+
+def change_card(path, **changes):
+    card = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(card | changes))
+
+
+def options_of(config, name):
+    return config.completion.models[name].options
+
+
+@pytest.mark.parametrize("name", AMPLITUDE_MODELS)
+def test_a_model_predicts_the_same_after_its_way_through_a_file(name, data, unet_weights, config, tmp_path):
+    model = build_model(AMPLITUDE_MODELS, name, data.config.shape, config.completion.models[name], seed=3).eval()
+    card = load_weights(unet_weights).card.model_copy(update={"model": name, "options": options_of(config, name)})
+    again = load_weights(save_weights(tmp_path / f"{name}.safetensors", model, card)).model
+    batch = data[[0, 1]]
+    before, after = (one.predict(batch)[batch.missing] for one in (model, again))
+    assert torch.allclose(before, after, rtol=5e-3, atol=1e-3 * float(before.max()))
+    assert not torch.equal(before, after)  # stored in half precision
+
+
+def test_the_card_says_what_was_trained_on_what(completion_run, unet_weights, data):
+    card = load_weights(unet_weights).card
+    assert (card.model, card.options, card.data) == ("unet", {"width": 4}, completion_run.config.monoclinic)
+    assert card.trained_on == ranges(data)
+    lengths = data.lattice[data.splits["train"]].norm(dim=1)
+    assert card.trained_on.b == pytest.approx((lengths[:, 1].min().item(), lengths[:, 1].max().item()))
+    assert set(card.figures) == {"test"}
+    assert 0.2 < card.figures["test"]["r_factor_missing"] < 1
+    assert unet_weights.stat().st_size < 2e6
+
+
+def test_the_command_of_the_card_trains_the_same(completion_run, unet_weights):
+    words = shlex.split(load_weights(unet_weights).card.command)
+    assert words[:4] == ["rephase", "run", "--only", "12,13"]
+    again, config = load_config("quick", words[5::2]), completion_run.config
+    assert (again.seed, again.monoclinic, again.completion) == (config.seed, config.monoclinic, config.completion)
+
+
+def is_centric(data, batch):
+    """[batch, h, k, l]."""
+    of_groups = np.stack([symmetry.is_centric(data.grid.hkl.reshape(-1, 3)) for symmetry in data.symmetries])
+    return torch.as_tensor(of_groups).reshape(-1, *data.grid.shape)[batch.group]
+
+
+def test_relative_errors_are_those_of_the_reflections(data):
+    class Factor:
+        """Too large by a quarter, centric reflections by a half."""
+
+        def predict(self, batch):
+            return batch.F.abs() * torch.where(is_centric(data, batch), 1.5, 1.25)
+
+    found = relative_errors(Factor(), data, split="train")
+    assert found.acentric[6:] == pytest.approx([0.2] * 6, abs=1e-3)
+    assert found.centric[6:] == pytest.approx([1 / 3] * 6, abs=1e-3)
+    assert 0.2 < found.acentric[0] == found.centric[0] < 1 / 3  # nothing is missing at low angle
+
+
+def test_errors_of_a_trained_model_hold_for_other_crystals(data, unet_weights):
+    """About two thirds of the amplitudes of the test split are within one σ."""
+    model, card = load_weights(unet_weights)
+    batch = data[data.splits["test"]]
+    c = complete_batch(model, batch)
+    shell = (12 * 4 * batch.s_squared * card.data.d_min**2).long().clamp(max=11)
+    acentric, centric = torch.tensor([card.relative_error.acentric, card.relative_error.centric])
+    sigma = c.pred * torch.where(is_centric(data, batch), centric[shell], acentric[shell])
+    within = ((c.pred - c.true).abs() <= sigma)[c.missing].float().mean()
+    assert 0.6 < within < 0.76
+
+
+def test_another_checksum_is_named(files):
+    content = bytearray(files.read_bytes())
+    content[-1] ^= 1
+    files.write_bytes(content)
+    with pytest.raises(WeightsError, match=f"{hashlib.sha256(content).hexdigest()}, the card says [0-9a-f]{{64}}; get"):
+        load_weights(files)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"options": {"width": 8}}, r"has shape \[16\], but 'unet' on the grid .* with options .* expects \[32\]"),
+        ({"model": "transformer", "options": {}}, "has shape none, but 'transformer'"),
+        ({"options": {"widths": 4}}, "did you mean 'width'"),
+        ({"model": "unnet"}, "did you mean 'unet'"),
+        ({"colour": "red"}, "no card of weights .*colour"),
+        ({"data": {"shape": [2, 2]}}, "no card of weights .*shape"),
+        ({"relative_error": {"acentric": [0.5, 0.5], "centric": [0.6]}}, "2 acentric and 1 centric shells"),
+    ],
+)
+def test_a_card_of_other_weights_is_refused(files, changes, message):
+    change_card(files, **changes)
+    with pytest.raises(WeightsError, match=message):
+        load_weights(files)
+
+
+def test_damaged_and_missing_files_are_named(files, tmp_path):
+    whole = files.read_bytes()
+    files.write_bytes(whole[:100])
+    change_card(files, sha256=hashlib.sha256(whole[:100]).hexdigest())
+    with pytest.raises(WeightsError, match="no safetensors file"):
+        load_weights(files)
+    files.with_suffix(".json").unlink()
+    with pytest.raises(WeightsError, match=r"unet\.json: no such card"):
+        load_weights(files)
+    with pytest.raises(WeightsError, match="no weights 'nothing'"):
+        load_weights("nothing")
+
+
+def test_weights_that_half_precision_cannot_hold_are_refused(unet_weights, tmp_path):
+    model, card = load_weights(unet_weights)
+    next(model.parameters()).data[:] = 1e6
+    with pytest.raises(WeightsError, match="half precision"):
+        save_weights(tmp_path / "large.safetensors", model, card)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_trained_nothing_is_refused(tmp_path):
+    with pytest.raises(TrainingError, match="run notebooks 12 and 13"):
+        ship_weights(open_run(tmp_path, "test", device="cpu"), tmp_path)
+
+
+@pytest.mark.parametrize("name", shipped_weights())
+def test_shipped_weights_can_be_read(name):
+    assert load_weights(name).card.figures
+
+
+def test_shipped_weights_are_small():
+    assert sum(path.stat().st_size for path in WEIGHTS.glob("*")) < 40e6
