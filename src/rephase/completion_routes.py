@@ -61,7 +61,7 @@ def by_atoms(solution: Solution, hkl: np.ndarray, rows: np.ndarray, *, effort: f
     fom = np.where(
         rows >= 0,
         figure_of_merit(measured, expected.F, expected.variance, expected.is_centric),
-        np.abs(expected.F) / np.maximum(amplitude, np.finfo(float).tiny),
+        np.minimum(np.abs(expected.F) / np.maximum(amplitude, np.finfo(float).tiny), 1.0),  # rounding
     )
     facts: Facts = {
         "verdict": solution.verdict, "n_atoms": len(model.atoms),

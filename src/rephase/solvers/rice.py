@@ -52,7 +52,7 @@ def figure_of_merit(amplitude: np.ndarray, F: np.ndarray, variance: np.ndarray, 
     Sim (1959), Acta Cryst. 12, 813-815.
     """
     x = torch.as_tensor(2 * amplitude * np.abs(F) / np.maximum(variance, np.finfo(float).tiny))
-    acentric = torch.special.i1e(x) / torch.special.i0e(x)
+    acentric = (torch.special.i1e(x) / torch.special.i0e(x)).clamp(max=1)  # rounding
     return torch.where(torch.as_tensor(is_centric), torch.tanh(x / 2), acentric).numpy()
 
 
