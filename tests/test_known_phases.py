@@ -7,15 +7,17 @@ import pytest
 import torch
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.phase_lists import PhaseList
+from rephase.crystal.phase_lists import PhaseList, read_phases
 from rephase.crystal.phase_scores import score_phases
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
+from rephase.crystal.reflection_files import write_mtz
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.simulation import simulate_reflections
 from rephase.crystal.statistics import unique_hkl
 from rephase.crystal.structure import read_crystal
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import find_symmetry, rows_of
+from rephase.errors import CifError, ReflectionError, RephaseError
 from rephase.solvers.known import _in_group, known_phasors, phasors_of_fragment, phasors_of_list
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus
@@ -154,3 +156,81 @@ def test_wrong_phases_are_given_up(sample):
     solution = solve(data, phases=wrong, effort=0.02)
     score = score_phases(solution.F, F, hkl=data.hkl, cell=data.cell, symmetry=data.group)
     assert score.map_cc[0] > 0.9
+
+
+def test_phases_travel_through_files(sample, tmp_path):
+    _, data, F = sample
+    fom = np.linspace(0, 1, len(F))
+    write_mtz(tmp_path / "known.mtz", data.hkl, np.abs(F), np.angle(F), fom, data.cell, data.group)
+    rows = "\n".join(f"{h} {k} {l} {np.degrees(p):.4f} {w:.4f}" for (h, k, l), p, w in zip(data.hkl, np.angle(F), fom))
+    tags = "\n".join(f"_refln_{tag}" for tag in ("index_h", "index_k", "index_l", "phase_calc", "fom"))
+    (tmp_path / "known.cif").write_text(f"data_x\nloop_\n{tags}\n{rows}\n0 0 9 ? 1\n")
+    for name in ("known.mtz", "known.cif"):
+        known = phasors_of_list(read_phases(tmp_path / name), data)
+        assert np.allclose(known, fom * np.exp(1j * np.angle(F)), atol=1e-3)
+
+
+def test_lists_that_do_not_fit_are_errors(sample, tmp_path):
+    crystal, data, F = sample
+    right = listed(data, F)
+    for wrong, message in (
+        (replace(right, cell=Cell(20.0, 21.0, 22.0)), "cell 20, 21, 22"),
+        (replace(right, hkl=right.hkl + 40), "none of its"),
+        (replace(right, symmetry=find_symmetry("P 1 21 1")), "phases in P 1 21 1, but the data are in P 21 21 21"),
+    ):
+        with pytest.raises(ReflectionError, match=message):
+            solve(data, phases=wrong)
+    with pytest.raises(ReflectionError, match="weight outside"):
+        replace(right, weight=right.weight + 1)
+    with pytest.raises(ReflectionError, match="no phases in this list"):
+        PhaseList(np.zeros((0, 3), int), np.zeros(0), np.zeros(0))
+    with pytest.raises(CifError, match="move it into the cell of the data"):
+        solve(data, fragment=replace(crystal, cell=Cell(20.0, 21.0, 22.0)))
+    for text, message in (("data_x\nloop_\n_refln_index_h\n1\n", "no phases in this CIF"), ("1 2 3", "neither")):
+        (tmp_path / "x.cif").write_text(text)
+        with pytest.raises(ReflectionError, match=message):
+            read_phases(tmp_path / "x.cif")
+
+
+def test_atoms_of_shelx_files(tmp_path):
+    path = tmp_path / "model.res"
+    path.write_text(INSTRUCTIONS)
+    crystal = read_crystal(path)
+    sites = crystal.asymmetric_unit
+    assert sites.labels == ("C1", "H1", "O1", "O2A", "O2B")
+    assert crystal.space_group == "P 1 21/c 1"
+    assert sites.occupancy == pytest.approx([1, 1, 1, 0.7, 0.3])
+    assert sites.xyz_frac[2] == pytest.approx([0.5, 0.5, 0.5])
+    assert sites.u_iso[1] == pytest.approx(1.2 * sites.u_iso[0])
+    assert sites.u_iso[2:] == pytest.approx([0.05, 0.06, 0.05])
+    assert crystal.formula == "C4 H4 O6"
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("SFAC C H O", "SFAC C H", "kind 3, but SFAC lists 2"),
+    ("0.15 0.22", "0.15 abc", "H1"),
+    ("CELL 0.71073 7.6 9.97 13.7 90 99 90\n", "", "no CELL"),
+    ("SFAC C H O", "SFAC C H Xx", "unknown element"),
+    ("C1  1  0.1", "C1  1  nan", "finite"),
+    ("O2A 3  0.3 0.6 0.1 21.0", "O2A 3  0.3 0.6 0.1 31.0", "free variable 3, but FVAR gives 2"),
+])  # fmt: skip
+def test_wrong_shelx_atoms_are_errors(tmp_path, old, new, message):
+    path = tmp_path / "model.ins"
+    path.write_text(INSTRUCTIONS.replace(old, new))
+    with pytest.raises(RephaseError, match=message):
+        read_crystal(path)
+
+
+def test_a_shelx_file_without_atoms_is_an_error(tmp_path):
+    (tmp_path / "model.ins").write_text(INSTRUCTIONS.split("C1 ")[0])
+    with pytest.raises(CifError, match="no atoms before HKLF"):
+        read_crystal(tmp_path / "model.ins")
+
+
+def test_parts_fragments_and_free_variables_of_shelx_files(tmp_path):
+    path = tmp_path / "model.res"
+    path.write_text(INSTRUCTIONS.replace("O2A 3", "FRAG 17\nC9 1 1.1 2.2 3.3\nFEND\nPART 1 21\nO2A\t3").replace(
+        "O2B", "PART 0\nO2B"))  # fmt: skip
+    sites = read_crystal(path).asymmetric_unit
+    assert sites.labels == ("C1", "H1", "O1", "O2A", "O2B")
+    assert sites.occupancy[3:] == pytest.approx([0.7, 0.3])
