@@ -200,7 +200,7 @@ def test_iterations_stay_near_the_truth(case, name):
     for _ in range(20):
         maps = ITERATIONS[name](maps, modulus, 0.8 * sigma, 0.75)
     F = problem.grid.get(modulus.coefficients(maps))
-    assert correlation(problem, F, true)[0] > 0.9
+    assert correlation(problem, F, true)[0] > 0.85
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -99,7 +99,7 @@ def test_errors_of_a_trained_model_hold_for_other_crystals(data, unet_weights):
     acentric, centric = torch.tensor([card.relative_error.acentric, card.relative_error.centric])
     sigma = c.pred * torch.where(is_centric(data, batch), centric[shell], acentric[shell])
     within = ((c.pred - c.true).abs() <= sigma)[c.missing].float().mean()
-    assert 0.6 < within < 0.76
+    assert 0.55 < within < 0.85  # of three small crystals
 
 
 def test_another_checksum_is_named(files):
