@@ -12,6 +12,7 @@ import pytest
 from rephase import pipeline
 from rephase.completion_evaluation import MAP_SCORE
 from rephase.completion_metrics import COMPLETION_METRICS
+from rephase.config import load_config
 from rephase.errors import ConfigError, PipelineError
 from rephase.evaluation import COLUMNS
 from rephase.figures import FIGURES, draw_all
@@ -72,6 +73,16 @@ def test_run_tells_what_it_was_made_from(run):
 def test_finished_notebooks_are_skipped(run, monkeypatch):
     monkeypatch.setattr(pipeline, "_execute", lambda *_: pytest.fail("a finished notebook ran again"))
     run_notebooks("test", out=run.folder, only=["all"], device="cpu")
+
+
+@pytest.mark.parametrize("key", ["monoclinic.folder", "solving.benchmark.folder", "inference.file", "solving.file"])
+def test_a_notebook_is_made_anew_when_a_file_changes(key, tmp_path):
+    path = tmp_path / "a.cif"
+    config = load_config("test", [f"{key}={tmp_path if key.endswith('folder') else path}"])
+    path.write_text("one")
+    before = pipeline._fingerprint(config, pipeline.find_notebooks(["01"])[0], "")
+    path.write_text("two")
+    assert pipeline._fingerprint(config, pipeline.find_notebooks(["01"])[0], "") != before
 
 
 def test_figures_are_drawn_again_without_training(run, monkeypatch):

@@ -30,7 +30,7 @@ from rephase.errors import ConfigError, PipelineError, nearest_name
 from rephase.figures import learning_curve
 from rephase.inference import check_inference
 from rephase.models import AMPLITUDE_MODELS, MODELS, MONOCLINIC_PHASE_MODELS, check_model
-from rephase.paths import NOTEBOOKS, ROOT, RUNS
+from rephase.paths import NOTEBOOKS, ROOT, RUNS, WEIGHTS
 from rephase.plots import save_figure
 from rephase.report import write_report
 from rephase.runs import Run, open_run, write_whole
@@ -176,13 +176,21 @@ def _quiet_papermill() -> Iterator[None]:
 
 
 def _fingerprint(config: Config, notebook: Path, before: str) -> str:
-    """Changes with configuration, notebook, code, reflection file (and those beside it) and the notebooks before."""
+    """Changes with configuration, notebook, code, weights, the user's files and the notebooks before."""
     content = hashlib.sha256()
-    file = config.solving.file
-    beside = sorted(Path(file).parent.glob(f"{glob.escape(Path(file).stem)}.*")) if file else []
-    for path in [notebook, *sorted(Path(__file__).parent.rglob("*.py")), *filter(Path.is_file, beside)]:
+    for path in [notebook, *sorted(Path(__file__).parent.rglob("*.py")), *_files_of(config)]:
         content.update(path.read_bytes())
     return fingerprint([config.fingerprint(), content.hexdigest(), before])
+
+
+def _files_of(config: Config) -> list[Path]:
+    """Files that a configuration leads to: reflections with what lies beside them, CIFs of folders, weights."""
+    lists = [Path(file) for file in (config.solving.file, config.inference.file) if file]
+    folders = [Path(folder) for folder in (config.solving.benchmark.folder, config.monoclinic.folder) if folder]
+    found = [path for file in lists for path in file.parent.glob(f"{glob.escape(file.stem)}.*")]
+    found += [path for folder in folders for path in folder.glob("*.cif")]
+    found += [Path(model) for model in config.inference.models or ()] + list(WEIGHTS.glob("*"))
+    return sorted(filter(Path.is_file, found))
 
 
 def _read_status(run: Run) -> dict[str, Any]:

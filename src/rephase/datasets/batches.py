@@ -1,5 +1,6 @@
-"""The order in which a trainer sees the samples of a data set."""
+"""What the data sets share: samples in splits, and the order in which a trainer sees them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
@@ -58,7 +59,7 @@ class StreamedData(Dataset, Generic[BatchType]):
         return DataLoader(self, sampler=Batches(np.arange(len(self)), 1, self.seed), batch_size=None)
 
 
-class SplitData(Dataset, Generic[BatchType]):
+class SplitData(Dataset, ABC, Generic[BatchType]):
     """Samples in splits; a subclass gives a batch for a list of sample numbers, and draws new ones like the stored.
 
     ``F`` are the structure factors [n, h, k, l], ``config`` says what they were made from, ``splits`` has the sample
@@ -69,12 +70,13 @@ class SplitData(Dataset, Generic[BatchType]):
     config: BaseModel
     splits: dict[str, np.ndarray]
 
+    @abstractmethod
     def __getitem__(self, samples: list[int] | np.ndarray | torch.Tensor) -> BatchType:
-        return super().__getitem__(samples)
+        """The batch of a list of sample numbers."""
 
+    @abstractmethod
     def draw(self, n: int, rng: np.random.Generator) -> BatchType:
         """Return a batch of `n` new samples of the kind that is trained on."""
-        raise NotImplementedError
 
     def batches(self, split: str, batch_size: int = 64) -> Iterator[BatchType]:
         """The samples of a split in order, batch by batch."""
