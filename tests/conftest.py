@@ -1,10 +1,12 @@
 """Shared fixtures: where the real structures lie, a small data set, a trained model."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from rephase.cli import main
 from rephase.completing import build_data, train_and_score
 from rephase.config import load_config
 from rephase.datasets.perturbed import open_perturbed
@@ -21,6 +23,19 @@ def real_crystals() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder of real structures is not here")
     return folder
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run ``rephase`` in this process; its status, and what it printed on either stream."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["rephase", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return stopped.value.code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

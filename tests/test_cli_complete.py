@@ -1,32 +1,18 @@
 """``rephase complete`` and ``rephase weights``: a file in, files out; mistakes are one line."""
 
 import json
-import sys
 
 import gemmi
 import pytest
 import torch
 import typer
 
-from rephase.cli import app, main
+from rephase.cli import app
 from rephase.completion_routes import ROUTES
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
 from rephase.crystal.reflection_files import write_hklf4
 from rephase.crystal.simulation import simulate_reflections
 from rephase.paths import ROOT
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Run ``rephase`` in this process; its status, and what it printed on either stream."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["rephase", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 
 import gemmi
 import numpy as np
@@ -10,25 +9,12 @@ import pytest
 import torch
 import typer
 
-from rephase.cli import app, main
+from rephase.cli import app
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
 from rephase.crystal.reflection_files import write_hklf4
 from rephase.crystal.simulation import simulate_reflections
 from rephase.paths import ROOT
 from rephase.solvers import RECIPES
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Run ``rephase solve`` in this process; its status, and what it printed on either stream."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["rephase", "solve", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        return stopped.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +30,7 @@ def sample(tmp_path_factory):
 def test_a_file_in_and_files_out(command, sample, tmp_path):
     path, known = sample
     status, printed, complaints = command(
-        str(path), *known, "--out", str(tmp_path / "out"), "--effort", "0.05", "--d-min", "1.0"
+        "solve", str(path), *known, "--out", str(tmp_path / "out"), "--effort", "0.05", "--d-min", "1.0"
     )
     assert status == 0, complaints
     written = {file.name for file in (tmp_path / "out").iterdir()}
@@ -58,9 +44,9 @@ def test_a_file_in_and_files_out(command, sample, tmp_path):
 def test_what_is_known_starts_the_search(command, sample, tmp_path):
     path, known = sample
     first, second = tmp_path / "first", tmp_path / "second"
-    command(str(path), *known, "--out", str(first), "--effort", "0.05", "--formula", "C6")
+    command("solve", str(path), *known, "--out", str(first), "--effort", "0.05", "--formula", "C6")
     start = ["--phases", str(first / "solution.mtz"), "--fragment", str(first / "solution.res")]
-    status, printed, complaints = command(str(path), *known, *start, "--out", str(second), "--effort", "0.01")
+    status, printed, complaints = command("solve", str(path), *known, *start, "--out", str(second), "--effort", "0.01")
     assert status == 0, complaints
     assert "verdict: solved" in printed
     before, after = (gemmi.read_mtz_file(str(out / "solution.mtz")) for out in (first, second))
@@ -82,23 +68,23 @@ def test_what_is_known_starts_the_search(command, sample, tmp_path):
 )
 def test_a_mistake_is_one_line(command, sample, tmp_path, options, message):
     path, known = sample
-    status, _, complaints = command(str(path), *known, *options, "--out", str(tmp_path / "out"))
+    status, _, complaints = command("solve", str(path), *known, *options, "--out", str(tmp_path / "out"))
     assert status == 2
     assert complaints.strip().splitlines()[-1].startswith(message)
     assert "Traceback" not in complaints
 
 
 def test_a_folder_that_cannot_be_made_stops_before_the_work(command, sample):
-    status, _, complaints = command(str(sample[0]), *sample[1], "--out", __file__)
+    status, _, complaints = command("solve", str(sample[0]), *sample[1], "--out", __file__)
     assert status == 2
     assert "cannot be made (File exists); give a folder" in complaints
 
 
 def test_a_missing_file_and_a_missing_cell(command, sample, tmp_path):
-    status, _, complaints = command(str(tmp_path / "none.hkl"))
+    status, _, complaints = command("solve", str(tmp_path / "none.hkl"))
     assert status == 2
     assert complaints.startswith("ReflectionError")
-    status, _, complaints = command(str(sample[0]))
+    status, _, complaints = command("solve", str(sample[0]))
     assert status == 2
     assert "--cell" in complaints
 
@@ -107,25 +93,27 @@ def test_nothing_that_was_worked_on_is_replaced(command, sample, tmp_path):
     path, options = sample
     here = tmp_path / "solution.hkl"
     here.write_bytes(path.read_bytes())
-    status, _, errors = command(str(here), *options, "--out", str(tmp_path))
+    status, _, errors = command("solve", str(here), *options, "--out", str(tmp_path))
     assert status != 0
     assert "solution.hkl would be replaced" in errors
     assert here.read_bytes() == path.read_bytes()
     out = tmp_path / "out"
-    assert command(str(path), *options, "--out", str(out))[0] == 0
+    assert command("solve", str(path), *options, "--out", str(out))[0] == 0
     assert "REM the wavelength was not given" in (out / "solution.res").read_text()
-    assert command(str(path), *options, "--out", str(out), "--wavelength", "1.54184")[0] == 0  # again, nothing changed
+    assert (
+        command("solve", str(path), *options, "--out", str(out), "--wavelength", "1.54184")[0] == 0
+    )  # again, nothing changed
     assert "CELL 1.54184" in (out / "solution.res").read_text()
     later = (out / "solution.json").stat().st_mtime + 60
     os.utime(out / "solution.res", (later, later))
-    status, _, errors = command(str(path), *options, "--out", str(out))
+    status, _, errors = command("solve", str(path), *options, "--out", str(out))
     assert status != 0
     assert "a refinement would be lost" in errors
 
 
 def test_a_column_is_named(command, sample, tmp_path):
     path, options = sample
-    status, _, errors = command(str(path), *options, "--out", str(tmp_path), "--column", "I")
+    status, _, errors = command("solve", str(path), *options, "--out", str(tmp_path), "--column", "I")
     assert status != 0
     assert "have no names" in errors
 
