@@ -214,9 +214,10 @@ def test_patterson_maps_where_no_phases_are_known(routes, tmp_path):
 def test_the_picture_shows_amplitudes_and_both_maps(by_atoms, routes):
     for completion in (by_atoms[0], routes["wilson"]):
         axes = completion_overview(completion).axes
-        assert [ax.get_title() for ax in axes[1:]] == [
+        assert [ax.get_title() for ax in axes[1:3]] == [
             f"{completion.kind_of_map}, {w}" for w in ("measured", "completed")
         ]
+        assert axes[3].get_ylabel().endswith("Å³)")  # of the colour bar
         assert [len(line.get_xdata()) for line in axes[0].lines[:2]] == [
             completion.is_observed.sum(), (~completion.is_observed).sum(),
         ]  # fmt: skip

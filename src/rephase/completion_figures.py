@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from rephase.completion import Completion, Sections, sections_of
 from rephase.plots import STYLE, TWO_COLUMNS, Frame, cell_plane, resolution_axis, save_figure
 
+UNITS_OF_MAPS = {"density": "ρ − ⟨ρ⟩ (e/Å³)", "patterson": "Patterson map (e²/Å³)"}
 _TINTS = {"measured": "#0072B2", "completed": "#D55E00"}
 
 
@@ -21,7 +22,8 @@ def completion_overview(completion: Completion) -> Figure:
     with plt.style.context(STYLE):
         figure, (amplitudes, *sections) = plt.subplots(1, 3, figsize=(TWO_COLUMNS, 2.8), layout="constrained")
         _draw_amplitudes(amplitudes, completion)
-        draw_sections(sections, sections_of(completion.maps, r.cell), r.cell.parameters)
+        unit = UNITS_OF_MAPS[completion.kind_of_map]
+        draw_sections(sections, sections_of(completion.maps, r.cell), r.cell.parameters, unit)
         for ax, title in zip(sections, ("measured", "completed")):
             ax.set_title(f"{completion.kind_of_map}, {title}")
         figure.suptitle(
@@ -44,12 +46,13 @@ def _draw_amplitudes(ax: Axes, completion: Completion) -> None:
     ax.legend(markerscale=4)
 
 
-def draw_sections(axes: Iterable[Axes], sections: Sections, parameters: Sequence[float]) -> None:
-    """Draw sections of maps on one scale, that of the last; the cell as a, b, c (Å), α, β, γ (degrees)."""
+def draw_sections(axes: Iterable[Axes], sections: Sections, parameters: Sequence[float], unit: str) -> None:
+    """Draw sections of maps on the scale of the last, in a `unit`; the cell as a, b, c (Å), α, β, γ (degrees)."""
     frame = Frame.along(sections.along, parameters)
     norm = PowerNorm(0.5, vmin=0, vmax=float(sections.values[-1].max()))
-    for ax, values in zip(axes, sections.values):
-        cell_plane(ax, values, frame, norm=norm)
+    drawn = [(ax, cell_plane(ax, values, frame, norm=norm)) for ax, values in zip(axes, sections.values)]
+    last, image = drawn[-1]
+    last.figure.colorbar(image, ax=[ax for ax, _ in drawn], label=unit, shrink=0.8, aspect=30)
 
 
 def write_figures(completion: Completion, folder: Path) -> None:

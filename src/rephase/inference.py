@@ -193,9 +193,10 @@ def _save_sections(run: Run, example: Example, made: list[Completion]) -> None:
     phasor = np.exp(1j * np.angle(example.F)) if np.iscomplexobj(example.F) else None
     amplitudes = [np.abs(example.F) * ~is_missing, *(_beside(one, example)[0] for one in made), np.abs(example.F)]
     maps = [density_of(example.hkl, A**2 if phasor is None else A * phasor, r.cell, r.group) for A in amplitudes]
-    sections = sections_of(maps, r.cell)
+    sections, kind = sections_of(maps, r.cell), "Patterson maps" if phasor is None else "maps with the true phases"
     run.save_arrays(
         "inference_sections", values=sections.values, along=np.array(sections.along), cell=np.array(r.cell.parameters),
         titles=np.array(["given", *(one.model for one in made), "truth"]),
-        title=np.array(f"{r.name}, {r.group.symbol}, {'Patterson' if phasor is None else 'density'}"),
+        title=np.array(f"{r.name}, {r.group.symbol}, {kind}"),
+        unit=np.array("Patterson map (scale of the data)" if phasor is None else "ρ − ⟨ρ⟩ (e/Å³)"),
     )  # fmt: skip

@@ -34,7 +34,8 @@ def inference_maps(run: Run) -> Figure:
     figure, axes = plt.subplots(
         n_rows, n_columns, figsize=(TWO_COLUMNS, 0.5 + 2.0 * n_rows), squeeze=False, layout="constrained"
     )
-    draw_sections(axes.flat, Sections(arrays["values"], int(arrays["along"])), arrays["cell"].tolist())
+    sections = Sections(arrays["values"], int(arrays["along"]))
+    draw_sections(axes.flat, sections, arrays["cell"].tolist(), str(arrays["unit"]))
     for ax, title in zip(axes.flat, titles):
         ax.set_title(title)
     for ax in axes.flat[len(titles) :]:
