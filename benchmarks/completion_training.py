@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from rephase.config import ModelConfig, MonoclinicConfig
+from rephase.config import MonoclinicConfig
+from rephase.config_sections import ModelConfig
 from rephase.datasets.monoclinic import CompletionBatch, open_monoclinic
 from rephase.devices import pick_device
 from rephase.models import AMPLITUDE_MODELS, build_model

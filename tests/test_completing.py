@@ -97,7 +97,9 @@ def test_phases_are_scored_beside_chance_in_both_test_sets(folder, tmp_path):
     assert run.table("monoclinic_phases_shells_unet")["split"].unique().tolist() == ["test", "real"]
     run.write_results()
     assert set(pd.read_csv(run.folder / "results.csv")["experiment"]) == {"monoclinic_phases"}
-    left_out = train_and_score_phases(run, data, "transformer")["left out"]
+    drawn = draw(run, "monoclinic_phases_by_resolution").axes
+    assert [[line.get_label() for line in ax.lines] for ax in drawn] == [["U-Net", "chance"]] * 2
+    left_out = train_and_score_phases(run, data, "fourier_unet")["left out"]
     assert left_out.tolist() == ["not in monoclinic_phases.models of this configuration"]
 
 

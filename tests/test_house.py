@@ -13,6 +13,7 @@ from rephase.paths import NOTEBOOKS, ROOT
 PACKAGE = ROOT / "src" / "rephase"
 ROWS = [
     {"errors", "paths"},
+    {"config_sections"},
     {"devices", "config"},
     {"crystal"},
     {"solvers"},

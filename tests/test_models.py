@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rephase.config import ModelConfig
+from rephase.config_sections import ModelConfig
 from rephase.crystal.phases import friedel_mate
 from rephase.datasets.perturbed import Batch
 from rephase.errors import ConfigError

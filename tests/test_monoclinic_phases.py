@@ -6,7 +6,8 @@ import torch
 
 from rephase.completion_evaluation import evaluate_monoclinic_phases
 from rephase.completion_metrics import PHASE_METRICS, align_phases
-from rephase.config import LearningConfig, MonoclinicConfig
+from rephase.config import MonoclinicConfig
+from rephase.config_sections import LearningConfig
 from rephase.crystal.cell import Cell
 from rephase.crystal.monoclinic_phases import align_monoclinic, symmetrise
 from rephase.crystal.phase_scores import score_phases

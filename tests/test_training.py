@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from rephase.config import load_config
 from rephase.datasets.monoclinic import open_monoclinic
@@ -193,6 +194,26 @@ def test_nan_in_a_gradient_stops_too(data, tmp_path, monkeypatch):
     with pytest.raises(TrainingError, match="gradient = nan at step 0 .* none is kept"):
         train(data, tmp_path)
     assert not (tmp_path / "finished").exists()
+
+
+@pytest.mark.parametrize("name", ["unet", "gan"])
+def test_large_gradients_are_scaled_down(name, monoclinic, tmp_path):
+    """What every optimiser sees, whichever kind of training steps it."""
+    norms = []
+
+    def look(optimiser, *_):
+        stepped = [p.grad for group in optimiser.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(float(torch.nn.utils.get_total_norm(stepped)))
+
+    hook = register_optimizer_step_post_hook(look)
+    try:
+        complete(monoclinic, tmp_path / "free", name)
+        largest = max(norms)
+        norms.clear()
+        complete(monoclinic, tmp_path / "bounded", name, [f"completion.training.gradient_norm={largest / 4}"])
+    finally:
+        hook.remove()
+    assert max(norms) == pytest.approx(largest / 4, rel=1e-3)
 
 
 def test_nan_in_the_validation_stops_too(data, tmp_path, monkeypatch):

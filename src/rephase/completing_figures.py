@@ -1,7 +1,10 @@
 """Figures of completion: the crystals, how models learn, where in d they are right, what a layer looks like."""
 
+from collections.abc import Mapping
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
@@ -22,6 +25,7 @@ from rephase.plots import (
 from rephase.runs import Run
 
 _TINTS = {"random": "#0072B2", "real": "#D55E00"}
+_NOT_LEARNED = {*AMPLITUDE_BASELINES, "chance"}
 _IN_A_ROW = 4  # panels, at most
 _TITLES = {"test": "random crystals", "real": "crystals of the folder"}
 
@@ -65,20 +69,34 @@ def completion_loss_curves(run: Run) -> Figure:
 def completion_by_resolution(run: Run) -> Figure:
     """R of the reflections that were not measured against d, for every model and baseline but zero, whose R is 1."""
     tables = {name: table for name, table in run.tables("completion_shells").items() if name != "zero_fill"}
+    return _by_resolution(tables, "r_factor_missing", "R of the missing reflections")
+
+
+def monoclinic_phases_by_resolution(run: Run) -> Figure:
+    """Mean error of the phases against d, for every network that gives phases, and for chance."""
+    figure = _by_resolution(
+        run.tables("monoclinic_phases_shells"), "mean_phase_error_weighted_deg", "mean phase error, weighted by |F| (°)"
+    )
+    figure.axes[0].set_ylim(0, 100)
+    return figure
+
+
+def _by_resolution(tables: Mapping[str, pd.DataFrame], column: str, name: str) -> Figure:
+    """A column of tables of shells against d, a panel for each test set; dashed is what was not learned."""
     splits = [split for split in _TITLES if any(split in set(table["split"]) for table in tables.values())]
     figure, axes = plt.subplots(
         1, len(splits), figsize=(ONE_COLUMN * (len(splits) + 0.4), 2.6), sharey=True, squeeze=False
     )
     for ax, split in zip(axes[0], splits):
-        for name, table in tables.items():
+        for predictor, table in tables.items():
             part = table[table["split"] == split]
             middle = (part["d_min"] ** -2.0 + part["d_max"] ** -2.0) / 2
-            style = "--" if name in AMPLITUDE_BASELINES else "-o"
-            ax.plot(middle, part["r_factor_missing"], style, color=colour(name), label=label(name))
+            style = "--" if predictor in _NOT_LEARNED else "-o"
+            ax.plot(middle, part[column], style, color=colour(predictor), label=label(predictor))
         resolution_axis(ax, float(min(table["d_min"].min() for table in tables.values())))
         ax.set_xlim(left=float(max(table["d_max"].max() for table in tables.values())) ** -2.0)
         ax.set_title(_TITLES[split])
-    axes[0, 0].set_ylabel("R of the missing reflections")
+    axes[0, 0].set_ylabel(name)
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 

@@ -3,25 +3,25 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal, Self, Union, get_args, get_origin
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
+from rephase.config_sections import (
+    LearningConfig,
+    ModelConfig,
+    Section,
+    TrainingConfig,
+    absolute_path,
+    one_line,
+    validate,
+)
 from rephase.errors import ConfigError, nearest_name
 from rephase.paths import CONFIGS
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _absolute(path: str | None) -> str | None:
-    """A path that means the same in every folder, as notebooks have one of their own."""
-    return None if path is None else str(Path(path).expanduser().resolve())
-
-
-class SingleAtom(_Section):
+class SingleAtom(Section):
     """One atom moves along one axis by N(0, sigma_frac) of the lattice constant."""
 
     sigma_frac: float = Field(0.05, gt=0, description="standard deviation, fractional")
@@ -29,7 +29,7 @@ class SingleAtom(_Section):
     atom: int = Field(0, ge=0, description="which atom of the cell")
 
 
-class AllAtoms(_Section):
+class AllAtoms(Section):
     """Every atom moves by an isotropic normal displacement."""
 
     sigma: float = Field(0.1, gt=0, description="standard deviation along each Cartesian axis, Å")
@@ -41,7 +41,7 @@ class Strain(AllAtoms):
     sigma_strain: float = Field(0.01, gt=0, lt=0.2, description="standard deviation of the diagonal strain components")
 
 
-class PerturbationConfig(_Section):
+class PerturbationConfig(Section):
     """Which perturbation, and the options of each."""
 
     kind: Literal["single_atom", "all_atoms", "strain"] = "single_atom"
@@ -50,7 +50,7 @@ class PerturbationConfig(_Section):
     strain: Strain = Strain()
 
 
-class SplitConfig(_Section):
+class SplitConfig(Section):
     """Shares of the samples of the training crystals; the rest is the test set."""
 
     train: float = Field(0.8, gt=0, lt=1)
@@ -61,7 +61,7 @@ class SplitConfig(_Section):
         return {"train": self.train, "validation": self.validation, "test": 1 - self.train - self.validation}
 
 
-class DataConfig(_Section):
+class DataConfig(Section):
     """The perturbed data set."""
 
     crystals: tuple[str, ...] = Field(min_length=1, description="crystals that are trained on")
@@ -91,19 +91,6 @@ class DataConfig(_Section):
         return self
 
 
-class TrainingConfig(_Section):
-    """How a model is trained; a model's own section may override any of it."""
-
-    loss: str
-    epochs: int = Field(20, ge=1)
-    batch_size: int = Field(64, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(1e-4, ge=0)
-    patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
-    precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
-    n_streamed: int = Field(0, ge=0, description="train on so many samples generated on the fly; 0: on the stored ones")
-
-
 class PhaseTraining(TrainingConfig):
     """Training of the models of phases."""
 
@@ -122,25 +109,6 @@ class MonoclinicPhaseTraining(TrainingConfig):
     loss: Literal["amplitude_weighted"] = "amplitude_weighted"
 
 
-class ModelConfig(_Section):
-    """One model: options of its constructor, and what its training does differently."""
-
-    options: dict[str, Any] = {}
-    training: dict[str, Any] = {}
-
-
-class LearningConfig(_Section):
-    """Models by their name in a table, and how they are trained."""
-
-    models: dict[str, ModelConfig] = {}
-    training: TrainingConfig
-
-    def training_of(self, model: str) -> TrainingConfig:
-        """Training of one model: the common section with the model's own on top."""
-        own = self.models[model].training
-        return _validate(type(self.training), self.training.model_dump() | own, f"models.{model}.training")
-
-
 class CompletionConfig(LearningConfig):
     """The models that complete amplitudes."""
 
@@ -153,7 +121,7 @@ class MonoclinicPhaseConfig(LearningConfig):
     training: MonoclinicPhaseTraining = MonoclinicPhaseTraining()
 
 
-class SimulatedData(_Section):
+class SimulatedData(Section):
     """A random crystal and a measurement of it, where no file of reflections is given."""
 
     space_group: str = "P 21 21 21"
@@ -166,7 +134,7 @@ class SimulatedData(_Section):
     seed: int = Field(0, ge=0)
 
 
-class SolverBenchmark(_Section):
+class SolverBenchmark(Section):
     """Crystals that are solved by several solvers at several resolutions."""
 
     folder: str | None = Field(None, description="CIFs of real crystals; null: random crystals")
@@ -180,10 +148,10 @@ class SolverBenchmark(_Section):
     missing: float = Field(0.0, ge=0, lt=1, description="share of the reflections")
     seed: int = Field(0, ge=0)
 
-    _anywhere = field_validator("folder")(_absolute)
+    _anywhere = field_validator("folder")(absolute_path)
 
 
-class SolvingConfig(_Section):
+class SolvingConfig(Section):
     """Measured reflections, how they are solved, and how well the solvers do."""
 
     file: str | None = Field(None, description="reflections: CIF, SHELX .hkl, .fcf or MTZ; null: simulated ones")
@@ -197,10 +165,10 @@ class SolvingConfig(_Section):
     effort: float = Field(1.0, gt=0, description="1: about a minute at most")
     benchmark: SolverBenchmark = SolverBenchmark()
 
-    _anywhere = field_validator("file")(_absolute)
+    _anywhere = field_validator("file")(absolute_path)
 
 
-class MeasuredPart(_Section):
+class MeasuredPart(Section):
     """Which reflections of a crystal are given: those to a cut-off, some of them missing."""
 
     d_min: tuple[float, float] = Field((1.5, 1.5), description="Å; each crystal's cut-off is drawn between the two")
@@ -213,7 +181,7 @@ class MeasuredPart(_Section):
         return self
 
 
-class MonoclinicConfig(_Section):
+class MonoclinicConfig(Section):
     """Random monoclinic crystals with all their structure factors on one grid."""
 
     space_groups: tuple[str, ...] = Field(("P 1 21/c 1", "C 1 2 1"), min_length=1, description="equally often")
@@ -227,7 +195,7 @@ class MonoclinicConfig(_Section):
     seed: int = Field(0, ge=0)
     chunk: int = Field(100, ge=1, description="samples in one chunk of the store")
 
-    _anywhere = field_validator("folder")(_absolute)
+    _anywhere = field_validator("folder")(absolute_path)
 
     @model_validator(mode="after")
     def _something_is_missing(self) -> Self:
@@ -239,7 +207,7 @@ class MonoclinicConfig(_Section):
         return self
 
 
-class SimulatedCrystal(_Section):
+class SimulatedCrystal(Section):
     """A random crystal, where no file of reflections is given."""
 
     space_group: str = "P 1 21/c 1"
@@ -247,7 +215,7 @@ class SimulatedCrystal(_Section):
     seed: int = Field(0, ge=0)
 
 
-class InferenceConfig(_Section):
+class InferenceConfig(Section):
     """A crystal whose reflections are cut, completed again by several routes, and compared with what was cut off."""
 
     file: str | None = Field(None, description="reflections: CIF, SHELX .hkl, .fcf or MTZ; null: simulated ones")
@@ -261,7 +229,7 @@ class InferenceConfig(_Section):
     )
     effort: float = Field(0.3, gt=0, description="of the solver")
 
-    _anywhere = field_validator("file")(_absolute)
+    _anywhere = field_validator("file")(absolute_path)
 
     @model_validator(mode="after")
     def _something_is_cut(self) -> Self:
@@ -289,7 +257,7 @@ class Config(LearningConfig):
         return fingerprint(self.model_dump(mode="json"))
 
 
-class SweepConfig(_Section):
+class SweepConfig(Section):
     """A configuration run again over lists and grids of parameters and seeds."""
 
     base: str = "quick"
@@ -329,14 +297,14 @@ def load_config(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
     values = read_yaml(find_config(source))
     for override in overrides:
         _set_value(values, override)
-    return _validate(Config, values, str(source))
+    return validate(Config, values, str(source))
 
 
 def load_sweep(source: str | Path) -> tuple[SweepConfig, str]:
     """Read a sweep from a YAML file or by its name in ``configs/sweeps/``; the sweep and its name."""
     named = CONFIGS / "sweeps" / f"{source}.yaml"
     path = named if named.is_file() else find_config(source)
-    return _validate(SweepConfig, read_yaml(path), str(source)), path.stem
+    return validate(SweepConfig, read_yaml(path), str(source)), path.stem
 
 
 def find_config(source: str | Path) -> Path:
@@ -353,7 +321,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {_one_line(error)}") from error
+        raise ConfigError(f"{path}: not YAML: {one_line(error)}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(values).__name__}")
     return values
@@ -376,32 +344,4 @@ def _set_value(values: dict[str, Any], override: str) -> None:
     try:
         values[last] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is not YAML: {_one_line(error)}") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
-def _validate(model: type[_Section], values: dict[str, Any], origin: str) -> Any:
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"{origin}: " + "; ".join(_explain(model, item) for item in error.errors())) from error
-
-
-def _explain(model: type[_Section], item: Any) -> str:
-    where = ".".join(map(str, item["loc"]))
-    if item["type"] == "extra_forbidden":
-        return f"unknown key {where!r}; {nearest_name(str(item['loc'][-1]), _keys_at(model, item['loc'][:-1]))}"
-    return f"{where} = {item.get('input')!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
-
-
-def _keys_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:
-    """Known keys of the section that a location in the configuration leads to."""
-    for part in loc:
-        if isinstance(model, type) and issubclass(model, _Section):
-            model = model.model_fields[str(part)].annotation
-        elif get_origin(model) in (dict, Union):
-            model = get_args(model)[-1]
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, _Section) else []
+        raise ConfigError(f"override {override!r}: the value is not YAML: {one_line(error)}") from error

@@ -15,6 +15,7 @@ from rephase.completing_figures import (
     completion_layers,
     completion_loss_curves,
     monoclinic_crystals,
+    monoclinic_phases_by_resolution,
 )
 from rephase.crystal.density import refine
 from rephase.crystal.structure_factors import grid_hkl
@@ -258,6 +259,7 @@ FIGURES: dict[str, Callable[[Run], Figure]] = {
     "completion_loss_curves": completion_loss_curves,
     "completion_by_resolution": completion_by_resolution,
     "completion_layers": completion_layers,
+    "monoclinic_phases_by_resolution": monoclinic_phases_by_resolution,
     "inference_by_resolution": inference_by_resolution,
     "inference_maps": inference_maps,
 }

@@ -23,7 +23,8 @@ from torch import nn
 from tqdm import tqdm
 
 from rephase.completing import check_completing
-from rephase.config import Config, LearningConfig, SweepConfig, find_config, fingerprint, load_config, load_sweep
+from rephase.config import Config, SweepConfig, find_config, fingerprint, load_config, load_sweep
+from rephase.config_sections import LearningConfig
 from rephase.datasets.perturbed import read_parents
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, PipelineError, nearest_name

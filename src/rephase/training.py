@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import lightning as L
 import pandas as pd
@@ -18,7 +18,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from rephase.config import LearningConfig, TrainingConfig, fingerprint
+from rephase.config import fingerprint
+from rephase.config_sections import LearningConfig, TrainingConfig
 from rephase.datasets.batches import Batches, SplitData, StreamedData
 from rephase.datasets.monoclinic import CompletionBatch
 from rephase.devices import pick_device, seed_everything, trainer_options
@@ -27,13 +28,8 @@ from rephase.models import Model, build_model
 from rephase.models.amplitude_gan import AmplitudeGAN
 from rephase.runs import environment, write_whole
 
-
-class Samples(Protocol):
-    """What the training itself sees of a batch."""
-
-    @property
-    def F(self) -> torch.Tensor:
-        """True structure factors [batch, h, k, l]."""
+Samples = tuple[torch.Tensor, ...]
+"""What the training itself sees of a batch: tensors that have the samples as their first axis."""
 
 
 class ModelModule(L.LightningModule):
@@ -52,13 +48,16 @@ class ModelModule(L.LightningModule):
     def training_step(self, batch: Samples, _: int) -> torch.Tensor:
         """Loss of a batch that is trained on."""
         loss = self.loss(batch, "loss")
-        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch.F))
+        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch[0]))
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Stop before a gradient that is not finite spoils the weights."""
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        self._stop_unless_finite("gradient", torch.nn.utils.get_total_norm(gradients))
+        """Stop before a gradient that is not finite spoils the weights; scale a larger one than is allowed down."""
+        stepped = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in stepped])
+        self._stop_unless_finite("gradient", norm)
+        if self.options.gradient_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(stepped, self.options.gradient_norm, norm)
 
     def _stop_unless_finite(self, name: str, value: torch.Tensor) -> None:
         if torch.isfinite(value):
@@ -73,7 +72,7 @@ class ModelModule(L.LightningModule):
     def validation_step(self, batch: Samples, _: int) -> None:
         """Log the loss of a batch that is not trained on."""
         loss = self.loss(batch, "validation loss")
-        self.log("validation_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch.F))
+        self.log("validation_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch[0]))
 
     def configure_optimizers(self) -> Any:
         """AdamW with one cycle of the learning rate over all steps."""
@@ -104,7 +103,7 @@ class AdversarialModule(ModelModule):
         self._step(0, "critic loss", critic_loss)
         self._step(1, "loss", self.model.generator_loss(amplitude, batch))
         logged = {"train_loss": reconstruction, "critic_loss": critic_loss.detach()}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch.F))
+        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch[0]))
 
     def _step(self, network: int, name: str, loss: torch.Tensor) -> None:
         """One step of one of the networks, in the order of `configure_optimizers`."""
@@ -182,7 +181,7 @@ def fit(
     TrainingError
         The loss is not finite, or `folder` holds another training.
     """
-    options, folder, shape = config.training_of(name), Path(folder), tuple(data.F.shape[1:])
+    options, folder, shape = config.training_of(name), Path(folder), data.shape
     model = build_model(table, name, shape, config.models[name], loss=options.loss, seed=seed)
     module = module_of(model, options)
     _claim(folder, {"model": name, "options": config.models[name].options, "training": options.model_dump(mode="json"),
@@ -215,7 +214,7 @@ def trained_model(
     path, options = Path(folder) / "best.ckpt", config.training_of(name)
     if not path.is_file():
         raise TrainingError(f"{path}: no weights of {name!r} yet; train it first")
-    model = build_model(table, name, tuple(data.F.shape[1:]), config.models[name], loss=options.loss)
+    model = build_model(table, name, data.shape, config.models[name], loss=options.loss)
     best = torch.load(path, map_location="cpu", weights_only=False)
     module_of(model, options).load_state_dict(best["state_dict"])
     return model.eval().to(pick_device(device))

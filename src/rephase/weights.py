@@ -9,7 +9,8 @@ import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rephase.config import ModelConfig, MonoclinicConfig
+from rephase.config import MonoclinicConfig
+from rephase.config_sections import ModelConfig
 from rephase.errors import WeightsError, nearest_name
 from rephase.models import AMPLITUDE_MODELS, build_model
 from rephase.models.amplitudes import AmplitudeModel

@@ -62,13 +62,17 @@ class StreamedData(Dataset, Generic[BatchType]):
 class SplitData(Dataset, ABC, Generic[BatchType]):
     """Samples in splits; a subclass gives a batch for a list of sample numbers, and draws new ones like the stored.
 
-    ``F`` are the structure factors [n, h, k, l], ``config`` says what they were made from, ``splits`` has the sample
-    numbers of each split by its name.
+    ``config`` says what they were made from, ``splits`` has the sample numbers of each split by its name. Every field
+    of a batch has the samples as its first axis.
     """
 
-    F: torch.Tensor
     config: BaseModel
     splits: dict[str, np.ndarray]
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample, which models are built for: a grid of reflections, an image."""
 
     @abstractmethod
     def __getitem__(self, samples: list[int] | np.ndarray | torch.Tensor) -> BatchType:

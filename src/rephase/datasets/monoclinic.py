@@ -98,6 +98,11 @@ class MonoclinicData(SplitData[CompletionBatch]):
         self._operations = torch.as_tensor(np.stack([monoclinic_operations(symmetry) for symmetry in symmetries]))
         self._measured = draw_measured(config.measured, len(F), self.grid, np.random.default_rng([config.seed, 3]))
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Points of the grid along h, k, l."""
+        return tuple(self.F.shape[1:])
+
     def __len__(self) -> int:
         return len(self.F)
 

@@ -148,6 +148,11 @@ class PerturbedData(SplitData[Batch]):
         self.parent = torch.arange(len(parents.crystals)).repeat_interleave(self.config.n_per_crystal)
         self.splits = split_samples(self.config)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Points of the grid along h, k, l."""
+        return tuple(self.F.shape[1:])
+
     def __len__(self) -> int:
         return len(self.F)
 

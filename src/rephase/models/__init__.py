@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from rephase.config import ModelConfig
+from rephase.config_sections import ModelConfig
 from rephase.errors import ConfigError, nearest_name
 from rephase.models.amplitude_gan import AmplitudeGAN
 from rephase.models.amplitude_linear import AmplitudeLinear

@@ -1,0 +1,84 @@
+"""What every part of a configuration is made of: sections where an unknown key is an error, and trainings of models."""
+
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rephase.errors import ConfigError, nearest_name
+
+
+class Section(BaseModel):
+    """A part of a configuration: plain values that do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def absolute_path(path: str | None) -> str | None:
+    """A path that means the same in every folder, as notebooks have one of their own."""
+    return None if path is None else str(Path(path).expanduser().resolve())
+
+
+class TrainingConfig(Section):
+    """How a model is trained; a model's own section may override any of it."""
+
+    loss: str
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    gradient_norm: float | None = Field(
+        None, gt=0, description="larger gradients are scaled down to it; null: none are"
+    )
+    patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
+    precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
+    n_streamed: int = Field(0, ge=0, description="train on so many samples generated on the fly; 0: on the stored ones")
+
+
+class ModelConfig(Section):
+    """One model: options of its constructor, and what its training does differently."""
+
+    options: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+
+class LearningConfig(Section):
+    """Models by their name in a table, and how they are trained."""
+
+    models: dict[str, ModelConfig] = {}
+    training: TrainingConfig
+
+    def training_of(self, model: str) -> TrainingConfig:
+        """Training of one model: the common section with the model's own on top."""
+        own = self.models[model].training
+        return validate(type(self.training), self.training.model_dump() | own, f"models.{model}.training")
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without its line breaks."""
+    return " ".join(str(error).split())
+
+
+def validate(model: type[Section], values: dict[str, Any], origin: str) -> Any:
+    """The section that plain values make; `ConfigError` names each that is wrong, and where it stands."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: " + "; ".join(_explain(model, item) for item in error.errors())) from error
+
+
+def _explain(model: type[Section], item: Any) -> str:
+    where = ".".join(map(str, item["loc"]))
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {where!r}; {nearest_name(str(item['loc'][-1]), _keys_at(model, item['loc'][:-1]))}"
+    return f"{where} = {item.get('input')!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+def _keys_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:
+    """Known keys of the section that a location in the configuration leads to."""
+    for part in loc:
+        if isinstance(model, type) and issubclass(model, Section):
+            model = model.model_fields[str(part)].annotation
+        elif get_origin(model) in (dict, Union):
+            model = get_args(model)[-1]
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, Section) else []
