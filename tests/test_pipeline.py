@@ -11,7 +11,7 @@ import pytest
 
 from rephase import pipeline
 from rephase.completion_evaluation import MAP_SCORE
-from rephase.completion_metrics import COMPLETION_METRICS
+from rephase.completion_metrics import COMPLETION_METRICS, PHASE_METRICS
 from rephase.config import load_config
 from rephase.errors import ConfigError, PipelineError
 from rephase.evaluation import COLUMNS
@@ -42,7 +42,10 @@ def test_results_are_tidy_and_complete(run):
     assert set(results.loc[of_completion, "metric"]) == {*COMPLETION_METRICS, MAP_SCORE}
     of_inference = results["experiment"] == "inference"
     assert {"atoms", "wilson"} <= set(results.loc[of_inference, "model"])
-    results = results[~of_solvers & ~of_completion & ~of_inference]
+    of_phases = results["experiment"] == "monoclinic_phases"
+    assert set(results.loc[of_phases, "model"]) == {*run.config.monoclinic_phases.models, "chance"}
+    assert set(results.loc[of_phases, "metric"]) == set(PHASE_METRICS)
+    results = results[~of_solvers & ~of_completion & ~of_inference & ~of_phases]
     assert set(results["model"]) == {*MODELS, *BASELINES}
     assert set(results["metric"]) == {*METRICS, "undefined_phases"}
     assert {"test", "unseen"} <= set(results["split"])

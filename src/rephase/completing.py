@@ -140,17 +140,17 @@ def train_and_score(run: Run, data: CompletionData, name: str) -> pd.DataFrame:
 
 
 def train_and_score_phases(run: Run, data: CompletionData, name: str) -> pd.DataFrame:
-    """Train a network of the table for phases, score it beside chance, leave its tables and curve; the scores so far.
+    """Score chance, train a network of the table for phases, score it, leave their tables and curve; the scores so far.
 
-    One that the configuration does not list is left out.
+    A network that the configuration does not list is left out.
     """
     config = run.config.monoclinic_phases
+    _score_phases(run, data, "chance", ChancePhases(), "cpu")
     if name not in config.models:
         return pd.DataFrame({"model": [name], "left out": ["not in monoclinic_phases.models of this configuration"]})
     folder = run.checkpoints("monoclinic_phases") / name
     model = fit(MONOCLINIC_PHASE_MODELS, name, data.random, config, folder, seed=run.config.seed, device=run.device)
     run.save_table(f"monoclinic_phases_curve_{name}", loss_curve(folder))
-    _score_phases(run, data, "chance", ChancePhases(), "cpu")
     _score_phases(run, data, name, model, next(model.parameters()).device)
     return summarise(run.results("monoclinic_phases_results"), [*PHASE_METRICS]).round(3)
 
