@@ -37,6 +37,10 @@ class WeightsError(RephaseError):
     """Weights of a model are damaged, do not fit their card, or know nothing of what is asked."""
 
 
+class ImageError(RephaseError):
+    """Diffraction images, their labels or a file of them cannot be read or make no sense."""
+
+
 class DeviceError(RephaseError):
     """A device was asked for that is not there."""
 
