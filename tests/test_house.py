@@ -17,6 +17,7 @@ ROWS = [
     {"image_config"},
     {"devices", "config"},
     {"crystal"},
+    {"optics"},
     {"solvers"},
     {"store"},
     {"datasets"},

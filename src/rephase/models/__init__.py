@@ -1,4 +1,4 @@
-"""Models of phases and of amplitudes: one file per family, one table of each kind."""
+"""Models of phases, of amplitudes and of images: one file per family, one table of each kind."""
 
 import inspect
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from rephase.models.amplitude_linear import AmplitudeLinear
 from rephase.models.amplitude_unets import AmplitudeUNet, FourierUNet
 from rephase.models.amplitudes import AmplitudeModel
 from rephase.models.cnn3d import CNN3D
+from rephase.models.image_networks import VGG16, VGG19, ImageClassifier, ResNet18, ResNet34, ResNet50
 from rephase.models.layers import PhaseModel
 from rephase.models.linear import Linear
 from rephase.models.mlp import MLP
@@ -41,15 +42,24 @@ MONOCLINIC_PHASE_MODELS: dict[str, type[MonoclinicPhases]] = {
     "fourier_unet": FourierUNetPhases,
     "transformer": TransformerPhases,
 }
+IMAGE_MODELS: dict[str, type[ImageClassifier]] = {
+    "resnet18": ResNet18,
+    "resnet34": ResNet34,
+    "resnet50": ResNet50,
+    "vgg16": VGG16,
+    "vgg19": VGG19,
+}
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def build_model(
     table: Mapping[str, type[Model]], name: str, shape: tuple[int, ...], config: ModelConfig | None = None, *,
-    loss: str | None = None, seed: int = 0,
+    loss: str | None = None, n_labels: int | None = None, seed: int = 0,
 ) -> Model:  # fmt: skip
     """Make a model of a table with weights that depend on the seed alone; `loss` where it is not the model's own.
+
+    ``n_labels`` is for models of images, whose data set says how many there are.
 
     Raises
     ------
@@ -58,15 +68,18 @@ def build_model(
     """
     options: dict[str, Any] = (config or ModelConfig()).options
     check_names(table, name, options)
+    given = {key: value for key, value in (("loss", loss), ("n_labels", n_labels)) if value is not None}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return table[name](shape, **({} if loss is None else {"loss": loss}), **options)
+        return table[name](shape, **given, **options)
 
 
-def check_model(table: Mapping[str, type[nn.Module]], name: str, config: ModelConfig) -> None:
-    """Raise unless the model can be built: by its name, its options and their values, tried on a small grid."""
+def check_model(
+    table: Mapping[str, type[nn.Module]], name: str, config: ModelConfig, shape: tuple[int, ...] = (5, 5, 5)
+) -> None:
+    """Raise unless the model can be built: by its name, its options and their values, tried on a small shape."""
     try:
-        build_model(table, name, (5, 5, 5), config)
+        build_model(table, name, shape, config)
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
         if isinstance(error, ConfigError):
             raise
