@@ -1,4 +1,4 @@
-"""Images in files: CXI in the layout of CXIDB 94 and others, folders, polar images, and everything that can be wrong."""
+"""Images in files: CXI as in CXIDB 94 and other files, folders, polar images, and everything that can be wrong."""
 
 import h5py
 import numpy as np
@@ -48,7 +48,9 @@ def cxi(tmp_path):
 
 
 def test_images_labels_and_energy_of_a_labelled_file(cxi):
-    found = read_images(cxi(e1={"image": shot(1)}, e2={"image": shot(2), "labels": EMPTY}, e10={"image": shot(3)}), size=40)
+    found = read_images(
+        cxi(e1={"image": shot(1)}, e2={"image": shot(2), "labels": EMPTY}, e10={"image": shot(3)}), size=40
+    )
     assert found.names == ["shots/entry_1", "shots/entry_2", "shots/entry_10"]
     assert found.energy_ev == pytest.approx([19.4] * 3)
     batch = found[[1, 0]]
@@ -56,7 +58,7 @@ def test_images_labels_and_energy_of_a_labelled_file(cxi):
     assert np.array_equal(batch.image[0].numpy(), shot(2))
     assert np.array_equal(batch.labels.numpy(), [EMPTY, ROUND])
     assert bool(batch.mask.all())
-    assert list(found.left_out["name"]) == [f"shots.cxi/entry_{n}" for n in range(3, 10)] or len(found.left_out) == 7
+    assert list(found.left_out["name"]) == [f"entry_{n}" for n in range(3, 10)]
 
 
 def test_missing_entries_are_named_and_the_rest_is_read(cxi):
@@ -209,7 +211,7 @@ def test_an_image_that_is_not_square_keeps_its_middle():
 
 
 def test_polar_images_become_what_the_detector_saw():
-    """A ring, and a sector on the positive y axis, drawn in both ways; the sector crosses no seam, one on +x does."""
+    """A ring that is brightest near the seam at 2π, drawn in both ways."""
     n_rings, n_angles, size = 60, 180, 64
     radius = (torch.arange(n_rings) + 0.5) / n_rings
     turn = torch.arange(n_angles) / n_angles
@@ -220,7 +222,7 @@ def test_polar_images_become_what_the_detector_saw():
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     expected = smooth(torch.hypot(x, y), torch.atan2(y, x) / (2 * np.pi))
     inside = torch.hypot(x, y) < 0.97
-    assert torch.allclose(image[0][inside], expected[inside], atol=0.03)
+    assert torch.allclose(image[0][inside], expected[inside], atol=0.05)  # the curvature of the ring over a pixel
     assert mask[0][inside].all()
     assert not mask[0][torch.hypot(x, y) > 1.05].any()
 

@@ -11,9 +11,7 @@ class FileConfig(Section):
     """Measured images."""
 
     path: str | None = Field(None, description="a CXI, HDF5, TIFF or NumPy file, or a folder of them")
-    geometry: Literal["cartesian", "polar"] = Field(
-        "cartesian", description="polar: arrays [ring, angle], the beam at ring 0"
-    )
+    geometry: Literal["cartesian", "polar"] = Field("cartesian", description="polar: arrays [ring, angle]")
 
     _anywhere = field_validator("path")(absolute_path)
 

@@ -104,9 +104,7 @@ def read_cxi(shot: Shot) -> Pixels:
 def check_layout(shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Raise `ImageError` unless an array can be an image [y, x] or a stack of images [n, y, x]."""
     if len(shape) not in (2, 3):
-        raise ImageError(
-            f"an array of rank {len(shape)}, shape {shape}: expected one image [y, x] or a stack [n, y, x]"
-        )
+        raise ImageError(f"an array of rank {len(shape)}, shape {shape}: expected an image [y, x] or a stack [n, y, x]")
     if dtype.kind not in "buif":
         raise ImageError(f"numbers of type {dtype}: expected counts, whole or real numbers")
     if min(shape[-2:]) < SMALLEST:
@@ -121,9 +119,7 @@ def check_counts(pixels: Pixels) -> None:
     if n := int((~np.isfinite(measured)).sum()):
         raise ImageError(f"{n} measured pixels are NaN or infinite; mask them")
     if measured.min() < 0:
-        raise ImageError(
-            f"the smallest count is {measured.min():.6g}: expected none below 0; mask such pixels or clip them"
-        )
+        raise ImageError(f"the smallest count is {measured.min():.6g}: expected none below 0; mask or clip such pixels")
     if measured.min() == measured.max():
         raise ImageError(f"every measured pixel has the count {measured.max():.6g}: a constant image shows nothing")
 
@@ -176,9 +172,7 @@ def _mask_name(image: h5py.Dataset, mask: h5py.Dataset | None) -> str | None:
     if mask is None:
         return None
     if mask.shape not in (image.shape, image.shape[-2:]) or mask.dtype.kind not in "bui":
-        raise ImageError(
-            f"a mask of shape {mask.shape}, {mask.dtype}, for images of shape {image.shape}: expected the same, in bits"
-        )
+        raise ImageError(f"a mask of shape {mask.shape}, {mask.dtype}: expected bits, of the shape {image.shape}")
     return str(mask.name)
 
 

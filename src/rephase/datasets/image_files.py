@@ -109,7 +109,7 @@ class ImageFiles(SplitData[ImageBatch]):
         shots = [shot for shot in self.shots if shot.labels is not None]
         if not shots:
             raise ImageError(
-                f"{self.config.path}: {len(self.shots)} images without labels; a training needs note_1/data"
+                f"{self.config.path}: none of {len(self.shots)} images has labels; training needs note_1/data"
             )
         without = (LeftOut(s.path.name, s.name, "no labels") for s in self.shots if s.labels is None)
         return ImageFiles(shots, [*self.left_out.itertuples(index=False), *without], self.config, self.size)

@@ -1,4 +1,4 @@
-"""What makes images harder, for experiments: fewer photons, noise, another scale, fewer labels; the same for each sample.
+"""What makes images harder, for experiments: fewer photons, noise, another scale, fewer labels.
 
 Every function gives a sample the same numbers whenever it is asked for, from the seed and the number of the sample
 alone: an image is as noisy in each epoch, and in the test of another model.
