@@ -16,6 +16,7 @@ ROWS = [
     {"config_sections"},
     {"devices", "config"},
     {"crystal"},
+    {"optics"},
     {"solvers"},
     {"store"},
     {"datasets"},
