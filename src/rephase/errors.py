@@ -25,6 +25,10 @@ class GridError(RephaseError):
     """Reflections, grid and energy do not fit together."""
 
 
+class OpticsError(RephaseError):
+    """A beam, a detector or an object in the beam that cannot be."""
+
+
 class ConfigError(RephaseError):
     """A configuration has an unknown key or a wrong value."""
 
