@@ -40,14 +40,18 @@ def label_table() -> LabelTable:
     return LabelTable(table[list(LABELS)].to_numpy(bool), table["images"].to_numpy())
 
 
-def draw_combinations(n: int, rng: np.random.Generator, *, power: float = 1.0) -> np.ndarray:
+def draw_combinations(
+    n: int, rng: np.random.Generator, *, power: float = 1.0, among: LabelTable | None = None
+) -> np.ndarray:
     """Draw `n` combinations of labels, boolean [n, n_labels].
 
     Parameters
     ----------
     power
         Each is drawn as often as its count to this power: 1 as measured, 0 all equally often.
+    among
+        The combinations to draw from; all that were measured where not given.
     """
-    table = label_table()
+    table = label_table() if among is None else among
     weights = table.images.astype(float) ** power
     return table.combinations[rng.choice(len(weights), size=n, p=weights / weights.sum())]
