@@ -132,9 +132,9 @@ def relative_density(
     if droplets.half_length.any():
         w = w.sign() * (w.abs() - column(droplets.half_length)).clamp(min=0)
     inverse = 1 / droplets.semi_axes.clamp(min=1e-3) ** 2
-    square = torch.stack([column(inverse[:, 0]) * u, column(inverse[:, 1]) * v, column(inverse[:, 2]) * w])
-    level = square[0] * u + square[1] * v + square[2] * w
-    slope = 2 * column(edge) * square.norm(dim=0).clamp(min=1e-12)
+    gradient = (column(inverse[:, 0]) * u, column(inverse[:, 1]) * v, column(inverse[:, 2]) * w)  # half of it
+    level = gradient[0] * u + gradient[1] * v + gradient[2] * w
+    slope = 2 * column(edge) * (gradient[0] ** 2 + gradient[1] ** 2 + gradient[2] ** 2).sqrt().clamp(min=1e-12)
     inside = ((surface - level) / slope + 0.5).clamp(0, 1)
     return inside * _inner_density(droplets, level, surface, slope)
 
