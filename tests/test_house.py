@@ -14,6 +14,7 @@ PACKAGE = ROOT / "src" / "rephase"
 ROWS = [
     {"errors", "paths"},
     {"config_sections"},
+    {"image_config"},
     {"devices", "config"},
     {"crystal"},
     {"optics"},

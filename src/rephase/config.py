@@ -12,12 +12,14 @@ from rephase.config_sections import (
     LearningConfig,
     ModelConfig,
     Section,
+    SplitConfig,
     TrainingConfig,
     absolute_path,
     one_line,
     validate,
 )
 from rephase.errors import ConfigError, nearest_name
+from rephase.image_config import ImagesConfig
 from rephase.paths import CONFIGS
 
 
@@ -50,17 +52,6 @@ class PerturbationConfig(Section):
     strain: Strain = Strain()
 
 
-class SplitConfig(Section):
-    """Shares of the samples of the training crystals; the rest is the test set."""
-
-    train: float = Field(0.8, gt=0, lt=1)
-    validation: float = Field(0.1, gt=0, lt=1)
-
-    def shares(self) -> dict[str, float]:
-        """Share of the samples of each split."""
-        return {"train": self.train, "validation": self.validation, "test": 1 - self.train - self.validation}
-
-
 class DataConfig(Section):
     """The perturbed data set."""
 
@@ -82,12 +73,7 @@ class DataConfig(Section):
         names = [*self.crystals, *self.unseen]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"{', '.join(repeated)} stands twice in crystals and unseen; a split would leak")
-        for name, share in self.split.shares().items():
-            if round(share * self.n_per_crystal) < 1:
-                raise ValueError(
-                    f"the {name} split would be empty: {share:.3f} of n_per_crystal = {self.n_per_crystal}; "
-                    "train + validation must leave a rest, and each share at least one sample"
-                )
+        self.split.check(self.n_per_crystal, "n_per_crystal")
         return self
 
 
@@ -251,6 +237,7 @@ class Config(LearningConfig):
     completion: CompletionConfig = CompletionConfig()
     monoclinic_phases: MonoclinicPhaseConfig = MonoclinicPhaseConfig()
     inference: InferenceConfig = InferenceConfig()
+    images: ImagesConfig = ImagesConfig()
 
     def fingerprint(self) -> str:
         """Eight hex digits that change when any value does."""

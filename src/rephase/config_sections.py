@@ -1,4 +1,4 @@
-"""What every part of a configuration is made of: sections where an unknown key is an error, and trainings of models."""
+"""What every part of a configuration is made of: sections where an unknown key is an error, splits, trainings."""
 
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -17,6 +17,26 @@ class Section(BaseModel):
 def absolute_path(path: str | None) -> str | None:
     """A path that means the same in every folder, as notebooks have one of their own."""
     return None if path is None else str(Path(path).expanduser().resolve())
+
+
+class SplitConfig(Section):
+    """Shares of the samples that are learned from; the rest is the test set."""
+
+    train: float = Field(0.8, gt=0, lt=1)
+    validation: float = Field(0.1, gt=0, lt=1)
+
+    def shares(self) -> dict[str, float]:
+        """Share of the samples of each split."""
+        return {"train": self.train, "validation": self.validation, "test": 1 - self.train - self.validation}
+
+    def check(self, n: int, counted: str) -> None:
+        """Raise `ValueError` if a split of `n` samples, or of what they are counted by, would be empty."""
+        for name, share in self.shares().items():
+            if round(share * n) < 1:
+                raise ValueError(
+                    f"the {name} split would be empty: {share:.3f} of {counted} = {n}; "
+                    "train + validation must leave a rest, and each share at least one sample"
+                )
 
 
 class TrainingConfig(Section):

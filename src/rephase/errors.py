@@ -25,6 +25,10 @@ class GridError(RephaseError):
     """Reflections, grid and energy do not fit together."""
 
 
+class OpticsError(RephaseError):
+    """A beam, a detector or an object in the beam that cannot be."""
+
+
 class ConfigError(RephaseError):
     """A configuration has an unknown key or a wrong value."""
 
@@ -35,6 +39,10 @@ class StoreError(RephaseError):
 
 class WeightsError(RephaseError):
     """Weights of a model are damaged, do not fit their card, or know nothing of what is asked."""
+
+
+class ImageError(RephaseError):
+    """Diffraction images, their labels or a file of them cannot be read or make no sense."""
 
 
 class DeviceError(RephaseError):

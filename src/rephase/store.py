@@ -126,6 +126,31 @@ class Store:
             out[rows] = torch.from_numpy(values)
         return out
 
+    def take(self, name: str, samples: np.ndarray) -> np.ndarray:
+        """Some samples of an array, in the order given; nothing else of it comes into memory.
+
+        Checksums are not looked at: `check` does that for all.
+        """
+        array, chunk = self._array(name), samples // self.chunk
+        taken = np.empty((len(samples), *array.shape[1:]), array.dtype)
+        for index in np.unique(chunk):
+            inside = chunk == index
+            rows = np.memmap(self._chunk_file(name, index), array.dtype, "r", shape=(self.chunk, *array.shape[1:]))
+            taken[inside] = rows[samples[inside] - index * self.chunk]
+        return taken
+
+    def check(self) -> None:
+        """Read everything once, a chunk at a time.
+
+        Raises
+        ------
+        StoreError
+            A chunk is missing or does not match its checksum.
+        """
+        for name in self.names:
+            for _ in self.read(name):
+                pass
+
     def _write(self, index: int, arrays: dict[str, np.ndarray]) -> None:
         for name in self.names:
             self._array(name)[self.rows(index)] = arrays[name]

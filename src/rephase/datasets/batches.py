@@ -9,6 +9,8 @@ import torch
 from pydantic import BaseModel
 from torch.utils.data import DataLoader, Dataset
 
+from rephase.config_sections import SplitConfig
+
 BatchType = TypeVar("BatchType")
 Drawn = TypeVar("Drawn", covariant=True)
 
@@ -57,6 +59,14 @@ class StreamedData(Dataset, Generic[BatchType]):
     def loader(self) -> DataLoader:
         """All batches in an order that changes from epoch to epoch."""
         return DataLoader(self, sampler=Batches(np.arange(len(self)), 1, self.seed), batch_size=None)
+
+
+def shuffled_splits(n: int, split: SplitConfig, seed: int) -> dict[str, np.ndarray]:
+    """Divide the numbers 0 to n - 1 at random into ``train``, ``validation`` and ``test``; sorted in each."""
+    shuffled = np.random.default_rng([seed, 1]).permutation(n)
+    shares = np.cumsum([split.train, split.validation])
+    parts = np.split(shuffled, np.rint(n * shares).astype(int))
+    return {name: np.sort(part) for name, part in zip(split.shares(), parts)}
 
 
 class SplitData(Dataset, ABC, Generic[BatchType]):

@@ -20,7 +20,7 @@ from rephase.crystal.statistics import unique_hkl
 from rephase.crystal.structure import read_crystal
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import Symmetry, cell_of, find_symmetry
-from rephase.datasets.batches import SplitData
+from rephase.datasets.batches import SplitData, shuffled_splits
 from rephase.errors import CifError, RephaseError, SymmetryError
 from rephase.store import Store
 
@@ -171,7 +171,7 @@ def open_monoclinic(path: Path, config: MonoclinicConfig, *, workers: int = 1) -
     shown = config.model_dump(mode="json", exclude={"measured", "folder", "split"})
     store = Store(path, layout, config.n_samples, config.chunk, {"config": shown})
     store.fill(lambda rows: _chunk(config, rows), workers=workers, label="monoclinic crystals")
-    splits = _split(config)
+    splits = shuffled_splits(config.n_samples, config.split, config.seed)  # each sample is a crystal of its own
     F, lattice, group = (store.load(name) for name in ("F", "lattice", "group"))
     return MonoclinicData(F, lattice, group, symmetries, config, splits)
 
@@ -270,14 +270,6 @@ def _on_grid(crystals: RandomCrystals, grid: MonoclinicGrid, d_min: float) -> np
     listed = many_structure_factors(crystals, hkl, energy_kev=None)
     F = torch.zeros(mask.shape, dtype=torch.complex64).scatter(1, order, listed.to(torch.complex64))
     return (F * mask).reshape(-1, *grid.shape).numpy()
-
-
-def _split(config: MonoclinicConfig) -> dict[str, np.ndarray]:
-    """Train, validation and test: every sample is a crystal of its own, so each split is by crystal."""
-    shuffled = np.random.default_rng([config.seed, 1]).permutation(config.n_samples)
-    shares = np.cumsum([config.split.train, config.split.validation])
-    parts = np.split(shuffled, np.rint(config.n_samples * shares).astype(int))
-    return {name: np.sort(part) for name, part in zip(("train", "validation", "test"), parts)}
 
 
 class FolderData(NamedTuple):

@@ -1,0 +1,202 @@
+"""Single shots in CXI and other HDF5 files: what a file holds, and its images one by one."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from rephase.datasets.image_labels import LabelSet
+from rephase.errors import ImageError
+
+JOULE_PER_EV = 1.602176634e-19  # exact, SI 2019
+UNUSABLE = 0x2FF  # bits of a CXI mask: all up to "bad", and "missing" (Maia, Nat. Methods 9, 854, 2012)
+SMALLEST = 16  # pixels along a side
+
+_IMAGES = ("instrument_1/detector_1/data", "data_1/data", "image_1/data")
+_LABELS, _ENERGY = "note_1/data", "instrument_1/source_1/energy"
+
+
+class Shot(NamedTuple):
+    """Where one image is, and what its file says of it.
+
+    ``row`` is its place in a stack of images, None where it is alone. ``labels`` is None where there are none, and
+    ``energy_ev`` NaN.
+    """
+
+    path: Path
+    name: str
+    dataset: str = ""
+    row: int | None = None
+    mask: str | None = None
+    energy_ev: float = float("nan")
+    labels: np.ndarray | None = None
+
+
+class LeftOut(NamedTuple):
+    """What was not read, and why."""
+
+    file: str
+    name: str
+    reason: str
+
+
+class Listing(NamedTuple):
+    """The shots of a file, and its entries that are not among them."""
+
+    shots: list[Shot]
+    left_out: list[LeftOut]
+
+
+class Pixels(NamedTuple):
+    """One image: counts [y, x], float32, and what was measured of them, boolean [y, x]."""
+
+    image: np.ndarray
+    mask: np.ndarray
+
+
+def list_cxi(path: Path, labels: LabelSet) -> Listing:
+    """List the shots of a CXI or another HDF5 file without reading an image.
+
+    Each ``/entry_N`` has its image, or a stack [n, y, x] of them, in ``instrument_1/detector_1/data`` (the layout of
+    CXIDB 94), ``data_1/data`` or ``image_1/data``; beside it a ``mask`` in the bits of CXI. Labels are in
+    ``note_1/data``, [n_labels] or [n, n_labels], the photon energy in J in ``instrument_1/source_1/energy``. An entry
+    that lacks its image, or whose image or labels are wrong, is left out by its name. A file without entries must have
+    one dataset of images.
+
+    Raises
+    ------
+    ImageError
+        The file is truncated or no HDF5 file, or has no image.
+    """
+    with _open(path) as file:
+        entries = _entries(file)
+        if not entries:
+            return Listing(_stack(path, path.stem, file, _only_images(path, file), None, labels), [])
+        shots: list[Shot] = []
+        left_out: list[LeftOut] = []
+        for name in entries:
+            try:
+                shots += _shots_of_entry(path, name, file, labels)
+            except ImageError as error:
+                left_out.append(LeftOut(path.name, name, str(error)))
+    return Listing(shots, left_out)
+
+
+def read_cxi(shot: Shot) -> Pixels:
+    """Read one image.
+
+    Raises
+    ------
+    ImageError
+        It is damaged, or no longer there.
+    """
+    with _open(shot.path) as file:
+        try:
+            image = np.asarray(_part(file[shot.dataset], shot.row), dtype=np.float32)
+            bits = 0 if shot.mask is None else np.asarray(_part(file[shot.mask], shot.row)).astype(np.int64)
+        except (OSError, KeyError) as error:
+            raise ImageError(f"{shot.path}: {shot.dataset} cannot be read ({error}); copy the file again") from error
+    return Pixels(image, np.broadcast_to((bits & UNUSABLE) == 0, image.shape))
+
+
+def check_layout(shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Raise `ImageError` unless an array can be an image [y, x] or a stack of images [n, y, x]."""
+    if len(shape) not in (2, 3):
+        raise ImageError(f"an array of rank {len(shape)}, shape {shape}: expected an image [y, x] or a stack [n, y, x]")
+    if dtype.kind not in "buif":
+        raise ImageError(f"numbers of type {dtype}: expected counts, whole or real numbers")
+    if min(shape[-2:]) < SMALLEST:
+        raise ImageError(f"images of {shape[-2]} x {shape[-1]} pixels: expected at least {SMALLEST} along each side")
+
+
+def check_counts(pixels: Pixels) -> None:
+    """Raise `ImageError` if what was measured of an image is nothing, NaN, negative, or the same everywhere."""
+    measured = pixels.image[pixels.mask]
+    if not len(measured):
+        raise ImageError("every pixel is masked: nothing was measured")
+    if n := int((~np.isfinite(measured)).sum()):
+        raise ImageError(f"{n} measured pixels are NaN or infinite; mask them")
+    if measured.min() < 0:
+        raise ImageError(f"the smallest count is {measured.min():.6g}: expected none below 0; mask or clip such pixels")
+    if measured.min() == measured.max():
+        raise ImageError(f"every measured pixel has the count {measured.max():.6g}: a constant image shows nothing")
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ImageError(f"{path}: truncated, or no HDF5 file ({error}); copy it again") from error
+
+
+def _entries(file: h5py.File) -> list[str]:
+    """Names of the entries, those included that are missing between the first and the last, or counted by the file."""
+    numbers = [int(found[1]) for name in file if (found := re.fullmatch(r"entry_(\d+)", name))]
+    told = file.get("number_of_entries")
+    counted = int(told[()]) if isinstance(told, h5py.Dataset) and told.shape == () else 0
+    return [f"entry_{number}" for number in range(1, max([counted, *numbers], default=0) + 1)] if numbers else []
+
+
+def _shots_of_entry(path: Path, name: str, file: h5py.File, labels: LabelSet) -> list[Shot]:
+    entry = file.get(name)
+    if not isinstance(entry, h5py.Group):
+        raise ImageError("the entry is missing")
+    image = next((found for key in _IMAGES if isinstance(found := entry.get(key), h5py.Dataset)), None)
+    if image is None:
+        raise ImageError(f"no image; looked for {', '.join(_IMAGES)}")
+    return _stack(path, f"{path.stem}/{name}", file, image, entry, labels)
+
+
+def _stack(
+    path: Path, name: str, file: h5py.File, image: h5py.Dataset, entry: h5py.Group | None, labels: LabelSet
+) -> list[Shot]:
+    """The shots of a dataset, one image or several."""
+    check_layout(image.shape, image.dtype)
+    mask = image.parent.get("mask")
+    where = {"path": path, "dataset": image.name, "mask": _mask_name(image, mask), "energy_ev": _energy_ev(entry)}
+    noted = None if entry is None else entry.get(_LABELS)
+    values = None if noted is None else noted[()]
+    if image.ndim == 2:
+        return [Shot(name=name, labels=None if values is None else labels.check(values), **where)]
+    if values is not None and np.shape(values)[:1] != image.shape[:1]:
+        raise ImageError(f"{image.shape[0]} images and labels of shape {np.shape(values)}: expected as many of both")
+    each = [None] * image.shape[0] if values is None else [labels.check(one) for one in values]
+    return [Shot(name=f"{name}[{row}]", row=row, labels=own, **where) for row, own in enumerate(each)]
+
+
+def _mask_name(image: h5py.Dataset, mask: h5py.Dataset | None) -> str | None:
+    if mask is None:
+        return None
+    if mask.shape not in (image.shape, image.shape[-2:]) or mask.dtype.kind not in "bui":
+        raise ImageError(f"a mask of shape {mask.shape}, {mask.dtype}: expected bits, of the shape {image.shape}")
+    return str(mask.name)
+
+
+def _energy_ev(entry: h5py.Group | None) -> float:
+    """Photon energy in eV; NaN where there is none that can be one in J."""
+    noted = None if entry is None else entry.get(_ENERGY)
+    energy = np.ravel(noted[()])[0] / JOULE_PER_EV if isinstance(noted, h5py.Dataset) and noted.size else float("nan")
+    return float(energy) if 1 <= energy <= 1e6 else float("nan")
+
+
+def _only_images(path: Path, file: h5py.File) -> h5py.Dataset:
+    """The one dataset of a file without entries that can hold images."""
+    found: list[h5py.Dataset] = []
+    file.visititems(lambda name, item: found.append(item) if _holds_images(item) else None)
+    if len(found) != 1:
+        names = ", ".join(str(item.name) for item in found) or "none"
+        raise ImageError(f"{path}: no entry_N, so one dataset [y, x] or [n, y, x] was expected; there are: {names}")
+    return found[0]
+
+
+def _holds_images(item: h5py.HLObject) -> bool:
+    return isinstance(item, h5py.Dataset) and item.ndim in (2, 3) and item.name.rpartition("/")[2] != "mask"
+
+
+def _part(dataset: h5py.Dataset, row: int | None) -> np.ndarray:
+    """The image of a row of a stack; a mask may be one for all."""
+    return dataset[()] if row is None or dataset.ndim == 2 else dataset[row]

@@ -1,0 +1,252 @@
+"""Images in files, measured ones for the most part: a file or a folder, read batch by batch."""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import tifffile
+import torch
+
+from rephase.datasets.batches import SplitData
+from rephase.datasets.cxi import (
+    LeftOut,
+    Listing,
+    Pixels,
+    Shot,
+    check_counts,
+    check_layout,
+    list_cxi,
+    read_cxi,
+)
+from rephase.datasets.droplet_labels import DROPLET_LABEL_SET
+from rephase.datasets.image_labels import LabelSet
+from rephase.datasets.image_sizes import resize, to_cartesian
+from rephase.datasets.images import ImageBatch
+from rephase.errors import ImageError
+from rephase.image_config import FileConfig
+
+
+class ImageFiles(SplitData[ImageBatch]):
+    """Images that stay in their files: indexing with a list of samples reads these, and no others.
+
+    Each is resampled to a square of `size` pixels: from polar coordinates where the configuration says so, padded to a
+    square where it is none, then the mean count of the measured area under each new pixel
+    (`rephase.datasets.image_sizes`). All are in the split ``all``.
+
+    Parameters
+    ----------
+    shots
+        The images.
+    left_out
+        What else is in the files.
+    config
+        Where the files are and how they are to be read.
+    size
+        Pixels along each side.
+    """
+
+    config: FileConfig
+
+    def __init__(self, shots: Sequence[Shot], left_out: Iterable[LeftOut], config: FileConfig, size: int):
+        self.shots, self.config, self.size = list(shots), config, size
+        self.left_out = pd.DataFrame(left_out, columns=LeftOut._fields)
+        self.splits = {"all": np.arange(len(self.shots))}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Pixels along y and x."""
+        return self.size, self.size
+
+    @property
+    def names(self) -> list[str]:
+        """What the images are called: their files, entries and places in a stack."""
+        return [shot.name for shot in self.shots]
+
+    @property
+    def energy_ev(self) -> np.ndarray:
+        """Photon energies in eV, [n], NaN where the file says nothing."""
+        return np.array([shot.energy_ev for shot in self.shots])
+
+    def __len__(self) -> int:
+        return len(self.shots)
+
+    def __getitem__(self, samples: list[int] | np.ndarray | torch.Tensor) -> ImageBatch:
+        """The images of some samples; ``labels`` is [batch, 0] unless each of them has labels.
+
+        Raises
+        ------
+        ImageError
+            An image can no longer be read.
+        """
+        shots = [self.shots[int(sample)] for sample in samples]
+        images = [self._resampled(_read(shot)) for shot in shots]
+        image, mask = (torch.cat(parts) for parts in zip(*images))
+        labels = [() if shot.labels is None else shot.labels for shot in shots]
+        if len({len(each) for each in labels}) > 1:
+            labels = [()] * len(shots)
+        return ImageBatch(image, mask, torch.as_tensor(np.array(labels, dtype=np.float32).reshape(len(shots), -1)))
+
+    def draw(self, n: int, rng: np.random.Generator) -> ImageBatch:
+        """No image can be drawn that is not there.
+
+        Raises
+        ------
+        ImageError
+            Always.
+        """
+        raise ImageError("images of files cannot be drawn anew; set training.n_streamed to 0")
+
+    def labelled(self) -> "ImageFiles":
+        """Those images that have labels.
+
+        Raises
+        ------
+        ImageError
+            None has.
+        """
+        shots = [shot for shot in self.shots if shot.labels is not None]
+        if not shots:
+            raise ImageError(
+                f"{self.config.path}: none of {len(self.shots)} images has labels; training needs note_1/data"
+            )
+        without = (LeftOut(s.path.name, s.name, "no labels") for s in self.shots if s.labels is None)
+        return ImageFiles(shots, [*self.left_out.itertuples(index=False), *without], self.config, self.size)
+
+    def _resampled(self, pixels: Pixels) -> tuple[torch.Tensor, torch.Tensor]:
+        resampled = {"cartesian": resize, "polar": to_cartesian}[self.config.geometry]
+        return resampled(torch.as_tensor(pixels.image)[None], torch.as_tensor(pixels.mask.copy())[None], self.size)
+
+
+def read_images(
+    path: str | Path, *, size: int = 224, geometry: str = "cartesian", labels: LabelSet = DROPLET_LABEL_SET
+) -> ImageFiles:
+    """Find the images of a file or a folder: NumPy, TIFF, HDF5 and CXI files of images [y, x] or stacks [n, y, x].
+
+    Every image is read once and checked, one in memory at a time; those that cannot be used are named in ``left_out``
+    with the reason. In NumPy and TIFF files, and where there is no mask, every pixel counts as measured.
+
+    Parameters
+    ----------
+    path
+        ``.npy``, ``.tif``, ``.tiff``, ``.h5``, ``.hdf5``, ``.cxi``, or a folder with any of them.
+    size
+        Pixels along each side that the images are resampled to.
+    geometry
+        ``cartesian``: as the detector sees them; ``polar``: arrays [ring, angle], see `to_cartesian`.
+        The images of CXIDB 94 are ``cartesian``: the public script of its authors that reads them masks a disc in the
+        middle of each array.
+    labels
+        What labels in the files mean.
+
+    Raises
+    ------
+    ImageError
+        No image can be used; the message says why the first could not.
+    """
+    config = FileConfig(path=str(path), geometry=geometry)
+    listed = [_listing(file, labels) for file in _files(Path(path))]
+    shots = [shot for listing in listed for shot in listing.shots]
+    good, bad = _checked(shots)
+    left_out = [*(row for listing in listed for row in listing.left_out), *bad]
+    if not good:
+        first = f"{left_out[0].name}: {left_out[0].reason}" if left_out else f"no {', '.join(FORMATS)} file"
+        raise ImageError(f"{path}: no image that can be used; {first}")
+    return ImageFiles(good, left_out, config, size)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.suffix.lower() in FORMATS)
+    if not path.is_file():
+        raise ImageError(f"{path}: no such file or folder")
+    if path.suffix.lower() not in FORMATS:
+        raise ImageError(f"{path}: expected a folder or a file that ends in {', '.join(FORMATS)}")
+    return [path]
+
+
+def _listing(path: Path, labels: LabelSet) -> Listing:
+    try:
+        return FORMATS[path.suffix.lower()].list(path, labels)
+    except ImageError as error:
+        return Listing([], [LeftOut(path.name, path.stem, str(error))])
+
+
+def _checked(shots: list[Shot]) -> tuple[list[Shot], list[LeftOut]]:
+    """The shots with a usable image, and why the others have none."""
+    good, bad = [], []
+    for shot in shots:
+        try:
+            check_counts(_read(shot))
+            good.append(shot)
+        except ImageError as error:
+            bad.append(LeftOut(shot.path.name, shot.name, str(error)))
+    return good, bad
+
+
+def _read(shot: Shot) -> Pixels:
+    return FORMATS[shot.path.suffix.lower()].read(shot)
+
+
+def _list_numpy(path: Path, _: LabelSet) -> Listing:
+    return _list_array(path, _mapped(path))
+
+
+def _read_numpy(shot: Shot) -> Pixels:
+    array = _mapped(shot.path)
+    return _all_measured(array if shot.row is None else array[shot.row])
+
+
+def _mapped(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ImageError(f"{path}: truncated, or no array of NumPy ({error}); save it with numpy.save") from error
+
+
+def _list_tiff(path: Path, _: LabelSet) -> Listing:
+    with _pages(path) as file:
+        series = file.series[0]
+        return _list_array(path, np.broadcast_to(np.zeros((), series.dtype), series.shape))
+
+
+def _read_tiff(shot: Shot) -> Pixels:
+    with _pages(shot.path) as file:
+        try:
+            return _all_measured(file.asarray(key=shot.row or 0))
+        except (ValueError, IndexError, OSError) as error:
+            raise ImageError(
+                f"{shot.path}: page {shot.row or 0} cannot be read ({error}); copy the file again"
+            ) from error
+
+
+def _pages(path: Path) -> tifffile.TiffFile:
+    try:
+        return tifffile.TiffFile(path)
+    except (tifffile.TiffFileError, OSError, ValueError) as error:
+        raise ImageError(f"{path}: truncated, or no TIFF file ({error}); copy it again") from error
+
+
+def _list_array(path: Path, array: np.ndarray) -> Listing:
+    """The images of an array, of which only the shape and the type are looked at."""
+    check_layout(array.shape, array.dtype)
+    if array.ndim == 2:
+        return Listing([Shot(path, path.stem)], [])
+    return Listing([Shot(path, f"{path.stem}[{row}]", row=row) for row in range(len(array))], [])
+
+
+def _all_measured(array: np.ndarray) -> Pixels:
+    image = np.asarray(array, dtype=np.float32)
+    return Pixels(image, np.ones(image.shape, dtype=bool))
+
+
+class Format(NamedTuple):
+    """How the shots of a file are listed, and how one is read."""
+
+    list: Callable[[Path, LabelSet], Listing]
+    read: Callable[[Shot], Pixels]
+
+
+_NUMPY, _TIFF, _HDF5 = Format(_list_numpy, _read_numpy), Format(_list_tiff, _read_tiff), Format(list_cxi, read_cxi)
+FORMATS = {".npy": _NUMPY, ".tif": _TIFF, ".tiff": _TIFF, ".h5": _HDF5, ".hdf5": _HDF5, ".cxi": _HDF5}

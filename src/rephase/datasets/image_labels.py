@@ -1,0 +1,50 @@
+"""Labels of images: their names in order, and which of them exclude each other."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from rephase.errors import ImageError, nearest_name
+
+
+class LabelSet(NamedTuple):
+    """Names in the order of the last axis of every array of labels, and pairs that no image carries together."""
+
+    names: tuple[str, ...]
+    exclusive: tuple[tuple[str, str], ...] = ()
+
+    def numbers(self, names: Sequence[str]) -> list[int]:
+        """Places of labels along the last axis.
+
+        Raises
+        ------
+        ImageError
+            An unknown name; the message gives the nearest known one.
+        """
+        for name in names:
+            if name not in self.names:
+                raise ImageError(f"label {name!r}: unknown; {nearest_name(name, self.names)}")
+        return [self.names.index(name) for name in names]
+
+    def check(self, values: np.ndarray) -> np.ndarray:
+        """The labels of one image as booleans [n_labels].
+
+        Raises
+        ------
+        ImageError
+            Another number of labels, one that is neither 0 nor 1, or two that exclude each other.
+        """
+        flat = np.asarray(values).ravel()
+        if flat.dtype.kind not in "buif" or len(flat) != len(self.names):
+            raise ImageError(
+                f"labels of shape {np.shape(values)}, {flat.dtype}: expected {len(self.names)} numbers, in the order "
+                f"{', '.join(self.names)}"
+            )
+        if not np.isin(flat, (0, 1)).all():
+            raise ImageError(f"labels {flat.tolist()}: expected 0 or 1 for each")
+        carried = {name for name, value in zip(self.names, flat) if value}
+        for pair in self.exclusive:
+            if carried.issuperset(pair):
+                raise ImageError(f"labels {' and '.join(pair)} exclude each other; mend them, or leave the image out")
+        return flat.astype(bool)

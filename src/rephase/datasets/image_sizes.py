@@ -1,0 +1,85 @@
+"""Images of any size and shape on the square grid that a network takes; what was not measured stays so."""
+
+import math
+
+import torch
+
+Masked = tuple[torch.Tensor, torch.Tensor]
+"""Images [batch, y, x] in counts, and what was measured of them, boolean of the same shape."""
+
+
+def resize(image: torch.Tensor, mask: torch.Tensor, size: int) -> Masked:
+    """Images of any size as `size` x `size`: the mean count of the measured area under each new pixel.
+
+    Images that are not square are first made so with pixels that were not measured, the middle staying in the middle.
+    Values stay counts per pixel of the detector, whatever the size. A new pixel is measured where at least half of its
+    area was.
+
+    Parameters
+    ----------
+    image
+        Counts [batch, y, x].
+    mask
+        Boolean [batch, y, x], True = measured.
+    size
+        Pixels along each side of the result.
+
+    Returns
+    -------
+    tuple of torch.Tensor
+        Counts [batch, size, size], 0 where not measured, and the mask.
+    """
+    weights, counts = mask.to(image.dtype), torch.where(mask, image, 0)
+    y, x = (_overlaps(n, max(image.shape[1:]), size, image) for n in image.shape[1:])
+    area, total = (y @ values @ x.T for values in (weights, counts))
+    return _measured(total, area)
+
+
+def to_cartesian(polar: torch.Tensor, mask: torch.Tensor, size: int) -> Masked:
+    """Images on rings as the detector sees them, by bilinear interpolation of the counts: `to_polar` turned round.
+
+    Ring i of n has the radius (i + 1/2)/n of half the width of the result, point j of m the angle 2π j/m from +x (to
+    the right) towards +y (down the rows). Corners, which lie outside of every ring, are not measured.
+
+    Parameters
+    ----------
+    polar
+        Counts per pixel of the detector, [batch, ring, angle].
+    mask
+        Boolean [batch, ring, angle], True = measured.
+    size
+        Pixels along each side of the result.
+    """
+    finer = size * math.ceil(2 * polar.shape[1] / size)  # no ring is passed over; the mean over pixels follows
+    grid, inside = _polar_grid(finer, polar)
+    around = torch.stack([torch.where(mask, polar, 0), mask.to(polar.dtype)], dim=1)
+    around = torch.cat([around, around[..., :1]], dim=3)  # the column at 2π is that at 0
+    sampled = torch.nn.functional.grid_sample(
+        around, grid.expand(len(polar), -1, -1, -1), padding_mode="border", align_corners=False
+    )
+    total, area = (sampled * inside).unbind(1)
+    return resize(*_measured(total, area), size)
+
+
+def _measured(total: torch.Tensor, area: torch.Tensor) -> Masked:
+    mask = area >= 0.5 - 1e-4
+    return torch.where(mask, total / torch.where(mask, area, 1), 0), mask
+
+
+def _overlaps(n: int, side: int, size: int, like: torch.Tensor) -> torch.Tensor:
+    """Share of each of `size` new pixels that lies over each of `n` old ones in the middle of `side`, [size, n]."""
+    old = torch.arange(n + 1, dtype=torch.float64) + (side - n) / 2
+    new = torch.arange(size + 1, dtype=torch.float64) * side / size
+    last, first = torch.minimum(new[1:, None], old[1:]), torch.maximum(new[:-1, None], old[:-1])
+    return ((last - first).clamp(min=0) * size / side).to(like)
+
+
+def _polar_grid(size: int, polar: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where each pixel of `size` x `size` lies in polar images with one more angle, and whether inside the circle."""
+    axis = (2 * torch.arange(size, dtype=torch.float64) + 1) / size - 1
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    n_angles = polar.shape[2]
+    turn = (torch.atan2(y, x) / (2 * torch.pi)) % 1
+    angle = (2 * turn * n_angles + 1) / (n_angles + 1) - 1
+    radius = torch.hypot(x, y)
+    return torch.stack([angle, 2 * radius - 1], dim=-1).to(polar), (radius <= 1).to(polar.device)

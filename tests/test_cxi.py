@@ -1,0 +1,257 @@
+"""Images in files: CXI as in CXIDB 94 and other files, folders, polar images, and everything that can be wrong."""
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from rephase.datasets.cxi import JOULE_PER_EV
+from rephase.datasets.droplet_labels import DROPLET_LABEL_SET, LABELS, draw_combinations, label_table
+from rephase.datasets.image_files import read_images
+from rephase.datasets.image_labels import LabelSet
+from rephase.datasets.image_sizes import resize, to_cartesian
+from rephase.errors import ImageError
+
+ROUND = np.array([1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+EMPTY = np.array([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+
+
+def shot(number, size=40):
+    return np.random.default_rng(number).poisson(5, (size, size)).astype(np.uint16)
+
+
+def write_entry(file, number, *, image, labels=ROUND, energy_ev=19.4, mask=None):
+    """One entry as in CXIDB 94."""
+    entry = file.create_group(f"entry_{number}")
+    entry["instrument_1/detector_1/data"] = image
+    entry["instrument_1/source_1/energy"] = energy_ev * JOULE_PER_EV
+    if mask is not None:
+        entry["instrument_1/detector_1/mask"] = mask
+    if labels is not None:
+        entry["note_1/data"] = np.asarray(labels)[None]
+
+
+@pytest.fixture
+def cxi(tmp_path):
+    """Writes a file of such entries, given as options of `write_entry` by their numbers, and gives its path."""
+
+    def write(**entries):
+        path = tmp_path / "shots.cxi"
+        with h5py.File(path, "w") as file:
+            file["cxi_version"] = 160
+            for name, options in entries.items():
+                write_entry(file, name.removeprefix("e"), **options)
+        return path
+
+    return write
+
+
+def test_images_labels_and_energy_of_a_labelled_file(cxi):
+    found = read_images(
+        cxi(e1={"image": shot(1)}, e2={"image": shot(2), "labels": EMPTY}, e10={"image": shot(3)}), size=40
+    )
+    assert found.names == ["shots/entry_1", "shots/entry_2", "shots/entry_10"]
+    assert found.energy_ev == pytest.approx([19.4] * 3)
+    batch = found[[1, 0]]
+    assert batch.image.dtype == torch.float32
+    assert np.array_equal(batch.image[0].numpy(), shot(2))
+    assert np.array_equal(batch.labels.numpy(), [EMPTY, ROUND])
+    assert bool(batch.mask.all())
+    assert list(found.left_out["name"]) == [f"entry_{n}" for n in range(3, 10)]
+
+
+def test_missing_entries_are_named_and_the_rest_is_read(cxi):
+    path = cxi(e1={"image": shot(1)}, e3={"image": shot(3)}, e4={"image": shot(4)})
+    with h5py.File(path, "a") as file:
+        del file["entry_4/instrument_1/detector_1/data"]
+        file["number_of_entries"] = 5
+    found = read_images(path)
+    assert found.names == ["shots/entry_1", "shots/entry_3"]
+    reasons = found.left_out.set_index("name")["reason"]
+    assert list(reasons.index) == ["entry_2", "entry_4", "entry_5"]
+    assert "missing" in reasons["entry_2"]
+    assert "no image; looked for instrument_1/detector_1/data" in reasons["entry_4"]
+
+
+def test_only_images_that_are_asked_for_are_read(cxi):
+    """An image whose bytes are lost does no harm until it is asked for."""
+    path = cxi(e1={"image": shot(1)}, e2={"image": shot(2)})
+    found = read_images(path, size=40)
+    with h5py.File(path, "a") as file:
+        del file["entry_2/instrument_1/detector_1/data"]
+    assert np.array_equal(found[[0]].image[0].numpy(), shot(1))
+    with pytest.raises(ImageError, match="entry_2.* cannot be read"):
+        found[[1]]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"image": np.ones((2, 2, 40, 40))}, "rank 4"),
+        ({"image": np.ones(40)}, "rank 1"),
+        ({"image": shot(1).astype(complex)}, "complex"),
+        ({"image": shot(1)[:8]}, "8 x 40 pixels: expected at least 16"),
+        ({"image": np.where(shot(1) == 5, np.nan, shot(1))}, "NaN"),
+        ({"image": shot(1).astype(float) - 1}, "the smallest count is -1"),
+        ({"image": shot(1), "mask": np.ones((40, 40), np.uint32)}, "every pixel is masked"),
+        ({"image": shot(1), "mask": np.ones((20, 20), np.uint32)}, r"a mask of shape \(20, 20\)"),
+        ({"image": np.full((40, 40), 7)}, "every measured pixel has the count 7"),
+        ({"image": shot(1), "labels": ROUND[:10]}, "expected 11 numbers"),
+        ({"image": shot(1), "labels": 2 * ROUND}, "expected 0 or 1"),
+        ({"image": shot(1), "labels": ROUND + EMPTY}, "empty and oblate exclude each other"),
+        ({"image": shot(1), "labels": [1, 1, 1] + [0] * 8}, "round and elliptical exclude each other"),
+        ({"image": shot(1), "labels": [1, 0, 0, 1] + [0] * 7}, "prolate and oblate exclude each other"),
+    ],
+)
+def test_a_wrong_image_is_left_out_with_the_reason(cxi, options, reason):
+    found = read_images(cxi(e1={"image": shot(1)}, e2=options))
+    assert found.names == ["shots/entry_1"]
+    assert found.left_out["reason"].str.contains(reason).tolist() == [True]
+    with pytest.raises(ImageError, match=f"no image that can be used; .*{reason}"):
+        read_images(cxi(e1=options))
+
+
+def test_masks_are_in_bits_and_hide_what_is_wrong(cxi):
+    image, mask = shot(1).astype(float), np.zeros((40, 40), np.uint32)
+    image[:4], mask[:4], mask[-1] = np.nan, 1 << 9, 1 << 10  # missing; noisy, which can still be used
+    batch = read_images(cxi(e1={"image": image, "mask": mask}), size=40)[[0]]
+    assert not batch.mask[0, :4].any()
+    assert batch.mask[0, 4:].all()
+    assert torch.isfinite(batch.image).all()
+
+
+def test_a_file_without_labels_can_be_read_but_not_learned_from(cxi):
+    found = read_images(cxi(e1={"image": shot(1), "labels": None}, e2={"image": shot(2)}))
+    assert found[[0, 1]].labels.shape == (2, 0)
+    assert found[[1]].labels.shape == (1, 11)
+    labelled = found.labelled()
+    assert labelled.names == ["shots/entry_2"]
+    assert labelled.left_out["reason"].tolist() == ["no labels"]
+    with pytest.raises(ImageError, match="none of 1 images has labels"):
+        read_images(cxi(e1={"image": shot(1), "labels": None})).labelled()
+    with pytest.raises(ImageError, match="n_streamed"):
+        labelled.draw(1, np.random.default_rng(0))
+
+
+def test_truncated_files_and_other_bytes_are_told(cxi, tmp_path):
+    path = cxi(e1={"image": shot(1)})
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(ImageError, match="truncated"):
+        read_images(path)
+    for name in ("a.cxi", "a.npy", "a.tif"):
+        (tmp_path / name).write_bytes(b"no image at all")
+        with pytest.raises(ImageError, match="truncated, or no"):
+            read_images(tmp_path / name)
+    with pytest.raises(ImageError, match="no such file"):
+        read_images(tmp_path / "nothing.cxi")
+    with pytest.raises(ImageError, match=r"expected a folder or a file that ends in \.npy"):
+        read_images(__file__)
+
+
+def test_stacks_of_shots(tmp_path):
+    """As other files of the same data bank: all images of an entry in one dataset, one mask for all."""
+    images, mask = np.stack([shot(n) for n in range(3)]), np.zeros((40, 40), np.uint32)
+    mask[5] = 1
+    with h5py.File(tmp_path / "run.cxi", "w") as file:
+        file["entry_1/data_1/data"], file["entry_1/data_1/mask"] = images, mask
+        file["entry_1/note_1/data"] = np.eye(3, dtype=int)
+    found = read_images(tmp_path / "run.cxi", size=40, labels=LabelSet(("virus", "water", "empty")))
+    assert found.names == ["run/entry_1[0]", "run/entry_1[1]", "run/entry_1[2]"]
+    batch = found[[2, 1]]
+    assert torch.equal(batch.labels, torch.eye(3)[[2, 1]])
+    assert np.array_equal(batch.image.numpy() * ~(mask != 0), images[[2, 1]] * ~(mask != 0))
+    assert torch.equal(batch.mask[0], torch.as_tensor(mask == 0))
+    assert np.isnan(found.energy_ev).all()
+
+
+def test_a_folder_of_every_kind_of_file(tmp_path):
+    np.save(tmp_path / "a.npy", shot(1).astype(float))
+    np.save(tmp_path / "b.npy", np.stack([shot(2), np.zeros((40, 40), np.uint16)]))
+    tifffile.imwrite(tmp_path / "c.tif", shot(3))
+    tifffile.imwrite(tmp_path / "d.tiff", np.stack([shot(4), shot(5)]), photometric="minisblack")
+    with h5py.File(tmp_path / "e.h5", "w") as file:
+        file["images/today"] = shot(6)
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        file["one"], file["two"] = shot(7), shot(8)
+    (tmp_path / "notes.txt").write_text("not an image")
+    found = read_images(tmp_path, size=40)
+    assert found.names == ["a", "b[0]", "c", "d[0]", "d[1]", "e"]
+    expected = np.stack([shot(n) for n in (1, 2, 3, 4, 5, 6)])
+    assert np.array_equal(found[list(range(6))].image.numpy(), expected)
+    assert [len(batch.image) for batch in found.batches("all", 4)] == [4, 2]
+    left_out = found.left_out.set_index("name")["reason"]
+    assert set(left_out.index) == {"b[1]", "f"}
+    assert "constant" in left_out["b[1]"]
+    assert "/one, /two" in left_out["f"]
+
+
+def test_resizing_keeps_the_mean_count_and_knows_what_was_measured():
+    image = torch.as_tensor(shot(1, 60).astype(np.float32))[None]
+    mask = torch.ones(1, 60, 60, dtype=torch.bool)
+    for size in (30, 37, 90):
+        resized, measured = resize(image, mask, size)
+        assert measured.all()
+        assert float(resized.mean()) == pytest.approx(float(image.mean()), rel=1e-5)
+    halved = resize(image, mask, 30)[0][0]
+    assert torch.allclose(halved, image[0].reshape(30, 2, 30, 2).mean((1, 3)))
+    mask[0, 0, 0], mask[0, 20:, :] = False, False
+    resized, measured = resize(image, mask, 30)
+    assert measured[0, :10].all()
+    assert not measured[0, 10:].any()
+    assert float(resized[0, 0, 0]) == pytest.approx(float(image[0, [0, 1, 1], [1, 0, 1]].mean()), rel=1e-5)
+
+
+def test_an_image_that_is_not_square_keeps_its_middle():
+    image, mask = torch.zeros(1, 20, 40), torch.ones(1, 20, 40, dtype=torch.bool)
+    image[0, 10, 20] = 16
+    resized, measured = resize(image, mask, 40)
+    assert resized.flatten().argmax() == 20 * 40 + 20
+    assert measured[0].nonzero()[:, 0].unique().tolist() == list(range(10, 30))
+
+
+def test_polar_images_become_what_the_detector_saw():
+    """A ring that is brightest near the seam at 2π, drawn in both ways."""
+    n_rings, n_angles, size = 60, 180, 64
+    radius = (torch.arange(n_rings) + 0.5) / n_rings
+    turn = torch.arange(n_angles) / n_angles
+    smooth = lambda r, t: torch.exp(-(((r - 0.5) / 0.1) ** 2)) * (2 + torch.cos(2 * np.pi * (t - 0.05)))  # noqa: E731
+    polar = smooth(radius[:, None], turn)[None]
+    image, mask = to_cartesian(polar, torch.ones_like(polar, dtype=torch.bool), size)
+    axis = (torch.arange(size) + 0.5) / size * 2 - 1
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    expected = smooth(torch.hypot(x, y), torch.atan2(y, x) / (2 * np.pi))
+    inside = torch.hypot(x, y) < 0.97
+    assert torch.allclose(image[0][inside], expected[inside], atol=0.05)  # the curvature of the ring over a pixel
+    assert mask[0][inside].all()
+    assert not mask[0][torch.hypot(x, y) > 1.05].any()
+
+
+def test_polar_files_are_read_as_such(cxi):
+    rings = np.repeat(np.arange(40, dtype=float)[:, None], 90, axis=1)
+    batch = read_images(cxi(e1={"image": rings}), size=32, geometry="polar")[[0]]
+    assert float(batch.image[0, 16, 28]) == pytest.approx(40 * 12.5 / 16 - 0.5, abs=0.3)
+    assert not batch.mask[0, 0, 0]
+
+
+def test_measured_combinations_of_labels_exclude_nothing():
+    table = label_table()
+    assert table.images.sum() == 7264
+    for combination in table.combinations:
+        assert np.array_equal(DROPLET_LABEL_SET.check(combination), combination)
+
+
+def test_combinations_are_drawn_as_often_as_measured():
+    drawn = draw_combinations(20_000, np.random.default_rng(0))
+    share = dict(zip(LABELS, drawn.mean(0)))
+    assert share["round"] == pytest.approx(5792 / 7264, abs=0.01)
+    assert share["empty"] == pytest.approx(211 / 7264, abs=0.005)
+    equal = draw_combinations(20_000, np.random.default_rng(0), power=0)
+    assert equal.all(1).sum() == 0
+    assert equal[:, LABELS.index("empty")].mean() == pytest.approx(1 / 43, abs=0.005)
+
+
+def test_an_unknown_label_names_the_nearest():
+    assert DROPLET_LABEL_SET.numbers(["empty", "oblate"]) == [10, 0]
+    with pytest.raises(ImageError, match="label 'eliptical': unknown; did you mean 'elliptical'"):
+        DROPLET_LABEL_SET.numbers(["eliptical"])
