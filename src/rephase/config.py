@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -243,6 +244,19 @@ class Config(LearningConfig):
         """Eight hex digits that change when any value does."""
         return fingerprint(self.model_dump(mode="json"))
 
+    def changed(self, changes: Mapping[str, Any]) -> "Config":
+        """The same with other values, by their paths, e.g. ``{"data.perturbation.kind": "strain"}``.
+
+        Raises
+        ------
+        ConfigError
+            An unknown path, or a value of the wrong type.
+        """
+        values = self.model_dump()
+        for key, value in changes.items():
+            _place(values, key, value)
+        return validate(Config, values, ", ".join(changes))
+
 
 class SweepConfig(Section):
     """A configuration run again over lists and grids of parameters and seeds."""
@@ -323,12 +337,17 @@ def _set_value(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator:
         raise ConfigError(f"override {override!r}: expected path.to.key=value, e.g. training.epochs=5")
-    *parents, last = key.strip().split(".")
+    try:
+        _place(values, key.strip(), yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not YAML: {one_line(error)}") from error
+
+
+def _place(values: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value where a path through sections leads."""
+    *parents, last = key.split(".")
     for parent in parents:
         values = values.setdefault(parent, {}) if isinstance(values, dict) else {}
     if not isinstance(values, dict):
-        raise ConfigError(f"override {override!r}: {'.'.join(parents)} is a value, not a section")
-    try:
-        values[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is not YAML: {one_line(error)}") from error
+        raise ConfigError(f"{key} = {value!r}: {'.'.join(parents)} is a value, not a section")
+    values[last] = value

@@ -10,6 +10,15 @@ import plotly.graph_objects as go
 import torch
 from matplotlib.figure import Figure
 
+from rephase.classifying_figures import (
+    image_calibration,
+    image_correlations,
+    image_examples,
+    image_experiments,
+    image_labels,
+    image_loss_curves,
+    image_scores,
+)
 from rephase.completing_figures import (
     completion_by_resolution,
     completion_layers,
@@ -262,6 +271,13 @@ FIGURES: dict[str, Callable[[Run], Figure]] = {
     "monoclinic_phases_by_resolution": monoclinic_phases_by_resolution,
     "inference_by_resolution": inference_by_resolution,
     "inference_maps": inference_maps,
+    "image_labels": image_labels,
+    "image_examples": image_examples,
+    "image_correlations": image_correlations,
+    "image_loss_curves": image_loss_curves,
+    "image_scores": image_scores,
+    "image_calibration": image_calibration,
+    "image_experiments": image_experiments,
 }
 
 

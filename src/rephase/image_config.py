@@ -1,6 +1,6 @@
 """Configuration of everything about diffraction images: what is simulated or read, its noise, and the classifiers."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -95,8 +95,26 @@ class ImageTraining(TrainingConfig):
     loss: Literal["cross_entropy"] = "cross_entropy"
 
 
+class ClassifyConfig(Section):
+    """Images that a classifier looks at."""
+
+    path: str | None = Field(None, description="a file of images or a folder of them; null: simulated ones")
+    geometry: Literal["cartesian", "polar"] = Field("cartesian", description="polar: arrays [ring, angle]")
+    weights: str | None = Field(
+        None, description="shipped weights or a file of them; null: the first model of this run"
+    )
+    n_shown: int = Field(8, ge=1, description="images that are drawn")
+
+    _anywhere = field_validator("path")(absolute_path)
+
+
 class ImagesConfig(LearningConfig):
     """Diffraction images and the networks that say what is seen on them."""
 
     data: ImageDataConfig = ImageDataConfig()
     training: ImageTraining = ImageTraining()
+    experiments: dict[str, dict[str, tuple[Any, ...]]] = Field(
+        {}, description="paths below `images`, and their values: the first model is trained with every combination"
+    )
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="of the trainings of experiments, beside the run's")
+    classify: ClassifyConfig = ClassifyConfig()

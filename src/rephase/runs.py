@@ -18,7 +18,8 @@ from rephase.errors import ConfigError
 from rephase.paths import ROOT, RUNS
 
 # Tables that results.csv puts together.
-_RESULTS = ("results", "completion_results", "monoclinic_phases_results", "inference_scores", "solver_scores")
+_RESULTS = ("results", "completion_results", "monoclinic_phases_results", "inference_scores", "solver_scores",
+            "image_results", "image_trial_results")  # fmt: skip
 _RECORDED = ("torch", "numpy", "Dans_Diffraction", "gemmi", "lightning", "zarr", "scikit-image")
 
 
@@ -79,7 +80,9 @@ class Run:
         }
         if not found:
             raise FileNotFoundError(errno.ENOENT, "no table yet", f"tables/{prefix}_*.csv")
-        listed = [*self.config.models, *self.config.completion.models, *self.config.monoclinic_phases.models]
+        config = self.config
+        learning = (config, config.completion, config.monoclinic_phases, config.images)
+        listed = [name for section in learning for name in section.models]
         order = [*dict.fromkeys(listed), *sorted(found.keys() - set(listed))]
         return {name: pd.read_csv(found[name]) for name in order if name in found}
 
