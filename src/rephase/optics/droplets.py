@@ -109,9 +109,7 @@ def _wave(droplets: Droplets, directions: torch.Tensor, beam: _Beam) -> torch.Te
 
 def _single_wave(droplets: Droplets, directions: torch.Tensor, beam: _Beam) -> torch.Tensor:
     extent = droplets.extent().clamp(min=0.5 * beam.cell)
-    n_side, n_slices = (
-        math.ceil(2 * float(size) / beam.cell) + 2 for size in (extent[:, :2].amax(), extent[:, 2].amax())
-    )
+    n_side, n_slices = (math.ceil(2 * float(size) / beam.cell) + 2 for size in (extent[:, :2].amax(), extent[:, 2].amax()))
     aperture = 1.001 * float(directions[..., :2].abs().amax())  # sine of the largest angle along either axis
     steep = aperture / math.sqrt(1 - aperture**2)
     reach = float((extent[:, :2].amax(1) + steep * extent[:, 2]).amax())  # nm, of the wave's origin from the axis
