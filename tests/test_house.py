@@ -24,7 +24,7 @@ ROWS = [
     {"losses"},
     {"models"},
     {"metrics"},
-    {"completion_metrics"},
+    {"completion_metrics", "classification_metrics", "activation_maps"},
     {"runs"},
     {"weights"},
     {"completion_routes"},

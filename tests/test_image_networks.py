@@ -1,15 +1,20 @@
 """Every network of the table of images: contract, gradients, overfitting; what counts become; where a label is seen."""
 
+import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from rephase.config_sections import ModelConfig
+from rephase.config_sections import LearningConfig, ModelConfig, Section, TrainingConfig
+from rephase.datasets.batches import SplitData
 from rephase.datasets.images import ImageBatch
 from rephase.errors import ConfigError
 from rephase.models import IMAGE_MODELS, build_model, check_model
 from rephase.models.image_layers import FirstConvolution, LogActivation, flip
+from rephase.models.image_networks import ImageClassifier
+from rephase.training import fit, loss_curve
 
 SHAPE, N_LABELS = (32, 40), 3
 SMALL = {name: ModelConfig(options={"width": 4 if name == "resnet50" else 8}) for name in IMAGE_MODELS}
@@ -200,6 +205,53 @@ def test_what_cannot_be_built_is_refused(shape, options, message):
 def test_labels_are_needed():
     with pytest.raises(ConfigError, match="n_labels = 0: expected at least 1"):
         build_model(IMAGE_MODELS, "vgg16", SHAPE, n_labels=0)
+
+
+class SpotData(SplitData[ImageBatch]):
+    """The images of `batch` as a data set."""
+
+    config, shape, n_labels = Section(), SHAPE, N_LABELS
+    splits = {"train": np.arange(6).repeat(2), "validation": np.arange(6)}  # noqa: RUF012
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def __getitem__(self, samples):
+        return ImageBatch(*(field[torch.as_tensor(samples)] for field in self.batch))
+
+    def draw(self, n, rng):
+        raise NotImplementedError
+
+
+def train(batch, folder, name, epochs=4):
+    training = TrainingConfig(loss="cross_entropy", epochs=epochs, batch_size=6, learning_rate=3e-3)
+    config = LearningConfig(models=SMALL, training=training)
+    return fit(IMAGE_MODELS, name, SpotData(batch), config, folder, device="cpu", progress=False)
+
+
+def test_training_lowers_the_loss(batch, tmp_path):
+    model = train(batch, tmp_path, "resnet18", epochs=12)
+    assert model.n_labels == N_LABELS
+    curve = loss_curve(tmp_path)
+    assert curve["train_loss"].iloc[-1] < 0.8 * curve["train_loss"].iloc[0]
+
+
+def test_a_training_that_was_interrupted_ends_with_the_same_weights(batch, tmp_path, monkeypatch):
+    """Mirrored images and what is dropped out are drawn again as they were."""
+    loss, calls = ImageClassifier.loss, itertools.count()
+
+    def broken_off(self, batch):
+        if next(calls) == 7:  # 2 steps and 1 of validation an epoch: in the third
+            raise InterruptedError
+        return loss(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageClassifier, "loss", broken_off)
+        with pytest.raises(InterruptedError):
+            train(batch, tmp_path / "broken off", "vgg16")
+    resumed, undisturbed = (train(batch, tmp_path / folder, "vgg16") for folder in ("broken off", "whole"))
+    for name, parameter in resumed.state_dict().items():
+        assert torch.equal(parameter, undisturbed.state_dict()[name]), name
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

@@ -35,9 +35,13 @@ Samples = tuple[torch.Tensor, ...]
 class ModelModule(L.LightningModule):
     """A model that has ``loss(batch)``, with its optimiser: AdamW, the learning rate rising and falling once."""
 
-    def __init__(self, model: nn.Module, options: TrainingConfig):
+    def __init__(self, model: nn.Module, options: TrainingConfig, seed: int = 0):
         super().__init__()
-        self.model, self.options = model, options
+        self.model, self.options, self.seed = model, options, seed
+
+    def on_train_batch_start(self, batch: Samples, batch_idx: int) -> None:
+        """Let what is dropped out or mirrored depend on seed and step alone: a resumed training draws it again."""
+        torch.manual_seed(hash((self.seed, self.current_epoch, batch_idx)))
 
     def loss(self, batch: Samples, name: str) -> torch.Tensor:
         """Loss of a batch; one that is not finite stops the training, by its name."""
@@ -91,8 +95,8 @@ class AdversarialModule(ModelModule):
 
     model: AmplitudeGAN
 
-    def __init__(self, model: AmplitudeGAN, options: TrainingConfig):
-        super().__init__(model, options)
+    def __init__(self, model: AmplitudeGAN, options: TrainingConfig, seed: int = 0):
+        super().__init__(model, options, seed)
         self.automatic_optimization = False
 
     def training_step(self, batch: CompletionBatch, _: int) -> None:  # type: ignore[override]  # nothing to go back from
@@ -145,9 +149,11 @@ class StepBar(L.Callback):
         self.bar.close()
 
 
-def module_of(model: nn.Module, options: TrainingConfig) -> ModelModule:
+def module_of(model: nn.Module, options: TrainingConfig, seed: int = 0) -> ModelModule:
     """What trains a model."""
-    return AdversarialModule(model, options) if isinstance(model, AmplitudeGAN) else ModelModule(model, options)
+    if isinstance(model, AmplitudeGAN):
+        return AdversarialModule(model, options, seed)
+    return ModelModule(model, options, seed)
 
 
 def fit(
@@ -182,8 +188,8 @@ def fit(
         The loss is not finite, or `folder` holds another training.
     """
     options, folder, shape = config.training_of(name), Path(folder), data.shape
-    model = build_model(table, name, shape, config.models[name], loss=options.loss, seed=seed)
-    module = module_of(model, options)
+    model = build_model(table, name, shape, config.models[name], loss=options.loss, n_labels=data.n_labels, seed=seed)
+    module = module_of(model, options, seed)
     _claim(folder, {"model": name, "options": config.models[name].options, "training": options.model_dump(mode="json"),
                     "data": data.config.model_dump(mode="json"), "seed": seed})  # fmt: skip
     if not (folder / "finished").is_file():
@@ -214,7 +220,7 @@ def trained_model(
     path, options = Path(folder) / "best.ckpt", config.training_of(name)
     if not path.is_file():
         raise TrainingError(f"{path}: no weights of {name!r} yet; train it first")
-    model = build_model(table, name, data.shape, config.models[name], loss=options.loss)
+    model = build_model(table, name, data.shape, config.models[name], loss=options.loss, n_labels=data.n_labels)
     best = torch.load(path, map_location="cpu", weights_only=False)
     module_of(model, options).load_state_dict(best["state_dict"])
     return model.eval().to(pick_device(device))

@@ -73,11 +73,12 @@ class SplitData(Dataset, ABC, Generic[BatchType]):
     """Samples in splits; a subclass gives a batch for a list of sample numbers, and draws new ones like the stored.
 
     ``config`` says what they were made from, ``splits`` has the sample numbers of each split by its name. Every field
-    of a batch has the samples as its first axis.
+    of a batch has the samples as its first axis. ``n_labels``: how many a sample may have, where it has labels.
     """
 
     config: BaseModel
     splits: dict[str, np.ndarray]
+    n_labels: int | None = None
 
     @property
     @abstractmethod
