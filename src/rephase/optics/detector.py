@@ -151,10 +151,14 @@ def expose(
     """
     n = detector.n_pixels
     if intensity.ndim != 3 or intensity.shape[1:] != (n, n):
-        raise OpticsError(f"intensity has shape {tuple(intensity.shape)}: expected [shot, {n}, {n}] as the detector has")
+        raise OpticsError(
+            f"intensity has shape {tuple(intensity.shape)}: expected [shot, {n}, {n}] as the detector has"
+        )
     # float32 holds no more than 24 bits of a sum over 50,000 pixels
     intensity = intensity.double()
-    photons, background = (torch.as_tensor(t, dtype=torch.float64, device=intensity.device) for t in (n_photons, background))
+    photons, background = (
+        torch.as_tensor(t, dtype=torch.float64, device=intensity.device) for t in (n_photons, background)
+    )
     for name, values in (("intensity", intensity), ("n_photons", photons), ("background", background)):
         if not (torch.isfinite(values).all() and (values >= 0).all()):
             raise OpticsError(f"{name} has values that are negative or not finite: expected numbers of photons")

@@ -123,7 +123,9 @@ def relative_density(
         [droplet, row, column]: 0 outside, 1 in plain helium.
     """
     column = lambda t: t[:, None, None]  # noqa: E731
-    u, v, w = (column(row[:, 0]) * x + column(row[:, 1]) * y + column(row[:, 2]) * z for row in droplets.rotation.unbind(2))
+    u, v, w = (
+        column(row[:, 0]) * x + column(row[:, 1]) * y + column(row[:, 2]) * z for row in droplets.rotation.unbind(2)
+    )
     surface = _squared_height(droplets, u, v, w)
     if droplets.bend.any():
         u = u - column(droplets.bend) * (w * w / 2 - column(droplets._long_half()) ** 2 / 4)
@@ -134,6 +136,7 @@ def relative_density(
     level = gradient[0] * u + gradient[1] * v + gradient[2] * w
     slope = 2 * column(edge) * (gradient[0] ** 2 + gradient[1] ** 2 + gradient[2] ** 2).sqrt().clamp(min=1e-12)
     inside = ((surface - level) / slope + 0.5).clamp(0, 1)
+    inside = inside * column(droplets.semi_axes[:, 0] > 0)
     return inside * _inner_density(droplets, level, surface, slope)
 
 
@@ -318,7 +321,9 @@ def random_droplets(
     check_positive("n", n, remedy="ask for at least one droplet", error=OpticsError)
     low, high = aspect or KINDS[kind].aspect
     if not 1 <= low <= high:
-        raise OpticsError(f"aspect = {low} to {high}: expected a range of the longest over the shortest axis, from 1 on")
+        raise OpticsError(
+            f"aspect = {low} to {high}: expected a range of the longest over the shortest axis, from 1 on"
+        )
     draw = _Draw(n, generator, dtype)
     droplets = KINDS[kind].make(draw.uniform(low, high), draw.radii(), draw)
     for name in features:
