@@ -24,7 +24,7 @@ ROWS = [
     {"losses"},
     {"models"},
     {"metrics"},
-    {"completion_metrics"},
+    {"completion_metrics", "classification_metrics", "activation_maps"},
     {"runs"},
     {"weights"},
     {"completion_routes"},
@@ -105,9 +105,11 @@ def test_doctests_of_the_public_face():
     import rephase.crystal.shelx
     import rephase.crystal.structure
     import rephase.crystal.structure_factors as structure_factors
+    import rephase.optics.helium as helium
     from rephase.crystal.structure import read_crystal
 
     crystal = rephase.crystal
-    for module in (rephase.config, crystal.cell, crystal.peaks, crystal.shelx, crystal.structure, structure_factors):
+    modules = (rephase.config, crystal.cell, crystal.peaks, crystal.shelx, crystal.structure, structure_factors, helium)
+    for module in modules:
         result = doctest.testmod(module, extraglobs={"read_crystal": read_crystal})
         assert result.failed == 0, module.__name__

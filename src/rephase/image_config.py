@@ -12,6 +12,7 @@ class FileConfig(Section):
 
     path: str | None = Field(None, description="a CXI, HDF5, TIFF or NumPy file, or a folder of them")
     geometry: Literal["cartesian", "polar"] = Field("cartesian", description="polar: arrays [ring, angle]")
+    labels: tuple[str, ...] = Field((), description="names of the labels in order; none: the eleven of CXIDB 94")
 
     _anywhere = field_validator("path")(absolute_path)
 
@@ -26,7 +27,9 @@ class DetectorConfig(Section):
     dead: tuple[tuple[float, float, float, float], ...] = Field(
         (), description="areas that measure nothing: first and last row, first and last column, as parts of the side"
     )
-    offset: float = Field(0.01, ge=0, lt=0.1, description="standard deviation of the beam's place, part of the side")
+    offset: float = Field(
+        0.01, ge=0, lt=0.1, description="droplets: standard deviation of the beam's place, part of the side"
+    )
     background: float = Field(0.02, ge=0, description="stray photons per pixel of a shot: at random up to twice this")
     gain: float = Field(1.0, gt=0, description="counts per photon")
     saturation: float = Field(65535.0, gt=0, description="most counts of a pixel")
@@ -78,6 +81,8 @@ class ImageDataConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if self.input == "correlation" and self.size < 64:
+            raise ValueError(f"size = {self.size}: expected at least 64, as maps have half as many rings as pixels")
         if self.kind == "file":
             if self.file.path is None:
                 raise ValueError("kind = 'file': expected file.path, the CXI file or folder to read")

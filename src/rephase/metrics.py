@@ -154,7 +154,7 @@ Judged = TypeVar("Judged")
 
 
 class Metric(NamedTuple, Generic[Judged]):
-    """A score of each sample, [batch], of what it judges; its unit; which way is better."""
+    """Scores of what it judges, where nothing else is said of each sample, [batch]; its unit; which way is better."""
 
     function: Callable[[Judged], torch.Tensor]
     unit: str

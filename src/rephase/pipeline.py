@@ -30,7 +30,8 @@ from rephase.devices import pick_device
 from rephase.errors import ConfigError, PipelineError, nearest_name
 from rephase.figures import learning_curve
 from rephase.inference import check_inference
-from rephase.models import AMPLITUDE_MODELS, MODELS, MONOCLINIC_PHASE_MODELS, check_model
+from rephase.models import AMPLITUDE_MODELS, IMAGE_MODELS, MODELS, MONOCLINIC_PHASE_MODELS, check_model
+from rephase.models.image_networks import SMALLEST_IMAGE
 from rephase.paths import NOTEBOOKS, ROOT, RUNS, WEIGHTS
 from rephase.plots import save_figure
 from rephase.report import write_report
@@ -112,14 +113,17 @@ def check_work(config: Config) -> None:
     _check_models(MODELS, config)
     _check_models(AMPLITUDE_MODELS, config.completion)
     _check_models(MONOCLINIC_PHASE_MODELS, config.monoclinic_phases)
+    _check_models(IMAGE_MODELS, config.images, (SMALLEST_IMAGE, SMALLEST_IMAGE))
     check_completing(config)
     check_inference(config)
     check_solving(config)
 
 
-def _check_models(table: Mapping[str, type[nn.Module]], config: LearningConfig) -> None:
+def _check_models(
+    table: Mapping[str, type[nn.Module]], config: LearningConfig, shape: tuple[int, ...] = (5, 5, 5)
+) -> None:
     for name, model in config.models.items():
-        check_model(table, name, model)
+        check_model(table, name, model, shape)
         config.training_of(name)
 
 

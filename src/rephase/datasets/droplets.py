@@ -10,11 +10,12 @@ and bends streaks.
 label         where                                                                       never drawn, being unclear
 ============  ==========================================================================  =============================
 empty         no droplet
-oblate        r <= 1, spheres included                                                    1 < r < 1.15
-prolate       r > 1                                                                       outline below 1.15
+oblate        r <= 1, spheres included
+prolate       r > 1                                                                       outline below 1.6: its shadow
+                                                                                          may be that of an oblate one
 round         oblate, outline <= 1.05                                                     outline 1.05 to 1.12
 elliptical    oblate, outline > 1.05                                                      outline 1.05 to 1.12
-streak        prolate with straight sides, outline > 1.5                                  sides, and outline 1.15 to 1.5
+streak        prolate with straight sides                                                 outline below 1.8
 bent          prolate, slant > 0.2, or the axis itself bent by more than 0.3 of the       slant 0.1 to 0.25; a bend that
               radius                                                                      is seen from its own plane
 asymmetric    no centre of inversion (harmonics > 0), or oblate and slant > 0.08          oblate, slant 0.05 to 0.12
@@ -76,7 +77,7 @@ def labels_of(droplets: Droplets) -> SeenDroplets:
         "round": oblate & (outline <= 1.05),
         "elliptical": oblate & (outline > 1.05),
         "prolate": prolate,
-        "streak": prolate & (side > 0) & (outline > 1.5),
+        "streak": prolate & (side > 0),
         "bent": prolate & ((slant > 0.2) | (sagitta > 0.3)),
         "asymmetric": exists & (has_shape | oblate & (slant > 0.08)),
         "newton_rings": exists & (partner > 0),
@@ -87,8 +88,7 @@ def labels_of(droplets: Droplets) -> SeenDroplets:
     unclear = (
         (oblate & _between(outline, 1.05, 1.12))
         | (oblate & ~has_shape & _between(slant, 0.05, 0.12))
-        | (prolate & ((ratio < 1.15) | (outline < 1.15)))
-        | (prolate & (side > 0) & _between(outline, 1.15, 1.5))
+        | (prolate & (outline < torch.where(side > 0, 1.8, 1.6)))
         | (prolate & (sagitta == 0) & _between(slant, 0.1, 0.25))
         | ((sagitta > 0) & ((sagitta < 0.3) | (droplets.rotation[:, 2, 0].abs() > 0.5)))
         | ((partner > 0) & ((partner < 0.4) | (partner > 0.9)))

@@ -145,7 +145,7 @@ def read_images(
     ImageError
         No image can be used; the message says why the first could not.
     """
-    config = FileConfig(path=str(path), geometry=geometry)
+    config = FileConfig.model_validate({"path": str(path), "geometry": geometry, "labels": labels.names})
     listed = [_listing(file, labels) for file in _files(Path(path))]
     shots = [shot for listing in listed for shot in listing.shots]
     good, bad = _checked(shots)

@@ -1,7 +1,7 @@
 """What simulated shots share: detector, beam and focus of a configuration, and chunks that depend on their seed alone."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,8 +32,8 @@ class SimulatedShots(ABC):
         What to simulate.
     """
 
-    label_set: ClassVar[LabelSet]
-    usual: ClassVar[Usual]
+    label_set: LabelSet
+    usual: Usual
 
     def __init__(self, config: ImageDataConfig):
         self.config, self.parents = config, np.arange(config.n_samples) // config.n_views

@@ -136,6 +136,7 @@ def relative_density(
     level = gradient[0] * u + gradient[1] * v + gradient[2] * w
     slope = 2 * column(edge) * (gradient[0] ** 2 + gradient[1] ** 2 + gradient[2] ** 2).sqrt().clamp(min=1e-12)
     inside = ((surface - level) / slope + 0.5).clamp(0, 1)
+    inside = inside * column(droplets.semi_axes[:, 0] > 0)
     return inside * _inner_density(droplets, level, surface, slope)
 
 

@@ -112,16 +112,18 @@ def _single_wave(droplets: Droplets, directions: torch.Tensor, beam: _Beam) -> t
     n_side, n_slices = (
         math.ceil(2 * float(size) / beam.cell) + 2 for size in (extent[:, :2].amax(), extent[:, 2].amax())
     )
-    aperture = 1.001 * float(directions[..., :2].abs().amax())  # sine of the largest angle along either axis
+    aperture = float(directions[..., :2].abs().amax())  # sine of the largest angle along either axis
     steep = aperture / math.sqrt(1 - aperture**2)
     reach = float((extent[:, :2].amax(1) + steep * extent[:, 2]).amax())  # nm, of the wave's origin from the axis
-    n_wave = max(16, math.ceil(_OVERSAMPLING * 2 * aperture * reach * beam.k / math.pi))
-    sine = torch.linspace(-aperture, aperture, n_wave, dtype=extent.dtype, device=extent.device)
-    wave = _sliced_wave(droplets, extent, (n_side, n_slices), sine, beam)
-    return _interpolate(wave, (directions[..., :2] / aperture).expand(len(wave), -1, -1, -1))
+    half = max(8, math.ceil(_OVERSAMPLING * aperture * reach * beam.k / math.pi))
+    nodes = torch.arange(-half - 2, half + 3, dtype=extent.dtype, device=extent.device)  # two beyond, for cubics
+    wave = _sliced_wave(droplets, extent, (n_side, n_slices), nodes * (aperture / half), beam)
+    points = directions[..., :2] * (half / (aperture * (half + 2)))
+    return _interpolate(wave, points.expand(len(wave), -1, -1, -1))
 
 
 def _interpolate(wave: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Values of waves [droplet, y, x] on grids from -1 to 1, at points [droplet, row, column, xy]."""
     parts = torch.view_as_real(wave).permute(0, 3, 1, 2)
     found = torch.nn.functional.grid_sample(parts, points, mode="bicubic", align_corners=True)
     return torch.complex(found[:, 0], found[:, 1])

@@ -94,16 +94,22 @@ def scatter_particles(
     """
     k, like = 2 * math.pi / wavelength_nm(energy_ev), particles.semi_axes
     if detector.max_angle_deg > 10:
-        raise OpticsError(f"max_angle_deg = {detector.max_angle_deg}: expected at most 10 degrees, where angles are small")
+        raise OpticsError(
+            f"max_angle_deg = {detector.max_angle_deg}: expected at most 10 degrees, where angles are small"
+        )
     if len(particles.shot) and not 0 <= int(particles.shot.min()) <= int(particles.shot.max()) < n_shots:
-        raise OpticsError(f"shots {int(particles.shot.min())} to {int(particles.shot.max())}: expected 0 to {n_shots - 1}")
+        raise OpticsError(
+            f"shots {int(particles.shot.min())} to {int(particles.shot.max())}: expected 0 to {n_shots - 1}"
+        )
     n = detector.n_pixels
     pixel = (torch.arange(n, dtype=like.dtype, device=like.device) - (n - 1) / 2) * detector.pitch * k
     q_x, q_y = (pixel - shift * detector.pitch * k for shift in detector.centre)
     widest = float(like.amax()) if len(like) else 0.0
     finest = math.pi / max(float(q_x.abs().amax()), float(q_y.abs().amax()))  # nm, half a period of the outermost wave
     if 2 * 2 * widest / _CELLS > finest:
-        raise OpticsError(f"a semi-axis of {widest:.0f} nm: expected at most {finest * _CELLS / 4:.0f} nm for this detector")
+        raise OpticsError(
+            f"a semi-axis of {widest:.0f} nm: expected at most {finest * _CELLS / 4:.0f} nm for this detector"
+        )
     wave = torch.zeros((n_shots, n, n), dtype=like.dtype.to_complex(), device=like.device)
     for rows in torch.arange(len(like), device=like.device).split(_AT_ONCE.get(like.device.type, 8)):
         part = particles.take(rows)
@@ -117,7 +123,9 @@ def _body_waves(particles: Particles, q_x: torch.Tensor, q_y: torch.Tensor) -> t
     reach = stretch.norm(dim=2) * torch.where(particles.form == PRISM, math.sqrt(2), 1.0)[:, None]
     unit = (torch.arange(_CELLS, dtype=reach.dtype, device=reach.device) + 0.5) * 2 / _CELLS - 1
     x, y = reach[:, :1] * unit, reach[:, 1:] * unit
-    electrons = projected_length(particles, x, y) * (particles.density * reach.prod(1) * (2 / _CELLS) ** 2)[:, None, None]
+    electrons = (
+        projected_length(particles, x, y) * (particles.density * reach.prod(1) * (2 / _CELLS) ** 2)[:, None, None]
+    )
     from_x, from_y = (
         _phasor(-q[:, None] * (t + particles.centre[:, axis, None])[:, None])
         for axis, (q, t) in enumerate(((q_x, x), (q_y, y)))
@@ -192,7 +200,12 @@ class _Places(NamedTuple):
         rotation = random_rotations(len(self.shot), self.generator, self.centre.dtype)
         axes = semi_axes.expand(-1, 3)
         return Particles(
-            self.shot, torch.full_like(self.shot, form), axes, rotation, self.centre, torch.full_like(axes[:, 0], density)
+            self.shot,
+            torch.full_like(self.shot, form),
+            axes,
+            rotation,
+            self.centre,
+            torch.full_like(axes[:, 0], density),
         )
 
 
