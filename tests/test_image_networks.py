@@ -105,6 +105,15 @@ def test_double_precision_agrees(model, batch):
     assert torch.allclose(double.float(), single, atol=1e-4)
 
 
+def test_mixed_precision_has_a_like_loss_and_finite_gradients(model, batch):
+    model.eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model.loss(batch)
+    mixed.backward()
+    assert mixed.item() == pytest.approx(model.loss(batch).item(), rel=0.1)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
 @pytest.mark.parametrize("activation", ["log", "leaky_relu"])
 def test_what_was_not_measured_is_not_seen(batch, activation):
     model = build("resnet18", activation=activation).eval()
@@ -198,6 +207,7 @@ def test_images_are_mirrored_while_training_only(batch):
     [
         ((24, 40), {}, r"shape = \(24, 40\): expected \(y, x\), 32 pixels a side or more"),
         ((5, 5, 5), {}, r"shape = \(5, 5, 5\): expected \(y, x\)"),
+        (SHAPE, {"width": 0}, "width = 0: expected a number above 0"),
         (SHAPE, {"activation": "lgo"}, "unknown activation 'lgo'; did you mean 'log'"),
         (SHAPE, {"activation": "leaky_relu", "full_scale": -1.0}, "full_scale = -1.0: expected a number above 0"),
         (SHAPE, {"full_scale": 100.0}, "full_scale = 100.0: expected null, as log takes raw counts"),
