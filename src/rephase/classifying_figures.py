@@ -1,5 +1,7 @@
 """Figures of diffraction images: their labels, what they look like, how classifiers learn and how far they are right."""
 
+from textwrap import wrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -47,7 +49,7 @@ def image_examples(run: Run) -> Figure:
 def image_correlations(run: Run) -> Figure:
     """Images above their two-point correlation maps."""
     arrays = run.arrays("image_examples")
-    chosen = _most_structured(arrays["correlation"])
+    chosen = _brightest(arrays["image"], arrays["mask"])
     figure, axes = plt.subplots(2, len(chosen), figsize=(TWO_COLUMNS, 3.8), squeeze=False)
     for above, below, number in zip(*axes, chosen):
         _draw_counts(above, arrays["image"][number], arrays["mask"][number])
@@ -63,10 +65,9 @@ def image_correlations(run: Run) -> Figure:
     return figure
 
 
-def _most_structured(maps: np.ndarray) -> np.ndarray:
-    """Numbers of the maps that vary most with Δ."""
-    spread = np.nanmedian(np.nanstd(maps, axis=2), axis=1)
-    return np.sort(np.argsort(-spread)[:_N_CORRELATED])
+def _brightest(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Numbers of the images with the most photons, in order."""
+    return np.sort(np.argsort(-(image * mask).sum((1, 2)))[:_N_CORRELATED])
 
 
 def image_loss_curves(run: Run) -> Figure:
@@ -142,7 +143,7 @@ def _draw_experiment(ax: Axes, name: str, table: pd.DataFrame, paths: list[str])
 def _grid(n: int) -> tuple[Figure, np.ndarray]:
     """Panels for `n` images without axes."""
     rows = -(-n // _IN_A_ROW)
-    figure, axes = plt.subplots(rows, _IN_A_ROW, figsize=(TWO_COLUMNS, 1.75 * rows + 0.2), squeeze=False)
+    figure, axes = plt.subplots(rows, _IN_A_ROW, figsize=(TWO_COLUMNS, 1.9 * rows + 0.2), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     return figure, axes
@@ -159,4 +160,4 @@ def _draw_counts(ax: Axes, image: np.ndarray, mask: np.ndarray) -> AxesImage:
 
 
 def _words(names: np.ndarray) -> str:
-    return ", ".join(name.replace("_", " ") for name in names) or "none"
+    return "\n".join(wrap(", ".join(name.replace("_", " ") for name in names) or "none", 26))

@@ -22,6 +22,7 @@ from papermill.exceptions import PapermillExecutionError
 from torch import nn
 from tqdm import tqdm
 
+from rephase.classifying import check_classifying
 from rephase.completing import check_completing
 from rephase.config import Config, SweepConfig, find_config, fingerprint, load_config, load_sweep
 from rephase.config_sections import LearningConfig
@@ -116,6 +117,7 @@ def check_work(config: Config) -> None:
     _check_models(IMAGE_MODELS, config.images, (SMALLEST_IMAGE, SMALLEST_IMAGE))
     check_completing(config)
     check_inference(config)
+    check_classifying(config)
     check_solving(config)
 
 
