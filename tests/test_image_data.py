@@ -13,10 +13,11 @@ from rephase.datasets.image_sources import open_images
 from rephase.datasets.images import ImageBatch
 from rephase.datasets.simulated_shots import LEAST_PHOTONS
 from rephase.datasets.single_particles import CLASSES, ParticleShots
-from rephase.errors import ConfigError, ImageError, StoreError
+from rephase.errors import ConfigError, ImageError, RephaseError, StoreError
 from rephase.image_config import ImageDataConfig, ImageNoise
 from rephase.optics.correlation import correlation_map
 from rephase.optics.droplet_shapes import join, spheroids
+from rephase.pipeline import check_work
 
 SMALL = ImageDataConfig(size=32, n_samples=40, n_views=2, chunk=10, split={"train": 0.6, "validation": 0.2})
 PARTICLES = SMALL.model_copy(update={"kind": "single_particles"})
@@ -283,3 +284,19 @@ def test_a_file_of_measured_shots_is_a_data_set(tmp_path):
 def test_wrong_values_of_the_configuration(override, message):
     with pytest.raises(ConfigError, match=message):
         load_config("test", [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("images.data.detector.hole_deg=40", "hole_deg = 40"),
+        ("images.data.detector.dead=[[0.5, 0.4, 0, 1]]", "dead area"),
+        ("images.data.energy_ev=5000", "energy_ev = 5000"),
+        ("images.data={kind: single_particles, detector: {max_angle_deg: 20}}", "at most 10 degrees"),
+        ("images.data={kind: file, file: {path: /no/such/file.cxi}}", "no such file"),
+        ("images.models.resnet17={}", "did you mean 'resnet18'"),
+    ],
+)
+def test_what_cannot_be_simulated_or_read_is_refused_before_anything_runs(override, message):
+    with pytest.raises(RephaseError, match=message):
+        check_work(load_config("test", [override]))
