@@ -26,6 +26,7 @@ from rephase.classifying import check_classifying
 from rephase.completing import check_completing
 from rephase.config import Config, SweepConfig, find_config, fingerprint, load_config, load_sweep
 from rephase.config_sections import LearningConfig
+from rephase.datasets.image_sources import check_images
 from rephase.datasets.perturbed import read_parents
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, PipelineError, nearest_name
@@ -115,6 +116,7 @@ def check_work(config: Config) -> None:
     _check_models(AMPLITUDE_MODELS, config.completion)
     _check_models(MONOCLINIC_PHASE_MODELS, config.monoclinic_phases)
     _check_models(IMAGE_MODELS, config.images, (SMALLEST_IMAGE, SMALLEST_IMAGE))
+    check_images(config.images.data)
     check_completing(config)
     check_inference(config)
     check_classifying(config)

@@ -30,16 +30,13 @@ streak that is not prolate, or layered without a shape.
 """
 
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from rephase.datasets.droplet_labels import DROPLET_LABEL_SET, LABELS, LabelTable, draw_combinations, label_table
-from rephase.datasets.image_data import ImageData, store_images
 from rephase.datasets.simulated_shots import SimulatedShots, Usual
-from rephase.image_config import ImageDataConfig
 from rephase.optics.detector import FERMI
 from rephase.optics.droplet_shapes import Droplets, join, random_droplets, random_rotations
 from rephase.optics.droplets import ENERGY_EV, scatter
@@ -192,28 +189,3 @@ class DropletShots(SimulatedShots):
         order = torch.arange(n_views * len(labels)).reshape(n_views, -1).T.flatten()
         offset = self.offsets(len(order), generator)
         return scatter(views.take(order), self.detector, energy_ev=self.energy_ev, offset=offset)
-
-
-def open_droplets(path: Path, config: ImageDataConfig, *, workers: int = 1) -> ImageData:
-    """Open the simulated droplets of a configuration; build what is missing of them.
-
-    A chunk depends on the seed and its number alone: killed at any moment and started again, the store ends with the
-    same bits.
-
-    Parameters
-    ----------
-    path
-        Folder of the store.
-    config
-        What to simulate.
-    workers
-        Chunks built at the same time.
-
-    Raises
-    ------
-    OpticsError
-        A photon energy or a detector that the simulation does not know.
-    StoreError
-        The folder holds another data set, a damaged chunk, or the disk is full.
-    """
-    return store_images(path, DropletShots(config), workers=workers)

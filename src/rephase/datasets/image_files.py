@@ -146,7 +146,7 @@ def read_images(
         No image can be used; the message says why the first could not.
     """
     config = FileConfig.model_validate({"path": str(path), "geometry": geometry, "labels": labels.names})
-    listed = [_listing(file, labels) for file in _files(Path(path))]
+    listed = [_listing(file, labels) for file in files_of(Path(path))]
     shots = [shot for listing in listed for shot in listing.shots]
     good, bad = _checked(shots)
     left_out = [*(row for listing in listed for row in listing.left_out), *bad]
@@ -156,7 +156,14 @@ def read_images(
     return ImageFiles(good, left_out, config, size)
 
 
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
+    """The files that may hold images: those of a folder in the order of their names, or the one file.
+
+    Raises
+    ------
+    ImageError
+        No such file, or one of another kind.
+    """
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.suffix.lower() in FORMATS)
     if not path.is_file():

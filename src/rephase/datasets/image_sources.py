@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from rephase.datasets.droplet_labels import DROPLET_LABEL_SET
-from rephase.datasets.droplets import open_droplets
-from rephase.datasets.image_data import ImageData, store_images
-from rephase.datasets.image_files import read_images
+from rephase.datasets.droplets import DropletShots
+from rephase.datasets.image_data import ImageData, ImageSource, store_images
+from rephase.datasets.image_files import files_of, read_images
 from rephase.datasets.image_labels import LabelSet
 from rephase.datasets.images import ImageBatch
-from rephase.datasets.single_particles import open_single_particles
+from rephase.datasets.single_particles import ParticleShots
 from rephase.errors import ImageError
 from rephase.image_config import ImageDataConfig
 
@@ -43,30 +43,19 @@ class FileShots:
         return self.files.draw(n, rng)
 
 
-def open_measured(path: Path, config: ImageDataConfig, *, workers: int = 1) -> ImageData:
-    """Open the labelled images of the file of a configuration, resampled once into a store.
-
-    A batch of them is in memory at a time, whatever the size of the file.
-
-    Raises
-    ------
-    ImageError
-        No image with labels that can be used, or too few to split.
-    StoreError
-        The folder holds another data set, a damaged chunk, or the disk is full.
-    """
-    return store_images(path, FileShots(config), workers=workers)
-
-
-IMAGE_DATASETS: dict[str, Callable[..., ImageData]] = {
-    "droplets": open_droplets,
-    "single_particles": open_single_particles,
-    "file": open_measured,
+IMAGE_SOURCES: dict[str, Callable[[ImageDataConfig], ImageSource]] = {
+    "droplets": DropletShots,
+    "single_particles": ParticleShots,
+    "file": FileShots,
 }
+"""Where images come from, by the kind of data set."""
 
 
 def open_images(path: Path, config: ImageDataConfig, *, workers: int = 1) -> ImageData:
     """Open the data set of images of a configuration, by its kind; build what is missing of it.
+
+    A chunk depends on the seed and its number alone: killed at any moment and started again, the store ends with the
+    same bits. Measured images are resampled once, a chunk of them in memory at a time, whatever the size of the file.
 
     Parameters
     ----------
@@ -76,5 +65,22 @@ def open_images(path: Path, config: ImageDataConfig, *, workers: int = 1) -> Ima
         What to simulate or read.
     workers
         Chunks built at the same time.
+
+    Raises
+    ------
+    OpticsError
+        A photon energy or a detector that the simulation does not know.
+    ImageError
+        No image with labels in the file, or too few to split.
+    StoreError
+        The folder holds another data set, a damaged chunk, or the disk is full.
     """
-    return IMAGE_DATASETS[config.kind](path, config, workers=workers)
+    return store_images(path, IMAGE_SOURCES[config.kind](config), workers=workers)
+
+
+def check_images(config: ImageDataConfig) -> None:
+    """Raise before anything is built if the file is not there, or a shot of the configuration cannot be simulated."""
+    if config.kind == "file":
+        files_of(Path(str(config.file.path)))
+    else:
+        IMAGE_SOURCES[config.kind](config).draw(1, np.random.default_rng(0))

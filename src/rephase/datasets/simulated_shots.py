@@ -1,4 +1,4 @@
-"""What simulated shots share: detector, beam and focus of a configuration, and chunks that depend on their seed alone."""
+"""What simulated shots share: detector, beam and focus of a configuration; chunks that depend on their seed alone."""
 
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ LEAST_PHOTONS = 300.0
 
 
 class Usual(NamedTuple):
-    """What a configuration means where it says nothing: detector, photon energy in eV, photons per nm^2 in the focus."""
+    """What a configuration means where it says nothing: detector, photon energy in eV, photons per nm^2 in focus."""
 
     detector: Detector
     energy_ev: float
@@ -84,8 +84,8 @@ class SimulatedShots(ABC):
     def _photons(self, intensity: torch.Tensor, is_dim: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Expected photons of each shot on the whole detector, [n].
 
-        The fluence is uniform in the logarithm, up to that in the middle of the focus, from where the shot shows enough.
-        Dim shots show between a hundredth of that and a third.
+        The fluence is uniform in the logarithm, up to that in the middle of the focus, from where the shot shows
+        `LEAST_PHOTONS`. Dim shots show between a hundredth and a third of these.
         """
         tiny = torch.finfo(intensity.dtype).tiny
         total = intensity.sum((1, 2))

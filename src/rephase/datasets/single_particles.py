@@ -18,15 +18,11 @@ The question of such an experiment is whether a shot shows one single particle o
 that class.
 """
 
-from pathlib import Path
-
 import numpy as np
 import torch
 
-from rephase.datasets.image_data import ImageData, store_images
 from rephase.datasets.image_labels import LabelSet
 from rephase.datasets.simulated_shots import SimulatedShots, Usual
-from rephase.image_config import ImageDataConfig
 from rephase.optics.detector import XFEL
 from rephase.optics.droplet_shapes import random_rotations
 from rephase.optics.particles import ENERGY_EV, Particles, random_particles, scatter_particles
@@ -101,11 +97,3 @@ def _view(particles: Particles, view: int, n_views: int, generator: torch.Genera
         rotation=turn @ particles.rotation,
         centre=(turn @ particles.centre[..., None])[..., 0],
     )
-
-
-def open_single_particles(path: Path, config: ImageDataConfig, *, workers: int = 1) -> ImageData:
-    """Open the simulated shots of single particles of a configuration; build what is missing of them.
-
-    Parameters and errors are those of `rephase.datasets.droplets.open_droplets`.
-    """
-    return store_images(path, ParticleShots(config), workers=workers)
