@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.special import spherical_jn, spherical_yn
 
 from rephase.crystal.scattering import dispersion
 from rephase.errors import OpticsError
@@ -116,6 +117,39 @@ def test_dense_sphere_scatters_forwards_as_van_de_hulst_says():
     narrow = Detector(n_pixels=8, max_angle_deg=0.05, hole_deg=0)
     found = scatter(spheroids(torch.full((1, 3), radius, dtype=torch.float64)), narrow, index=index)
     assert found.mean() / narrow.pitch**2 == pytest.approx(forwards, rel=0.01)
+
+
+def mie(radius, index, k, theta):
+    """Cross section per solid angle of a sphere for unpolarised light: Bohren & Huffman (1983), chapter 4."""
+    x, n = k * radius, np.arange(1, int(1.2 * k * radius) + 20)
+    order = np.arange(len(n) + 1)
+    inside = index * x * spherical_jn(order, index * x)
+    psi = x * spherical_jn(order, x)
+    xi = psi + 1j * x * spherical_yn(order, x)
+    D = inside[:-1] / inside[1:] - n / (index * x)
+    a, b = (((f + n / x) * psi[1:] - psi[:-1]) / ((f + n / x) * xi[1:] - xi[:-1]) for f in (D / index, D * index))
+    before, pi, S_1, S_2 = 0 * theta, 0 * theta + 1, 0, 0
+    for i, a_n, b_n in zip(n, a, b):
+        tau = i * np.cos(theta) * pi - (i + 1) * before
+        S_1 = S_1 + (2 * i + 1) / (i * (i + 1)) * (a_n * pi + b_n * tau)
+        S_2 = S_2 + (2 * i + 1) / (i * (i + 1)) * (a_n * tau + b_n * pi)
+        before, pi = pi, ((2 * i + 1) * np.cos(theta) * pi - (i + 1) * before) / i
+    return (abs(S_1) ** 2 + abs(S_2) ** 2) / (2 * k**2)
+
+
+@pytest.mark.parametrize(("index", "apart", "weak"), [(1.001, 0.005, 0.02), (refractive_index(19.4), 0.03, 0.35)])
+def test_rings_of_a_sphere_are_near_those_of_mie(index, apart, weak):
+    radius = 332.0
+    detector = Detector(n_pixels=501, max_angle_deg=30.0, hole_deg=0)
+    look = detector.directions(torch.float64)
+    image = scatter(spheroids(torch.full((1, 3), radius, dtype=torch.float64)), detector, index=index)
+    found = (image / detector.solid_angles(look))[0, 250, 265:].numpy()
+    theta = np.arccos(look[0, 250, 265:, 2].numpy())
+    expected = mie(radius, index, 2 * math.pi / wavelength_nm(19.4), theta)
+    rings, known = (theta[1:-1][(y[1:-1] < y[:-2]) & (y[1:-1] < y[2:])] for y in (found, expected))
+    assert len(rings) >= 4
+    assert rings == pytest.approx(known, rel=apart)
+    assert found.sum() == pytest.approx(expected.sum(), rel=weak)
 
 
 def test_small_angles_are_symmetric_under_inversion_and_wide_ones_are_not():

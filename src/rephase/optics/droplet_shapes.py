@@ -261,7 +261,7 @@ def _twin(droplets: Droplets, draw: _Draw) -> Droplets:
     radius = draw.radii()
     angle = draw.uniform(0, 2 * math.pi)
     apart = _GAP * (droplets.extent().norm(dim=1) + radius) + draw.uniform(0, 800)
-    along = 3000 * draw.normal(1)[:, 0]
+    along = draw.uniform(-5000, 5000)
     offset = torch.stack([apart * angle.cos(), apart * angle.sin(), along], 1)
     return droplets._replace(partner_radius=radius, partner_offset=offset)
 
