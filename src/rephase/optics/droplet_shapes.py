@@ -1,4 +1,4 @@
-"""Shapes of helium droplets: spheroids, pills, bent and asymmetric ones, cores, layers and partners, and random ones."""
+"""Shapes of helium droplets: spheroids, pills, bent and asymmetric ones, cores, layers, partners; and random ones."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -68,7 +68,7 @@ class Droplets(NamedTuple):
         return Droplets(*(t.to(device, dtype) for t in self))
 
     def extent(self) -> torch.Tensor:
-        """Half-sides in nm of a box around each droplet, its partner apart, along the axes of the laboratory, [droplet, 3]."""
+        """Half-sides [droplet, 3] in nm of boxes along the laboratory's axes around the droplets, partners apart."""
         along_z, along_x = self.rotation[..., 2].abs(), self.rotation[..., 0].abs()
         swell = 1 + _MOST_HARMONIC * self.harmonics.norm(dim=-1, keepdim=True)
         ellipsoid = (self.rotation * (swell * self.semi_axes)[:, None]).norm(dim=-1)
@@ -89,10 +89,8 @@ def join(parts: Sequence[Droplets]) -> Droplets:
     return Droplets(*(torch.cat(tensors) for tensors in zip(*parts)))
 
 
-def spheroids(
-    semi_axes: torch.Tensor, rotation: torch.Tensor | None = None
-) -> Droplets:  # fmt: skip
-    """Plain ellipsoids of given semi-axes [droplet, 3] in nm; unrotated where no `rotation` [droplet, 3, 3] is given."""
+def spheroids(semi_axes: torch.Tensor, rotation: torch.Tensor | None = None) -> Droplets:
+    """Plain ellipsoids of semi-axes [droplet, 3] in nm; unrotated where no `rotation` [droplet, 3, 3] is given."""
     zero = semi_axes.new_zeros(len(semi_axes))
     eye = torch.eye(3, dtype=semi_axes.dtype, device=semi_axes.device).repeat(len(zero), 1, 1)
     return Droplets(
@@ -263,7 +261,7 @@ def _twin(droplets: Droplets, draw: _Draw) -> Droplets:
     radius = draw.radii()
     angle = draw.uniform(0, 2 * math.pi)
     apart = _GAP * (droplets.extent().norm(dim=1) + radius) + draw.uniform(0, 800)
-    along = 3000 * draw.normal(1)[:, 0]
+    along = draw.uniform(-5000, 5000)
     offset = torch.stack([apart * angle.cos(), apart * angle.sin(), along], 1)
     return droplets._replace(partner_radius=radius, partner_offset=offset)
 
