@@ -108,6 +108,7 @@ def test_scores_of_ranks_and_of_answers_differ():
         ([0.2, 0.2, 0.2, 0.2], [1, 0, 0, 0], 0.1),  # they cannot be told apart: all are given
         ([0.9, 0.8, 0.3, 0.1], [0, 0, 0, 0], 0.5),
         ([0.7, 0.0, 0.0, 0.0], [0, 1, 0, 1], 0.0),
+        ([1.0, 0.0, 0.0, 0.0], [0, 1, 0, 1], 0.5),  # decided already
     ],
 )
 def test_thresholds_have_the_largest_f1(probability, truth, expected):

@@ -43,7 +43,13 @@ def classify_split(
 
 
 def image_scores(
-    classified: Classified, labels: Sequence[str], *, name: str, split: str = "test", experiment: str = "", seed: int = 0
+    classified: Classified,
+    labels: Sequence[str],
+    *,
+    name: str,
+    split: str = "test",
+    experiment: str = "",
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Scores of labels that were given, in the columns `COLUMNS`.
 

@@ -39,7 +39,8 @@ def absent_labels(truth: torch.Tensor, names: tuple[str, ...]) -> tuple[str, ...
 def best_thresholds(probability: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Threshold of each label that has the largest F1, [n_labels]: to be chosen on validation data.
 
-    Halfway between two probabilities that occur; of equally good ones the highest. A label without positives has 1/2.
+    Halfway between two probabilities that occur; of equally good ones the highest. A label without positives has 1/2,
+    and one whose probabilities are all 0 or 1: that is decided already.
 
     Parameters
     ----------
@@ -50,7 +51,8 @@ def best_thresholds(probability: torch.Tensor, truth: torch.Tensor) -> torch.Ten
     n_given = torch.arange(1, len(level) + 1, device=level.device)[:, None]
     best = torch.where(is_cut, 2 * found / (n_given + found[-1]), -1).argmax(0, keepdim=True)
     below = torch.cat([level[1:], torch.zeros_like(level[:1])])
-    return torch.where(found[-1] > 0, ((level + below) / 2).gather(0, best)[0], 0.5)
+    is_open = (found[-1] > 0) & ((level > 0) & (level < 1)).any(0)
+    return torch.where(is_open, ((level + below) / 2).gather(0, best)[0], 0.5)
 
 
 def _ranked(probability: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

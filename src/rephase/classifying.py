@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from rephase.datasets.image_data import ImageData
 from rephase.datasets.image_sources import open_images
 from rephase.errors import ConfigError, nearest_name
 from rephase.evaluation import summarise
-from rephase.image_config import ImageDataConfig
+from rephase.image_config import ImageDataConfig, ImagesConfig
 from rephase.models import IMAGE_MODELS
 from rephase.models.image_baselines import IMAGE_BASELINES
 from rephase.models.image_networks import ImageClassifier
@@ -97,7 +97,7 @@ def train_and_score(run: Run, data: ImageData, name: str) -> pd.DataFrame:
     if name not in run.config.images.models:
         return pd.DataFrame({"model": [name], "left out": ["not in images.models of this configuration"]})
     model = trained_classifier(run, data, name)
-    run.save_table(f"image_curve_{name}", loss_curve(_folder(run, run.config, name, run.config.seed)))
+    run.save_table(f"image_curve_{name}", loss_curve(_training(run, run.config, name, run.config.seed).folder))
     _score(run, data, name, model, next(model.parameters()).device)
     return summary(run)
 
@@ -107,17 +107,24 @@ def trained_classifier(run: Run, data: ImageData, name: str) -> ImageClassifier:
     return _trained(run, run.config, data, name, run.config.seed)
 
 
-def _trained(run: Run, config: Config, data: ImageData, name: str, seed: int) -> ImageClassifier:
-    folder = _folder(run, config, name, seed)
-    return fit(IMAGE_MODELS, name, data, config.images, folder, seed=seed, device=run.device)
+class _Training(NamedTuple):
+    images: ImagesConfig
+    folder: Path
 
 
-def _folder(run: Run, config: Config, name: str, seed: int) -> Path:
-    """Of a training: the same for equal data, options and seed, whichever experiment asks for it."""
+def _training(run: Run, config: Config, name: str, seed: int) -> _Training:
+    """Of equal data, options and seed there is one training, whichever experiment asks for it."""
+    if config.images.data.input == "correlation":  # q and Δ are no space that could be mirrored
+        config = config.changed({f"images.models.{name}.options.flips": False})
     images = config.images
     identity = [name, images.data.model_dump(mode="json"), images.models[name].options,
                 images.training_of(name).model_dump(mode="json"), seed]  # fmt: skip
-    return run.checkpoints("images") / f"{name}-{fingerprint(identity)}"
+    return _Training(images, run.checkpoints("images") / f"{name}-{fingerprint(identity)}")
+
+
+def _trained(run: Run, config: Config, data: ImageData, name: str, seed: int) -> ImageClassifier:
+    images, folder = _training(run, config, name, seed)
+    return fit(IMAGE_MODELS, name, data, images, folder, seed=seed, device=run.device)
 
 
 def _score(run: Run, data: ImageData, name: str, predictor: ImagePredictor, device: torch.device | str) -> None:

@@ -1,4 +1,4 @@
-"""Figures of diffraction images: their labels, what they look like, how classifiers learn and how far they are right."""
+"""Figures of diffraction images: labels, examples, correlations; how classifiers learn and how far they are right."""
 
 from textwrap import wrap
 
