@@ -151,9 +151,8 @@ def _inner_density(
         density = density + (_column(droplets.core_density) - 1) * core * _column(droplets.core_scale > 0)
     if droplets.n_layers.any():
         depth = (level / surface).sqrt()
-        density = density + _column(droplets.layer_contrast) * torch.cos(
-            2 * math.pi * _column(droplets.n_layers) * depth
-        )
+        contrast = _column(droplets.layer_contrast * (droplets.n_layers > 0))
+        density = density + contrast * torch.cos(2 * math.pi * _column(droplets.n_layers) * depth)
     return density
 
 
