@@ -254,6 +254,8 @@ def test_core_and_layers_change_the_density_inside():
     layered = inside(ball._replace(n_layers=3 * one, layer_contrast=0.4 * one))
     assert layered[:3] == pytest.approx([1.4, 1.4, 1.4])
     assert layered[3] < 1.4
+    mixed = join([ball._replace(layer_contrast=0.4 * one), ball._replace(n_layers=3 * one, layer_contrast=0.4 * one)])
+    assert relative_density(mixed, points, 0 * points, 0 * points, one)[0, 0].tolist() == inside(ball)
 
 
 def test_radii_are_spread_as_the_real_ones():

@@ -100,6 +100,11 @@ def spheroids(semi_axes: torch.Tensor, rotation: torch.Tensor | None = None) -> 
     )  # fmt: skip
 
 
+def _column(values: torch.Tensor) -> torch.Tensor:
+    """[droplet] as [droplet, 1, 1], beside images."""
+    return values[:, None, None]
+
+
 def relative_density(
     droplets: Droplets, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor, edge: torch.Tensor
 ) -> torch.Tensor:
@@ -120,21 +125,20 @@ def relative_density(
     torch.Tensor
         [droplet, row, column]: 0 outside, 1 in plain helium.
     """
-    column = lambda t: t[:, None, None]  # noqa: E731
     u, v, w = (
-        column(row[:, 0]) * x + column(row[:, 1]) * y + column(row[:, 2]) * z for row in droplets.rotation.unbind(2)
+        _column(row[:, 0]) * x + _column(row[:, 1]) * y + _column(row[:, 2]) * z for row in droplets.rotation.unbind(2)
     )
     surface = _squared_height(droplets, u, v, w)
     if droplets.bend.any():
-        u = u - column(droplets.bend) * (w * w / 2 - column(droplets._long_half()) ** 2 / 4)
+        u = u - _column(droplets.bend) * (w * w / 2 - _column(droplets._long_half()) ** 2 / 4)
     if droplets.half_length.any():
-        w = w.sign() * (w.abs() - column(droplets.half_length)).clamp(min=0)
+        w = w.sign() * (w.abs() - _column(droplets.half_length)).clamp(min=0)
     inverse = 1 / droplets.semi_axes.clamp(min=1e-3) ** 2
-    gradient = (column(inverse[:, 0]) * u, column(inverse[:, 1]) * v, column(inverse[:, 2]) * w)  # half of it
+    gradient = (_column(inverse[:, 0]) * u, _column(inverse[:, 1]) * v, _column(inverse[:, 2]) * w)  # half of it
     level = gradient[0] * u + gradient[1] * v + gradient[2] * w
-    slope = 2 * column(edge) * (gradient[0] ** 2 + gradient[1] ** 2 + gradient[2] ** 2).sqrt().clamp(min=1e-12)
+    slope = 2 * _column(edge) * (gradient[0] ** 2 + gradient[1] ** 2 + gradient[2] ** 2).sqrt().clamp(min=1e-12)
     inside = ((surface - level) / slope + 0.5).clamp(0, 1)
-    inside = inside * column(droplets.semi_axes[:, 0] > 0)
+    inside = inside * _column(droplets.semi_axes[:, 0] > 0)
     return inside * _inner_density(droplets, level, surface, slope)
 
 
@@ -142,13 +146,13 @@ def _inner_density(
     droplets: Droplets, level: torch.Tensor, surface: torch.Tensor | float, slope: torch.Tensor
 ) -> torch.Tensor | float:
     density: torch.Tensor | float = 1.0
-    column = lambda t: t[:, None, None]  # noqa: E731
     if droplets.core_scale.any():
-        core = ((surface * column(droplets.core_scale) ** 2 - level) / slope + 0.5).clamp(0, 1)
-        density = density + (column(droplets.core_density) - 1) * core * column(droplets.core_scale > 0)
+        core = ((surface * _column(droplets.core_scale) ** 2 - level) / slope + 0.5).clamp(0, 1)
+        density = density + (_column(droplets.core_density) - 1) * core * _column(droplets.core_scale > 0)
     if droplets.n_layers.any():
         depth = (level / surface).sqrt()
-        density = density + column(droplets.layer_contrast) * torch.cos(2 * math.pi * column(droplets.n_layers) * depth)
+        contrast = _column(droplets.layer_contrast * (droplets.n_layers > 0))
+        density = density + contrast * torch.cos(2 * math.pi * _column(droplets.n_layers) * depth)
     return density
 
 
@@ -163,7 +167,7 @@ def _squared_height(droplets: Droplets, u: torch.Tensor, v: torch.Tensor, w: tor
         math.sqrt(7 / 4) * w * (5 * ww - 3 * square), math.sqrt(21 / 8) * u * (5 * ww - square),
         math.sqrt(105 / 4) * w * (uu - vv), math.sqrt(35 / 8) * u * (uu - 3 * vv),
     )  # fmt: skip
-    height = sum(c[:, None, None] * cubic for c, cubic in zip(droplets.harmonics.unbind(1), cubics))
+    height = sum(_column(c) * cubic for c, cubic in zip(droplets.harmonics.unbind(1), cubics))
     return (1 + height * square**-1.5).clamp(min=0.1) ** 2
 
 
