@@ -1,6 +1,7 @@
 """Images of any size and shape on the square grid that a network takes; what was not measured stays so."""
 
 import math
+from functools import lru_cache
 
 import torch
 
@@ -50,8 +51,8 @@ def to_cartesian(polar: torch.Tensor, mask: torch.Tensor, size: int) -> Masked:
     size
         Pixels along each side of the result.
     """
-    finer = size * math.ceil(2 * polar.shape[1] / size)  # no ring is passed over; the mean over pixels follows
-    grid, inside = _polar_grid(finer, polar)
+    finer = size * math.ceil(polar.shape[1] / size)  # no ring is passed over; the mean over pixels follows
+    grid, inside = (part.to(polar) for part in _polar_grid(finer, polar.shape[2]))
     around = torch.stack([torch.where(mask, polar, 0), mask.to(polar.dtype)], dim=1)
     around = torch.cat([around, around[..., :1]], dim=3)  # the column at 2π is that at 0
     sampled = torch.nn.functional.grid_sample(
@@ -74,12 +75,12 @@ def _overlaps(n: int, side: int, size: int, like: torch.Tensor) -> torch.Tensor:
     return ((last - first).clamp(min=0) * size / side).to(like)
 
 
-def _polar_grid(size: int, polar: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where each pixel of `size` x `size` lies in polar images with one more angle, and whether inside the circle."""
+@lru_cache(maxsize=1)
+def _polar_grid(size: int, n_angles: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where each pixel of `size` x `size` lies in polar images with one more angle, and 1 inside the circle, else 0."""
     axis = (2 * torch.arange(size, dtype=torch.float64) + 1) / size - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
-    n_angles = polar.shape[2]
     turn = (torch.atan2(y, x) / (2 * torch.pi)) % 1
     angle = (2 * turn * n_angles + 1) / (n_angles + 1) - 1
     radius = torch.hypot(x, y)
-    return torch.stack([angle, 2 * radius - 1], dim=-1).to(polar), (radius <= 1).to(polar.device)
+    return torch.stack([angle, 2 * radius - 1], dim=-1).float(), (radius <= 1).float()
