@@ -26,7 +26,8 @@ def test_pixels_look_where_the_geometry_says():
     middle_of_edge = directions[0, 111:113, -1].mean(0)
     angle = math.degrees(math.acos(middle_of_edge[2] / middle_of_edge.norm()))
     assert angle == pytest.approx(30, abs=0.12)  # half a pixel inside of the edge
-    assert (directions[0, 112, 200, 0] > 0) and (directions[0, 200, 112, 1] > 0)
+    assert directions[0, 112, 200, 0] > 0
+    assert directions[0, 200, 112, 1] > 0
 
 
 def test_solid_angles_add_up_to_that_of_a_pyramid():

@@ -106,7 +106,7 @@ FERMI = Detector()
 """Wide angles, after the experiment on helium nanodroplets: Langbehn et al. (2018), doi:10.1103/PhysRevLett.121.255301.
 The size of its hole is a guess."""
 XFEL = Detector(max_angle_deg=2.5, hole_deg=0.2)
-"""Small angles, after shots of single viruses at 1.2 keV: Kassemeyer et al. (2012), doi:10.1364/OE.20.004149; rounded."""
+"""Small angles, after shots of single viruses at 1.2 keV: Kassemeyer et al. (2012), doi:10.1364/OE.20.004149."""
 
 
 def wavelength_nm(energy_ev: float) -> float:

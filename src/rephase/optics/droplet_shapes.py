@@ -1,4 +1,4 @@
-"""Shapes of helium droplets: spheroids, pills, bent and asymmetric ones, cores, layers and partners, and random ones."""
+"""Shapes of helium droplets: spheroids, pills, bent and asymmetric ones, cores, layers, partners; and random ones."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -68,7 +68,7 @@ class Droplets(NamedTuple):
         return Droplets(*(t.to(device, dtype) for t in self))
 
     def extent(self) -> torch.Tensor:
-        """Half-sides in nm of a box around each droplet, its partner apart, along the axes of the laboratory, [droplet, 3]."""
+        """Half-sides [droplet, 3] in nm of boxes along the laboratory's axes around the droplets, partners apart."""
         along_z, along_x = self.rotation[..., 2].abs(), self.rotation[..., 0].abs()
         swell = 1 + _MOST_HARMONIC * self.harmonics.norm(dim=-1, keepdim=True)
         ellipsoid = (self.rotation * (swell * self.semi_axes)[:, None]).norm(dim=-1)
@@ -89,10 +89,8 @@ def join(parts: Sequence[Droplets]) -> Droplets:
     return Droplets(*(torch.cat(tensors) for tensors in zip(*parts)))
 
 
-def spheroids(
-    semi_axes: torch.Tensor, rotation: torch.Tensor | None = None
-) -> Droplets:  # fmt: skip
-    """Plain ellipsoids of given semi-axes [droplet, 3] in nm; unrotated where no `rotation` [droplet, 3, 3] is given."""
+def spheroids(semi_axes: torch.Tensor, rotation: torch.Tensor | None = None) -> Droplets:
+    """Plain ellipsoids of semi-axes [droplet, 3] in nm; unrotated where no `rotation` [droplet, 3, 3] is given."""
     zero = semi_axes.new_zeros(len(semi_axes))
     eye = torch.eye(3, dtype=semi_axes.dtype, device=semi_axes.device).repeat(len(zero), 1, 1)
     return Droplets(
@@ -100,6 +98,11 @@ def spheroids(
         core_density=zero + 1, n_layers=zero, layer_contrast=zero, partner_radius=zero,
         partner_offset=zero[:, None].repeat(1, 3), rotation=eye if rotation is None else rotation,
     )  # fmt: skip
+
+
+def _column(values: torch.Tensor) -> torch.Tensor:
+    """[droplet] as [droplet, 1, 1], beside images."""
+    return values[:, None, None]
 
 
 def relative_density(
@@ -122,21 +125,20 @@ def relative_density(
     torch.Tensor
         [droplet, row, column]: 0 outside, 1 in plain helium.
     """
-    column = lambda t: t[:, None, None]  # noqa: E731
     u, v, w = (
-        column(row[:, 0]) * x + column(row[:, 1]) * y + column(row[:, 2]) * z for row in droplets.rotation.unbind(2)
+        _column(row[:, 0]) * x + _column(row[:, 1]) * y + _column(row[:, 2]) * z for row in droplets.rotation.unbind(2)
     )
     surface = _squared_height(droplets, u, v, w)
     if droplets.bend.any():
-        u = u - column(droplets.bend) * (w * w / 2 - column(droplets._long_half()) ** 2 / 4)
+        u = u - _column(droplets.bend) * (w * w / 2 - _column(droplets._long_half()) ** 2 / 4)
     if droplets.half_length.any():
-        w = w.sign() * (w.abs() - column(droplets.half_length)).clamp(min=0)
+        w = w.sign() * (w.abs() - _column(droplets.half_length)).clamp(min=0)
     inverse = 1 / droplets.semi_axes.clamp(min=1e-3) ** 2
-    gradient = (column(inverse[:, 0]) * u, column(inverse[:, 1]) * v, column(inverse[:, 2]) * w)  # half of it
+    gradient = (_column(inverse[:, 0]) * u, _column(inverse[:, 1]) * v, _column(inverse[:, 2]) * w)  # half of it
     level = gradient[0] * u + gradient[1] * v + gradient[2] * w
-    slope = 2 * column(edge) * (gradient[0] ** 2 + gradient[1] ** 2 + gradient[2] ** 2).sqrt().clamp(min=1e-12)
+    slope = 2 * _column(edge) * (gradient[0] ** 2 + gradient[1] ** 2 + gradient[2] ** 2).sqrt().clamp(min=1e-12)
     inside = ((surface - level) / slope + 0.5).clamp(0, 1)
-    inside = inside * column(droplets.semi_axes[:, 0] > 0)
+    inside = inside * _column(droplets.semi_axes[:, 0] > 0)
     return inside * _inner_density(droplets, level, surface, slope)
 
 
@@ -144,13 +146,13 @@ def _inner_density(
     droplets: Droplets, level: torch.Tensor, surface: torch.Tensor | float, slope: torch.Tensor
 ) -> torch.Tensor | float:
     density: torch.Tensor | float = 1.0
-    column = lambda t: t[:, None, None]  # noqa: E731
     if droplets.core_scale.any():
-        core = ((surface * column(droplets.core_scale) ** 2 - level) / slope + 0.5).clamp(0, 1)
-        density = density + (column(droplets.core_density) - 1) * core * column(droplets.core_scale > 0)
+        core = ((surface * _column(droplets.core_scale) ** 2 - level) / slope + 0.5).clamp(0, 1)
+        density = density + (_column(droplets.core_density) - 1) * core * _column(droplets.core_scale > 0)
     if droplets.n_layers.any():
         depth = (level / surface).sqrt()
-        density = density + column(droplets.layer_contrast) * torch.cos(2 * math.pi * column(droplets.n_layers) * depth)
+        contrast = _column(droplets.layer_contrast * (droplets.n_layers > 0))
+        density = density + contrast * torch.cos(2 * math.pi * _column(droplets.n_layers) * depth)
     return density
 
 
@@ -165,7 +167,7 @@ def _squared_height(droplets: Droplets, u: torch.Tensor, v: torch.Tensor, w: tor
         math.sqrt(7 / 4) * w * (5 * ww - 3 * square), math.sqrt(21 / 8) * u * (5 * ww - square),
         math.sqrt(105 / 4) * w * (uu - vv), math.sqrt(35 / 8) * u * (uu - 3 * vv),
     )  # fmt: skip
-    height = sum(c[:, None, None] * cubic for c, cubic in zip(droplets.harmonics.unbind(1), cubics))
+    height = sum(_column(c) * cubic for c, cubic in zip(droplets.harmonics.unbind(1), cubics))
     return (1 + height * square**-1.5).clamp(min=0.1) ** 2
 
 
@@ -263,7 +265,7 @@ def _twin(droplets: Droplets, draw: _Draw) -> Droplets:
     radius = draw.radii()
     angle = draw.uniform(0, 2 * math.pi)
     apart = _GAP * (droplets.extent().norm(dim=1) + radius) + draw.uniform(0, 800)
-    along = 3000 * draw.normal(1)[:, 0]
+    along = draw.uniform(-5000, 5000)
     offset = torch.stack([apart * angle.cos(), apart * angle.sin(), along], 1)
     return droplets._replace(partner_radius=radius, partner_offset=offset)
 

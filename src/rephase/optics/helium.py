@@ -12,9 +12,9 @@ _BOHR = 0.0529177  # nm
 _HARTREE = 27.2114  # eV
 _MEGABARN = 109.761  # eV Mb, the cross section of an oscillator strength of one per eV
 _ATOMS_PER_NM3 = 21.836  # 145.14 kg/m^3 at vapour pressure near 0 K: Donnelly & Barenghi (1998), doi:10.1063/1.556028
-# Energy (eV), oscillator strength and full width (eV) of 1s-2p, 3p and 4p. Strengths, and the energies of 3p and 4p, are
-# those of the free atom: Wiese & Fuhr (2009), doi:10.1063/1.3077727. 2p is put where the absorption of large droplets
-# peaks at 21.6 eV: Joppien et al. (1993), doi:10.1103/PhysRevLett.71.2654. The widths are rough.
+# Energy (eV), oscillator strength and full width (eV) of 1s-2p, 3p and 4p. Strengths, and the energies of 3p and 4p,
+# are those of the free atom: Wiese & Fuhr (2009), doi:10.1063/1.3077727. 2p is put where the absorption of large
+# droplets peaks at 21.6 eV: Joppien et al. (1993), doi:10.1103/PhysRevLett.71.2654. The widths are rough.
 _BANDS = np.array([[21.66, 0.2763, 0.5], [23.09, 0.0735, 0.5], [23.74, 0.0299, 0.5]])
 _SERIES = 23.92  # eV: half-way from 1s-4p to 5p; from here on levels are so close that they continue the continuum
 _BANDWIDTH = 5e-4  # relative, of the light; wide enough for the sum over energies to be smooth
@@ -23,14 +23,14 @@ _BANDWIDTH = 5e-4  # relative, of the light; wide enough for the sum over energi
 def refractive_index(energy_ev: float) -> complex:
     """Refractive index n = 1 - delta + i beta of liquid helium at low pressure and temperature.
 
-    ``(n^2 - 1)/(n^2 + 2) = (4 pi/3) N alpha(E)`` with ``alpha(E) = integral of f(E') / (E'^2 - E^2) dE'``, f the density
-    of oscillator strength: the bands 1s-2p to 4p, then the photoionisation of Verner et al. (1996),
+    ``(n^2 - 1)/(n^2 + 2) = (4 pi/3) N alpha(E)`` with ``alpha(E) = integral of f(E') / (E'^2 - E^2) dE'``, where f is
+    the density of oscillator strength: the bands 1s-2p to 4p, then the photoionisation of Verner et al. (1996),
     doi:10.1086/177435, continued below its threshold by the higher members of the series.
 
     It is a model, not a table of measurements. Static polarisability and visible index come out within 2 %, the
     absorption above 26 eV within 5 % of Henke et al. (1993). Between about 20.5 and 25 eV the bands of the liquid are
     shifted and broadened by amounts that are poorly known: there delta, which changes its sign twice, and beta may be
-    wrong by half their size or more. The nearest measurement is the reflectivity of Lucas et al. (1983),
+    wrong by half their size or more; the reflectance of the liquid was analysed by Lucas et al. (1983),
     doi:10.1103/PhysRevB.28.2485. Below 20.5 eV the liquid is taken as transparent.
 
     Parameters

@@ -1,0 +1,117 @@
+"""Images of droplets per second, one thread, and what they have in common with those of another program.
+
+    rephase bench droplets
+    rephase bench droplets -- --peer "PYTHON SCRIPT"
+
+Images are of 224^2 pixels to 30 degrees, at 19.4 eV, with the radii of the real droplets. ``all`` is a mixture like the
+real one. ``asymmetry`` is the mean of |I(q) - I(-q)| / (I(q) + I(-q)). Rows also go to ``runs/bench/droplets.csv``.
+
+``--peer`` runs ``PYTHON SCRIPT IN.npz OUT.npz``: IN holds the ellipsoids' ``semi_axes`` [n, 3] in nm and ``rotation``
+[n, 3, 3], ``wavelength`` in nm, complex ``index``, and the positions ``x`` of pixels over the distance of the detector;
+OUT the ``images`` [n, row, column], cross sections per area of a detector at distance 1, and ``seconds``. Then both are
+compared: the sum of |I - I_peer| over the sum of I_peer.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when numpy and torch are imported
+
+import argparse
+import shlex
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rephase.devices import pick_device
+from rephase.optics.detector import FERMI, wavelength_nm
+from rephase.optics.droplet_shapes import Droplets, join, random_droplets
+from rephase.optics.droplets import ENERGY_EV, scatter
+from rephase.optics.helium import refractive_index
+from rephase.paths import RUNS
+
+CASES = {
+    "oblate": ("oblate", ()), "prolate": ("prolate", ()), "pill": ("pill", ()), "bent": ("bent", ()),
+    "asymmetric": ("oblate", ("asymmetric",)), "twin": ("oblate", ("twin",)), "core-shell": ("oblate", ("core_shell",)),
+    "layered": ("oblate", ("layered",)),
+}  # fmt: skip
+MIXTURE = {"oblate": 83, "bent": 5, "asymmetric": 5, "twin": 6, "core-shell": 3}  # %, roughly the real set's
+
+
+def draw(n: int, case: str, generator: torch.Generator) -> Droplets:
+    """Droplets of one row of the table."""
+    if case == "all":
+        return join([draw(max(1, n * share // 100), name, generator) for name, share in MIXTURE.items()])
+    kind, features = CASES[case]
+    return random_droplets(n, kind, features=features, generator=generator)
+
+
+def now(device: torch.device) -> float:
+    """Seconds: of this process on a CPU, of the clock on a GPU that has finished its work."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def measure(case: str, n: int, device: torch.device) -> dict[str, object]:
+    """One row of the table."""
+    generator = torch.Generator(device).manual_seed(0)
+    scatter(draw(2, "oblate", generator))
+    droplets = draw(n, case, generator)
+    start = now(device)
+    images = scatter(droplets)
+    rate = len(images) / (now(device) - start)
+    turned = images.flip(1, 2)
+    return {"case": case, "images/s": rate, "asymmetry": float(((images - turned).abs() / (images + turned)).mean())}
+
+
+def compare(command: str, n: int) -> dict[str, object]:
+    """Run the peer on spheroids; the row of both."""
+    droplets = random_droplets(n, "prolate", generator=torch.Generator().manual_seed(0))
+    start = time.process_time()
+    images = scatter(droplets) / FERMI.pitch**2
+    rate = n / (time.process_time() - start)
+    directions = FERMI.directions(torch.float64)[0, 0]
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = Path(folder) / "in.npz", Path(folder) / "out.npz"
+        np.savez(
+            given, semi_axes=droplets.semi_axes, rotation=droplets.rotation, wavelength=wavelength_nm(ENERGY_EV),
+            index=refractive_index(ENERGY_EV), x=directions[:, 0] / directions[:, 2],
+        )  # fmt: skip
+        subprocess.run([*shlex.split(command), str(given), str(found)], check=True)
+        peer = np.load(found)
+        other, seconds = torch.from_numpy(peer["images"]), float(peer["seconds"])
+    apart = (images - other).abs().sum((1, 2)) / other.sum((1, 2))
+    return {
+        "case": "prolate, peer", "images/s": n / seconds, "ours, images/s": rate,
+        "difference, median": float(apart.median()), "difference, largest": float(apart.max()),
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure, print one table, write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, help="images of each case; 48 on a CPU, 2048 on a GPU")
+    parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" of another program')
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    device = pick_device("auto")
+    n = options.n or {"cpu": 48, "cuda": 2048}[device.type]
+    rows = [measure(case, n, device) for case in ("all", *CASES)]
+    if options.peer:
+        rows.append(compare(options.peer, min(n, 12)))
+    table = pd.DataFrame(rows)
+    print(f"{FERMI.n_pixels}^2 pixels, float32, {device.type}, one thread\n")
+    print(table.to_string(index=False, float_format="{:.3g}".format, na_rep=""))
+    folder = RUNS / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / "droplets.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()
