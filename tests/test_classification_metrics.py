@@ -5,6 +5,7 @@ import math
 import pandas as pd
 import pytest
 import torch
+from torchmetrics.functional import classification as reference
 
 from rephase.classification_metrics import (
     CLASSIFICATION_METRICS,
@@ -158,6 +159,23 @@ def test_frequencies_are_calibrated_and_cannot_order(real_labels):
     assert torch.allclose(LABEL_METRICS["f1"].function(judged), 2 * share / (1 + share))
     assert CLASSIFICATION_METRICS["macro_ece"].function(judged) < 1e-5
     assert CLASSIFICATION_METRICS["macro_mcc"].function(judged) == 0
+
+
+def test_torchmetrics_has_the_same_scores():
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(200, 5, generator=generator) < torch.tensor([0.02, 0.1, 0.4, 0.7, 0.95])
+    probability = (0.2 * truth + torch.rand(200, 5, generator=generator)).div(1.2).mul(30).floor() / 30 + 0.01
+    judged = Classified(probability, truth, torch.full((5,), 0.45))
+    expected = {
+        "f1": lambda p, t: reference.binary_f1_score(p, t, threshold=0.45),
+        "precision": lambda p, t: reference.binary_precision(p, t, threshold=0.45),
+        "recall": lambda p, t: reference.binary_recall(p, t, threshold=0.45),
+        "mcc": lambda p, t: reference.binary_matthews_corrcoef(p, t, threshold=0.45),
+        "average_precision": reference.binary_average_precision,
+    }
+    for name, function in expected.items():
+        columns = [function(p, t.long()).item() for p, t in zip(probability.T, truth.T)]
+        assert LABEL_METRICS[name].function(judged).tolist() == pytest.approx(columns, abs=1e-6), name
 
 
 def test_every_score_has_a_direction():

@@ -105,6 +105,15 @@ def test_double_precision_agrees(model, batch):
     assert torch.allclose(double.float(), single, atol=1e-4)
 
 
+def test_mixed_precision_has_a_like_loss_and_finite_gradients(model, batch):
+    model.eval()
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model.loss(batch)
+    mixed.backward()
+    assert mixed.item() == pytest.approx(model.loss(batch).item(), rel=0.1)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
+
+
 @pytest.mark.parametrize("activation", ["log", "leaky_relu"])
 def test_what_was_not_measured_is_not_seen(batch, activation):
     model = build("resnet18", activation=activation).eval()
@@ -112,14 +121,22 @@ def test_what_was_not_measured_is_not_seen(batch, activation):
     assert torch.equal(model.predict(batch._replace(image=hidden)), model.predict(batch))
 
 
-def test_depths_are_those_of_their_names():
-    """Convolutions on the way through, and the dense layers: shortcuts are not counted."""
-    for name, model in ((name, build(name)) for name in IMAGE_MODELS):
-        weighted = [
-            key for key, module in model.named_modules()
-            if isinstance(module, torch.nn.Conv2d | torch.nn.Linear) and "shortcut" not in key
-        ]  # fmt: skip
-        assert len(weighted) == int(name.removeprefix("resnet").removeprefix("vgg"))
+@pytest.mark.parametrize(
+    ("name", "n_weights"),
+    # of the public models of torchvision, whose convolutions these are, with a first one that sees three channels
+    [("resnet18", 11166912), ("resnet34", 21267648), ("resnet50", 23454912), ("vgg16", 14710464), ("vgg19", 20018880)],
+)
+def test_the_convolutions_are_those_of_the_published_networks(name, n_weights):
+    with torch.device("meta"):
+        model = IMAGE_MODELS[name]((224, 224))
+    convolutions = [module for module in model.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert convolutions[0].in_channels == 1
+    assert sum(c.weight.numel() for c in convolutions) == n_weights - 2 * convolutions[0].weight.numel()
+    weighted = [
+        key for key, module in model.named_modules()
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear) and "shortcut" not in key
+    ]  # fmt: skip
+    assert name.endswith(str(len(weighted)))
 
 
 def test_the_log_activation_is_that_of_the_reference_work():
@@ -190,6 +207,7 @@ def test_images_are_mirrored_while_training_only(batch):
     [
         ((24, 40), {}, r"shape = \(24, 40\): expected \(y, x\), 32 pixels a side or more"),
         ((5, 5, 5), {}, r"shape = \(5, 5, 5\): expected \(y, x\)"),
+        (SHAPE, {"width": 0}, "width = 0: expected a number above 0"),
         (SHAPE, {"activation": "lgo"}, "unknown activation 'lgo'; did you mean 'log'"),
         (SHAPE, {"activation": "leaky_relu", "full_scale": -1.0}, "full_scale = -1.0: expected a number above 0"),
         (SHAPE, {"full_scale": 100.0}, "full_scale = 100.0: expected null, as log takes raw counts"),
@@ -223,14 +241,16 @@ class SpotData(SplitData[ImageBatch]):
         raise NotImplementedError
 
 
-def train(batch, folder, name, epochs=4):
-    training = TrainingConfig(loss="cross_entropy", epochs=epochs, batch_size=6, learning_rate=3e-3)
+def train(batch, folder, name, **options):
+    options = {"epochs": 4, "learning_rate": 3e-3} | options
+    training = TrainingConfig(loss="cross_entropy", batch_size=6, **options)
     config = LearningConfig(models=SMALL, training=training)
     return fit(IMAGE_MODELS, name, SpotData(batch), config, folder, device="cpu", progress=False)
 
 
-def test_training_lowers_the_loss(batch, tmp_path):
-    model = train(batch, tmp_path, "resnet18", epochs=12)
+@pytest.mark.parametrize("options", [{}, {"optimiser": "sgd", "learning_rate": 0.1}], ids=["adamw", "sgd"])
+def test_training_lowers_the_loss(batch, tmp_path, options):
+    model = train(batch, tmp_path, "resnet18", epochs=12, **options)
     assert model.n_labels == N_LABELS
     curve = loss_curve(tmp_path)
     assert curve["train_loss"].iloc[-1] < 0.8 * curve["train_loss"].iloc[0]

@@ -45,6 +45,7 @@ class TrainingConfig(Section):
     loss: str
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(64, ge=1)
+    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with Nesterov momentum")
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     gradient_norm: float | None = Field(

@@ -3,8 +3,9 @@
 import json
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,9 +32,14 @@ from rephase.runs import environment, write_whole
 Samples = tuple[torch.Tensor, ...]
 """What the training itself sees of a batch: tensors that have the samples as their first axis."""
 
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),  # the momentum goes with the cycle: 0.85 to 0.95
+}
+
 
 class ModelModule(L.LightningModule):
-    """A model that has ``loss(batch)``, with its optimiser: AdamW, the learning rate rising and falling once."""
+    """A model that has ``loss(batch)``, with its optimiser, the learning rate rising and falling once."""
 
     def __init__(self, model: nn.Module, options: TrainingConfig, seed: int = 0):
         super().__init__()
@@ -79,12 +85,13 @@ class ModelModule(L.LightningModule):
         self.log("validation_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch[0]))
 
     def configure_optimizers(self) -> Any:
-        """AdamW with one cycle of the learning rate over all steps."""
+        """An optimiser with one cycle of the learning rate over all steps."""
         return self._optimiser(self.model)
 
     def _optimiser(self, network: nn.Module) -> dict[str, Any]:
         options = self.options
-        optimiser = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+        made = OPTIMISERS[options.optimiser]
+        optimiser = made(network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
         steps = int(self.trainer.estimated_stepping_batches)
         cycle = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.learning_rate, total_steps=steps, pct_start=0.2)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}

@@ -66,11 +66,12 @@ class FirstConvolution(nn.Module):
     Raises
     ------
     ConfigError
-        An unknown activation, or a full scale that is not above 0 or not asked for.
+        No channels, an unknown activation, or a full scale that is not above 0 or not asked for.
     """
 
     def __init__(self, n_out: int, kernel: int, stride: int, *, activation: str, full_scale: float | None):
         super().__init__()
+        check_positive("width", n_out, remedy="give the channels of the first layers", error=ConfigError)
         if activation not in ACTIVATIONS:
             raise ConfigError(f"unknown activation {activation!r}; {nearest_name(activation, ACTIVATIONS)}")
         if full_scale is not None:
