@@ -12,9 +12,10 @@ class FileConfig(Section):
 
     path: str | None = Field(None, description="a CXI, HDF5, TIFF or NumPy file, or a folder of them")
     geometry: Literal["cartesian", "polar"] = Field("cartesian", description="polar: arrays [ring, angle]")
+    mask: str | None = Field(None, description="NumPy file of booleans [y, x] for every image, True = measured")
     labels: tuple[str, ...] = Field((), description="names of the labels in order; none: the eleven of CXIDB 94")
 
-    _anywhere = field_validator("path")(absolute_path)
+    _anywhere = field_validator("path", "mask")(absolute_path)
 
 
 class DetectorConfig(Section):
