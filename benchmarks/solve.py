@@ -128,7 +128,7 @@ def peer_rows(command: str, options: argparse.Namespace, crystals: dict[str, Cry
     found["space_group"] = [groups[name].symbol for name in found["name"]]
     found["is_centric"] = [groups[name].is_centrosymmetric for name in found["name"]]
     kept = found[["d_min", "name", "space_group", "is_centric", "map_cc", "seconds"]]
-    return kept.assign(solver="peer", data="exact", effort=1.0, seed=options.seed)
+    return kept.assign(solver="peer", data="exact", effort=1.0, seed=options.seed, verdict="none")
 
 
 def main() -> None:
