@@ -17,7 +17,7 @@ from rephase.models import AMPLITUDE_MODELS, build_model
 from rephase.paths import WEIGHTS
 from rephase.runs import open_run
 from rephase.shipping import ranges, relative_errors, ship_weights
-from rephase.weights import load_weights, save_weights, shipped_weights
+from rephase.weights import AMPLITUDES, KINDS, load_weights, save_weights, shipped_weights
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,10 @@ def options_of(config, name):
 @pytest.mark.parametrize("name", AMPLITUDE_MODELS)
 def test_a_model_predicts_the_same_after_its_way_through_a_file(name, data, unet_weights, config, tmp_path):
     model = build_model(AMPLITUDE_MODELS, name, data.config.shape, config.completion.models[name], seed=3).eval()
-    card = load_weights(unet_weights).card.model_copy(update={"model": name, "options": options_of(config, name)})
-    again = load_weights(save_weights(tmp_path / f"{name}.safetensors", model, card)).model
+    card = load_weights(unet_weights, AMPLITUDES).card.model_copy(
+        update={"model": name, "options": options_of(config, name)}
+    )
+    again = load_weights(save_weights(tmp_path / f"{name}.safetensors", model, card), AMPLITUDES).model
     batch = data[[0, 1]]
     before, after = (one.predict(batch)[batch.missing] for one in (model, again))
     assert torch.allclose(before, after, rtol=5e-3, atol=1e-3 * float(before.max()))
@@ -54,7 +56,7 @@ def test_a_model_predicts_the_same_after_its_way_through_a_file(name, data, unet
 
 
 def test_the_card_says_what_was_trained_on_what(completion_run, unet_weights, data):
-    card = load_weights(unet_weights).card
+    card = load_weights(unet_weights, AMPLITUDES).card
     assert (card.model, card.options, card.data) == ("unet", {"width": 4}, completion_run.config.monoclinic)
     assert card.trained_on == ranges(data)
     lengths = data.lattice[data.splits["train"]].norm(dim=1)
@@ -65,7 +67,7 @@ def test_the_card_says_what_was_trained_on_what(completion_run, unet_weights, da
 
 
 def test_the_command_of_the_card_trains_the_same(completion_run, unet_weights):
-    words = shlex.split(load_weights(unet_weights).card.command)
+    words = shlex.split(load_weights(unet_weights, AMPLITUDES).card.command)
     assert words[:4] == ["rephase", "run", "--only", "12,13"]
     again, config = load_config("quick", words[5::2]), completion_run.config
     assert (again.seed, again.monoclinic, again.completion) == (config.seed, config.monoclinic, config.completion)
@@ -92,7 +94,7 @@ def test_relative_errors_are_those_of_the_reflections(data):
 
 def test_errors_of_a_trained_model_hold_for_other_crystals(data, unet_weights):
     """About two thirds of the amplitudes of the test split are within one σ."""
-    model, card = load_weights(unet_weights)
+    model, card = load_weights(unet_weights, AMPLITUDES)
     batch = data[data.splits["test"]]
     c = complete_batch(model, batch)
     shell = (12 * 4 * batch.s_squared * card.data.d_min**2).long().clamp(max=11)
@@ -107,7 +109,7 @@ def test_another_checksum_is_named(files):
     content[-1] ^= 1
     files.write_bytes(content)
     with pytest.raises(WeightsError, match=f"{hashlib.sha256(content).hexdigest()}, the card says [0-9a-f]{{64}}; get"):
-        load_weights(files)
+        load_weights(files, AMPLITUDES)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_another_checksum_is_named(files):
 def test_a_card_of_other_weights_is_refused(files, changes, message):
     change_card(files, **changes)
     with pytest.raises(WeightsError, match=message):
-        load_weights(files)
+        load_weights(files, AMPLITUDES)
 
 
 def test_damaged_and_missing_files_are_named(files, tmp_path):
@@ -133,16 +135,16 @@ def test_damaged_and_missing_files_are_named(files, tmp_path):
     files.write_bytes(whole[:100])
     change_card(files, sha256=hashlib.sha256(whole[:100]).hexdigest())
     with pytest.raises(WeightsError, match="no safetensors file"):
-        load_weights(files)
+        load_weights(files, AMPLITUDES)
     files.with_suffix(".json").unlink()
     with pytest.raises(WeightsError, match=r"unet\.json: no such card"):
-        load_weights(files)
+        load_weights(files, AMPLITUDES)
     with pytest.raises(WeightsError, match="no weights 'nothing'"):
-        load_weights("nothing")
+        load_weights("nothing", AMPLITUDES)
 
 
 def test_weights_that_half_precision_cannot_hold_are_refused(unet_weights, tmp_path):
-    model, card = load_weights(unet_weights)
+    model, card = load_weights(unet_weights, AMPLITUDES)
     next(model.parameters()).data[:] = 1e6
     with pytest.raises(WeightsError, match="half precision"):
         save_weights(tmp_path / "large.safetensors", model, card)
@@ -154,9 +156,9 @@ def test_a_run_that_trained_nothing_is_refused(tmp_path):
         ship_weights(open_run(tmp_path, "test", device="cpu"), tmp_path)
 
 
-@pytest.mark.parametrize("name", shipped_weights())
-def test_shipped_weights_can_be_read(name):
-    assert load_weights(name).card.figures
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS.values() for name in shipped_weights(kind)])
+def test_shipped_weights_can_be_read(kind, name):
+    assert load_weights(name, kind).card.figures
 
 
 def test_shipped_weights_are_small():

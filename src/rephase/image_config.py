@@ -79,6 +79,11 @@ class ImageDataConfig(Section):
     seed: int = Field(0, ge=0)
     chunk: int = Field(100, ge=1, description="samples in one chunk of the store")
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of what a network takes: y and x of an image, or rings and Δ of its correlation map."""
+        return (self.size, self.size) if self.input == "image" else (self.size // 2, self.size)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.input == "correlation" and self.size < 64:
