@@ -1,5 +1,6 @@
 """Configuration of everything about diffraction images: what is simulated or read, its noise, and the classifiers."""
 
+from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -108,7 +109,9 @@ class ImageTraining(TrainingConfig):
 class ClassifyConfig(Section):
     """Images that a classifier looks at."""
 
-    path: str | None = Field(None, description="a file of images or a folder of them; null: simulated ones")
+    path: str | None = Field(
+        None, description="a file of images or a folder of them; null: simulated ones, or all of data.file"
+    )
     geometry: Literal["cartesian", "polar"] = Field("cartesian", description="polar: arrays [ring, angle]")
     weights: str | None = Field(
         None, description="shipped weights or a file of them; null: the first model of this run"
@@ -116,6 +119,11 @@ class ClassifyConfig(Section):
     n_shown: int = Field(8, ge=1, description="images that are drawn")
 
     _anywhere = field_validator("path")(absolute_path)
+
+    @field_validator("weights")
+    @classmethod
+    def _anywhere_or_shipped(cls, weights: str | None) -> str | None:
+        return absolute_path(weights) if weights and Path(weights).expanduser().is_file() else weights
 
 
 class ImagesConfig(LearningConfig):

@@ -120,7 +120,7 @@ class ImageFiles(SplitData[ImageBatch]):
 
 
 def read_images(
-    path: str | Path, *, size: int = 224, geometry: str = "cartesian", labels: LabelSet = DROPLET_LABEL_SET
+    path: str | Path, *, size: int = 224, geometry: str = "cartesian", labels: LabelSet | None = DROPLET_LABEL_SET
 ) -> ImageFiles:
     """Find the images of a file or a folder: NumPy, TIFF, HDF5 and CXI files of images [y, x] or stacks [n, y, x].
 
@@ -138,14 +138,16 @@ def read_images(
         The images of CXIDB 94 are ``cartesian``: the public script of its authors that reads them masks a disc in the
         middle of each array.
     labels
-        What labels in the files mean.
+        What labels in the files mean; None: they are not looked at.
 
     Raises
     ------
     ImageError
         No image can be used; the message says why the first could not.
     """
-    config = FileConfig.model_validate({"path": str(path), "geometry": geometry, "labels": labels.names})
+    config = FileConfig.model_validate(
+        {"path": str(path), "geometry": geometry, "labels": labels.names if labels else ()}
+    )
     listed = [_listing(file, labels) for file in files_of(Path(path))]
     shots = [shot for listing in listed for shot in listing.shots]
     good, bad = _checked(shots)
@@ -173,7 +175,7 @@ def files_of(path: Path) -> list[Path]:
     return [path]
 
 
-def _listing(path: Path, labels: LabelSet) -> Listing:
+def _listing(path: Path, labels: LabelSet | None) -> Listing:
     try:
         return FORMATS[path.suffix.lower()].list(path, labels)
     except ImageError as error:
@@ -196,7 +198,7 @@ def _read(shot: Shot) -> Pixels:
     return FORMATS[shot.path.suffix.lower()].read(shot)
 
 
-def _list_numpy(path: Path, _: LabelSet) -> Listing:
+def _list_numpy(path: Path, _: LabelSet | None) -> Listing:
     return _list_array(path, _mapped(path))
 
 
@@ -212,7 +214,7 @@ def _mapped(path: Path) -> np.ndarray:
         raise ImageError(f"{path}: truncated, or no array of NumPy ({error}); save it with numpy.save") from error
 
 
-def _list_tiff(path: Path, _: LabelSet) -> Listing:
+def _list_tiff(path: Path, _: LabelSet | None) -> Listing:
     with _pages(path) as file:
         series = file.series[0]
         return _list_array(path, np.broadcast_to(np.zeros((), series.dtype), series.shape))
@@ -251,7 +253,7 @@ def _all_measured(array: np.ndarray) -> Pixels:
 class Format(NamedTuple):
     """How the shots of a file are listed, and how one is read."""
 
-    list: Callable[[Path, LabelSet], Listing]
+    list: Callable[[Path, LabelSet | None], Listing]
     read: Callable[[Shot], Pixels]
 
 
