@@ -5,6 +5,7 @@ from textwrap import wrap
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
@@ -13,11 +14,11 @@ from rephase.plots import TWO_COLUMNS
 from rephase.runs import Run
 
 _IN_A_ROW, _LINE = 4, 26
-_LEVELS, _TINT = (0.3, 0.6, 0.9), "#56B4E9"
+_LEVELS, _TINTS = (0.3, 0.6, 0.9, 1.0), [to_rgba("#56B4E9", alpha) for alpha in (0.12, 0.24, 0.36)]
 
 
 def classified_images(run: Run) -> Figure:
-    """The surest images, then the most doubtful; Grad-CAM++ of one label at 0.3, 0.6 and 0.9 of its maximum in blue."""
+    """The surest images, then the most doubtful; Grad-CAM++ of one label above 0.3, 0.6, 0.9 of its maximum in blue."""
     arrays = run.arrays("classified_examples")
     is_sure = arrays["is_sure"]
     groups = {"surest": np.flatnonzero(is_sure), "most doubtful": np.flatnonzero(~is_sure)}
@@ -41,7 +42,7 @@ def _draw_image(ax: Axes, one: dict[str, np.ndarray]) -> AxesImage:
     """Draw one image of the arrays ``classified_examples``."""
     drawn = draw_counts(ax, one["image"], one["mask"])
     if one["activation"].any():
-        ax.contour(one["activation"], levels=_LEVELS, colors=_TINT, linewidths=(0.6, 0.9, 1.2), alpha=0.8)
+        ax.contourf(one["activation"], levels=_LEVELS, colors=_TINTS)
     name = str(one["title"])
     lines = [name if len(name) <= _LINE else f"…{name[1 - _LINE :]}", *wrap(_words(one["labels"]), _LINE)]
     ax.set_title("\n".join([*lines, f"{_words(one['decides'])}: p = {one['probability']:.2f}"]), fontsize=6.5)
