@@ -2,9 +2,9 @@
 
 Labels follow from the shape and the orientation of a droplet, never from its image. Let r be the length of a droplet
 along its axis over that across, tau the angle between axis and detector, and the outline the longest over the shortest
-diameter of its shadow. Points of the droplet lie, on average, ``slant`` nm further along the shadow's axis for each nm
-along the beam: ``slant = (r^2 - 1) sin tau cos tau / (r^2 cos^2 tau + sin^2 tau)``. At wide angles this shifts rings
-and bends streaks.
+diameter of its shadow; harmonics and bends are left aside there. For each nm along the shadow's axis its points lie, on
+average, ``slant`` nm deeper: ``slant = |r^2 - 1| sin tau cos tau / (r^2 cos^2 tau + sin^2 tau)``, that of an ellipsoid.
+At wide angles this shifts rings and bends streaks.
 
 ============  ==========================================================================  =============================
 label         where                                                                       never drawn, being unclear
@@ -18,7 +18,8 @@ elliptical    oblate, outline > 1.05                                            
 streak        prolate with straight sides                                                 outline below 1.8
 bent          prolate, slant > 0.2, or the axis itself bent by more than 0.3 of the       slant 0.1 to 0.25; a bend that
               radius                                                                      is seen from its own plane
-asymmetric    no centre of inversion (harmonics > 0), or oblate and slant > 0.08          oblate, slant 0.05 to 0.12
+asymmetric    no centre of inversion (harmonics > 0), or oblate and slant > 0.1           harmonics below 0.08; without
+                                                                                          them oblate, slant 0.05 to 0.2
 newton_rings  a second droplet                                                            one below 0.4 or above 0.9 of
                                                                                           the first one's radius
 double_rings  a core of other density
@@ -67,7 +68,8 @@ def labels_of(droplets: Droplets) -> SeenDroplets:
     sagitta = droplets.bend * (ratio * radius) ** 2 / 2 / radius
     partner = droplets.partner_radius / radius
 
-    prolate, has_shape = exists & (ratio > 1), droplets.harmonics.norm(dim=1) > 0
+    height = droplets.harmonics.norm(dim=1)
+    prolate, has_shape = exists & (ratio > 1), height > 0
     oblate = exists & ~prolate
     seen = {
         "oblate": oblate,
@@ -76,7 +78,7 @@ def labels_of(droplets: Droplets) -> SeenDroplets:
         "prolate": prolate,
         "streak": prolate & (side > 0),
         "bent": prolate & ((slant > 0.2) | (sagitta > 0.3)),
-        "asymmetric": exists & (has_shape | oblate & (slant > 0.08)),
+        "asymmetric": exists & (has_shape | oblate & (slant > 0.1)),
         "newton_rings": exists & (partner > 0),
         "double_rings": exists & (droplets.core_scale > 0),
         "layered": exists & (droplets.n_layers > 0),
@@ -84,7 +86,8 @@ def labels_of(droplets: Droplets) -> SeenDroplets:
     }
     unclear = (
         (oblate & _between(outline, 1.05, 1.12))
-        | (oblate & ~has_shape & _between(slant, 0.05, 0.12))
+        | (oblate & ~has_shape & _between(slant, 0.05, 0.2))
+        | (has_shape & (height < 0.08))
         | (prolate & (outline < torch.where(side > 0, 1.8, 1.6)))
         | (prolate & (sagitta == 0) & _between(slant, 0.1, 0.25))
         | ((sagitta > 0) & ((sagitta < 0.3) | (droplets.rotation[:, 2, 0].abs() > 0.5)))

@@ -1,0 +1,80 @@
+"""Training of the classifiers of diffraction images: images per second, and how long it waits for them.
+
+    rephase bench image_training -- --size 224 --width 64 --models resnet18 vgg16
+
+Every batch is read from the store as in a training, with its noise, as images and as correlation maps; ``waiting`` is
+the share of the time that goes into that. The rows also go to ``runs/bench/image_training.csv``.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rephase.config_sections import ModelConfig
+from rephase.datasets.image_data import ImageData
+from rephase.datasets.image_sources import open_images
+from rephase.datasets.images import ImageBatch
+from rephase.devices import pick_device
+from rephase.image_config import ImageDataConfig, ImageNoise
+from rephase.models import IMAGE_MODELS, build_model
+from rephase.models.image_networks import ImageClassifier
+from rephase.paths import RUNS
+
+
+def measure(model: ImageClassifier, data: ImageData, batch_size: int, n_batches: int, device: torch.device) -> tuple:
+    """Seconds that batches take to come, and to be learned from, forward and backward."""
+    waiting, learning, batches = 0.0, 0.0, iter(data.loader("train", batch_size, seed=0))
+    for number in range(n_batches + 1):
+        start = time.perf_counter()
+        batch = ImageBatch(*(field.to(device) for field in next(batches)))
+        come = time.perf_counter()
+        model.loss(batch).backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if number:  # the first warms up
+            waiting, learning = waiting + come - start, learning + time.perf_counter() - come
+    return waiting, learning
+
+
+def main() -> None:
+    """Measure, print the table, write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batches", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--gaussian", type=float, default=2.0, help="noise over the mean count")
+    parser.add_argument("--models", nargs="+", default=["resnet18", "vgg16"], choices=sorted(IMAGE_MODELS))
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device, rows = pick_device("auto"), []
+    n = 2 * int(np.ceil(options.batch * (options.batches + 1) / 0.8 / 2) + 10)
+    for kind in ("image", "correlation"):
+        config = ImageDataConfig(
+            n_samples=n, chunk=n, size=options.size, input=kind, noise=ImageNoise(gaussian=options.gaussian)
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            data = open_images(Path(folder), config)
+            for name in options.models:
+                model = build_model(
+                    IMAGE_MODELS, name, data.shape, ModelConfig(options={"width": options.width}), n_labels=11
+                )
+                waiting, learning = measure(model.to(device).train(), data, options.batch, options.batches, device)
+                rate = options.batch * options.batches / (waiting + learning)
+                rows.append({"model": name, "input": kind, "images/s": rate, "waiting": waiting / (waiting + learning)})
+    table = pd.DataFrame(rows)
+    print(f"{options.size} x {options.size}, width {options.width}, batch {options.batch}, {device}\n")
+    print(table.round(3).to_string(index=False))
+    folder = RUNS / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / "image_training.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()
