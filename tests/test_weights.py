@@ -9,15 +9,20 @@ import numpy as np
 import pytest
 import torch
 
+from rephase.classification_evaluation import probabilities
+from rephase.classification_metrics import Classified, f1
+from rephase.classifying import build_images, trained_classifier
 from rephase.completing import build_data
 from rephase.completion_evaluation import complete_batch
 from rephase.config import load_config
+from rephase.config_sections import ModelConfig
+from rephase.datasets.droplet_labels import LABELS
 from rephase.errors import TrainingError, WeightsError
-from rephase.models import AMPLITUDE_MODELS, build_model
+from rephase.models import AMPLITUDE_MODELS, IMAGE_MODELS, build_model
 from rephase.paths import WEIGHTS
 from rephase.runs import open_run
 from rephase.shipping import ranges, relative_errors, ship_weights
-from rephase.weights import AMPLITUDES, KINDS, load_weights, save_weights, shipped_weights
+from rephase.weights import AMPLITUDES, IMAGES, KINDS, load_weights, save_weights, shipped_weights
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +30,21 @@ def data(completion_run):
     return build_data(completion_run).random
 
 
+@pytest.fixture(scope="module")
+def images(image_run):
+    return build_images(image_run)
+
+
+def copied(weights, folder):
+    """A copy of weights and their card, to be damaged."""
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(weights.with_suffix(suffix), folder)
+    return folder / weights.name
+
+
 @pytest.fixture
 def files(unet_weights, tmp_path):
-    """A copy of the weights and their card, to be damaged."""
-    for suffix in (".safetensors", ".json"):
-        shutil.copy(unet_weights.with_suffix(suffix), tmp_path)
-    return tmp_path / "unet.safetensors"
+    return copied(unet_weights, tmp_path)
 
 
 def change_card(path, **changes):
@@ -154,6 +168,90 @@ def test_weights_that_half_precision_cannot_hold_are_refused(unet_weights, tmp_p
 def test_a_run_that_trained_nothing_is_refused(tmp_path):
     with pytest.raises(TrainingError, match="run notebooks 12 and 13"):
         ship_weights(open_run(tmp_path, "test", device="cpu"), tmp_path)
+
+
+@pytest.mark.parametrize("name", IMAGE_MODELS)
+def test_a_classifier_sees_the_same_after_its_way_through_a_file(name, images, image_weights, tmp_path):
+    options = {"width": 4}
+    model = build_model(IMAGE_MODELS, name, images.shape, ModelConfig(options=options), n_labels=11, seed=3).eval()
+    card = load_weights(image_weights, IMAGES).card.model_copy(update={"model": name, "options": options})
+    again = load_weights(save_weights(tmp_path / f"{name}.safetensors", model, card), IMAGES).model
+    batch = images[[0, 1]]
+    assert torch.allclose(model(batch), again(batch), rtol=0.02, atol=0.02)
+    assert not torch.equal(model(batch), again(batch))  # stored in half precision
+
+
+def test_the_card_of_a_classifier_names_labels_and_thresholds(image_run, image_weights, images):
+    card = load_weights(image_weights, IMAGES).card
+    assert (card.model, card.labels, card.data) == ("resnet18", LABELS, image_run.config.images.data)
+    assert set(card.figures) == {"test"}
+    assert 0 <= card.figures["test"]["macro_f1"] <= 1
+    probability, truth = probabilities(trained_classifier(image_run, images, "resnet18"), images, "validation")
+    half = torch.full((11,), 0.5)
+    chosen, usual = (
+        f1(Classified(probability, truth, t)) for t in (torch.tensor(card.thresholds, dtype=torch.float64), half)
+    )
+    assert (chosen >= usual).all()
+    assert chosen.sum() > usual.sum()
+
+
+def test_the_command_of_a_classifier_trains_the_same(image_run, image_weights):
+    words = shlex.split(load_weights(image_weights, IMAGES).card.command)
+    assert words[:4] == ["rephase", "run", "--only", "24"]
+    again, images = load_config("quick", words[5::2]), image_run.config.images
+    assert (again.seed, again.images.data) == (image_run.config.seed, images.data)
+    assert (again.images.models, again.images.training) == (images.models, images.training)
+
+
+def test_weights_of_another_kind_are_refused(unet_weights, image_weights):
+    with pytest.raises(WeightsError, match="weights of a model of amplitudes, expected one of images"):
+        load_weights(unet_weights, IMAGES)
+    with pytest.raises(WeightsError, match="weights of a model of images, expected one of amplitudes"):
+        load_weights(image_weights, AMPLITUDES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "resnet34"}, r"but 'resnet34' on the grid \(32, 32\) .* expects none"),
+        ({"model": "unet"}, "unknown model 'unet'"),
+        ({"options": {"width": 8}}, r"but 'resnet18' .* with options .*8.* expects"),
+        ({"labels": ["round"], "thresholds": [0.5]}, r"head.bias has shape \[11\], .* expects \[1\]"),
+        ({"labels": ["round"]}, "1 labels and 11 thresholds"),
+        ({"thresholds": [1.5] * 11}, "no card of weights .*thresholds"),
+        ({"kind": "image"}, "no card of weights .*kind"),
+    ],
+)
+def test_a_card_of_another_classifier_is_refused(image_weights, changes, message, tmp_path):
+    path = copied(image_weights, tmp_path)
+    change_card(path, **changes)
+    with pytest.raises(WeightsError, match=message):
+        load_weights(path, IMAGES)
+
+
+def test_weights_are_offered_to_those_who_can_use_them(unet_weights, image_weights, tmp_path):
+    for path in (unet_weights, image_weights):
+        copied(path, tmp_path)
+    assert (shipped_weights(AMPLITUDES, tmp_path), shipped_weights(IMAGES, tmp_path)) == (["unet"], ["resnet18"])
+    (tmp_path / "unet.json").write_text("{")
+    assert shipped_weights(IMAGES, tmp_path) == ["resnet18", "unet"]  # nobody knows
+
+
+def test_cards_without_a_kind_are_of_amplitudes(files, image_weights):
+    card = json.loads(files.with_suffix(".json").read_text())
+    del card["kind"]
+    files.with_suffix(".json").write_text(json.dumps(card))
+    assert load_weights(files, AMPLITUDES).card.kind == "amplitudes"
+    assert shipped_weights(AMPLITUDES, files.parent) == ["unet"]
+
+
+def test_whole_numbers_stay_whole(image_weights, tmp_path):
+    """Half precision would end at 65504."""
+    model, card = load_weights(image_weights, IMAGES)
+    counted = next(name for name in model.state_dict() if name.endswith("num_batches_tracked"))
+    model.state_dict()[counted].fill_(70_001)
+    again = load_weights(save_weights(tmp_path / "long.safetensors", model, card), IMAGES).model
+    assert again.state_dict()[counted] == 70_001
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS.values() for name in shipped_weights(kind)])

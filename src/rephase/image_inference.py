@@ -75,10 +75,11 @@ def own_images(run: Run, size: int) -> ImageFiles:
     named = data.file if options.path is None and data.kind == "file" else options
     if named.path is not None:
         return read_images(named.path, size=size, geometry=named.geometry, labels=None)
-    source, rng = IMAGE_SOURCES[data.kind](data), np.random.default_rng([data.seed, _STREAM])
-    n = _PER_SHOWN * options.n_shown
-    shots = with_noise(source.draw(n, rng), np.arange(n), data.noise, seed=int(rng.integers(1 << 62)))
-    path = write_cxi(run.folder / "data" / "simulated_shots.cxi", *(field.numpy() for field in shots))
+    source, path = IMAGE_SOURCES[data.kind](data), run.folder / "data" / "simulated_shots.cxi"
+    if not path.is_file():
+        n, rng = _PER_SHOWN * options.n_shown, np.random.default_rng([data.seed, _STREAM])
+        shots = with_noise(source.draw(n, rng), np.arange(n), data.noise, seed=int(rng.integers(1 << 62)))
+        write_cxi(path, *(field.numpy() for field in shots))
     return read_images(path, size=size, labels=source.label_set)
 
 

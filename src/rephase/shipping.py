@@ -102,7 +102,7 @@ def image_card(run: Run, data: ImageData, name: str, model: ImageClassifier) -> 
         data=data.config,
         labels=data.label_names,
         thresholds=tuple(thresholds.tolist()),
-        command=_command("22", shown),
+        command=_command("24", shown),  # 22 makes experiments as well, which are not those of every network
     )
 
 

@@ -246,7 +246,7 @@ def _list_array(path: Path, array: np.ndarray) -> Listing:
 
 
 def _all_measured(array: np.ndarray) -> Pixels:
-    image = np.asarray(array, dtype=np.float32)
+    image = np.array(array, dtype=np.float32)  # a copy: a mapped file cannot be written to
     return Pixels(image, np.ones(image.shape, dtype=bool))
 
 
