@@ -235,7 +235,8 @@ def test_neither_weights_nor_a_model_is_refused(tmp_path):
 def test_files_of_weights_mean_the_same_everywhere_and_names_stay_names(image_weights, monkeypatch):
     monkeypatch.chdir(image_weights.parent)
     for given, expected in (("resnet18.safetensors", str(image_weights)), ("resnet18", "resnet18")):
-        assert load_config("test", [f"images.classify.weights={given}"]).images.classify.weights == expected
+        config = load_config("test", [f"images.classify.weights={given}", f"inference.models=[{given}]"])
+        assert (config.images.classify.weights, config.inference.models) == (expected, (expected,))
 
 
 def test_the_notebook_is_made_anew_when_images_or_weights_change(open_folder, image_weights, tmp_path):

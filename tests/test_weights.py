@@ -153,7 +153,7 @@ def test_damaged_and_missing_files_are_named(files, tmp_path):
     files.with_suffix(".json").unlink()
     with pytest.raises(WeightsError, match=r"unet\.json: no such card"):
         load_weights(files, AMPLITUDES)
-    with pytest.raises(WeightsError, match="no weights 'nothing'"):
+    with pytest.raises(WeightsError, match="no weights 'nothing': neither a file nor shipped"):
         load_weights("nothing", AMPLITUDES)
 
 

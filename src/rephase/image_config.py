@@ -1,11 +1,10 @@
 """Configuration of everything about diffraction images: what is simulated or read, its noise, and the classifiers."""
 
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from rephase.config_sections import LearningConfig, Section, SplitConfig, TrainingConfig, absolute_path
+from rephase.config_sections import LearningConfig, NameOrFile, Section, SplitConfig, TrainingConfig, absolute_path
 
 
 class FileConfig(Section):
@@ -113,17 +112,12 @@ class ClassifyConfig(Section):
         None, description="a file of images or a folder of them; null: simulated ones, or all of data.file"
     )
     geometry: Literal["cartesian", "polar"] = Field("cartesian", description="polar: arrays [ring, angle]")
-    weights: str | None = Field(
+    weights: NameOrFile | None = Field(
         None, description="shipped weights or a file of them; null: the first model of this run"
     )
     n_shown: int = Field(8, ge=1, description="images that are drawn")
 
     _anywhere = field_validator("path")(absolute_path)
-
-    @field_validator("weights")
-    @classmethod
-    def _anywhere_or_shipped(cls, weights: str | None) -> str | None:
-        return absolute_path(weights) if weights and Path(weights).expanduser().is_file() else weights
 
 
 class ImagesConfig(LearningConfig):

@@ -235,9 +235,9 @@ def _find(source: str | Path, kind: Kind) -> Path:
     for path in (Path(source), WEIGHTS / f"{source}{_SUFFIX}"):
         if path.is_file():
             return path
-    raise WeightsError(
-        f"no weights {str(source)!r}: neither a file nor shipped; {nearest_name(str(source), shipped_weights(kind))}"
-    )
+    known = shipped_weights(kind)
+    hint = nearest_name(str(source), known) if known else f"none of {kind.name} are; `rephase weights` makes some"
+    raise WeightsError(f"no weights {str(source)!r}: neither a file nor shipped; {hint}")
 
 
 def _kind_of(path: Path) -> str | None:
