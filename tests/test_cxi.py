@@ -11,7 +11,7 @@ from rephase.datasets.droplet_labels import DROPLET_LABEL_SET, LABELS, draw_comb
 from rephase.datasets.image_files import read_images
 from rephase.datasets.image_labels import LabelSet
 from rephase.datasets.image_sizes import resize, to_cartesian
-from rephase.errors import ImageError
+from rephase.errors import ConfigError, ImageError
 
 ROUND = np.array([1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0])
 EMPTY = np.array([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
@@ -184,6 +184,33 @@ def test_a_folder_of_every_kind_of_file(tmp_path):
     assert set(left_out.index) == {"b[1]", "f"}
     assert "constant" in left_out["b[1]"]
     assert "/one, /two" in left_out["f"]
+
+
+def test_one_mask_for_every_image(tmp_path):
+    image, mask = shot(1).astype(float), np.ones((40, 40), dtype=bool)
+    image[7], mask[7] = np.nan, False
+    (tmp_path / "shots").mkdir()
+    np.save(tmp_path / "shots/a.npy", image)
+    np.save(tmp_path / "shots/b.npy", np.ones((50, 50)))
+    np.save(tmp_path / "mask.npy", mask)
+    np.save(tmp_path / "numbers.npy", mask.astype(int))
+    found = read_images(tmp_path / "shots", size=40, mask=tmp_path / "mask.npy")
+    assert found.names == ["a"]
+    assert np.array_equal(found[[0]].mask[0].numpy(), mask)
+    assert "the mask for every image has shape (40, 40)" in found.left_out["reason"][0]
+    with pytest.raises(ImageError, match="NaN"):
+        read_images(tmp_path / "shots/a.npy")
+    with pytest.raises(ImageError, match="expected booleans"):
+        read_images(tmp_path / "shots", mask=tmp_path / "numbers.npy")
+
+
+def test_wrong_arguments_are_told(tmp_path):
+    with pytest.raises(ImageError, match="size = 0"):
+        read_images(tmp_path, size=0)
+    with pytest.raises(ConfigError, match="geometry = 'sperical'"):
+        read_images(tmp_path, geometry="sperical")
+    with pytest.raises(ImageError, match=r"no image that can be used; no \.npy, .* file"):
+        read_images(tmp_path)
 
 
 def test_resizing_keeps_the_mean_count_and_knows_what_was_measured():

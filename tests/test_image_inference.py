@@ -137,6 +137,16 @@ def test_polar_images_are_turned(open_folder):
     assert mask[16, 0]
 
 
+def test_what_the_detector_does_not_measure_is_left_out(open_folder, brightness, tmp_path):
+    np.save(tmp_path / "mask.npy", np.arange(32) >= np.full((32, 1), 4))
+    run = open_folder(f"images.classify.mask={tmp_path / 'mask.npy'}")
+    save_images(run, a=14)
+    images = own_images(run, 32)
+    assert images[[0]].mask[0].sum() == 32 * 28
+    classify_images(run, brightness, images)
+    assert not run.arrays("classified_examples")["mask"][0, :, :4].any()
+
+
 def test_simulated_shots_are_new_and_have_labels(image_run, image_weights):
     images, data = own_images(image_run, 32), build_images(image_run)
     assert len(images) == 8 * image_run.config.images.classify.n_shown
@@ -212,6 +222,7 @@ def test_a_network_of_correlation_maps_gets_maps(open_folder, brightness):
     ("change", "error", "message"),
     [
         ("images.classify.path=nowhere", RephaseError, "nowhere: no such file or folder"),
+        ("images.classify.mask=nowhere.npy", ConfigError, "nowhere.npy: no such file"),
         ("images.classify.weights=resnet99", WeightsError, "no weights 'resnet99': neither a file nor shipped"),
     ],
 )

@@ -12,9 +12,10 @@ class FileConfig(Section):
 
     path: str | None = Field(None, description="a CXI, HDF5, TIFF or NumPy file, or a folder of them")
     geometry: Literal["cartesian", "polar"] = Field("cartesian", description="polar: arrays [ring, angle]")
+    mask: str | None = Field(None, description="NumPy file of booleans [y, x] for every image, True = measured")
     labels: tuple[str, ...] = Field((), description="names of the labels in order; none: the eleven of CXIDB 94")
 
-    _anywhere = field_validator("path")(absolute_path)
+    _anywhere = field_validator("path", "mask")(absolute_path)
 
 
 class DetectorConfig(Section):
@@ -112,12 +113,13 @@ class ClassifyConfig(Section):
         None, description="a file of images or a folder of them; null: simulated ones, or all of data.file"
     )
     geometry: Literal["cartesian", "polar"] = Field("cartesian", description="polar: arrays [ring, angle]")
+    mask: str | None = Field(None, description="NumPy file of booleans [y, x] for every image, True = measured")
     weights: NameOrFile | None = Field(
         None, description="shipped weights or a file of them; null: the first model of this run"
     )
     n_shown: int = Field(8, ge=1, description="images that are drawn")
 
-    _anywhere = field_validator("path")(absolute_path)
+    _anywhere = field_validator("path", "mask")(absolute_path)
 
 
 class ImagesConfig(LearningConfig):

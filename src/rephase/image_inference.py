@@ -31,13 +31,15 @@ _UNSURE = 0.25
 
 
 def check_image_inference(config: Config) -> None:
-    """Raise if there are no files of images where the configuration says, or its weights are no classifier's."""
+    """Raise if images or their mask are not where the configuration says, or its weights are no classifier's."""
     options = config.images.classify
     if options.path is not None and not files_of(Path(options.path)):
         raise ConfigError(
             f"images.classify.path = {options.path}: a folder without {', '.join(FORMATS)} files; "
             "give another, or null for simulated images"
         )
+    if options.mask is not None and not Path(options.mask).is_file():
+        raise ConfigError(f"images.classify.mask = {options.mask}: no such file; give one, or null")
     if options.weights is not None:
         load_weights(options.weights, IMAGES)
 
@@ -74,7 +76,7 @@ def own_images(run: Run, size: int) -> ImageFiles:
     options, data = run.config.images.classify, run.config.images.data
     named = data.file if options.path is None and data.kind == "file" else options
     if named.path is not None:
-        return read_images(named.path, size=size, geometry=named.geometry, labels=None)
+        return read_images(named.path, size=size, geometry=named.geometry, mask=named.mask, labels=None)
     source, path = IMAGE_SOURCES[data.kind](data), run.folder / "data" / "simulated_shots.cxi"
     if not path.is_file():
         n, rng = _PER_SHOWN * options.n_shown, np.random.default_rng([data.seed, _STREAM])

@@ -198,8 +198,10 @@ def _fingerprint(config: Config, notebook: Path, before: str) -> str:
 
 def _files_of(config: Config) -> list[Path]:
     """Files that a configuration leads to: reflections and weights with what lies beside them, CIFs of folders."""
-    files = (config.solving.file, config.inference.file, config.images.classify.weights)
-    lists = [Path(file) for file in files if file]
+    classify = config.images.classify
+    lists = [
+        Path(file) for file in (config.solving.file, config.inference.file, classify.mask, classify.weights) if file
+    ]
     folders = [Path(folder) for folder in (config.solving.benchmark.folder, config.monoclinic.folder) if folder]
     found = [path for file in lists for path in file.parent.glob(f"{glob.escape(file.stem)}.*")]
     found += [path for folder in folders for path in folder.glob("*.cif")]

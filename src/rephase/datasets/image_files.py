@@ -9,8 +9,10 @@ import pandas as pd
 import tifffile
 import torch
 
+from rephase.config_sections import validate
 from rephase.datasets.batches import SplitData
 from rephase.datasets.cxi import (
+    SMALLEST,
     LeftOut,
     Listing,
     Pixels,
@@ -52,7 +54,7 @@ class ImageFiles(SplitData[ImageBatch]):
     def __init__(self, shots: Sequence[Shot], left_out: Iterable[LeftOut], config: FileConfig, size: int):
         self.shots, self.config, self.size = list(shots), config, size
         self.left_out = pd.DataFrame(left_out, columns=LeftOut._fields)
-        self.splits = {"all": np.arange(len(self.shots))}
+        self.splits, self._mask = {"all": np.arange(len(self.shots))}, _read_mask(config)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -81,7 +83,7 @@ class ImageFiles(SplitData[ImageBatch]):
             An image can no longer be read.
         """
         shots = [self.shots[int(sample)] for sample in samples]
-        images = [self._resampled(_read(shot)) for shot in shots]
+        images = [self._resampled(_read(shot, self._mask)) for shot in shots]
         image, mask = (torch.cat(parts) for parts in zip(*images))
         labels = [() if shot.labels is None else shot.labels for shot in shots]
         if len({len(each) for each in labels}) > 1:
@@ -120,12 +122,17 @@ class ImageFiles(SplitData[ImageBatch]):
 
 
 def read_images(
-    path: str | Path, *, size: int = 224, geometry: str = "cartesian", labels: LabelSet | None = DROPLET_LABEL_SET
+    path: str | Path,
+    *,
+    size: int = 224,
+    geometry: str = "cartesian",
+    mask: str | Path | None = None,
+    labels: LabelSet | None = DROPLET_LABEL_SET,
 ) -> ImageFiles:
     """Find the images of a file or a folder: NumPy, TIFF, HDF5 and CXI files of images [y, x] or stacks [n, y, x].
 
     Every image is read once and checked, one in memory at a time; those that cannot be used are named in ``left_out``
-    with the reason. In NumPy and TIFF files, and where there is no mask, every pixel counts as measured.
+    with the reason. Where there is no mask, as always in NumPy and TIFF files, every pixel counts as measured.
 
     Parameters
     ----------
@@ -137,6 +144,8 @@ def read_images(
         ``cartesian``: as the detector sees them; ``polar``: arrays [ring, angle], see `to_cartesian`.
         The images of CXIDB 94 are ``cartesian``: the public script of its authors that reads them masks a disc in the
         middle of each array.
+    mask
+        NumPy file of booleans [y, x] that hold for every image besides its own mask, True = measured.
     labels
         What labels in the files mean; None: they are not looked at.
 
@@ -144,13 +153,17 @@ def read_images(
     ------
     ImageError
         No image can be used; the message says why the first could not.
+    ConfigError
+        An unknown geometry.
     """
-    config = FileConfig.model_validate(
-        {"path": str(path), "geometry": geometry, "labels": labels.names if labels else ()}
-    )
+    if size < SMALLEST:
+        raise ImageError(f"size = {size}: expected at least {SMALLEST} pixels along each side")
+    names = () if labels is None else labels.names
+    values = {"path": str(path), "geometry": geometry, "mask": mask and str(mask), "labels": names}
+    config = validate(FileConfig, values, "read_images")
     listed = [_listing(file, labels) for file in files_of(Path(path))]
     shots = [shot for listing in listed for shot in listing.shots]
-    good, bad = _checked(shots)
+    good, bad = _checked(shots, _read_mask(config))
     left_out = [*(row for listing in listed for row in listing.left_out), *bad]
     if not good:
         first = f"{left_out[0].name}: {left_out[0].reason}" if left_out else f"no {', '.join(FORMATS)} file"
@@ -182,20 +195,34 @@ def _listing(path: Path, labels: LabelSet | None) -> Listing:
         return Listing([], [LeftOut(path.name, path.stem, str(error))])
 
 
-def _checked(shots: list[Shot]) -> tuple[list[Shot], list[LeftOut]]:
+def _checked(shots: list[Shot], mask: np.ndarray | None) -> tuple[list[Shot], list[LeftOut]]:
     """The shots with a usable image, and why the others have none."""
     good, bad = [], []
     for shot in shots:
         try:
-            check_counts(_read(shot))
+            check_counts(_read(shot, mask))
             good.append(shot)
         except ImageError as error:
             bad.append(LeftOut(shot.path.name, shot.name, str(error)))
     return good, bad
 
 
-def _read(shot: Shot) -> Pixels:
-    return FORMATS[shot.path.suffix.lower()].read(shot)
+def _read(shot: Shot, mask: np.ndarray | None) -> Pixels:
+    image, measured = FORMATS[shot.path.suffix.lower()].read(shot)
+    if mask is None:
+        return Pixels(image, measured)
+    if mask.shape != image.shape:
+        raise ImageError(f"the mask for every image has shape {mask.shape}: expected that of the image, {image.shape}")
+    return Pixels(image, measured & mask)
+
+
+def _read_mask(config: FileConfig) -> np.ndarray | None:
+    if config.mask is None:
+        return None
+    mask = _mapped(Path(config.mask))
+    if mask.dtype != bool:
+        raise ImageError(f"{config.mask}: numbers of type {mask.dtype}: expected booleans, True where measured")
+    return mask
 
 
 def _list_numpy(path: Path, _: LabelSet | None) -> Listing:

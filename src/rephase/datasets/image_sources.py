@@ -23,7 +23,9 @@ class FileShots:
     def __init__(self, config: ImageDataConfig):
         given = config.file
         self.config, self.label_set = config, LabelSet(given.labels) if given.labels else DROPLET_LABEL_SET
-        found = read_images(str(given.path), size=config.size, geometry=given.geometry, labels=self.label_set)
+        found = read_images(
+            str(given.path), size=config.size, geometry=given.geometry, mask=given.mask, labels=self.label_set
+        )
         self.files = found.labelled()
         self.parents = np.arange(len(self.files))
         try:
