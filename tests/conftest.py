@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rephase import classifying
 from rephase.cli import main
 from rephase.completing import build_data, train_and_score
 from rephase.config import load_config
@@ -61,4 +62,20 @@ def completion_run(tmp_path_factory):
 def unet_weights(completion_run, tmp_path_factory):
     """Path of the weights of that U-Net."""
     (path,) = ship_weights(completion_run, tmp_path_factory.mktemp("weights"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def image_run(tmp_path_factory):
+    """A run that has trained and scored the smallest ResNet on the smallest images."""
+    sizes = ["images.data.size=32", "images.models={resnet18: {options: {width: 4}}}", "images.classify.n_shown=2"]
+    run = open_run(tmp_path_factory.mktemp("images"), "test", [*sizes, "images.experiments={}"], device="cpu")
+    classifying.train_and_score(run, classifying.build_images(run), "resnet18")
+    return run
+
+
+@pytest.fixture(scope="session")
+def image_weights(image_run, tmp_path_factory):
+    """Path of the weights of that ResNet."""
+    (path,) = ship_weights(image_run, tmp_path_factory.mktemp("weights"))
     return path

@@ -6,7 +6,7 @@ import pytest
 import tifffile
 import torch
 
-from rephase.datasets.cxi import JOULE_PER_EV
+from rephase.datasets.cxi import JOULE_PER_EV, write_cxi
 from rephase.datasets.droplet_labels import DROPLET_LABEL_SET, LABELS, draw_combinations, label_table
 from rephase.datasets.image_files import read_images
 from rephase.datasets.image_labels import LabelSet
@@ -282,3 +282,23 @@ def test_an_unknown_label_names_the_nearest():
     assert DROPLET_LABEL_SET.numbers(["empty", "oblate"]) == [10, 0]
     with pytest.raises(ImageError, match="label 'eliptical': unknown; did you mean 'elliptical'"):
         DROPLET_LABEL_SET.numbers(["eliptical"])
+
+
+def test_shots_that_are_written_are_read_again(tmp_path):
+    image = np.stack([shot(1), shot(2), shot(3)])
+    mask = np.random.default_rng(4).random(image.shape) > 0.2
+    path = write_cxi(tmp_path / "new" / "shots.cxi", image, mask, np.stack([ROUND, EMPTY, ROUND]))
+    found = read_images(path, size=40)
+    batch = found[[0, 1, 2]]
+    assert np.array_equal(batch.mask.numpy(), mask)
+    assert np.array_equal(batch.image.numpy(), np.where(mask, image, 0))
+    assert np.array_equal(batch.labels.numpy(), [ROUND, EMPTY, ROUND])
+    assert [file.name for file in path.parent.iterdir()] == ["shots.cxi"]
+
+
+def test_labels_that_nobody_asks_for_do_no_harm(cxi):
+    path = cxi(e1={"image": shot(1), "labels": [7, 7]}, e2={"image": shot(2)})
+    assert read_images(path).names == ["shots/entry_2"]
+    found = read_images(path, labels=None)
+    assert found.names == ["shots/entry_1", "shots/entry_2"]
+    assert found[[0, 1]].labels.shape == (2, 0)

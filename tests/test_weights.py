@@ -9,15 +9,20 @@ import numpy as np
 import pytest
 import torch
 
+from rephase.classification_evaluation import probabilities
+from rephase.classification_metrics import Classified, f1
+from rephase.classifying import build_images, trained_classifier
 from rephase.completing import build_data
 from rephase.completion_evaluation import complete_batch
 from rephase.config import load_config
+from rephase.config_sections import ModelConfig
+from rephase.datasets.droplet_labels import LABELS
 from rephase.errors import TrainingError, WeightsError
-from rephase.models import AMPLITUDE_MODELS, build_model
+from rephase.models import AMPLITUDE_MODELS, IMAGE_MODELS, build_model
 from rephase.paths import WEIGHTS
 from rephase.runs import open_run
 from rephase.shipping import ranges, relative_errors, ship_weights
-from rephase.weights import load_weights, save_weights, shipped_weights
+from rephase.weights import AMPLITUDES, IMAGES, KINDS, load_weights, save_weights, shipped_weights
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +30,21 @@ def data(completion_run):
     return build_data(completion_run).random
 
 
+@pytest.fixture(scope="module")
+def images(image_run):
+    return build_images(image_run)
+
+
+def copied(weights, folder):
+    """A copy of weights and their card, to be damaged."""
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(weights.with_suffix(suffix), folder)
+    return folder / weights.name
+
+
 @pytest.fixture
 def files(unet_weights, tmp_path):
-    """A copy of the weights and their card, to be damaged."""
-    for suffix in (".safetensors", ".json"):
-        shutil.copy(unet_weights.with_suffix(suffix), tmp_path)
-    return tmp_path / "unet.safetensors"
+    return copied(unet_weights, tmp_path)
 
 
 def change_card(path, **changes):
@@ -45,8 +59,10 @@ def options_of(config, name):
 @pytest.mark.parametrize("name", AMPLITUDE_MODELS)
 def test_a_model_predicts_the_same_after_its_way_through_a_file(name, data, unet_weights, config, tmp_path):
     model = build_model(AMPLITUDE_MODELS, name, data.config.shape, config.completion.models[name], seed=3).eval()
-    card = load_weights(unet_weights).card.model_copy(update={"model": name, "options": options_of(config, name)})
-    again = load_weights(save_weights(tmp_path / f"{name}.safetensors", model, card)).model
+    card = load_weights(unet_weights, AMPLITUDES).card.model_copy(
+        update={"model": name, "options": options_of(config, name)}
+    )
+    again = load_weights(save_weights(tmp_path / f"{name}.safetensors", model, card), AMPLITUDES).model
     batch = data[[0, 1]]
     before, after = (one.predict(batch)[batch.missing] for one in (model, again))
     assert torch.allclose(before, after, rtol=5e-3, atol=1e-3 * float(before.max()))
@@ -54,7 +70,7 @@ def test_a_model_predicts_the_same_after_its_way_through_a_file(name, data, unet
 
 
 def test_the_card_says_what_was_trained_on_what(completion_run, unet_weights, data):
-    card = load_weights(unet_weights).card
+    card = load_weights(unet_weights, AMPLITUDES).card
     assert (card.model, card.options, card.data) == ("unet", {"width": 4}, completion_run.config.monoclinic)
     assert card.trained_on == ranges(data)
     lengths = data.lattice[data.splits["train"]].norm(dim=1)
@@ -65,7 +81,7 @@ def test_the_card_says_what_was_trained_on_what(completion_run, unet_weights, da
 
 
 def test_the_command_of_the_card_trains_the_same(completion_run, unet_weights):
-    words = shlex.split(load_weights(unet_weights).card.command)
+    words = shlex.split(load_weights(unet_weights, AMPLITUDES).card.command)
     assert words[:4] == ["rephase", "run", "--only", "12,13"]
     again, config = load_config("quick", words[5::2]), completion_run.config
     assert (again.seed, again.monoclinic, again.completion) == (config.seed, config.monoclinic, config.completion)
@@ -92,7 +108,7 @@ def test_relative_errors_are_those_of_the_reflections(data):
 
 def test_errors_of_a_trained_model_hold_for_other_crystals(data, unet_weights):
     """About two thirds of the amplitudes of the test split are within one σ."""
-    model, card = load_weights(unet_weights)
+    model, card = load_weights(unet_weights, AMPLITUDES)
     batch = data[data.splits["test"]]
     c = complete_batch(model, batch)
     shell = (12 * 4 * batch.s_squared * card.data.d_min**2).long().clamp(max=11)
@@ -107,7 +123,7 @@ def test_another_checksum_is_named(files):
     content[-1] ^= 1
     files.write_bytes(content)
     with pytest.raises(WeightsError, match=f"{hashlib.sha256(content).hexdigest()}, the card says [0-9a-f]{{64}}; get"):
-        load_weights(files)
+        load_weights(files, AMPLITUDES)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +141,7 @@ def test_another_checksum_is_named(files):
 def test_a_card_of_other_weights_is_refused(files, changes, message):
     change_card(files, **changes)
     with pytest.raises(WeightsError, match=message):
-        load_weights(files)
+        load_weights(files, AMPLITUDES)
 
 
 def test_damaged_and_missing_files_are_named(files, tmp_path):
@@ -133,16 +149,16 @@ def test_damaged_and_missing_files_are_named(files, tmp_path):
     files.write_bytes(whole[:100])
     change_card(files, sha256=hashlib.sha256(whole[:100]).hexdigest())
     with pytest.raises(WeightsError, match="no safetensors file"):
-        load_weights(files)
+        load_weights(files, AMPLITUDES)
     files.with_suffix(".json").unlink()
     with pytest.raises(WeightsError, match=r"unet\.json: no such card"):
-        load_weights(files)
-    with pytest.raises(WeightsError, match="no weights 'nothing'"):
-        load_weights("nothing")
+        load_weights(files, AMPLITUDES)
+    with pytest.raises(WeightsError, match="no weights 'nothing': neither a file nor shipped"):
+        load_weights("nothing", AMPLITUDES)
 
 
 def test_weights_that_half_precision_cannot_hold_are_refused(unet_weights, tmp_path):
-    model, card = load_weights(unet_weights)
+    model, card = load_weights(unet_weights, AMPLITUDES)
     next(model.parameters()).data[:] = 1e6
     with pytest.raises(WeightsError, match="half precision"):
         save_weights(tmp_path / "large.safetensors", model, card)
@@ -154,9 +170,93 @@ def test_a_run_that_trained_nothing_is_refused(tmp_path):
         ship_weights(open_run(tmp_path, "test", device="cpu"), tmp_path)
 
 
-@pytest.mark.parametrize("name", shipped_weights())
-def test_shipped_weights_can_be_read(name):
-    assert load_weights(name).card.figures
+@pytest.mark.parametrize("name", IMAGE_MODELS)
+def test_a_classifier_sees_the_same_after_its_way_through_a_file(name, images, image_weights, tmp_path):
+    options = {"width": 4}
+    model = build_model(IMAGE_MODELS, name, images.shape, ModelConfig(options=options), n_labels=11, seed=3).eval()
+    card = load_weights(image_weights, IMAGES).card.model_copy(update={"model": name, "options": options})
+    again = load_weights(save_weights(tmp_path / f"{name}.safetensors", model, card), IMAGES).model
+    batch = images[[0, 1]]
+    assert torch.allclose(model(batch), again(batch), rtol=0.02, atol=0.02)
+    assert not torch.equal(model(batch), again(batch))  # stored in half precision
+
+
+def test_the_card_of_a_classifier_names_labels_and_thresholds(image_run, image_weights, images):
+    card = load_weights(image_weights, IMAGES).card
+    assert (card.model, card.labels, card.data) == ("resnet18", LABELS, image_run.config.images.data)
+    assert set(card.figures) == {"test"}
+    assert 0 <= card.figures["test"]["macro_f1"] <= 1
+    probability, truth = probabilities(trained_classifier(image_run, images, "resnet18"), images, "validation")
+    half = torch.full((11,), 0.5)
+    chosen, usual = (
+        f1(Classified(probability, truth, t)) for t in (torch.tensor(card.thresholds, dtype=torch.float64), half)
+    )
+    assert (chosen >= usual).all()
+    assert chosen.sum() > usual.sum()
+
+
+def test_the_command_of_a_classifier_trains_the_same(image_run, image_weights):
+    words = shlex.split(load_weights(image_weights, IMAGES).card.command)
+    assert words[:4] == ["rephase", "run", "--only", "24"]
+    again, images = load_config("quick", words[5::2]), image_run.config.images
+    assert (again.seed, again.images.data) == (image_run.config.seed, images.data)
+    assert (again.images.models, again.images.training) == (images.models, images.training)
+
+
+def test_weights_of_another_kind_are_refused(unet_weights, image_weights):
+    with pytest.raises(WeightsError, match="weights of a model of amplitudes, expected one of images"):
+        load_weights(unet_weights, IMAGES)
+    with pytest.raises(WeightsError, match="weights of a model of images, expected one of amplitudes"):
+        load_weights(image_weights, AMPLITUDES)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "resnet34"}, r"but 'resnet34' on the grid \(32, 32\) .* expects none"),
+        ({"model": "unet"}, "unknown model 'unet'"),
+        ({"options": {"width": 8}}, r"but 'resnet18' .* with options .*8.* expects"),
+        ({"labels": ["round"], "thresholds": [0.5]}, r"head.bias has shape \[11\], .* expects \[1\]"),
+        ({"labels": ["round"]}, "1 labels and 11 thresholds"),
+        ({"thresholds": [1.5] * 11}, "no card of weights .*thresholds"),
+        ({"kind": "image"}, "no card of weights .*kind"),
+    ],
+)
+def test_a_card_of_another_classifier_is_refused(image_weights, changes, message, tmp_path):
+    path = copied(image_weights, tmp_path)
+    change_card(path, **changes)
+    with pytest.raises(WeightsError, match=message):
+        load_weights(path, IMAGES)
+
+
+def test_weights_are_offered_to_those_who_can_use_them(unet_weights, image_weights, tmp_path):
+    for path in (unet_weights, image_weights):
+        copied(path, tmp_path)
+    assert (shipped_weights(AMPLITUDES, tmp_path), shipped_weights(IMAGES, tmp_path)) == (["unet"], ["resnet18"])
+    (tmp_path / "unet.json").write_text("{")
+    assert shipped_weights(IMAGES, tmp_path) == ["resnet18", "unet"]  # nobody knows
+
+
+def test_cards_without_a_kind_are_of_amplitudes(files, image_weights):
+    card = json.loads(files.with_suffix(".json").read_text())
+    del card["kind"]
+    files.with_suffix(".json").write_text(json.dumps(card))
+    assert load_weights(files, AMPLITUDES).card.kind == "amplitudes"
+    assert shipped_weights(AMPLITUDES, files.parent) == ["unet"]
+
+
+def test_whole_numbers_stay_whole(image_weights, tmp_path):
+    """Half precision would end at 65504."""
+    model, card = load_weights(image_weights, IMAGES)
+    counted = next(name for name in model.state_dict() if name.endswith("num_batches_tracked"))
+    model.state_dict()[counted].fill_(70_001)
+    again = load_weights(save_weights(tmp_path / "long.safetensors", model, card), IMAGES).model
+    assert again.state_dict()[counted] == 70_001
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in KINDS.values() for name in shipped_weights(kind)])
+def test_shipped_weights_can_be_read(kind, name):
+    assert load_weights(name, kind).card.figures
 
 
 def test_shipped_weights_are_small():

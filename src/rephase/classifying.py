@@ -97,7 +97,7 @@ def train_and_score(run: Run, data: ImageData, name: str) -> pd.DataFrame:
     if name not in run.config.images.models:
         return pd.DataFrame({"model": [name], "left out": ["not in images.models of this configuration"]})
     model = trained_classifier(run, data, name)
-    run.save_table(f"image_curve_{name}", loss_curve(_training(run, run.config, name, run.config.seed).folder))
+    run.save_table(f"image_curve_{name}", loss_curve(training_of(run, name).folder))
     _score(run, data, name, model, next(model.parameters()).device)
     return summary(run)
 
@@ -107,19 +107,26 @@ def trained_classifier(run: Run, data: ImageData, name: str) -> ImageClassifier:
     return _trained(run, run.config, data, name, run.config.seed)
 
 
-class _Training(NamedTuple):
+class Training(NamedTuple):
+    """A training of a classifier: its configuration, and where its checkpoints and logs are."""
+
     images: ImagesConfig
     folder: Path
 
 
-def _training(run: Run, config: Config, name: str, seed: int) -> _Training:
+def training_of(run: Run, name: str) -> Training:
+    """The training of a classifier of the configuration, done or not."""
+    return _training(run, run.config, name, run.config.seed)
+
+
+def _training(run: Run, config: Config, name: str, seed: int) -> Training:
     """Of equal data, options and seed there is one training, whichever experiment asks for it."""
     if config.images.data.input == "correlation":  # q and Δ are no space that could be mirrored
         config = config.changed({f"images.models.{name}.options.flips": False})
     images = config.images
     identity = [name, images.data.model_dump(mode="json"), images.models[name].options,
                 images.training_of(name).model_dump(mode="json"), seed]  # fmt: skip
-    return _Training(images, run.checkpoints("images") / f"{name}-{fingerprint(identity)}")
+    return Training(images, run.checkpoints("images") / f"{name}-{fingerprint(identity)}")
 
 
 def _trained(run: Run, config: Config, data: ImageData, name: str, seed: int) -> ImageClassifier:

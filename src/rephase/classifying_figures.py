@@ -40,7 +40,7 @@ def image_examples(run: Run) -> Figure:
     n = len(arrays["image"])
     figure, axes = _grid(n)
     for ax, image, mask, carried in zip(axes.flat, arrays["image"], arrays["mask"], arrays["labels"]):
-        drawn = _draw_counts(ax, image, mask)
+        drawn = draw_counts(ax, image, mask)
         ax.set_title(_words(arrays["names"][carried]), fontsize=7)
     figure.colorbar(drawn, ax=axes, pad=0.01).set_label("counts / largest of the image")
     return figure
@@ -52,7 +52,7 @@ def image_correlations(run: Run) -> Figure:
     chosen = _brightest(arrays["image"], arrays["mask"])
     figure, axes = plt.subplots(2, len(chosen), figsize=(TWO_COLUMNS, 3.8), squeeze=False)
     for above, below, number in zip(*axes, chosen):
-        _draw_counts(above, arrays["image"][number], arrays["mask"][number])
+        draw_counts(above, arrays["image"][number], arrays["mask"][number])
         above.set_title(_words(arrays["names"][arrays["labels"][number]]), fontsize=7)
         values = arrays["correlation"][number]
         drawn = below.imshow(
@@ -149,7 +149,7 @@ def _grid(n: int) -> tuple[Figure, np.ndarray]:
     return figure, axes
 
 
-def _draw_counts(ax: Axes, image: np.ndarray, mask: np.ndarray) -> AxesImage:
+def draw_counts(ax: Axes, image: np.ndarray, mask: np.ndarray) -> AxesImage:
     """Draw counts over the largest of the image, three decades and a half; grey is not measured."""
     largest = image[mask].max(initial=1e-9)
     shown = np.where(mask, np.maximum(image / largest, 10**-3.5), np.nan)

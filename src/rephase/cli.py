@@ -160,11 +160,11 @@ def complete(
 
 @app.command()
 def weights(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder with trained models of completion")],
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder with trained models")],
     out: Annotated[Path | None, typer.Option(help="folder of the weights", show_default="data/weights")] = None,
     suffix: Annotated[str, typer.Option(help="added to the name of each model")] = "",
 ) -> None:
-    """Write the best weights of a run's models of amplitudes, with their cards, so that `rephase complete` has them."""
+    """Write the best weights of a run's models of amplitudes and images, with cards: for `complete` and notebook 24."""
     from rephase.runs import read_run
     from rephase.shipping import ship_weights
 

@@ -18,7 +18,7 @@ from rephase.errors import ConfigError, ReflectionError, WeightsError, nearest_n
 from rephase.solvers.atoms import expected_structure_factors, fit_atoms
 from rephase.solvers.rice import amplitude_moments, figure_of_merit
 from rephase.solvers.solution import Solution
-from rephase.weights import Card, load_weights, shipped_weights
+from rephase.weights import AMPLITUDES, AmplitudeCard, load_weights, shipped_weights
 
 ROUTES = ("atoms", "wilson")  # without weights
 _UNITS = {"beta": "°", "volume": "Å^3"}  # the others are in Å
@@ -46,7 +46,7 @@ class Estimate(NamedTuple):
 
 def check_route(model: str) -> str:
     """The name of a route as it is, unless there is no such route, file or shipped weights: then `ConfigError`."""
-    known = [*ROUTES, *shipped_weights()]
+    known = [*ROUTES, *shipped_weights(AMPLITUDES)]
     if not Path(model).is_file() and model not in known:
         raise ConfigError(f"model {model!r}: no such route, weights or file; {nearest_name(model, known)}")
     return model
@@ -80,7 +80,7 @@ def by_wilson(data: Reflections, hkl: np.ndarray) -> Estimate:
 
 def by_network(data: Reflections, hkl: np.ndarray, source: str, *, d_min: float, device: str) -> Estimate:
     """Complete amplitudes by a network; parameters and errors as in `rephase.completion.complete`."""
-    network, card = load_weights(source, device=pick_device(device))
+    network, card = load_weights(source, AMPLITUDES, device=pick_device(device))
     if d_min < card.data.d_min / _LARGER:
         raise WeightsError(
             f"d_min = {d_min} Å: the weights {source!r} know reflections to {card.data.d_min} Å; "
@@ -106,14 +106,14 @@ def by_network(data: Reflections, hkl: np.ndarray, source: str, *, d_min: float,
     return Estimate(amplitude, sigma, facts=facts, outside=tuple(_outside(card, data, setting, batch)))
 
 
-def _relative_error(card: Card, d_hkl: np.ndarray, is_centric: np.ndarray) -> np.ndarray:
+def _relative_error(card: AmplitudeCard, d_hkl: np.ndarray, is_centric: np.ndarray) -> np.ndarray:
     """σ/|F| [n_refl] that a network had on crystals it was not trained on."""
     table = np.array([card.relative_error.acentric, card.relative_error.centric])
     shell = (table.shape[1] * (card.data.d_min / d_hkl) ** 2).astype(int).clip(max=table.shape[1] - 1)
     return table[is_centric.astype(int), shell]
 
 
-def _outside(card: Card, data: Reflections, setting: Setting, batch: CompletionBatch) -> list[str]:
+def _outside(card: AmplitudeCard, data: Reflections, setting: Setting, batch: CompletionBatch) -> list[str]:
     """What of a crystal is outside what a network was trained on, in words."""
     lattice, part = torch.as_tensor(setting.lattice), card.data.measured
     limits = {**card.trained_on.model_dump(), "d_min of the data": part.d_min}
@@ -134,6 +134,6 @@ def _outside(card: Card, data: Reflections, setting: Setting, batch: CompletionB
     return words
 
 
-def _groups(card: Card) -> list[str]:
+def _groups(card: AmplitudeCard) -> list[str]:
     """Symbols of the space groups that a network was trained on."""
     return [find_symmetry(symbol).symbol for symbol in card.data.space_groups]

@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeInt, field_validator, model_validator
 from rephase.config_sections import (
     LearningConfig,
     ModelConfig,
+    NameOrFile,
     Section,
     SplitConfig,
     TrainingConfig,
@@ -211,7 +212,7 @@ class InferenceConfig(Section):
     simulated: SimulatedCrystal = SimulatedCrystal()
     d_cut: float = Field(1.5, gt=0, description="Å; what is given to the routes")
     d_min: float = Field(0.8, ge=0.4, description="Å; what is wanted of them")
-    models: tuple[str, ...] | None = Field(
+    models: tuple[NameOrFile, ...] | None = Field(
         None, min_length=1, description="routes, shipped weights or files of weights; null: whatever is there"
     )
     effort: float = Field(0.3, gt=0, description="of the solver")

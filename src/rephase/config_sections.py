@@ -1,9 +1,9 @@
 """What every part of a configuration is made of: sections where an unknown key is an error, splits, trainings."""
 
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from rephase.errors import ConfigError, nearest_name
 
@@ -17,6 +17,15 @@ class Section(BaseModel):
 def absolute_path(path: str | None) -> str | None:
     """A path that means the same in every folder, as notebooks have one of their own."""
     return None if path is None else str(Path(path).expanduser().resolve())
+
+
+def _absolute_file(name: str) -> str:
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.is_file() else name
+
+
+NameOrFile = Annotated[str, AfterValidator(_absolute_file)]
+"""A name, or a file by its path, which then means the same in every folder."""
 
 
 class SplitConfig(Section):

@@ -28,6 +28,7 @@ from rephase.completing_figures import (
 )
 from rephase.crystal.density import refine
 from rephase.crystal.structure_factors import grid_hkl
+from rephase.image_inference_figures import classified_images
 from rephase.inference_figures import inference_by_resolution, inference_maps
 from rephase.models.baselines import BASELINES
 from rephase.plots import (
@@ -278,6 +279,7 @@ FIGURES: dict[str, Callable[[Run], Figure]] = {
     "image_scores": image_scores,
     "image_calibration": image_calibration,
     "image_experiments": image_experiments,
+    "classified_images": classified_images,
 }
 
 

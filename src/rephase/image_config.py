@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from rephase.config_sections import LearningConfig, Section, SplitConfig, TrainingConfig, absolute_path
+from rephase.config_sections import LearningConfig, NameOrFile, Section, SplitConfig, TrainingConfig, absolute_path
 
 
 class FileConfig(Section):
@@ -80,6 +80,11 @@ class ImageDataConfig(Section):
     seed: int = Field(0, ge=0)
     chunk: int = Field(100, ge=1, description="samples in one chunk of the store")
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of what a network takes: y and x of an image, or rings and Δ of its correlation map."""
+        return (self.size, self.size) if self.input == "image" else (self.size // 2, self.size)
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.input == "correlation" and self.size < 64:
@@ -104,14 +109,17 @@ class ImageTraining(TrainingConfig):
 class ClassifyConfig(Section):
     """Images that a classifier looks at."""
 
-    path: str | None = Field(None, description="a file of images or a folder of them; null: simulated ones")
+    path: str | None = Field(
+        None, description="a file of images or a folder of them; null: simulated ones, or all of data.file"
+    )
     geometry: Literal["cartesian", "polar"] = Field("cartesian", description="polar: arrays [ring, angle]")
-    weights: str | None = Field(
+    mask: str | None = Field(None, description="NumPy file of booleans [y, x] for every image, True = measured")
+    weights: NameOrFile | None = Field(
         None, description="shipped weights or a file of them; null: the first model of this run"
     )
     n_shown: int = Field(8, ge=1, description="images that are drawn")
 
-    _anywhere = field_validator("path")(absolute_path)
+    _anywhere = field_validator("path", "mask")(absolute_path)
 
 
 class ImagesConfig(LearningConfig):

@@ -26,7 +26,7 @@ from rephase.errors import ConfigError, GridError, RephaseError, SymmetryError
 from rephase.evaluation import COLUMNS
 from rephase.runs import Run
 from rephase.solvers.solution import density_of
-from rephase.weights import load_weights, shipped_weights
+from rephase.weights import AMPLITUDES, load_weights, shipped_weights
 
 _N_SHELLS = 10
 _SCORES = [
@@ -58,12 +58,12 @@ def check_inference(config: Config) -> None:
     RandomCrystalOptions(space_groups=(options.simulated.space_group,), n_atoms=options.simulated.n_atoms)
     for route in routes(config):
         if check_route(route) not in ROUTES:
-            load_weights(route)
+            load_weights(route, AMPLITUDES)
 
 
 def routes(config: Config) -> tuple[str, ...]:
     """The routes of a configuration: those that it lists, or whatever is there."""
-    return config.inference.models or (*ROUTES, *shipped_weights())
+    return config.inference.models or (*ROUTES, *shipped_weights(AMPLITUDES))
 
 
 def example_data(run: Run) -> Example:

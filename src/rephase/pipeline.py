@@ -26,11 +26,13 @@ from rephase.classifying import check_classifying
 from rephase.completing import check_completing
 from rephase.config import Config, SweepConfig, find_config, fingerprint, load_config, load_sweep
 from rephase.config_sections import LearningConfig
+from rephase.datasets.image_files import files_of
 from rephase.datasets.image_sources import check_images
 from rephase.datasets.perturbed import read_parents
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, PipelineError, nearest_name
 from rephase.figures import learning_curve
+from rephase.image_inference import check_image_inference
 from rephase.inference import check_inference
 from rephase.models import AMPLITUDE_MODELS, IMAGE_MODELS, MODELS, MONOCLINIC_PHASE_MODELS, check_model
 from rephase.models.image_networks import SMALLEST_IMAGE
@@ -120,6 +122,7 @@ def check_work(config: Config) -> None:
     check_completing(config)
     check_inference(config)
     check_classifying(config)
+    check_image_inference(config)
     check_solving(config)
 
 
@@ -189,17 +192,28 @@ def _fingerprint(config: Config, notebook: Path, before: str) -> str:
     content = hashlib.sha256()
     for path in [notebook, *sorted(Path(__file__).parent.rglob("*.py")), *_files_of(config)]:
         content.update(path.read_bytes())
-    return fingerprint([config.fingerprint(), content.hexdigest(), before])
+    stamps = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in _images_of(config)]
+    return fingerprint([config.fingerprint(), content.hexdigest(), stamps, before])
 
 
 def _files_of(config: Config) -> list[Path]:
-    """Files that a configuration leads to: reflections with what lies beside them, CIFs of folders, weights."""
-    lists = [Path(file) for file in (config.solving.file, config.inference.file) if file]
+    """Files that a configuration leads to: reflections and weights with what lies beside them, CIFs of folders."""
+    classify = config.images.classify
+    lists = [
+        Path(file) for file in (config.solving.file, config.inference.file, classify.mask, classify.weights) if file
+    ]
     folders = [Path(folder) for folder in (config.solving.benchmark.folder, config.monoclinic.folder) if folder]
     found = [path for file in lists for path in file.parent.glob(f"{glob.escape(file.stem)}.*")]
     found += [path for folder in folders for path in folder.glob("*.cif")]
     found += [Path(model) for model in config.inference.models or ()] + list(WEIGHTS.glob("*"))
     return sorted(filter(Path.is_file, found))
+
+
+def _images_of(config: Config) -> list[Path]:
+    """Files of images that a configuration leads to: too large to be read for a fingerprint."""
+    images = config.images
+    paths = [images.classify.path, images.data.file.path if images.data.kind == "file" else None]
+    return [file for path in paths if path is not None for file in files_of(Path(path))]
 
 
 def _read_status(run: Run) -> dict[str, Any]:

@@ -2,26 +2,36 @@
 
 import json
 import shlex
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from rephase.classification_evaluation import probabilities
+from rephase.classification_metrics import best_thresholds
+from rephase.classifying import build_images, training_of
 from rephase.completing import build_data
 from rephase.completion_evaluation import AmplitudePredictor, complete_batch
+from rephase.config_sections import LearningConfig
+from rephase.datasets.image_data import ImageData
 from rephase.datasets.monoclinic import MonoclinicData, beta_of
 from rephase.errors import TrainingError
-from rephase.models import AMPLITUDE_MODELS
+from rephase.models import AMPLITUDE_MODELS, IMAGE_MODELS
+from rephase.models.amplitudes import AmplitudeModel
+from rephase.models.image_networks import ImageClassifier
 from rephase.runs import Run, environment
 from rephase.training import trained_model
-from rephase.weights import Card, Ranges, RelativeErrors, save_weights
+from rephase.weights import AmplitudeCard, ImageCard, Ranges, RelativeErrors, Weights, save_weights
 
 _N_SHELLS = 12
 _FEWEST = 20  # reflections of a kind in a shell that tell its error
 
 
 def ship_weights(run: Run, folder: Path, *, suffix: str = "") -> list[Path]:
-    """Write the weights of every model of amplitudes that a run has trained, those of its best epoch.
+    """Write the weights of every model of amplitudes or images that a run has trained, those of its best epoch.
 
     Parameters
     ----------
@@ -37,41 +47,83 @@ def ship_weights(run: Run, folder: Path, *, suffix: str = "") -> list[Path]:
     TrainingError
         The run has trained none.
     """
+    trained = chain(_amplitude_weights(run), _image_weights(run))
+    paths = [save_weights(folder / f"{card.model}{suffix}.safetensors", model, card) for model, card in trained]
+    if not paths:
+        raise TrainingError(
+            f"{run.folder}: no trained model of amplitudes or images; run notebooks 12 and 13, or 22, of it first"
+        )
+    return paths
+
+
+def _amplitude_weights(run: Run) -> Iterator[Weights[AmplitudeModel, AmplitudeCard]]:
     config, places = run.config.completion, run.checkpoints("completion")
     names = [name for name in config.models if (places / name / "best.ckpt").is_file()]
     if not names:
-        raise TrainingError(f"{run.folder}: no trained model of amplitudes; run notebooks 12 and 13 of it first")
+        return
     data = build_data(run).random
-    return [_ship(run, data, name, folder / f"{name}{suffix}.safetensors") for name in names]
+    for name in names:
+        model = trained_model(AMPLITUDE_MODELS, name, data, config, places / name, device=run.device)
+        yield Weights(model, amplitude_card(run, data, name, model))
 
 
-def _ship(run: Run, data: MonoclinicData, name: str, path: Path) -> Path:
-    config, folder = run.config.completion, run.checkpoints("completion") / name
-    model = trained_model(AMPLITUDE_MODELS, name, data, config, folder, device=run.device)
-    training = config.training_of(name)
-    card = Card(
-        model=name,
-        options=config.models[name].options,
-        loss=training.loss,
-        data=run.config.monoclinic.model_copy(update={"folder": None}),
-        trained_on=ranges(data),
-        relative_error=relative_errors(model, data, device=next(model.parameters()).device),
-        training=training.model_dump(mode="json"),
-        seed=run.config.seed,
-        figures=_figures(run, name),
-        command=_command(run, name),
-        made_with=environment(),
-    )
-    return save_weights(path, model, card)
+def _image_weights(run: Run) -> Iterator[Weights[ImageClassifier, ImageCard]]:
+    trainings = {name: training_of(run, name) for name in run.config.images.models}
+    trained = {name: training for name, training in trainings.items() if (training.folder / "best.ckpt").is_file()}
+    if not trained:
+        return
+    data = build_images(run)
+    for name, (config, folder) in trained.items():
+        model = trained_model(IMAGE_MODELS, name, data, config, folder, device=run.device)
+        yield Weights(model, image_card(run, data, name, model))
 
 
-def _command(run: Run, name: str) -> str:
-    """What trains the model again, from any configuration."""
+def amplitude_card(run: Run, data: MonoclinicData, name: str, model: AmplitudeModel) -> AmplitudeCard:
+    """What a trained model of amplitudes of a run is, and how far it is wrong."""
     shown = run.config.model_dump(mode="json", include={"seed", "monoclinic", "completion"})
     shown["monoclinic"]["folder"] = None
     shown["completion"]["models"] = {name: shown["completion"]["models"][name]}
+    return AmplitudeCard(
+        **_facts(run, run.config.completion, name, "completion_results"),
+        data=run.config.monoclinic.model_copy(update={"folder": None}),
+        trained_on=ranges(data),
+        relative_error=relative_errors(model, data, device=next(model.parameters()).device),
+        command=_command("12,13", shown),
+    )
+
+
+def image_card(run: Run, data: ImageData, name: str, model: ImageClassifier) -> ImageCard:
+    """What a trained classifier of a run is; its thresholds are chosen on the validation images."""
+    shown = run.config.model_dump(mode="json", include={"seed": True, "images": {"data", "models", "training"}})
+    shown["images"]["models"] = {name: shown["images"]["models"][name]}
+    thresholds = best_thresholds(*probabilities(model, data, "validation", next(model.parameters()).device))
+    return ImageCard(
+        **_facts(run, training_of(run, name).images, name, "image_results"),
+        data=data.config,
+        labels=data.label_names,
+        thresholds=tuple(thresholds.tolist()),
+        command=_command("24", shown),  # 22 makes experiments as well, which are not those of every network
+    )
+
+
+def _facts(run: Run, config: LearningConfig, name: str, results: str) -> dict[str, Any]:
+    """What cards of every kind say."""
+    training = config.training_of(name)
+    return {
+        "model": name,
+        "options": config.models[name].options,
+        "loss": training.loss,
+        "training": training.model_dump(mode="json"),
+        "seed": run.config.seed,
+        "figures": _figures(run, name, results),
+        "made_with": environment(),
+    }
+
+
+def _command(only: str, shown: dict[str, Any]) -> str:
+    """What trains the model again, from any configuration."""
     changes = [part for key, value in shown.items() for part in ("--set", f"{key}={json.dumps(value)}")]
-    return shlex.join(["rephase", "run", "--only", "12,13", *changes])
+    return shlex.join(["rephase", "run", "--only", only, *changes])
 
 
 def ranges(data: MonoclinicData) -> Ranges:
@@ -109,10 +161,10 @@ def relative_errors(
     return RelativeErrors(acentric=tuple(np.sqrt(relative[0])), centric=tuple(np.sqrt(relative[1])))
 
 
-def _figures(run: Run, name: str) -> dict[str, dict[str, float]]:
+def _figures(run: Run, name: str, results: str) -> dict[str, dict[str, float]]:
     """Scores of a model by split and metric, as far as the run has them."""
-    if not run.has_results("completion_results"):
+    if not run.has_results(results):
         return {}
-    table = run.results("completion_results")
-    own = table[(table["model"] == name) & ~table["split"].str.contains(":")]
+    table = run.results(results)
+    own = table[(table["model"] == name) & ~table["split"].str.contains(":")].dropna(subset="value")
     return {split: dict(zip(part["metric"], part["value"].round(5))) for split, part in own.groupby("split")}

@@ -1,19 +1,24 @@
-"""Weights of models of amplitudes in files: safetensors, and a card that says what they are and what they know."""
+"""Weights of models in files: safetensors, and a card that says what they are and what they know."""
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, Generic, Literal, NamedTuple, Self, TypeVar
 
 import safetensors
 import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import nn
 
 from rephase.config import MonoclinicConfig
 from rephase.config_sections import ModelConfig
 from rephase.errors import WeightsError, nearest_name
-from rephase.models import AMPLITUDE_MODELS, build_model
+from rephase.image_config import ImageDataConfig
+from rephase.models import AMPLITUDE_MODELS, IMAGE_MODELS, Model, build_model
 from rephase.models.amplitudes import AmplitudeModel
+from rephase.models.image_networks import ImageClassifier
 from rephase.paths import WEIGHTS
 from rephase.runs import write_whole
 
@@ -53,26 +58,23 @@ class Card(_Part):
 
     Parameters
     ----------
+    kind
+        Name in `KINDS`.
     model, options, loss
         As in a configuration.
     data
-        The crystals that it was trained on: grid, sphere, space groups, what was measured.
-    trained_on
-        Cells and volumes among them.
-    relative_error
-        Of crystals that were not trained on.
+        What it was trained on.
     training, seed, figures, command, made_with
         How it was trained, what it scored (split: metric: value), the command that does it again, versions.
     sha256
         Of the file.
     """
 
+    kind: str
     model: str
     options: dict[str, Any]
     loss: str
-    data: MonoclinicConfig
-    trained_on: Ranges
-    relative_error: RelativeErrors
+    data: MonoclinicConfig | ImageDataConfig
     training: dict[str, Any]
     seed: int
     figures: dict[str, dict[str, float]]
@@ -80,15 +82,85 @@ class Card(_Part):
     made_with: dict[str, Any]
     sha256: str = ""
 
+    @property
+    def n_labels(self) -> int | None:
+        """How many labels the model gives, where it gives labels."""
+        return None
 
-class Weights(NamedTuple):
+
+class AmplitudeCard(Card):
+    """What the weights of a model of amplitudes are.
+
+    Parameters
+    ----------
+    data
+        The crystals that it was trained on: grid, sphere, space groups, what was measured.
+    trained_on
+        Cells and volumes among them.
+    relative_error
+        Of crystals that were not trained on.
+    """
+
+    kind: Literal["amplitudes"] = "amplitudes"
+    data: MonoclinicConfig
+    trained_on: Ranges
+    relative_error: RelativeErrors
+
+
+class ImageCard(Card):
+    """What the weights of a classifier of diffraction images are.
+
+    Parameters
+    ----------
+    data
+        The images that it was trained on, and what it is given of them: their size, or that of correlation maps.
+    labels
+        Names of the labels in order.
+    thresholds
+        A label is given where its probability is not below; chosen on images that were not trained on.
+    """
+
+    kind: Literal["images"] = "images"
+    data: ImageDataConfig
+    labels: tuple[str, ...] = Field(min_length=1)
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...]
+
+    @model_validator(mode="after")
+    def _one_threshold_each(self) -> Self:
+        if len(self.labels) != len(self.thresholds):
+            raise ValueError(f"{len(self.labels)} labels and {len(self.thresholds)} thresholds: expected as many")
+        return self
+
+    @property
+    def n_labels(self) -> int:
+        """How many labels the model gives."""
+        return len(self.labels)
+
+
+CardType = TypeVar("CardType", bound=Card)
+
+
+class Weights(NamedTuple, Generic[Model, CardType]):
     """A model with its weights, and their card."""
 
-    model: AmplitudeModel
-    card: Card
+    model: Model
+    card: CardType
 
 
-def save_weights(path: Path, model: AmplitudeModel, card: Card) -> Path:
+class Kind(NamedTuple, Generic[Model, CardType]):
+    """What weights can be of: a table of models, and the card of their files."""
+
+    name: str
+    models: Mapping[str, type[Model]]
+    card: type[CardType]
+
+
+AMPLITUDES: Kind[AmplitudeModel, AmplitudeCard] = Kind("amplitudes", AMPLITUDE_MODELS, AmplitudeCard)
+IMAGES: Kind[ImageClassifier, ImageCard] = Kind("images", IMAGE_MODELS, ImageCard)
+KINDS = {kind.name: kind for kind in (AMPLITUDES, IMAGES)}
+
+
+def save_weights(path: Path, model: nn.Module, card: Card) -> Path:
     """Write weights in half precision, whole or not at all, and their card with the checksum beside them; the path.
 
     Raises
@@ -98,7 +170,7 @@ def save_weights(path: Path, model: AmplitudeModel, card: Card) -> Path:
     """
     tensors = {name: value.detach().cpu() for name, value in model.state_dict().items()}
     for name, value in tensors.items():
-        if not (value.abs() < _LARGEST).all():
+        if value.is_floating_point() and not (value.abs() < _LARGEST).all():
             raise WeightsError(f"{path}: {name} has values of {float(value.abs().max())}: half precision ends at 65504")
     content = safetensors.torch.save({name: _halved(value).contiguous() for name, value in tensors.items()})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,27 +182,31 @@ def save_weights(path: Path, model: AmplitudeModel, card: Card) -> Path:
     return path
 
 
-def load_weights(source: str | Path, *, device: torch.device | str = "cpu") -> Weights:
+def load_weights(
+    source: str | Path, kind: Kind[Model, CardType], *, device: torch.device | str = "cpu"
+) -> Weights[Model, CardType]:
     """Read the weights of a model that `save_weights` wrote.
 
     Parameters
     ----------
     source
         Path of a file, or the name of shipped weights.
+    kind
+        What they must be of: `AMPLITUDES` or `IMAGES`.
     device
         Where the model goes.
 
     Raises
     ------
     WeightsError
-        No such file; a card that is missing or wrong; another checksum than the card's; tensors of other names or
-        shapes than the model's.
+        No such file; weights of another kind; a card that is missing or wrong; another checksum than the card's;
+        tensors of other names or shapes than the model's.
     """
-    path = _find(source)
-    card, content = _read_card(path.with_suffix(".json")), path.read_bytes()
+    path = _find(source, kind)
+    card, content = _read_card(path.with_suffix(".json"), kind), path.read_bytes()
     if (found := hashlib.sha256(content).hexdigest()) != card.sha256:
         raise WeightsError(f"{path}: its SHA-256 is {found}, the card says {card.sha256}; get both files again")
-    model, tensors = _build(path, card), _tensors(path, content)
+    model, tensors = _build(path, card, kind), _tensors(path, content)
     own, given = ({name: list(value.shape) for name, value in each.items()} for each in (model.state_dict(), tensors))
     for name in sorted(own.keys() | given.keys()):
         if own.get(name) != given.get(name):
@@ -142,27 +218,45 @@ def load_weights(source: str | Path, *, device: torch.device | str = "cpu") -> W
     return Weights(model.eval().to(device), card)
 
 
-def shipped_weights(folder: Path = WEIGHTS) -> list[str]:
-    """Names of the weights in a folder, by default those that come with the project."""
-    return sorted(path.stem for path in folder.glob(f"*{_SUFFIX}"))
+def shipped_weights(kind: Kind, folder: Path = WEIGHTS) -> list[str]:
+    """Names of the weights of a kind in a folder, by default of those that come with the project.
+
+    Weights whose card does not tell are of every kind: who loads them is told what is wrong.
+    """
+    found = sorted(folder.glob(f"*{_SUFFIX}"))
+    return [path.stem for path in found if _kind_of(path.with_suffix(".json")) in (kind.name, None)]
 
 
 def _halved(value: torch.Tensor) -> torch.Tensor:
     return value.half() if value.is_floating_point() else value
 
 
-def _find(source: str | Path) -> Path:
+def _find(source: str | Path, kind: Kind) -> Path:
     for path in (Path(source), WEIGHTS / f"{source}{_SUFFIX}"):
         if path.is_file():
             return path
-    raise WeightsError(
-        f"no weights {str(source)!r}: neither a file nor shipped; {nearest_name(str(source), shipped_weights())}"
-    )
+    known = shipped_weights(kind)
+    hint = nearest_name(str(source), known) if known else f"none of {kind.name} are; `rephase weights` makes some"
+    raise WeightsError(f"no weights {str(source)!r}: neither a file nor shipped; {hint}")
 
 
-def _read_card(path: Path) -> Card:
+def _kind_of(path: Path) -> str | None:
+    """What a card says that its weights are of; the first cards, of amplitudes all, said nothing."""
     try:
-        return Card.model_validate_json(path.read_text(encoding="utf-8"))
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return card.get("kind", AMPLITUDES.name) if isinstance(card, dict) else None
+
+
+def _read_card(path: Path, kind: Kind[Model, CardType]) -> CardType:
+    if (found := _kind_of(path)) in KINDS and found != kind.name:
+        raise WeightsError(
+            f"{path.with_suffix(_SUFFIX)}: weights of a model of {found}, expected one of {kind.name}; "
+            "its card says what it is for"
+        )
+    try:
+        return kind.card.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise WeightsError(
             f"{path}: no such card; expected it beside the weights, `rephase weights` writes both"
@@ -173,11 +267,10 @@ def _read_card(path: Path) -> Card:
         ) from error
 
 
-def _build(path: Path, card: Card) -> AmplitudeModel:
+def _build(path: Path, card: Card, kind: Kind[Model, CardType]) -> Model:
+    config = ModelConfig(options=card.options)
     try:
-        return build_model(
-            AMPLITUDE_MODELS, card.model, card.data.shape, ModelConfig(options=card.options), loss=card.loss
-        )
+        return build_model(kind.models, card.model, card.data.shape, config, loss=card.loss, n_labels=card.n_labels)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path.with_suffix('.json')}: no such model can be built ({error})") from error
 

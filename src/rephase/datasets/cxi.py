@@ -1,6 +1,8 @@
 """Single shots in CXI and other HDF5 files: what a file holds, and its images one by one."""
 
+import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +13,8 @@ from rephase.datasets.image_labels import LabelSet
 from rephase.errors import ImageError
 
 JOULE_PER_EV = 1.602176634e-19  # exact, SI 2019
-UNUSABLE = 0x2FF  # bits of a CXI mask: all up to "bad", and "missing" (Maia, Nat. Methods 9, 854, 2012)
+_MISSING = 0x200
+UNUSABLE = 0x0FF | _MISSING  # bits of a CXI mask: all up to "bad", and "missing" (Maia, Nat. Methods 9, 854, 2012)
 SMALLEST = 16  # pixels along a side
 
 _IMAGES = ("instrument_1/detector_1/data", "data_1/data", "image_1/data")
@@ -56,14 +59,14 @@ class Pixels(NamedTuple):
     mask: np.ndarray
 
 
-def list_cxi(path: Path, labels: LabelSet) -> Listing:
+def list_cxi(path: Path, labels: LabelSet | None) -> Listing:
     """List the shots of a CXI or another HDF5 file without reading an image.
 
     Each ``/entry_N`` has its image, or a stack [n, y, x] of them, in ``instrument_1/detector_1/data`` (the layout of
     CXIDB 94), ``data_1/data`` or ``image_1/data``; beside it a ``mask`` in the bits of CXI. Labels are in
     ``note_1/data``, [n_labels] or [n, n_labels], the photon energy in J in ``instrument_1/source_1/energy``. An entry
     that lacks its image, or whose image or labels are wrong, is left out by its name. A file without entries must have
-    one dataset of images.
+    one dataset of images. Where `labels` is None, those of the file are not looked at.
 
     Raises
     ------
@@ -99,6 +102,31 @@ def read_cxi(shot: Shot) -> Pixels:
         except (OSError, KeyError) as error:
             raise ImageError(f"{shot.path}: {shot.dataset} cannot be read ({error}); copy the file again") from error
     return Pixels(image, np.broadcast_to((bits & UNUSABLE) == 0, image.shape))
+
+
+def write_cxi(path: Path, image: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> Path:
+    """Write shots as one stack, in the layout that `list_cxi` reads; whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Of the file; its folder is made.
+    image, mask
+        Counts [n, y, x], and what was measured of them, boolean.
+    labels
+        0 or 1, [n, n_labels].
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    with h5py.File(partial, "w") as file:
+        file["cxi_version"], file["number_of_entries"] = 160, 1
+        entry = file.create_group("entry_1")
+        detector = entry.create_group(_IMAGES[0].rpartition("/")[0])
+        detector.create_dataset("data", data=image, compression="gzip", chunks=(1, *image.shape[1:]))
+        detector.create_dataset("mask", data=np.where(mask, 0, _MISSING).astype(np.uint32), compression="gzip")
+        entry[_LABELS] = labels.astype(np.uint8)
+    partial.replace(path)
+    return path
 
 
 def check_layout(shape: tuple[int, ...], dtype: np.dtype) -> None:
@@ -141,7 +169,7 @@ def _entries(file: h5py.File) -> list[str]:
     return [f"entry_{number}" for number in range(1, max([counted, *numbers], default=0) + 1)] if numbers else []
 
 
-def _shots_of_entry(path: Path, name: str, file: h5py.File, labels: LabelSet) -> list[Shot]:
+def _shots_of_entry(path: Path, name: str, file: h5py.File, labels: LabelSet | None) -> list[Shot]:
     entry = file.get(name)
     if not isinstance(entry, h5py.Group):
         raise ImageError("the entry is missing")
@@ -152,20 +180,28 @@ def _shots_of_entry(path: Path, name: str, file: h5py.File, labels: LabelSet) ->
 
 
 def _stack(
-    path: Path, name: str, file: h5py.File, image: h5py.Dataset, entry: h5py.Group | None, labels: LabelSet
+    path: Path, name: str, file: h5py.File, image: h5py.Dataset, entry: h5py.Group | None, labels: LabelSet | None
 ) -> list[Shot]:
     """The shots of a dataset, one image or several."""
     check_layout(image.shape, image.dtype)
     mask = image.parent.get("mask")
     where = {"path": path, "dataset": image.name, "mask": _mask_name(image, mask), "energy_ev": _energy_ev(entry)}
-    noted = None if entry is None else entry.get(_LABELS)
-    values = None if noted is None else noted[()]
+    each = _labels_of(image, entry, labels)
     if image.ndim == 2:
-        return [Shot(name=name, labels=None if values is None else labels.check(values), **where)]
-    if values is not None and np.shape(values)[:1] != image.shape[:1]:
-        raise ImageError(f"{image.shape[0]} images and labels of shape {np.shape(values)}: expected as many of both")
-    each = [None] * image.shape[0] if values is None else [labels.check(one) for one in values]
+        return [Shot(name=name, labels=each[0], **where)]
     return [Shot(name=f"{name}[{row}]", row=row, labels=own, **where) for row, own in enumerate(each)]
+
+
+def _labels_of(image: h5py.Dataset, entry: h5py.Group | None, labels: LabelSet | None) -> Sequence[np.ndarray | None]:
+    """Labels of each image of a dataset; None where there are none, or none are asked for."""
+    noted = None if entry is None else entry.get(_LABELS)
+    if noted is None or labels is None:
+        return [None] * math.prod(image.shape[:-2])
+    if image.ndim == 2:
+        return [labels.check(noted[()])]
+    if noted.shape[:1] != image.shape[:1]:
+        raise ImageError(f"{image.shape[0]} images and labels of shape {noted.shape}: expected as many of both")
+    return [labels.check(one) for one in noted[()]]
 
 
 def _mask_name(image: h5py.Dataset, mask: h5py.Dataset | None) -> str | None:

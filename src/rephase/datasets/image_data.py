@@ -66,8 +66,7 @@ class ImageData(SplitData[ImageBatch]):
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the input: y and x, or rings and Δ."""
-        size = self.config.size
-        return (size, size) if self.config.input == "image" else (size // 2, size)
+        return self.config.shape
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,12 +82,16 @@ class ImageData(SplitData[ImageBatch]):
         return self._input(self.source.draw(n, rng), np.arange(n), int(rng.integers(1 << 62)))
 
     def _input(self, shots: ImageBatch, samples: np.ndarray, seed: int) -> ImageBatch:
-        noisy = with_noise(shots, samples, self.config.noise, seed=seed)
-        if self.config.input == "image":
-            return noisy
-        rings, angles = self.shape
-        image, mask = correlation_map(noisy.image, noisy.mask, n_q=rings, n_delta=angles)
-        return noisy._replace(image=image, mask=mask)
+        return input_of(with_noise(shots, samples, self.config.noise, seed=seed), self.config)
+
+
+def input_of(shots: ImageBatch, config: ImageDataConfig) -> ImageBatch:
+    """What a network of a configuration takes of shots: themselves, or their correlation maps [ring, Δ]."""
+    if config.input == "image":
+        return shots
+    rings, angles = config.shape
+    image, mask = correlation_map(shots.image, shots.mask, n_q=rings, n_delta=angles)
+    return shots._replace(image=image, mask=mask)
 
 
 def store_images(path: Path, source: ImageSource, *, workers: int = 1) -> ImageData:

@@ -127,7 +127,7 @@ def read_images(
     size: int = 224,
     geometry: str = "cartesian",
     mask: str | Path | None = None,
-    labels: LabelSet = DROPLET_LABEL_SET,
+    labels: LabelSet | None = DROPLET_LABEL_SET,
 ) -> ImageFiles:
     """Find the images of a file or a folder: NumPy, TIFF, HDF5 and CXI files of images [y, x] or stacks [n, y, x].
 
@@ -147,7 +147,7 @@ def read_images(
     mask
         NumPy file of booleans [y, x] that hold for every image besides its own mask, True = measured.
     labels
-        What labels in the files mean.
+        What labels in the files mean; None: they are not looked at.
 
     Raises
     ------
@@ -158,7 +158,8 @@ def read_images(
     """
     if size < SMALLEST:
         raise ImageError(f"size = {size}: expected at least {SMALLEST} pixels along each side")
-    values = {"path": str(path), "geometry": geometry, "mask": mask and str(mask), "labels": labels.names}
+    names = () if labels is None else labels.names
+    values = {"path": str(path), "geometry": geometry, "mask": mask and str(mask), "labels": names}
     config = validate(FileConfig, values, "read_images")
     listed = [_listing(file, labels) for file in files_of(Path(path))]
     shots = [shot for listing in listed for shot in listing.shots]
@@ -187,7 +188,7 @@ def files_of(path: Path) -> list[Path]:
     return [path]
 
 
-def _listing(path: Path, labels: LabelSet) -> Listing:
+def _listing(path: Path, labels: LabelSet | None) -> Listing:
     try:
         return FORMATS[path.suffix.lower()].list(path, labels)
     except ImageError as error:
@@ -224,7 +225,7 @@ def _read_mask(config: FileConfig) -> np.ndarray | None:
     return mask
 
 
-def _list_numpy(path: Path, _: LabelSet) -> Listing:
+def _list_numpy(path: Path, _: LabelSet | None) -> Listing:
     return _list_array(path, _mapped(path))
 
 
@@ -240,7 +241,7 @@ def _mapped(path: Path) -> np.ndarray:
         raise ImageError(f"{path}: truncated, or no array of NumPy ({error}); save it with numpy.save") from error
 
 
-def _list_tiff(path: Path, _: LabelSet) -> Listing:
+def _list_tiff(path: Path, _: LabelSet | None) -> Listing:
     with _pages(path) as file:
         series = file.series[0]
         return _list_array(path, np.broadcast_to(np.zeros((), series.dtype), series.shape))
@@ -272,14 +273,14 @@ def _list_array(path: Path, array: np.ndarray) -> Listing:
 
 
 def _all_measured(array: np.ndarray) -> Pixels:
-    image = np.asarray(array, dtype=np.float32)
+    image = np.array(array, dtype=np.float32)  # a copy: a mapped file cannot be written to
     return Pixels(image, np.ones(image.shape, dtype=bool))
 
 
 class Format(NamedTuple):
     """How the shots of a file are listed, and how one is read."""
 
-    list: Callable[[Path, LabelSet], Listing]
+    list: Callable[[Path, LabelSet | None], Listing]
     read: Callable[[Shot], Pixels]
 
 
