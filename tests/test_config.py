@@ -17,7 +17,7 @@ def test_every_configuration_is_valid(name):
 @pytest.mark.parametrize("name", [path.stem for path in (CONFIGS / "sweeps").glob("*.yaml")])
 def test_every_sweep_is_valid(name):
     sweep, _ = load_sweep(name)
-    for point in sweep_points(sweep):
+    for point in sweep_points(sweep.model_copy(update={"seeds": sweep.seeds[:1]})):
         check_work(load_config(sweep.base, [*sweep.overrides, *(f"{k}={yaml.safe_dump(v)}" for k, v in point.items())]))
 
 

@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import gemmi
@@ -285,6 +285,7 @@ def _shipped_names() -> tuple[str, ...]:
     return tuple(Structures().list)
 
 
+@cache  # each takes half a second
 def _shipped_crystal(name: str) -> Crystal:
     """A structure of Dans_Diffraction, through its own reader: these files are trusted, and gemmi refuses some."""
     from Dans_Diffraction.classes_structures import Structures
