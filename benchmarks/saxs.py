@@ -120,15 +120,16 @@ def compare(command: str) -> pd.DataFrame:
 
 
 def speed(shape: str, n: int, spread: bool, device: torch.device) -> dict[str, object]:
-    """A row: batches of `n` curves, the best of three."""
+    """A row: batches of `n` curves, the best of three; time of this process on a CPU, which others may share."""
     args = arguments(shape, n, torch.float32, device)
     q = Q.float().to(device)
     width = Spread(SHAPES[shape].sizes[0], "schulz", 0.1) if spread else None
     seconds = []
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
     for _ in range(3):
-        start = time.perf_counter()
+        start = clock()
         float(curve(shape, q, *args, spread=width).sum())
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     return {"case": f"{shape}{', spread' if spread else ''}", "curves/s": n / min(seconds)}
 
 
