@@ -193,6 +193,11 @@ def test_files_that_are_no_curve(tmp_path, text, nexus):
     broken.write_bytes(nexus(COLUMNS).read_bytes()[:600])
     with pytest.raises(CurveError, match="truncated, or no HDF5 file"):
         read_saxs(broken)
+    whole = nexus(COLUMNS).read_bytes()
+    assert whole.count(b"SNOD") > 1
+    broken.write_bytes(whole.replace(b"SNOD", b"SNOB"))  # the signature of HDF5's lists of names
+    with pytest.raises(CurveError, match="truncated, or no HDF5 file"):
+        read_saxs(broken)
     with pytest.raises(CurveError, match="there are: none"):
         read_saxs(nexus())
     with pytest.raises(CurveError, match=r"shape \(20, 20\): expected one curve"):

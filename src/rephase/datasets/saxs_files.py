@@ -159,7 +159,7 @@ def _from_hdf5(path: Path, entry: str | None) -> tuple[_Columns, set[str]]:
             sigma = _optional(path.name, group, group["I"].attrs.get("uncertainties"), "Idev")
             dq = _optional(path.name, group, group["Q"].attrs.get("resolutions"), "Qdev", "dQ", "dQw")
             unit = _text(group["Q"].attrs.get("units", ""))
-    except OSError as error:
+    except (OSError, RuntimeError, KeyError) as error:  # h5py raises each of them where bytes are wrong
         raise CurveError(f"{path}: truncated, or no HDF5 file ({error}); copy it again") from error
     named = _units_in(unit)
     if unit and not named:
@@ -187,9 +187,10 @@ def _is_sas_data(item: h5py.HLObject) -> bool:
 
 
 def _values(name: str, group: h5py.Group, key: str) -> np.ndarray:
-    values = np.squeeze(np.asarray(group[key][()]))
+    item = group[key]
+    values = np.squeeze(item[()]) if isinstance(item, h5py.Dataset) else np.empty((0, 0))
     if values.ndim != 1 or values.dtype.kind not in "iuf":
-        raise CurveError(f"{name}: {group.name}/{key} has shape {group[key].shape}: expected one curve of numbers, [n]")
+        raise CurveError(f"{name}: {group.name}/{key} has shape {values.shape}: expected one curve of numbers, [n]")
     return values.astype(np.float64)
 
 
@@ -202,7 +203,7 @@ def _optional(name: str, group: h5py.Group, told: object, *usual: str) -> np.nda
 def _text(value: object) -> str:
     if isinstance(value, np.ndarray):
         value = value.flat[0] if value.size else ""
-    return value.decode() if isinstance(value, bytes) else str(value or "")
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
 
 
 def _assumed(name: str, intensity: np.ndarray, relative_sigma: float | None) -> np.ndarray:

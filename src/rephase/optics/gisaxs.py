@@ -9,8 +9,8 @@ the detector directly or by a reflection. With R the amplitude that the stack re
 Particles are far apart: their intensities are added, and their mean index does not change that of the vacuum. Scalar
 waves. The specular and the diffuse scattering of the stack itself are left out.
 
-Sinha et al. (1988), doi:10.1103/PhysRevB.38.2297; Rauscher et al. (1995), doi:10.1103/PhysRevB.52.16855; Renaud,
-Lazzari & Leroy (2009), doi:10.1016/j.surfrep.2009.07.002.
+Sinha et al. (1988), doi:10.1103/PhysRevB.38.2297; Rauscher, Salditt & Spohn (1995), Phys. Rev. B 52,
+16855; Renaud, Lazzari & Leroy (2009), doi:10.1016/j.surfrep.2009.07.002.
 """
 
 import math

@@ -66,6 +66,9 @@ def curve(
 ) -> torch.Tensor:
     """Scattering curves of particles in all orientations.
 
+    A batch needs memory for sample x n_q x view x node numbers: some 70 views at q times the longest half axis of 100
+    where the shape is not round, and the nodes of the spread.
+
     Parameters
     ----------
     shape
@@ -91,7 +94,7 @@ def curve(
     Raises
     ------
     OpticsError
-        An unknown shape or size, sizes or contrasts of another number or not above 0, q that is not above 0.
+        An unknown shape or size, sizes or contrasts of another number, sizes or q that are not above 0.
 
     Examples
     --------
