@@ -45,6 +45,10 @@ class ImageError(RephaseError):
     """Diffraction images, their labels or a file of them cannot be read or make no sense."""
 
 
+class CurveError(RephaseError):
+    """A scattering curve cannot be read or makes no sense."""
+
+
 class DeviceError(RephaseError):
     """A device was asked for that is not there."""
 

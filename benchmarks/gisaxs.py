@@ -1,0 +1,130 @@
+"""Grazing-incidence patterns per second, one thread, and how near they are to those of BornAgain.
+
+    rephase bench gisaxs
+    rephase bench gisaxs -- --peer "PYTHON benchmarks/peers/gisaxs_bornagain.py"
+
+Patterns of 172 x 512 pixels in float32. Rows also go to ``runs/bench/gisaxs.csv``. With ``--peer`` each island, a layer
+under an island, and the reflectivity of that layer are calculated in float64 by both: ``apart`` is the sum of
+|I - I_peer| over that of I_peer; ``bright`` and ``dim`` the largest |I - I_peer| / I_peer of pixels above 1e-2 and 1e-4
+of the brightest. The peer takes the mean index of a dense layer of particles into account, so there are few.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when numpy and torch are imported
+
+import argparse
+import json
+import shlex
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rephase.devices import pick_device
+from rephase.optics.detector import wavelength_nm
+from rephase.optics.gisaxs import ExitAngles, grazing_pattern
+from rephase.optics.reflectivity import Stack, reflectivity
+from rephase.paths import RUNS
+
+SIZES = {
+    "sphere": [5.0],
+    "cylinder": [5.0, 5.0],
+    "truncated_sphere": [5.0, 7.0],
+    "dome": [6.0, 4.0],
+    "frustum": [6.0, 5.0, 3.0],
+}  # nm
+PARTICLE, SUBSTRATE, LAYER = (6e-4, 2e-8), (6e-6, 2e-8), (2e-5, 1e-7)  # delta, beta
+ENERGY_EV, INCIDENCE_DEG, DENSITY, THICKNESS = 12_398.0, 0.2, 1e-12, 12.0
+
+
+def stack(layers: list[tuple[float, float]], dtype: torch.dtype, device: torch.device | str = "cpu") -> Stack:
+    """One smooth stack; the layer above the substrate is `THICKNESS` thick."""
+    delta, beta = torch.tensor(layers, dtype=dtype, device=device).T[:, None]
+    return Stack(delta, beta, torch.full_like(delta[:, 1:], THICKNESS), torch.zeros_like(delta))
+
+
+def detector(rows: int, columns: int, dtype: torch.dtype) -> ExitAngles:
+    """Pixels from the horizon to 2 degrees, and 2 degrees to either side."""
+    size = (2 / rows, 4 / columns)
+    alpha, phi = (step * (torch.arange(n, dtype=dtype) + 0.5) for n, step in zip((rows, columns), size))
+    return ExitAngles(alpha, phi - 2, size)
+
+
+def pattern(island: str, layers: list[tuple[float, float]], exits: ExitAngles, device: torch.device) -> torch.Tensor:
+    """One pattern, of the dtype of the angles."""
+    dtype = exits.alpha_deg.dtype
+    sizes, delta, beta = (torch.tensor([t], dtype=dtype, device=device) for t in (SIZES[island], *PARTICLE))
+    return grazing_pattern(
+        island, sizes, delta, beta, stack(layers, dtype, device), exits, energy_ev=ENERGY_EV,
+        incidence_deg=INCIDENCE_DEG, density=DENSITY,
+    )  # fmt: skip
+
+
+def speed(island: str, device: torch.device) -> dict[str, object]:
+    """A row: the best of three; time of this process on a CPU, which others may share."""
+    exits, seconds = detector(172, 512, torch.float32), []
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    for _ in range(3):
+        start = clock()
+        float(pattern(island, [SUBSTRATE], exits, device).sum())
+        seconds.append(clock() - start)
+    return {"case": island, "patterns/s": 1 / min(seconds)}
+
+
+def told(island: str, layers: list[tuple[float, float]]) -> dict[str, object]:
+    """What the peer is told of a pattern of 50 x 40 pixels."""
+    return {
+        "island": {"name": island, "sizes": SIZES[island]}, "particle": PARTICLE, "density": DENSITY,
+        "layers": layers, "thickness": [THICKNESS] * (len(layers) - 1), "wavelength": wavelength_nm(ENERGY_EV),
+        "incidence": INCIDENCE_DEG, "alpha": [50, 0, 2], "phi": [40, -2, 2],
+    }  # fmt: skip
+
+
+def compare(command: str) -> pd.DataFrame:
+    """A row of each calculation."""
+    samples = [(island, [SUBSTRATE]) for island in SIZES] + [("cylinder", [LAYER, SUBSTRATE])]
+    scan = {key: told("sphere", [LAYER, SUBSTRATE])[key] for key in ("layers", "thickness", "wavelength")}
+    with tempfile.TemporaryDirectory() as folder:
+        given, out = Path(folder) / "in.json", Path(folder) / "out.npz"
+        given.write_text(json.dumps([*(told(*sample) for sample in samples), scan | {"scan": [0.05, 2.0, 40]}]))
+        subprocess.run([*shlex.split(command), str(given), str(out)], check=True)
+        peer = dict(np.load(out))
+    exits, cpu = detector(50, 40, torch.float64), torch.device("cpu")
+    ours = [pattern(*sample, exits, cpu)[0] for sample in samples]
+    angles = torch.linspace(0.05, 2, 40, dtype=torch.float64)
+    ours.append(reflectivity(stack([LAYER, SUBSTRATE], torch.float64), angles, ENERGY_EV)[0])
+    names = [*SIZES, "cylinder on a layer", "reflectivity of a layer"]
+    return pd.DataFrame([row(name, t.numpy(), peer[f"i{n}"]) for n, (name, t) in enumerate(zip(names, ours))])
+
+
+def row(name: str, ours: np.ndarray, peer: np.ndarray) -> dict[str, object]:
+    """How far both are apart."""
+    off, brightest = np.abs(ours - peer), peer.max()
+    bright, dim = ((off / peer)[peer > share * brightest].max() for share in (1e-2, 1e-4))
+    return {"case": name, "apart": off.sum() / peer.sum(), "bright": bright, "dim": dim}
+
+
+def main() -> None:
+    """Measure, print the tables, write them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" of another program')
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    device = pick_device("auto")
+    table = pd.DataFrame([speed(island, device) for island in SIZES])
+    if options.peer:
+        table = pd.concat([table, compare(options.peer)])
+    print(f"172 x 512 pixels, float32, {device.type}, one thread\n")
+    print(table.to_string(index=False, float_format="{:.2g}".format, na_rep=""))
+    folder = RUNS / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / "gisaxs.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""Curves of small-angle scattering per second, one thread, and how near they are to those of sasmodels.
+
+    rephase bench saxs
+    rephase bench saxs -- --peer "PYTHON benchmarks/peers/saxs_sasmodels.py"
+
+Batches of N samples on 128 q, in float32. Rows also go to ``runs/bench/saxs.csv``.
+
+``--peer`` has every calculation done in float64 by both: the largest |I - I_peer| / I_peer of all q.
+"""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # read when numpy and torch are imported
+
+import argparse
+import json
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rephase.devices import pick_device
+from rephase.optics.form_factors import Spread
+from rephase.optics.saxs import PER_ANGSTROM, SHAPES, curve, pattern, smear
+from rephase.paths import RUNS
+
+SIZES = {"sphere": [6.0], "core_shell_sphere": [5.0, 2.0], "ellipsoid": [12.0, 4.0], "cylinder": [3.0, 40.0]}  # nm
+CONTRAST = 3e-4  # nm^-2, i.e. 3e-6 Å^-2; half of it in a shell
+SPREADS = (
+    ("gaussian", 0.1, 3.0, 35), ("gaussian", 0.2, 3.0, 35), ("lognormal", 0.15, 8.0, 80), ("schulz", 0.25, 8.0, 80),
+)  # fmt: skip
+Q = torch.logspace(-2, 0.7, 128, dtype=torch.float64)  # nm^-1
+
+
+class Case(NamedTuple):
+    """One calculation by both: what to tell the peer, and ours."""
+
+    name: str
+    told: dict[str, object]
+    ours: Callable[[], torch.Tensor]
+
+
+def parameters(shape: str, spread: Spread | None) -> dict[str, float | int | str]:
+    """The peer's parameters: Å and 1e-6 Å^-2."""
+    names = dict(zip(SHAPES[shape].sizes, (10 * size for size in SIZES[shape])))
+    layered = {"sld_core": 3.0, "sld_shell": 1.5}
+    told = {**names, **(layered if shape == "core_shell_sphere" else {"sld": 3.0}), "sld_solvent": 0.0, "scale": 0.02}
+    if spread is None:
+        return told
+    return told | {
+        f"{spread.size}_pd": spread.width, f"{spread.size}_pd_type": spread.kind,
+        f"{spread.size}_pd_nsigma": spread.n_sigmas, f"{spread.size}_pd_n": spread.n_nodes,
+    }  # fmt: skip
+
+
+def arguments(shape: str, n: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> tuple[torch.Tensor, ...]:
+    """Sizes [n, size] and contrasts [n, region]."""
+    contrast = torch.tensor([CONTRAST, CONTRAST / 2][: SHAPES[shape].n_contrasts], dtype=dtype, device=device)
+    return torch.tensor(SIZES[shape], dtype=dtype, device=device).repeat(n, 1), contrast.repeat(n, 1)
+
+
+def cases() -> list[Case]:
+    """Curves, with and without a spread, a smeared one, and patterns."""
+    found = []
+    for shape in SHAPES:
+        args = arguments(shape, 1, torch.float64)
+        for spread in (None, *(Spread(SHAPES[shape].sizes[0], *values) for values in SPREADS)):
+            told = {"shape": shape, "parameters": parameters(shape, spread), "q": [(Q / PER_ANGSTROM).tolist()]}
+            name = shape if spread is None else f"{shape}, {spread.kind} {spread.width}"
+            ours = partial(curve, shape, Q, *args, scale=0.02, spread=spread)
+            found.append(Case(name, {**told, "dq": None}, ours))
+    found.append(smeared_case())
+    return found + [oriented_case(shape) for shape in ("cylinder", "ellipsoid")]
+
+
+def smeared_case() -> Case:
+    """Spheres under a resolution of 5 %; the peer sums over a grid of q, whose steps are what is left between both."""
+    q, args = Q[40:100:10], arguments("sphere", 1, torch.float64)
+    dq = 0.05 * q
+    told = {"shape": "sphere", "parameters": parameters("sphere", None), "q": [(q / PER_ANGSTROM).tolist()]}
+    told |= {"dq": (dq / PER_ANGSTROM).tolist(), "n_calc": 2_000_000}
+    return Case("sphere, smeared", told, lambda: smear(lambda t: curve("sphere", t, *args, scale=0.02), q, dq))
+
+
+def oriented_case(shape: str) -> Case:
+    """A tilted body on a detector of 64^2 pixels."""
+    axis = torch.linspace(-1.5, 1.52, 64, dtype=torch.float64)
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    angles = {"theta": 65.0, "phi": 25.0}
+    told = {
+        "shape": shape, "parameters": parameters(shape, None) | angles, "dq": None,
+        "q": [(t.flatten() / PER_ANGSTROM).tolist() for t in (x, y)],
+    }  # fmt: skip
+    args = arguments(shape, 1, torch.float64)
+    ours = partial(pattern, shape, x.flatten(), y.flatten(), *args, theta_deg=65.0, phi_deg=25.0, scale=0.02)
+    return Case(f"{shape}, oriented", told, ours)
+
+
+def compare(command: str) -> pd.DataFrame:
+    """A row of each calculation."""
+    every = cases()
+    with tempfile.TemporaryDirectory() as folder:
+        given, out = Path(folder) / "in.json", Path(folder) / "out.npz"
+        given.write_text(json.dumps([case.told for case in every]))
+        subprocess.run([*shlex.split(command), str(given), str(out)], check=True)
+        peer = np.load(out)
+        theirs = [peer[f"i{number}"] for number in range(len(every))]
+    rows = []
+    for case, other in zip(every, theirs):
+        rows.append({"case": case.name, "difference": np.abs(case.ours()[0].numpy() / other - 1).max()})
+    return pd.DataFrame(rows)
+
+
+def speed(shape: str, n: int, spread: bool, device: torch.device) -> dict[str, object]:
+    """A row: batches of `n` curves, the best of three; time of this process on a CPU, which others may share."""
+    args = arguments(shape, n, torch.float32, device)
+    q = Q.float().to(device)
+    width = Spread(SHAPES[shape].sizes[0], "schulz", 0.1) if spread else None
+    seconds = []
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    for _ in range(3):
+        start = clock()
+        float(curve(shape, q, *args, spread=width).sum())
+        seconds.append(clock() - start)
+    return {"case": f"{shape}{', spread' if spread else ''}", "curves/s": n / min(seconds)}
+
+
+def main() -> None:
+    """Measure, print the tables, write them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, help="samples of a batch; 64 on a CPU, 4096 on a GPU")
+    parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" of another program')
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    device = pick_device("auto")
+    n = options.n or {"cpu": 64, "cuda": 4096}[device.type]
+    table = pd.DataFrame([speed(s, max(1, n // (16 if w else 1)), w, device) for s in SHAPES for w in (False, True)])
+    print(f"128 q, float32, {device.type}, one thread\n")
+    print(table.to_string(index=False, float_format="{:.0f}".format))
+    folder = RUNS / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / "saxs.csv", index=False)
+    if options.peer:
+        apart = compare(options.peer)
+        print("\n" + apart.to_string(index=False, float_format="{:.2g}".format))
+        apart.to_csv(folder / "saxs_peer.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()

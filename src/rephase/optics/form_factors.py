@@ -1,0 +1,164 @@
+"""Fourier transforms of bodies of uniform density, and the quadratures that average over them.
+
+Everything here takes the square of a dimensionless argument where a function is even in it: so it has a gradient at the
+origin too. Differentiable, batched, on any device.
+"""
+
+import math
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import scipy.special
+import torch
+
+from rephase.errors import OpticsError
+
+DISTRIBUTIONS = ("gaussian", "lognormal", "schulz")
+"""Of a size x with mean or median c and relative width w, in r = x/c: exp(-(r - 1)^2/(2 w^2)); exp(-ln^2 r/(2 w^2))/r;
+r^(z - 1) exp(-z r) with z = 1/w^2. The same as in sasmodels."""
+_FEW = 0.25  # square of an argument below which closed forms cancel, and a series takes over
+_NEAR = 12.0  # argument up to which a polynomial takes the place of Hankel's series, which there has eleven digits
+_HANKEL = [math.prod((4 - (2 * j - 1) ** 2) / (8 * j) for j in range(1, k + 1)) for k in range(16)]
+_NARROWEST = 1e-3  # relative width below which a distribution has no width within the digits of its logarithm
+
+
+class Spread(NamedTuple):
+    """How one size of the bodies of a sample varies.
+
+    Attributes
+    ----------
+    size
+        Name of the size, e.g. ``radius``.
+    kind
+        One of `DISTRIBUTIONS`.
+    width
+        [batch] or a number: standard deviation over the size (of the logarithm for ``lognormal``), 0 to 1.
+    n_sigmas
+        How far from the centre sizes are taken, in widths; none at or below 0.
+    n_nodes
+        How many sizes, evenly spaced.
+    """
+
+    size: str
+    kind: str
+    width: torch.Tensor | float
+    n_sigmas: float = 3.0
+    n_nodes: int = 35
+
+
+def check_sizes(sizes: torch.Tensor, names: tuple[str, ...]) -> None:
+    """Raise `OpticsError` unless there is a finite number above 0 for each name, [sample, name]."""
+    if sizes.ndim != 2 or sizes.shape[1] != len(names):
+        raise OpticsError(f"sizes have shape {tuple(sizes.shape)}: expected [sample, {len(names)}]: {', '.join(names)}")
+    for name, values in zip(names, sizes.detach().T):
+        if not (torch.isfinite(values) & (values > 0)).all():
+            raise OpticsError(f"{name} has values that are not above 0: expected lengths in nm")
+
+
+def per_sample(value: torch.Tensor | float, like: torch.Tensor) -> torch.Tensor:
+    """A number, or one each sample, as [sample] of the dtype and on the device of `like` [sample, ...]."""
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(len(like))
+
+
+def spread_sizes(
+    sizes: torch.Tensor, names: tuple[str, ...], spread: Spread | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sizes [batch, node, size] of the bodies of each sample, and their weights [batch, node], which add up to 1.
+
+    Raises
+    ------
+    OpticsError
+        An unknown size or distribution, or a width outside of 0 to 1.
+    """
+    if spread is None:
+        return sizes[:, None], torch.ones_like(sizes[:, :1])
+    if spread.size not in names:
+        raise OpticsError(f"spread of {spread.size!r}: expected one of the sizes {', '.join(names)}")
+    if spread.kind not in DISTRIBUTIONS:
+        raise OpticsError(f"distribution {spread.kind!r}: expected one of {', '.join(DISTRIBUTIONS)}")
+    if spread.n_nodes < 2:
+        raise OpticsError(f"n_nodes = {spread.n_nodes}: expected at least 2 sizes")
+    width = per_sample(spread.width, sizes)[:, None]
+    if not ((width >= 0) & (width <= 1)).all():
+        raise OpticsError("width of a spread: expected 0 to 1, the standard deviation over the size")
+    ratio = 1 + width * torch.linspace(
+        -spread.n_sigmas, spread.n_sigmas, spread.n_nodes, dtype=sizes.dtype, device=sizes.device
+    )
+    exists = ratio > 0
+    ratio = torch.where(exists, ratio, 1.0)
+    weights = torch.where(exists, _density(spread.kind, ratio, width.clamp(min=_NARROWEST)), 0.0)
+    chosen = torch.tensor([name == spread.size for name in names], device=sizes.device)
+    varied = sizes[:, None] * torch.where(chosen, ratio[..., None], 1.0)
+    return varied, weights / weights.sum(1, keepdim=True)
+
+
+def _density(kind: str, ratio: torch.Tensor, width: torch.Tensor) -> torch.Tensor:
+    """Density of a distribution at r = `ratio`, of any scale."""
+    if kind == "gaussian":
+        return torch.exp(-(((ratio - 1) / width) ** 2) / 2)
+    if kind == "lognormal":
+        return torch.exp(-((ratio.log() / width) ** 2) / 2) / ratio
+    z = width**-2
+    return torch.exp(z * (torch.log1p(ratio - 1) - (ratio - 1)) - ratio.log())
+
+
+def gauss_legendre(n: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Nodes and weights [n] of the integral from 0 to 1, of the dtype and on the device of `like`."""
+    nodes, weights = np.polynomial.legendre.leggauss(n)
+    return torch.as_tensor((nodes + 1) / 2).to(like), torch.as_tensor(weights / 2).to(like)
+
+
+def n_nodes_of_wave(phase: float) -> int:
+    """How many Gauss-Legendre nodes find the integral of a wave whose phase runs over `phase`, to nine digits."""
+    return 8 * math.ceil((0.25 * phase + 2 * phase ** (1 / 3) + 8) / 8)
+
+
+def ball(x_squared: torch.Tensor) -> torch.Tensor:
+    """Transform of a ball over its volume, ``3 (sin x - x cos x)/x^3`` of the square of x = qR; 1 at 0."""
+    is_small = x_squared < _FEW
+    small = torch.where(is_small, x_squared, 0.0)
+    series = _polynomial([1, -1 / 10, 1 / 280, -1 / 15120, 1 / 1330560, -1 / 172972800], small)
+    x = torch.where(is_small, 1.0, x_squared).sqrt()
+    return torch.where(is_small, series, 3 * (x.sin() - x * x.cos()) / x**3)
+
+
+def disc(x_squared: torch.Tensor) -> torch.Tensor:
+    """Transform of a disc over its area, ``2 J_1(x)/x`` of the square of x = qR; 1 at 0.
+
+    Torch's own ``bessel_j1`` has no gradient, and in float64 is wrong by up to 5e-7 between 5 and 20.
+    """
+    is_near = x_squared < _NEAR**2
+    near = _polynomial(_near_coefficients(), torch.where(is_near, x_squared, 0.0) * (2 / _NEAR**2) - 1)
+    return torch.where(is_near, near, _disc_far(torch.where(is_near, _NEAR**2, x_squared)))
+
+
+@cache
+def _near_coefficients() -> list[float]:
+    """Of the polynomial in 2 (x/12)^2 - 1 that meets 2 J_1(x)/x at Chebyshev's nodes up to x = 12."""
+    nodes = np.polynomial.chebyshev.chebpts1(17)
+    x = _NEAR * np.sqrt((nodes + 1) / 2)
+    values = 2 * scipy.special.j1(x) / x
+    return np.polynomial.chebyshev.cheb2poly(np.polynomial.chebyshev.chebfit(nodes, values, 16)).tolist()
+
+
+def _disc_far(x_squared: torch.Tensor) -> torch.Tensor:
+    """By Hankel's asymptotic series of J_1: DLMF 10.17.3."""
+    inverse = 1 / x_squared
+    phase = x_squared.sqrt() - 0.75 * math.pi
+    even, odd = (_polynomial(_HANKEL[start::2], -inverse) for start in (0, 1))
+    root = inverse.sqrt()
+    wave = phase.cos() * even - phase.sin() * odd * root
+    return math.sqrt(8 / math.pi) * wave * root * root.sqrt()
+
+
+def slab(x: torch.Tensor) -> torch.Tensor:
+    """Transform of a slab over its thickness, ``sin x/x`` of x = qL/2; 1 at 0."""
+    return torch.sinc(x / math.pi)
+
+
+def _polynomial(coefficients: list[float], x: torch.Tensor) -> torch.Tensor:
+    total = torch.full_like(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        total = total * x + coefficient
+    return total

@@ -1,0 +1,225 @@
+"""Grazing-incidence small-angle scattering of particles on a flat stack, in the distorted-wave Born approximation.
+
+Each particle, in vacuum on the top of the stack, is met by the beam and its reflection, and either may leave towards
+the detector directly or by a reflection. With R the amplitude that the stack reflects, of the incident and exit angle::
+
+    dsigma/dOmega = |k^2 (n^2 - 1)/(4 pi)|^2 |F(q+) + R_i F(q-) + R_f F(-q-) + R_i R_f F(-q+)|^2
+    F(q_z) = integral exp(-i q.r) dr over the particle, whose base is at z = 0,   q+- = k (sin alpha_f +- sin alpha_i)
+
+Particles are far apart: their intensities are added, and their mean index does not change that of the vacuum. Scalar
+waves. The specular and the diffuse scattering of the stack itself are left out.
+
+Sinha et al. (1988), doi:10.1103/PhysRevB.38.2297; Rauscher, Salditt & Spohn (1995), Phys. Rev. B 52,
+16855; Renaud, Lazzari & Leroy (2009), doi:10.1016/j.surfrep.2009.07.002.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from rephase.errors import OpticsError, check_positive, nearest_name
+from rephase.optics.detector import wavelength_nm
+from rephase.optics.form_factors import (
+    Spread,
+    ball,
+    check_sizes,
+    disc,
+    gauss_legendre,
+    n_nodes_of_wave,
+    per_sample,
+    slab,
+    spread_sizes,
+)
+from rephase.optics.reflectivity import Stack, reflected_amplitude
+
+
+@dataclass(frozen=True)
+class ExitAngles:
+    """A detector in exit angles; one row or one column of it is a cut.
+
+    Attributes
+    ----------
+    alpha_deg
+        [row] degrees from the plane of the sample, above 0 and below 90.
+    phi_deg
+        [column] degrees from the plane of incidence.
+    pixel_deg
+        Height and width of a pixel in degrees.
+
+    Raises
+    ------
+    OpticsError
+        Exit angles at or below the horizon, or pixels without a size.
+    """
+
+    alpha_deg: torch.Tensor
+    phi_deg: torch.Tensor
+    pixel_deg: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        if not (self.alpha_deg.ndim == self.phi_deg.ndim == 1 and len(self.alpha_deg) and len(self.phi_deg)):
+            raise OpticsError("alpha_deg, phi_deg: expected [row] and [column] in degrees")
+        if not ((self.alpha_deg > 0) & (self.alpha_deg < 90)).all() or not (self.phi_deg.abs() < 90).all():
+            raise OpticsError("alpha_deg: expected above 0 and below 90 degrees; phi_deg: above -90 and below 90")
+        for size in self.pixel_deg:
+            check_positive("pixel_deg", size, remedy="give the height and width in degrees", error=OpticsError)
+
+
+class Island(NamedTuple):
+    """A body of revolution that stands on a plane.
+
+    ``transform(square of q in the plane, q_z, sizes)`` is F in nm^3, complex [part, sample, row, column, node] of q_z
+    [part, sample, row, 1, 1] and of a square [sample, row, column, 1].
+    """
+
+    sizes: tuple[str, ...]
+    transform: Callable[[torch.Tensor, torch.Tensor, list[torch.Tensor]], torch.Tensor]
+
+
+def grazing_pattern(
+    island: str,
+    sizes: torch.Tensor,
+    delta: torch.Tensor,
+    beta: torch.Tensor,
+    stack: Stack,
+    exits: ExitAngles,
+    *,
+    energy_ev: float,
+    incidence_deg: torch.Tensor | float,
+    density: torch.Tensor | float = 1.0,
+    spread: Spread | None = None,
+) -> torch.Tensor:
+    """Photons scattered into each pixel, for each photon that meets the sample.
+
+    Parameters
+    ----------
+    island
+        One of `ISLANDS`, which name their sizes.
+    sizes
+        [sample, size] nm, above 0.
+    delta, beta
+        [sample] of the refractive index 1 - delta + i beta of the particles.
+    stack
+        What they stand on.
+    exits
+        Where the pixels look.
+    energy_ev
+        Photon energy in eV.
+    incidence_deg
+        Grazing angle of the beam: degrees, a number or [sample].
+    density
+        Particles per nm^2: a number, or [sample].
+    spread
+        How one of the sizes varies.
+
+    Returns
+    -------
+    torch.Tensor
+        ``density dsigma/dOmega dOmega / sin alpha_i``, [sample, row, column], of `sizes`' dtype and on their device.
+
+    Raises
+    ------
+    OpticsError
+        An unknown island or size, values of another shape or that cannot be.
+    """
+    if island not in ISLANDS:
+        raise OpticsError(f"island {island!r}: {nearest_name(island, ISLANDS)}")
+    check_sizes(sizes, ISLANDS[island].sizes)
+    if delta.shape != sizes.shape[:1] or beta.shape != delta.shape:
+        raise OpticsError(f"delta, beta of particles: expected [{len(sizes)}], one each sample")
+    if len(stack.delta) != len(sizes):
+        raise OpticsError(f"{len(stack.delta)} stacks for {len(sizes)} samples: expected as many")
+    k = 2 * math.pi / wavelength_nm(energy_ev)
+    incident = per_sample(incidence_deg, sizes).deg2rad()[:, None]
+    exit, phi = (t.to(sizes).deg2rad() for t in (exits.alpha_deg, exits.phi_deg))
+    sine = torch.cat([incident.sin(), exit.sin().expand(len(sizes), -1)], 1)
+    reflected = reflected_amplitude(stack, sine, energy_ev)
+    varied, weights = spread_sizes(sizes, ISLANDS[island].sizes, spread)
+    wave = _distorted_wave(ISLANDS[island], _in_plane(k, incident, exit, phi), k * sine, reflected, varied)
+    mean = torch.einsum("srcn,sn->src", wave.real**2 + wave.imag**2, weights)
+    potential = k**2 / (4 * math.pi) * torch.complex(-2 * delta + delta**2 - beta**2, 2 * beta * (1 - delta)).abs()
+    solid_angle = math.prod(math.radians(size) for size in exits.pixel_deg) * exit.cos()
+    factor = per_sample(density, sizes) * potential**2 / incident[:, 0].sin()
+    return factor[:, None, None] * solid_angle[:, None] * mean
+
+
+def _in_plane(k: float, incident: torch.Tensor, exit: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
+    """Square of q in the plane of the sample, nm^-2 [sample, row, column]; from differences that keep their digits."""
+    along = -2 * ((exit + incident) / 2).sin() * ((exit - incident) / 2).sin()
+    along = along[..., None] - 2 * exit.cos()[:, None] * (phi / 2).sin() ** 2
+    return k**2 * (along**2 + (exit.cos()[:, None] * phi.sin()) ** 2)
+
+
+def _distorted_wave(
+    island: Island, across: torch.Tensor, k_z: torch.Tensor, reflected: torch.Tensor, sizes: torch.Tensor
+) -> torch.Tensor:
+    """The four terms in nm^3, [sample, row, column, node]; `k_z` and `reflected` begin with the incident beam."""
+    k_i, k_f = k_z[:, :1], k_z[:, 1:]
+    q_z = torch.stack([k_f + k_i, k_f - k_i])[..., None, None]
+    up, down = island.transform(across[..., None], q_z, [t[:, None, None] for t in sizes.unbind(2)])
+    r_i, r_f = reflected[:, :1, None, None], reflected[:, 1:, None, None]
+    # F(-q_z) is the conjugate, as bodies of revolution are symmetric under half a turn
+    return up + r_i * down + r_f * down.conj() + r_i * r_f * up.conj()
+
+
+def _sphere(across: torch.Tensor, q_z: torch.Tensor, sizes: list[torch.Tensor]) -> torch.Tensor:
+    (radius,) = sizes
+    return 4 / 3 * math.pi * radius**3 * ball((across + q_z**2) * radius**2) * _phasor(-q_z * radius)
+
+
+def _cylinder(across: torch.Tensor, q_z: torch.Tensor, sizes: list[torch.Tensor]) -> torch.Tensor:
+    radius, height = sizes
+    along = slab(q_z * height / 2) * _phasor(-q_z * height / 2)
+    return math.pi * radius**2 * height * disc(across * radius**2) * along
+
+
+def _truncated_sphere(across: torch.Tensor, q_z: torch.Tensor, sizes: list[torch.Tensor]) -> torch.Tensor:
+    radius, height = (t[..., None] for t in sizes)
+    if (height > 2 * radius).any():
+        raise OpticsError("height of a truncated sphere: expected at most twice its radius")
+    return _revolved(across, q_z, height, lambda t: height * (1 - t) * (2 * radius - height * (1 - t)))
+
+
+def _dome(across: torch.Tensor, q_z: torch.Tensor, sizes: list[torch.Tensor]) -> torch.Tensor:
+    radius, height = (t[..., None] for t in sizes)
+    return _revolved(across, q_z, height, lambda t: radius**2 * (1 - t**2))
+
+
+def _frustum(across: torch.Tensor, q_z: torch.Tensor, sizes: list[torch.Tensor]) -> torch.Tensor:
+    radius, height, top_radius = (t[..., None] for t in sizes)
+    return _revolved(across, q_z, height, lambda t: (radius + (top_radius - radius) * t) ** 2)
+
+
+def _revolved(
+    across: torch.Tensor,
+    q_z: torch.Tensor,
+    height: torch.Tensor,
+    square_radius: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """F of a body from the square of its radius at z/height: discs, added up by Gauss-Legendre quadrature."""
+    with torch.no_grad():
+        widest = (square_radius(torch.linspace(0, 1, 9).to(across)).amax() * across.amax()).sqrt()
+        phase = float(height.amax() * q_z.amax() + 2 * widest)
+    level, weight = gauss_legendre(n_nodes_of_wave(phase), across)
+    square = square_radius(level)
+    discs = math.pi * square * disc(across[..., None] * square)
+    waves = torch.view_as_real(_phasor(-q_z[..., None] * height * level) * (weight * height)).squeeze(3)
+    return torch.view_as_complex(torch.einsum("srcnz,psrnzk->psrcnk", discs, waves).contiguous())
+
+
+def _phasor(angle: torch.Tensor) -> torch.Tensor:
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+ISLANDS = {
+    "sphere": Island(("radius",), _sphere),
+    "cylinder": Island(("radius", "height"), _cylinder),
+    "truncated_sphere": Island(("radius", "height"), _truncated_sphere),
+    "dome": Island(("radius", "height"), _dome),
+    "frustum": Island(("radius", "height", "top_radius"), _frustum),
+}
+"""Islands by name: a ball, an upright cylinder, a ball whose lower part is cut off at `height` from its top, half a
+spheroid, and a cone whose tip is cut off where its radius is `top_radius`."""
