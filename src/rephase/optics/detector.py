@@ -169,6 +169,13 @@ def expose(
     return (counts.clamp(max=detector.saturation) * detector.mask(intensity.device)).float()
 
 
+def count(expected: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
+    """Poisson counts of expected photons of any shape, in their dtype; `OpticsError` where some cannot be expected."""
+    if not (torch.isfinite(expected).all() and (expected >= 0).all()):
+        raise OpticsError("expected photons are negative or not finite in places: expected numbers of 0 or above")
+    return torch.poisson(expected, generator=generator)
+
+
 def focus_fluence(
     n: int, peak: float, *, decades: float, generator: torch.Generator, dtype: torch.dtype = torch.float32
 ) -> torch.Tensor:
