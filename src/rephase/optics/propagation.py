@@ -86,7 +86,7 @@ class Fresnel:
         if min(shape[-2:]) < needed:
             raise OpticsError(
                 f"field of {shape[-2]} x {shape[-1]} pixels: under-sampled at the Fresnel number {smallest:.4g}; "
-                f"expected at least {needed} pixels along each side: pad it, or take larger pixels or a shorter distance"
+                f"expected at least {needed} pixels along each side: pad it, take larger pixels or a shorter distance"
             )
 
 
@@ -137,7 +137,7 @@ class AngularSpectrum:
         if min(shape[-2:]) < needed:
             raise OpticsError(
                 f"field of {shape[-2]} x {shape[-1]} pixels: under-sampled at {self.distance:g} nm; expected at least "
-                f"{needed} pixels along each side: pad it, or take larger pixels or a shorter distance"
+                f"{needed} pixels along each side: pad it, take larger pixels or a shorter distance"
             )
 
 

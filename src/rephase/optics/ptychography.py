@@ -6,8 +6,8 @@ to the right of the middle of an object of even size, which moves the whole obje
 by the rest.) Frames are ``|propagator(probe * patch)|^2``: with a probe in square roots of photons they are in photons.
 """
 
+import copy
 import math
-from functools import cached_property
 
 import torch
 
@@ -47,28 +47,29 @@ class Scan:
         self.object_shape, self.probe_shape = tuple(object_shape), tuple(probe_shape)
         free = positions.new_tensor([(n - m) / 2 for n, m in zip(object_shape, probe_shape)])
         corner = positions + free
-        self._first = corner.detach().round().long()
-        self.offsets = corner - self._first
+        first = corner.detach().round().long()
+        self.offsets = corner - first
         """[frame, 2] rest of a pixel, -1/2 to 1/2, by which the probe is moved; differentiable in the positions."""
-        outside = ((self._first < 0) | (self._first > 2 * free)).any(1)
+        outside = ((first < 0) | (first > 2 * free)).any(1)
         if outside.any():
             raise OpticsError(
-                f"{int(outside.sum())} of {len(positions)} positions are outside of the object, the first (row, column) "
-                f"= {positions[outside][0].tolist()}: expected within {free.tolist()} pixels from its middle; take an "
+                f"{int(outside.sum())} of {len(positions)} positions are outside of the object, first (row, column) = "
+                f"{positions[outside][0].tolist()}: expected within {free.tolist()} pixels from its middle; take an "
                 f"object of {smallest_object(positions, self.probe_shape)} pixels or more, or centre the positions"
             )
+        rows, columns = (
+            first[:, axis, None] + torch.arange(n, device=positions.device) for axis, n in enumerate(probe_shape)
+        )
+        self._pixels = rows[:, :, None] * object_shape[1] + columns[:, None, :]  # of each patch, in the object
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def part(self, frames: torch.Tensor) -> "Scan":
-        """The scan of some of the frames."""
-        return Scan(
-            self.positions[frames],
-            object_shape=self.object_shape,
-            probe_shape=self.probe_shape,
-            propagator=self.propagator,
-        )
+        """The scan of some of the frames, by their numbers."""
+        part = copy.copy(self)
+        part.positions, part.offsets, part._pixels = (t[frames] for t in (self.positions, self.offsets, self._pixels))
+        return part
 
     def patches(self, objects: torch.Tensor) -> torch.Tensor:
         """What lies under the probe, [..., frame, row, column], of objects [..., row, column]."""
@@ -87,15 +88,6 @@ class Scan:
     def frames(self, objects: torch.Tensor, probe: torch.Tensor) -> torch.Tensor:
         """Intensities [..., frame, row, column] of objects [..., row, column] under a probe [..., row, column]."""
         return self.propagator(self.patches(objects) * self.probes(probe)).abs() ** 2
-
-    @cached_property
-    def _pixels(self) -> torch.Tensor:
-        """[frame, row, column]: number of each pixel of a patch among those of the object."""
-        device = self._first.device
-        rows, columns = (
-            self._first[:, axis, None] + torch.arange(n, device=device) for axis, n in enumerate(self.probe_shape)
-        )
-        return rows[:, :, None] * self.object_shape[1] + columns[:, None, :]
 
 
 def shifted(fields: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,230 @@
+"""Iterative engines of ptychography: ePIE, gradient descent and reflections, the probe known or refined.
+
+Frames are intensities [..., frame, row, column] of one object, or of a batch of them that were scanned alike; objects
+and probes [..., row, column]. Where `mask` [row, column] is False nothing was measured. An object and a probe can trade
+a factor: where the probe is refined both are given back with the norm of the probe that came in.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+from rephase.errors import OpticsError, check_positive
+from rephase.optics.ptychography import Scan, shifted
+from rephase.solvers.wave_projections import reflect, with_amplitude
+
+
+class Reconstruction(NamedTuple):
+    """Object and probe [..., row, column], complex; ``misfit`` [..., epoch] of the amplitudes during each epoch.
+
+    ``(sum (|wave| - sqrt(I))^2 / sum I)^1/2`` over what was measured, before each correction.
+    """
+
+    object: torch.Tensor
+    probe: torch.Tensor
+    misfit: torch.Tensor
+
+
+def epie(
+    frames: torch.Tensor,
+    scan: Scan,
+    probe: torch.Tensor,
+    *,
+    n_epochs: int,
+    generator: torch.Generator,
+    start: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+    object_step: float = 1.0,
+    probe_step: float = 0.0,
+    at_once: int = 1,
+) -> Reconstruction:
+    """Extended ptychographic iterative engine: frame after frame, in random order, corrects object and probe.
+
+    ``object += step conj(probe) change / max |probe|^2`` with the change of the exit wave that the measured amplitudes
+    ask for, and the same for the probe with the roles exchanged. Several frames at once add up in both sums.
+
+    Parameters
+    ----------
+    frames, scan, probe, mask
+        See the head of this module.
+    n_epochs
+        Passes over all frames.
+    generator
+        Of the order of the frames, on the CPU.
+    start
+        Object to start from; by default 1.
+    object_step, probe_step
+        Shares of the correction; a `probe_step` of 0 is a known probe.
+    at_once
+        Frames in a step: 1 is ePIE as published, more are faster.
+
+    Raises
+    ------
+    OpticsError
+        Frames that are negative, not finite or not as many or large as the scan says; a mask that hides everything.
+
+    References
+    ----------
+    Maiden & Rodenburg (2009), doi:10.1016/j.ultramic.2009.05.012.
+    """
+    amplitude = _amplitudes(frames, scan, mask)
+    given, sample = probe, _start(amplitude, scan, start).clone()
+    misfits = []
+    for _ in range(n_epochs):
+        squares = 0
+        for chosen in _batches(len(scan), at_once, generator):
+            part, seen = scan.part(chosen), amplitude[..., chosen, :, :]
+            probes, patches = part.probes(probe), part.patches(sample)
+            wave = part.propagator(probes * patches)
+            squares = squares + _squares(wave, seen, mask)
+            change = part.propagator.back(with_amplitude(wave, seen, mask) - wave)
+            sample = sample + object_step * part.put(probes.conj() * change) / _peak(part.put(probes.abs().square()))
+            if probe_step:
+                moved = shifted(patches.conj() * change, -part.offsets).sum(-3)
+                probe = probe + probe_step * moved / _peak(patches.abs().square().sum(-3))
+        misfits.append(squares)
+    return _scaled(sample, probe, given, _relative(misfits, amplitude, mask))
+
+
+def descend(
+    frames: torch.Tensor,
+    scan: Scan,
+    probe: torch.Tensor,
+    *,
+    n_epochs: int,
+    generator: torch.Generator,
+    start: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+    learning_rate: float = 0.05,
+    refine_probe: bool = False,
+    at_once: int = 16,
+) -> Reconstruction:
+    """Gradient descent (Adam) on the squared misfit of the amplitudes, through the forward model of the scan.
+
+    That loss is the likelihood of Poisson counts, whose square roots all have the variance 1/4, to first order.
+
+    Parameters
+    ----------
+    frames, scan, probe, n_epochs, generator, start, mask, at_once
+        As in `epie`.
+    learning_rate
+        Step of Adam, of objects about 1; falls to 0 along a cosine.
+    refine_probe
+        Whether the probe is refined as well, by the same steps relative to its root mean square.
+
+    Raises
+    ------
+    OpticsError
+        As `epie`.
+    """
+    amplitude = _amplitudes(frames, scan, mask)
+    scale = probe.abs().square().mean((-2, -1), keepdim=True).sqrt()
+    sample, relative = _start(amplitude, scan, start).clone().requires_grad_(), (probe / scale).requires_grad_()
+    optimiser = torch.optim.Adam([sample, relative] if refine_probe else [sample], lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, n_epochs)
+    misfits = []
+    for _ in range(n_epochs):
+        squares = 0
+        for chosen in _batches(len(scan), at_once, generator):
+            part = scan.part(chosen)
+            wave = part.propagator(part.patches(sample) * part.probes(scale * relative))
+            loss = _squares(wave, amplitude[..., chosen, :, :], mask)
+            optimiser.zero_grad()
+            loss.sum().backward()
+            optimiser.step()
+            squares = squares + loss.detach()
+        schedule.step()
+        misfits.append(squares)
+    found = (scale * relative).detach()
+    return _scaled(sample.detach(), found, probe, _relative(misfits, amplitude, mask))
+
+
+def reflect_exit_waves(
+    frames: torch.Tensor,
+    scan: Scan,
+    probe: torch.Tensor,
+    *,
+    n_epochs: int,
+    start: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+    beta: float = 0.75,
+) -> Reconstruction:
+    """Relaxed averaged alternating reflections of all exit waves at once, under a known probe.
+
+    One projection gives each exit wave its measured amplitudes, the other makes all of them views of one object.
+
+    Parameters
+    ----------
+    frames, scan, probe, n_epochs, start, mask
+        As in `epie`.
+    beta
+        Relaxation, 1/2 to 1.
+
+    Raises
+    ------
+    OpticsError
+        As `epie`.
+    """
+    amplitude = _amplitudes(frames, scan, mask)
+    probes = scan.probes(probe)
+    illumination = scan.put(probes.abs().square().expand(amplitude.shape))
+    floor = 1e-6 * _peak(illumination)
+    misfits = []
+
+    def seen_object(waves: torch.Tensor) -> torch.Tensor:
+        return scan.put(probes.conj() * waves) / illumination.clamp_min(floor)
+
+    def measured(waves: torch.Tensor) -> torch.Tensor:
+        wave = scan.propagator(waves)
+        return scan.propagator.back(with_amplitude(wave, amplitude, mask))
+
+    def views(waves: torch.Tensor) -> torch.Tensor:
+        return probes * scan.patches(seen_object(waves))
+
+    waves = probes * scan.patches(_start(amplitude, scan, start))
+    for _ in range(n_epochs):
+        misfits.append(_squares(scan.propagator(views(waves)), amplitude, mask))
+        waves = reflect(waves, measured, views, beta=beta)
+    return Reconstruction(seen_object(measured(waves)), probe, _relative(misfits, amplitude, mask))
+
+
+def _amplitudes(frames: torch.Tensor, scan: Scan, mask: torch.Tensor | None) -> torch.Tensor:
+    expected = (len(scan), *scan.probe_shape)
+    if tuple(frames.shape[-3:]) != expected:
+        raise OpticsError(f"frames of shape {tuple(frames.shape)}: expected [..., {', '.join(map(str, expected))}]")
+    if mask is not None and not mask.any():
+        raise OpticsError("mask is False everywhere: expected True where frames were measured")
+    seen = frames if mask is None else torch.where(mask, frames, 0)
+    if not (torch.isfinite(seen).all() and (seen >= 0).all()):
+        raise OpticsError("frames are negative or not finite in places: expected counts; mask such pixels")
+    return seen.sqrt()
+
+
+def _start(amplitude: torch.Tensor, scan: Scan, start: torch.Tensor | None) -> torch.Tensor:
+    shape = (*amplitude.shape[:-3], *scan.object_shape)
+    return torch.ones(shape, dtype=amplitude.dtype.to_complex(), device=amplitude.device) if start is None else start
+
+
+def _batches(n: int, at_once: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    check_positive("at_once", at_once, remedy="give frames in a step", error=OpticsError)
+    yield from torch.randperm(n, generator=generator).split(at_once)
+
+
+def _squares(wave: torch.Tensor, amplitude: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    squares = (wave.abs() - amplitude).square()
+    return (squares if mask is None else squares * mask).sum((-3, -2, -1))
+
+
+def _relative(misfits: list[torch.Tensor], amplitude: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """[..., epoch]; amplitudes are 0 where nothing was measured."""
+    return (torch.stack(misfits, dim=-1) / amplitude.square().sum((-3, -2, -1))[..., None]).sqrt()
+
+
+def _peak(values: torch.Tensor) -> torch.Tensor:
+    return values.amax((-2, -1), keepdim=True)
+
+
+def _scaled(sample: torch.Tensor, probe: torch.Tensor, given: torch.Tensor, misfit: torch.Tensor) -> Reconstruction:
+    factor = probe.norm(dim=(-2, -1), keepdim=True) / given.norm(dim=(-2, -1), keepdim=True)
+    return Reconstruction(sample * factor, probe / factor, misfit)

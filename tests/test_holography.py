@@ -1,0 +1,89 @@
+"""Holograms: nothing in, nothing out; weak objects; photons. Inversion by transfer functions and by projections."""
+
+import math
+
+import pytest
+import torch
+
+from rephase.errors import OpticsError
+from rephase.optics.detector import count
+from rephase.optics.holography import holograms, object_wave, weak_contrast
+from rephase.optics.propagation import Fresnel
+
+NUMBERS = torch.tensor([0.03, 0.05])
+
+
+def blobs(n=64, depth=0.3):
+    """Phases in radians, negative, of smooth blobs in a rim of empty beam; float64 [n, n]."""
+    x = torch.arange(n, dtype=torch.float64) - (n - 1) / 2
+    spot = lambda row, column, width: torch.exp(-((x[:, None] - row) ** 2 + (x - column) ** 2) / (2 * width**2))  # noqa: E731
+    return -depth * (spot(-6, 4, 3) + 0.6 * spot(7, -5, 2.5) + 0.4 * spot(4, 9, 2))
+
+
+def test_an_empty_beam_and_a_constant_phase_leave_no_trace():
+    empty = object_wave(torch.zeros(2, 64, 64))
+    assert torch.allclose(holograms(empty, NUMBERS), torch.ones(2, 2, 64, 64))
+    assert torch.allclose(holograms(object_wave(torch.full((64, 64), -0.7)), NUMBERS), torch.ones(2, 64, 64), atol=1e-6)
+
+
+def test_the_transmission_of_matter():
+    """10 um of water at 8 keV, whose mass attenuation is 10.37 cm^2/g (NIST)."""
+    k, delta, beta = 2 * math.pi / 0.155, 5.77e-6, 1.28e-8
+    thickness = torch.tensor([[10e3]])
+    wave = object_wave(-k * delta * thickness, k * beta * thickness)
+    assert float(wave.abs() ** 2) == pytest.approx(math.exp(-thickness.item() / 9.64e5), abs=1e-4)
+    assert float(wave.angle()) == pytest.approx(-2.339, abs=1e-3)
+
+
+def test_holograms_keep_the_photons_and_differ_between_distances():
+    found = holograms(object_wave(blobs(depth=2.0)), NUMBERS)
+    assert found.shape == (2, 64, 64)
+    assert torch.allclose(found.mean((1, 2)), torch.ones(2, dtype=torch.float64))
+    assert float((found[0] - found[1]).abs().max()) > 0.1
+    assert torch.allclose(holograms(object_wave(blobs(depth=2.0)), float(NUMBERS[1]))[0], found[1])
+
+
+@pytest.mark.parametrize("kind", ["phase", "absorption"])
+def test_weak_objects_follow_their_contrast_transfer(kind):
+    """To first order: a tenth of the object leaves a hundredth of the error."""
+    errors = []
+    for depth in (1e-2, 1e-3):
+        weak = blobs(depth=depth)
+        given = {"phase": weak} if kind == "phase" else {"phase": torch.zeros_like(weak), "absorption": -weak}
+        contrast = getattr(weak_contrast(NUMBERS, (64, 64), dtype=torch.float64), kind)
+        expected = 1 + torch.fft.ifft2(contrast * torch.fft.fft2(given[kind])).real
+        errors.append(float((holograms(object_wave(**given), NUMBERS) - expected).abs().max()))
+    assert errors[0] < 3 * 1e-2**2
+    assert errors[0] / errors[1] == pytest.approx(100, rel=0.1)
+
+
+def test_a_phase_grating_shows_itself_at_its_talbot_distance_alone():
+    """Period d: no contrast after d^2/wavelength, all of it, 2 phi, after half that distance."""
+    n, period = 64, 8
+    grating = 1e-3 * torch.cos(2 * math.pi * torch.arange(n, dtype=torch.float64) / period).expand(n, n)
+    half = 2 / period**2  # fresnel number of a pixel after d^2 / (2 wavelength)
+    at_half, at_whole = holograms(object_wave(grating), torch.tensor([half, half / 2], dtype=torch.float64))
+    assert float((at_half - 1).abs().max()) == pytest.approx(2e-3, rel=1e-2)
+    assert float((at_whole - 1).abs().max()) < 1e-5
+
+
+def test_photons_are_counted_with_poisson_noise():
+    expected = 50 * holograms(object_wave(blobs()), NUMBERS)
+    counts = torch.stack([count(expected, generator=torch.Generator().manual_seed(s)) for s in range(200)])
+    assert torch.equal(counts, counts.round())
+    assert torch.allclose(counts.mean(0), expected, atol=5 * math.sqrt(65 / 200))
+    assert float((counts - expected).pow(2).mean() / expected.mean()) == pytest.approx(1, abs=0.01)
+    with pytest.raises(OpticsError, match="expected photons are negative or not finite"):
+        count(-expected, generator=torch.Generator())
+
+
+def test_an_object_cannot_amplify():
+    with pytest.raises(OpticsError, match="absorption down to -0.5: expected 0 or above"):
+        object_wave(torch.zeros(4, 4), torch.full((4, 4), -0.5))
+
+
+def test_phase_can_be_learned_through_a_hologram():
+    phase = blobs().requires_grad_()
+    (gradient,) = torch.autograd.grad(holograms(object_wave(phase), 0.03).square().sum(), phase)
+    assert torch.isfinite(gradient).all()
+    assert float(gradient.abs().max()) > 0.1
