@@ -1,6 +1,7 @@
 """Holograms: nothing in, nothing out; weak objects; photons. Inversion by transfer functions and by projections."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ import torch
 from rephase.errors import OpticsError
 from rephase.optics.detector import count
 from rephase.optics.holography import holograms, object_wave, weak_contrast
-from rephase.optics.propagation import Fresnel
+from rephase.solvers.holography import invert_contrast, retrieve
+from rephase.solvers.wave_projections import KnownObject, alternate, reflect
 
 NUMBERS = torch.tensor([0.03, 0.05])
 
@@ -87,3 +89,84 @@ def test_phase_can_be_learned_through_a_hologram():
     (gradient,) = torch.autograd.grad(holograms(object_wave(phase), 0.03).square().sum(), phase)
     assert torch.isfinite(gradient).all()
     assert float(gradient.abs().max()) > 0.1
+
+
+def relative(found, true):
+    """Error of phases over that of a guess of the mean."""
+    return float(((found - found.mean()) - (true - true.mean())).norm() / (true - true.mean()).norm())
+
+
+def test_contrast_is_inverted_up_to_coarse_and_lost_frequencies():
+    """What is left is the mean curvature of the field, that sin(chi) is too small for; more distances lose less."""
+    weak, numbers = blobs(depth=0.01), torch.tensor([0.02, 0.03, 0.05, 0.1])
+    seen = holograms(object_wave(weak), numbers)
+    errors = [relative(invert_contrast(seen, numbers, strength=strength), weak) for strength in (1e-2, 1e-4)]
+    assert errors[1] < 0.05 < errors[0] < 0.3
+    assert relative(invert_contrast(seen[:1], numbers[:1], strength=1e-2), weak) > errors[0]
+    assert relative(-invert_contrast(seen, numbers, strength=1e-4), weak) > 1.9
+
+
+def test_absorption_of_one_material_brings_the_mean_back():
+    """With beta / delta known the zeroth frequency is seen as well."""
+    weak, ratio = blobs(depth=0.01), 0.2
+    seen = holograms(object_wave(weak, -ratio * weak), NUMBERS)
+    found = invert_contrast(seen, NUMBERS, absorption_ratio=ratio, strength=1e-4)
+    assert float((found - weak).norm() / weak.norm()) < 0.03
+    assert float((invert_contrast(seen, NUMBERS, strength=1e-4) - weak).norm() / weak.norm()) > 0.3
+
+
+@pytest.mark.parametrize("step", [alternate, partial(reflect, beta=0.9)], ids=["alternate", "reflect"])
+def test_strong_phases_are_retrieved_from_one_hologram_with_a_support(step):
+    """Where the contrast is no longer linear."""
+    strong = blobs(depth=1.5)
+    seen = holograms(object_wave(strong), 0.03)
+    known = KnownObject(support=strong < -0.005, phase=(-math.pi, 0))
+    found = retrieve(seen, 0.03, known, n_iterations=100, step=step)
+    assert found.misfit.shape == (100,)
+    assert float(found.misfit[-1]) < 0.2 * float(found.misfit[0])
+    assert float((found.wave.angle() - strong).norm() / strong.norm()) < 0.06
+    assert relative(invert_contrast(seen, 0.03), strong) > 0.2
+
+
+def test_batches_keep_apart_and_the_truth_is_a_fixed_point():
+    both = torch.stack([blobs(depth=0.5), blobs(depth=1.0)])
+    seen = holograms(object_wave(both), NUMBERS)
+    known = KnownObject(phase=(-math.pi, 0))
+    found = retrieve(seen, NUMBERS, known, n_iterations=5)
+    assert torch.allclose(found.wave[1], retrieve(seen[1], NUMBERS, known, n_iterations=5).wave)
+    kept = retrieve(seen, NUMBERS, known, n_iterations=3, start=object_wave(both))
+    assert torch.allclose(kept.wave, object_wave(both), atol=1e-6)
+    assert float(kept.misfit.max()) < 1e-6
+
+
+def test_what_is_known_of_an_object_is_kept_to():
+    wave = 1.5 * torch.randn(64, 64, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
+    support = blobs() < -0.1
+    known = KnownObject(support=support, phase=(-1.0, 0.0), absorption=(0.0, 0.5))
+    once = known(wave)
+    assert torch.allclose(known(once), once)
+    assert (once[~support] == 1).all()
+    assert float(once.angle().max()) <= 0
+    assert float(once.angle().min()) >= -1 - 1e-12
+    assert float(once.abs().max()) <= 1
+    assert float(once.abs().min()) >= math.exp(-0.5) - 1e-7
+
+
+def test_solvers_refuse_what_makes_no_sense():
+    seen = torch.ones(2, 64, 64)
+    known = KnownObject()
+    with pytest.raises(OpticsError, match=r"holograms of shape \(2, 64, 64\) at 1 distances: expected \[..., 1, row"):
+        invert_contrast(seen, 0.03)
+    for solve in (invert_contrast, partial(retrieve, known=known, n_iterations=1)):
+        with pytest.raises(OpticsError, match="holograms are negative or not finite"):
+            solve(-seen, NUMBERS)
+    with pytest.raises(OpticsError, match="strength = 0"):
+        invert_contrast(seen, NUMBERS, strength=0.0)
+    with pytest.raises(OpticsError, match="n_iterations = 0"):
+        retrieve(seen, NUMBERS, known, n_iterations=0)
+    with pytest.raises(OpticsError, match="under-sampled"):
+        retrieve(seen, NUMBERS / 10, known, n_iterations=1)
+    with pytest.raises(OpticsError, match=r"phase = \(1, 0\): expected the least value first"):
+        KnownObject(phase=(1, 0))
+    with pytest.raises(OpticsError, match="support is False everywhere"):
+        KnownObject(support=torch.zeros(4, 4, dtype=torch.bool))

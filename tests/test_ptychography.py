@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from rephase.errors import OpticsError
+from rephase.optics.detector import count
 from rephase.optics.propagation import FarField, Fresnel
 from rephase.optics.ptychography import Scan, gaussian_probe, raster, shifted, smallest_object
+from rephase.solvers.ptycho_engines import descend, epie, reflect_exit_waves
+from rephase.wave_metrics import align_wave, amplitude_ssim, wave_error
 
 
 def seeded(seed=0):
@@ -117,3 +120,102 @@ def test_probes_and_rasters():
     for options in ({"width": 0}, {"n_photons": -1}):
         with pytest.raises(OpticsError, match=f"{next(iter(options))} = .*above 0"):
             gaussian_probe(8, **{"width": 3, "n_photons": 1, **options})
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    """A scan with much overlap, the probe in photons, a smooth object, and where the probe was."""
+    positions = raster(9, step=3.0, jitter=0.3, generator=seeded(3))
+    shape = smallest_object(positions, (24, 24))
+    scan = Scan(positions, object_shape=shape, probe_shape=(24, 24), propagator=FarField())
+    coarse = torch.rand(2, 1, 1, 9, 9, generator=seeded(4))
+    amplitude, phase = (torch.nn.functional.interpolate(c, shape, mode="bicubic")[0, 0] for c in coarse)
+    true = torch.polar(0.6 + 0.4 * amplitude.clamp(0, 1), -1.5 * phase)
+    probe = gaussian_probe(24, width=7, n_photons=1e5, curvature=2.0)
+    illumination = scan.put(scan.probes(probe).abs() ** 2)
+    return scan, probe, true, illumination > 0.1 * illumination.max()
+
+
+def error_of(found, true, seen):
+    return float(wave_error(align_wave(found[None], true[None], seen), true[None], seen))
+
+
+ENGINES = {
+    "epie": lambda *given, **options: epie(*given, n_epochs=30, at_once=4, generator=seeded(), **options),
+    "descend": lambda *given, **options: descend(*given, n_epochs=40, generator=seeded(), **options),
+    "reflect": lambda *given, **options: reflect_exit_waves(*given, n_epochs=60, **options),
+}
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_engines_find_the_object_under_a_known_probe(simulated, name):
+    scan, probe, true, seen = simulated
+    found = ENGINES[name](scan.frames(true, probe), scan, probe)
+    assert float(found.misfit[-1]) < 0.1 * float(found.misfit[0])
+    assert error_of(found.object, true, seen) < 0.05 < 0.3 < error_of(torch.ones_like(true), true, seen)
+    assert torch.equal(found.probe, probe)
+    rows, columns = (slice(int(i.min()), int(i.max()) + 1) for i in seen.nonzero().T)
+    aligned = align_wave(found.object[None], true[None], seen)[:, rows, columns]
+    assert float(amplitude_ssim(aligned, true[None, rows, columns])) > 0.9
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_engines_leave_the_truth_alone(simulated, name):
+    scan, probe, true, seen = simulated
+    found = ENGINES[name](scan.frames(true, probe), scan, probe, start=true)
+    assert error_of(found.object, true, seen) < 1e-3
+    assert float(found.misfit[0]) < 1e-3
+
+
+@pytest.mark.parametrize(("name", "options"), [("epie", {"probe_step": 1.0}), ("descend", {"refine_probe": True})])
+def test_a_wrong_probe_is_refined(simulated, name, options):
+    scan, probe, true, seen = simulated
+    wrong = gaussian_probe(24, width=6, n_photons=1e5, curvature=1.5)
+    frames = scan.frames(true, probe)
+    found = ENGINES[name](frames, scan, wrong, **options)
+    assert float(found.probe.norm()) == pytest.approx(float(probe.norm()), rel=1e-4)
+    assert float(found.misfit[-1]) < 0.5 * float(ENGINES[name](frames, scan, wrong).misfit[-1])
+    assert error_of(found.probe, probe, None) < 0.5 * error_of(wrong, probe, None)
+
+
+def test_masked_pixels_say_nothing_and_noise_sets_the_misfit(simulated):
+    """Square roots of Poisson counts have the variance 1/4, of which the fit takes a part."""
+    scan, probe, true, seen = simulated
+    expected = scan.frames(true, probe)
+    counts = count(expected, generator=seeded(7))
+    mask = torch.rand(24, 24, generator=seeded(8)) > 0.1
+    spoiled = torch.where(mask, counts, -1e6)
+    found = ENGINES["descend"](spoiled, scan, probe, mask=mask)
+    assert error_of(found.object, true, seen) < 0.08
+    bright = (expected > 5) & mask
+    wave = scan.frames(found.object, probe).sqrt()
+    assert 0.1 < float((wave - counts.sqrt())[bright].square().mean()) < 0.3
+    with pytest.raises(OpticsError, match="frames are negative or not finite"):
+        ENGINES["descend"](spoiled, scan, probe)
+
+
+def test_a_batch_of_objects_is_reconstructed_at_once(simulated):
+    scan, probe, true, _ = simulated
+    both = torch.stack([true, true.flip(0)])
+    found = epie(scan.frames(both, probe), scan, probe, n_epochs=2, at_once=4, generator=seeded())
+    alone = epie(scan.frames(both[1], probe), scan, probe, n_epochs=2, at_once=4, generator=seeded())
+    assert torch.allclose(found.object[1], alone.object, atol=1e-4)
+    assert torch.allclose(found.misfit[1], alone.misfit)
+
+
+def test_a_near_field_scan_is_reconstructed(simulated):
+    scan, probe, true, seen = simulated
+    near = Scan(scan.positions, object_shape=scan.object_shape, probe_shape=(24, 24), propagator=Fresnel(0.08))
+    found = descend(near.frames(true, probe), near, probe, n_epochs=40, generator=seeded())
+    assert error_of(found.object, true, seen) < 0.1
+
+
+def test_engines_refuse_frames_that_do_not_fit(simulated):
+    scan, probe, true, _ = simulated
+    frames = scan.frames(true, probe)
+    with pytest.raises(OpticsError, match=r"frames of shape \(80, 24, 24\): expected \[..., 81, 24, 24\]"):
+        ENGINES["epie"](frames[1:], scan, probe)
+    with pytest.raises(OpticsError, match="mask is False everywhere"):
+        ENGINES["reflect"](frames, scan, probe, mask=torch.zeros(24, 24, dtype=torch.bool))
+    with pytest.raises(OpticsError, match="at_once = 0"):
+        epie(frames, scan, probe, n_epochs=1, at_once=0, generator=seeded())

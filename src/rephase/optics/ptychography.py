@@ -44,7 +44,7 @@ class Scan:
         if positions.ndim != 2 or positions.shape[1] != 2 or not torch.isfinite(positions).all():
             raise OpticsError(f"positions of shape {tuple(positions.shape)}: expected finite numbers [frame, 2]")
         self.positions, self.propagator = positions, propagator
-        self.object_shape, self.probe_shape = tuple(object_shape), tuple(probe_shape)
+        self.object_shape, self.probe_shape = object_shape, probe_shape
         free = positions.new_tensor([(n - m) / 2 for n, m in zip(object_shape, probe_shape)])
         corner = positions + free
         first = corner.detach().round().long()

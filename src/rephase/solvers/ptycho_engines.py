@@ -69,21 +69,21 @@ def epie(
     Maiden & Rodenburg (2009), doi:10.1016/j.ultramic.2009.05.012.
     """
     amplitude = _amplitudes(frames, scan, mask)
-    given, sample = probe, _start(amplitude, scan, start).clone()
+    given, sample = probe, _start(amplitude, scan, start)
     misfits = []
     for _ in range(n_epochs):
-        squares = 0
+        squares = []
         for chosen in _batches(len(scan), at_once, generator):
             part, seen = scan.part(chosen), amplitude[..., chosen, :, :]
             probes, patches = part.probes(probe), part.patches(sample)
             wave = part.propagator(probes * patches)
-            squares = squares + _squares(wave, seen, mask)
+            squares.append(_squares(wave, seen, mask))
             change = part.propagator.back(with_amplitude(wave, seen, mask) - wave)
             sample = sample + object_step * part.put(probes.conj() * change) / _peak(part.put(probes.abs().square()))
             if probe_step:
                 moved = shifted(patches.conj() * change, -part.offsets).sum(-3)
                 probe = probe + probe_step * moved / _peak(patches.abs().square().sum(-3))
-        misfits.append(squares)
+        misfits.append(torch.stack(squares).sum(0))
     return _scaled(sample, probe, given, _relative(misfits, amplitude, mask))
 
 
@@ -125,7 +125,7 @@ def descend(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, n_epochs)
     misfits = []
     for _ in range(n_epochs):
-        squares = 0
+        squares = []
         for chosen in _batches(len(scan), at_once, generator):
             part = scan.part(chosen)
             wave = part.propagator(part.patches(sample) * part.probes(scale * relative))
@@ -133,9 +133,9 @@ def descend(
             optimiser.zero_grad()
             loss.sum().backward()
             optimiser.step()
-            squares = squares + loss.detach()
+            squares.append(loss.detach())
         schedule.step()
-        misfits.append(squares)
+        misfits.append(torch.stack(squares).sum(0))
     found = (scale * relative).detach()
     return _scaled(sample.detach(), found, probe, _relative(misfits, amplitude, mask))
 
