@@ -14,6 +14,8 @@ from rephase.errors import OpticsError, check_positive
 from rephase.optics.ptychography import Scan, shifted
 from rephase.solvers.wave_projections import reflect, with_amplitude
 
+_EVEN = 0.02  # of Adam's step: changes of the object above it are made at the same pace, those below by their size
+
 
 class Reconstruction(NamedTuple):
     """Object and probe [..., row, column], complex; ``misfit`` [..., epoch] of the amplitudes during each epoch.
@@ -102,7 +104,8 @@ def descend(
 ) -> Reconstruction:
     """Gradient descent (Adam) on the squared misfit of the amplitudes, through the forward model of the scan.
 
-    That loss is the likelihood of Poisson counts, whose square roots all have the variance 1/4, to first order.
+    That loss is the likelihood of Poisson counts, whose square roots all have the variance 1/4, to first order. Steps
+    fade as the gradient does, so that a good start is not lost.
 
     Parameters
     ----------
@@ -121,7 +124,11 @@ def descend(
     amplitude = _amplitudes(frames, scan, mask)
     scale = probe.abs().square().mean((-2, -1), keepdim=True).sqrt()
     sample, relative = _start(amplitude, scan, start).clone().requires_grad_(), (probe / scale).requires_grad_()
-    optimiser = torch.optim.Adam([sample, relative] if refine_probe else [sample], lr=learning_rate)
+    optimiser = torch.optim.Adam(
+        [sample, relative] if refine_probe else [sample], lr=learning_rate, eps=_EVEN * learning_rate
+    )
+    # of a step over as many frames as it has: the gradient is then the change of the object that they ask for
+    peak = 2 * at_once / len(scan) * _peak(scan.put(scan.probes(probe).abs().square()))[..., 0, 0]
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, n_epochs)
     misfits = []
     for _ in range(n_epochs):
@@ -131,12 +138,12 @@ def descend(
             wave = part.propagator(part.patches(sample) * part.probes(scale * relative))
             loss = _squares(wave, amplitude[..., chosen, :, :], mask)
             optimiser.zero_grad()
-            loss.sum().backward()
+            (loss / peak).sum().backward()
             optimiser.step()
             squares.append(loss.detach())
         schedule.step()
         misfits.append(torch.stack(squares).sum(0))
-    found = (scale * relative).detach()
+    found = (scale * relative).detach() if refine_probe else probe
     return _scaled(sample.detach(), found, probe, _relative(misfits, amplitude, mask))
 
 
