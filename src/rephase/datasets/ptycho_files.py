@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import torch
 
-from rephase.crystal.cell import wavelength
 from rephase.datasets.cxi import JOULE_PER_EV, UNUSABLE, check_layout, open_hdf5
 from rephase.errors import ImageError
+from rephase.optics.detector import wavelength_nm
 
 _DETECTOR = "entry_1/instrument_1/detector_1"
 _ENERGY, _WAVELENGTH = "entry_1/instrument_1/source_1/energy", "entry_1/instrument_1/source_1/wavelength"
@@ -60,7 +60,7 @@ class PtychoFile:
         order = np.unique(numbers)  # as HDF5 wants them
         with open_hdf5(self.path) as file:
             try:
-                counts = _frames(file, self.path)[order]
+                counts = _frames(file, self.path)[_as_slice(order)]
             except OSError as error:
                 raise ImageError(f"{self.path}: frames cannot be read ({error}); copy the file again") from error
         counts = np.where(self.mask, counts, 0).astype(np.float32)[np.searchsorted(order, numbers)]
@@ -85,12 +85,10 @@ def open_ptychography(path: Path) -> PtychoFile:
     """
     with open_hdf5(path) as file:
         frames = _frames(file, path)
-        energy_ev = _length(file, path, _ENERGY, unit=1 / JOULE_PER_EV, what="photon energy") if _ENERGY in file else 0
-        length = wavelength(energy_ev / 1000) / 10 if energy_ev else _length(file, path, _WAVELENGTH, what="wavelength")
         return PtychoFile(
             path=path,
             shape=frames.shape,
-            wavelength=length,
+            wavelength=_wavelength(file, path),
             distance=_length(file, path, f"{_DETECTOR}/distance", what="distance"),
             pixel=_pixel(file, path),
             positions=_positions(file, path, len(frames)),
@@ -108,8 +106,14 @@ def _frames(file: h5py.File, path: Path) -> h5py.Dataset:
     return found
 
 
+def _as_slice(rows: np.ndarray) -> slice | np.ndarray:
+    """Neighbouring rows, which HDF5 reads much faster as such; others as they are."""
+    first, last = int(rows[0]), int(rows[-1])
+    return slice(first, last + 1) if last - first + 1 == len(rows) else rows
+
+
 def _length(file: h5py.File, path: Path, name: str, *, what: str, unit: float = _NM) -> float:
-    """A number above 0, in nm."""
+    """The number above 0 that is called `name`, times `unit`: by default from m to nm."""
     noted = file.get(name)
     if not isinstance(noted, h5py.Dataset) or noted.size != 1:
         raise ImageError(f"{path}: no {what}; looked for one number in {name}")
@@ -117,6 +121,12 @@ def _length(file: h5py.File, path: Path, name: str, *, what: str, unit: float = 
     if not (np.isfinite(value) and value > 0):
         raise ImageError(f"{path}: {what} = {value:g}: expected a number above 0 in {name}")
     return value
+
+
+def _wavelength(file: h5py.File, path: Path) -> float:
+    if _ENERGY not in file:
+        return _length(file, path, _WAVELENGTH, what="photon energy or wavelength")
+    return wavelength_nm(_length(file, path, _ENERGY, what="photon energy", unit=1 / JOULE_PER_EV))
 
 
 def _pixel(file: h5py.File, path: Path) -> float:
