@@ -96,7 +96,9 @@ def shifted(fields: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
     Whole pixels roll the field; the rest comes from its Fourier series. Unitary: the opposite offsets undo it.
     """
     rows, columns = (
-        torch.exp(-2j * math.pi * torch.fft.fftfreq(n, device=fields.device) * offsets[..., axis, None])
+        torch.exp(
+            -2j * math.pi * torch.fft.fftfreq(n, dtype=offsets.dtype, device=fields.device) * offsets[..., axis, None]
+        )
         for axis, n in enumerate(fields.shape[-2:])
     )
     ramp = (rows[..., :, None] * columns[..., None, :]).to(fields.dtype)
