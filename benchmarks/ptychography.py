@@ -83,6 +83,7 @@ def score_measured(path: Path, focus_mm: float, n_epochs: int) -> list[dict]:
     engines = {
         "epie, 8 at once": partial(epie, at_once=8, probe_step=1.0),
         "descend": partial(descend, refine_probe=True),
+        "descend, positions": partial(descend, refine_probe=True, position_rate=0.04),
     }
     rows = []
     for name, engine in engines.items():

@@ -170,3 +170,11 @@ def test_solvers_refuse_what_makes_no_sense():
         KnownObject(phase=(1, 0))
     with pytest.raises(OpticsError, match="support is False everywhere"):
         KnownObject(support=torch.zeros(4, 4, dtype=torch.bool))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_retrieval_is_the_same_on_a_gpu():
+    seen, known = holograms(object_wave(blobs()), NUMBERS), KnownObject(phase=(-math.pi, 0))
+    assert torch.allclose(invert_contrast(seen.cuda(), NUMBERS).cpu(), invert_contrast(seen, NUMBERS))
+    found = retrieve(seen.cuda(), NUMBERS, known, n_iterations=5).wave
+    assert torch.allclose(found.cpu(), retrieve(seen, NUMBERS, known, n_iterations=5).wave)

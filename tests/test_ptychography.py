@@ -77,6 +77,9 @@ def test_a_batch_of_objects_is_each_by_itself_and_a_part_is_a_part():
     assert both.shape == (2, 3, 16, 16)
     assert torch.allclose(both[1], scan.frames(samples[1], probe))
     assert torch.allclose(scan.part(torch.tensor([2, 0])).frames(samples, probe), both[:, [2, 0]])
+    by = torch.tensor([[0.0, 0.1], [-0.2, 0.0], [0.05, 0.05]], dtype=torch.float64)
+    moved = scan_of(scan.positions + by).frames(samples, probe)
+    assert torch.allclose(scan.moved(by).frames(samples, probe), moved)
     single = scan_of([[0, 0], [1.3, -2], [-3.4, 2.3]]).frames(samples.to(torch.complex64), probe.to(torch.complex64))
     assert single.dtype == torch.float32
     assert torch.allclose(single.double(), both, rtol=1e-3, atol=1e-3)
@@ -178,6 +181,19 @@ def test_a_wrong_probe_is_refined(simulated, name, options):
     assert error_of(found.probe, probe, None) < 0.5 * error_of(wrong, probe, None)
 
 
+def test_wrong_positions_are_refined(simulated):
+    """But for a move that is common to all, which moves the object."""
+    scan, probe, true, _ = simulated
+    errors = 0.3 * torch.randn(len(scan), 2, generator=seeded(5))
+    frames = scan.moved(errors).frames(true, probe)
+    found = ENGINES["descend"](frames, scan, probe, position_rate=0.03)
+    left = found.positions - scan.positions - errors
+    assert float((left - left.mean(0)).std()) < 0.25 * float(errors.std())
+    unrefined = ENGINES["descend"](frames, scan, probe)
+    assert torch.equal(unrefined.positions, scan.positions)
+    assert float(found.misfit[-1]) < 0.3 * float(unrefined.misfit[-1])
+
+
 def test_masked_pixels_say_nothing_and_noise_sets_the_misfit(simulated):
     """Square roots of Poisson counts have the variance 1/4, of which the fit takes a part."""
     scan, probe, true, seen = simulated
@@ -219,3 +235,14 @@ def test_engines_refuse_frames_that_do_not_fit(simulated):
         ENGINES["reflect"](frames, scan, probe, mask=torch.zeros(24, 24, dtype=torch.bool))
     with pytest.raises(OpticsError, match="at_once = 0"):
         epie(frames, scan, probe, n_epochs=1, at_once=0, generator=seeded())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_engines_find_the_same_on_a_gpu(simulated):
+    scan, probe, true, _ = simulated
+    options = {"object_shape": scan.object_shape, "probe_shape": scan.probe_shape, "propagator": FarField()}
+    on_gpu = Scan(scan.positions.cuda(), **options)
+    frames = on_gpu.frames(true.cuda(), probe.cuda())
+    for engine in ENGINES.values():
+        found = engine(frames, on_gpu, probe.cuda())
+        assert torch.allclose(found.misfit.cpu(), engine(frames.cpu(), scan, probe).misfit, atol=1e-3)

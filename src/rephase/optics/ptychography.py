@@ -49,7 +49,7 @@ class Scan:
         corner = positions + free
         first = corner.detach().round().long()
         self.offsets = corner - first
-        """[frame, 2] rest of a pixel, -1/2 to 1/2, by which the probe is moved; differentiable in the positions."""
+        """[frame, 2] rest of a pixel, -1/2 to 1/2, by which the probe is moved, differentiable in the positions."""
         outside = ((first < 0) | (first > 2 * free)).any(1)
         if outside.any():
             raise OpticsError(
@@ -70,6 +70,12 @@ class Scan:
         part = copy.copy(self)
         part.positions, part.offsets, part._pixels = (t[frames] for t in (self.positions, self.offsets, self._pixels))
         return part
+
+    def moved(self, by: torch.Tensor) -> "Scan":
+        """The scan with positions moved by [frame, 2] pixels, few against the rim of the probe: it wraps around."""
+        moved = copy.copy(self)
+        moved.positions, moved.offsets = self.positions + by, self.offsets + by
+        return moved
 
     def patches(self, objects: torch.Tensor) -> torch.Tensor:
         """What lies under the probe, [..., frame, row, column], of objects [..., row, column]."""

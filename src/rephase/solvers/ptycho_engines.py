@@ -20,12 +20,14 @@ _EVEN = 0.02  # of Adam's step: changes of the object above it are made at the s
 class Reconstruction(NamedTuple):
     """Object and probe [..., row, column], complex; ``misfit`` [..., epoch] of the amplitudes during each epoch.
 
-    ``(sum (|wave| - sqrt(I))^2 / sum I)^1/2`` over what was measured, before each correction.
+    The misfit is ``(sum (|wave| - sqrt(I))^2 / sum I)^1/2`` over what was measured, before each correction.
+    ``positions`` [frame, 2] are those of the scan, refined where that was asked for.
     """
 
     object: torch.Tensor
     probe: torch.Tensor
     misfit: torch.Tensor
+    positions: torch.Tensor
 
 
 def epie(
@@ -86,7 +88,7 @@ def epie(
                 moved = shifted(patches.conj() * change, -part.offsets).sum(-3)
                 probe = probe + probe_step * moved / _peak(patches.abs().square().sum(-3))
         misfits.append(torch.stack(squares).sum(0))
-    return _scaled(sample, probe, given, _relative(misfits, amplitude, mask))
+    return _scaled(sample, probe, given, scan, _relative(misfits, amplitude, mask))
 
 
 def descend(
@@ -100,6 +102,7 @@ def descend(
     mask: torch.Tensor | None = None,
     learning_rate: float = 0.05,
     refine_probe: bool = False,
+    position_rate: float = 0.0,
     at_once: int = 16,
 ) -> Reconstruction:
     """Gradient descent (Adam) on the squared misfit of the amplitudes, through the forward model of the scan.
@@ -115,6 +118,8 @@ def descend(
         Step of Adam, of objects about 1; falls to 0 along a cosine.
     refine_probe
         Whether the probe is refined as well, by the same steps relative to its root mean square.
+    position_rate
+        Step of Adam for the positions, in pixels; 0: they are known.
 
     Raises
     ------
@@ -124,17 +129,20 @@ def descend(
     amplitude = _amplitudes(frames, scan, mask)
     scale = probe.abs().square().mean((-2, -1), keepdim=True).sqrt()
     sample, relative = _start(amplitude, scan, start).clone().requires_grad_(), (probe / scale).requires_grad_()
-    optimiser = torch.optim.Adam(
-        [sample, relative] if refine_probe else [sample], lr=learning_rate, eps=_EVEN * learning_rate
-    )
+    moves = torch.zeros_like(scan.positions).requires_grad_()
+    optimiser = torch.optim.Adam([sample], lr=learning_rate, eps=_EVEN * learning_rate)
+    if refine_probe:
+        optimiser.add_param_group({"params": [relative]})
+    if position_rate:
+        optimiser.add_param_group({"params": [moves], "lr": position_rate})
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, n_epochs)
     # of a step over as many frames as it has: the gradient is then the change of the object that they ask for
     peak = 2 * at_once / len(scan) * _peak(scan.put(scan.probes(probe).abs().square()))[..., 0, 0]
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, n_epochs)
     misfits = []
     for _ in range(n_epochs):
         squares = []
         for chosen in _batches(len(scan), at_once, generator):
-            part = scan.part(chosen)
+            part = scan.moved(moves).part(chosen)
             wave = part.propagator(part.patches(sample) * part.probes(scale * relative))
             loss = _squares(wave, amplitude[..., chosen, :, :], mask)
             optimiser.zero_grad()
@@ -143,8 +151,9 @@ def descend(
             squares.append(loss.detach())
         schedule.step()
         misfits.append(torch.stack(squares).sum(0))
-    found = (scale * relative).detach() if refine_probe else probe
-    return _scaled(sample.detach(), found, probe, _relative(misfits, amplitude, mask))
+    refined = (scale * relative).detach() if refine_probe else probe
+    found = _scaled(sample.detach(), refined, probe, scan, _relative(misfits, amplitude, mask))
+    return found._replace(positions=scan.positions + moves.detach())
 
 
 def reflect_exit_waves(
@@ -193,7 +202,7 @@ def reflect_exit_waves(
     for _ in range(n_epochs):
         misfits.append(_squares(scan.propagator(views(waves)), amplitude, mask))
         waves = reflect(waves, measured, views, beta=beta)
-    return Reconstruction(seen_object(measured(waves)), probe, _relative(misfits, amplitude, mask))
+    return Reconstruction(seen_object(measured(waves)), probe, _relative(misfits, amplitude, mask), scan.positions)
 
 
 def _amplitudes(frames: torch.Tensor, scan: Scan, mask: torch.Tensor | None) -> torch.Tensor:
@@ -232,6 +241,8 @@ def _peak(values: torch.Tensor) -> torch.Tensor:
     return values.amax((-2, -1), keepdim=True)
 
 
-def _scaled(sample: torch.Tensor, probe: torch.Tensor, given: torch.Tensor, misfit: torch.Tensor) -> Reconstruction:
+def _scaled(
+    sample: torch.Tensor, probe: torch.Tensor, given: torch.Tensor, scan: Scan, misfit: torch.Tensor
+) -> Reconstruction:
     factor = probe.norm(dim=(-2, -1), keepdim=True) / given.norm(dim=(-2, -1), keepdim=True)
-    return Reconstruction(sample * factor, probe / factor, misfit)
+    return Reconstruction(sample * factor, probe / factor, misfit, scan.positions)
