@@ -128,8 +128,9 @@ def descend(
     """
     amplitude = _amplitudes(frames, scan, mask)
     scale = probe.abs().square().mean((-2, -1), keepdim=True).sqrt()
-    sample, relative = _start(amplitude, scan, start).clone().requires_grad_(), (probe / scale).requires_grad_()
-    moves = torch.zeros_like(scan.positions).requires_grad_()
+    sample = _start(amplitude, scan, start).clone().requires_grad_()
+    relative = (probe / scale).requires_grad_(refine_probe)
+    moves = torch.zeros_like(scan.positions).requires_grad_(position_rate > 0)
     optimiser = torch.optim.Adam([sample], lr=learning_rate, eps=_EVEN * learning_rate)
     if refine_probe:
         optimiser.add_param_group({"params": [relative]})
