@@ -106,6 +106,10 @@ def test_positions_outside_of_the_object_are_told():
     for wrong in ([[0.0, math.nan]], [[0.0, 0.0, 0.0]], [0.0, 1.0]):
         with pytest.raises(OpticsError, match=r"positions of shape .*: expected finite numbers \[frame, 2\]"):
             scan_of(wrong)
+    with pytest.raises(OpticsError, match=r"object of \(40, 41\) pixels: expected \(40, 40\)"):
+        scan_of([[0, 0]]).frames(noise(40, 41), noise(16, 16))
+    with pytest.raises(OpticsError, match=r"probe of \(15, 16\) pixels: expected \(16, 16\)"):
+        scan_of([[0, 0]]).frames(noise(40, 40), noise(15, 16))
     positions = 9 * torch.rand(20, 2, generator=seeded())
     shape = smallest_object(positions, (16, 16))
     Scan(positions, object_shape=shape, probe_shape=(16, 16), propagator=FarField())

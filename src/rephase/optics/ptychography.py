@@ -47,7 +47,7 @@ class Scan:
         self.object_shape, self.probe_shape = object_shape, probe_shape
         free = positions.new_tensor([(n - m) / 2 for n, m in zip(object_shape, probe_shape)])
         corner = positions + free
-        first = corner.detach().round().long()
+        self._first = first = corner.detach().round().long()
         self.offsets = corner - first
         """[frame, 2] rest of a pixel, -1/2 to 1/2, by which the probe is moved, differentiable in the positions."""
         outside = ((first < 0) | (first > 2 * free)).any(1)
@@ -57,10 +57,6 @@ class Scan:
                 f"{positions[outside][0].tolist()}: expected within {free.tolist()} pixels from its middle; take an "
                 f"object of {smallest_object(positions, self.probe_shape)} pixels or more, or centre the positions"
             )
-        rows, columns = (
-            first[:, axis, None] + torch.arange(n, device=positions.device) for axis, n in enumerate(probe_shape)
-        )
-        self._pixels = rows[:, :, None] * object_shape[1] + columns[:, None, :]  # of each patch, in the object
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -68,7 +64,7 @@ class Scan:
     def part(self, frames: torch.Tensor) -> "Scan":
         """The scan of some of the frames, by their numbers."""
         part = copy.copy(self)
-        part.positions, part.offsets, part._pixels = (t[frames] for t in (self.positions, self.offsets, self._pixels))
+        part.positions, part.offsets, part._first = (t[frames] for t in (self.positions, self.offsets, self._first))
         return part
 
     def moved(self, by: torch.Tensor) -> "Scan":
@@ -79,6 +75,7 @@ class Scan:
 
     def patches(self, objects: torch.Tensor) -> torch.Tensor:
         """What lies under the probe, [..., frame, row, column], of objects [..., row, column]."""
+        _check_shape("object", objects, self.object_shape)
         return objects.flatten(-2)[..., self._pixels]
 
     def put(self, patches: torch.Tensor) -> torch.Tensor:
@@ -89,11 +86,34 @@ class Scan:
 
     def probes(self, probe: torch.Tensor) -> torch.Tensor:
         """The probe of each frame, [..., frame, row, column], moved by `offsets`."""
+        _check_shape("probe", probe, self.probe_shape)
         return shifted(probe[..., None, :, :], self.offsets)
 
     def frames(self, objects: torch.Tensor, probe: torch.Tensor) -> torch.Tensor:
-        """Intensities [..., frame, row, column] of objects [..., row, column] under a probe [..., row, column]."""
+        """Intensities [..., frame, row, column] of objects [..., row, column] under a probe [..., row, column].
+
+        Raises
+        ------
+        OpticsError
+            Objects or probes of another shape than the scan has.
+        """
         return self.propagator(self.patches(objects) * self.probes(probe)).abs() ** 2
+
+    @property
+    def _pixels(self) -> torch.Tensor:
+        """[frame, row, column]: number of each pixel of a patch among those of the object; too large to be kept."""
+        device = self._first.device
+        rows, columns = (
+            self._first[:, axis, None] + torch.arange(n, device=device) for axis, n in enumerate(self.probe_shape)
+        )
+        return rows[:, :, None] * self.object_shape[1] + columns[:, None, :]
+
+
+def _check_shape(name: str, field: torch.Tensor, shape: tuple[int, int]) -> None:
+    if tuple(field.shape[-2:]) != tuple(shape):
+        raise OpticsError(
+            f"{name} of {tuple(field.shape[-2:])} pixels: expected {tuple(shape)}, as the scan was made for"
+        )
 
 
 def shifted(fields: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
