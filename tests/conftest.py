@@ -26,6 +26,14 @@ def real_crystals() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def near_field_scan() -> Path:
+    path = ROOT.parent / "shared" / "measured" / "PETRAIII_P25_Near_Field_Ptycho.cxi"
+    if not path.is_file():
+        pytest.skip("the measured near-field scan is not here")
+    return path
+
+
 @pytest.fixture
 def command(monkeypatch, capsys):
     """Run ``rephase`` in this process; its status, and what it printed on either stream."""

@@ -24,7 +24,7 @@ ROWS = [
     {"losses"},
     {"models"},
     {"metrics"},
-    {"completion_metrics", "classification_metrics", "activation_maps"},
+    {"completion_metrics", "classification_metrics", "wave_metrics", "activation_maps"},
     {"runs"},
     {"weights"},
     {"completion_routes"},

@@ -59,6 +59,16 @@ class Pixels(NamedTuple):
     mask: np.ndarray
 
 
+def open_hdf5(path: Path) -> h5py.File:
+    """Open an HDF5 file to read; `ImageError` where there is none, or it is truncated."""
+    try:
+        return h5py.File(path, "r")
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ImageError(f"{path}: truncated, or no HDF5 file ({error}); copy it again") from error
+
+
 def list_cxi(path: Path, labels: LabelSet | None) -> Listing:
     """List the shots of a CXI or another HDF5 file without reading an image.
 
@@ -73,7 +83,7 @@ def list_cxi(path: Path, labels: LabelSet | None) -> Listing:
     ImageError
         The file is truncated or no HDF5 file, or has no image.
     """
-    with _open(path) as file:
+    with open_hdf5(path) as file:
         entries = _entries(file)
         if not entries:
             return Listing(_stack(path, path.stem, file, _only_images(path, file), None, labels), [])
@@ -95,7 +105,7 @@ def read_cxi(shot: Shot) -> Pixels:
     ImageError
         It is damaged, or no longer there.
     """
-    with _open(shot.path) as file:
+    with open_hdf5(shot.path) as file:
         try:
             image = np.asarray(_part(file[shot.dataset], shot.row), dtype=np.float32)
             bits = 0 if shot.mask is None else np.asarray(_part(file[shot.mask], shot.row)).astype(np.int64)
@@ -150,15 +160,6 @@ def check_counts(pixels: Pixels) -> None:
         raise ImageError(f"the smallest count is {measured.min():.6g}: expected none below 0; mask or clip such pixels")
     if measured.min() == measured.max():
         raise ImageError(f"every measured pixel has the count {measured.max():.6g}: a constant image shows nothing")
-
-
-def _open(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r")
-    except FileNotFoundError as error:
-        raise ImageError(f"{path}: no such file") from error
-    except OSError as error:
-        raise ImageError(f"{path}: truncated, or no HDF5 file ({error}); copy it again") from error
 
 
 def _entries(file: h5py.File) -> list[str]:

@@ -60,7 +60,14 @@ def expected_counts(intensity: torch.Tensor, exposure: Exposure) -> torch.Tensor
 def draw_counts(intensity: torch.Tensor, exposure: Exposure, *, generator: torch.Generator) -> torch.Tensor:
     """Counts with the noise of photons, of the dtype of `intensity`; parameters and errors as `expected_counts`."""
     expected = expected_counts(intensity.detach(), exposure).double()
-    return torch.poisson(expected, generator=generator).to(intensity)
+    return count(expected, generator=generator).to(intensity)
+
+
+def count(expected: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
+    """Poisson counts of expected photons of any shape, in their dtype; `OpticsError` where some cannot be expected."""
+    if not (torch.isfinite(expected).all() and (expected >= 0).all()):
+        raise OpticsError("expected photons are negative or not finite in places: expected numbers of 0 or above")
+    return torch.poisson(expected, generator=generator)
 
 
 def behind_stop(q: torch.Tensor, radius: float) -> torch.Tensor:
