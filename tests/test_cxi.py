@@ -359,12 +359,6 @@ def test_combinations_are_drawn_as_often_as_measured():
     assert equal[:, LABELS.index("empty")].mean() == pytest.approx(1 / 43, abs=0.005)
 
 
-def test_an_unknown_label_names_the_nearest():
-    assert DROPLET_LABEL_SET.numbers(["empty", "oblate"]) == [10, 0]
-    with pytest.raises(ImageError, match="label 'eliptical': unknown; did you mean 'elliptical'"):
-        DROPLET_LABEL_SET.numbers(["eliptical"])
-
-
 def test_shots_that_are_written_are_read_again(tmp_path):
     image = np.stack([shot(1), shot(2), shot(3)])
     mask = np.random.default_rng(4).random(image.shape) > 0.2
