@@ -1,6 +1,6 @@
 """How well each route foretells the amplitudes beyond the data.
 
-    rephase bench complete -- --folder ../shared/crystals
+    rephase bench complete -- --folder CIFS
     rephase bench complete -- --random 24 --space-groups "P 1 21/c 1" --model wilson fourier_unet
 
 Noise-free |F_calc| of the monoclinic CIFs of a folder, or of random crystals, is cut at --d-cut; `rephase.completion`

@@ -1,6 +1,6 @@
 """How many real crystals are solved at which resolution, by the one solution that the program ranks first.
 
-    rephase bench solve -- --folder ../shared/crystals --d-min 1.0 1.5
+    rephase bench solve -- --folder CIFS --d-min 1.0 1.5
 
 Every CIF of a folder gives noise-free |F_calc| (no dispersion), the phases are dropped, and `rephase.solve` runs with
 its defaults. ``map_cc`` is best over the allowed origins and both hands. Options make the data worse, or hide the space

@@ -1,6 +1,6 @@
 """Ideas that might help the default search, each against it in equal numbers of trials on the same crystals.
 
-    rephase bench solver_ideas -- --folder ../shared/crystals --every 4 --d-min 1.5 2.0
+    rephase bench solver_ideas -- --folder CIFS --every 4 --d-min 1.5 2.0
 
 Printed for each idea: how often any trial is right (map_cc >= 0.7), how often the one with the smallest misfit is, the
 mean share of trials that are right, and the time relative to the default.

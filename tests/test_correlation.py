@@ -124,6 +124,14 @@ def test_intensity_and_profile_are_left_out_and_a_mask_changes_little():
     assert torch.corrcoef(torch.stack([masked.flatten(), whole.flatten()]))[0, 1] > 0.9
 
 
+def test_shot_noise_leaks_to_neighbouring_angles_where_rings_are_sampled_finer_than_pixels():
+    image = torch.poisson(torch.full((64, 64, 64), 2.0), generator=torch.Generator().manual_seed(0))
+    value = correlation_map(image, everywhere(image), n_q=32, n_delta=64)[0].mean(0)
+    leaked = value / value[:, :1]
+    assert leaked[3, 1] > 0.8
+    assert leaked[31, 1:].abs().max() < 0.1
+
+
 def test_rings_without_signal_or_measurement_have_no_pairs():
     intensity = torch.tensor([[[0.0, 0, 0, 0], [1, 2, 1, 2], [3, 3, 3, 3]]])
     mask = torch.ones(1, 3, 4, dtype=torch.bool)

@@ -149,6 +149,85 @@ def test_truncated_files_and_other_bytes_are_told(cxi, tmp_path):
         read_images(__file__)
 
 
+def without_middle(content, n):
+    """The same bytes, but for `n` near the middle."""
+    middle = len(content) // 2
+    return content[:middle] + b"\xff" * n + content[middle + n :]
+
+
+def save_npz(path):
+    with open(path, "wb") as file:
+        np.savez(file, image=shot(1))
+
+
+def save_deflated(path):
+    tifffile.imwrite(path, shot(1), compression="zlib")
+
+
+@pytest.mark.parametrize(
+    ("name", "save", "harm"),
+    [
+        ("b.tif", save_deflated, lambda content: content[: len(content) // 2]),
+        ("b.tif", save_deflated, lambda content: without_middle(content, 60)),
+        ("b.tif", save_deflated, lambda content: content[:4] + bytes(4)),  # no page
+        ("b.npy", save_npz, lambda content: content),
+        ("b.npy", lambda path: np.save(path, shot(1)), lambda content: content.replace(b"}", b"(")),
+        ("b.npy", lambda path: np.save(path, np.array([{}]), allow_pickle=True), lambda content: content),
+        ("b.cxi", lambda path: write_cxi(path, shot(1)[None], shot(1)[None] >= 0, ROUND[None]),
+         lambda content: content.replace(b"HEAP", b"heap")),
+    ],
+)  # fmt: skip
+def test_a_damaged_file_does_not_spoil_its_folder(tmp_path, name, save, harm):
+    save(tmp_path / name)
+    (tmp_path / name).write_bytes(harm((tmp_path / name).read_bytes()))
+    np.save(tmp_path / "a.npy", shot(2))
+    found = read_images(tmp_path, size=40)
+    assert found.names == ["a"]
+    assert found.left_out["file"].tolist() == [name]
+    assert "cannot be read: damaged, truncated, or no" in found.left_out["reason"][0]
+
+
+def with_a_group(entry, key):
+    del entry[key]
+    entry.create_group(key)
+
+
+def with_a_damaged_chunk(entry, key):
+    values = entry[key][()]
+    del entry[key]
+    damaged = entry.create_dataset(key, data=values, chunks=values.shape, compression="gzip")
+    damaged.id.write_direct_chunk((0,) * values.ndim, b"no gzip at all")
+
+
+@pytest.mark.parametrize(
+    ("harm", "key", "reason"),
+    [
+        (with_a_damaged_chunk, "note_1/data", "entry_2 cannot be read: damaged"),
+        (with_a_damaged_chunk, "instrument_1/detector_1/data", "detector_1/data cannot be read: damaged"),
+        (with_a_group, "note_1/data", "note_1/data is a group, or empty"),
+        (with_a_group, "instrument_1/detector_1/mask", "detector_1/mask is a group, or empty"),
+    ],
+)
+def test_a_damaged_entry_does_not_spoil_its_file(cxi, harm, key, reason):
+    mask = np.zeros((40, 40), np.uint32)
+    path = cxi(e1={"image": shot(1), "mask": mask}, e2={"image": shot(2), "mask": mask})
+    with h5py.File(path, "a") as file:
+        harm(file["entry_2"], key)
+    found = read_images(path)
+    assert found.names == ["shots/entry_1"]
+    assert found.left_out["reason"].str.contains(reason).tolist() == [True]
+
+
+def test_an_energy_or_a_number_of_entries_in_words_is_none(cxi):
+    path = cxi(e1={"image": shot(1)})
+    with h5py.File(path, "a") as file:
+        del file["entry_1/instrument_1/source_1/energy"]
+        file["entry_1/instrument_1/source_1/energy"], file["number_of_entries"] = "19.4 eV", "one"
+    found = read_images(path)
+    assert found.names == ["shots/entry_1"]
+    assert np.isnan(found.energy_ev).all()
+
+
 def test_stacks_of_shots(tmp_path):
     """As other files of the same data bank: all images of an entry in one dataset, one mask for all."""
     images, mask = np.stack([shot(n) for n in range(3)]), np.zeros((40, 40), np.uint32)
@@ -200,8 +279,10 @@ def test_one_mask_for_every_image(tmp_path):
     assert "the mask for every image has shape (40, 40)" in found.left_out["reason"][0]
     with pytest.raises(ImageError, match="NaN"):
         read_images(tmp_path / "shots/a.npy")
-    with pytest.raises(ImageError, match="expected booleans"):
-        read_images(tmp_path / "shots", mask=tmp_path / "numbers.npy")
+    tifffile.imwrite(tmp_path / "mask.tif", mask.astype(np.uint8))
+    for name in ("numbers.npy", "mask.tif", "nothing.npy"):
+        with pytest.raises(ImageError, match=r"mask.*expected a \.npy file of booleans"):
+            read_images(tmp_path / "shots", mask=tmp_path / name)
 
 
 def test_wrong_arguments_are_told(tmp_path):
@@ -276,12 +357,6 @@ def test_combinations_are_drawn_as_often_as_measured():
     equal = draw_combinations(20_000, np.random.default_rng(0), power=0)
     assert equal.all(1).sum() == 0
     assert equal[:, LABELS.index("empty")].mean() == pytest.approx(1 / 43, abs=0.005)
-
-
-def test_an_unknown_label_names_the_nearest():
-    assert DROPLET_LABEL_SET.numbers(["empty", "oblate"]) == [10, 0]
-    with pytest.raises(ImageError, match="label 'eliptical': unknown; did you mean 'elliptical'"):
-        DROPLET_LABEL_SET.numbers(["eliptical"])
 
 
 def test_shots_that_are_written_are_read_again(tmp_path):

@@ -223,6 +223,9 @@ def test_gaussian_noise_has_the_level_that_is_asked_for():
     assert float(noisy.mean()) == pytest.approx(100, rel=0.01)
     assert float(noisy.std()) == pytest.approx(10, rel=0.02)
     assert with_gaussian_noise(batch, np.arange(400), 3.0, seed=0).image.min() == 0
+    batch.image[:, :4], batch.mask[:, :4] = 0, True
+    dark = with_gaussian_noise(batch, np.arange(400), 0.2, seed=0).image[:, :4]
+    assert float(dark.mean()) == pytest.approx(10 / (2 * np.pi) ** 0.5, rel=0.02)  # a background of clipped noise
 
 
 def test_noise_belongs_to_the_sample(data):
@@ -278,6 +281,7 @@ def test_a_file_of_measured_shots_is_a_data_set(tmp_path):
         ("images.data.noise.photons=2", "images.data.noise.photons = 2"),
         ("images.data.label_fraction=0", "images.data.label_fraction = 0"),
         ("images.training.loss=mse", "images.training.loss = 'mse'"),
+        ("images.data.file.labels=[a, b, a]", "images.data.file.labels = .* a more than once"),
         ("images.data.wanted=virus_80", "images.data.wanted = 'virus_80'"),
     ],
 )

@@ -17,6 +17,13 @@ class FileConfig(Section):
 
     _anywhere = field_validator("path", "mask")(absolute_path)
 
+    @field_validator("labels")
+    @classmethod
+    def _each_once(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := sorted({name for name in labels if labels.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)} more than once: expected each label once, in their order in the file")
+        return labels
+
 
 class DetectorConfig(Section):
     """A flat, square detector with a hole for the beam, and how the beam hits it."""

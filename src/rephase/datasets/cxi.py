@@ -2,7 +2,11 @@
 
 import math
 import re
-from collections.abc import Sequence
+import struct
+import tokenize
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +23,11 @@ SMALLEST = 16  # pixels along a side
 
 _IMAGES = ("instrument_1/detector_1/data", "data_1/data", "image_1/data")
 _LABELS, _ENERGY = "note_1/data", "instrument_1/source_1/energy"
+
+_DAMAGED = (  # what h5py, tifffile and NumPy raise of files whose bytes are lost or changed
+    ValueError, TypeError, LookupError, ArithmeticError, OSError, MemoryError, RuntimeError, SyntaxError,
+    struct.error, tokenize.TokenError, zlib.error,
+)  # fmt: skip
 
 
 class Shot(NamedTuple):
@@ -59,16 +68,6 @@ class Pixels(NamedTuple):
     mask: np.ndarray
 
 
-def open_hdf5(path: Path) -> h5py.File:
-    """Open an HDF5 file to read; `ImageError` where there is none, or it is truncated."""
-    try:
-        return h5py.File(path, "r")
-    except FileNotFoundError as error:
-        raise ImageError(f"{path}: no such file") from error
-    except OSError as error:
-        raise ImageError(f"{path}: truncated, or no HDF5 file ({error}); copy it again") from error
-
-
 def list_cxi(path: Path, labels: LabelSet | None) -> Listing:
     """List the shots of a CXI or another HDF5 file without reading an image.
 
@@ -83,7 +82,7 @@ def list_cxi(path: Path, labels: LabelSet | None) -> Listing:
     ImageError
         The file is truncated or no HDF5 file, or has no image.
     """
-    with open_hdf5(path) as file:
+    with reading(str(path), "HDF5"), h5py.File(path, "r") as file:
         entries = _entries(file)
         if not entries:
             return Listing(_stack(path, path.stem, file, _only_images(path, file), None, labels), [])
@@ -91,7 +90,8 @@ def list_cxi(path: Path, labels: LabelSet | None) -> Listing:
         left_out: list[LeftOut] = []
         for name in entries:
             try:
-                shots += _shots_of_entry(path, name, file, labels)
+                with reading(name, "HDF5"):
+                    shots += _shots_of_entry(path, name, file, labels)
             except ImageError as error:
                 left_out.append(LeftOut(path.name, name, str(error)))
     return Listing(shots, left_out)
@@ -105,13 +105,24 @@ def read_cxi(shot: Shot) -> Pixels:
     ImageError
         It is damaged, or no longer there.
     """
-    with open_hdf5(shot.path) as file:
-        try:
-            image = np.asarray(_part(file[shot.dataset], shot.row), dtype=np.float32)
-            bits = 0 if shot.mask is None else np.asarray(_part(file[shot.mask], shot.row)).astype(np.int64)
-        except (OSError, KeyError) as error:
-            raise ImageError(f"{shot.path}: {shot.dataset} cannot be read ({error}); copy the file again") from error
+    with reading(f"{shot.path}: {shot.dataset}", "HDF5"), h5py.File(shot.path, "r") as file:
+        image = np.asarray(_part(file[shot.dataset], shot.row), dtype=np.float32)
+        bits = 0 if shot.mask is None else np.asarray(_part(file[shot.mask], shot.row)).astype(np.int64)
     return Pixels(image, np.broadcast_to((bits & UNUSABLE) == 0, image.shape))
+
+
+@contextmanager
+def reading(name: str, kind: str) -> Iterator[None]:
+    """What a reader of `kind` raises of a damaged file is an `ImageError` that names what was read."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except _DAMAGED as error:
+        raise ImageError(
+            f"{name} cannot be read: damaged, truncated, or no {kind} file ({error}); copy it again, or save it anew "
+            "without compression"
+        ) from error
 
 
 def write_cxi(path: Path, image: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> Path:
@@ -166,7 +177,8 @@ def _entries(file: h5py.File) -> list[str]:
     """Names of the entries, those included that are missing between the first and the last, or counted by the file."""
     numbers = [int(found[1]) for name in file if (found := re.fullmatch(r"entry_(\d+)", name))]
     told = file.get("number_of_entries")
-    counted = int(told[()]) if isinstance(told, h5py.Dataset) and told.shape == () else 0
+    is_number = isinstance(told, h5py.Dataset) and told.shape == () and told.dtype.kind in "iu"
+    counted = int(told[()]) if is_number else 0
     return [f"entry_{number}" for number in range(1, max([counted, *numbers], default=0) + 1)] if numbers else []
 
 
@@ -184,8 +196,8 @@ def _stack(
     path: Path, name: str, file: h5py.File, image: h5py.Dataset, entry: h5py.Group | None, labels: LabelSet | None
 ) -> list[Shot]:
     """The shots of a dataset, one image or several."""
-    check_layout(image.shape, image.dtype)
-    mask = image.parent.get("mask")
+    check_layout(image.shape or (), image.dtype)
+    mask = _dataset(image.parent, "mask")
     where = {"path": path, "dataset": image.name, "mask": _mask_name(image, mask), "energy_ev": _energy_ev(entry)}
     each = _labels_of(image, entry, labels)
     if image.ndim == 2:
@@ -195,7 +207,7 @@ def _stack(
 
 def _labels_of(image: h5py.Dataset, entry: h5py.Group | None, labels: LabelSet | None) -> Sequence[np.ndarray | None]:
     """Labels of each image of a dataset; None where there are none, or none are asked for."""
-    noted = None if entry is None else entry.get(_LABELS)
+    noted = None if labels is None else _dataset(entry, _LABELS)
     if noted is None or labels is None:
         return [None] * math.prod(image.shape[:-2])
     if image.ndim == 2:
@@ -203,6 +215,14 @@ def _labels_of(image: h5py.Dataset, entry: h5py.Group | None, labels: LabelSet |
     if noted.shape[:1] != image.shape[:1]:
         raise ImageError(f"{image.shape[0]} images and labels of shape {noted.shape}: expected as many of both")
     return [labels.check(one) for one in noted[()]]
+
+
+def _dataset(group: h5py.Group | None, key: str) -> h5py.Dataset | None:
+    """A dataset by its name, None where nothing has this name; anything else under it is an `ImageError`."""
+    found = None if group is None else group.get(key)
+    if found is not None and (not isinstance(found, h5py.Dataset) or found.shape is None):
+        raise ImageError(f"{found.name} is a group, or empty: expected a dataset of numbers")
+    return found
 
 
 def _mask_name(image: h5py.Dataset, mask: h5py.Dataset | None) -> str | None:
@@ -216,7 +236,9 @@ def _mask_name(image: h5py.Dataset, mask: h5py.Dataset | None) -> str | None:
 def _energy_ev(entry: h5py.Group | None) -> float:
     """Photon energy in eV; NaN where there is none that can be one in J."""
     noted = None if entry is None else entry.get(_ENERGY)
-    energy = np.ravel(noted[()])[0] / JOULE_PER_EV if isinstance(noted, h5py.Dataset) and noted.size else float("nan")
+    if not isinstance(noted, h5py.Dataset) or noted.dtype.kind not in "iuf" or not noted.size:
+        return float("nan")
+    energy = np.ravel(noted[()])[0] / JOULE_PER_EV
     return float(energy) if 1 <= energy <= 1e6 else float("nan")
 
 

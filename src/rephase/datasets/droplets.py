@@ -18,8 +18,8 @@ elliptical    oblate, outline > 1.05                                            
 streak        prolate with straight sides                                                 outline below 1.8
 bent          prolate, slant > 0.2, or the axis itself bent by more than 0.3 of the       slant 0.1 to 0.25; a bend that
               radius                                                                      is seen from its own plane
-asymmetric    no centre of inversion (harmonics > 0), or oblate and slant > 0.1           harmonics below 0.08; without
-                                                                                          them oblate, slant 0.05 to 0.2
+asymmetric    lumpy (harmonics of degree 3 > 0; bends do not count, though they too have  harmonics below 0.08; without
+              no centre of inversion), or oblate and slant > 0.1                          them oblate, slant 0.05 to 0.2
 newton_rings  a second droplet                                                            one below 0.4 or above 0.9 of
                                                                                           the first one's radius
 double_rings  a core of other density

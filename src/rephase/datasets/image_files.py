@@ -21,6 +21,7 @@ from rephase.datasets.cxi import (
     check_layout,
     list_cxi,
     read_cxi,
+    reading,
 )
 from rephase.datasets.droplet_labels import DROPLET_LABEL_SET
 from rephase.datasets.image_labels import LabelSet
@@ -152,7 +153,7 @@ def read_images(
     Raises
     ------
     ImageError
-        No image can be used; the message says why the first could not.
+        No image can be used, and the message says why the first could not; or the mask is no file of booleans.
     ConfigError
         An unknown geometry.
     """
@@ -219,9 +220,14 @@ def _read(shot: Shot, mask: np.ndarray | None) -> Pixels:
 def _read_mask(config: FileConfig) -> np.ndarray | None:
     if config.mask is None:
         return None
-    mask = _mapped(Path(config.mask))
+    try:
+        mask = _mapped(Path(config.mask))
+    except ImageError as error:
+        raise ImageError(f"mask: expected a .npy file of booleans; {error}") from error
     if mask.dtype != bool:
-        raise ImageError(f"{config.mask}: numbers of type {mask.dtype}: expected booleans, True where measured")
+        raise ImageError(
+            f"mask {config.mask}: numbers of type {mask.dtype}: expected a .npy file of booleans, True where measured"
+        )
     return mask
 
 
@@ -235,33 +241,19 @@ def _read_numpy(shot: Shot) -> Pixels:
 
 
 def _mapped(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ImageError(f"{path}: truncated, or no array of NumPy ({error}); save it with numpy.save") from error
+    with reading(str(path), "NumPy"):
+        return np.lib.format.open_memmap(path, mode="r")
 
 
 def _list_tiff(path: Path, _: LabelSet | None) -> Listing:
-    with _pages(path) as file:
-        series = file.series[0]
-        return _list_array(path, np.broadcast_to(np.zeros((), series.dtype), series.shape))
+    with reading(str(path), "TIFF"), tifffile.TiffFile(path) as file:
+        array = np.broadcast_to(np.zeros((), file.series[0].dtype), file.series[0].shape)
+    return _list_array(path, array)
 
 
 def _read_tiff(shot: Shot) -> Pixels:
-    with _pages(shot.path) as file:
-        try:
-            return _all_measured(file.asarray(key=shot.row or 0))
-        except (ValueError, IndexError, OSError) as error:
-            raise ImageError(
-                f"{shot.path}: page {shot.row or 0} cannot be read ({error}); copy the file again"
-            ) from error
-
-
-def _pages(path: Path) -> tifffile.TiffFile:
-    try:
-        return tifffile.TiffFile(path)
-    except (tifffile.TiffFileError, OSError, ValueError) as error:
-        raise ImageError(f"{path}: truncated, or no TIFF file ({error}); copy it again") from error
+    with reading(str(shot.path), "TIFF"), tifffile.TiffFile(shot.path) as file:
+        return _all_measured(file.asarray(key=shot.row or 0))
 
 
 def _list_array(path: Path, array: np.ndarray) -> Listing:

@@ -1,11 +1,10 @@
 """Labels of images: their names in order, and which of them exclude each other."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from rephase.errors import ImageError, nearest_name
+from rephase.errors import ImageError
 
 
 class LabelSet(NamedTuple):
@@ -13,19 +12,6 @@ class LabelSet(NamedTuple):
 
     names: tuple[str, ...]
     exclusive: tuple[tuple[str, str], ...] = ()
-
-    def numbers(self, names: Sequence[str]) -> list[int]:
-        """Places of labels along the last axis.
-
-        Raises
-        ------
-        ImageError
-            An unknown name; the message gives the nearest known one.
-        """
-        for name in names:
-            if name not in self.names:
-                raise ImageError(f"label {name!r}: unknown; {nearest_name(name, self.names)}")
-        return [self.names.index(name) for name in names]
 
     def check(self, values: np.ndarray) -> np.ndarray:
         """The labels of one image as booleans [n_labels].

@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import torch
 
-from rephase.datasets.cxi import JOULE_PER_EV, UNUSABLE, check_layout, open_hdf5
+from rephase.datasets.cxi import JOULE_PER_EV, UNUSABLE, check_layout, reading
 from rephase.errors import ImageError
 from rephase.optics.detector import wavelength_nm
 
@@ -58,7 +58,7 @@ class PtychoFile:
         """
         numbers = np.arange(len(self))[chosen]
         order = np.unique(numbers)  # as HDF5 wants them
-        with open_hdf5(self.path) as file:
+        with reading(str(self.path), "HDF5"), h5py.File(self.path, "r") as file:
             try:
                 counts = _frames(file, self.path)[_as_slice(order)]
             except OSError as error:
@@ -83,7 +83,7 @@ def open_ptychography(path: Path) -> PtychoFile:
     ImageError
         No HDF5 file; something of it is missing or makes no sense.
     """
-    with open_hdf5(path) as file:
+    with reading(str(path), "HDF5"), h5py.File(path, "r") as file:
         frames = _frames(file, path)
         return PtychoFile(
             path=path,

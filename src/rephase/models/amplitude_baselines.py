@@ -22,7 +22,10 @@ class ZeroFill:
 
 
 class WilsonAmplitude:
-    """The mean |F| that Wilson's line, fitted to the observed reflections, expects at each resolution."""
+    """The mean |F| that Wilson's line, fitted to the observed reflections, expects at each resolution.
+
+    The mean is that of acentric reflections for all: 11 % too large where all are centric (0.798), as in P 1 21/c 1.
+    """
 
     def predict(self, batch: CompletionBatch) -> torch.Tensor:
         """|F| [batch, h, k, l] in electrons."""

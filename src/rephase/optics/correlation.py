@@ -75,8 +75,9 @@ def correlate(polar: PolarImage) -> Correlation:
     masks. Without a mask C is the usual ``(<I I'> - <I><I'>) / (<I><I'>)`` (Altarelli et al. 2010,
     doi:10.1103/PhysRevB.82.104207). Rings whose mean is not above 0 have no pairs.
 
-    Unchanged by a rotation of the image. ``C(q1, q2, Δ) = C(q2, q1, -Δ)``. ``C(q, q, 0)`` has the shot noise of the
-    ring in it.
+    Unchanged by a rotation of the image. ``C(q1, q2, Δ) = C(q2, q1, -Δ)``. C has shot noise in it wherever both
+    points are interpolated from the same pixels: ``C(q, q, 0)`` on every ring, and on inner rings, which are sampled
+    finer than the pixels, the Δ beside it as well, as far as one or two pixels reach along the ring.
 
     Returns
     -------

@@ -21,7 +21,7 @@ import math
 
 import torch
 
-from rephase.errors import OpticsError, check_positive
+from rephase.errors import OpticsError
 from rephase.optics.detector import FERMI, Detector, wavelength_nm
 from rephase.optics.droplet_shapes import Droplets, relative_density, spheroids
 from rephase.optics.helium import refractive_index
@@ -71,7 +71,8 @@ def scatter(
     """
     wavelength = wavelength_nm(energy_ev)
     index = refractive_index(energy_ev) if index is None else index
-    check_positive("sampling - 1", sampling - 1, remedy="two cells per wavelength or more", error=OpticsError)
+    if not (math.isfinite(sampling) and sampling >= 2):
+        raise OpticsError(f"sampling = {sampling}: expected two cells per wavelength or more; the default is 4")
     extent = droplets.extent()
     if extent.amax() > 50 * wavelength or droplets.partner_radius.amax() > 50 * wavelength:
         raise OpticsError(f"a droplet is {2 * float(extent.amax()):.0f} nm large: expected at most 100 wavelengths")
