@@ -102,6 +102,13 @@ def train_and_score(run: Run, data: ImageData, name: str) -> pd.DataFrame:
     return summary(run)
 
 
+def train_and_score_all(run: Run, data: ImageData) -> pd.DataFrame:
+    """Train and score every classifier of the configuration; the scores of all so far."""
+    for name in run.config.images.models:
+        train_and_score(run, data, name)
+    return summary(run)
+
+
 def trained_classifier(run: Run, data: ImageData, name: str) -> ImageClassifier:
     """A classifier of the configuration, trained where it is not yet."""
     return _trained(run, run.config, data, name, run.config.seed)
