@@ -14,6 +14,7 @@ from rephase.classifying import (
     labels_not_judged,
     run_experiment,
     score_baselines,
+    score_hits,
     summary,
     train_and_score,
     train_and_score_all,
@@ -81,6 +82,20 @@ def test_every_network_of_a_configuration_is_trained_whatever_its_name(tmp_path)
     assert scored.index.get_level_values("model").tolist() == ["resnet34", "vgg19"]
     curves = draw(run, "image_loss_curves").axes[0]
     assert {"ResNet-34", "VGG-19"} <= {line.get_label() for line in curves.lines}
+
+
+def test_who_calls_every_shot_wanted_finds_all_with_the_precision_of_their_share(tmp_path):
+    overrides = ["images.data={kind: single_particles, n_samples: 60, size: 32, hit_rate: 0.4, wanted: phage}"]
+    run = open_run(tmp_path, "test", [*overrides, "images.experiments={}"], device="cpu")
+    data = build_images(run)
+    score_baselines(run, data)
+    share = float(data.labels[data.splits["test"]][:, data.label_names.index("phage")].double().mean())
+    found = score_hits(run).loc["frequencies"]
+    assert found.tolist() == pytest.approx([2 * share / (1 + share), share, 1], abs=1e-3)
+
+
+def test_of_droplets_no_particle_is_wanted(run):
+    assert score_hits(run)["left out"].tolist() == ["images.data.kind = droplets: no kind of particle is wanted"]
 
 
 def test_an_experiment_trains_every_combination_once(run):

@@ -159,6 +159,20 @@ def summary(run: Run, *, metric: str = "") -> pd.DataFrame:
     return named.pivot_table(index="model", columns="label", values="value", sort=False).round(3)
 
 
+def score_hits(run: Run) -> pd.DataFrame:
+    """How surely one single particle of the wanted kind is found: F1, precision and recall of each model so far.
+
+    Where images are of no single particles nothing is wanted, and the table says so.
+    """
+    data = run.config.images.data
+    if data.kind != "single_particles":
+        return pd.DataFrame({"left out": [f"images.data.kind = {data.kind}: no kind of particle is wanted"]})
+    results = run.results("image_results")
+    of_wanted = results[results["split"] == f"test:{data.wanted}"]
+    table = of_wanted.pivot_table(index="model", columns="metric", values="value", sort=False)
+    return table.reindex(columns=["f1", "precision", "recall"]).round(3)
+
+
 def labels_not_judged(data: ImageData) -> tuple[str, ...]:
     """Labels that no image of the test set has: they are in no mean."""
     return absent_labels(data.labels[data.splits["test"]], data.label_names)
