@@ -1,5 +1,7 @@
 """The steps of the notebooks on diffraction images: data, baselines, trainings, experiments, figures."""
 
+from itertools import product
+
 import pandas as pd
 import pytest
 
@@ -12,16 +14,20 @@ from rephase.classifying import (
     labels_not_judged,
     run_experiment,
     score_baselines,
+    score_hits,
     summary,
     train_and_score,
+    train_and_score_all,
+    training_of,
 )
-from rephase.config import load_config
+from rephase.config import load_config, load_sweep
 from rephase.datasets.droplet_labels import LABELS
 from rephase.errors import ConfigError
 from rephase.evaluation import COLUMNS
 from rephase.figures import draw
 from rephase.models.image_baselines import IMAGE_BASELINES
-from rephase.runs import open_run
+from rephase.pipeline import sweep_points
+from rephase.runs import Run, open_run
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +75,29 @@ def test_a_classifier_that_is_not_listed_is_left_out_and_says_so(run, data):
     assert left_out.tolist() == ["not in images.models of this configuration"]
 
 
+def test_every_network_of_a_configuration_is_trained_whatever_its_name(tmp_path):
+    models = "images.models={resnet34: {options: {width: 2}}, vgg19: {options: {width: 2}}}"
+    run = open_run(tmp_path, "test", [models, "images.experiments={}", "images.data.size=32"], device="cpu")
+    scored = train_and_score_all(run, build_images(run))
+    assert scored.index.get_level_values("model").tolist() == ["resnet34", "vgg19"]
+    curves = draw(run, "image_loss_curves").axes[0]
+    assert {"ResNet-34", "VGG-19"} <= {line.get_label() for line in curves.lines}
+
+
+def test_who_calls_every_shot_wanted_finds_all_with_the_precision_of_their_share(tmp_path):
+    overrides = ["images.data={kind: single_particles, n_samples: 60, size: 32, hit_rate: 0.4, wanted: phage}"]
+    run = open_run(tmp_path, "test", [*overrides, "images.experiments={}"], device="cpu")
+    data = build_images(run)
+    score_baselines(run, data)
+    share = float(data.labels[data.splits["test"]][:, data.label_names.index("phage")].double().mean())
+    found = score_hits(run).loc["frequencies"]
+    assert found.tolist() == pytest.approx([2 * share / (1 + share), share, 1], abs=1e-3)
+
+
+def test_of_droplets_no_particle_is_wanted(run):
+    assert score_hits(run)["left out"].tolist() == ["images.data.kind = droplets: no kind of particle is wanted"]
+
+
 def test_an_experiment_trains_every_combination_once(run):
     before = {path.name for path in run.checkpoints("images").iterdir()}
     table = run_experiment(run, "noise")
@@ -78,6 +107,18 @@ def test_an_experiment_trains_every_combination_once(run):
     assert len(after - before) == 1  # the plain image had been trained
     alone = summary(run).loc[("resnet18", "test")]
     pd.testing.assert_series_equal(table.loc[(0.0, "image")], alone, check_names=False)
+
+
+@pytest.mark.parametrize("name", ["image_labels", "image_models", "image_noise"])
+def test_a_sweep_of_images_trains_its_networks_and_nothing_beside(name, tmp_path):
+    sweep, _ = load_sweep(name)
+    for point in sweep_points(sweep):
+        config = load_config(sweep.base, sweep.overrides).changed(point)
+        first = next(iter(config.images.models))
+        alone = training_of(Run(tmp_path, config), first).folder
+        for changes, seed in product(experiment_points(config, "scales"), config.images.seeds):
+            again = config.changed(changes | {"seed": config.seed + seed})
+            assert training_of(Run(tmp_path, again), first).folder == alone
 
 
 def test_fewer_labels_leave_fewer_training_images(run):

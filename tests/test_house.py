@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from rephase.config import load_config
 from rephase.paths import NOTEBOOKS, ROOT
 
 PACKAGE = ROOT / "src" / "rephase"
@@ -90,6 +91,14 @@ def test_notebook_is_prose_and_calls(path: Path):
     assert cells[0].source.startswith(f"# {path.stem[:2]} · ")
     for expected in ("**Question.**", "**In:**", "**Out:**", "**Time:**"):
         assert expected in cells[0].source
+
+
+def test_notebooks_do_all_that_the_full_work_lists():
+    config, called = load_config("paper"), "\n".join(path.read_text() for path in NOTEBOOK_FILES)
+    steps = {"run_experiment(run, ": config.images.experiments, "train_and_score(run, data, ": config.completion.models,
+             "train_and_score_phases(run, data, ": config.monoclinic_phases.models}  # fmt: skip
+    missing = [call + name for call, names in steps.items() for name in names if f'{call}\\"{name}\\")' not in called]
+    assert not missing
 
 
 @pytest.mark.parametrize("path", NOTEBOOK_FILES, ids=lambda path: path.stem)

@@ -129,6 +129,47 @@ def test_labels_in_the_files_of_others_are_not_looked_at(open_folder, brightness
     assert "noted" not in table
 
 
+def test_labels_that_can_be_the_classifiers_are_noted_and_others_ignored(open_folder, brightness):
+    run = open_folder()
+    for name, labels in {"a": [0, 1], "b": [3, 1, 4], "c": [2, 0], "d": [0, 0]}.items():
+        with h5py.File(f"{run.config.images.classify.path}/{name}.cxi", "w") as file:
+            file["entry_1/data_1/data"], file["entry_1/note_1/data"] = image_of(14), labels
+    save_images(run, e=14)
+    images = own_images(run, 32, brightness.card.labels)
+    assert classify_images(run, brightness, images)["noted"].tolist() == [
+        "dim",
+        "not told",
+        "not told",
+        "none",
+        "not told",
+    ]
+    assert images.left_out.empty
+
+
+def test_what_was_trained_on_is_marked_in_the_file_of_a_data_set(image_run, image_weights, tmp_path):
+    path = own_images(image_run, 32).shots[0].path
+    overrides = [f"images.data={{kind: file, file: {{path: {path}}}, size: 32}}", "images.experiments={}",
+                 "images.models={resnet18: {options: {width: 2}}}"]  # fmt: skip
+    run = open_run(tmp_path, "test", overrides, device="cpu")
+    classifier, data = open_classifier(run), build_images(run)
+    images = own_images(run, 32, classifier.card.labels)
+    table = classify_images(run, classifier, images)
+    for name, numbers in data.splits.items():
+        assert np.flatnonzero(table["split"] == name).tolist() == sorted(numbers)
+    first = [label for label, is_there in zip(data.label_names, data.labels[0]) if is_there]
+    assert table["noted"][0] == (", ".join(first) or "none")
+    assert "split" not in classify_images(run, load_weights(image_weights, IMAGES), images)
+
+
+def test_weights_for_other_labels_than_those_of_the_data_set_are_refused(image_weights, tmp_path):
+    overrides = ["images.data.kind=single_particles", f"images.classify.weights={image_weights}"]
+    with pytest.raises(ConfigError, match=r"empty, but .* single_particles have virus_70.*classify\.weights=null"):
+        open_classifier(open_run(tmp_path / "a", "test", overrides, device="cpu"))
+    (tmp_path / "images").mkdir()
+    own = [*overrides, f"images.classify.path={tmp_path / 'images'}"]
+    assert open_classifier(open_run(tmp_path / "b", "test", own, device="cpu")).card.labels[-1] == "empty"
+
+
 def test_polar_images_are_turned(open_folder):
     run = open_folder("images.classify.geometry=polar")
     save_images(run, a=3)

@@ -1,5 +1,7 @@
 """Monoclinic crystals on a grid: what lies where, equivalents, what was measured, folders of CIFs, bad input."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -138,6 +140,14 @@ def test_the_same_configuration_gives_the_same_bits(data, tmp_path):
     assert not torch.equal(data.F[0], data.F[3])
     with pytest.raises(StoreError, match="again"):
         open_monoclinic(tmp_path / "again.zarr", SMALL.model_copy(update={"seed": 1}))
+
+
+def test_molecules_too_large_for_the_grid_are_told_with_a_grid_that_would_do(tmp_path):
+    small = SMALL.model_copy(update={"shape": (6, 5, 6), "space_groups": ("P 1 21 1",), "chunk": 24})
+    with pytest.raises(GridError, match=r"n_atoms = \(5, 8\).* below 3.6, 6.0, 7.2 Å.*fewer atoms") as told:
+        open_monoclinic(tmp_path / "small.zarr", small)
+    shape = tuple(map(int, re.search(r"monoclinic\.shape = \((.*)\)", str(told.value))[1].split(",")))
+    assert len(open_monoclinic(tmp_path / "large.zarr", small.model_copy(update={"shape": shape}))) == 24
 
 
 def test_drawn_crystals_repeat_and_are_like_the_stored_ones(data):

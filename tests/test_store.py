@@ -132,6 +132,14 @@ def test_last_chunk_may_be_shorter(tmp_path):
     assert store.load("x").tolist() == list(range(10))
 
 
+def test_a_chunk_of_zeros_is_written_like_any_other(tmp_path):
+    layout = {"x": ((2,), "int64")}
+    Store(tmp_path / "s.zarr", layout, 10, 4, {}).fill(lambda rows: {"x": np.zeros((rows.stop - rows.start, 2), int)})
+    again = Store(tmp_path / "s.zarr", layout, 10, 4, {})
+    assert not again.missing()
+    assert not again.load("x").any()
+
+
 def test_attributes_tell_what_it_is(tmp_path, config):
     open_perturbed(tmp_path / "d.zarr", config.data)
     import zarr

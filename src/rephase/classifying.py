@@ -102,6 +102,13 @@ def train_and_score(run: Run, data: ImageData, name: str) -> pd.DataFrame:
     return summary(run)
 
 
+def train_and_score_all(run: Run, data: ImageData) -> pd.DataFrame:
+    """Train and score every classifier of the configuration; the scores of all so far."""
+    for name in run.config.images.models:
+        train_and_score(run, data, name)
+    return summary(run)
+
+
 def trained_classifier(run: Run, data: ImageData, name: str) -> ImageClassifier:
     """A classifier of the configuration, trained where it is not yet."""
     return _trained(run, run.config, data, name, run.config.seed)
@@ -150,6 +157,20 @@ def summary(run: Run, *, metric: str = "") -> pd.DataFrame:
     chosen = results[results["split"].str.contains(":") & (results["metric"] == metric)]
     named = chosen.assign(label=chosen["split"].str.split(":").str[1])
     return named.pivot_table(index="model", columns="label", values="value", sort=False).round(3)
+
+
+def score_hits(run: Run) -> pd.DataFrame:
+    """How surely one single particle of the wanted kind is found: F1, precision and recall of each model so far.
+
+    Where images are of no single particles nothing is wanted, and the table says so.
+    """
+    data = run.config.images.data
+    if data.kind != "single_particles":
+        return pd.DataFrame({"left out": [f"images.data.kind = {data.kind}: no kind of particle is wanted"]})
+    results = run.results("image_results")
+    of_wanted = results[results["split"] == f"test:{data.wanted}"]
+    table = of_wanted.pivot_table(index="model", columns="metric", values="value", sort=False)
+    return table.reindex(columns=["f1", "precision", "recall"]).round(3)
 
 
 def labels_not_judged(data: ImageData) -> tuple[str, ...]:

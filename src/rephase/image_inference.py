@@ -12,11 +12,13 @@ from rephase.config import Config
 from rephase.datasets.cxi import write_cxi
 from rephase.datasets.image_data import input_of
 from rephase.datasets.image_files import FORMATS, ImageFiles, files_of, read_images
+from rephase.datasets.image_labels import LabelSet
 from rephase.datasets.image_noise import with_noise
-from rephase.datasets.image_sources import IMAGE_SOURCES
+from rephase.datasets.image_sources import IMAGE_SOURCES, FileShots, label_set_of
 from rephase.datasets.images import ImageBatch
 from rephase.devices import pick_device
 from rephase.errors import ConfigError
+from rephase.image_config import ImagesConfig
 from rephase.models.image_networks import ImageClassifier
 from rephase.runs import Run
 from rephase.shipping import image_card
@@ -50,11 +52,14 @@ def open_classifier(run: Run) -> Classifier:
     Raises
     ------
     ConfigError
-        There are neither weights nor a model to train.
+        There are neither weights nor a model to train; or weights that know other labels than the images of the run's
+        own data set have, where no others are named.
     """
     images = run.config.images
     if images.classify.weights is not None:
-        return load_weights(images.classify.weights, IMAGES, device=pick_device(run.device))
+        classifier = load_weights(images.classify.weights, IMAGES, device=pick_device(run.device))
+        _check_labels(images, classifier.card.labels)
+        return classifier
     if not images.models:
         raise ConfigError("images.classify.weights: null, but images.models lists no model to train; give weights")
     name, data = next(iter(images.models)), build_images(run)
@@ -62,9 +67,20 @@ def open_classifier(run: Run) -> Classifier:
     return Weights(model, image_card(run, data, name, model))
 
 
-def own_images(run: Run, size: int) -> ImageFiles:
+def _check_labels(images: ImagesConfig, known: tuple[str, ...]) -> None:
+    own = label_set_of(images.data).names
+    if images.classify.path is None and own != known:
+        raise ConfigError(
+            f"images.classify.weights = {images.classify.weights}: gives the labels {', '.join(known)}, but images of "
+            f"images.data.kind = {images.data.kind} have {', '.join(own)}; set images.classify.weights=null to take "
+            "the first model of this run, or name images of your own in images.classify.path"
+        )
+
+
+def own_images(run: Run, size: int, labels: tuple[str, ...] = ()) -> ImageFiles:
     """The images that the run names, resampled to a square of `size` pixels when they are asked for.
 
+    Labels in their files are taken where there are as many as in `labels`, 0 or 1 each; all others are ignored.
     Without a path: those of the file that its data set is made from; else new simulated shots like its data set, with
     labels, which no training saw. These are written to the run first, as ``data/simulated_shots.cxi``.
 
@@ -76,13 +92,24 @@ def own_images(run: Run, size: int) -> ImageFiles:
     options, data = run.config.images.classify, run.config.images.data
     named = data.file if options.path is None and data.kind == "file" else options
     if named.path is not None:
-        return read_images(named.path, size=size, geometry=named.geometry, mask=named.mask, labels=None)
+        images = read_images(named.path, size=size, geometry=named.geometry, mask=named.mask, labels=None)
+        return _with_noted(images, LabelSet(labels)) if labels else images
     source, path = IMAGE_SOURCES[data.kind](data), run.folder / "data" / "simulated_shots.cxi"
     if not path.is_file():
         n, rng = _PER_SHOWN * options.n_shown, np.random.default_rng([data.seed, _STREAM])
         shots = with_noise(source.draw(n, rng), np.arange(n), data.noise, seed=int(rng.integers(1 << 62)))
         write_cxi(path, *(field.numpy() for field in shots))
     return read_images(path, size=size, labels=source.label_set)
+
+
+def _with_noted(images: ImageFiles, labels: LabelSet) -> ImageFiles:
+    """Images with the labels that their files tell, where these can be of a set."""
+    files = {shot.path for shot in images.shots}
+    listed = [shot for file in files for shot in FORMATS[file.suffix.lower()].list(file, labels).shots]
+    told = {(shot.path, shot.name): shot.labels for shot in listed}
+    shots = [shot._replace(labels=told.get((shot.path, shot.name))) for shot in images.shots]
+    config = images.config.model_copy(update={"labels": labels.names})
+    return ImageFiles(shots, images.left_out.itertuples(index=False), config, images.size)
 
 
 def classify_images(run: Run, classifier: Classifier, images: ImageFiles) -> pd.DataFrame:
@@ -96,7 +123,8 @@ def classify_images(run: Run, classifier: Classifier, images: ImageFiles) -> pd.
     pandas.DataFrame
         A row per image in the order given: file and name; ``labels`` that it is given; ``unsure``, those of which this
         decision, given or not, is wrong with a probability above 1/4; ``expected_wrong``, the sum of these
-        probabilities over all labels; ``p(LABEL)`` of each. Where the files tell labels, these as ``noted``.
+        probabilities over all labels; ``p(LABEL)`` of each. Where files tell labels, these as ``noted``, and where the
+        classifier learned from the file ``split``: ``train``, ``validation``, ``test``, or ``none`` of them.
         Probabilities are the network's: as right as it is calibrated.
     """
     found = [_seen(classifier, batch) for batch in images.batches("all", _BATCH)]
@@ -106,8 +134,10 @@ def classify_images(run: Run, classifier: Classifier, images: ImageFiles) -> pd.
     table = pd.DataFrame({"file": [shot.path.name for shot in images.shots], "name": images.names})
     table["labels"], table["unsure"] = _named(given, labels), _named(wrong > _UNSURE, labels)
     table["expected_wrong"] = wrong.sum(1)
-    if images.config.labels:
-        table["noted"] = _named(np.array([shot.labels for shot in images.shots]), images.config.labels)
+    if any(shot.labels is not None for shot in images.shots):
+        table["noted"] = _noted(images)
+    if _learned_from_these(run, classifier):
+        table["split"] = _splits(run, images)
     table[[f"p({label})" for label in labels]] = probability
     run.save_table("classified_images", table)
     run.save_table("classified_left_out", images.left_out)
@@ -132,6 +162,27 @@ def _taken(classifier: Classifier, batch: ImageBatch) -> ImageBatch:
 def _named(carried: np.ndarray, labels: tuple[str, ...]) -> list[str]:
     """Labels in words, of each row of boolean [n, n_labels]."""
     return [", ".join(name for name, is_there in zip(labels, row) if is_there) or "none" for row in carried]
+
+
+def _noted(images: ImageFiles) -> list[str]:
+    """Labels in words that the files tell of each image."""
+    names = images.config.labels
+    return ["not told" if shot.labels is None else _named(shot.labels[None], names)[0] for shot in images.shots]
+
+
+def _learned_from_these(run: Run, classifier: Classifier) -> bool:
+    """Whether the images are those of the file that the classifier was trained on."""
+    images = run.config.images
+    return images.classify.path is None and images.data.kind == "file" and classifier.card.data == images.data
+
+
+def _splits(run: Run, images: ImageFiles) -> list[str]:
+    """The split of the run's data set that each image is in."""
+    data = build_images(run)
+    assert isinstance(data.source, FileShots)
+    shots = data.source.files.shots
+    split = {(shots[n].path, shots[n].name): name for name, numbers in data.splits.items() for n in numbers}
+    return [split.get((shot.path, shot.name), "none") for shot in images.shots]
 
 
 def _save_examples(

@@ -52,7 +52,7 @@ class Store:
             if name not in self.group:
                 self.group.create_array(
                     name, shape=(n_samples, *shape), dtype=dtype, chunks=(self.chunk, *shape),
-                    compressors=[Crc32cCodec()], config={"write_empty_chunks": True},
+                    compressors=[Crc32cCodec()],
                 )  # fmt: skip
         self.group.attrs["identity"] = identity  # last: a store without it was never finished being laid out
 
@@ -156,7 +156,7 @@ class Store:
             self._array(name)[self.rows(index)] = arrays[name]
 
     def _array(self, name: str) -> Any:
-        return self.group[name]
+        return self.group[name].with_config({"write_empty_chunks": True})  # a chunk of zeros is a file like any other
 
     def _chunk_file(self, name: str, index: int) -> Path:
         array = self._array(name)

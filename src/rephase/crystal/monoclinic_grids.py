@@ -68,14 +68,20 @@ class MonoclinicGrid:
         """
         if abs(cell.alpha - 90) > 1e-3 or abs(cell.gamma - 90) > 1e-3:
             raise GridError(f"α = {cell.alpha}°, γ = {cell.gamma}°: expected a monoclinic cell with b unique, both 90°")
-        needed = self._needed(torch.as_tensor(cell.orthogonalisation)[None], d_min)[0].long().tolist()
-        if any(n > most for n, most in zip(needed, self.largest)):
-            would_do = (2 * needed[0] + 1, needed[1] + 1, needed[2] + 1)
+        lattice = torch.as_tensor(cell.orthogonalisation)[None]
+        if not self.holds(lattice, d_min):
+            needed = self._needed(lattice, d_min)[0].long().tolist()
             raise GridError(
                 f"cell a, b, c = {cell.a:.2f}, {cell.b:.2f}, {cell.c:.2f} Å: reflections to {d_min} Å reach "
                 f"h, k, l = {', '.join(map(str, needed))}, the grid {self.shape} ends at {self.largest}; "
-                f"a grid {would_do} would do"
+                f"a grid {self.shape_for(lattice, d_min)} would do"
             )
+
+    @classmethod
+    def shape_for(cls, lattice: torch.Tensor, d_min: float) -> tuple[int, int, int]:
+        """Shape of the smallest grid that holds every reflection with d >= d_min (Å) of lattices [n, 3, 3]."""
+        h, k, l = cls._needed(lattice, d_min).amax(0).long().tolist()
+        return 2 * h + 1, k + 1, l + 1
 
     def s_squared(self, lattice: torch.Tensor) -> torch.Tensor:
         """(2d)^-2 in Å^-2, [n, h, k, l], of lattices [n, 3, 3] with columns in Å."""

@@ -22,7 +22,7 @@ class FileShots:
 
     def __init__(self, config: ImageDataConfig):
         given = config.file
-        self.config, self.label_set = config, LabelSet(given.labels) if given.labels else DROPLET_LABEL_SET
+        self.config, self.label_set = config, label_set_of(config)
         found = read_images(
             str(given.path), size=config.size, geometry=given.geometry, mask=given.mask, labels=self.label_set
         )
@@ -51,6 +51,13 @@ IMAGE_SOURCES: dict[str, Callable[[ImageDataConfig], ImageSource]] = {
     "file": FileShots,
 }
 """Where images come from, by the kind of data set."""
+
+
+def label_set_of(config: ImageDataConfig) -> LabelSet:
+    """The labels of the data set of a configuration; no image is read for them."""
+    if config.kind == "file":
+        return LabelSet(config.file.labels) if config.file.labels else DROPLET_LABEL_SET
+    return IMAGE_SOURCES[config.kind](config).label_set
 
 
 def open_images(path: Path, config: ImageDataConfig, *, workers: int = 1) -> ImageData:

@@ -21,10 +21,11 @@ from rephase.crystal.structure import read_crystal
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import Symmetry, cell_of, find_symmetry
 from rephase.datasets.batches import SplitData, shuffled_splits
-from rephase.errors import CifError, RephaseError, SymmetryError
+from rephase.errors import CifError, GridError, RephaseError, SymmetryError
 from rephase.store import Store
 
 _DRAWN_AT_ONCE = 1.2  # crystals made for each that is still wanted: some do not fit the grid
+_HOPELESS = 200  # crystals in a row of which none fits the grid: less than about one in a hundred does
 _LARGER = 1 + 1e-9  # a reflection on the surface of a sphere is inside, rounding or not
 _ORDERS = np.eye(3, dtype=int)[list(itertools.permutations(range(3)))]  # of the axes, the first as they are
 _BASES = [order * (1, round(np.linalg.det(order)), 1) for order in _ORDERS]  # of one hand: b may change its sign
@@ -163,6 +164,8 @@ def open_monoclinic(path: Path, config: MonoclinicConfig, *, workers: int = 1) -
     ------
     ConfigError, SymmetryError
         A space group that is not known or not monoclinic with b unique.
+    GridError
+        Hardly any crystal of so many atoms fits the grid; the message names one that would do.
     StoreError
         The folder holds another data set, a damaged chunk, or the disk is full.
     """
@@ -250,15 +253,23 @@ def _random_samples(config: MonoclinicConfig, numbers: np.ndarray, generator: to
 def _fitting_crystals(
     n: int, symbol: str, config: MonoclinicConfig, grid: MonoclinicGrid, generator: torch.Generator
 ) -> Iterator[RandomCrystals]:
-    """Random crystals of one group, `n` in all, whose whole sphere is on the grid."""
-    longest = grid.longest_axes(config.d_min)
+    """Random crystals of one group, `n` in all, whose whole sphere is on the grid; `GridError` if hardly any is."""
+    longest, n_in_vain = grid.longest_axes(config.d_min), 0
     options = RandomCrystalOptions(space_groups=(symbol,), n_atoms=config.n_atoms, longest=longest)
     while n > 0:
         made = random_crystals(max(8, int(_DRAWN_AT_ONCE * n)), generator=generator, options=options)
         fitting = grid.holds(made.lattice, config.d_min).nonzero()[:n, 0]
         n -= len(fitting)
+        n_in_vain = 0 if len(fitting) else n_in_vain + len(made)
         if len(fitting):
             yield made.take(fitting)
+        elif n_in_vain >= _HOPELESS:
+            axes, would_do = ", ".join(f"{axis:.1f}" for axis in longest), grid.shape_for(made.lattice, config.d_min)
+            raise GridError(
+                f"monoclinic.n_atoms = {config.n_atoms}: none of {n_in_vain} random crystals in {symbol!r} has axes "
+                f"a, b, c below {axes} Å, where the grid {grid.shape} ends at {config.d_min} Å; "
+                f"take fewer atoms, or monoclinic.shape = {would_do}"
+            )
 
 
 def _on_grid(crystals: RandomCrystals, grid: MonoclinicGrid, d_min: float) -> np.ndarray:
