@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from rephase import pipeline
+from rephase.classification_metrics import CLASSIFICATION_METRICS, LABEL_METRICS
 from rephase.completion_evaluation import MAP_SCORE
 from rephase.completion_metrics import COMPLETION_METRICS, PHASE_METRICS
 from rephase.config import load_config
@@ -20,6 +21,7 @@ from rephase.metrics import METRICS
 from rephase.models import MODELS
 from rephase.models.amplitude_baselines import AMPLITUDE_BASELINES
 from rephase.models.baselines import BASELINES
+from rephase.models.image_baselines import IMAGE_BASELINES
 from rephase.paths import NOTEBOOKS
 from rephase.pipeline import check_parameters, find_notebooks, run_notebooks, run_sweep
 from rephase.runs import open_run, read_run
@@ -45,7 +47,10 @@ def test_results_are_tidy_and_complete(run):
     of_phases = results["experiment"] == "monoclinic_phases"
     assert set(results.loc[of_phases, "model"]) == {*run.config.monoclinic_phases.models, "chance"}
     assert set(results.loc[of_phases, "metric"]) == set(PHASE_METRICS)
-    results = results[~of_solvers & ~of_completion & ~of_inference & ~of_phases]
+    of_images = results["experiment"].str.startswith("images")
+    assert set(results.loc[of_images, "model"]) == {*run.config.images.models, *IMAGE_BASELINES}
+    assert set(results.loc[of_images, "metric"]) == {*CLASSIFICATION_METRICS, *LABEL_METRICS}
+    results = results[~of_solvers & ~of_completion & ~of_inference & ~of_phases & ~of_images]
     assert set(results["model"]) == {*MODELS, *BASELINES}
     assert set(results["metric"]) == {*METRICS, "undefined_phases"}
     assert {"test", "unseen"} <= set(results["split"])

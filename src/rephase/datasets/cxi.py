@@ -118,6 +118,8 @@ def reading(name: str, kind: str) -> Iterator[None]:
         yield
     except ImageError:
         raise
+    except FileNotFoundError as error:
+        raise ImageError(f"{name}: no such file") from error
     except _DAMAGED as error:
         raise ImageError(
             f"{name} cannot be read: damaged, truncated, or no {kind} file ({error}); copy it again, or save it anew "
