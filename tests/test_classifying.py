@@ -157,6 +157,11 @@ def test_wrong_experiments_are_refused(override, message):
         check_classifying(load_config("test", [override]))
 
 
+def test_an_experiment_that_is_not_listed_is_left_out_and_says_so(run):
+    left_out = run_experiment(run, "orientations")["left out"]
+    assert left_out.tolist() == ["not in images.experiments of this configuration"]
+
+
 def test_unknown_experiment():
     with pytest.raises(ConfigError, match="did you mean 'noise'"):
         experiment_points(load_config("test"), "nois")

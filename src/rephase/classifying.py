@@ -191,13 +191,16 @@ def run_experiment(run: Run, name: str) -> pd.DataFrame:
     """Train the first model of the configuration with every combination of an experiment, by every seed.
 
     Leaves the table ``image_trial_results_NAME``, one number a row, and ``image_experiment_NAME``, with a column
-    for each thing that varies. What was trained before is only read.
+    for each thing that varies. What was trained before is only read. An experiment that the configuration does not
+    list is left out.
 
     Returns
     -------
     pandas.DataFrame
         Means over the seeds, a row for each combination, a column per metric.
     """
+    if name not in run.config.images.experiments:
+        return pd.DataFrame({"experiment": [name], "left out": ["not in images.experiments of this configuration"]})
     model = next(iter(run.config.images.models))
     tables, results = [], []
     for point in experiment_points(run.config, name):

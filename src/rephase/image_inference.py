@@ -1,6 +1,7 @@
 """The steps of notebook 24: images of one's own, which labels a classifier gives them, where, and how surely."""
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -179,8 +180,7 @@ def _learned_from_these(run: Run, classifier: Classifier) -> bool:
 def _splits(run: Run, images: ImageFiles) -> list[str]:
     """The split of the run's data set that each image is in."""
     data = build_images(run)
-    assert isinstance(data.source, FileShots)
-    shots = data.source.files.shots
+    shots = cast(FileShots, data.source).files.shots  # the only source of kind "file"
     split = {(shots[n].path, shots[n].name): name for name, numbers in data.splits.items() for n in numbers}
     return [split.get((shot.path, shot.name), "none") for shot in images.shots]
 
