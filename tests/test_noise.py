@@ -4,9 +4,19 @@ import math
 
 import pytest
 import torch
+from scipy.stats import poisson
 
 from rephase.errors import OpticsError
-from rephase.optics.noise import Exposure, behind_stop, draw_counts, expected_counts, normalise, to_counts
+from rephase.optics.noise import (
+    Exposure,
+    behind_stop,
+    draw_counts,
+    expected_counts,
+    normalise,
+    poisson_deviance,
+    poisson_log_likelihood,
+    to_counts,
+)
 
 
 def seeded(seed=0):
@@ -60,6 +70,37 @@ def test_normalising_is_undone():
     brighter = normalise(100 * counts, mask)
     assert torch.allclose(brighter.pattern, found.pattern, rtol=1e-12)
     assert torch.allclose(brighter.scale, 100 * found.scale, rtol=1e-12)
+
+
+def test_likelihood_of_counts_is_that_of_poissons_law():
+    expected = torch.tensor([[[0.5, 3.0], [7.0, 1e6]], [[0.1, 2.0], [9.0, 1.001e6]]], requires_grad=True)
+    counts, mask = torch.tensor([[0.0, 2.0], [9.0, 1e6]]), torch.ones(2, 2, dtype=torch.bool)
+    found = poisson_log_likelihood(expected, counts, mask)
+    independent = poisson.logpmf(counts.numpy(), expected.detach().double().numpy()).sum(-1)
+    assert found.shape == (2, 2)
+    assert found.dtype == torch.float32
+    assert found.tolist() == [pytest.approx(row, rel=1e-5) for row in independent.tolist()]
+    found.sum().backward()
+    assert torch.allclose(expected.grad, counts / expected.detach() - 1, atol=1e-6)
+
+
+def test_deviance_by_hand():
+    counts, mask = torch.tensor([[4.0, 0.0, 5.0]]), torch.ones(1, 3, dtype=torch.bool)
+    assert poisson_deviance(counts, counts, mask).tolist() == [0]
+    expected = torch.tensor([[2.0, 1.5, 5.0]])
+    by_hand = 2 * (4 * math.log(2) - 2 + 1.5)
+    assert poisson_deviance(expected, counts, mask).tolist() == pytest.approx([by_hand])
+
+
+@pytest.mark.parametrize("measure", [poisson_log_likelihood, poisson_deviance])
+def test_what_is_masked_has_no_likelihood_and_no_gradient(measure):
+    counts = torch.tensor([[3.0, math.nan], [0.0, 7.0]])
+    mask = torch.tensor([[True, False], [True, False]])
+    expected = torch.tensor([[2.0, 0.0], [0.0, math.nan]], requires_grad=True)
+    measure(expected, counts, mask).sum().backward()
+    assert torch.equal(expected.grad != 0, torch.tensor([[True, False], [False, False]]))
+    alone = measure(expected[:, :1], counts[:, :1], mask[:, :1])
+    assert torch.equal(measure(expected, counts, mask), alone)
 
 
 ONE = torch.ones(2, 3)

@@ -70,6 +70,46 @@ def count(expected: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor
     return torch.poisson(expected, generator=generator)
 
 
+def poisson_log_likelihood(expected: torch.Tensor, counts: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Log of the probability of counts, ``sum (n ln m - m - ln n!)`` over what was measured, [..., sample].
+
+    Worked out in double precision, as counts of 10^6 demand, and given back in the dtype of `expected`.
+
+    Parameters
+    ----------
+    expected
+        Mean counts m [..., sample, *pattern], in any number of draws; has a gradient wherever it is above 0.
+    counts
+        Counts n [sample, *pattern]; effective counts, ``I^2 / sigma^2`` of measured intensities, need not be whole.
+    mask
+        Boolean, broadcasts with `counts`: True = measured.
+    """
+    mean, n = _in_double(expected, counts, mask)
+    each = torch.xlogy(n, mean) - mean - torch.lgamma(n + 1)
+    return _over_pattern(each, counts, mask).to(expected.dtype)
+
+
+def poisson_deviance(expected: torch.Tensor, counts: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """How far counts are from what is expected, ``2 sum (n ln (n/m) - n + m)`` over what was measured, [..., sample].
+
+    It is 0 where both agree, and for many counts about chi squared: the number of pixels in the mean. Parameters as
+    `poisson_log_likelihood`, from which it differs by a factor of -2 and the likelihood of counts that agree.
+    """
+    mean, n = _in_double(expected, counts, mask)
+    each = torch.xlogy(n, n) - torch.xlogy(n, mean) - n + mean
+    return 2 * _over_pattern(each, counts, mask).to(expected.dtype)
+
+
+def _in_double(expected: torch.Tensor, counts: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both in double precision; the mean above 0, and 1 where nothing was measured, so that gradients are finite."""
+    return expected.double().where(mask, 1.0).clamp_min(torch.finfo(torch.double).tiny), counts.double()
+
+
+def _over_pattern(each: torch.Tensor, counts: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Sums [..., sample] of terms [..., sample, *pattern] over what was measured."""
+    return each.where(mask, 0.0).flatten(1 - counts.ndim).sum(-1)
+
+
 def behind_stop(q: torch.Tensor, radius: float) -> torch.Tensor:
     """Boolean mask of the shape of `q` [...]: True = measured; False within `radius` of the beam, both in nm^-1."""
     return q >= radius
