@@ -10,7 +10,6 @@ import numpy as np
 
 from rephase.errors import CurveError
 
-
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]
 """q, I, σ and dq [n] of a curve, None where a file lacks them."""
 
