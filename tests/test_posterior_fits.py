@@ -105,7 +105,7 @@ def test_fit_is_at_the_maximum_and_does_not_look_at_the_truth():
 
 
 def test_chains_are_the_known_posterior():
-    chains = markov_chains(LINE, PATTERNS, 2000, generator=seeded(), n_burn=50, n_steps=400)
+    chains = markov_chains(LINE, PATTERNS, 2000, generator=seeded(), n_burn=30, n_steps=250)
     assert chains.samples.shape == (2000, 3, 2)
     assert_close(chains.samples, *exact(PATTERNS))
     assert bool(((chains.acceptance > 0.1) & (chains.acceptance < 0.9)).all())
@@ -122,7 +122,7 @@ def test_chains_are_seeded():
 
 def test_both_peaks_are_found():
     batch = TWIN.at([1.0, 0.4])
-    chains = markov_chains(TWIN, batch, 2000, generator=seeded(), n_burn=50, n_steps=400).samples
+    chains = markov_chains(TWIN, batch, 2000, generator=seeded(), n_burn=50, n_steps=300).samples
     prior = Guess(TWIN, torch.zeros(1, 2).double(), 1.2)
     drawn = prior.sample(batch, 20_000)
     found = importance(prior, batch, drawn)

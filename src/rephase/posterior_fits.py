@@ -13,7 +13,6 @@ import torch
 from rephase.datasets.patterns import PatternBatch, Simulator, expected_of, log_joint
 from rephase.errors import PosteriorError
 from rephase.models.flows import PosteriorModel
-from rephase.optics.noise import poisson_log_likelihood
 
 _SHIFT = 1e-5  # of z, for differences: in double precision right to 1e-5, faster than autograd, and never unsupported
 _LEAST_EXPECTED = 1e-6  # counts: where fewer are expected, a fit takes their variance for this
@@ -257,7 +256,7 @@ def _slopes(simulator: Simulator, batch: PatternBatch, z: torch.Tensor) -> _Hill
     misfit = (batch.counts / mean - 1).where(batch.mask, 0.0).flatten(2)
     gradient = torch.einsum("isbx,sbx->sbi", inside, misfit) - z
     information = torch.einsum("isbx,jsbx,sbx->sbij", inside, inside, 1 / mean.flatten(2))
-    joint = poisson_log_likelihood(expected[0], batch.counts, batch.mask) + simulator.log_prior(z)
+    joint = log_joint(simulator, z, batch, expected=expected[0])
     if not torch.isfinite(joint).all():
         raise PosteriorError("the intensity is not finite at some draws of the prior: expected numbers; see the bounds")
     return _Hills(z, joint, gradient, information + one)
