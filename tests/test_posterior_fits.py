@@ -113,8 +113,8 @@ def test_fit_is_at_the_maximum_and_does_not_look_at_the_truth():
 
 
 def test_chains_are_the_known_posterior():
-    chains = markov_chains(LINE, PATTERNS, 2000, generator=seeded(), n_burn=30, n_steps=250)
-    assert chains.samples.shape == (2000, 3, 2)
+    chains = markov_chains(LINE, PATTERNS, 8000, generator=seeded(), n_burn=30, n_steps=400)
+    assert chains.samples.shape == (8000, 3, 2)
     assert_close(chains.samples, *exact(PATTERNS))
     assert bool(((chains.acceptance > 0.1) & (chains.acceptance < 0.9)).all())
     assert bool(((chains.autocorrelation > 1) & (chains.autocorrelation < 50)).all())

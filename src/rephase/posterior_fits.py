@@ -129,9 +129,9 @@ def markov_chains(
     simulator, batch
         As in `best_fits`.
     n
-        Draws that are kept, evenly spaced over what follows the burn-in.
+        Draws that are kept, at random, of what follows the burn-in.
     generator
-        Of starts and moves, on the CPU.
+        Of starts, moves and choice, on the CPU.
     n_walkers, n_burn, n_steps
         Walkers; steps before and while samples are taken.
 
@@ -318,7 +318,7 @@ def _chain(
     sampler.reset()
     sampler.run_mcmc(state, length[1])
     chain = sampler.get_chain(flat=True)
-    kept = chain[np.linspace(0, len(chain) - 1, n).round().astype(int)]
+    kept = chain[torch.randperm(len(chain), generator=generator)[:n].numpy()]
     with np.errstate(invalid="ignore"):
         time = sampler.get_autocorr_time(tol=0).max()
     return torch.as_tensor(kept).to(start), float(time), float(sampler.acceptance_fraction.mean())
