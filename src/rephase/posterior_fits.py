@@ -72,7 +72,7 @@ def best_fits(
 
     References
     ----------
-    Transtrum & Sethna (2012), arXiv:1201.5885; Laurence Laurence & Chromy (2010), doi:10.1038/nmeth.1441. Chromy (2010), Nature Methods 7, 338–339.
+    Transtrum & Sethna (2012), arXiv:1201.5885; Laurence & Chromy (2010), Nature Methods 7, 338–339.
     """
     fits = []
     for part in _parts(batch, _N_FITTED):
