@@ -107,7 +107,7 @@ def read_cxi(shot: Shot) -> Pixels:
         It is damaged, or no longer there.
     """
     with reading(f"{shot.path}: {shot.dataset}", "HDF5"), h5py.File(shot.path, "r") as file:
-        image = np.asarray(_part(file[shot.dataset], shot.row), dtype=np.float32)
+        image = as_counts(_part(file[shot.dataset], shot.row))
         bits = 0 if shot.mask is None else np.asarray(_part(file[shot.mask], shot.row)).astype(np.int64)
     return Pixels(image, np.broadcast_to((bits & UNUSABLE) == 0, image.shape))
 
@@ -170,6 +170,12 @@ def check_layout(shape: tuple[int, ...], dtype: np.dtype) -> None:
         _check_number("images", shape[0])
 
 
+def as_counts(values: np.ndarray) -> np.ndarray:
+    """A copy in single precision; what is too large for that becomes infinite, and `check_counts` refuses it."""
+    with np.errstate(over="ignore"):
+        return np.array(values, dtype=np.float32)
+
+
 def check_counts(pixels: Pixels) -> None:
     """Raise `ImageError` if what was measured of an image is nothing, NaN, negative, or the same everywhere."""
     measured = pixels.image[pixels.mask]
@@ -184,20 +190,22 @@ def check_counts(pixels: Pixels) -> None:
 
 
 def _check_number(what: str, number: int) -> None:
-    if number > _MOST_IMAGES:
+    if not 1 <= number <= _MOST_IMAGES:
         raise ImageError(
-            f"{number} {what}: expected at most {_MOST_IMAGES:,} in a file; its header is damaged, or it is to be split"
+            f"{number} {what}: expected 1 to {_MOST_IMAGES:,} in a file; its header is damaged, or it is to be split"
         )
 
 
 def _entries(file: h5py.File) -> list[str]:
     """Names of the entries, those included that are missing between the first and the last, or counted by the file."""
     numbers = [int(found[1]) for name in file if (found := re.fullmatch(r"entry_(\d+)", name))]
+    if not numbers:
+        return []
     told = file.get("number_of_entries")
     is_number = isinstance(told, h5py.Dataset) and told.shape == () and told.dtype.kind in "iu"
-    last = max([int(told[()]) if is_number else 0, *numbers], default=0)
+    last = max(int(told[()]) if is_number else 0, *numbers)
     _check_number("entries", last)
-    return [f"entry_{number}" for number in range(1, last + 1)] if numbers else []
+    return [f"entry_{number}" for number in range(1, last + 1)]
 
 
 def _shots_of_entry(path: Path, name: str, file: h5py.File, labels: LabelSet | None) -> list[Shot]:

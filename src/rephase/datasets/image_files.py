@@ -17,6 +17,7 @@ from rephase.datasets.cxi import (
     Listing,
     Pixels,
     Shot,
+    as_counts,
     check_counts,
     check_layout,
     list_cxi,
@@ -273,7 +274,7 @@ def _row(array: np.ndarray, row: int | None) -> np.ndarray:
 
 
 def _all_measured(array: np.ndarray) -> Pixels:
-    image = np.array(array, dtype=np.float32)  # a copy: a mapped file cannot be written to
+    image = as_counts(array)  # a copy: a mapped file cannot be written to
     return Pixels(image, np.ones(image.shape, dtype=bool))
 
 
