@@ -61,7 +61,52 @@ class SaxsConfig(PosteriorLearning):
     data: SaxsSimulation = SaxsSimulation()
 
 
+class GisaxsSimulation(SimulatorConfig):
+    """Islands of one shape, far apart, on a layer on a substrate; optical constants are delta and beta.
+
+    By default gold on polystyrene on silicon at 8.05 keV.
+    """
+
+    shape: Literal["cylinder", "dome", "sphere"] = "cylinder"
+    sizes: tuple[float, float] = Field((3.0, 8.0), description="bounds of every size, nm; uniform in the logarithm")
+    spread: tuple[float, float] | None = Field(
+        (0.05, 0.25), description="bounds of the relative standard deviation of the radius; null: all are alike"
+    )
+    density: tuple[float, float] = Field((2e-4, 1e-3), description="bounds, islands per nm^2")
+    thickness: tuple[float, float] = Field((10.0, 40.0), description="bounds of the layer's, nm")
+    roughness: tuple[float, float] = Field((0.1, 2.0), description="bounds, nm: of the top of the layer")
+    incidence_deg: tuple[float, float] = Field((0.19, 0.21), description="bounds of the angle of the beam, degrees")
+    background: tuple[float, float] = Field((1e-10, 5e-9), description="bounds, in a pixel for each photon of the beam")
+    particle: tuple[float, float] = (4.7e-5, 4.9e-6)
+    layer: tuple[float, float] = (3.6e-6, 5e-9)
+    substrate: tuple[float, float] = (7.6e-6, 1.7e-7)
+    energy_ev: float = Field(8048.0, gt=0)
+    alpha_deg: tuple[float, float] = Field((0.0, 1.0), description="lower and upper edge of the detector, degrees")
+    phi_deg: tuple[float, float] = Field((0.0, 2.0), description="its edges beside the plane of incidence, degrees")
+    pixels: tuple[int, int] = Field((32, 32), description="rows and columns; one row or one column is a cut")
+    photons: tuple[float, float] = Field((1e7, 2e8), description="bounds of the photons that meet the sample")
+    rod_deg: float = Field(0.2, ge=0, description="widest half of the stop before the specular rod, degrees")
+    horizon_deg: float = Field(0.1, ge=0, description="highest exit angle up to which the sample's edge hides, degrees")
+
+    @model_validator(mode="after")
+    def _detector_sees(self) -> Self:
+        (low, high), sides = self.alpha_deg, self.phi_deg
+        if not (0 <= low < high < 90 and -90 < sides[0] < sides[1] < 90 and min(self.pixels) >= 1):
+            raise ValueError("alpha_deg, phi_deg, pixels: expected edges in rising order, alpha from 0, and 1 or more")
+        half = (sides[1] - sides[0]) / self.pixels[1] / 2
+        if self.rod_deg >= max(half - sides[0], sides[1] - half) or self.horizon_deg >= high:
+            raise ValueError("rod_deg, horizon_deg: the whole detector may be hidden; lower them or move the detector")
+        return self
+
+
+class GisaxsConfig(PosteriorLearning):
+    """Posteriors of scattering at grazing incidence."""
+
+    data: GisaxsSimulation = GisaxsSimulation()
+
+
 class PosteriorsConfig(Section):
     """Every density that explains a pattern."""
 
     saxs: SaxsConfig = SaxsConfig()
+    gisaxs: GisaxsConfig = GisaxsConfig()
