@@ -76,7 +76,7 @@ class GisaxsSimulation(SimulatorConfig):
     thickness: tuple[float, float] = Field((10.0, 40.0), description="bounds of the layer's, nm")
     roughness: tuple[float, float] = Field((0.1, 2.0), description="bounds, nm: of the top of the layer")
     incidence_deg: tuple[float, float] = Field((0.19, 0.21), description="bounds of the angle of the beam, degrees")
-    background: tuple[float, float] = Field((1e-10, 5e-9), description="bounds, in a pixel for each photon of the beam")
+    background: tuple[float, float] = Field((0.01, 0.5), description="bounds, in a pixel for 1e8 photons of the beam")
     particle: tuple[float, float] = (4.7e-5, 4.9e-6)
     layer: tuple[float, float] = (3.6e-6, 5e-9)
     substrate: tuple[float, float] = (7.6e-6, 1.7e-7)
@@ -84,7 +84,7 @@ class GisaxsSimulation(SimulatorConfig):
     alpha_deg: tuple[float, float] = Field((0.0, 1.0), description="lower and upper edge of the detector, degrees")
     phi_deg: tuple[float, float] = Field((0.0, 2.0), description="its edges beside the plane of incidence, degrees")
     pixels: tuple[int, int] = Field((32, 32), description="rows and columns; one row or one column is a cut")
-    photons: tuple[float, float] = Field((1e7, 2e8), description="bounds of the photons that meet the sample")
+    photons: tuple[float, float] = Field((0.1, 2.0), description="bounds of the photons that meet the sample, 1e8")
     rod_deg: float = Field(0.2, ge=0, description="widest half of the stop before the specular rod, degrees")
     horizon_deg: float = Field(0.1, ge=0, description="highest exit angle up to which the sample's edge hides, degrees")
 

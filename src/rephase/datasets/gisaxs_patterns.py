@@ -1,9 +1,9 @@
 """Simulated scattering at grazing incidence of islands on a layer on a substrate, as counts in each pixel.
 
 The unknowns are the sizes of the islands (nm), their number per nm^2, thickness of the layer and roughness of its top
-(nm), the angle of the beam (degrees), the background (in a pixel, for each photon of the beam), and the relative spread
-of the radius where the configuration has one. Photons of the beam are known. A stop hides the specular rod, and the
-edge of the sample what is near the horizon; both are drawn for each pattern.
+(nm), the angle of the beam (degrees), the background in a pixel for 1e8 photons of the beam, and the relative spread
+of the radius where the configuration has one. How many photons met the sample is known. A stop hides the specular rod,
+and the edge of the sample what is near the horizon; both are drawn for each pattern.
 
 In the model: what `rephase.optics.gisaxs` has, refraction and reflection by layer and substrate, and radii that vary.
 Not in it: islands that order or touch, waves scattered twice, diffuse scattering of rough faces, further layers, and
@@ -21,6 +21,7 @@ from rephase.optics.reflectivity import Stack
 from rephase.posterior_config import GisaxsSimulation
 from rephase.priors import BoxPrior, Parameter
 
+_BEAM = 1e8  # photons that intensities are for, which so are about 1
 _N_RADII = 9  # from -3 to 3 standard deviations
 _AT_ONCE = 2**17  # pixels times radii in one piece: what fits in the cache of a core
 
@@ -43,7 +44,7 @@ class GisaxsSimulator(ParameterSimulator):
             Parameter("thickness", "nm", *config.thickness),
             Parameter("roughness", "nm", *config.roughness),
             Parameter("incidence", "degrees", *config.incidence_deg),
-            Parameter("background", "", *config.background, is_log=True),
+            Parameter("background", "1/pixel", *config.background, is_log=True),
             *spread,
         )
         super().__init__(prior, tuple(n for n in config.pixels if n > 1))
@@ -51,26 +52,25 @@ class GisaxsSimulator(ParameterSimulator):
         self.exits = _exits(config)
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
-        """Photons in each pixel for each photon of the beam, [sample, *pattern], of unknowns [sample, parameter]."""
-        sizes, density, thickness, roughness, incidence, background, *spread = u.split(
-            [self.n_sizes, *[1] * (len(self.prior) - self.n_sizes)], dim=1
-        )
-        delta, beta = (u.new_tensor(pair) for pair in zip(self.config.layer, self.config.substrate))
-        stack = Stack(
-            delta.expand(len(u), 2), beta.expand(len(u), 2), thickness, torch.cat([roughness, 0 * roughness], 1)
-        )
+        """Photons in each pixel for 1e8 of the beam, [sample, *pattern], of unknowns [sample, parameter]."""
+        one_each = [1] * (len(self.prior) - self.n_sizes)
+        sizes, density, thickness, roughness, incidence, background, *spread = u.split([self.n_sizes, *one_each], 1)
+        delta, beta = (u.new_tensor(pair).expand(len(u), 2) for pair in zip(self.config.layer, self.config.substrate))
+        rough = torch.cat([roughness, torch.zeros_like(roughness)], 1)
+        of_particle = u.new_tensor(self.config.particle).expand(len(u), 2)
         scattered = grazing_pattern(
-            self.config.shape, sizes, *(u.new_full((len(u),), value) for value in self.config.particle), stack,
+            self.config.shape, sizes, of_particle[:, 0], of_particle[:, 1], Stack(delta, beta, thickness, rough),
             self.exits, energy_ev=self.config.energy_ev, incidence_deg=incidence[:, 0], density=density[:, 0],
             spread=Spread("radius", "gaussian", spread[0][:, 0], n_nodes=_N_RADII) if spread else None,
         )  # fmt: skip
-        return (scattered + background[..., None]).reshape(len(u), *self.pattern_shape)
+        return (_BEAM * scattered + background[..., None]).reshape(len(u), *self.pattern_shape)
 
     def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
         """`n` patterns with their unknowns, exposures and what hides them."""
         u = self.prior.draw(n, rng)
         shape = (n, *[1] * len(self.pattern_shape))
-        level = np.exp(rng.uniform(*np.log(self.config.photons), size=shape))
+        low, high = np.log(self.config.photons)
+        level = np.exp(rng.uniform(low, high, size=shape))
         photons, mask = torch.as_tensor(level, dtype=torch.float32), self._seen(n, rng)
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
         counts = draw_counts(self._in_pieces(u), Exposure(photons), generator=generator)
