@@ -18,7 +18,7 @@ SMALL = {"n_layers": 2, "width": 16, "n_features": 8, "channels": 4}
 CONFIG = SaxsConfig(
     data={"shape": "sphere", "n_q": 32, "n_samples": 200, "chunk": 100},
     models={"nsf": {"options": SMALL}},
-    training={"epochs": 6, "learning_rate": 5e-3, "batch_size": 40},
+    training={"epochs": 20, "learning_rate": 5e-3, "batch_size": 40},
 )
 SIMULATOR = SaxsSimulator(CONFIG.data)
 

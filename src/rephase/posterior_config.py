@@ -49,10 +49,12 @@ class SaxsSimulation(SimulatorConfig):
     background: tuple[float, float] = Field((1e-4, 1e-2), description="bounds, 1/cm")
     q: tuple[float, float] = Field((0.05, 4.0), description="first and last q, 1/nm; evenly spaced in the logarithm")
     n_q: int = Field(96, ge=16)
-    photons: tuple[float, float] = Field(
-        (10.0, 1e3), description="bounds of the counts for 1/cm at the first q; they grow in proportion to q"
+    photons: tuple[float, float] = Field((10.0, 300.0), description="bounds of the counts for 1/cm at the first q")
+    growth: tuple[float, float] = Field(
+        (0.0, 2.0), description="bounds of the power of q that photons grow with; rings of a detector: 1"
     )
     hidden: float = Field(0.2, ge=0, lt=0.9, description="largest share of the range of q (logarithm) cut at each end")
+    missing: float = Field(0.3, ge=0, lt=0.9, description="largest share of the other points that are not measured")
 
 
 class SaxsConfig(PosteriorLearning):
