@@ -25,7 +25,7 @@ ROWS = [
     {"losses"},
     {"models"},
     {"metrics"},
-    {"completion_metrics", "classification_metrics", "wave_metrics", "activation_maps"},
+    {"completion_metrics", "classification_metrics", "wave_metrics", "activation_maps", "calibration"},
     {"runs"},
     {"weights"},
     {"completion_routes"},
