@@ -257,7 +257,7 @@ def test_a_file_of_measured_shots_is_a_data_set(tmp_path):
     )
     data = open_images(tmp_path / "data.zarr", config)
     assert data.label_names == ("hit", "miss")
-    assert data.n_labels == data[[0]].labels.shape[1] == 2
+    assert data.built_with["n_labels"] == data[[0]].labels.shape[1] == 2
     assert np.array_equal(data[[29, 4]].image.numpy(), images[[29, 4]])
     assert [len(data.splits[name]) for name in ("train", "validation", "test")] == [24, 3, 3]
     with pytest.raises(ImageError, match="n_streamed"):

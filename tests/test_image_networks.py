@@ -228,7 +228,7 @@ def test_labels_are_needed():
 class SpotData(SplitData[ImageBatch]):
     """The images of `batch` as a data set."""
 
-    config, shape, n_labels = Section(), SHAPE, N_LABELS
+    config, shape, built_with = Section(), SHAPE, {"n_labels": N_LABELS}
     splits = {"train": np.arange(6).repeat(2), "validation": np.arange(6)}  # noqa: RUF012
 
     def __init__(self, batch):

@@ -23,6 +23,7 @@ from rephase.config_sections import (
 from rephase.errors import ConfigError, nearest_name
 from rephase.image_config import ImagesConfig
 from rephase.paths import CONFIGS
+from rephase.posterior_config import PosteriorsConfig
 
 
 class SingleAtom(Section):
@@ -240,6 +241,7 @@ class Config(LearningConfig):
     monoclinic_phases: MonoclinicPhaseConfig = MonoclinicPhaseConfig()
     inference: InferenceConfig = InferenceConfig()
     images: ImagesConfig = ImagesConfig()
+    posteriors: PosteriorsConfig = PosteriorsConfig()
 
     def fingerprint(self) -> str:
         """Eight hex digits that change when any value does."""

@@ -195,7 +195,7 @@ def fit(
         The loss is not finite, or `folder` holds another training.
     """
     options, folder, shape = config.training_of(name), Path(folder), data.shape
-    model = build_model(table, name, shape, config.models[name], loss=options.loss, n_labels=data.n_labels, seed=seed)
+    model = build_model(table, name, shape, config.models[name], loss=options.loss, seed=seed, **data.built_with)
     module = module_of(model, options, seed)
     _claim(folder, {"model": name, "options": config.models[name].options, "training": options.model_dump(mode="json"),
                     "data": data.config.model_dump(mode="json"), "seed": seed})  # fmt: skip
@@ -227,7 +227,7 @@ def trained_model(
     path, options = Path(folder) / "best.ckpt", config.training_of(name)
     if not path.is_file():
         raise TrainingError(f"{path}: no weights of {name!r} yet; train it first")
-    model = build_model(table, name, data.shape, config.models[name], loss=options.loss, n_labels=data.n_labels)
+    model = build_model(table, name, data.shape, config.models[name], loss=options.loss, **data.built_with)
     best = torch.load(path, map_location="cpu", weights_only=False)
     module_of(model, options).load_state_dict(best["state_dict"])
     return model.eval().to(pick_device(device))

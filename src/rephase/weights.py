@@ -83,9 +83,9 @@ class Card(_Part):
     sha256: str = ""
 
     @property
-    def n_labels(self) -> int | None:
-        """How many labels the model gives, where it gives labels."""
-        return None
+    def built_with(self) -> dict[str, Any]:
+        """What the model was built with besides the shape of its data, as `SplitData.built_with`."""
+        return {}
 
 
 class AmplitudeCard(Card):
@@ -132,9 +132,9 @@ class ImageCard(Card):
         return self
 
     @property
-    def n_labels(self) -> int:
+    def built_with(self) -> dict[str, Any]:
         """How many labels the model gives."""
-        return len(self.labels)
+        return {"n_labels": len(self.labels)}
 
 
 CardType = TypeVar("CardType", bound=Card)
@@ -270,7 +270,7 @@ def _read_card(path: Path, kind: Kind[Model, CardType]) -> CardType:
 def _build(path: Path, card: Card, kind: Kind[Model, CardType]) -> Model:
     config = ModelConfig(options=card.options)
     try:
-        return build_model(kind.models, card.model, card.data.shape, config, loss=card.loss, n_labels=card.n_labels)
+        return build_model(kind.models, card.model, card.data.shape, config, loss=card.loss, **card.built_with)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path.with_suffix('.json')}: no such model can be built ({error})") from error
 

@@ -1,8 +1,8 @@
 """What the data sets share: samples in splits, and the order in which a trainer sees them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -73,12 +73,13 @@ class SplitData(Dataset, ABC, Generic[BatchType]):
     """Samples in splits; a subclass gives a batch for a list of sample numbers, and draws new ones like the stored.
 
     ``config`` says what they were made from, ``splits`` has the sample numbers of each split by its name. Every field
-    of a batch has the samples as its first axis. ``n_labels``: how many a sample may have, where it has labels.
+    of a batch has the samples as its first axis. ``built_with``: what models need to know of it besides the shape, as
+    arguments of their constructors.
     """
 
     config: BaseModel
     splits: dict[str, np.ndarray]
-    n_labels: int | None = None
+    built_with: Mapping[str, Any] = {}
 
     @property
     @abstractmethod

@@ -55,7 +55,7 @@ class ImageData(SplitData[ImageBatch]):
     def __init__(self, source: ImageSource, store: Store):
         self.source, self.store, self.config = source, store, source.config
         self.labels = store.load("labels")
-        self.n_labels = self.labels.shape[1]
+        self.built_with = {"n_labels": self.labels.shape[1]}
         self.splits = _splits(source)
 
     @property

@@ -1,4 +1,4 @@
-"""Models of phases, of amplitudes and of images: one file per family, one table of each kind."""
+"""Models of phases, amplitudes, images and posteriors: one file per family, one table of each kind."""
 
 import inspect
 from collections.abc import Mapping
@@ -14,6 +14,7 @@ from rephase.models.amplitude_linear import AmplitudeLinear
 from rephase.models.amplitude_unets import AmplitudeUNet, FourierUNet
 from rephase.models.amplitudes import AmplitudeModel
 from rephase.models.cnn3d import CNN3D
+from rephase.models.flows import ParameterFlow
 from rephase.models.image_networks import VGG16, VGG19, ImageClassifier, ResNet18, ResNet34, ResNet50
 from rephase.models.layers import PhaseModel
 from rephase.models.linear import Linear
@@ -49,17 +50,18 @@ IMAGE_MODELS: dict[str, type[ImageClassifier]] = {
     "vgg16": VGG16,
     "vgg19": VGG19,
 }
+POSTERIOR_MODELS: dict[str, type[nn.Module]] = {"nsf": ParameterFlow}
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def build_model(
     table: Mapping[str, type[Model]], name: str, shape: tuple[int, ...], config: ModelConfig | None = None, *,
-    loss: str | None = None, n_labels: int | None = None, seed: int = 0,
+    loss: str | None = None, seed: int = 0, **built_with: Any,
 ) -> Model:  # fmt: skip
     """Make a model of a table with weights that depend on the seed alone; `loss` where it is not the model's own.
 
-    ``n_labels`` is for models of images, whose data set says how many there are.
+    ``built_with`` is what models of a kind need to know besides the shape: `SplitData.built_with` of their data set.
 
     Raises
     ------
@@ -68,7 +70,7 @@ def build_model(
     """
     options: dict[str, Any] = (config or ModelConfig()).options
     check_names(table, name, options)
-    given = {key: value for key, value in (("loss", loss), ("n_labels", n_labels)) if value is not None}
+    given = built_with if loss is None else built_with | {"loss": loss}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return table[name](shape, **given, **options)

@@ -1,0 +1,150 @@
+"""Patterns and what they were simulated from: the contract of simulators, and their data sets."""
+
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from rephase.datasets.batches import SplitData, shuffled_splits
+from rephase.posterior_config import SimulatorConfig
+from rephase.priors import BoxPrior
+from rephase.store import Layout, Store
+
+
+class PatternBatch(NamedTuple):
+    """Patterns, and the unknowns behind them.
+
+    Attributes
+    ----------
+    u
+        [sample, *u_shape] in physical units.
+    counts
+        [sample, *pattern] photons, 0 where not measured.
+    photons
+        Counts that one unit of the forward model's intensity would give on average; broadcasts with `counts`.
+    mask
+        Boolean [sample, *pattern], True = measured.
+    """
+
+    u: torch.Tensor
+    counts: torch.Tensor
+    photons: torch.Tensor
+    mask: torch.Tensor
+
+
+class Simulator(Protocol):
+    """A prior of unknowns and a forward model; counts have the noise of photons.
+
+    ``u_shape`` is (parameter,) or (channel, row, column), and ``names`` and ``units`` are those of its first axis.
+    Flows, samplers and scores work on z, the unknowns in a space without bounds.
+    """
+
+    config: SimulatorConfig
+    u_shape: tuple[int, ...]
+    pattern_shape: tuple[int, ...]
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+
+    def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
+        """Draw `n` unknowns from the prior, and a pattern of each."""
+
+    def intensity(self, u: torch.Tensor) -> torch.Tensor:
+        """Intensity [sample, *pattern] of unknowns, which it can be differentiated by."""
+
+    def to_normal(self, u: torch.Tensor) -> torch.Tensor:
+        """Unbounded z of unknowns, of their shape."""
+
+    def from_normal(self, z: torch.Tensor) -> torch.Tensor:
+        """Unknowns of z, within their bounds whatever z is."""
+
+    def log_prior(self, z: torch.Tensor) -> torch.Tensor | None:
+        """Logarithm of the prior density of z [..., *u_shape]: [...]; None where only samples of it are known."""
+
+
+class ParameterSimulator:
+    """What simulators of a few bounded parameters share: z is normal under their prior.
+
+    Parameters
+    ----------
+    prior
+        Of the parameters.
+    pattern_shape
+        Of a pattern.
+    """
+
+    def __init__(self, prior: BoxPrior, pattern_shape: tuple[int, ...]):
+        self.prior, self.pattern_shape, self.u_shape = prior, pattern_shape, (len(prior),)
+        self.names, self.units = prior.names, prior.units
+
+    def to_normal(self, u: torch.Tensor) -> torch.Tensor:
+        """Unbounded z of parameters [..., parameter]."""
+        return self.prior.to_normal(u)
+
+    def from_normal(self, z: torch.Tensor) -> torch.Tensor:
+        """Parameters of z [..., parameter]."""
+        return self.prior.from_normal(z)
+
+    def log_prior(self, z: torch.Tensor) -> torch.Tensor:
+        """Logarithm of the prior density of z [..., parameter]: [...]."""
+        return self.prior.log_density(z)
+
+
+class PatternData(SplitData[PatternBatch]):
+    """Stored patterns of a simulator; indexing with a list of samples reads these alone.
+
+    Parameters
+    ----------
+    simulator
+        Which drew them, and draws more.
+    store
+        Filled with them.
+    """
+
+    config: SimulatorConfig
+
+    def __init__(self, simulator: Simulator, store: Store):
+        self.simulator, self.store, self.config = simulator, store, simulator.config
+        self.built_with = {"simulator": simulator}
+        self.splits = shuffled_splits(store.n_samples, self.config.split, self.config.seed)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a pattern."""
+        return self.simulator.pattern_shape
+
+    def __len__(self) -> int:
+        return self.store.n_samples
+
+    def __getitem__(self, samples: list[int] | np.ndarray | torch.Tensor) -> PatternBatch:
+        numbers = np.asarray(samples)
+        return PatternBatch(*(torch.as_tensor(self.store.take(name, numbers)) for name in PatternBatch._fields))
+
+    def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
+        """Draw `n` new patterns that are in no split."""
+        return self.simulator.draw(n, rng)
+
+
+def store_patterns(path: Path, simulator: Simulator, *, workers: int = 1) -> PatternData:
+    """Open the store of a simulator's patterns; simulate what is missing of it.
+
+    Raises
+    ------
+    StoreError
+        The folder holds another data set, a damaged chunk, or the disk is full.
+    """
+    config = simulator.config
+    example = simulator.draw(1, np.random.default_rng(config.seed))
+    layout: Layout = {
+        name: (tuple(field.shape[1:]), str(field.numpy().dtype)) for name, field in example._asdict().items()
+    }
+    identity: dict[str, Any] = {"kind": type(simulator).__name__, "config": config.model_dump(mode="json")}
+    store = Store(path, layout, config.n_samples, config.chunk, identity)
+
+    def build(rows: slice) -> dict[str, np.ndarray]:
+        drawn = simulator.draw(rows.stop - rows.start, np.random.default_rng([config.seed, 3, rows.start]))
+        return {name: field.numpy() for name, field in drawn._asdict().items()}
+
+    store.fill(build, workers=workers, label="patterns")
+    store.check()
+    return PatternData(simulator, store)

@@ -1,0 +1,75 @@
+"""Simulated small-angle scattering of particles in solution, as counts at each q.
+
+The unknowns are the sizes of the shape (nm), the intensity at q = 0 and the background (1/cm), and the relative spread
+of the first size where the configuration has one. Rings of a detector have more pixels the larger they are: counts grow
+in proportion to q. A beam stop and the rim of the detector hide what is drawn for each curve.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+from rephase.datasets.patterns import ParameterSimulator, PatternBatch
+from rephase.optics.form_factors import Spread
+from rephase.optics.noise import Exposure, draw_counts
+from rephase.optics.saxs import SHAPES, curve
+from rephase.posterior_config import SaxsSimulation
+from rephase.priors import BoxPrior, Parameter
+
+_NEAR_ZERO = 1e-4  # 1/nm over the largest size: q R far below 1
+_AT_ONCE = 2**22  # intensities times sizes that are averaged, in one piece: some hundred megabytes
+
+
+class SaxsSimulator(ParameterSimulator):
+    """Curves of one shape at fixed q.
+
+    Parameters
+    ----------
+    config
+        Shape, bounds and exposures.
+    """
+
+    def __init__(self, config: SaxsSimulation):
+        sizes = SHAPES[config.shape].sizes
+        spread = [] if config.spread is None else [Parameter("spread", "", *config.spread)]
+        prior = BoxPrior(
+            *(Parameter(name, "nm", *config.sizes, is_log=True) for name in sizes),
+            Parameter("forward", "1/cm", *config.forward, is_log=True),
+            Parameter("background", "1/cm", *config.background, is_log=True),
+            *spread,
+        )
+        super().__init__(prior, (config.n_q,))
+        self.config, self.n_sizes = config, len(sizes)
+        self.q = torch.logspace(math.log10(config.q[0]), math.log10(config.q[1]), config.n_q)
+        """[n_q] nm^-1."""
+
+    def intensity(self, u: torch.Tensor) -> torch.Tensor:
+        """Intensity [sample, n_q] in 1/cm of unknowns [sample, parameter]."""
+        sizes, forward, background = u[:, : self.n_sizes], u[:, self.n_sizes], u[:, self.n_sizes + 1]
+        spread = None
+        if self.config.spread is not None:
+            spread = Spread(SHAPES[self.config.shape].sizes[0], "lognormal", u[:, -1])
+        n_regions = SHAPES[self.config.shape].n_contrasts
+        contrast = u.new_tensor([1.0, self.config.contrast_ratio][:n_regions]).expand(len(u), -1)
+        q = torch.cat([self.q[:1] * _NEAR_ZERO, self.q]).to(u)
+        found = curve(self.config.shape, q, sizes, contrast, spread=spread)
+        return forward[:, None] * found[:, 1:] / found[:, :1] + background[:, None]
+
+    def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
+        """`n` curves with their unknowns, exposures and what hides them."""
+        u = self.prior.draw(n, rng)
+        low, high = np.log(self.config.photons)
+        level = np.exp(rng.uniform(low, high, size=(n, 1)))
+        photons = torch.as_tensor(level, dtype=torch.float32) * self.q / self.q[0]
+        first, last = self.config.hidden * rng.random((2, n, 1))
+        place = np.linspace(0, 1, self.config.n_q)
+        mask = torch.as_tensor((place >= first) & (place <= 1 - last))
+        generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+        counts = draw_counts(self._in_pieces(u), Exposure(photons), generator=generator)
+        return PatternBatch(u, torch.where(mask, counts, 0.0), photons, mask)
+
+    @torch.no_grad()
+    def _in_pieces(self, u: torch.Tensor) -> torch.Tensor:
+        n = max(1, _AT_ONCE // (self.config.n_q * 100))
+        return torch.cat([self.intensity(part) for part in u.split(n)])
