@@ -43,6 +43,7 @@ class SaxsSimulator(ParameterSimulator):
         self.config, self.n_sizes = config, len(sizes)
         self.q = torch.logspace(math.log10(config.q[0]), math.log10(config.q[1]), config.n_q)
         """[n_q] nm^-1."""
+        self.axes = {"q (1/nm)": self.q}
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
         """Intensity [sample, n_q] in 1/cm of unknowns [sample, parameter]."""
@@ -58,11 +59,7 @@ class SaxsSimulator(ParameterSimulator):
 
     def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
         """`n` curves with their unknowns, exposures and what hides them."""
-        return self.measure(self.prior.draw(n, rng), rng)
-
-    def measure(self, u: torch.Tensor, rng: np.random.Generator) -> PatternBatch:
-        """Curves of unknowns [sample, parameter]; exposures and what hides them as drawn for training."""
-        n = len(u)
+        u = self.prior.draw(n, rng)
         level = np.exp(rng.uniform(*np.log(self.config.photons), size=(n, 1)))
         photons = self._photons(level, rng.uniform(*self.config.growth, size=(n, 1)))
         first, last = self.config.hidden * rng.random((2, n, 1))
