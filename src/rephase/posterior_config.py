@@ -1,10 +1,18 @@
 """Configuration of posteriors: what is unknown and how it is measured, for each kind of experiment, and the flows."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from rephase.config_sections import LearningConfig, Section, SplitConfig, TrainingConfig
+from rephase.config_sections import (
+    LearningConfig,
+    ModelConfig,
+    NameOrFile,
+    Section,
+    SplitConfig,
+    TrainingConfig,
+    absolute_path,
+)
 
 
 class SimulatorConfig(Section):
@@ -28,10 +36,61 @@ class FlowTraining(TrainingConfig):
     gradient_norm: float | None = Field(10.0, gt=0)
 
 
+class ScoringConfig(Section):
+    """New patterns that say whether posteriors are right."""
+
+    n_patterns: int = Field(500, ge=20)
+    n_draws: int = Field(250, ge=20, description="samples of each posterior")
+
+
+class ChainsConfig(Section):
+    """Markov chains: the posterior without a network."""
+
+    n_walkers: int = Field(48, ge=8)
+    n_burn: int = Field(200, ge=1)
+    n_steps: int = Field(600, ge=1)
+
+
+class InferenceConfig(Section):
+    """One pattern and its posterior by every method."""
+
+    weights: NameOrFile | None = Field(None, description="shipped weights or a file of them; null: this run's first flow")
+    truth: dict[str, float] | None = Field(
+        None, description="unknowns of the simulated pattern by their names; null: drawn from the prior"
+    )
+    seed: int = Field(0, ge=0, description="of the simulated pattern and the samples")
+    n_draws: int = Field(1000, ge=50, description="samples of each posterior")
+    chains: ChainsConfig = ChainsConfig()
+
+
+class AdaptationConfig(Section):
+    """How a flow is adapted to one pattern by the forward model alone."""
+
+    n_steps: int = Field(300, ge=20)
+    n_samples: int = Field(32, ge=1, description="of each pattern in one step")
+    learning_rate: float = Field(1e-3, gt=0)
+
+
+class LossExperiment(Section):
+    """What likelihood and physics bring, on patterns like those of the training and on others."""
+
+    data: dict[str, Any] = Field({}, description="what is changed of the data for the whole experiment")
+    trained: dict[str, Any] = Field({}, description="what is changed besides in what flows are trained on")
+    cases: dict[str, dict[str, Any]] = Field({}, description="what is changed in the patterns that are asked for")
+    flows: dict[str, ModelConfig] = Field({}, description="models by what their training is called, all of kind nsf")
+    training: FlowTraining = FlowTraining()
+    n_patterns: int = Field(50, ge=2, description="of each case")
+    n_compared: int = Field(3, ge=1, description="of these compared with Markov chains, and adapted to")
+    adaptation: AdaptationConfig = AdaptationConfig()
+
+
 class PosteriorLearning(LearningConfig):
-    """Flows of one kind of experiment, and how they are trained."""
+    """Flows of one kind of experiment, how they are trained and judged, and the pattern that they are asked for."""
 
     training: FlowTraining = FlowTraining()
+    scoring: ScoringConfig = ScoringConfig()
+    inference: InferenceConfig = InferenceConfig()
+    losses: LossExperiment = LossExperiment()
 
 
 class SaxsSimulation(SimulatorConfig):
@@ -57,10 +116,21 @@ class SaxsSimulation(SimulatorConfig):
     missing: float = Field(0.3, ge=0, lt=0.9, description="largest share of the other points that are not measured")
 
 
+class SaxsFileConfig(Section):
+    """A measured curve, in 1/cm."""
+
+    path: str | None = Field(None, description="columns q, I, sigma, or NXcanSAS; null: a simulated curve")
+    q_unit: Literal["1/nm", "1/A"] | None = Field(None, description="where the file does not name it")
+    relative_sigma: float | None = Field(None, gt=0, description="sigma/I where the file has no sigma")
+
+    _anywhere = field_validator("path")(absolute_path)
+
+
 class SaxsConfig(PosteriorLearning):
     """Posteriors of solution scattering."""
 
     data: SaxsSimulation = SaxsSimulation()
+    file: SaxsFileConfig = SaxsFileConfig()
 
 
 class PosteriorsConfig(Section):
