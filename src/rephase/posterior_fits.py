@@ -13,10 +13,10 @@ import torch
 from rephase.datasets.patterns import PatternBatch, Simulator, expected_of, log_joint
 from rephase.errors import PosteriorError
 from rephase.models.flows import PosteriorModel
-from rephase.optics.noise import poisson_log_likelihood
 
 _SHIFT = 1e-5  # of z, for differences: in double precision right to 1e-5, faster than autograd, and never unsupported
 _LEAST_EXPECTED = 1e-6  # counts: where fewer are expected, a fit takes their variance for this
+_N_CHOICES = 32  # draws of the prior of which one is started from
 _GAIN, _LOSS = 0.2, 5.0  # factors of the damping after steps that climbed and that did not
 _FAR = 10.0  # nats below the best hill: walkers do not start there
 _N_CLIMB = 12  # steps before walkers start
@@ -49,7 +49,7 @@ def best_fits(
     n_starts: int = 8,
     n_steps: int = 15,
 ) -> Fit:
-    """Fit every pattern from several draws of the prior at once by damped Fisher scoring; the best is kept.
+    """Fit every pattern from several starts at once by damped Fisher scoring; the best is kept.
 
     ``(J' J + 1 + damping) step = J' r - z`` with J the derivatives of the expected counts m by z over m^1/2, and r the
     residuals over m^1/2: the method of Levenberg and Marquardt for counts. All patterns and starts step together.
@@ -61,7 +61,7 @@ def best_fits(
     generator
         Of the starts, on the CPU.
     n_starts, n_steps
-        Draws of the prior for each pattern, and steps from each.
+        Starts for each pattern, each the best of 32 draws of the prior, and steps from each.
 
     Raises
     ------
@@ -93,7 +93,8 @@ class Chains(NamedTuple):
     samples
         Parameters [n_draws, n_patterns, n_parameters].
     autocorrelation
-        Longest time of the parameters, in steps, [n_patterns]; of less than 50 times the length it is a guess.
+        Longest time of the parameters, in steps, [n_patterns]; a guess if the chain is not 50 times as long, and NaN
+        where a walker never moved.
     acceptance
         Share of moves that were made, [n_patterns].
     """
@@ -115,7 +116,7 @@ def markov_chains(
 ) -> Chains:
     """Draw from the posterior of each pattern with an ensemble of walkers (emcee), one pattern after another.
 
-    Walkers start spread over the hills that climbs from draws of the prior end on, so that separate peaks are found;
+    Walkers start spread over the hills that `best_fits` climbs, so that separate peaks are found;
     moves by differences of other walkers, one in five of full length, carry them from peak to peak.
 
     Parameters
@@ -255,16 +256,19 @@ def _slopes(simulator: Simulator, batch: PatternBatch, z: torch.Tensor) -> _Hill
     misfit = (batch.counts / mean - 1).where(batch.mask, 0.0).flatten(2)
     gradient = torch.einsum("isbx,sbx->sbi", inside, misfit) - z
     information = torch.einsum("isbx,jsbx,sbx->sbij", inside, inside, 1 / mean.flatten(2))
-    joint = poisson_log_likelihood(expected[0], batch.counts, batch.mask) + simulator.log_prior(z)
+    joint = log_joint(simulator, z, batch, expected=expected[0])
     if not torch.isfinite(joint).all():
         raise PosteriorError("the intensity is not finite at some draws of the prior: expected numbers; see the bounds")
     return _Hills(z, joint, gradient, information + one)
 
 
+@torch.no_grad()
 def _from_prior(simulator: Simulator, batch: PatternBatch, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Draws z [n, pattern, parameter] of the prior."""
+    """Starts z [n, pattern, parameter], each the best of some draws of the prior."""
     _check_prior(simulator)
-    return _normal((n, len(batch.counts), *simulator.u_shape), batch.counts.device, generator)
+    z = _normal((_N_CHOICES, n, len(batch.counts), *simulator.u_shape), batch.counts.device, generator)
+    best = log_joint(simulator, z, batch).argmax(0)
+    return z.gather(0, best[None, ..., None].expand(1, *z.shape[1:]))[0]
 
 
 def _on_hills(hills: _Hills, generator: torch.Generator) -> torch.Tensor:
@@ -304,7 +308,8 @@ def _chain(
     sampler.run_mcmc(state, length[1])
     chain = sampler.get_chain(flat=True)
     kept = chain[np.linspace(0, len(chain) - 1, n).round().astype(int)]
-    time = sampler.get_autocorr_time(tol=0).max()
+    with np.errstate(invalid="ignore"):
+        time = sampler.get_autocorr_time(tol=0).max()
     return torch.as_tensor(kept).to(start), float(time), float(sampler.acceptance_fraction.mean())
 
 
