@@ -1,10 +1,18 @@
 """Configuration of posteriors: what is unknown and how it is measured, for each kind of experiment, and the flows."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from rephase.config_sections import LearningConfig, Section, SplitConfig, TrainingConfig
+from rephase.config_sections import (
+    LearningConfig,
+    ModelConfig,
+    NameOrFile,
+    Section,
+    SplitConfig,
+    TrainingConfig,
+    absolute_path,
+)
 
 
 class SimulatorConfig(Section):
@@ -28,10 +36,63 @@ class FlowTraining(TrainingConfig):
     gradient_norm: float | None = Field(10.0, gt=0)
 
 
+class ScoringConfig(Section):
+    """New patterns that say whether posteriors are right."""
+
+    n_patterns: int = Field(500, ge=20)
+    n_draws: int = Field(250, ge=20, description="samples of each posterior")
+
+
+class ChainsConfig(Section):
+    """Markov chains: the posterior without a network."""
+
+    n_walkers: int = Field(48, ge=8)
+    n_burn: int = Field(200, ge=1)
+    n_steps: int = Field(600, ge=1)
+
+
+class InferenceConfig(Section):
+    """One pattern and its posterior by every method."""
+
+    weights: NameOrFile | None = Field(
+        None, description="shipped weights or a file of them; null: this run's first flow"
+    )
+    truth: dict[str, float] | None = Field(
+        None, description="unknowns of the simulated pattern by their names; null: drawn from the prior"
+    )
+    seed: int = Field(0, ge=0, description="of the simulated pattern and the samples")
+    n_draws: int = Field(1000, ge=50, description="samples of each posterior")
+    chains: ChainsConfig = ChainsConfig()
+
+
+class AdaptationConfig(Section):
+    """How a flow is adapted to one pattern by the forward model alone."""
+
+    n_steps: int = Field(300, ge=20)
+    n_samples: int = Field(32, ge=1, description="of each pattern in one step")
+    learning_rate: float = Field(1e-3, gt=0)
+
+
+class LossExperiment(Section):
+    """What likelihood and physics bring, on patterns like those of the training and on others."""
+
+    data: dict[str, Any] = Field({}, description="what is changed of the data for the whole experiment")
+    trained: dict[str, Any] = Field({}, description="what is changed besides in what flows are trained on")
+    cases: dict[str, dict[str, Any]] = Field({}, description="what is changed in the patterns that are asked for")
+    flows: dict[str, ModelConfig] = Field({}, description="models by what their training is called, all of kind nsf")
+    training: FlowTraining = FlowTraining()
+    n_patterns: int = Field(50, ge=2, description="of each case")
+    n_compared: int = Field(3, ge=1, description="of these compared with Markov chains, and adapted to")
+    adaptation: AdaptationConfig = AdaptationConfig()
+
+
 class PosteriorLearning(LearningConfig):
-    """Flows of one kind of experiment, and how they are trained."""
+    """Flows of one kind of experiment, how they are trained and judged, and the pattern that they are asked for."""
 
     training: FlowTraining = FlowTraining()
+    scoring: ScoringConfig = ScoringConfig()
+    inference: InferenceConfig = InferenceConfig()
+    losses: LossExperiment = LossExperiment()
 
 
 class SaxsSimulation(SimulatorConfig):
@@ -49,16 +110,49 @@ class SaxsSimulation(SimulatorConfig):
     background: tuple[float, float] = Field((1e-4, 1e-2), description="bounds, 1/cm")
     q: tuple[float, float] = Field((0.05, 4.0), description="first and last q, 1/nm; evenly spaced in the logarithm")
     n_q: int = Field(96, ge=16)
-    photons: tuple[float, float] = Field(
-        (10.0, 1e3), description="bounds of the counts for 1/cm at the first q; they grow in proportion to q"
+    photons: tuple[float, float] = Field((10.0, 300.0), description="bounds of the counts for 1/cm at the first q")
+    growth: tuple[float, float] = Field(
+        (0.0, 2.0), description="bounds of the power of q that photons grow with; rings of a detector: 1"
     )
     hidden: float = Field(0.2, ge=0, lt=0.9, description="largest share of the range of q (logarithm) cut at each end")
+    missing: float = Field(0.3, ge=0, lt=0.9, description="largest share of the other points that are not measured")
+
+
+class SaxsFileConfig(Section):
+    """A measured curve, in 1/cm."""
+
+    path: str | None = Field(None, description="columns q, I, sigma, or NXcanSAS; null: a simulated curve")
+    q_unit: Literal["1/nm", "1/A"] | None = Field(None, description="where the file does not name it")
+    relative_sigma: float | None = Field(None, gt=0, description="sigma/I where the file has no sigma")
+
+    _anywhere = field_validator("path")(absolute_path)
+
+
+class OrientedSimulation(SimulatorConfig):
+    """Patterns of dilute particles that all point the same way."""
+
+    shape: Literal["ellipsoid", "cylinder"] = "cylinder"
+    sizes: tuple[float, float] = Field((1.0, 10.0), description="bounds of every size, nm; uniform in the logarithm")
+    theta_deg: tuple[float, float] = Field((0.0, 90.0), description="bounds of the tilt of the axis against the beam")
+    forward: tuple[float, float] = Field((1.0, 1e2), description="bounds of the intensity at q = 0, 1/cm")
+    background: tuple[float, float] = Field((1e-3, 1e-1), description="bounds, 1/cm")
+    q_max: float = Field(2.0, gt=0, description="in the middle of an edge of the detector, 1/nm")
+    n_pixels: int = Field(32, ge=16, description="along each side")
+    photons: tuple[float, float] = Field((1.0, 1e3), description="bounds of the counts of a pixel for 1/cm")
+    beam_stop: float = Field(0.15, ge=0, lt=0.9, description="largest radius, share of q_max")
+
+
+class OrientedConfig(PosteriorLearning):
+    """Posteriors of patterns of oriented particles."""
+
+    data: OrientedSimulation = OrientedSimulation()
 
 
 class SaxsConfig(PosteriorLearning):
     """Posteriors of solution scattering."""
 
     data: SaxsSimulation = SaxsSimulation()
+    file: SaxsFileConfig = SaxsFileConfig()
 
 
 class GisaxsSimulation(SimulatorConfig):
@@ -93,8 +187,9 @@ class GisaxsSimulation(SimulatorConfig):
         (low, high), sides = self.alpha_deg, self.phi_deg
         if not (0 <= low < high < 90 and -90 < sides[0] < sides[1] < 90 and min(self.pixels) >= 1):
             raise ValueError("alpha_deg, phi_deg, pixels: expected edges in rising order, alpha from 0, and 1 or more")
-        half = (sides[1] - sides[0]) / self.pixels[1] / 2
-        if self.rod_deg >= max(half - sides[0], sides[1] - half) or self.horizon_deg >= high:
+        halves = [(edges[1] - edges[0]) / n / 2 for edges, n in zip((self.alpha_deg, self.phi_deg), self.pixels)]
+        farthest = max(-sides[0], sides[1]) - halves[1]
+        if self.rod_deg >= farthest or self.horizon_deg >= high - halves[0]:
             raise ValueError("rod_deg, horizon_deg: the whole detector may be hidden; lower them or move the detector")
         return self
 
@@ -109,4 +204,5 @@ class PosteriorsConfig(Section):
     """Every density that explains a pattern."""
 
     saxs: SaxsConfig = SaxsConfig()
+    oriented: OrientedConfig = OrientedConfig()
     gisaxs: GisaxsConfig = GisaxsConfig()

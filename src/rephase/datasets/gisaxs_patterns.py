@@ -50,6 +50,9 @@ class GisaxsSimulator(ParameterSimulator):
         super().__init__(prior, tuple(n for n in config.pixels if n > 1))
         self.config, self.n_sizes = config, len(sizes)
         self.exits = _exits(config)
+        angles = (self.exits.alpha_deg, self.exits.phi_deg)
+        named = zip(("exit angle (degrees)", "angle beside the plane of incidence (degrees)"), angles)
+        self.axes = {name: angle for name, angle in named if len(angle) > 1}
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
         """Photons in each pixel for 1e8 of the beam, [sample, *pattern], of unknowns [sample, parameter]."""

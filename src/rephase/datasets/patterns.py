@@ -1,5 +1,6 @@
 """Patterns and what they were simulated from: the contract of simulators, and their data sets."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 
 from rephase.datasets.batches import SplitData, shuffled_splits
+from rephase.optics.noise import count, poisson_log_likelihood
 from rephase.posterior_config import SimulatorConfig
 from rephase.priors import BoxPrior
 from rephase.store import Layout, Store
@@ -37,6 +39,7 @@ class Simulator(Protocol):
     """A prior of unknowns and a forward model; counts have the noise of photons.
 
     ``u_shape`` is (parameter,) or (channel, row, column), and ``names`` and ``units`` are those of its first axis.
+    ``axes``: where the points of a pattern are, by what is written beside the axis; empty where that is only drawn.
     Flows, samplers and scores work on z, the unknowns in a space without bounds.
     """
 
@@ -45,6 +48,7 @@ class Simulator(Protocol):
     pattern_shape: tuple[int, ...]
     names: tuple[str, ...]
     units: tuple[str, ...]
+    axes: Mapping[str, torch.Tensor]
 
     def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
         """Draw `n` unknowns from the prior, and a pattern of each."""
@@ -62,6 +66,35 @@ class Simulator(Protocol):
         """Logarithm of the prior density of z [..., *u_shape]: [...]; None where only samples of it are known."""
 
 
+def expected_of(simulator: Simulator, u: torch.Tensor, batch: PatternBatch) -> torch.Tensor:
+    """Counts [..., sample, *pattern] that are expected of unknowns [..., sample, *u_shape], exposed as the batch is."""
+    samples = u.shape[: u.ndim - len(simulator.u_shape)]
+    return batch.photons * simulator.intensity(u.reshape(-1, *simulator.u_shape)).unflatten(0, samples)
+
+
+def log_joint(
+    simulator: Simulator, z: torch.Tensor, batch: PatternBatch, *, expected: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Logarithm of prior density times likelihood, [..., sample], of z [..., sample, *u_shape] in its dtype.
+
+    Where only samples of the prior are known it is the likelihood alone; ``batch.u`` is not looked at. The `expected`
+    counts of z need not be worked out where they are known.
+    """
+    if expected is None:
+        expected = expected_of(simulator, simulator.from_normal(z), batch)
+    likelihood = poisson_log_likelihood(expected, batch.counts, batch.mask)
+    prior = simulator.log_prior(z)
+    return likelihood if prior is None else likelihood + prior
+
+
+def pattern_of(simulator: Simulator, u: torch.Tensor, rng: np.random.Generator) -> PatternBatch:
+    """Patterns of given unknowns [sample, *u_shape], each exposed and hidden as one that the simulator draws."""
+    drawn = simulator.draw(len(u), rng)._replace(u=u)
+    generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+    counts = count(expected_of(simulator, u, drawn).detach().double(), generator=generator).to(u)
+    return drawn._replace(counts=torch.where(drawn.mask, counts, 0.0))
+
+
 class ParameterSimulator:
     """What simulators of a few bounded parameters share: z is normal under their prior.
 
@@ -72,6 +105,8 @@ class ParameterSimulator:
     pattern_shape
         Of a pattern.
     """
+
+    axes: Mapping[str, torch.Tensor] = {}
 
     def __init__(self, prior: BoxPrior, pattern_shape: tuple[int, ...]):
         self.prior, self.pattern_shape, self.u_shape = prior, pattern_shape, (len(prior),)
