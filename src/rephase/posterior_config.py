@@ -54,7 +54,9 @@ class ChainsConfig(Section):
 class InferenceConfig(Section):
     """One pattern and its posterior by every method."""
 
-    weights: NameOrFile | None = Field(None, description="shipped weights or a file of them; null: this run's first flow")
+    weights: NameOrFile | None = Field(
+        None, description="shipped weights or a file of them; null: this run's first flow"
+    )
     truth: dict[str, float] | None = Field(
         None, description="unknowns of the simulated pattern by their names; null: drawn from the prior"
     )
