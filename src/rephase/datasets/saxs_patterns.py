@@ -61,8 +61,9 @@ class SaxsSimulator(ParameterSimulator):
     def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
         """`n` curves with their unknowns, exposures and what hides them."""
         u = self.prior.draw(n, rng)
-        level = np.exp(rng.uniform(*np.log(self.config.photons), size=(n, 1)))
-        photons = self._photons(level, rng.uniform(*self.config.growth, size=(n, 1)))
+        low, high = np.log(self.config.photons)
+        slow, fast = self.config.growth
+        photons = self._photons(np.exp(rng.uniform(low, high, (n, 1))), rng.uniform(slow, fast, (n, 1)))
         first, last = self.config.hidden * rng.random((2, n, 1))
         place = np.linspace(0, 1, self.config.n_q)
         is_there = rng.random((n, self.config.n_q)) >= self.config.missing * rng.random((n, 1))
