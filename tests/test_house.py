@@ -50,7 +50,7 @@ ROWS = [
     {"plots"},
     {"solution_figures", "completion_figures", "posterior_figures"},
     {"solving_figures"},
-    {"completing_figures", "inference_figures", "classifying_figures"},
+    {"completing_figures", "inference_figures", "classifying_figures", "grazing_figures"},
     {"image_inference_figures"},
     {"figures"},
     {"report"},

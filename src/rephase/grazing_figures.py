@@ -1,11 +1,14 @@
-"""Figures of patterns at grazing incidence: what was measured, what draws of the posterior expect, what is left over."""
+"""Figures of patterns at grazing incidence: what was measured, what draws of a posterior expect, what is left over."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from rephase.plots import TWO_COLUMNS
 from rephase.posterior_figures import predicted_curve
@@ -42,25 +45,27 @@ def predicted_image(
         Places of rows and of columns by what is written beside them; evenly spaced.
     """
     mean = expected.mean(0)
-    panels = {"measured": counts, "expected": mean, "residual / √mean": (counts - mean) / np.sqrt(mean)}
     figure, places = plt.subplots(
         1, 3, figsize=(TWO_COLUMNS, 2.4), sharex=True, sharey=True, layout="constrained"
     )  # fmt: skip
-    levels = LogNorm(_FEWEST, max(counts.max(), 10 * _FEWEST))
     (up, rows), (across, columns) = axes.items()
-    for ax, (title, values) in zip(places, panels.items()):
-        is_residual = title not in ("measured", "expected")
-        shown = np.where(mask, values if is_residual else np.maximum(values, _FEWEST), np.nan)
-        drawn = ax.imshow(
-            shown, origin="lower", aspect="auto", extent=(*_edges(columns), *_edges(rows)), interpolation="nearest",
-            cmap="RdBu_r" if is_residual else "viridis", norm=Normalize(-_SIGMAS, _SIGMAS) if is_residual else levels,
-        )  # fmt: skip
-        ax.set(title=title, facecolor=_HIDDEN)
-        if title != "measured":  # the first two share a scale
-            figure.colorbar(drawn, ax=ax, extend="both" if is_residual else "min", label="" if is_residual else "counts")
+    extent = (*_edges(columns), *_edges(rows))
+    levels = LogNorm(_FEWEST, max(counts.max(), 10 * _FEWEST))
+    for ax, title, values in zip(places, ("measured", "expected"), (counts, mean)):
+        drawn = _draw(ax, title, np.where(mask, np.maximum(values, _FEWEST), np.nan), extent, norm=levels)
+    figure.colorbar(drawn, ax=places[1], extend="min", label="counts")
+    sigmas = np.where(mask, (counts - mean) / np.sqrt(mean), np.nan)
+    drawn = _draw(places[2], "residual / √mean", sigmas, extent, cmap="RdBu_r", norm=Normalize(-_SIGMAS, _SIGMAS))
+    figure.colorbar(drawn, ax=places[2], extend="both")
     places[0].set_ylabel(up)
     places[1].set_xlabel(across)
     return figure
+
+
+def _draw(ax: Axes, title: str, values: np.ndarray, extent: tuple[float, ...], **options: Any) -> AxesImage:
+    """Draw an image with rows upwards; what is not a number is grey."""
+    ax.set(title=title, facecolor=_HIDDEN)
+    return ax.imshow(values, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **options)
 
 
 def _edges(centres: np.ndarray) -> tuple[float, float]:

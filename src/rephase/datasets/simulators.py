@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
+from rephase.datasets.gisaxs_patterns import GisaxsSimulator
 from rephase.datasets.patterns import Simulator
 from rephase.datasets.saxs_patterns import SaxsSimulator
 
-SIMULATORS: dict[str, Callable[[Any], Simulator]] = {"saxs": SaxsSimulator}
+SIMULATORS: dict[str, Callable[[Any], Simulator]] = {"saxs": SaxsSimulator, "gisaxs": GisaxsSimulator}
 """Those whose unknowns are parameters; each takes its configuration."""
