@@ -62,7 +62,7 @@ def predicted_image(
     return figure
 
 
-def _draw(ax: Axes, title: str, values: np.ndarray, extent: tuple[float, ...], **options: Any) -> AxesImage:
+def _draw(ax: Axes, title: str, values: np.ndarray, extent: tuple[float, float, float, float], **options: Any) -> AxesImage:
     """Draw an image with rows upwards; what is not a number is grey."""
     ax.set(title=title, facecolor=_HIDDEN)
     return ax.imshow(values, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **options)
