@@ -51,7 +51,7 @@ ROWS = [
     {"solution_figures", "completion_figures", "posterior_figures"},
     {"solving_figures"},
     {"completing_figures", "inference_figures", "classifying_figures"},
-    {"image_inference_figures"},
+    {"image_inference_figures", "posterior_run_figures"},
     {"figures"},
     {"report"},
     {"pipeline"},

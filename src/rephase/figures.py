@@ -1,6 +1,7 @@
 """The figures of the paper: each takes a run and returns a Figure drawn from what the run has saved."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -43,6 +44,13 @@ from rephase.plots import (
     reciprocal_plane,
     resolution_axis,
     save_figure,
+)
+from rephase.posterior_run_figures import (
+    posterior_calibration,
+    posterior_corner,
+    posterior_loss_curves,
+    posterior_losses,
+    posterior_prediction,
 )
 from rephase.runs import Run
 from rephase.solving_figures import (
@@ -280,6 +288,11 @@ FIGURES: dict[str, Callable[[Run], Figure]] = {
     "image_calibration": image_calibration,
     "image_experiments": image_experiments,
     "classified_images": classified_images,
+    "saxs_loss_curves": partial(posterior_loss_curves, kind="saxs"),
+    "saxs_calibration": partial(posterior_calibration, kind="saxs"),
+    "saxs_posterior": partial(posterior_corner, kind="saxs"),
+    "saxs_prediction": partial(posterior_prediction, kind="saxs"),
+    "saxs_losses": partial(posterior_losses, kind="saxs"),
 }
 
 

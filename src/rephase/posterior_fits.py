@@ -126,7 +126,6 @@ def peaks(simulator: Simulator, batch: PatternBatch, samples: torch.Tensor, *, n
     PosteriorError
         As `best_fits`.
     """
-    _check_prior(simulator)
     hills = _climb(simulator, batch, simulator.to_normal(samples.double()), n_steps)
     z, height, information = hills.z[:, 0], hills.log_joint[:, 0], hills.information[:, 0]
     left, found = torch.ones_like(height, dtype=torch.bool), []
