@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from rephase.grazing_figures import gisaxs_pattern, predicted_image
+from rephase.grazing_figures import gisaxs_prediction, predicted_image
 
 ROWS, COLUMNS = np.linspace(0.05, 0.95, 10), np.linspace(0.0, 1.9, 20)
 AXES = {"exit angle (degrees)": ROWS, "angle beside the plane of incidence (degrees)": COLUMNS}
@@ -38,12 +38,12 @@ class OneCut:
         assert name == "posterior_gisaxs"
         return {
             "axes": np.array(["exit angle (degrees)"]), "axis_0": ROWS, "counts": np.full(10, 9), "mask": ROWS > 0.1,
-            "methods": np.array(["flow", "least squares"]), "expected": np.full((2, 6, 10), 9.5),
+            "methods": np.array(["flow", "Markov chains"]), "expected": np.full((2, 6, 10), 9.5),
         }  # fmt: skip
 
 
-def test_cuts_are_curves_by_all_methods():
-    figure = gisaxs_pattern(OneCut())
+def test_cuts_are_curves():
+    figure = gisaxs_prediction(OneCut())
     assert figure.axes[1].get_xlabel() == "exit angle (degrees)"
     assert len(figure.axes[0].collections) >= 2
     plt.close(figure)

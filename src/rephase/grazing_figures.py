@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from rephase.plots import TWO_COLUMNS
-from rephase.posterior_figures import predicted_curve
+from rephase.posterior_run_figures import posterior_prediction
 from rephase.runs import Run
 
 _FEWEST = 0.3  # counts that the darkest colour stands for
@@ -19,15 +19,13 @@ _SIGMAS = 4.0
 _HIDDEN = "0.75"
 
 
-def gisaxs_pattern(run: Run) -> Figure:
-    """The pattern that the run asked for and what the flow's posterior expects; curves by all methods for a cut."""
+def gisaxs_prediction(run: Run) -> Figure:
+    """The pattern of the run, what the flow's posterior expects and the residual; curves where it is a cut."""
     arrays = run.arrays("posterior_gisaxs")
     axes = {str(name): arrays[f"axis_{number}"] for number, name in enumerate(arrays["axes"])}
-    if len(axes) == 2:
-        return predicted_image(arrays["counts"], arrays["mask"], arrays["expected"][0], axes)
-    ((name, angle),) = axes.items()
-    expected = {str(method): drawn for method, drawn in zip(arrays["methods"], arrays["expected"])}
-    return predicted_curve(angle, arrays["counts"], arrays["mask"], expected, x_label=name)
+    if len(axes) == 1:
+        return posterior_prediction(run, "gisaxs")
+    return predicted_image(arrays["counts"], arrays["mask"], arrays["expected"][0], axes)
 
 
 def predicted_image(
@@ -62,7 +60,9 @@ def predicted_image(
     return figure
 
 
-def _draw(ax: Axes, title: str, values: np.ndarray, extent: tuple[float, float, float, float], **options: Any) -> AxesImage:
+def _draw(
+    ax: Axes, title: str, values: np.ndarray, extent: tuple[float, float, float, float], **options: Any
+) -> AxesImage:
     """Draw an image with rows upwards; what is not a number is grey."""
     ax.set(title=title, facecolor=_HIDDEN)
     return ax.imshow(values, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **options)

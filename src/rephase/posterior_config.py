@@ -89,6 +89,7 @@ class LossExperiment(Section):
 class PosteriorLearning(LearningConfig):
     """Flows of one kind of experiment, how they are trained and judged, and the pattern that they are asked for."""
 
+    data: SimulatorConfig = SimulatorConfig()
     training: FlowTraining = FlowTraining()
     scoring: ScoringConfig = ScoringConfig()
     inference: InferenceConfig = InferenceConfig()

@@ -45,6 +45,8 @@ from rephase.runs import Run
 from rephase.training import fit, loss_curve
 from rephase.weights import POSTERIORS, load_weights
 
+NOTEBOOKS_OF = {"saxs": "31"}
+"""Number of the notebook that trains the flows of a kind."""
 _NEW, _ONE, _RANKS, _DRAWS = 31, 32, 33, 34  # streams of random numbers, apart from those of the data sets
 _BATCH = 50  # patterns that are sampled at once
 _N_TIMED = 5
@@ -96,17 +98,27 @@ def trained_flow(run: Run, data: PatternData, kind: str, name: str) -> Parameter
     """A flow of the configuration, trained where it is not yet; its loss curve is left as a table."""
     section, folder = section_of(run.config, kind), training_folder(run, kind, name)
     flow = fit(POSTERIOR_MODELS, name, data, section, folder, seed=run.config.seed, device=run.device)
-    run.save_table(f"posterior_curve_{kind}-{name}", loss_curve(folder))
+    run.save_table(f"posterior_curve_{kind}_{name}", loss_curve(folder))
     return flow
 
 
 def train_and_score_all(run: Run, kind: str) -> pd.DataFrame:
-    """Train every flow of the configuration and score it with `score_flow`; the scores of all."""
+    """Train every flow of the configuration and score it with `score_flow`; the scores of all.
+
+    Where the configuration has none, as weights are there, the table says so.
+    """
+    models = section_of(run.config, kind).models
+    if not models:
+        return pd.DataFrame({"left out": [f"no flow in posteriors.{kind}.models of this configuration"]})
     data = build_patterns(run, kind)
-    tables = [
-        score_flow(run, kind, name, trained_flow(run, data, kind, name)) for name in section_of(run.config, kind).models
-    ]
-    return pd.concat(tables)
+    flows = {name: trained_flow(run, data, kind, name) for name in models}
+    return pd.concat([score_flow(run, kind, flow, name) for name, flow in flows.items()], ignore_index=True)
+
+
+def flow_name(section: PosteriorLearning) -> str:
+    """What the flow of `open_flow` is called: the name of its weights, or of the first model."""
+    weights = section.inference.weights
+    return Path(weights).stem if weights is not None else next(iter(section.models))
 
 
 def open_flow(run: Run, kind: str) -> ParameterFlow:
@@ -131,10 +143,10 @@ def open_flow(run: Run, kind: str) -> ParameterFlow:
     return trained_flow(run, build_patterns(run, kind), kind, next(iter(section.models)))
 
 
-def score_flow(run: Run, kind: str, name: str, flow: ParameterFlow) -> pd.DataFrame:
-    """Judge a flow on new patterns of its own simulator, which no training saw.
+def score_flow(run: Run, kind: str, flow: ParameterFlow, name: str = "") -> pd.DataFrame:
+    """Judge a flow, by default that of `open_flow`, on new patterns of its own simulator, which no training saw.
 
-    Leaves the table ``posterior_results_KIND-NAME`` and the arrays ``calibration_KIND-NAME``: ranks of the truths
+    Leaves the table ``posterior_results_KIND_NAME`` and the arrays ``calibration_KIND_NAME``: ranks of the truths
     [pattern, parameter], of random points [pattern], names.
 
     Returns
@@ -144,7 +156,8 @@ def score_flow(run: Run, kind: str, name: str, flow: ParameterFlow) -> pd.DataFr
         random points, coverage of the 90 % interval of each parameter, largest error of forward after inverse, and
         milliseconds of 1,000 samples.
     """
-    options, simulator = section_of(run.config, kind).scoring, flow.simulator
+    section, simulator = section_of(run.config, kind), flow.simulator
+    options, name = section.scoring, name or flow_name(section)
     batch = simulator.draw(options.n_patterns, np.random.default_rng([run.config.seed, _NEW]))
     samples, nll = _drawn(flow, batch, options.n_draws, run.config.seed)
     generator = torch.Generator().manual_seed(run.config.seed + _RANKS)
@@ -159,9 +172,9 @@ def score_flow(run: Run, kind: str, name: str, flow: ParameterFlow) -> pd.DataFr
         values += [(f"new:{parameter}", "coverage_90", "", share), (f"new:{parameter}", "sbc_p", "", p)]
     table = pd.DataFrame(values, columns=["split", "metric", "unit", "value"])
     given = {"experiment": f"posteriors, {kind}", "model": name, "n": options.n_patterns, "seed": run.config.seed}
-    run.save_table(f"posterior_results_{kind}-{name}", table.assign(**given)[COLUMNS])
+    run.save_table(f"posterior_results_{kind}_{name}", table.assign(**given)[COLUMNS])
     run.save_arrays(
-        f"calibration_{kind}-{name}", ranks=ranks.numpy(), tarp=tarp.numpy(), names=np.array(simulator.names)
+        f"calibration_{kind}_{name}", ranks=ranks.numpy(), tarp=tarp.numpy(), names=np.array(simulator.names)
     )
     covered = {f"coverage {parameter}": share for parameter, share in zip(simulator.names, shares.tolist())}
     whole = table[table["split"] == "new"].set_index("metric")["value"]

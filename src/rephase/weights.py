@@ -86,6 +86,11 @@ class Card(_Part):
     sha256: str = ""
 
     @property
+    def name(self) -> str:
+        """What files of it are called."""
+        return self.model
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Of the data that the model was built for."""
         return cast(tuple[int, ...], self.data.shape)
@@ -166,6 +171,11 @@ class PosteriorCard(Card):
         if experiment not in SIMULATORS:
             raise ValueError(f"experiment = {experiment!r}: {nearest_name(experiment, SIMULATORS)}")
         return experiment
+
+    @property
+    def name(self) -> str:
+        """Of the model and its experiment."""
+        return f"{self.model}_{self.experiment}"
 
     @property
     def shape(self) -> tuple[int, ...]:

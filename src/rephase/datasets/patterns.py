@@ -112,7 +112,8 @@ class ParameterSimulator:
     axes: Mapping[str, torch.Tensor] = {}
 
     def __init__(self, prior: BoxPrior, pattern_shape: tuple[int, ...]):
-        self.prior, self.pattern_shape, self.u_shape = prior, pattern_shape, (len(prior),)
+        self.prior, self.pattern_shape = prior, pattern_shape
+        self.u_shape: tuple[int, ...] = (len(prior),)
         self.names, self.units = prior.names, prior.units
 
     def to_normal(self, u: torch.Tensor) -> torch.Tensor:
