@@ -47,7 +47,7 @@ def test_dark_fringes_of_cylinders_are_at_the_zeros_of_bessel_functions():
 
 def test_layers_of_the_substrate_are_not_seen():
     same = simulator(layer=(7.6e-6, 1.7e-7), roughness=(0.0, 1.0))
-    u = middle(same, 2, roughness=0.0, thickness=[12.0, 37.0])
+    u = middle(same, 2, roughness=0.0, thickness=[16.0, 23.0])
     first, second = same.intensity(u)
     assert torch.allclose(first, second, rtol=1e-6)
     thin, thick = simulator().intensity(u)
@@ -98,7 +98,7 @@ def test_counts_are_poisson_about_the_model(drawn):
     assert float(z.mean()) == pytest.approx(0, abs=4 / len(z) ** 0.5)
     assert float(z.var()) == pytest.approx(1, abs=0.05)
     brightest = drawn.counts.flatten(1).amax(1)
-    assert brightest.min() > 2
+    assert brightest.median() > 20
     assert brightest.max() < 1e5
 
 

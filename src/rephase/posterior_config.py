@@ -168,7 +168,7 @@ class GisaxsSimulation(SimulatorConfig):
         (0.05, 0.25), description="bounds of the relative standard deviation of the radius; null: all are alike"
     )
     density: tuple[float, float] = Field((2e-4, 1e-3), description="bounds, islands per nm^2")
-    thickness: tuple[float, float] = Field((10.0, 40.0), description="bounds of the layer's, nm")
+    thickness: tuple[float, float] = Field((15.0, 25.0), description="bounds of the layer's, nm")
     roughness: tuple[float, float] = Field((0.1, 2.0), description="bounds, nm: of the top of the layer")
     incidence_deg: tuple[float, float] = Field((0.19, 0.21), description="bounds of the angle of the beam, degrees")
     background: tuple[float, float] = Field((0.01, 0.5), description="bounds, in a pixel for 1e8 photons of the beam")
@@ -179,7 +179,7 @@ class GisaxsSimulation(SimulatorConfig):
     alpha_deg: tuple[float, float] = Field((0.0, 1.0), description="lower and upper edge of the detector, degrees")
     phi_deg: tuple[float, float] = Field((0.0, 2.0), description="its edges beside the plane of incidence, degrees")
     pixels: tuple[int, int] = Field((32, 32), description="rows and columns; one row or one column is a cut")
-    photons: tuple[float, float] = Field((0.1, 2.0), description="bounds of the photons that meet the sample, 1e8")
+    photons: tuple[float, float] = Field((0.05, 0.5), description="bounds of the photons that meet the sample, 1e8")
     rod_deg: float = Field(0.2, ge=0, description="widest half of the stop before the specular rod, degrees")
     horizon_deg: float = Field(0.1, ge=0, description="highest exit angle up to which the sample's edge hides, degrees")
 

@@ -10,6 +10,8 @@ Not in it: islands that order or touch, waves scattered twice, diffuse scatterin
 the divergence of the beam; the face between layer and substrate is smooth.
 """
 
+import math
+
 import numpy as np
 import torch
 
@@ -23,7 +25,7 @@ from rephase.priors import BoxPrior, Parameter
 
 _BEAM = 1e8  # photons that intensities are for, which so are about 1
 _N_RADII = 9  # from -3 to 3 standard deviations
-_AT_ONCE = 2**17  # pixels times radii in one piece: what fits in the cache of a core
+_AT_ONCE = {"cpu": 2**17, "cuda": 2**25}  # pixels times radii in one piece: what fits in the cache of a core
 
 
 class GisaxsSimulator(ParameterSimulator):
@@ -43,7 +45,7 @@ class GisaxsSimulator(ParameterSimulator):
             Parameter("density", "1/nm^2", *config.density, is_log=True),
             Parameter("thickness", "nm", *config.thickness),
             Parameter("roughness", "nm", *config.roughness),
-            Parameter("incidence", "degrees", *config.incidence_deg),
+            Parameter("incidence", "deg", *config.incidence_deg),
             Parameter("background", "1/pixel", *config.background, is_log=True),
             *spread,
         )
@@ -56,6 +58,10 @@ class GisaxsSimulator(ParameterSimulator):
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
         """Photons in each pixel for 1e8 of the beam, [sample, *pattern], of unknowns [sample, parameter]."""
+        n = max(1, _AT_ONCE[u.device.type] // (math.prod(self.config.pixels) * _N_RADII))
+        return torch.cat([self._intensity(part) for part in u.split(n)])
+
+    def _intensity(self, u: torch.Tensor) -> torch.Tensor:
         one_each = [1] * (len(self.prior) - self.n_sizes)
         sizes, density, thickness, roughness, incidence, background, *spread = u.split([self.n_sizes, *one_each], 1)
         delta, beta = (u.new_tensor(pair).expand(len(u), 2) for pair in zip(self.config.layer, self.config.substrate))
@@ -76,7 +82,8 @@ class GisaxsSimulator(ParameterSimulator):
         level = np.exp(rng.uniform(low, high, size=shape))
         photons, mask = torch.as_tensor(level, dtype=torch.float32), self._seen(n, rng)
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
-        counts = draw_counts(self._in_pieces(u), Exposure(photons), generator=generator)
+        with torch.no_grad():
+            counts = draw_counts(self.intensity(u), Exposure(photons), generator=generator)
         return PatternBatch(u, torch.where(mask, counts, 0.0), photons, mask)
 
     def _seen(self, n: int, rng: np.random.Generator) -> torch.Tensor:
@@ -85,11 +92,6 @@ class GisaxsSimulator(ParameterSimulator):
                       (self.config.rod_deg, self.config.horizon_deg))  # fmt: skip
         is_beside, is_above = self.exits.phi_deg.abs() >= stop, self.exits.alpha_deg >= edge
         return (is_above[:, :, None] & is_beside[:, None]).reshape(n, *self.pattern_shape)
-
-    @torch.no_grad()
-    def _in_pieces(self, u: torch.Tensor) -> torch.Tensor:
-        n = max(1, _AT_ONCE // (self.exits.alpha_deg.numel() * self.exits.phi_deg.numel() * _N_RADII))
-        return torch.cat([self.intensity(part) for part in u.split(n)])
 
 
 def _exits(config: GisaxsSimulation) -> ExitAngles:
