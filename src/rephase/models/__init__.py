@@ -50,7 +50,7 @@ IMAGE_MODELS: dict[str, type[ImageClassifier]] = {
     "vgg16": VGG16,
     "vgg19": VGG19,
 }
-POSTERIOR_MODELS: dict[str, type[nn.Module]] = {"nsf": ParameterFlow}
+POSTERIOR_MODELS: dict[str, type[ParameterFlow]] = {"nsf": ParameterFlow}
 
 Model = TypeVar("Model", bound=nn.Module)
 
