@@ -48,7 +48,7 @@ def compare_losses(run: Run, kind: str) -> pd.DataFrame:
 
     The prior of all is that of ``data``: narrower trainings leave a part of it unseen. Leaves the table
     ``posterior_losses_KIND``: per case and method the accuracy of a classifier that tells samples from Markov chains
-    (C2ST, 1/2 to 1), the share of truths within the central 90 % over parameters that the case shares, deviance of
+    (C2ST, 1/2 to 1; NaN of the chains themselves), the share of truths within the central 90 % over parameters that the case shares, deviance of
     samples over the number of measured points, p-value of the predictive check, seconds per pattern, and how many
     patterns each is the mean of.
 

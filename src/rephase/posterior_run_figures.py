@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from rephase.plots import TWO_COLUMNS, draw_loss_curves
+from rephase.plots import TWO_COLUMNS
 from rephase.posterior_figures import calibration, corner, predicted_curve
 from rephase.posteriors import flow_name, section_of
 from rephase.runs import Run
@@ -15,11 +15,6 @@ _SHOWN = ("Markov chains", "flow")
 _SCORES = {"c2st": ("C2ST against Markov chains", 0.5), "coverage_90": ("coverage of 90 %", 0.9),
            "deviance": ("deviance / points", 1.0)}  # fmt: skip
 _TINTS = ("#999999", "#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
-
-
-def posterior_loss_curves(run: Run, kind: str) -> Figure:
-    """Training and validation loss of every flow of a kind."""
-    return draw_loss_curves(run.tables(f"posterior_curve_{kind}"), "nll, nats/parameter")
 
 
 def posterior_calibration(run: Run, kind: str) -> Figure:
