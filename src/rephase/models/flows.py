@@ -42,8 +42,8 @@ class ParameterFlow(nn.Module):
 
     The second part is the negative evidence lower bound with the forward model in it, D the deviance of the pattern
     from what is expected of a sample: with an `entropy_weight` of 1 the true posterior is at the minimum of both parts;
-    with less, samples are pressed together at the best fit. r(D) is D up to 3 per measured point, and from there on goes
-    with its logarithm: the first samples of a flow, 10^5 times worse, do not drown everything else.
+    with less, samples are pressed together at the best fit. r(D) is D up to 3 per measured point, and from there on
+    goes with its logarithm: the first samples of a flow, 10^5 times worse, do not drown everything else.
 
     Parameters
     ----------
