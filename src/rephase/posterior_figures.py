@@ -15,7 +15,7 @@ from rephase.plots import ONE_COLUMN, TWO_COLUMNS, colour, label
 
 _TINTS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _GREY = "0.85"
-_N_BINS = 40
+_N_BINS, _SMOOTHED = 28, 1.3  # bins of draws, and the standard deviation, in bins, that contours are smoothed by
 _SHARES = (0.9, 0.5)  # of draws within contours
 
 
@@ -62,11 +62,13 @@ def draw_tarp(ax: Axes, ranks: Mapping[str, torch.Tensor]) -> None:
 
 def calibration(ranks: torch.Tensor, tarp: Mapping[str, torch.Tensor], names: Sequence[str]) -> Figure:
     """Ranks and coverage of each parameter, [n_patterns, n_parameters], and of all at once by random points."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(TWO_COLUMNS, 2.4))
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(TWO_COLUMNS, 2.6), layout="constrained")
     draw_ranks(left, ranks, names)
     draw_coverage(middle, ranks, names)
     draw_tarp(right, tarp)
-    middle.get_legend().remove()
+    left.get_legend().remove(), middle.get_legend().remove()
+    right.legend(handles=list(right.lines), loc="lower right")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(names) + 1)
     return figure
 
 
@@ -93,6 +95,7 @@ def corner(
     for row, across in enumerate(axes):
         for column, ax in enumerate(across):
             _draw_cell(ax, list(zip(samples.values(), tints)), edges, row, column)
+            ax.set_xlim(edges[column][0], edges[column][-1])
             _mark_truth(ax, truth, row, column)
             _name_axes(ax, [f"{a} ({b})" if b else a for a, b in zip(names, units, strict=True)], row, column)
     handles = [Line2D([], [], color=tint, label=label(method)) for method, tint in zip(samples, tints)]
@@ -169,8 +172,8 @@ def _draw_cell(
 def _draw_contours(
     ax: Axes, x: np.ndarray, y: np.ndarray, x_edges: np.ndarray, y_edges: np.ndarray, tint: str
 ) -> None:  # fmt: skip
-    """Contours around shares of draws, of a histogram that is smoothed by a bin."""
-    density = gaussian_filter(np.histogram2d(x, y, (x_edges, y_edges))[0], 1.0)
+    """Contours around shares of draws, of a smoothed histogram."""
+    density = gaussian_filter(np.histogram2d(x, y, (x_edges, y_edges))[0], _SMOOTHED)
     falling = np.sort(density.ravel())[::-1]
     levels = [falling[np.searchsorted(falling.cumsum(), share * falling.sum())] for share in _SHARES]
     centres = [(edges[1:] + edges[:-1]) / 2 for edges in (x_edges, y_edges)]
