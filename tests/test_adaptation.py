@@ -36,9 +36,9 @@ def misfit(model, pattern):
 def test_it_comes_to_explain_the_pattern_without_knowing_the_truth(flow, pattern):
     hidden = pattern._replace(u=torch.full_like(pattern.u, torch.nan))
     before = {name: value.clone() for name, value in flow.state_dict().items()}
-    adapted = adapt(flow, hidden, seed=0, n_steps=120, n_samples=8, learning_rate=1e-2)
-    assert misfit(adapted.model, pattern) < 0.1 * misfit(flow, pattern)
-    assert len(adapted.losses) == 120
+    adapted = adapt(flow, hidden, seed=0, n_steps=80, n_samples=4, learning_rate=1e-2)
+    assert misfit(adapted.model, pattern) < 0.2 * misfit(flow, pattern)
+    assert len(adapted.losses) == 80
     assert adapted.stopped == ""
     assert all(torch.equal(before[name], value) for name, value in flow.state_dict().items())
 
