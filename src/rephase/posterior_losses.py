@@ -1,6 +1,7 @@
 """The experiment of notebook 35: what likelihood, physics and adaptation bring, on familiar and on other patterns."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -136,7 +137,10 @@ def _adapted(flow: ParameterFlow, batch: PatternBatch, n: int, experiment: LossE
     drawn, options = [], experiment.adaptation.model_dump()
     for number in range(len(batch.u)):
         one = PatternBatch(*(field[number : number + 1] for field in batch))
-        drawn.append(adapt(flow.cpu(), one, seed=seed, **options).model.sample(one, n))
+        adapted = adapt(flow.cpu(), one, seed=seed, **options)
+        if adapted.stopped:
+            warnings.warn(f"adaptation to pattern {number}: {adapted.stopped}", stacklevel=2)
+        drawn.append(adapted.model.sample(one, n))
     return torch.cat(drawn, 1)
 
 
