@@ -50,7 +50,10 @@ def test_results_are_tidy_and_complete(run):
     of_images = results["experiment"].str.startswith("images")
     assert set(results.loc[of_images, "model"]) == {*run.config.images.models, *IMAGE_BASELINES}
     assert set(results.loc[of_images, "metric"]) == {*CLASSIFICATION_METRICS, *LABEL_METRICS}
-    results = results[~of_solvers & ~of_completion & ~of_inference & ~of_phases & ~of_images]
+    of_posteriors = results["experiment"] == "posteriors, saxs"
+    assert set(results.loc[of_posteriors, "model"]) == {*run.config.posteriors.saxs.models}
+    assert {"nll", "sbc_p", "tarp_p", "coverage_90"} <= set(results.loc[of_posteriors, "metric"])
+    results = results[~of_solvers & ~of_completion & ~of_inference & ~of_phases & ~of_images & ~of_posteriors]
     assert set(results["model"]) == {*MODELS, *BASELINES}
     assert set(results["metric"]) == {*METRICS, "undefined_phases"}
     assert {"test", "unseen"} <= set(results["split"])

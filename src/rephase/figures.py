@@ -289,7 +289,6 @@ FIGURES: dict[str, Callable[[Run], Figure]] = {
     "image_calibration": image_calibration,
     "image_experiments": image_experiments,
     "classified_images": classified_images,
-    "saxs_loss_curves": partial(posterior_loss_curves, kind="saxs"),
     "saxs_calibration": partial(posterior_calibration, kind="saxs"),
     "saxs_posterior": partial(posterior_corner, kind="saxs"),
     "saxs_prediction": partial(posterior_prediction, kind="saxs"),

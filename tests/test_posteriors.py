@@ -1,0 +1,204 @@
+"""Steps of the notebooks on posteriors: flows, scores, one pattern, its peaks, and the experiment on losses."""
+
+import shlex
+
+import numpy as np
+import pytest
+import torch
+
+from rephase.config import load_config
+from rephase.config_sections import ModelConfig
+from rephase.datasets.patterns import pattern_of
+from rephase.datasets.saxs_patterns import SaxsSimulator
+from rephase.errors import ConfigError, CurveError, WeightsError
+from rephase.models import POSTERIOR_MODELS, build_model
+from rephase.posterior_config import SaxsSimulation
+from rephase.posterior_fits import peaks
+from rephase.posterior_losses import ADAPTED, REFERENCE, WEIGHTED, check_losses, compare_losses
+from rephase.posteriors import (
+    build_patterns,
+    check_posteriors,
+    example_pattern,
+    find_peaks,
+    infer,
+    inverse_error,
+    open_flow,
+    score_flow,
+    section_of,
+    train_and_score_all,
+)
+from rephase.runs import open_run
+from rephase.shipping import ship_weights
+from rephase.weights import IMAGES, POSTERIORS, PosteriorCard, load_weights, save_weights
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return open_run(tmp_path_factory.mktemp("run"), "test", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def flow(run):
+    return open_flow(run, "saxs")
+
+
+@pytest.fixture(scope="module")
+def shipped(run, flow, tmp_path_factory):
+    """Weights of the run's flow, its score with them."""
+    score_flow(run, "saxs", flow)
+    (path,) = ship_weights(run, tmp_path_factory.mktemp("weights"))
+    return path
+
+
+def with_truth(seed, truth):
+    """A pattern of a spheroid of given half axes, forward intensity and background."""
+    simulator = SaxsSimulator(SaxsSimulation(q=(0.1, 3.0), n_q=80, missing=0.0))
+    return simulator, pattern_of(simulator, torch.tensor([truth]), np.random.default_rng(seed))
+
+
+def test_flows_are_scored_on_patterns_that_nobody_trained_on(run, flow):
+    (row,) = train_and_score_all(run, "saxs").to_dict("records")
+    assert row["flow"] == "nsf"
+    assert row["inverse_error"] < 1e-4
+    assert all(0 <= row[f"coverage {name}"] <= 1 for name in flow.simulator.names)
+    arrays = run.arrays("calibration_saxs_nsf")
+    assert arrays["ranks"].shape == (30, 4)
+    assert ((arrays["ranks"] > 0) & (arrays["ranks"] < 1)).all()
+    results = run.results("posterior_results")
+    assert set(results.loc[results["split"] == "new", "metric"]) == {
+        "nll",
+        "sbc_p",
+        "tarp_p",
+        "inverse_error",
+        "ms_1000",
+    }
+    assert row["nll"] == results.loc[results["metric"] == "nll", "value"].item()
+    data = build_patterns(run, "saxs")
+    fresh = flow.simulator.draw(30, np.random.default_rng([0, 31])).u
+    assert not np.isin(fresh[:, 0].numpy(), data[np.arange(len(data))].u[:, 0].numpy()).any()
+
+
+def test_a_posterior_is_given_by_every_method(run, flow):
+    pattern, notes = example_pattern(run, "saxs", flow)
+    assert notes == ("simulated",)
+    table = infer(run, "saxs", flow, pattern).set_index("method")
+    assert list(table.index) == ["flow", "flow, weighted", "least squares", "Markov chains"]
+    assert table.loc["flow, weighted", "effective samples"] <= 50
+    arrays = run.arrays("posterior_saxs")
+    assert arrays["samples"].shape == (4, 50, 4)
+    assert all(flow.simulator.prior.outside(torch.as_tensor(each)) == () for each in arrays["samples"])
+    assert arrays["truth"] == pytest.approx(pattern.u[0].numpy())
+    summary = run.table("posterior_summary_saxs").set_index(["method", "parameter"])
+    assert summary.loc[("flow", "forward"), "mean"] == pytest.approx(arrays["samples"][0, :, 2].mean())
+    weighted = arrays["samples"][1]
+    assert all((weighted[:, None] == arrays["samples"][0]).all(-1).any(1))  # resampled, not drawn anew
+    found = find_peaks(run, "saxs", flow, pattern)
+    assert found["share of samples"].sum() == pytest.approx(1)
+    assert found["nats below"].iloc[0] == 0
+
+
+def test_twins_of_a_spheroid_are_two_peaks():
+    """Few photons: oblate and prolate of like radius of gyration explain them equally well."""
+    simulator, pattern = with_truth(2, [2.0, 3.2, 2.0, 1e-3])
+    starts = torch.cat([simulator.draw(24, np.random.default_rng(0)).u[:, :2] * 0 + half for half in
+                        (torch.tensor([2.2, 3.0]), torch.tensor([3.6, 2.4]))])  # fmt: skip
+    rest = torch.tensor([2.0, 1e-3]).expand(len(starts), 2)
+    found = peaks(simulator, pattern, torch.cat([starts, rest], 1)[:, None])
+    oblate = found.u[:, 0] < found.u[:, 1]
+    assert len(found.u) == 2
+    assert sorted(oblate.tolist()) == [False, True]
+    assert found.share.tolist() == pytest.approx([0.5, 0.5])
+    assert found.u[oblate, :2].squeeze().tolist() == pytest.approx([2.0, 3.2], rel=0.1)
+    assert found.below[1] > found.below[0] == 0
+
+
+def test_measured_curves_come_in_by_their_file(run, flow, tmp_path):
+    q = np.geomspace(0.1, 3.0, 300)
+    intensity = 10 / (1 + q**2) ** 2 + 0.01
+    path = tmp_path / "curve.dat"
+    np.savetxt(path, np.stack([q, intensity, 0.03 * intensity], 1), header="q [1/nm] I sigma")
+    config = run.config.changed({"posteriors.saxs.file.path": str(path)})
+    measured = example_pattern(type(run)(run.folder, config, "cpu"), "saxs", flow)
+    assert measured.pattern.counts.shape == (1, 32)
+    assert torch.isnan(measured.pattern.u).all()
+    assert flow.sample(measured.pattern, 5).isfinite().all()
+    config = run.config.changed({"posteriors.saxs.file.path": str(path), "posteriors.saxs.file.q_unit": "1/A"})
+    with pytest.raises(CurveError, match="q_unit"):
+        example_pattern(type(run)(run.folder, config, "cpu"), "saxs", flow)
+
+
+def test_the_experiment_compares_every_way_with_chains(run):
+    table = compare_losses(run, "saxs")
+    assert list(table["case"].unique()) == ["familiar", "polydisperse"]
+    names = [REFERENCE, "likelihood", "likelihood and physics", WEIGHTED, ADAPTED]
+    assert list(table["method"]) == 2 * names
+    assert table[["coverage_90", "p_value"]].stack().between(0, 1).all()
+    assert (table["c2st"].isna() == (table["method"] == REFERENCE)).all()
+    assert table.set_index("method")["n"].to_dict() == {
+        name: 1 if name in (REFERENCE, ADAPTED) else 4 for name in names
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"posteriors.saxs.inference.truth": {"radius": 1.0}}, "no 'radius'; did you mean 'radius_polar'"),
+        ({"posteriors.saxs.file.path": "/nowhere/curve.dat"}, "no such file"),
+        ({"posteriors.saxs.data.sizes": [5.0, 1.0]}, "expected two finite numbers above 0 in rising order"),
+        ({"posteriors.saxs.losses.cases": {"a": {"sise": [1.0, 2.0]}}}, "unknown key 'sise'; did you mean 'sizes'"),
+        ({"posteriors.saxs.losses.flows": {"physics": {}}}, "expected one called 'likelihood'"),
+    ],
+)
+def test_what_cannot_be_is_told_before_a_run(changes, message):
+    config = load_config("test").changed(changes)
+    with pytest.raises(ConfigError, match=message):
+        check_posteriors(config), check_losses(config)
+
+
+def test_unknown_kinds_and_missing_flows_are_named(run):
+    with pytest.raises(ConfigError, match="kind of posteriors 'sax'; did you mean 'saxs'"):
+        section_of(run.config, "sax")
+    config = run.config.changed({"posteriors.saxs.models": {}})
+    with pytest.raises(ConfigError, match="models lists no flow; give weights"):
+        open_flow(type(run)(run.folder, config, "cpu"), "saxs")
+
+
+def test_a_flow_draws_the_same_after_its_way_through_a_file(run, flow, shipped):
+    again, card = load_weights(shipped, POSTERIORS)
+    batch = flow.simulator.draw(10, np.random.default_rng(0))
+    assert torch.allclose(flow.log_prob(batch), again.log_prob(batch), atol=0.05)
+    assert not torch.equal(flow.log_prob(batch), again.log_prob(batch))  # stored in half precision
+    assert inverse_error(again, batch) < 1e-4
+    assert (card.experiment, card.data) == ("saxs", run.config.posteriors.saxs.data)
+    assert again.simulator.q.tolist() == flow.simulator.q.tolist()
+    assert shipped.name == "nsf_saxs.safetensors"
+    assert {"nll", "sbc_p", "tarp_p"} <= card.figures["new"].keys()
+
+
+def test_a_run_uses_weights_without_training(run, shipped, tmp_path):
+    named = [f"posteriors.saxs.inference.weights={shipped}", "posteriors.saxs.models={}"]
+    other = open_run(tmp_path, "test", named, device="cpu")
+    score_flow(other, "saxs", open_flow(other, "saxs"))
+    assert not (tmp_path / "checkpoints").exists()
+    assert (tmp_path / "arrays" / "calibration_saxs_nsf_saxs.npz").is_file()
+
+
+def test_the_command_of_a_card_trains_the_same(run, shipped):
+    words = shlex.split(load_weights(shipped, POSTERIORS).card.command)
+    assert words[:4] == ["rephase", "run", "--only", "31"]
+    again, own = load_config("quick", words[5::2]).posteriors.saxs, run.config.posteriors.saxs
+    assert (again.data, again.models, again.training) == (own.data, own.models, own.training)
+    assert again.inference.weights is None
+
+
+def test_cards_of_other_flows_are_refused(shipped, tmp_path):
+    with pytest.raises(WeightsError, match="weights of a model of posteriors, expected one of images"):
+        load_weights(shipped, IMAGES)
+    card = load_weights(shipped, POSTERIORS).card
+    simulator = SaxsSimulator(card.data)
+    model = build_model(POSTERIOR_MODELS, "nsf", (32,), ModelConfig(options=card.options), simulator=simulator)
+    path = save_weights(tmp_path / "wide.safetensors", model, card.model_copy(update={"options": {"width": 8}}))
+    with pytest.raises(WeightsError, match="the card belongs to other weights"):
+        load_weights(path, POSTERIORS)
+    with pytest.raises(ValueError, match="did you mean 'saxs'"):
+        PosteriorCard.model_validate(card.model_dump() | {"experiment": "sax"})
