@@ -1,5 +1,7 @@
 """Flows of parameters: densities, samples, gradients, training, and the physics in their loss."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from rephase.datasets.patterns import log_joint, store_patterns
 from rephase.datasets.saxs_patterns import SaxsSimulator
 from rephase.errors import ConfigError
 from rephase.models import POSTERIOR_MODELS, build_model
+from rephase.models.pattern_encoders import projections
 from rephase.optics.noise import poisson_deviance
 from rephase.posterior_config import SaxsConfig
 from rephase.training import fit
@@ -114,6 +117,20 @@ def test_training_makes_the_truth_more_likely(tmp_path):
     assert model.log_prob(test).mean() > flow().log_prob(test).mean() + 0.4
     again = fit(POSTERIOR_MODELS, "nsf", data, CONFIG, tmp_path / "nsf", device="cpu", progress=False)
     assert torch.equal(model.log_prob(test), again.log_prob(test))
+
+
+def test_projections_sum_what_was_measured_along_rows_and_columns():
+    counts = torch.tensor([[[3.0, 0.0], [5.0, 2.0]]])
+    mask = torch.tensor([[[True, False], [True, True]]])
+    found = projections(PatternBatch(torch.zeros(1, 2), counts, torch.full((1, 1, 1), 4.0), mask))
+    expected = [math.log(n / p) / 3 for n, p in ((3.5, 4), (7.5, 8), (8.5, 8), (2.5, 4))]
+    assert found[0].tolist() == pytest.approx(expected)
+    hidden = projections(PatternBatch(torch.zeros(1, 2), 0 * counts, torch.ones(1, 1, 1), torch.zeros_like(mask)))
+    assert (hidden == 0).all()
+
+
+def test_curves_have_no_projections(batch):
+    assert projections(batch).shape == (16, 0)
 
 
 def test_patterns_of_another_size_are_refused(batch):
