@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from rephase.config_sections import ModelConfig
-from rephase.datasets.patterns import log_joint, store_patterns
+from rephase.datasets.patterns import PatternBatch, log_joint, store_patterns
 from rephase.datasets.saxs_patterns import SaxsSimulator
 from rephase.errors import ConfigError
 from rephase.models import POSTERIOR_MODELS, build_model

@@ -81,6 +81,7 @@ LABELS = {
     "most_common": "most common labels",
     "frequencies": "frequency of the label",
     "log": "log activation, raw counts",
+    "log_scaled": "log activation, counts in units of the data",
     "leaky_relu": "leaky ReLU, scaled images",
     "correlation": "correlation map",
     "gaussian": "noise, σ / mean count",
