@@ -1,0 +1,76 @@
+"""Simulated ptychography under a known probe: prior, forward model, and what a network looks at."""
+
+import torch
+
+from rephase.datasets.patterns import PatternBatch
+from rephase.datasets.wave_patterns import WaveSimulator
+from rephase.optics.propagation import FarField
+from rephase.optics.ptychography import Scan, gaussian_probe, raster
+from rephase.posterior_config import PtychogramSimulation
+from rephase.solvers.ptycho_engines import epie
+
+_DARK = 1e-3  # of the brightest illumination; what has less is as good as never seen
+
+
+class PtychogramSimulator(WaveSimulator):
+    """Far-field frames [sample, frame, row, column] of u [sample, 2, row, column], phase in radians and amplitude.
+
+    The probe holds one photon, so ``photons`` are those of an empty frame. Probe and positions are known and the same
+    for all samples; positions differ from a raster by moves that the seed of the configuration fixes.
+
+    Parameters
+    ----------
+    config
+        Phases, amplitudes, objects, probe, scan, photons.
+
+    Raises
+    ------
+    ConfigError
+        Bounds or ranges that cannot be.
+    OpticsError
+        A scan that reaches beyond the object.
+    """
+
+    config: PtychogramSimulation
+    names, units = ("phase", "amplitude"), ("rad", "1")
+    n_seen = 4
+
+    def __init__(self, config: PtychogramSimulation):
+        shape, frame = (config.size, config.size), (config.frame, config.frame)
+        super().__init__(config, (config.phase, config.amplitude), (config.n_side**2, *frame))
+        positions = raster(config.n_side, step=config.step, jitter=config.jitter, generator=_seeded(config.seed))
+        self.scan = Scan(positions, object_shape=shape, probe_shape=frame, propagator=FarField())
+        self.probe = gaussian_probe(
+            config.frame, width=config.probe_width, n_photons=1, curvature=config.probe_curvature
+        )
+        illumination = self.scan.put(self.scan.probes(self.probe).abs().square())
+        self.illumination = illumination / illumination.max()
+        """[row, column] light that each pixel sees during the scan, 1 where it is most."""
+
+    def wave(self, u: torch.Tensor) -> torch.Tensor:
+        """Wave [..., row, column] that phases and amplitudes [..., 2, row, column] let through."""
+        return torch.polar(u[..., 1, :, :], u[..., 0, :, :])
+
+    def intensity(self, u: torch.Tensor) -> torch.Tensor:
+        """Share of an empty frame's photons in each pixel, [sample, frame, row, column]."""
+        wave = self.wave(u)
+        return self.scan.frames(wave, self.probe.to(wave))
+
+    def estimates(self, batch: PatternBatch) -> torch.Tensor:
+        """Phases and amplitudes [sample, 2, row, column] after a few epochs of ePIE from the empty beam."""
+        frames, mask = batch.counts / batch.photons, batch.mask.all(1, keepdim=True)
+        found = epie(
+            frames, self.scan, self.probe.to(frames.device), n_epochs=self.config.n_epochs, generator=_seeded(0),
+            mask=mask, at_once=self.config.n_side,
+        ).object  # fmt: skip
+        return torch.stack([found.angle(), found.abs()], dim=1)
+
+    def condition(self, batch: PatternBatch) -> torch.Tensor:
+        """What a network looks at: estimates, illumination and photons, [sample, n_seen, row, column]."""
+        share, exposure = self.objects.share(self.estimates(batch)), self.exposure(batch)
+        light = self.illumination.to(share).clamp_min(_DARK).log10().expand_as(exposure)
+        return torch.cat([share, light, exposure], dim=1)
+
+
+def _seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
