@@ -111,6 +111,60 @@ def test_one_of_several_curves(nexus):
         read_saxs(path, entry="sasentry02")
 
 
+@pytest.fixture
+def xml(tmp_path):
+    """Writes CanSAS XML of one or more curves, given as columns by their names, and gives the path."""
+
+    def write(*curves, unit="1/A", space="urn:cansas1d:1.1"):
+        entries = ""
+        for number, columns in enumerate(curves, 1):
+            points = ""
+            for row in zip(*columns.values()):
+                fields = (f'<{key} unit="{unit}">{value:.8g}</{key}>' for key, value in zip(columns, row))
+                points += f"<Idata>{''.join(fields)}</Idata>"
+            entries += f"<SASentry><Title>run {number}</Title><SASdata>{points}</SASdata></SASentry>"
+        path = tmp_path / "curve.xml"
+        path.write_text(f'<?xml version="1.0"?><SASroot xmlns="{space}">{entries}</SASroot>')
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("space", ["urn:cansas1d:1.1", "cansas1d/1.0"])
+def test_xml(xml, space):
+    curve = read_saxs(xml({"Q": Q, "I": INTENSITY, "Idev": SIGMA, "Qdev": DQ}, space=space))
+    for found, true in zip(curve, (10 * Q, INTENSITY, SIGMA, 10 * DQ)):
+        assert np.allclose(found, true, rtol=1e-6)
+
+
+def test_one_of_several_curves_in_xml(xml):
+    path = xml({"Q": Q, "I": INTENSITY, "Idev": SIGMA}, {"Q": Q, "I": 2 * INTENSITY, "Idev": SIGMA})
+    assert np.allclose(read_saxs(path, entry="run 2").intensity, 2 * INTENSITY)
+    with pytest.raises(CurveError, match="2 curves: expected one; entries: 'run 1', 'run 2'; give entry=NAME"):
+        read_saxs(path)
+    with pytest.raises(CurveError, match="0 curves in entry = 'run 3'"):
+        read_saxs(path, entry="run 3")
+
+
+def test_xml_that_is_no_curve(xml, tmp_path):
+    whole = xml({"Q": Q, "I": INTENSITY, "Idev": SIGMA}).read_text()
+    for content, message in (
+        (whole[: len(whole) // 2], "truncated, or no XML"),
+        ("<SASroot/>", "0 curves: expected one; entries: none"),
+        (whole.replace("<I unit", "<J unit").replace("</I>", "</J>"), "no I in the Idata"),
+        (whole.replace("<Idev", "<I", 1).replace("</Idev>", "</I>", 1), "point 1 has 2 values of I: expected one"),
+        (whole.replace(">0.05<", ">five<", 1), "Q: could not convert string to float: 'five'"),
+        (whole.replace("1/A", "furlong"), "Q has the unit 'furlong'"),
+        (whole.replace("Idata>", "Jdata>"), "a SASdata without Idata"),
+    ):
+        path = tmp_path / "bad.xml"
+        path.write_text(content)
+        with pytest.raises(CurveError, match=message):
+            read_saxs(path)
+    with pytest.raises(CurveError, match="no column of σ; give relative_sigma"):
+        read_saxs(xml({"Q": Q, "I": INTENSITY}))
+
+
 def test_sigma_is_assumed_only_when_asked(text, nexus):
     path = text(Q, INTENSITY)
     with pytest.raises(CurveError, match="no column of σ; give relative_sigma"):

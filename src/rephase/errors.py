@@ -49,6 +49,10 @@ class CurveError(RephaseError):
     """A scattering curve cannot be read or makes no sense."""
 
 
+class PosteriorError(RephaseError):
+    """Samples of a posterior or their densities make no sense."""
+
+
 class DeviceError(RephaseError):
     """A device was asked for that is not there."""
 

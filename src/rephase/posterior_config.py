@@ -55,6 +55,26 @@ class SaxsSimulation(SimulatorConfig):
     hidden: float = Field(0.2, ge=0, lt=0.9, description="largest share of the range of q (logarithm) cut at each end")
 
 
+class OrientedSimulation(SimulatorConfig):
+    """Patterns of dilute particles that all point the same way."""
+
+    shape: Literal["ellipsoid", "cylinder"] = "cylinder"
+    sizes: tuple[float, float] = Field((1.0, 10.0), description="bounds of every size, nm; uniform in the logarithm")
+    theta_deg: tuple[float, float] = Field((0.0, 90.0), description="bounds of the tilt of the axis against the beam")
+    forward: tuple[float, float] = Field((1.0, 1e2), description="bounds of the intensity at q = 0, 1/cm")
+    background: tuple[float, float] = Field((1e-3, 1e-1), description="bounds, 1/cm")
+    q_max: float = Field(2.0, gt=0, description="in the middle of an edge of the detector, 1/nm")
+    n_pixels: int = Field(32, ge=16, description="along each side")
+    photons: tuple[float, float] = Field((1.0, 1e3), description="bounds of the counts of a pixel for 1/cm")
+    beam_stop: float = Field(0.15, ge=0, lt=0.9, description="largest radius, share of q_max")
+
+
+class OrientedConfig(PosteriorLearning):
+    """Posteriors of patterns of oriented particles."""
+
+    data: OrientedSimulation = OrientedSimulation()
+
+
 class SaxsConfig(PosteriorLearning):
     """Posteriors of solution scattering."""
 
@@ -120,5 +140,6 @@ class PosteriorsConfig(Section):
     """Every density that explains a pattern."""
 
     saxs: SaxsConfig = SaxsConfig()
+    oriented: OrientedConfig = OrientedConfig()
     holography: HolographyConfig = HolographyConfig()
     ptychography: PtychographyConfig = PtychographyConfig()

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from rephase.datasets.batches import SplitData, shuffled_splits
+from rephase.optics.noise import poisson_log_likelihood
 from rephase.posterior_config import SimulatorConfig
 from rephase.priors import BoxPrior
 from rephase.store import Layout, Store
@@ -60,6 +61,23 @@ class Simulator(Protocol):
 
     def log_prior(self, z: torch.Tensor) -> torch.Tensor | None:
         """Logarithm of the prior density of z [..., *u_shape]: [...]; None where only samples of it are known."""
+
+
+def expected_of(simulator: Simulator, u: torch.Tensor, batch: PatternBatch) -> torch.Tensor:
+    """Counts [..., sample, *pattern] that are expected of unknowns [..., sample, *u_shape], exposed as the batch is."""
+    samples = u.shape[: u.ndim - len(simulator.u_shape)]
+    return batch.photons * simulator.intensity(u.reshape(-1, *simulator.u_shape)).unflatten(0, samples)
+
+
+def log_joint(simulator: Simulator, z: torch.Tensor, batch: PatternBatch) -> torch.Tensor:
+    """Logarithm of prior density times likelihood, [..., sample], of z [..., sample, *u_shape] in its dtype.
+
+    Where only samples of the prior are known it is the likelihood alone; ``batch.u`` is not looked at.
+    """
+    expected = expected_of(simulator, simulator.from_normal(z), batch)
+    likelihood = poisson_log_likelihood(expected, batch.counts, batch.mask)
+    prior = simulator.log_prior(z)
+    return likelihood if prior is None else likelihood + prior
 
 
 class ParameterSimulator:

@@ -1,4 +1,4 @@
-"""Measured small-angle scattering in files: q, I, σ in columns of text, or CanSAS data in HDF5 (NXcanSAS)."""
+"""Measured small-angle scattering in files: q, I, σ in columns of text, or CanSAS data in XML or HDF5 (NXcanSAS)."""
 
 import re
 import warnings
@@ -8,6 +8,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 
+from rephase.datasets.cansas_xml import Columns, read_cansas_xml
 from rephase.errors import CurveError
 
 Q_UNITS = {"1/nm": 1.0, "1/A": 10.0}
@@ -52,7 +53,7 @@ def read_saxs(
 
     Text (.dat, .txt, .csv …) has the columns q, I, σ, and dq as a fourth if there are more than three, with any
     separator; lines of words before the numbers are its header. HDF5 has one group of the class SASdata with ``Q``,
-    ``I``, its uncertainties (``Idev``), and perhaps ``Qdev`` or ``dQ``.
+    ``I``, its uncertainties (``Idev``), and perhaps ``Qdev`` or ``dQ``. XML (.xml) is that of CanSAS 1D.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def read_saxs(
     relative_sigma
         σ/|I| to be taken where the file has no σ, above 0.
     entry
-        Group of an HDF5 file that has several curves, e.g. ``/sasentry01/sasdata02``.
+        Group of an HDF5 file that has several curves, e.g. ``/sasentry01/sasdata02``; name of an entry in XML.
 
     Raises
     ------
@@ -84,6 +85,9 @@ def read_saxs(
         raise CurveError(f"{path}: no such file")
     if path.suffix.lower() in _SUFFIXES or h5py.is_hdf5(path):
         columns, named = _from_hdf5(path, entry)
+    elif path.suffix.lower() == ".xml":
+        columns, unit = read_cansas_xml(path, entry)
+        named = _units_named(path.name, unit)
     else:
         columns, named = _from_text(path)
     factor = _factor(path.name, named, q_unit)
@@ -93,9 +97,6 @@ def read_saxs(
     curve = SaxsCurve(factor * q, intensity, sigma, None if dq is None else factor * dq)
     _check(path.name, curve)
     return curve
-
-
-_Columns = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]
 
 
 def _factor(name: str, named: set[str], q_unit: str | None) -> float:
@@ -110,13 +111,21 @@ def _factor(name: str, named: set[str], q_unit: str | None) -> float:
     return Q_UNITS[q_unit or named.pop()]
 
 
+def _units_named(name: str, unit: str) -> set[str]:
+    """The unit that a file gives to q, where it gives one."""
+    named = _units_in(unit)
+    if unit and not named:
+        raise CurveError(f"{name}: Q has the unit {unit!r}: expected 1/nm or 1/angstrom")
+    return named
+
+
 def _units_in(text: str) -> set[str]:
     """Names of the units of q in a text, as in `Q_UNITS`."""
     found = (one or other for one, other in _UNIT.findall(text))
     return {"1/nm" if unit.lower().startswith("n") else "1/A" for unit in found}
 
 
-def _from_text(path: Path) -> tuple[_Columns, set[str]]:
+def _from_text(path: Path) -> tuple[Columns, set[str]]:
     try:
         lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
@@ -151,7 +160,7 @@ def _numbers(line: str) -> list[float] | None:
         return None
 
 
-def _from_hdf5(path: Path, entry: str | None) -> tuple[_Columns, set[str]]:
+def _from_hdf5(path: Path, entry: str | None) -> tuple[Columns, set[str]]:
     try:
         with h5py.File(path, "r") as file:
             group = _sas_data(path.name, file, entry)
@@ -161,10 +170,7 @@ def _from_hdf5(path: Path, entry: str | None) -> tuple[_Columns, set[str]]:
             unit = _text(group["Q"].attrs.get("units", ""))
     except (OSError, RuntimeError, KeyError) as error:  # h5py raises each of them where bytes are wrong
         raise CurveError(f"{path}: truncated, or no HDF5 file ({error}); copy it again") from error
-    named = _units_in(unit)
-    if unit and not named:
-        raise CurveError(f"{path.name}: Q has the unit {unit!r}: expected 1/nm or 1/angstrom")
-    return (q, intensity, sigma, dq), named
+    return (q, intensity, sigma, dq), _units_named(path.name, unit)
 
 
 def _sas_data(name: str, file: h5py.File, entry: str | None) -> h5py.Group:

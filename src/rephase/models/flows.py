@@ -7,10 +7,9 @@ import zuko
 from torch import nn
 from zuko.distributions import NormalizingFlow
 
-from rephase.datasets.patterns import PatternBatch, Simulator
+from rephase.datasets.patterns import PatternBatch, Simulator, log_joint
 from rephase.errors import ConfigError
 from rephase.models.pattern_encoders import PatternEncoder
-from rephase.optics.noise import poisson_log_likelihood
 
 
 class PosteriorModel(Protocol):
@@ -22,7 +21,7 @@ class PosteriorModel(Protocol):
         """Loss of a batch, one number."""
 
     def log_prob(self, batch: PatternBatch) -> torch.Tensor:
-        """Logarithm of the density of ``batch.u`` given the rest of the batch: [sample]."""
+        """Logarithm of the density, [..., sample], of ``batch.u`` [..., sample, *u_shape] given the rest."""
 
     def sample(self, batch: PatternBatch, n: int) -> torch.Tensor:
         """Draw `n` unknowns for each pattern: [n, sample, *u_shape]."""
@@ -99,11 +98,7 @@ class ParameterFlow(nn.Module):
 
     def log_joint(self, z: torch.Tensor, batch: PatternBatch) -> torch.Tensor:
         """Logarithm of prior density times likelihood, [n, sample], of z [n, sample, parameter]."""
-        u = self.simulator.from_normal(z)
-        intensity = self.simulator.intensity(u.flatten(0, 1)).unflatten(0, u.shape[:2])
-        likelihood = poisson_log_likelihood(batch.photons * intensity, batch.counts, batch.mask)
-        prior = self.simulator.log_prior(z)
-        return likelihood if prior is None else likelihood + prior
+        return log_joint(self.simulator, z, batch)
 
     def posterior(self, batch: PatternBatch) -> NormalizingFlow:
         """Distribution of z [sample, parameter]."""
@@ -111,7 +106,7 @@ class ParameterFlow(nn.Module):
 
     @torch.no_grad()
     def log_prob(self, batch: PatternBatch) -> torch.Tensor:
-        """Logarithm of the density of z, the parameters without bounds, of ``batch.u``: [sample]."""
+        """Logarithm of the density of z, [..., sample], of parameters ``batch.u`` [..., sample, parameter]."""
         return self.posterior(batch).log_prob(self.simulator.to_normal(batch.u))
 
     @torch.no_grad()

@@ -1,0 +1,289 @@
+"""Whether samples of posteriors are right: ranks, coverage, random points, a classifier, replicated patterns.
+
+Samples are [n_draws, n_patterns, ...] and truths [n_patterns, ...], the last axes those of the parameters. Draws of one
+pattern are taken to be independent: chains are thinned first. Most tests rest on one fact: the rank of the truth among
+draws of its own posterior is uniform, whatever the prior and the forward model.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import binom
+
+from rephase.errors import PosteriorError
+from rephase.optics.noise import count, poisson_deviance
+
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+_N_INTERVALS = 100
+_POINTS = np.arange(1, _N_INTERVALS) / _N_INTERVALS  # ranks at which shares are compared: 0.01 … 0.99
+_N_NULL = 10_000  # sets of uniform ranks that tell what is rare
+_C2ST_FOLDS = 5
+
+
+def sbc_ranks(samples: torch.Tensor, truths: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
+    """Ranks of the truths among the draws, over 0–1, [n_patterns, ...]: uniform for the right posterior.
+
+    ``r = (number of draws below + v (number of equal draws + 1)) / (n_draws + 1)`` with v uniform in 0–1: ties are
+    broken at random, and nothing depends on the number of draws. Unchanged by any rising map of a parameter.
+    A posterior that ignores the pattern and gives the prior passes: see `tarp_ranks` and `c2st`.
+
+    Parameters
+    ----------
+    samples, truths
+        [n_draws, n_patterns, ...] and [n_patterns, ...].
+    generator
+        Of the ties, on the device of the samples.
+
+    Raises
+    ------
+    PosteriorError
+        Shapes that do not fit, or values that are not finite.
+
+    References
+    ----------
+    Talts et al. (2018), arXiv:1804.06788.
+    """
+    _check(samples, truths)
+    below, equal = (samples < truths).sum(0), (samples == truths).sum(0)
+    v = torch.rand(truths.shape, generator=generator, dtype=torch.double, device=truths.device)
+    return (below + v * (equal + 1)) / (len(samples) + 1)
+
+
+def uniformity(ranks: torch.Tensor) -> torch.Tensor:
+    """Probability that uniform ranks stray as far, [...], of ranks [n_patterns, ...] of each parameter.
+
+    The share of ranks below 0.01, 0.02 … 0.99 has a binomial law each; the rarest of them is compared with the rarest
+    in 10,000 seeded sets of uniform ranks. It sees too narrow or wide posteriors, which sit in the tails, sooner than
+    the test of Kolmogorov and Smirnov. `ecdf_band` draws the same test.
+
+    References
+    ----------
+    Säilynoja, Bürkner & Vehtari (2022), doi:10.1007/s11222-022-10090-6.
+    """
+    n = len(ranks)
+    rarest = _rarest(_n_below(ranks), n)
+    p = (1 + np.searchsorted(_null_of(n), rarest, side="right")) / (1 + _N_NULL)
+    return torch.from_numpy(p).reshape(ranks.shape[1:])
+
+
+def bonferroni(p_values: torch.Tensor) -> float:
+    """Probability that the smallest of several tests is as small, at most: ``min(1, n min p)``, however they depend."""
+    return min(1.0, p_values.numel() * float(p_values.min()))
+
+
+class EcdfBand(NamedTuple):
+    """Where the share of uniform ranks below ``points``, less the points, lies throughout: from ``low`` to ``high``."""
+
+    points: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def ecdf_band(n_patterns: int, level: float = 0.95) -> EcdfBand:
+    """Band that holds the whole curve of uniform ranks with probability `level`: left where `uniformity` < 1 - level.
+
+    Parameters
+    ----------
+    n_patterns
+        Number of ranks of each parameter.
+    level
+        0–1.
+    """
+    rare = np.quantile(_null_of(n_patterns), 1 - level) / 2
+    low, high = binom.ppf(rare, n_patterns, _POINTS), binom.isf(rare, n_patterns, _POINTS)
+    return EcdfBand(_POINTS, low / n_patterns - _POINTS, high / n_patterns - _POINTS)
+
+
+def ecdf_difference(ranks: torch.Tensor) -> np.ndarray:
+    """Share of ranks [n_patterns, n_parameters] below each point of `ecdf_band`, less the point: [n_parameters, point].
+
+    Below 0 throughout: truths lie above the draws. From above to below 0: posteriors are too narrow.
+    """
+    return _n_below(ranks) / len(ranks) - _POINTS
+
+
+def coverage(ranks: torch.Tensor, levels: Sequence[float] = LEVELS) -> torch.Tensor:
+    """Share of truths within the central interval of each level, [n_levels, ...], of ranks [n_patterns, ...]."""
+    return torch.stack([(2 * ranks - 1).abs().le(level).double().mean(0) for level in levels])
+
+
+def coverage_table(ranks: torch.Tensor, names: Sequence[str], levels: Sequence[float] = LEVELS) -> pd.DataFrame:
+    """Table ``parameter, level, coverage, error`` of ranks [n_patterns, n_parameters].
+
+    The error is the standard deviation of the share if the level is right, ``(level (1 - level) / n)^1/2``.
+    """
+    rows = [(name, level, share, (level * (1 - level) / len(ranks)) ** 0.5)
+            for level, shares in zip(levels, coverage(ranks, levels).tolist())
+            for name, share in zip(names, shares, strict=True)]  # fmt: skip
+    return pd.DataFrame(rows, columns=["parameter", "level", "coverage", "error"])
+
+
+def tarp_ranks(
+    samples: torch.Tensor,
+    truths: torch.Tensor,
+    *,
+    generator: torch.Generator,
+    references: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Tests of accuracy with random points: share of draws nearer to a point than the truth, [n_patterns].
+
+    All parameters at once are scaled to the box that the truths fill; the distance is Euclidean. Shares are ranks as
+    in `sbc_ranks`: the share of patterns below alpha is the expected coverage at alpha, and `uniformity` tests it.
+    It sees strong correlations that are wrong, which ranks of single parameters do not. With points that know nothing
+    of the pattern the prior passes here too; with fits of the patterns as `references` it does not, and wrong
+    correlations show sooner.
+
+    Parameters
+    ----------
+    samples, truths
+        [n_draws, n_patterns, n_parameters] and [n_patterns, n_parameters].
+    generator
+        Of points and ties, on the device of the samples; with another seed than the one that drew the truths.
+    references
+        Points [n_patterns, n_parameters] in the units of the truths, found without knowing them; by default uniform
+        in the box of the truths.
+
+    Raises
+    ------
+    PosteriorError
+        As `sbc_ranks`; a parameter that is the same in all truths.
+
+    References
+    ----------
+    Lemos et al. (2023), arXiv:2302.03026.
+    """
+    _check(samples, truths)
+    low, high = truths.amin(0), truths.amax(0)
+    if not (high > low).all():
+        raise PosteriorError("a parameter is the same in all truths: expected draws of the prior; leave it out")
+    if references is None:
+        v = torch.rand(truths.shape, generator=generator, dtype=truths.dtype, device=truths.device)
+        references = low + (high - low) * v
+    of_draws, of_truths = (((u - references) / (high - low)).square().sum(-1) for u in (samples, truths))
+    return sbc_ranks(of_draws, of_truths, generator=generator)
+
+
+def area_to_curve(ranks: torch.Tensor) -> float:
+    """Area between expected coverage and level alpha over alpha > 1/2, of ranks [n_patterns] of `tarp_ranks`.
+
+    0 for the right posterior, at most 1/8; above 0 it is too wide, below 0 too narrow or biased.
+    """
+    return 0.625 - float(ranks.clamp_min(0.5).mean())
+
+
+def c2st(samples: torch.Tensor, reference: torch.Tensor, *, seed: int) -> torch.Tensor:
+    """Share of draws that a classifier assigns rightly to samples or reference, [n_patterns]: 1/2 if nobody can tell.
+
+    A network with two hidden layers for each pattern, judged on draws that it has not seen; n draws each leave a
+    standard deviation of ``(8 n)^-1/2``. It sees any error, a posterior that ignores the pattern as well.
+
+    Parameters
+    ----------
+    samples, reference
+        [n_draws, n_patterns, n_parameters], equally many of both.
+    seed
+        Of the classifier and its folds.
+
+    Raises
+    ------
+    PosteriorError
+        Shapes that differ, fewer draws than folds, or values that are not finite.
+
+    References
+    ----------
+    Lopez-Paz & Oquab (2017), arXiv:1610.06545; Lueckmann et al. (2021), arXiv:2101.04653.
+    """
+    _check(samples, reference[0])
+    if samples.shape != reference.shape or len(samples) < _C2ST_FOLDS:
+        raise PosteriorError(
+            f"reference has shape {tuple(reference.shape)}: expected that of the samples, {tuple(samples.shape)}, and "
+            f"{_C2ST_FOLDS} draws or more; draw as many of both"
+        )
+    from sbi.utils.metrics import c2st as accuracy
+
+    pairs = zip(reference.unbind(1), samples.unbind(1))
+    return torch.stack([accuracy(x, y, seed=seed, n_folds=_C2ST_FOLDS, classifier="mlp") for x, y in pairs])
+
+
+class PredictiveCheck(NamedTuple):
+    """Deviance of counts from each draw, [n_draws, n_patterns]: ``measured``, and ``replicated`` by the draw itself.
+
+    ``p_value`` [n_patterns]: share of draws of which the replica strays further than the pattern.
+    """
+
+    measured: torch.Tensor
+    replicated: torch.Tensor
+    p_value: torch.Tensor
+
+
+def predictive_check(
+    expected: torch.Tensor, counts: torch.Tensor, mask: torch.Tensor, *, generator: torch.Generator
+) -> PredictiveCheck:
+    """Whether draws of a posterior explain their pattern: its deviance beside that of counts drawn from them.
+
+    Near 0 no draw explains the pattern: the forward model or its noise is wrong, or the posterior missed it. For the
+    right posterior it leans to 1/2, not uniform, as the draws have seen the pattern.
+
+    Parameters
+    ----------
+    expected
+        Counts expected of each draw, [n_draws, n_patterns, *pattern].
+    counts, mask
+        [n_patterns, *pattern]; True = measured.
+    generator
+        Of the replicas, on the device of `expected`.
+
+    Raises
+    ------
+    OpticsError
+        Expected counts that are negative or not finite.
+
+    References
+    ----------
+    Gelman, Meng & Stern (1996), Statistica Sinica 6, 733–760.
+    """
+    measured = poisson_deviance(expected, counts, mask)
+    replicas = count(expected.double(), generator=generator)
+    each = (values.flatten(0, 1) for values in (expected, replicas, mask.expand(expected.shape)))
+    replicated = poisson_deviance(*each).unflatten(0, expected.shape[:2])
+    return PredictiveCheck(measured, replicated, (replicated >= measured).double().mean(0))
+
+
+def _n_below(ranks: torch.Tensor) -> np.ndarray:
+    """Number of ranks [n_patterns, ...] up to each point, [parameters, point]."""
+    by_parameter = ranks.reshape(len(ranks), -1).T.cpu().numpy()
+    return np.stack([np.searchsorted(each, _POINTS, side="right") for each in np.sort(by_parameter)])
+
+
+def _rarest(n_below: np.ndarray, n: int) -> np.ndarray:
+    """Smallest two-sided probability over the points, [...], of numbers [..., point] of `n` ranks up to each."""
+    return np.take_along_axis(_two_sided(n), n_below, axis=0).min(-1)
+
+
+def _two_sided(n: int) -> np.ndarray:
+    """Probability of as rare a number of `n` uniform ranks up to each point, [n + 1, point]."""
+    number = np.arange(n + 1)[:, None]
+    return 2 * np.minimum(binom.cdf(number, n, _POINTS), binom.sf(number - 1, n, _POINTS))
+
+
+@lru_cache
+def _null_of(n: int) -> np.ndarray:
+    """What `_rarest` gives for sets of `n` uniform ranks, sorted, [_N_NULL]."""
+    rng = np.random.default_rng(n)
+    n_within = rng.multinomial(n, np.full(_N_INTERVALS, 1 / _N_INTERVALS), size=_N_NULL)
+    return np.sort(_rarest(n_within.cumsum(1)[:, :-1], n))
+
+
+def _check(samples: torch.Tensor, truths: torch.Tensor) -> None:
+    if samples.ndim < 2 or samples.shape[1:] != truths.shape or not len(samples) or not len(truths):
+        raise PosteriorError(
+            f"samples have shape {tuple(samples.shape)}, truths {tuple(truths.shape)}: expected [n_draws, n_patterns, "
+            "...] and [n_patterns, ...], none of them empty"
+        )
+    for name, values in (("samples", samples), ("truths", truths)):
+        if not torch.isfinite(values).all():
+            raise PosteriorError(f"{name} have values that are not finite: expected numbers; see which draw diverged")

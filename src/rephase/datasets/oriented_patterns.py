@@ -1,0 +1,65 @@
+"""Simulated small-angle patterns of particles that all point the same way, as counts on a square detector.
+
+The unknowns are the sizes of the shape (nm), its tilt against the beam and its direction on the detector (degrees), the
+intensity at q = 0 and the background (1/cm). Turned by 180 degrees a pattern is the same: directions go to 180 degrees,
+and one near 0 has a second mode near 180. A beam stop hides the middle.
+"""
+
+import numpy as np
+import torch
+
+from rephase.datasets.patterns import ParameterSimulator, PatternBatch
+from rephase.optics.noise import Exposure, draw_counts
+from rephase.optics.saxs import SHAPES, pattern
+from rephase.posterior_config import OrientedSimulation
+from rephase.priors import BoxPrior, Parameter
+
+_NEAR_ZERO = 1e-4  # of the largest q
+
+
+class OrientedSimulator(ParameterSimulator):
+    """Patterns of one shape on a detector of ``n_pixels``².
+
+    Parameters
+    ----------
+    config
+        Shape, bounds and exposures.
+    """
+
+    def __init__(self, config: OrientedSimulation):
+        sizes = SHAPES[config.shape].sizes
+        prior = BoxPrior(
+            *(Parameter(name, "nm", *config.sizes, is_log=True) for name in sizes),
+            Parameter("theta", "deg", *config.theta_deg),
+            Parameter("phi", "deg", 0.0, 180.0),
+            Parameter("forward", "1/cm", *config.forward, is_log=True),
+            Parameter("background", "1/cm", *config.background, is_log=True),
+        )
+        super().__init__(prior, (config.n_pixels, config.n_pixels))
+        self.config, self.n_sizes = config, len(sizes)
+        line = torch.linspace(-config.q_max, config.q_max, config.n_pixels)
+        self.q_y, self.q_x = torch.meshgrid(line, line, indexing="ij")
+        """[row, column] nm^-1."""
+
+    def intensity(self, u: torch.Tensor) -> torch.Tensor:
+        """Intensity [sample, row, column] in 1/cm of unknowns [sample, parameter]."""
+        sizes = u[:, : self.n_sizes]
+        theta, phi, forward, background = u[:, self.n_sizes :].unbind(1)
+        near_zero = self.q_x.new_full((1,), _NEAR_ZERO * self.config.q_max)
+        q_x, q_y = (torch.cat([near_zero, q.flatten()]).to(u) for q in (self.q_x, self.q_y))
+        contrast = u.new_ones(len(u), SHAPES[self.config.shape].n_contrasts)
+        found = pattern(self.config.shape, q_x, q_y, sizes, contrast, theta_deg=theta, phi_deg=phi)
+        relative = (found[:, 1:] / found[:, :1]).unflatten(1, self.pattern_shape)
+        return forward[:, None, None] * relative + background[:, None, None]
+
+    def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
+        """`n` patterns with their unknowns, exposures and beam stops."""
+        u = self.prior.draw(n, rng)
+        low, high = np.log(self.config.photons)
+        photons = torch.as_tensor(np.exp(rng.uniform(low, high, size=(n, 1, 1))), dtype=torch.float32)
+        stop = torch.as_tensor(self.config.beam_stop * self.config.q_max * rng.random((n, 1, 1)))
+        mask = torch.hypot(self.q_x, self.q_y) >= stop
+        generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+        with torch.no_grad():
+            counts = draw_counts(self.intensity(u), Exposure(photons), generator=generator)
+        return PatternBatch(u, torch.where(mask, counts, 0.0), photons, mask)
