@@ -38,6 +38,10 @@ def flow(simulator, **options):
     return build_model(POSTERIOR_MODELS, "image_flow", simulator.pattern_shape, config, simulator=simulator, seed=1)
 
 
+def detached(seen):
+    return [scale.detach() for scale in seen]
+
+
 def stirred(model):
     """Weights that are not 0 anywhere, as those of a flow that has learned."""
     generator = torch.Generator().manual_seed(3)
@@ -58,12 +62,12 @@ def test_wavelets_keep_lengths_and_come_back():
 
 def test_log_volume_is_that_of_the_jacobian(simulator):
     model, batch = stirred(flow(simulator)).double(), simulator.draw(1, np.random.default_rng(0))
-    z, features = simulator.to_normal(batch.u.double()), [scale.detach() for scale in model.seen(batch)]
-    jacobian = torch.autograd.functional.jacobian(lambda z: model.to_noise(z, features)[0], z)
+    z, seen = simulator.to_normal(batch.u.double()), detached(model.look(batch))
+    jacobian = torch.autograd.functional.jacobian(lambda z: model.to_noise(z, seen)[0], z)
     n = z.numel()
     expected = torch.linalg.slogdet(jacobian.reshape(n, n)).logabsdet
     with torch.no_grad():
-        noise, log_volume = model.to_noise(z, features)
+        noise, log_volume = model.to_noise(z, seen)
     assert float(log_volume) == pytest.approx(float(expected), rel=1e-9)
     normal = torch.distributions.Normal(0, 1).log_prob(noise).sum()
     assert float(model.log_prob(batch)) == pytest.approx(float(normal + expected), rel=1e-6)
@@ -87,10 +91,10 @@ def test_samples_are_within_bounds_and_new_each_time(simulator):
 def test_samples_have_the_density_that_the_flow_says(simulator):
     """The density of a sample is that of its noise over the volume, whichever way it is gone."""
     model, batch = stirred(flow(simulator)).double(), simulator.draw(4, np.random.default_rng(0))
-    features = [scale.detach() for scale in model.seen(batch)]
+    seen = detached(model.look(batch))
     noise = torch.randn(4, model.n_unknowns, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     with torch.no_grad():
-        back, _ = model.to_noise(model.to_image(noise, features), features)
+        back, _ = model.to_noise(model.to_image(noise, seen), seen)
     assert torch.allclose(back, noise, atol=1e-9)
 
 
@@ -119,14 +123,14 @@ def test_physics_pulls_samples_to_the_pattern(simulator):
     model = flow(simulator, physics_weight=1e-3).train()
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
     with torch.no_grad():
-        before = float(model.misfit(batch, model.seen(batch)))
+        before = float(model.misfit(batch, model.look(batch)))
     for _ in range(40):
         optimiser.zero_grad()
-        model.misfit(batch, model.seen(batch)).backward()
+        model.misfit(batch, model.look(batch)).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
     with torch.no_grad():
-        assert float(model.misfit(batch, model.seen(batch))) < before / 2
+        assert float(model.misfit(batch, model.look(batch))) < before / 2
 
 
 def test_training_makes_the_truth_more_likely_and_keeps_the_inverse(tmp_path):
@@ -136,10 +140,10 @@ def test_training_makes_the_truth_more_likely_and_keeps_the_inverse(tmp_path):
     model = fit(POSTERIOR_MODELS, "image_flow", data, CONFIG, tmp_path / "flow", device="cpu", progress=False)
     gain = (model.log_prob(test).mean() - flow(simulator).log_prob(test).mean()) / model.n_unknowns
     assert float(gain) > 0.5
-    z, features = simulator.to_normal(test.u), model.seen(test)
+    z, seen = simulator.to_normal(test.u), model.look(test)
     with torch.no_grad():
-        noise, _ = model.to_noise(z, features)
-        assert float((model.to_image(noise, features) - z).abs().max()) < 1e-4
+        noise, _ = model.to_noise(z, seen)
+        assert float((model.to_image(noise, seen) - z).abs().max()) < 1e-4
     again = fit(POSTERIOR_MODELS, "image_flow", data, CONFIG, tmp_path / "flow", device="cpu", progress=False)
     assert torch.equal(model.log_prob(test), again.log_prob(test))
 

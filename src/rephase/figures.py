@@ -53,6 +53,7 @@ from rephase.solving_figures import (
     solution_shells,
     solver_benchmark,
 )
+from rephase.wave_posterior_figures import WAVE_FIGURES
 
 SPLIT_TITLES = {"test": "by sample: known crystals", "unseen": "by parent: crystals left out"}
 _BLANK = 1e-6  # reflections below this share of the strongest have no phase to draw
@@ -280,6 +281,7 @@ FIGURES: dict[str, Callable[[Run], Figure]] = {
     "image_calibration": image_calibration,
     "image_experiments": image_experiments,
     "classified_images": classified_images,
+    **WAVE_FIGURES,
 }
 
 

@@ -2,9 +2,9 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from rephase.config_sections import LearningConfig, Section, SplitConfig, TrainingConfig
+from rephase.config_sections import LearningConfig, Section, SplitConfig, TrainingConfig, absolute_path
 
 
 class SimulatorConfig(Section):
@@ -124,16 +124,38 @@ class PtychogramSimulation(WaveSimulation):
     n_epochs: int = Field(3, ge=1, description="of ePIE for the estimate that flows look at")
 
 
-class HolographyConfig(PosteriorLearning):
+class WaveLearning(PosteriorLearning):
+    """Flows of images, how they are trained, and how they and their opponents are judged."""
+
+    n_judged: int = Field(50, ge=1, description="patterns of the test split that samples are drawn of, at most")
+    n_draws: int = Field(64, ge=2, description="posterior samples of each")
+    n_shown: int = Field(3, ge=1, description="patterns that are drawn")
+    n_start: int = Field(8, ge=1, description="posterior samples whose mean is refined")
+    n_iterations: int = Field(100, ge=1, description="of the iterative opponent: iterations, or epochs of a scan")
+    n_refined: int = Field(10, ge=1, description="of them from the mean of posterior samples")
+
+
+class HolographyConfig(WaveLearning):
     """Posteriors of near-field holography."""
 
     data: HologramSimulation = HologramSimulation()
 
 
-class PtychographyConfig(PosteriorLearning):
+class MeasuredScan(Section):
+    """A measured scan that is reconstructed with its probe."""
+
+    path: str | None = Field(None, description="a CXI file; null: none")
+    focus_mm: float | None = Field(None, gt=0, description="from the focus to the sample; null: a far-field scan")
+    n_epochs: int = Field(30, ge=1)
+
+    _anywhere = field_validator("path")(absolute_path)
+
+
+class PtychographyConfig(WaveLearning):
     """Posteriors of ptychography."""
 
     data: PtychogramSimulation = PtychogramSimulation()
+    measured: MeasuredScan = MeasuredScan()
 
 
 class PosteriorsConfig(Section):

@@ -6,7 +6,10 @@ from rephase.datasets.patterns import PatternBatch
 from rephase.datasets.wave_patterns import WaveSimulator
 from rephase.optics.holography import holograms, object_wave
 from rephase.posterior_config import HologramSimulation
-from rephase.solvers.holography import invert_contrast
+from rephase.solvers.holography import invert_contrast, retrieve
+from rephase.solvers.wave_projections import KnownObject
+
+_FILM = 0.1  # a share of the pixels that is all but empty, and how far films are on the way to the densest object
 
 
 class HologramSimulator(WaveSimulator):
@@ -41,9 +44,9 @@ class HologramSimulator(WaveSimulator):
         """Wave [..., row, column] right behind phases [..., 1, row, column]."""
         return object_wave(u[..., 0, :, :])
 
-    def intensity(self, u: torch.Tensor) -> torch.Tensor:
-        """Intensity [sample, distance, row, column] over the empty beam, of phases [sample, 1, row, column]."""
-        return holograms(self.wave(u), self.fresnel_numbers)
+    def pattern(self, wave: torch.Tensor) -> torch.Tensor:
+        """Intensity [sample, distance, row, column] over the empty beam."""
+        return holograms(wave, self.fresnel_numbers)
 
     def normalised(self, batch: PatternBatch) -> torch.Tensor:
         """Measured holograms over the empty beam, 1 where nothing was measured."""
@@ -54,7 +57,24 @@ class HologramSimulator(WaveSimulator):
         seen, numbers = self.normalised(batch), self.fresnel_numbers
         return torch.stack([invert_contrast(seen, numbers, strength=s) for s in self.config.strengths], dim=1)
 
+    def estimate(self, batch: PatternBatch) -> torch.Tensor:
+        """Wave of the first of the linear estimates."""
+        return self.wave(self.guess(batch))
+
+    def guess(self, batch: PatternBatch) -> torch.Tensor:
+        """Phases of the first of the linear estimates; of each, what is nearest to the empty beam is put there."""
+        share = self.objects.share(self.estimates(batch)[:, :1])
+        film = share.flatten(1).quantile(_FILM, 1)[:, None, None, None]
+        return self.objects.at(share - film + _FILM)
+
+    def reconstruct(self, batch: PatternBatch, *, n_iterations: int, start: torch.Tensor | None = None) -> torch.Tensor:
+        """Wave after alternating projections, by default from the linear estimate."""
+        first = self.estimate(batch) if start is None else start
+        low, high = sorted(self.config.phase)
+        known, seen = KnownObject(phase=(low, high)), self.normalised(batch)
+        return retrieve(seen, self.fresnel_numbers, known, n_iterations=n_iterations, start=first, mask=batch.mask).wave
+
     def condition(self, batch: PatternBatch) -> torch.Tensor:
-        """What a network looks at: linear estimates, holograms, masks and photons, [sample, n_seen, row, column]."""
+        """What a network looks at besides the guess: linear estimates, holograms, masks, photons."""
         share, contrast = self.objects.share(self.estimates(batch)), self.normalised(batch) - 1
         return torch.cat([share, contrast, batch.mask.to(share), self.exposure(batch)], dim=1)

@@ -41,11 +41,14 @@ class Simulator(Protocol):
     Flows, samplers and scores work on z, the unknowns in a space without bounds.
     """
 
-    config: SimulatorConfig
     u_shape: tuple[int, ...]
     pattern_shape: tuple[int, ...]
     names: tuple[str, ...]
     units: tuple[str, ...]
+
+    @property
+    def config(self) -> SimulatorConfig:
+        """What fixes it."""
 
     def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
         """Draw `n` unknowns from the prior, and a pattern of each."""

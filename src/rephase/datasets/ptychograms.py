@@ -7,8 +7,9 @@ from rephase.datasets.wave_patterns import WaveSimulator
 from rephase.optics.propagation import FarField
 from rephase.optics.ptychography import Scan, gaussian_probe, raster
 from rephase.posterior_config import PtychogramSimulation
-from rephase.solvers.ptycho_engines import epie
+from rephase.solvers.ptycho_engines import descend, epie
 
+_AT_ONCE = 16  # frames in a step of gradient descent
 _DARK = 1e-3  # of the brightest illumination; what has less is as good as never seen
 
 
@@ -33,7 +34,7 @@ class PtychogramSimulator(WaveSimulator):
 
     config: PtychogramSimulation
     names, units = ("phase", "amplitude"), ("rad", "1")
-    n_seen = 4
+    n_seen = 2
 
     def __init__(self, config: PtychogramSimulation):
         shape, frame = (config.size, config.size), (config.frame, config.frame)
@@ -45,31 +46,45 @@ class PtychogramSimulator(WaveSimulator):
         )
         illumination = self.scan.put(self.scan.probes(self.probe).abs().square())
         self.illumination = illumination / illumination.max()
-        """[row, column] light that each pixel sees during the scan, 1 where it is most."""
 
     def wave(self, u: torch.Tensor) -> torch.Tensor:
         """Wave [..., row, column] that phases and amplitudes [..., 2, row, column] let through."""
         return torch.polar(u[..., 1, :, :], u[..., 0, :, :])
 
-    def intensity(self, u: torch.Tensor) -> torch.Tensor:
+    def pattern(self, wave: torch.Tensor) -> torch.Tensor:
         """Share of an empty frame's photons in each pixel, [sample, frame, row, column]."""
-        wave = self.wave(u)
         return self.scan.frames(wave, self.probe.to(wave))
 
-    def estimates(self, batch: PatternBatch) -> torch.Tensor:
-        """Phases and amplitudes [sample, 2, row, column] after a few epochs of ePIE from the empty beam."""
-        frames, mask = batch.counts / batch.photons, batch.mask.all(1, keepdim=True)
-        found = epie(
+    def estimate(self, batch: PatternBatch) -> torch.Tensor:
+        """Wave after a few epochs of ePIE from the empty beam."""
+        frames, mask = self._measured(batch)
+        return epie(
             frames, self.scan, self.probe.to(frames.device), n_epochs=self.config.n_epochs, generator=_seeded(0),
             mask=mask, at_once=self.config.n_side,
         ).object  # fmt: skip
+
+    def guess(self, batch: PatternBatch) -> torch.Tensor:
+        """Phases and amplitudes of the wave that ePIE finds."""
+        found = self.estimate(batch)
         return torch.stack([found.angle(), found.abs()], dim=1)
 
+    def reconstruct(self, batch: PatternBatch, *, n_iterations: int, start: torch.Tensor | None = None) -> torch.Tensor:
+        """Wave after so many epochs of gradient descent, by default from the empty beam."""
+        frames, mask = self._measured(batch)
+        return descend(
+            frames, self.scan, self.probe.to(frames.device), n_epochs=n_iterations, generator=_seeded(0), start=start,
+            mask=mask, at_once=_AT_ONCE,
+        ).object  # fmt: skip
+
     def condition(self, batch: PatternBatch) -> torch.Tensor:
-        """What a network looks at: estimates, illumination and photons, [sample, n_seen, row, column]."""
-        share, exposure = self.objects.share(self.estimates(batch)), self.exposure(batch)
-        light = self.illumination.to(share).clamp_min(_DARK).log10().expand_as(exposure)
-        return torch.cat([share, light, exposure], dim=1)
+        """What a network looks at besides the guess: illumination and photons."""
+        exposure = self.exposure(batch)
+        light = self.illumination.to(exposure).clamp_min(_DARK).log10().expand_as(exposure)
+        return torch.cat([light, exposure], dim=1)
+
+    def _measured(self, batch: PatternBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Frames for a probe of one photon; masks [sample, 1, row, column]."""
+        return batch.counts / batch.photons, batch.mask.all(1, keepdim=True)
 
 
 def _seeded(seed: int) -> torch.Generator:

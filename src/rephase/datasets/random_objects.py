@@ -69,13 +69,17 @@ class RandomObjects:
 
     def from_normal(self, z: torch.Tensor) -> torch.Tensor:
         """Objects of z [..., channel, row, column], within their bounds."""
-        empty, densest = self._ends(z)
-        return torch.lerp(empty, densest, torch.special.ndtr(z))
+        return self.at(torch.special.ndtr(z))
 
     def share(self, u: torch.Tensor) -> torch.Tensor:
         """How far objects are on the way from the empty beam, 0, to the densest object, 1."""
         empty, densest = self._ends(u)
         return (u - empty) / (densest - empty)
+
+    def at(self, share: torch.Tensor) -> torch.Tensor:
+        """Objects that are so far on the way, the inverse of `share`."""
+        empty, densest = self._ends(share)
+        return torch.lerp(empty, densest, share)
 
     def _ends(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         empty, densest = like.new_tensor(self.bounds)[..., None, None].unbind(1)

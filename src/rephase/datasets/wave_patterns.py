@@ -44,19 +44,37 @@ class WaveSimulator(ABC):
             raise ConfigError(f"photons = ({low}, {high}): expected two numbers above 0 in rising order")
         self.config, self.pattern_shape = config, pattern_shape
         self.objects = RandomObjects(config.objects, config.size, bounds)
-        self.u_shape = self.objects.shape
-
-    @abstractmethod
-    def intensity(self, u: torch.Tensor) -> torch.Tensor:
-        """Intensity [sample, *pattern] of unknowns, which it can be differentiated by."""
+        self.u_shape: tuple[int, ...] = self.objects.shape
+        self.illumination = torch.ones(config.size, config.size)
+        """[row, column] light that each pixel sees in all, 1 where it is most."""
 
     @abstractmethod
     def wave(self, u: torch.Tensor) -> torch.Tensor:
         """Complex wave [..., row, column] right behind objects [..., channel, row, column] in a plane wave."""
 
     @abstractmethod
+    def pattern(self, wave: torch.Tensor) -> torch.Tensor:
+        """Intensity [sample, *pattern] of waves right behind objects, [sample, row, column]."""
+
+    @abstractmethod
+    def estimate(self, batch: PatternBatch) -> torch.Tensor:
+        """Wave [sample, row, column] that a cheap classical method finds."""
+
+    @abstractmethod
+    def guess(self, batch: PatternBatch) -> torch.Tensor:
+        """Unknowns u [sample, channel, row, column] of the cheap estimate, about which a flow looks for the truth."""
+
+    @abstractmethod
+    def reconstruct(self, batch: PatternBatch, *, n_iterations: int, start: torch.Tensor | None = None) -> torch.Tensor:
+        """Wave [sample, row, column] that an iterative engine finds, from a wave or from what it usually starts at."""
+
+    @abstractmethod
     def condition(self, batch: PatternBatch) -> torch.Tensor:
-        """What a network looks at, on the pixels of the unknowns: [sample, n_seen, row, column]; of no gradient."""
+        """What a network looks at besides the guess, [sample, n_seen, row, column]; of no gradient."""
+
+    def intensity(self, u: torch.Tensor) -> torch.Tensor:
+        """Intensity [sample, *pattern] of unknowns, which it can be differentiated by."""
+        return self.pattern(self.wave(u))
 
     def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
         """`n` objects and their patterns.

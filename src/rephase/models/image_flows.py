@@ -8,20 +8,23 @@ from FrEIA.framework import SequenceINN
 from FrEIA.modules import ConditionalAffineTransform, GLOWCouplingBlock, InvertibleModule
 from torch import nn
 
-from rephase.datasets.patterns import PatternBatch
+from rephase.datasets.patterns import PatternBatch, expected_of
 from rephase.datasets.wave_patterns import WaveSimulator
 from rephase.errors import ConfigError, check_positive
 from rephase.optics.noise import poisson_deviance
 
 _COARSEST = 4  # pixels along each side of the mean that all details are added to
 
+_FARTHEST = 2.0  # of z of a guess: beyond it there is more noise than object
+
 
 class ImageFlow(nn.Module):
     """p(u | pattern) of images: Haar details of z, each scale given what is coarser, and features of the pattern.
 
     z is split into means of 2 x 2 pixels and three details of each, the means again, down to 4 x 4. The details of each
-    scale, and the last means, are mapped to normal numbers: by an affine map that the features alone give, then by
-    FrEIA's coupling blocks of the GLOW kind with clamped scales. Drawing goes the other way, from coarse to fine.
+    scale, and the last means, are mapped to normal numbers: by an affine map that is given by features of the pattern
+    and of a guess, a cheap classical estimate, then by FrEIA's coupling blocks of the GLOW kind with clamped scales.
+    Drawing goes the other way, from coarse to fine.
 
     Parameters
     ----------
@@ -65,76 +68,83 @@ class ImageFlow(nn.Module):
         n_scales = _halvings(sides)
         self.simulator, self.loss_name, self.physics_weight = simulator, loss, physics_weight
         self.n_unknowns = math.prod(simulator.u_shape)
-        self.features = Features(simulator.n_seen, width, n_scales)
+        self.features = Features(simulator.n_seen + n_channels, width, n_scales)
+        n_seen = width + 4 * n_channels
         self.details = nn.ModuleList(
-            _chain((3 * n_channels, sides[0] >> scale, sides[1] >> scale), width + n_channels, width, n_blocks, clamp)
+            _chain((3 * n_channels, sides[0] >> scale, sides[1] >> scale), n_seen + n_channels, width, n_blocks, clamp)
             for scale in range(1, n_scales + 1)
         )
         n_pixels = math.prod(side >> n_scales for side in sides)
-        self.coarsest = _chain((n_channels * n_pixels, 1, 1), width * n_pixels, width, n_blocks, clamp)
+        self.coarsest = _chain((n_channels * n_pixels, 1, 1), n_seen * n_pixels, width, n_blocks, clamp)
 
     def loss(self, batch: PatternBatch) -> torch.Tensor:
         """Loss of a batch, one number."""
-        features = self.seen(batch)
-        nll = -self._log_density(self._z(batch), features).mean() / self.n_unknowns
+        seen = self.look(batch)
+        nll = -self._log_density(batch, seen).mean() / self.n_unknowns
         if not (self.training and self.physics_weight):
             return nll
-        return nll + self.physics_weight * self.misfit(batch, features)
+        return nll + self.physics_weight * self.misfit(batch, seen)
+
+    def misfit(self, batch: PatternBatch, seen: list[torch.Tensor]) -> torch.Tensor:
+        """Deviance of the counts from what one posterior sample of each pattern predicts, per measured pixel."""
+        expected = expected_of(self.simulator, self._draw(seen), batch)
+        return poisson_deviance(expected, batch.counts, batch.mask).sum() / batch.mask.sum()
 
     @torch.no_grad()
     def log_prob(self, batch: PatternBatch) -> torch.Tensor:
         """Logarithm of the posterior density of z at the batch's own unknowns, [sample]."""
-        return self._log_density(self._z(batch), self.seen(batch))
+        return self._log_density(batch, self.look(batch))
 
     @torch.no_grad()
     def sample(self, batch: PatternBatch, n: int) -> torch.Tensor:
         """Posterior samples u [n, sample, channel, row, column]."""
-        features = [scale.repeat(n, 1, 1, 1) for scale in self.seen(batch)]
-        noise = torch.randn(len(features[0]), self.n_unknowns, dtype=features[0].dtype, device=features[0].device)
-        u = self.simulator.from_normal(self.to_image(noise, features))
-        return u.unflatten(0, (n, len(batch.counts)))
+        seen = [scale.repeat(n, 1, 1, 1) for scale in self.look(batch)]
+        return self._draw(seen).unflatten(0, (n, len(batch.counts)))
 
-    def to_noise(self, z: torch.Tensor, features: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    def look(self, batch: PatternBatch) -> list[torch.Tensor]:
+        """Features of patterns and the guess, [sample, channel, row, column] at half the size, a quarter and so on.
+
+        ``batch.u`` is not looked at.
+        """
+        dtype = next(self.parameters()).dtype
+        with torch.no_grad():
+            guess = self.simulator.to_normal(self.simulator.guess(batch)).clamp(-_FARTHEST, _FARTHEST).to(dtype)
+            condition = self.simulator.condition(batch).to(dtype)
+        seen = []
+        for features in self.features(torch.cat([guess, condition], dim=1)):
+            guess, details = _halved(guess)
+            seen.append(torch.cat([features, guess, details], dim=1))
+        return seen
+
+    def to_noise(self, z: torch.Tensor, seen: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Normal numbers [sample, unknown] of z, and the logarithm of the volume that they take for one of z."""
         noise, log_volume = [], z.new_zeros(len(z))
-        for chain, seen in zip(self.details, features):
+        for chain, features in zip(self.details, seen):
             z, detail = _halved(z)
-            part, change = chain(detail, c=[torch.cat([seen, z], dim=1)])
+            part, change = chain(detail, c=[torch.cat([features, z], dim=1)])
             noise.append(part.flatten(1))
             log_volume = log_volume + change
-        part, change = self.coarsest(z.flatten(1)[..., None, None], c=[features[-1].flatten(1)[..., None, None]])
+        part, change = self.coarsest(_as_pixel(z), c=[_as_pixel(seen[-1])])
         return torch.cat([*noise, part.flatten(1)], dim=1), log_volume + change
 
-    def to_image(self, noise: torch.Tensor, features: list[torch.Tensor]) -> torch.Tensor:
+    def to_image(self, noise: torch.Tensor, seen: list[torch.Tensor]) -> torch.Tensor:
         """Images z of normal numbers, the inverse of `to_noise`."""
         shapes = [chain.shapes[0] for chain in [*self.details, self.coarsest]]
         parts = [part.unflatten(1, shape) for part, shape in zip(noise.split([*map(math.prod, shapes)], 1), shapes)]
-        z, _ = self.coarsest(parts.pop(), c=[features[-1].flatten(1)[..., None, None]], rev=True)
-        z = z.reshape(len(z), -1, *features[-1].shape[-2:])
-        for chain, seen, part in reversed(list(zip(self.details, features, parts))):
-            detail, _ = chain(part, c=[torch.cat([seen, z], dim=1)], rev=True)
+        z, _ = self.coarsest(parts.pop(), c=[_as_pixel(seen[-1])], rev=True)
+        z = z.reshape(len(z), -1, *seen[-1].shape[-2:])
+        for chain, features, part in reversed(list(zip(self.details, seen, parts))):
+            detail, _ = chain(part, c=[torch.cat([features, z], dim=1)], rev=True)
             z = _doubled(z, detail)
         return z
 
-    def _z(self, batch: PatternBatch) -> torch.Tensor:
-        return self.simulator.to_normal(batch.u).to(next(self.parameters()).dtype)
+    def _draw(self, seen: list[torch.Tensor]) -> torch.Tensor:
+        noise = torch.randn(len(seen[0]), self.n_unknowns, dtype=seen[0].dtype, device=seen[0].device)
+        return self.simulator.from_normal(self.to_image(noise, seen))
 
-    def seen(self, batch: PatternBatch) -> list[torch.Tensor]:
-        """Features of patterns [sample, width, row, column], from fine to coarse; ``batch.u`` is not looked at."""
-        with torch.no_grad():
-            condition = self.simulator.condition(batch).to(next(self.parameters()).dtype)
-        return self.features(condition)
-
-    def _log_density(self, z: torch.Tensor, features: list[torch.Tensor]) -> torch.Tensor:
-        noise, log_volume = self.to_noise(z, features)
+    def _log_density(self, batch: PatternBatch, seen: list[torch.Tensor]) -> torch.Tensor:
+        noise, log_volume = self.to_noise(self.simulator.to_normal(batch.u).to(seen[0]), seen)
         return log_volume - (noise.square() + math.log(2 * math.pi)).sum(1) / 2
-
-    def misfit(self, batch: PatternBatch, features: list[torch.Tensor]) -> torch.Tensor:
-        """Deviance of the counts from what one posterior sample of each pattern predicts, per measured pixel."""
-        noise = torch.randn(len(features[0]), self.n_unknowns, dtype=features[0].dtype, device=features[0].device)
-        u = self.simulator.from_normal(self.to_image(noise, features))
-        expected = batch.photons * self.simulator.intensity(u)
-        return poisson_deviance(expected, batch.counts, batch.mask).sum() / batch.mask.sum()
 
 
 class Features(nn.Module):
@@ -235,6 +245,11 @@ def _network(width: int, kernel: int, n_in: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(n_in, width, kernel, padding=kernel // 2), nn.SiLU(), nn.Conv2d(width, width, 1), nn.SiLU(), last
     )
+
+
+def _as_pixel(image: torch.Tensor) -> torch.Tensor:
+    """All numbers of images as channels of one pixel."""
+    return image.flatten(1)[..., None, None]
 
 
 def _halved(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
