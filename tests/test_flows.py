@@ -95,6 +95,13 @@ def test_samples_come_to_explain_the_pattern_by_the_forward_model_alone(batch):
     assert misfit(model.sample(batch, 20), batch) < before / 4
 
 
+def test_densities_of_many_draws_at_once_are_those_of_each(batch):
+    model = flow()
+    u = model.sample(batch, 3)
+    one_by_one = torch.stack([model.log_prob(batch._replace(u=draw)) for draw in u])
+    assert torch.allclose(model.log_prob(batch._replace(u=u)), one_by_one, atol=1e-4)
+
+
 def misfit(u, batch):
     expected = batch.photons * SIMULATOR.intensity(u.flatten(0, 1)).unflatten(0, u.shape[:2])
     return poisson_deviance(expected, batch.counts, batch.mask).median()

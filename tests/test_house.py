@@ -47,7 +47,7 @@ ROWS = [
     {"image_inference"},
     {"solving"},
     {"plots"},
-    {"solution_figures", "completion_figures"},
+    {"solution_figures", "completion_figures", "posterior_figures"},
     {"solving_figures"},
     {"completing_figures", "inference_figures", "classifying_figures", "wave_posterior_figures"},
     {"image_inference_figures"},

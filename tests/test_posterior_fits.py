@@ -96,6 +96,14 @@ def height(z):
     return torch.as_tensor(likelihood + stats.norm.logpdf(z).sum(-1))
 
 
+def test_many_patterns_are_fitted_as_few_are():
+    many = PatternBatch(*(field.repeat(7, 1) for field in PATTERNS._replace(photons=torch.ones(3, 1))))
+    fit = best_fits(LINE, many, generator=seeded(), n_starts=2)
+    few = best_fits(LINE, PATTERNS, generator=seeded())
+    assert torch.allclose(fit.z, few.z.repeat(7, 1), atol=1e-4)
+    assert torch.allclose(fit.covariance, few.covariance.repeat(7, 1, 1), rtol=1e-3)
+
+
 def test_fit_is_at_the_maximum_and_does_not_look_at_the_truth():
     fit = best_fits(LINE, PATTERNS, generator=seeded())
     blind = PATTERNS._replace(u=torch.full_like(PATTERNS.u, math.nan))
@@ -105,8 +113,8 @@ def test_fit_is_at_the_maximum_and_does_not_look_at_the_truth():
 
 
 def test_chains_are_the_known_posterior():
-    chains = markov_chains(LINE, PATTERNS, 2000, generator=seeded(), n_burn=50, n_steps=400)
-    assert chains.samples.shape == (2000, 3, 2)
+    chains = markov_chains(LINE, PATTERNS, 8000, generator=seeded(), n_burn=30, n_steps=400)
+    assert chains.samples.shape == (8000, 3, 2)
     assert_close(chains.samples, *exact(PATTERNS))
     assert bool(((chains.acceptance > 0.1) & (chains.acceptance < 0.9)).all())
     assert bool(((chains.autocorrelation > 1) & (chains.autocorrelation < 50)).all())
@@ -122,7 +130,7 @@ def test_chains_are_seeded():
 
 def test_both_peaks_are_found():
     batch = TWIN.at([1.0, 0.4])
-    chains = markov_chains(TWIN, batch, 2000, generator=seeded(), n_burn=50, n_steps=400).samples
+    chains = markov_chains(TWIN, batch, 2000, generator=seeded(), n_burn=50, n_steps=300).samples
     prior = Guess(TWIN, torch.zeros(1, 2).double(), 1.2)
     drawn = prior.sample(batch, 20_000)
     found = importance(prior, batch, drawn)

@@ -4,6 +4,7 @@ All of them know prior and forward model through a `Simulator` whose z is normal
 in double precision, and give parameters [n_draws, n_patterns, n_parameters].
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import emcee
@@ -13,12 +14,12 @@ import torch
 from rephase.datasets.patterns import PatternBatch, Simulator, expected_of, log_joint
 from rephase.errors import PosteriorError
 from rephase.models.flows import PosteriorModel
-from rephase.optics.noise import poisson_log_likelihood
 
 _SHIFT = 1e-5  # of z, for differences: in double precision right to 1e-5, faster than autograd, and never unsupported
 _LEAST_EXPECTED = 1e-6  # counts: where fewer are expected, a fit takes their variance for this
 _N_CHOICES = 32  # draws of the prior of which one is started from
 _GAIN, _LOSS = 0.2, 5.0  # factors of the damping after steps that climbed and that did not
+_N_FITTED, _AT_ONCE = 16, 2048  # patterns that are fitted, and intensities that are worked out, at once
 _FAR = 10.0  # nats below the best hill: walkers do not start there
 _N_CLIMB = 12  # steps before walkers start
 
@@ -71,11 +72,14 @@ def best_fits(
 
     References
     ----------
-    Transtrum & Sethna (2012), arXiv:1201.5885; Laurence & Chromy (2010), doi:10.1038/nmeth.1441.
+    Transtrum & Sethna (2012), arXiv:1201.5885; Laurence & Chromy (2010), Nature Methods 7, 338–339.
     """
-    hills = _climb(simulator, batch, _from_prior(simulator, batch, n_starts, generator), n_steps)
-    best = hills.log_joint.argmax(0), torch.arange(len(batch.counts))
-    return Fit(hills.z[best], hills.log_joint[best], torch.linalg.inv(hills.information[best]))
+    fits = []
+    for part in _parts(batch, _N_FITTED):
+        hills = _climb(simulator, part, _from_prior(simulator, part, n_starts, generator), n_steps)
+        best = hills.log_joint.argmax(0), torch.arange(len(part.counts))
+        fits.append((hills.z[best], hills.log_joint[best], torch.linalg.inv(hills.information[best])))
+    return Fit(*map(torch.cat, zip(*fits)))
 
 
 def laplace_samples(simulator: Simulator, fit: Fit, n: int, *, generator: torch.Generator) -> torch.Tensor:
@@ -125,9 +129,9 @@ def markov_chains(
     simulator, batch
         As in `best_fits`.
     n
-        Draws that are kept, evenly spaced over what follows the burn-in.
+        Draws that are kept, at random, of what follows the burn-in.
     generator
-        Of starts and moves, on the CPU.
+        Of starts, moves and choice, on the CPU.
     n_walkers, n_burn, n_steps
         Walkers; steps before and while samples are taken.
 
@@ -145,12 +149,10 @@ def markov_chains(
         raise PosteriorError(f"n_walkers = {n_walkers}: expected {n_least} or more; take twice the parameters, and two")
     if not 0 < n <= n_walkers * n_steps:
         raise PosteriorError(f"n = {n}: expected 1 to {n_walkers * n_steps} draws; take more steps")
-    hills = _climb(simulator, batch, _from_prior(simulator, batch, n_walkers, generator), _N_CLIMB)
-    starts = _on_hills(hills, generator)
-    chains = [
-        _chain(simulator, _alone(batch, number), starts[:, number], n, (n_burn, n_steps), generator)
-        for number in range(len(batch.counts))
-    ]
+    chains = []
+    for one in _parts(batch, 1):
+        hills = _climb(simulator, one, _from_prior(simulator, one, n_walkers, generator), _N_CLIMB)
+        chains.append(_chain(simulator, one, _on_hills(hills, generator)[:, 0], n, (n_burn, n_steps), generator))
     z, times, shares = zip(*chains)
     return Chains(simulator.from_normal(torch.stack(z, 1)), torch.tensor(times), torch.tensor(shares))
 
@@ -192,10 +194,8 @@ def importance(model: PosteriorModel, batch: PatternBatch, samples: torch.Tensor
     PosteriorError
         A prior that is known by samples alone, an intensity that is not finite, or samples of which none can be.
     """
-    _check_prior(model.simulator)
-    z = model.simulator.to_normal(samples.double())
-    log_weights = log_joint(model.simulator, z, batch) - model.log_prob(batch._replace(u=samples))
-    return weigh(log_weights)
+    joint = _joint(model.simulator, model.simulator.to_normal(samples.double()), batch)
+    return weigh(joint - model.log_prob(batch._replace(u=samples)))
 
 
 def weigh(log_weights: torch.Tensor) -> Importance:
@@ -257,7 +257,7 @@ def _slopes(simulator: Simulator, batch: PatternBatch, z: torch.Tensor) -> _Hill
     misfit = (batch.counts / mean - 1).where(batch.mask, 0.0).flatten(2)
     gradient = torch.einsum("isbx,sbx->sbi", inside, misfit) - z
     information = torch.einsum("isbx,jsbx,sbx->sbij", inside, inside, 1 / mean.flatten(2))
-    joint = poisson_log_likelihood(expected[0], batch.counts, batch.mask) + simulator.log_prior(z)
+    joint = log_joint(simulator, z, batch, expected=expected[0])
     if not torch.isfinite(joint).all():
         raise PosteriorError("the intensity is not finite at some draws of the prior: expected numbers; see the bounds")
     return _Hills(z, joint, gradient, information + one)
@@ -266,10 +266,20 @@ def _slopes(simulator: Simulator, batch: PatternBatch, z: torch.Tensor) -> _Hill
 @torch.no_grad()
 def _from_prior(simulator: Simulator, batch: PatternBatch, n: int, generator: torch.Generator) -> torch.Tensor:
     """Starts z [n, pattern, parameter], each the best of some draws of the prior."""
-    _check_prior(simulator)
     z = _normal((_N_CHOICES, n, len(batch.counts), *simulator.u_shape), batch.counts.device, generator)
-    best = log_joint(simulator, z, batch).argmax(0)
+    best = _joint(simulator, z, batch).argmax(0)
     return z.gather(0, best[None, ..., None].expand(1, *z.shape[1:]))[0]
+
+
+def _joint(simulator: Simulator, z: torch.Tensor, batch: PatternBatch) -> torch.Tensor:
+    """`log_joint` of z [n, ..., pattern, parameter], some at once; parameters alone."""
+    if len(simulator.u_shape) != 1:
+        raise PosteriorError(
+            f"unknowns of shape {simulator.u_shape}: expected parameters, whose prior has a density; "
+            "use iterative engines for images"
+        )
+    n_at_once = max(1, _AT_ONCE * len(z) // z[..., 0].numel())
+    return torch.cat([log_joint(simulator, part, batch) for part in z.split(n_at_once)])
 
 
 def _on_hills(hills: _Hills, generator: torch.Generator) -> torch.Tensor:
@@ -282,11 +292,11 @@ def _on_hills(hills: _Hills, generator: torch.Generator) -> torch.Tensor:
     return z + _shaped(torch.linalg.inv(information), _normal(z.shape, z.device, generator))
 
 
-def _alone(batch: PatternBatch, number: int) -> PatternBatch:
-    """One pattern of a batch."""
-    one = slice(number, number + 1)
-    photons = batch.photons.expand(batch.counts.shape)
-    return PatternBatch(batch.u[one], batch.counts[one], photons[one], batch.mask[one])
+def _parts(batch: PatternBatch, n: int) -> Iterator[PatternBatch]:
+    """Yield `n` patterns of a batch after another."""
+    fields = (batch.u, batch.counts, batch.photons.expand(batch.counts.shape), batch.mask)
+    for part in zip(*(field.split(n) for field in fields)):
+        yield PatternBatch(*part)
 
 
 def _chain(
@@ -308,7 +318,7 @@ def _chain(
     sampler.reset()
     sampler.run_mcmc(state, length[1])
     chain = sampler.get_chain(flat=True)
-    kept = chain[np.linspace(0, len(chain) - 1, n).round().astype(int)]
+    kept = chain[torch.randperm(len(chain), generator=generator)[:n].numpy()]
     with np.errstate(invalid="ignore"):
         time = sampler.get_autocorr_time(tol=0).max()
     return torch.as_tensor(kept).to(start), float(time), float(sampler.acceptance_fraction.mean())
@@ -321,11 +331,3 @@ def _shaped(covariance: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
 
 def _normal(shape: tuple[int, ...], device: torch.device, generator: torch.Generator) -> torch.Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.double).to(device)
-
-
-def _check_prior(simulator: Simulator) -> None:
-    if len(simulator.u_shape) != 1:
-        raise PosteriorError(
-            f"unknowns of shape {simulator.u_shape}: expected parameters, whose prior has a density; "
-            "use iterative engines for images"
-        )

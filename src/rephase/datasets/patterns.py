@@ -72,12 +72,16 @@ def expected_of(simulator: Simulator, u: torch.Tensor, batch: PatternBatch) -> t
     return batch.photons * simulator.intensity(u.reshape(-1, *simulator.u_shape)).unflatten(0, samples)
 
 
-def log_joint(simulator: Simulator, z: torch.Tensor, batch: PatternBatch) -> torch.Tensor:
+def log_joint(
+    simulator: Simulator, z: torch.Tensor, batch: PatternBatch, *, expected: torch.Tensor | None = None
+) -> torch.Tensor:
     """Logarithm of prior density times likelihood, [..., sample], of z [..., sample, *u_shape] in its dtype.
 
-    Where only samples of the prior are known it is the likelihood alone; ``batch.u`` is not looked at.
+    Where only samples of the prior are known it is the likelihood alone; ``batch.u`` is not looked at. The `expected`
+    counts of z need not be worked out where they are known.
     """
-    expected = expected_of(simulator, simulator.from_normal(z), batch)
+    if expected is None:
+        expected = expected_of(simulator, simulator.from_normal(z), batch)
     likelihood = poisson_log_likelihood(expected, batch.counts, batch.mask)
     prior = simulator.log_prior(z)
     return likelihood if prior is None else likelihood + prior
