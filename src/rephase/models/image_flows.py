@@ -15,6 +15,7 @@ from rephase.optics.noise import poisson_deviance
 
 _COARSEST = 4  # pixels along each side of the mean that all details are added to
 
+_WIDER = 4  # networks of the coarsest means, which look at all pixels at once
 _FARTHEST = 2.0  # of z of a guess: beyond it there is more noise than object
 
 
@@ -74,8 +75,10 @@ class ImageFlow(nn.Module):
             _chain((3 * n_channels, sides[0] >> scale, sides[1] >> scale), n_seen + n_channels, width, n_blocks, clamp)
             for scale in range(1, n_scales + 1)
         )
-        n_pixels = math.prod(side >> n_scales for side in sides)
-        self.coarsest = _chain((n_channels * n_pixels, 1, 1), n_seen * n_pixels, width, n_blocks, clamp)
+        rows, columns = (side >> n_scales for side in sides)
+        n_pixels = rows * columns
+        self.means = _chain((n_channels, rows, columns), n_seen, width, 0, clamp)
+        self.coarsest = _chain((n_channels * n_pixels, 1, 1), n_seen * n_pixels, _WIDER * width, n_blocks, clamp)
 
     def loss(self, batch: PatternBatch) -> torch.Tensor:
         """Loss of a batch, one number."""
@@ -124,15 +127,16 @@ class ImageFlow(nn.Module):
             part, change = chain(detail, c=[torch.cat([features, z], dim=1)])
             noise.append(part.flatten(1))
             log_volume = log_volume + change
+        z, shrunk = self.means(z, c=[seen[-1]])
         part, change = self.coarsest(_as_pixel(z), c=[_as_pixel(seen[-1])])
-        return torch.cat([*noise, part.flatten(1)], dim=1), log_volume + change
+        return torch.cat([*noise, part.flatten(1)], dim=1), log_volume + shrunk + change
 
     def to_image(self, noise: torch.Tensor, seen: list[torch.Tensor]) -> torch.Tensor:
         """Images z of normal numbers, the inverse of `to_noise`."""
         shapes = [chain.shapes[0] for chain in [*self.details, self.coarsest]]
         parts = [part.unflatten(1, shape) for part, shape in zip(noise.split([*map(math.prod, shapes)], 1), shapes)]
         z, _ = self.coarsest(parts.pop(), c=[_as_pixel(seen[-1])], rev=True)
-        z = z.reshape(len(z), -1, *seen[-1].shape[-2:])
+        z, _ = self.means(z.reshape(len(z), -1, *seen[-1].shape[-2:]), c=[seen[-1]], rev=True)
         for chain, features, part in reversed(list(zip(self.details, seen, parts))):
             detail, _ = chain(part, c=[torch.cat([features, z], dim=1)], rev=True)
             z = _doubled(z, detail)
