@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from rephase.plots import PHASE_MAP, TWO_COLUMNS, colour, draw_loss_curves, label
 from rephase.runs import Run
@@ -53,7 +54,7 @@ def _draw_pattern(ax: Axes, arrays: dict[str, np.ndarray], example: int, *, is_s
         ax.imshow(seen.mean(0), cmap="inferno", norm=LogNorm(np.nanmax(seen) * 1e-4, np.nanmax(seen)))
     else:
         ax.imshow(seen[0], cmap="gray")
-    ax.set_ylabel(f"{arrays['photons'][example]:.2g} photons", fontsize=7)
+    ax.set_ylabel(f"10$^{{{np.log10(arrays['photons'][example]):.1f}}}$ photons", fontsize=7)
 
 
 def wave_calibration(run: Run, kind: str) -> Figure:
@@ -87,6 +88,10 @@ def wave_opponents(run: Run, kind: str) -> Figure:
             left.plot(scores["seconds"], scores["wave_error"], mark, color=colour(str(name)))
         left.plot([], [], mark, color="0.4", label=split.split(":")[1])
     left.set(xscale="log", yscale="log", xlabel="seconds for one pattern", ylabel="relative error of the wave")
+    for axis in (left.xaxis, left.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     left.legend()
     for name, part in rings.groupby("model", sort=False):
         right.plot(part["ring"] / (2 * part["ring"].max()), part["correlation"], color=colour(str(name)),
