@@ -1,7 +1,5 @@
 """The steps of the notebooks on diffraction images: data, baselines, trainings, experiments, figures."""
 
-from itertools import product
-
 import pandas as pd
 import pytest
 
@@ -18,7 +16,6 @@ from rephase.classifying import (
     summary,
     train_and_score,
     train_and_score_all,
-    training_of,
 )
 from rephase.config import load_config, load_sweep
 from rephase.datasets.droplet_labels import LABELS
@@ -27,7 +24,7 @@ from rephase.evaluation import COLUMNS
 from rephase.figures import draw
 from rephase.models.image_baselines import IMAGE_BASELINES
 from rephase.pipeline import sweep_points
-from rephase.runs import Run, open_run
+from rephase.runs import open_run
 
 
 @pytest.fixture(scope="module")
@@ -101,24 +98,25 @@ def test_of_droplets_no_particle_is_wanted(run):
 def test_an_experiment_trains_every_combination_once(run):
     before = {path.name for path in run.checkpoints("images").iterdir()}
     table = run_experiment(run, "noise")
-    assert table.index.names == ["gaussian", "input"]
-    assert table.index.tolist() == [(0.0, "image"), (0.0, "correlation")]
+    assert table.index.names == ["model", "gaussian", "input"]
+    assert table.index.tolist() == [
+        ("resnet18", 0.0, "image"), ("resnet18", 0.0, "correlation"),
+        *((baseline, "any", "any") for baseline in IMAGE_BASELINES),
+    ]  # fmt: skip
     after = {path.name for path in run.checkpoints("images").iterdir()}
     assert len(after - before) == 1  # the plain image had been trained
-    alone = summary(run).loc[("resnet18", "test")]
-    pd.testing.assert_series_equal(table.loc[(0.0, "image")], alone, check_names=False)
+    alone = summary(run)
+    for row, name in ((("resnet18", 0.0, "image"), "resnet18"), (("most_common", "any", "any"), "most_common")):
+        pd.testing.assert_series_equal(table.loc[row], alone.loc[(name, "test")], check_names=False)
 
 
 @pytest.mark.parametrize("name", ["image_labels", "image_models", "image_noise"])
-def test_a_sweep_of_images_trains_its_networks_and_nothing_beside(name, tmp_path):
+def test_a_sweep_of_images_trains_its_networks_and_nothing_beside(name):
     sweep, _ = load_sweep(name)
     for point in sweep_points(sweep):
-        config = load_config(sweep.base, sweep.overrides).changed(point)
-        first = next(iter(config.images.models))
-        alone = training_of(Run(tmp_path, config), first).folder
-        for changes, seed in product(experiment_points(config, "scales"), config.images.seeds):
-            again = config.changed(changes | {"seed": config.seed + seed})
-            assert training_of(Run(tmp_path, again), first).folder == alone
+        images = load_config(sweep.base, sweep.overrides).changed(point).images
+        assert images.models
+        assert not images.experiments
 
 
 def test_fewer_labels_leave_fewer_training_images(run):
@@ -141,7 +139,9 @@ def test_figures_of_images_are_drawn(run, data):
     assert [line.get_label() for line in draw(run, "image_scores").axes[0].lines] == ["ResNet-18"]
     assert [line.get_label() for line in draw(run, "image_calibration").axes[0].lines] == ["calibrated", "ResNet-18"]
     experiments = {ax.get_title(): ax for ax in draw(run, "image_experiments").axes}
-    assert len(experiments["noise"].lines) == 2
+    floor, *lines = experiments["noise"].lines
+    assert [line.get_label() for line in lines] == ["image", "correlation map"]
+    assert floor.get_ydata()[0] == pytest.approx(summary(run).loc[("frequencies", "test"), "macro_f1"], abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +160,15 @@ def test_wrong_experiments_are_refused(override, message):
 def test_an_experiment_that_is_not_listed_is_left_out_and_says_so(run):
     left_out = run_experiment(run, "orientations")["left out"]
     assert left_out.tolist() == ["not in images.experiments of this configuration"]
+
+
+def test_without_an_experiment_the_figure_says_so(tmp_path):
+    overrides = ["images.data={kind: single_particles, n_samples: 20, size: 32}", "images.experiments={}"]
+    run = open_run(tmp_path, "test", overrides, device="cpu")
+    score_baselines(run, build_images(run))
+    run_experiment(run, "scales")
+    (ax,) = draw(run, "image_experiments").axes
+    assert [text.get_text() for text in ax.texts] == ["No experiment of images.experiments was run."]
 
 
 def test_unknown_experiment():

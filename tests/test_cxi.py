@@ -1,5 +1,8 @@
 """Images in files: CXI as in CXIDB 94 and other files, folders, polar images, and everything that can be wrong."""
 
+import struct
+import tracemalloc
+
 import h5py
 import numpy as np
 import pytest
@@ -93,11 +96,14 @@ def test_only_images_that_are_asked_for_are_read(cxi):
         ({"image": shot(1).astype(complex)}, "complex"),
         ({"image": shot(1)[:8]}, "8 x 40 pixels: expected at least 16"),
         ({"image": np.where(shot(1) == 5, np.nan, shot(1))}, "NaN"),
+        ({"image": 1e39 * shot(1)}, "NaN or infinite"),
+        ({"image": np.ones((0, 40, 40)), "labels": None}, "0 images: expected 1 to"),
         ({"image": shot(1).astype(float) - 1}, "the smallest count is -1"),
         ({"image": shot(1), "mask": np.ones((40, 40), np.uint32)}, "every pixel is masked"),
         ({"image": shot(1), "mask": np.ones((20, 20), np.uint32)}, r"a mask of shape \(20, 20\)"),
         ({"image": np.full((40, 40), 7)}, "every measured pixel has the count 7"),
         ({"image": shot(1), "labels": ROUND[:10]}, "expected 11 numbers"),
+        ({"image": np.stack([shot(1)] * 11), "labels": ROUND}, r"labels of shape \(1, 11\) of 11 images"),
         ({"image": shot(1), "labels": 2 * ROUND}, "expected 0 or 1"),
         ({"image": shot(1), "labels": ROUND + EMPTY}, "empty and oblate exclude each other"),
         ({"image": shot(1), "labels": [1, 1, 1] + [0] * 8}, "round and elliptical exclude each other"),
@@ -187,6 +193,81 @@ def test_a_damaged_file_does_not_spoil_its_folder(tmp_path, name, save, harm):
     assert "cannot be read: damaged, truncated, or no" in found.left_out["reason"][0]
 
 
+def write_tiff(path, side, compression):
+    """A TIFF of a hundred bytes whose header tells of `side` x `side` pixels of 16 bits."""
+    tags = [(256, side), (257, side), (258, 16), (259, compression), (262, 1), (273, 110), (278, side), (279, 100)]
+    pages = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + pages + bytes(4) + bytes(100))
+
+
+def write_numpy(path, header):
+    np.save(path, shot(1))
+    content = path.read_bytes()
+    length = content.index(b"\n") + 1
+    path.write_bytes(content[:10] + f"{header}".encode().ljust(length - 11) + b"\n" + content[length:])
+
+
+def write_empty(path, name, **layout):
+    """An HDF5 file with a dataset of any size of which nothing is written, beside an image of an entry."""
+    with h5py.File(path, "w") as file:
+        if path.suffix == ".cxi":
+            file["entry_1/data_1/data"] = shot(1)
+        file.create_dataset(name, **layout)
+
+
+@pytest.mark.parametrize(
+    ("name", "save", "reason"),
+    [
+        ("b.tif", lambda path: write_tiff(path, 2**31, 1), "2147483648 x 2147483648 pixels: expected at most"),
+        ("b.tif", lambda path: write_tiff(path, 60_000, 8), "60000 x 60000 pixels: expected at most 67,108,864"),
+        ("b.tif", lambda path: write_tiff(path, 8_000, 1), "cannot be read: damaged, truncated"),
+        ("b.npy", lambda path: write_numpy(path, {"descr": "<u2", "fortran_order": False, "shape": (10**6, 10**6)}),
+         "cannot be read: damaged, truncated"),
+        ("b.h5", lambda path: write_empty(path, "x", shape=(10**6, 10**6), dtype="u2", chunks=(100, 100)),
+         "1000000 x 1000000 pixels: expected at most"),
+        ("b.h5", lambda path: write_empty(path, "x", shape=(10**12, 64, 64), dtype="u2", chunks=(1, 64, 64)),
+         "1000000000000 images: expected 1 to 1,000,000 in a file"),
+        ("b.h5", lambda path: write_empty(path, "x", shape=(10**6, 64, 64), dtype="u2", chunks=(1, 64, 64)),
+         "nothing was ever written"),
+        ("b.cxi", lambda path: write_empty(path, "number_of_entries", data=10**12),
+         "1000000000000 entries: expected 1 to 1,000,000"),
+        ("b.cxi", lambda path: write_empty(path, "entry_99999999999/data_1/data", data=shot(1)),
+         "99999999999 entries: expected 1 to"),
+        ("b.cxi", lambda path: write_empty(path, "entry_1/note_1/data", shape=(10**5, 10**5), dtype="u1"),
+         "expected 11 numbers for each"),
+    ],
+)  # fmt: skip
+def test_a_header_that_claims_the_absurd_is_told_without_room_for_it(tmp_path, name, save, reason):
+    save(tmp_path / name)
+    np.save(tmp_path / "a.npy", shot(2))
+    tracemalloc.start()
+    found = read_images(tmp_path, size=40)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.names == ["a"]
+    assert found.left_out["file"].tolist() == [name]
+    assert reason in found.left_out["reason"][0]
+    assert most < 2e6
+
+
+def test_an_energy_is_the_first_of_however_many(tmp_path):
+    name = "entry_1/instrument_1/source_1/energy"
+    write_empty(tmp_path / "a.cxi", name, shape=(10**12,), dtype="f8", chunks=(10**4,), fillvalue=19.4 * JOULE_PER_EV)
+    assert read_images(tmp_path / "a.cxi").energy_ev == pytest.approx([19.4])
+
+
+def test_every_image_of_a_tiff_is_read_and_other_pages_are_named(tmp_path):
+    """ImageJ describes but the first of a stack; pages of another size may lie between the images."""
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([shot(1), shot(2)]), imagej=True, truncate=True)
+    with tifffile.TiffWriter(tmp_path / "b.tif", byteorder=">") as file:
+        for page in (shot(3), shot(4, size=50), shot(5)):
+            file.write(page, metadata=None)
+    found = read_images(tmp_path, size=40)
+    assert found.names == ["a[0]", "a[1]", "b[0]", "b[1]"]
+    assert np.array_equal(found[[0, 1, 2, 3]].image.numpy(), np.stack([shot(n) for n in (1, 2, 3, 5)]))
+    assert found.left_out["reason"].tolist() == ["pages of another shape, (50, 50)"]
+
+
 def with_a_group(entry, key):
     del entry[key]
     entry.create_group(key)
@@ -247,6 +328,7 @@ def test_stacks_of_shots(tmp_path):
 def test_a_folder_of_every_kind_of_file(tmp_path):
     np.save(tmp_path / "a.npy", shot(1).astype(float))
     np.save(tmp_path / "b.npy", np.stack([shot(2), np.zeros((40, 40), np.uint16)]))
+    np.save(tmp_path / "g.npy", np.zeros((0, 40, 40)))
     tifffile.imwrite(tmp_path / "c.tif", shot(3))
     tifffile.imwrite(tmp_path / "d.tiff", np.stack([shot(4), shot(5)]), photometric="minisblack")
     with h5py.File(tmp_path / "e.h5", "w") as file:
@@ -260,7 +342,7 @@ def test_a_folder_of_every_kind_of_file(tmp_path):
     assert np.array_equal(found[list(range(6))].image.numpy(), expected)
     assert [len(batch.image) for batch in found.batches("all", 4)] == [4, 2]
     left_out = found.left_out.set_index("name")["reason"]
-    assert set(left_out.index) == {"b[1]", "f"}
+    assert set(left_out.index) == {"b[1]", "f", "g"}
     assert "constant" in left_out["b[1]"]
     assert "/one, /two" in left_out["f"]
 

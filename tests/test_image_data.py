@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rephase.config import load_config
+from rephase.datasets import image_data
 from rephase.datasets.droplet_labels import LABELS
 from rephase.datasets.droplets import DropletShots, droplets_with, labels_of, possible_combinations, turned
 from rephase.datasets.image_noise import labelled_part, scaled, with_fewer_photons, with_gaussian_noise
@@ -14,7 +15,7 @@ from rephase.datasets.images import ImageBatch
 from rephase.datasets.simulated_shots import LEAST_PHOTONS
 from rephase.datasets.single_particles import CLASSES, ParticleShots
 from rephase.errors import ConfigError, ImageError, RephaseError, StoreError
-from rephase.image_config import ImageDataConfig, ImageNoise
+from rephase.image_config import DetectorConfig, ImageDataConfig, ImageNoise
 from rephase.optics.correlation import correlation_map
 from rephase.optics.droplet_shapes import join, spheroids
 from rephase.pipeline import check_work
@@ -198,8 +199,36 @@ def test_correlation_maps_take_the_place_of_images(tmp_path):
     image = open_images(tmp_path / "data.zarr", config.model_copy(update={"input": "image"}))[[3]]
     expected, mask = correlation_map(image.image, image.mask, n_q=32, n_delta=64)
     assert data.shape == (32, 64)
-    assert torch.allclose(data[[3]].image, expected, atol=1e-6)
+    assert torch.equal(data[[3]].image, expected)
     assert torch.equal(data[[3]].mask, mask)
+
+
+def test_maps_are_computed_once_for_each_noise_with_the_bits_of_the_noisy_images(tmp_path, monkeypatch):
+    """Of a quarter of the detector, so that there are no pairs where Δ is large."""
+    detector = DetectorConfig(dead=((0, 1, 0, 0.5), (0, 0.5, 0.5, 1)))
+    plain = ImageDataConfig(size=64, n_samples=20, chunk=8, input="correlation", detector=detector)
+    noisy = plain.model_copy(update={"noise": ImageNoise(gaussian=0.5, photons=0.5)})
+    maps = [open_images(tmp_path / "data.zarr", config) for config in (plain, noisy)]
+    shots = open_images(tmp_path / "data.zarr", noisy.model_copy(update={"input": "image"}))[[17, 4]]
+    expected, mask = correlation_map(shots.image, shots.mask, n_q=32, n_delta=64)
+    monkeypatch.setattr(image_data, "correlation_map", None)  # from here on nothing is computed
+    again = open_images(tmp_path / "data.zarr", noisy)
+    for data in (maps[1], again):
+        assert torch.equal(data[[17, 4]].image, expected)
+        assert torch.equal(data[[17, 4]].mask, mask)
+    assert not mask.all()
+    assert not torch.equal(maps[0][[17, 4]].image, expected)
+
+
+def test_a_damaged_chunk_of_maps_is_found(tmp_path):
+    config = ImageDataConfig(size=64, n_samples=20, chunk=10, input="correlation")
+    before = open_images(tmp_path / "data.zarr", config)[[13]].image
+    (victim,) = (tmp_path / "data.zarr").glob("correlation-*/map/c/1/0/0")
+    victim.write_bytes(victim.read_bytes()[::-1])
+    with pytest.raises(StoreError, match="map/c/1/0/0: damaged .* delete this file"):
+        open_images(tmp_path / "data.zarr", config)
+    victim.unlink()
+    assert torch.equal(open_images(tmp_path / "data.zarr", config)[[13]].image, before)
 
 
 def flat_batch(count, n=400):

@@ -197,10 +197,11 @@ def run_experiment(run: Run, name: str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Means over the seeds, a row for each combination, a column per metric.
+        Means over the seeds, a row for each combination, a column per metric; below them what needs no image.
     """
     if name not in run.config.images.experiments:
         return pd.DataFrame({"experiment": [name], "left out": ["not in images.experiments of this configuration"]})
+    baselines = score_baselines(run, build_images(run)).loc[[*IMAGE_BASELINES]]
     model = next(iter(run.config.images.models))
     tables, results = [], []
     for point in experiment_points(run.config, name):
@@ -214,9 +215,9 @@ def run_experiment(run: Run, name: str) -> pd.DataFrame:
     run.save_table(f"image_trial_results_{name}", pd.concat(results))
     table = pd.concat(tables, ignore_index=True)
     run.save_table(f"image_experiment_{name}", table)
-    return table.pivot_table(index=list(varied), columns="metric", values="value", sort=False)[
-        [*CLASSIFICATION_METRICS]
-    ].round(3)
+    wide = table.pivot_table(index=["model", *varied], columns="metric", values="value", sort=False)
+    whatever = {(baseline, *["any"] * len(varied)): scores for (baseline, _), scores in baselines.iterrows()}
+    return pd.concat([wide[[*CLASSIFICATION_METRICS]].round(3), pd.DataFrame(whatever).T.rename_axis(wide.index.names)])
 
 
 def _run_point(

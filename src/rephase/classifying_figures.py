@@ -107,21 +107,36 @@ def image_calibration(run: Run) -> Figure:
         bins = np.minimum((probability * _N_BINS).astype(int), _N_BINS - 1)
         n = np.bincount(bins, minlength=_N_BINS)
         middle, share = (np.bincount(bins, v, _N_BINS)[n > 0] / n[n > 0] for v in (probability, truth))
-        ax.plot(middle, share, "-o", color=colour(name), label=label(name))
+        ax.plot(middle, share, "-o", color=colour(name), label=label(name), clip_on=False)
     ax.set(xlabel="probability given", ylabel="share that have the label", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
 def image_experiments(run: Run) -> Figure:
-    """Macro-F1 of every experiment of the run against what varies first, a line for each value of what varies next."""
+    """Macro-F1 of every experiment of the run against what varies first, a line for each value of what varies next.
+
+    Dashed: who gives each label its frequency.
+    """
+    floor = run.table("image_results_frequencies").set_index(["split", "metric"])["value"]["test", "macro_f1"]
+    if not run.has_results("image_experiment"):
+        return _note("No experiment of images.experiments was run.")
     tables = run.tables("image_experiment")
     figure, axes = plt.subplots(
-        1, len(tables), figsize=(max(ONE_COLUMN, 2.4 * len(tables)) + 0.4, 3.0), sharey=True, squeeze=False
+        1, len(tables), figsize=(max(ONE_COLUMN, 2.4 * len(tables)) + 0.4, 3.4), sharey=True, squeeze=False
     )
     for ax, (name, table) in zip(axes[0], tables.items()):
+        ax.axhline(floor, color="0.6", linestyle="--", label=label("frequencies"))
         _draw_experiment(ax, name, table[table["metric"] == "macro_f1"], [*run.config.images.experiments[name]])
     axes[0, 0].set(ylabel="macro-F1, test images", ylim=(0, 1))
+    return figure
+
+
+def _note(text: str) -> Figure:
+    """Words in place of panels."""
+    figure, ax = plt.subplots(figsize=(ONE_COLUMN, 0.5))
+    ax.axis("off")
+    ax.text(0.5, 0.5, text, ha="center", va="center")
     return figure
 
 
@@ -136,8 +151,7 @@ def _draw_experiment(ax: Axes, name: str, table: pd.DataFrame, paths: list[str])
         ax.plot(mean.index, mean, "-o", color=tint, label=called)
     positive = table[x].min() > 0
     ax.set(title=name, xlabel=label(x), xscale="log" if positive and table[x].max() > 5 * table[x].min() else "linear")
-    if others:
-        ax.legend(loc="lower left", fontsize=7)
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), fontsize=7)
 
 
 def _grid(n: int) -> tuple[Figure, np.ndarray]:

@@ -95,7 +95,7 @@ LABELS = {
     "correlation": "correlation map",
     "gaussian": "noise, σ / mean count",
     "photons": "share of the photons",
-    "scale": "counts × ",
+    "scale": "factor on the counts",
     "label_fraction": "share of the training droplets with labels",
     "macro_f1": "macro-F1",
     "n_streamed": "training samples, generated on the fly",

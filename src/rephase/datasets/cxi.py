@@ -20,6 +20,7 @@ JOULE_PER_EV = 1.602176634e-19  # exact, SI 2019
 _MISSING = 0x200
 UNUSABLE = 0x0FF | _MISSING  # bits of a CXI mask: all up to "bad", and "missing" (Maia, Nat. Methods 9, 854, 2012)
 SMALLEST = 16  # pixels along a side
+_MOST_PIXELS, _MOST_IMAGES = 2**26, 10**6  # of an image, of a file: what claims more has a damaged header
 
 _IMAGES = ("instrument_1/detector_1/data", "data_1/data", "image_1/data")
 _LABELS, _ENERGY = "note_1/data", "instrument_1/source_1/energy"
@@ -106,7 +107,7 @@ def read_cxi(shot: Shot) -> Pixels:
         It is damaged, or no longer there.
     """
     with reading(f"{shot.path}: {shot.dataset}", "HDF5"), h5py.File(shot.path, "r") as file:
-        image = np.asarray(_part(file[shot.dataset], shot.row), dtype=np.float32)
+        image = as_counts(_part(file[shot.dataset], shot.row))
         bits = 0 if shot.mask is None else np.asarray(_part(file[shot.mask], shot.row)).astype(np.int64)
     return Pixels(image, np.broadcast_to((bits & UNUSABLE) == 0, image.shape))
 
@@ -160,6 +161,19 @@ def check_layout(shape: tuple[int, ...], dtype: np.dtype) -> None:
         raise ImageError(f"numbers of type {dtype}: expected counts, whole or real numbers")
     if min(shape[-2:]) < SMALLEST:
         raise ImageError(f"images of {shape[-2]} x {shape[-1]} pixels: expected at least {SMALLEST} along each side")
+    if shape[-2] * shape[-1] > _MOST_PIXELS:
+        raise ImageError(
+            f"images of {shape[-2]} x {shape[-1]} pixels: expected at most {_MOST_PIXELS:,} in all; its header is "
+            "damaged, or the image is to be cut into parts"
+        )
+    if len(shape) == 3:
+        _check_number("images", shape[0])
+
+
+def as_counts(values: np.ndarray) -> np.ndarray:
+    """A copy in single precision; what is too large for that becomes infinite, and `check_counts` refuses it."""
+    with np.errstate(over="ignore"):
+        return np.array(values, dtype=np.float32)
 
 
 def check_counts(pixels: Pixels) -> None:
@@ -175,13 +189,23 @@ def check_counts(pixels: Pixels) -> None:
         raise ImageError(f"every measured pixel has the count {measured.max():.6g}: a constant image shows nothing")
 
 
+def _check_number(what: str, number: int) -> None:
+    if not 1 <= number <= _MOST_IMAGES:
+        raise ImageError(
+            f"{number} {what}: expected 1 to {_MOST_IMAGES:,} in a file; its header is damaged, or it is to be split"
+        )
+
+
 def _entries(file: h5py.File) -> list[str]:
     """Names of the entries, those included that are missing between the first and the last, or counted by the file."""
     numbers = [int(found[1]) for name in file if (found := re.fullmatch(r"entry_(\d+)", name))]
+    if not numbers:
+        return []
     told = file.get("number_of_entries")
     is_number = isinstance(told, h5py.Dataset) and told.shape == () and told.dtype.kind in "iu"
-    counted = int(told[()]) if is_number else 0
-    return [f"entry_{number}" for number in range(1, max([counted, *numbers], default=0) + 1)] if numbers else []
+    last = max(int(told[()]) if is_number else 0, *numbers)
+    _check_number("entries", last)
+    return [f"entry_{number}" for number in range(1, last + 1)]
 
 
 def _shots_of_entry(path: Path, name: str, file: h5py.File, labels: LabelSet | None) -> list[Shot]:
@@ -199,6 +223,8 @@ def _stack(
 ) -> list[Shot]:
     """The shots of a dataset, one image or several."""
     check_layout(image.shape or (), image.dtype)
+    if not (image.id.get_storage_size() or image.is_virtual or image.external):
+        raise ImageError(f"{image.name} of shape {image.shape} is empty: nothing was ever written to it")
     mask = _dataset(image.parent, "mask")
     where = {"path": path, "dataset": image.name, "mask": _mask_name(image, mask), "energy_ev": _energy_ev(entry)}
     each = _labels_of(image, entry, labels)
@@ -210,13 +236,15 @@ def _stack(
 def _labels_of(image: h5py.Dataset, entry: h5py.Group | None, labels: LabelSet | None) -> Sequence[np.ndarray | None]:
     """Labels of each image of a dataset; None where there are none, or none are asked for."""
     noted = None if labels is None else _dataset(entry, _LABELS)
+    n_images = math.prod(image.shape[:-2])
     if noted is None or labels is None:
-        return [None] * math.prod(image.shape[:-2])
-    if image.ndim == 2:
-        return [labels.check(noted[()])]
-    if noted.shape[:1] != image.shape[:1]:
-        raise ImageError(f"{image.shape[0]} images and labels of shape {noted.shape}: expected as many of both")
-    return [labels.check(one) for one in noted[()]]
+        return [None] * n_images
+    if noted.size != n_images * len(labels.names) or (image.ndim == 3 and len(noted) != n_images):
+        raise ImageError(
+            f"labels of shape {noted.shape} of {n_images} images: expected {len(labels.names)} numbers for each, in "
+            f"the order {', '.join(labels.names)}"
+        )
+    return [labels.check(one) for one in noted[()].reshape(n_images, -1)]
 
 
 def _dataset(group: h5py.Group | None, key: str) -> h5py.Dataset | None:
@@ -240,7 +268,7 @@ def _energy_ev(entry: h5py.Group | None) -> float:
     noted = None if entry is None else entry.get(_ENERGY)
     if not isinstance(noted, h5py.Dataset) or noted.dtype.kind not in "iuf" or not noted.size:
         return float("nan")
-    energy = np.ravel(noted[()])[0] / JOULE_PER_EV
+    energy = noted[(0,) * noted.ndim] / JOULE_PER_EV
     return float(energy) if 1 <= energy <= 1e6 else float("nan")
 
 

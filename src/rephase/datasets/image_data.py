@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from rephase.config import fingerprint
 from rephase.datasets.batches import SplitData, shuffled_splits
 from rephase.datasets.image_labels import LabelSet
 from rephase.datasets.image_noise import labelled_part, with_noise
@@ -48,12 +49,14 @@ class ImageData(SplitData[ImageBatch]):
         Where the shots come from.
     store
         Filled with them.
+    maps
+        Filled with their correlation maps, where these are the input; None: they are computed as they are asked for.
     """
 
     config: ImageDataConfig
 
-    def __init__(self, source: ImageSource, store: Store):
-        self.source, self.store, self.config = source, store, source.config
+    def __init__(self, source: ImageSource, store: Store, maps: Store | None = None):
+        self.source, self.store, self.maps, self.config = source, store, maps, source.config
         self.labels = store.load("labels")
         self.built_with = {"n_labels": self.labels.shape[1]}
         self.splits = _splits(source)
@@ -73,8 +76,13 @@ class ImageData(SplitData[ImageBatch]):
 
     def __getitem__(self, samples: list[int] | np.ndarray | torch.Tensor) -> ImageBatch:
         numbers = np.asarray(samples)
+        labels = self.labels[numbers].float()
+        if self.maps is not None:
+            stored = torch.as_tensor(self.maps.take("map", numbers))
+            mask = ~stored.isnan()
+            return ImageBatch(torch.where(mask, stored, 0), mask, labels)
         stored = torch.as_tensor(self.store.take("image", numbers))
-        shots = ImageBatch(stored.clamp(min=0), stored != _NOT_MEASURED, self.labels[numbers].float())
+        shots = ImageBatch(stored.clamp(min=0), stored != _NOT_MEASURED, labels)
         return self._input(shots, numbers, self.config.seed)
 
     def draw(self, n: int, rng: np.random.Generator) -> ImageBatch:
@@ -95,7 +103,7 @@ def input_of(shots: ImageBatch, config: ImageDataConfig) -> ImageBatch:
 
 
 def store_images(path: Path, source: ImageSource, *, workers: int = 1) -> ImageData:
-    """Open the store of a source; build what is missing of it.
+    """Open the store of a source; build what is missing of it, and of the correlation maps where these are the input.
 
     Raises
     ------
@@ -113,7 +121,24 @@ def store_images(path: Path, source: ImageSource, *, workers: int = 1) -> ImageD
 
     store.fill(build, workers=workers, label="diffraction images")
     store.check()
-    return ImageData(source, store)
+    data = ImageData(source, store)
+    return data if source.config.input == "image" else ImageData(source, store, _store_maps(data, workers))
+
+
+def _store_maps(data: ImageData, workers: int) -> Store:
+    """What a network takes of every shot, noise included: a store within that of the images, NaN where no pairs are."""
+    config, images = data.config, data.store
+    noise = {"noise": config.noise.model_dump(mode="json"), "seed": config.seed}
+    path = images.path / f"correlation-{fingerprint(noise)}"
+    store = Store(path, {"map": (data.shape, "float32")}, len(data), images.chunk, data.source.identity | noise)
+
+    def build(rows: slice) -> dict[str, np.ndarray]:
+        shots = data[np.arange(rows.start, rows.stop)]
+        return {"map": torch.where(shots.mask, shots.image, torch.nan).numpy()}
+
+    store.fill(build, workers=workers, label="correlation maps")
+    store.check()
+    return store
 
 
 def _splits(source: ImageSource) -> dict[str, np.ndarray]:

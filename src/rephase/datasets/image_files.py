@@ -17,6 +17,7 @@ from rephase.datasets.cxi import (
     Listing,
     Pixels,
     Shot,
+    as_counts,
     check_counts,
     check_layout,
     list_cxi,
@@ -232,12 +233,12 @@ def _read_mask(config: FileConfig) -> np.ndarray | None:
 
 
 def _list_numpy(path: Path, _: LabelSet | None) -> Listing:
-    return _list_array(path, _mapped(path))
+    array = _mapped(path)
+    return Listing(_shots_of(path, array.shape, array.dtype), [])
 
 
 def _read_numpy(shot: Shot) -> Pixels:
-    array = _mapped(shot.path)
-    return _all_measured(array if shot.row is None else array[shot.row])
+    return _all_measured(_row(_mapped(shot.path), shot.row))
 
 
 def _mapped(path: Path) -> np.ndarray:
@@ -247,25 +248,33 @@ def _mapped(path: Path) -> np.ndarray:
 
 def _list_tiff(path: Path, _: LabelSet | None) -> Listing:
     with reading(str(path), "TIFF"), tifffile.TiffFile(path) as file:
-        array = np.broadcast_to(np.zeros((), file.series[0].dtype), file.series[0].shape)
-    return _list_array(path, array)
+        images, *others = file.series
+        shots = _shots_of(path, images.shape, images.dtype)
+        shapes = [other.shape for other in others]
+    return Listing(shots, [LeftOut(path.name, path.stem, f"pages of another shape, {shape}") for shape in shapes])
 
 
 def _read_tiff(shot: Shot) -> Pixels:
     with reading(str(shot.path), "TIFF"), tifffile.TiffFile(shot.path) as file:
-        return _all_measured(file.asarray(key=shot.row or 0))
+        if file.series[0].dataoffset is not None:  # one block, of which ImageJ describes the first image alone
+            return _all_measured(_row(tifffile.memmap(shot.path, mode="r"), shot.row))
+        return _all_measured(file.asarray(key=shot.row or 0, series=0))
 
 
-def _list_array(path: Path, array: np.ndarray) -> Listing:
-    """The images of an array, of which only the shape and the type are looked at."""
-    check_layout(array.shape, array.dtype)
-    if array.ndim == 2:
-        return Listing([Shot(path, path.stem)], [])
-    return Listing([Shot(path, f"{path.stem}[{row}]", row=row) for row in range(len(array))], [])
+def _shots_of(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> list[Shot]:
+    """The images of an array that a file holds."""
+    check_layout(shape, dtype)
+    if len(shape) == 2:
+        return [Shot(path, path.stem)]
+    return [Shot(path, f"{path.stem}[{row}]", row=row) for row in range(shape[0])]
+
+
+def _row(array: np.ndarray, row: int | None) -> np.ndarray:
+    return array if row is None else array[row]
 
 
 def _all_measured(array: np.ndarray) -> Pixels:
-    image = np.array(array, dtype=np.float32)  # a copy: a mapped file cannot be written to
+    image = as_counts(array)  # a copy: a mapped file cannot be written to
     return Pixels(image, np.ones(image.shape, dtype=bool))
 
 
