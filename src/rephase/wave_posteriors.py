@@ -146,7 +146,7 @@ def routes(
         return simulator.wave(draw(flow, batch, config.n_start, seed=seed)).mean(0)
 
     def refined(batch: PatternBatch) -> torch.Tensor:
-        return simulator.reconstruct(batch, n_iterations=config.n_refined, start=learned(batch))
+        return simulator.refine(batch, learned(batch), n_iterations=config.n_refined)
 
     iterated = partial(simulator.reconstruct, n_iterations=config.n_iterations)
     return {"estimate": simulator.estimate, "engine": iterated, "flow": learned, "flow_engine": refined}

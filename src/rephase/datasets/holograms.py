@@ -67,12 +67,16 @@ class HologramSimulator(WaveSimulator):
         film = share.flatten(1).quantile(_FILM, 1)[:, None, None, None]
         return self.objects.at(share - film + _FILM)
 
-    def reconstruct(self, batch: PatternBatch, *, n_iterations: int, start: torch.Tensor | None = None) -> torch.Tensor:
-        """Wave after alternating projections, by default from the linear estimate."""
-        first = self.estimate(batch) if start is None else start
+    def reconstruct(self, batch: PatternBatch, *, n_iterations: int) -> torch.Tensor:
+        """Wave after alternating projections from the linear estimate."""
+        return self.refine(batch, self.estimate(batch), n_iterations=n_iterations)
+
+    def refine(self, batch: PatternBatch, wave: torch.Tensor, *, n_iterations: int) -> torch.Tensor:
+        """A wave after alternating projections."""
         low, high = sorted(self.config.phase)
         known, seen = KnownObject(phase=(low, high)), self.normalised(batch)
-        return retrieve(seen, self.fresnel_numbers, known, n_iterations=n_iterations, start=first, mask=batch.mask).wave
+        found = retrieve(seen, self.fresnel_numbers, known, n_iterations=n_iterations, start=wave, mask=batch.mask)
+        return found.wave
 
     def condition(self, batch: PatternBatch) -> torch.Tensor:
         """What a network looks at besides the guess: linear estimates, holograms, masks, photons."""

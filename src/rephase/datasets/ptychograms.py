@@ -9,7 +9,6 @@ from rephase.optics.ptychography import Scan, gaussian_probe, raster
 from rephase.posterior_config import PtychogramSimulation
 from rephase.solvers.ptycho_engines import descend, epie
 
-_AT_ONCE = 16  # frames in a step of gradient descent
 _DARK = 1e-3  # of the brightest illumination; what has less is as good as never seen
 
 
@@ -57,23 +56,26 @@ class PtychogramSimulator(WaveSimulator):
 
     def estimate(self, batch: PatternBatch) -> torch.Tensor:
         """Wave after a few epochs of ePIE from the empty beam."""
-        frames, mask = self._measured(batch)
-        return epie(
-            frames, self.scan, self.probe.to(frames.device), n_epochs=self.config.n_epochs, generator=_seeded(0),
-            mask=mask, at_once=self.config.n_side,
-        ).object  # fmt: skip
+        counts, shape = batch.counts, self.u_shape[1:]
+        empty = torch.ones(len(counts), *shape, dtype=counts.dtype.to_complex(), device=counts.device)
+        return self.refine(batch, empty, n_iterations=self.config.n_epochs)
 
     def guess(self, batch: PatternBatch) -> torch.Tensor:
         """Phases and amplitudes of the wave that ePIE finds."""
         found = self.estimate(batch)
         return torch.stack([found.angle(), found.abs()], dim=1)
 
-    def reconstruct(self, batch: PatternBatch, *, n_iterations: int, start: torch.Tensor | None = None) -> torch.Tensor:
-        """Wave after so many epochs of gradient descent, by default from the empty beam."""
-        frames, mask = self._measured(batch)
-        return descend(
-            frames, self.scan, self.probe.to(frames.device), n_epochs=n_iterations, generator=_seeded(0), start=start,
-            mask=mask, at_once=_AT_ONCE,
+    def reconstruct(self, batch: PatternBatch, *, n_iterations: int) -> torch.Tensor:
+        """Wave after so many epochs of gradient descent from the empty beam."""
+        frames, probe, mask = self._measured(batch)
+        return descend(frames, self.scan, probe, n_epochs=n_iterations, generator=_seeded(0), mask=mask).object
+
+    def refine(self, batch: PatternBatch, wave: torch.Tensor, *, n_iterations: int) -> torch.Tensor:
+        """A wave after so many epochs of ePIE, which changes fine details less than gradient descent does at first."""
+        frames, probe, mask = self._measured(batch)
+        return epie(
+            frames, self.scan, probe, n_epochs=n_iterations, generator=_seeded(0), start=wave, mask=mask,
+            at_once=self.config.n_side,
         ).object  # fmt: skip
 
     def condition(self, batch: PatternBatch) -> torch.Tensor:
@@ -82,9 +84,10 @@ class PtychogramSimulator(WaveSimulator):
         light = self.illumination.to(exposure).clamp_min(_DARK).log10().expand_as(exposure)
         return torch.cat([light, exposure], dim=1)
 
-    def _measured(self, batch: PatternBatch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Frames for a probe of one photon; masks [sample, 1, row, column]."""
-        return batch.counts / batch.photons, batch.mask.all(1, keepdim=True)
+    def _measured(self, batch: PatternBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Frames of a probe of one photon, that probe, and masks [sample, 1, row, column]."""
+        frames = batch.counts / batch.photons
+        return frames, self.probe.to(frames.device), batch.mask.all(1, keepdim=True)
 
 
 def _seeded(seed: int) -> torch.Generator:

@@ -65,8 +65,12 @@ class WaveSimulator(ABC):
         """Unknowns u [sample, channel, row, column] of the cheap estimate, about which a flow looks for the truth."""
 
     @abstractmethod
-    def reconstruct(self, batch: PatternBatch, *, n_iterations: int, start: torch.Tensor | None = None) -> torch.Tensor:
-        """Wave [sample, row, column] that an iterative engine finds, from a wave or from what it usually starts at."""
+    def reconstruct(self, batch: PatternBatch, *, n_iterations: int) -> torch.Tensor:
+        """Wave [sample, row, column] that an iterative engine finds from what it usually starts at."""
+
+    @abstractmethod
+    def refine(self, batch: PatternBatch, wave: torch.Tensor, *, n_iterations: int) -> torch.Tensor:
+        """A wave [sample, row, column] after a few iterations of an engine that keeps what is right of it."""
 
     @abstractmethod
     def condition(self, batch: PatternBatch) -> torch.Tensor:
