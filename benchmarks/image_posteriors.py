@@ -3,8 +3,8 @@
     rephase bench image_posteriors -- --width 32 --blocks 3
 
 Times in ms. ``one`` is a single sample of a single pattern, with the classical estimate that the flow looks at;
-``of 64`` each of 64 samples of one pattern; ``step`` is a step of training for each pattern of a batch of 16. Weights are
-random: times are those of trained flows. The rows also go to ``runs/bench/image_posteriors.csv``.
+``of 64`` each of 64 samples of one pattern; ``step`` is a step of training for each pattern of a batch of 16. Weights
+are random: times are those of trained flows. The rows also go to ``runs/bench/image_posteriors.csv``.
 """
 
 import argparse

@@ -6,7 +6,7 @@ import torch
 
 from rephase.config_sections import ModelConfig
 from rephase.datasets.holograms import HologramSimulator
-from rephase.datasets.patterns import store_patterns
+from rephase.datasets.patterns import PatternBatch, store_patterns
 from rephase.datasets.ptychograms import PtychogramSimulator
 from rephase.errors import ConfigError
 from rephase.models import POSTERIOR_MODELS, build_model
@@ -157,3 +157,12 @@ def test_what_no_image_flow_can_be_made_of():
     odd = HologramSimulator(CONFIG.data.model_copy(update={"size": 22}))
     with pytest.raises(ConfigError, match="images of 22 x 22 pixels: .*set data.size to 16"):
         flow(odd)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_flow_says_the_same_on_a_gpu(simulator):
+    model, batch = stirred(flow(simulator)).double(), simulator.draw(4, np.random.default_rng(0))
+    on_cpu = model.log_prob(batch)
+    on_gpu = PatternBatch(*(field.cuda() for field in batch))
+    assert torch.allclose(model.cuda().log_prob(on_gpu).cpu(), on_cpu, rtol=1e-3)
+    assert model.sample(on_gpu, 2).is_cuda

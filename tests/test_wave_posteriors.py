@@ -7,7 +7,7 @@ import torch
 
 from rephase.datasets.cxi import JOULE_PER_EV
 from rephase.datasets.ptycho_files import open_ptychography
-from rephase.errors import ImageError
+from rephase.errors import ConfigError, ImageError, OpticsError
 from rephase.evaluation import COLUMNS
 from rephase.figures import draw
 from rephase.optics.propagation import FarField
@@ -18,6 +18,7 @@ from rephase.wave_posteriors import (
     ImagePosteriors,
     build_patterns,
     check_calibration,
+    check_waves,
     draw_posteriors,
     reconstruct_measured,
     routes,
@@ -151,3 +152,18 @@ def test_pixels_of_a_measured_object(measured):
     assert scan_of(data, 20.0)[1] == pytest.approx(75e3 * 20e6 / (20e6 + 2e9))  # demagnified
     with pytest.raises(ImageError, match="frames of 16 x 20 pixels: expected square"):
         scan_of(open_ptychography(measured((16, 20))), None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"posteriors.holography.data.fresnel_numbers": (0.01,)}, OpticsError, "under-sampled"),
+        ({"posteriors.ptychography.data.step": 9.0}, OpticsError, "outside of the object"),
+        ({"posteriors.holography.models.image_flow.options": {"widht": 3}}, ConfigError, "did you mean 'width'"),
+        ({"posteriors.ptychography.data.size": 22}, ConfigError, "set data.size to 16"),
+        ({"posteriors.holography.models": {"nsf": {}}}, ConfigError, "nsf: expected image_flow"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_runs(run, changes, error, said):
+    with pytest.raises(error, match=said):
+        check_waves(run.config.changed(changes))

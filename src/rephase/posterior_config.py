@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from rephase.config_sections import LearningConfig, Section, SplitConfig, TrainingConfig, absolute_path
+from rephase.config_sections import LearningConfig, ModelConfig, Section, SplitConfig, TrainingConfig, absolute_path
 
 
 class SimulatorConfig(Section):
@@ -127,12 +127,20 @@ class PtychogramSimulation(WaveSimulation):
 class WaveLearning(PosteriorLearning):
     """Flows of images, how they are trained, and how they and their opponents are judged."""
 
+    models: dict[str, ModelConfig] = Field({"image_flow": ModelConfig()})
     n_judged: int = Field(50, ge=1, description="patterns of the test split that samples are drawn of, at most")
     n_draws: int = Field(64, ge=2, description="posterior samples of each")
     n_shown: int = Field(3, ge=1, description="patterns that are drawn")
     n_start: int = Field(8, ge=1, description="posterior samples whose mean is refined")
     n_iterations: int = Field(100, ge=1, description="of the iterative opponent: iterations, or epochs of a scan")
-    n_refined: int = Field(10, ge=1, description="of them from the mean of posterior samples")
+    n_refined: int = Field(10, ge=1, description="of those that refine the mean of posterior samples")
+
+    @field_validator("models")
+    @classmethod
+    def _the_one_flow(cls, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
+        if set(models) != {"image_flow"}:
+            raise ValueError(f"{', '.join(models) or 'none'}: expected image_flow, the one flow of images")
+        return models
 
 
 class HolographyConfig(WaveLearning):

@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from rephase.calibration import LEVELS, coverage, predictive_check, sbc_ranks
+from rephase.config import Config
 from rephase.datasets.holograms import HologramSimulator
 from rephase.datasets.patterns import PatternBatch, PatternData, expected_of, store_patterns
 from rephase.datasets.ptycho_files import PtychoFile, open_ptychography
@@ -18,7 +19,7 @@ from rephase.datasets.ptychograms import PtychogramSimulator
 from rephase.datasets.wave_patterns import WaveSimulator
 from rephase.errors import ImageError
 from rephase.evaluation import summarise
-from rephase.models import POSTERIOR_MODELS
+from rephase.models import POSTERIOR_MODELS, build_model
 from rephase.models.image_flows import ImageFlow
 from rephase.optics.noise import poisson_deviance
 from rephase.optics.propagation import (
@@ -54,6 +55,15 @@ class ImagePosteriors(NamedTuple):
 
     batch: PatternBatch
     u: torch.Tensor
+
+
+def check_waves(config: Config) -> None:
+    """Raise `ConfigError` or `OpticsError` if an experiment cannot be simulated or no flow can be built for it."""
+    for kind, make in SIMULATORS.items():
+        section = getattr(config.posteriors, kind)
+        simulator = make(section.data)
+        for name, model in section.models.items():
+            build_model(POSTERIOR_MODELS, name, simulator.pattern_shape, model, simulator=simulator)
 
 
 def config_of(run: Run, kind: str) -> HolographyConfig | PtychographyConfig:

@@ -36,10 +36,9 @@ class PtychogramSimulator(WaveSimulator):
     n_seen = 2
 
     def __init__(self, config: PtychogramSimulation):
-        shape, frame = (config.size, config.size), (config.frame, config.frame)
-        super().__init__(config, (config.phase, config.amplitude), (config.n_side**2, *frame))
-        positions = raster(config.n_side, step=config.step, jitter=config.jitter, generator=_seeded(config.seed))
-        self.scan = Scan(positions, object_shape=shape, probe_shape=frame, propagator=FarField())
+        super().__init__(config, (config.phase, config.amplitude), (config.n_side**2, config.frame, config.frame))
+        self.positions = raster(config.n_side, step=config.step, jitter=config.jitter, generator=_seeded(config.seed))
+        self.scan = self._scan_on(torch.device("cpu"))
         self.probe = gaussian_probe(
             config.frame, width=config.probe_width, n_photons=1, curvature=config.probe_curvature
         )
@@ -52,7 +51,7 @@ class PtychogramSimulator(WaveSimulator):
 
     def pattern(self, wave: torch.Tensor) -> torch.Tensor:
         """Share of an empty frame's photons in each pixel, [sample, frame, row, column]."""
-        return self.scan.frames(wave, self.probe.to(wave))
+        return self._scan_on(wave.device).frames(wave, self.probe.to(wave))
 
     def estimate(self, batch: PatternBatch) -> torch.Tensor:
         """Wave after a few epochs of ePIE from the empty beam."""
@@ -68,14 +67,16 @@ class PtychogramSimulator(WaveSimulator):
     def reconstruct(self, batch: PatternBatch, *, n_iterations: int) -> torch.Tensor:
         """Wave after so many epochs of gradient descent from the empty beam."""
         frames, probe, mask = self._measured(batch)
-        return descend(frames, self.scan, probe, n_epochs=n_iterations, generator=_seeded(0), mask=mask).object
+        return descend(
+            frames, self._scan_on(frames.device), probe, n_epochs=n_iterations, generator=_seeded(0), mask=mask
+        ).object
 
     def refine(self, batch: PatternBatch, wave: torch.Tensor, *, n_iterations: int) -> torch.Tensor:
         """A wave after so many epochs of ePIE, which changes fine details less than gradient descent does at first."""
         frames, probe, mask = self._measured(batch)
         return epie(
-            frames, self.scan, probe, n_epochs=n_iterations, generator=_seeded(0), start=wave, mask=mask,
-            at_once=self.config.n_side,
+            frames, self._scan_on(frames.device), probe, n_epochs=n_iterations, generator=_seeded(0), start=wave,
+            mask=mask, at_once=self.config.n_side,
         ).object  # fmt: skip
 
     def condition(self, batch: PatternBatch) -> torch.Tensor:
@@ -83,6 +84,12 @@ class PtychogramSimulator(WaveSimulator):
         exposure = self.exposure(batch)
         light = self.illumination.to(exposure).clamp_min(_DARK).log10().expand_as(exposure)
         return torch.cat([light, exposure], dim=1)
+
+    def _scan_on(self, device: torch.device) -> Scan:
+        size, frame = self.config.size, self.config.frame
+        return Scan(
+            self.positions.to(device), object_shape=(size, size), probe_shape=(frame, frame), propagator=FarField()
+        )
 
     def _measured(self, batch: PatternBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Frames of a probe of one photon, that probe, and masks [sample, 1, row, column]."""
