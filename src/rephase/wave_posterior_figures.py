@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from rephase.plots import PHASE_MAP, TWO_COLUMNS, colour, draw_loss_curves, label
+from rephase.plots import TWO_COLUMNS, colour, draw_loss_curves, label
 from rephase.runs import Run
 
 _CHANNELS = ("#0072B2", "#D55E00")
@@ -122,7 +122,9 @@ def ptychography_measured(run: Run) -> Figure:
     limits = {"vmin": 0, "vmax": np.quantile(np.abs(inside), 0.99)}
     axes[0].imshow(frame, cmap="inferno"), axes[0].set_title("a frame")
     axes[1].imshow(np.abs(inside), cmap="gray", **limits), axes[1].set_title("amplitude")
-    drawn = axes[2].imshow(np.angle(inside), cmap=PHASE_MAP, vmin=-np.pi, vmax=np.pi)
+    phase = np.angle(inside * np.exp(-1j * np.angle(inside.mean())))
+    most = np.quantile(np.abs(phase), 0.99)
+    drawn = axes[2].imshow(phase, cmap="RdBu_r", vmin=-most, vmax=most)
     axes[2].set_title("phase (rad)"), figure.colorbar(drawn, ax=axes[2], shrink=0.6)
     axes[3].imshow(probe, cmap="magma"), axes[3].set_title("|probe|")
     for ax in axes[:4]:

@@ -226,7 +226,7 @@ def _rows(kind: str, name: str, scores: dict[str, torch.Tensor], is_bright: torc
 
 
 def reconstruct_measured(run: Run) -> pd.DataFrame:
-    """Reconstruct the scan that the configuration names with its probe; leaves arrays ``ptychography_measured``.
+    """Reconstruct the scan that the configuration names, with its probe and positions, for the figure.
 
     Returns
     -------
@@ -243,6 +243,7 @@ def reconstruct_measured(run: Run) -> pd.DataFrame:
     start = time.perf_counter()
     found = descend(
         frames, scan, probe, n_epochs=config.n_epochs, mask=data.mask, refine_probe=True,
+        position_rate=config.position_rate,
         generator=torch.Generator().manual_seed(run.config.seed),
     )  # fmt: skip
     seconds = time.perf_counter() - start
