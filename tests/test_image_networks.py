@@ -12,7 +12,7 @@ from rephase.datasets.batches import SplitData
 from rephase.datasets.images import ImageBatch
 from rephase.errors import ConfigError
 from rephase.models import IMAGE_MODELS, build_model, check_model
-from rephase.models.image_layers import FirstConvolution, LogActivation, flip
+from rephase.models.image_layers import ACTIVATIONS, FirstConvolution, LogActivation, flip
 from rephase.models.image_networks import ImageClassifier
 from rephase.training import fit, loss_curve
 
@@ -169,9 +169,31 @@ def test_the_scaled_input_does_not_depend_on_the_intensity_of_a_shot(batch):
     assert one[0, 0, 5, 5].item() == pytest.approx(1)
 
 
+def test_counts_in_units_of_the_data_train_to_the_same_network_at_every_scale(batch, tmp_path):
+    """A factor of 2 changes no digit; and weak shots are still weak."""
+    options = {"resnet18": {"options": {"width": 4, "activation": "log_scaled"}}}
+    one, strong = (
+        train(batch._replace(image=factor * batch.image), tmp_path / str(factor), "resnet18", models=options)
+        for factor in (1.0, 2.0**10)
+    )
+    seen = one.predict(batch)
+    assert torch.equal(strong.predict(batch._replace(image=2.0**10 * batch.image)), seen)
+    assert not torch.allclose(one.predict(batch._replace(image=batch.image / 8)), seen, atol=1e-4)
+
+
+def test_the_median_image_of_the_first_batch_has_a_mean_of_25_units():
+    first = FirstConvolution(1, 3, 1, activation="log_scaled", full_scale=None).train()
+    mask = torch.ones(3, 32, 32, dtype=torch.bool)
+    mask[:, :16] = False
+    means = torch.tensor([2.0, 50.0, 9000.0])[:, None, None]
+    for factor in (1.0, 1e4):  # the second batch changes nothing
+        first(ImageBatch(factor * means.expand(mask.shape), mask, torch.zeros(3, 1)))
+    assert first.scale.unit.item() == pytest.approx(2.0)
+
+
 def test_an_image_without_a_measured_pixel_has_an_answer(batch):
     empty = batch._replace(mask=torch.zeros_like(batch.mask))
-    for activation in ("log", "leaky_relu"):
+    for activation in ACTIVATIONS:
         assert torch.isfinite(build("resnet18", activation=activation).eval().predict(empty)).all()
 
 
@@ -210,7 +232,7 @@ def test_images_are_mirrored_while_training_only(batch):
         (SHAPE, {"width": 0}, "width = 0: expected a number above 0"),
         (SHAPE, {"activation": "lgo"}, "unknown activation 'lgo'; did you mean 'log'"),
         (SHAPE, {"activation": "leaky_relu", "full_scale": -1.0}, "full_scale = -1.0: expected a number above 0"),
-        (SHAPE, {"full_scale": 100.0}, "full_scale = 100.0: expected null, as log takes raw counts"),
+        (SHAPE, {"full_scale": 100.0}, "full_scale = 100.0: expected null, as log has its own scale"),
         (SHAPE, {"n_labels": 4}, "unknown option 'n_labels'"),
         (SHAPE, {"widht": 4}, "did you mean 'width'"),
     ],
@@ -241,10 +263,10 @@ class SpotData(SplitData[ImageBatch]):
         raise NotImplementedError
 
 
-def train(batch, folder, name, **options):
+def train(batch, folder, name, models=None, **options):
     options = {"epochs": 4, "learning_rate": 3e-3} | options
     training = TrainingConfig(loss="cross_entropy", batch_size=6, **options)
-    config = LearningConfig(models=SMALL, training=training)
+    config = LearningConfig(models=models or SMALL, training=training)
     return fit(IMAGE_MODELS, name, SpotData(batch), config, folder, device="cpu", progress=False)
 
 

@@ -10,6 +10,7 @@ from rephase.datasets.images import ImageBatch
 from rephase.errors import ConfigError, check_positive, nearest_name
 
 _LEAKINESS = 0.2
+_USUAL_MEAN = 25.0
 
 
 class LogActivation(nn.Module):
@@ -45,14 +46,24 @@ def leaky_relu() -> nn.LeakyReLU:
     return nn.LeakyReLU(_LEAKINESS, inplace=True)
 
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"log": LogActivation, "leaky_relu": leaky_relu}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "log": LogActivation,
+    "log_scaled": LogActivation,
+    "leaky_relu": leaky_relu,
+}
+"""Activations of the first convolution, by a name that also says what it is given: see `FirstConvolution`."""
 
 
 class FirstConvolution(nn.Module):
     """Counts to features: pixels that were not measured enter as zero; a convolution; an activation.
 
-    With ``log`` the raw counts are convolved. With ``leaky_relu`` they are scaled first: divided by ``full_scale``, or
-    each image by the root mean square of its measured pixels.
+    ==============  ==================================================================
+    activation      what is convolved
+    ==============  ==================================================================
+    ``log``         raw counts, as in the reference work
+    ``log_scaled``  counts over one unit for all images, that of `CountUnit`
+    ``leaky_relu``  counts over ``full_scale``, or over their own root mean square
+    ==============  ==================================================================
 
     Parameters
     ----------
@@ -76,23 +87,63 @@ class FirstConvolution(nn.Module):
             raise ConfigError(f"unknown activation {activation!r}; {nearest_name(activation, ACTIVATIONS)}")
         if full_scale is not None:
             check_positive("full_scale", full_scale, remedy="give counts that shall be 1, or null", error=ConfigError)
-            if activation == "log":
-                raise ConfigError(f"full_scale = {full_scale}: expected null, as log takes raw counts; or leaky_relu")
-        self.is_scaled, self.full_scale = activation != "log", full_scale
+            if activation != "leaky_relu":
+                raise ConfigError(
+                    f"full_scale = {full_scale}: expected null, as {activation} has its own scale; or leaky_relu"
+                )
+        self.scale = {"log": RawCounts, "log_scaled": CountUnit, "leaky_relu": OwnScale}[activation]()
+        self.full_scale = full_scale
         self.convolution = convolution(1, n_out, kernel, stride)
         self.activation = ACTIVATIONS[activation]()
 
     def forward(self, batch: ImageBatch) -> torch.Tensor:
         """Features [batch, n_out, y, x]."""
         image = torch.where(batch.mask, batch.image, 0).to(self.convolution.weight.dtype)
-        if self.is_scaled:
-            image = image / (self.full_scale or self._root_mean_square(image, batch.mask))
+        image = image / (self.full_scale or self.scale(image, batch.mask))
         return self.activation(self.convolution(image[:, None]))
 
-    @staticmethod
-    def _root_mean_square(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        mean_square = image.square().sum((-2, -1), keepdim=True) / mask.sum((-2, -1), keepdim=True).clamp_min(1)
-        return mean_square.sqrt().clamp_min(torch.finfo(image.dtype).tiny)
+
+class RawCounts(nn.Module):
+    """Counts as they are."""
+
+    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> float:
+        """One."""
+        return 1.0
+
+
+class OwnScale(nn.Module):
+    """Each image has its own scale."""
+
+    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Root mean square of the measured pixels, [batch, 1, 1]."""
+        return _mean(image.square(), mask).sqrt().clamp_min(torch.finfo(image.dtype).tiny)
+
+
+class CountUnit(nn.Module):
+    """One scale for all images, found in the first batch that is trained on: the median image then has a mean of 25.
+
+    That is about the photons of a usual shot; whether a shot is bright or weak is still seen. Kept with the weights,
+    and 1 before any training. Counts times any factor train to the same network (data-dependent initialisation:
+    Salimans & Kingma 2016, arXiv 1602.07868).
+    """
+
+    unit: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("unit", torch.zeros(()))
+
+    def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """The unit in counts, a number."""
+        if self.training:
+            typical = _mean(image.detach().abs(), mask).median() / _USUAL_MEAN
+            self.unit.copy_(torch.where(self.unit > 0, self.unit, typical))
+        return torch.where(self.unit > 0, self.unit, 1.0)
+
+
+def _mean(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean over the measured pixels, [batch, 1, 1], of images that are 0 elsewhere."""
+    return image.sum((-2, -1), keepdim=True) / mask.sum((-2, -1), keepdim=True).clamp_min(1)
 
 
 def convolution(n_in: int, n_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
