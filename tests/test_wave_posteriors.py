@@ -139,9 +139,12 @@ def test_a_measured_scan_is_reconstructed_and_drawn(run, tmp_path, measured, foc
     assert len(draw(own, "ptychography_measured").axes) > 4
 
 
-def test_without_a_measured_scan_this_is_said(run):
-    assert "left out" in reconstruct_measured(run)
-    assert draw(run, "ptychography_measured").texts[0].get_text() == "no measured scan in this configuration"
+def test_without_a_measured_scan_this_is_said(run, tmp_path):
+    own = Run(tmp_path, run.config, "cpu")
+    with pytest.raises(FileNotFoundError):
+        draw(own, "ptychography_measured")
+    assert "left out" in reconstruct_measured(own)
+    assert draw(own, "ptychography_measured").texts[0].get_text() == "no measured scan in this configuration"
 
 
 def test_pixels_of_a_measured_object(measured):

@@ -109,11 +109,11 @@ def wave_loss_curve(run: Run, kind: str) -> Figure:
 
 def ptychography_measured(run: Run) -> Figure:
     """A frame of a measured scan, amplitude and phase of the object that was found, the probe, and the misfit."""
-    if run.config.posteriors.ptychography.measured.path is None:
+    arrays = run.arrays("ptychography_measured")
+    if not arrays:
         figure = plt.figure(figsize=(TWO_COLUMNS, 0.5))
         figure.text(0.5, 0.5, "no measured scan in this configuration", ha="center", va="center")
         return figure
-    arrays = run.arrays("ptychography_measured")
     figure, axes = plt.subplots(1, 5, figsize=(TWO_COLUMNS, 1.9), layout="constrained", width_ratios=(1, 1, 1, 1, 1.2))
     frame = np.where(arrays["mask"], arrays["frame"], np.nan)
     scanned, probe = arrays["object"], np.abs(arrays["probe"])
@@ -137,7 +137,7 @@ def ptychography_measured(run: Run) -> Figure:
 
 
 def _scanned(positions: np.ndarray, object_shape: tuple[int, ...], probe_shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Rows and columns of the object within half a probe of some position's middle."""
+    """Rows and columns of the object within a quarter of a probe of some position's middle."""
     middle = np.array(object_shape) / 2
     low, high = positions.min(0) + middle, positions.max(0) + middle
     reach = np.array(probe_shape) / 4

@@ -236,6 +236,7 @@ def reconstruct_measured(run: Run) -> pd.DataFrame:
     """
     config = run.config.posteriors.ptychography.measured
     if config.path is None:
+        run.save_arrays("ptychography_measured")
         return pd.DataFrame({"left out": ["no posteriors.ptychography.measured.path in this configuration"]})
     data = open_ptychography(Path(config.path))
     frames, (scan, pixel) = data.frames(), scan_of(data, config.focus_mm)
