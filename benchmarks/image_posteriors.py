@@ -19,7 +19,7 @@ from rephase.config_sections import ModelConfig
 from rephase.datasets.holograms import HologramSimulator
 from rephase.datasets.patterns import PatternBatch
 from rephase.datasets.ptychograms import PtychogramSimulator
-from rephase.models import POSTERIOR_MODELS, build_model
+from rephase.models import IMAGE_POSTERIOR_MODELS, build_model
 from rephase.paths import RUNS
 from rephase.posterior_config import HologramSimulation, PtychogramSimulation
 
@@ -48,7 +48,7 @@ def measure(kind: str, size: int, options: dict[str, int]) -> dict[str, object]:
     """A row: times in ms, and the number of weights."""
     simulator = SIMULATORS[kind, size]()
     model = build_model(
-        POSTERIOR_MODELS, "image_flow", simulator.pattern_shape, ModelConfig(options=options), simulator=simulator
+        IMAGE_POSTERIOR_MODELS, "image_flow", simulator.pattern_shape, ModelConfig(options=options), simulator=simulator
     )
     batch = simulator.draw(16, np.random.default_rng(0))
     one = PatternBatch(*(field[:1] for field in batch))

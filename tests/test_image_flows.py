@@ -9,7 +9,7 @@ from rephase.datasets.holograms import HologramSimulator
 from rephase.datasets.patterns import PatternBatch, store_patterns
 from rephase.datasets.ptychograms import PtychogramSimulator
 from rephase.errors import ConfigError
-from rephase.models import POSTERIOR_MODELS, build_model
+from rephase.models import IMAGE_POSTERIOR_MODELS, build_model
 from rephase.models.image_flows import _doubled, _halved
 from rephase.posterior_config import HolographyConfig, PtychogramSimulation
 from rephase.training import fit
@@ -35,7 +35,9 @@ def simulator(request):
 
 def flow(simulator, **options):
     config = ModelConfig(options=SMALL | options)
-    return build_model(POSTERIOR_MODELS, "image_flow", simulator.pattern_shape, config, simulator=simulator, seed=1)
+    return build_model(
+        IMAGE_POSTERIOR_MODELS, "image_flow", simulator.pattern_shape, config, simulator=simulator, seed=1
+    )
 
 
 def detached(seen):
@@ -137,21 +139,21 @@ def test_training_makes_the_truth_more_likely_and_keeps_the_inverse(tmp_path):
     simulator = SIMULATORS["holography"]
     data = store_patterns(tmp_path / "patterns.zarr", simulator)
     test = data[data.splits["test"]]
-    model = fit(POSTERIOR_MODELS, "image_flow", data, CONFIG, tmp_path / "flow", device="cpu", progress=False)
+    model = fit(IMAGE_POSTERIOR_MODELS, "image_flow", data, CONFIG, tmp_path / "flow", device="cpu", progress=False)
     gain = (model.log_prob(test).mean() - flow(simulator).log_prob(test).mean()) / model.n_unknowns
     assert float(gain) > 0.5
     z, seen = simulator.to_normal(test.u), model.look(test)
     with torch.no_grad():
         noise, _ = model.to_noise(z, seen)
         assert float((model.to_image(noise, seen) - z).abs().max()) < 1e-4
-    again = fit(POSTERIOR_MODELS, "image_flow", data, CONFIG, tmp_path / "flow", device="cpu", progress=False)
+    again = fit(IMAGE_POSTERIOR_MODELS, "image_flow", data, CONFIG, tmp_path / "flow", device="cpu", progress=False)
     assert torch.equal(model.log_prob(test), again.log_prob(test))
 
 
 def test_what_no_image_flow_can_be_made_of():
     simulator = SIMULATORS["holography"]
     with pytest.raises(ConfigError, match="loss = 'mse': expected nll"):
-        build_model(POSTERIOR_MODELS, "image_flow", (1, 8, 8), loss="mse", simulator=simulator)
+        build_model(IMAGE_POSTERIOR_MODELS, "image_flow", (1, 8, 8), loss="mse", simulator=simulator)
     with pytest.raises(ConfigError, match="n_blocks = 0: expected a number above 0"):
         flow(simulator, n_blocks=0)
     odd = HologramSimulator(CONFIG.data.model_copy(update={"size": 22}))

@@ -1,6 +1,7 @@
 """The figures of the paper: each takes a run and returns a Figure drawn from what the run has saved."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -28,6 +29,7 @@ from rephase.completing_figures import (
 )
 from rephase.crystal.density import refine
 from rephase.crystal.structure_factors import grid_hkl
+from rephase.grazing_figures import gisaxs_prediction
 from rephase.image_inference_figures import classified_images
 from rephase.inference_figures import inference_by_resolution, inference_maps
 from rephase.models.baselines import BASELINES
@@ -43,6 +45,13 @@ from rephase.plots import (
     reciprocal_plane,
     resolution_axis,
     save_figure,
+)
+from rephase.posterior_run_figures import (
+    posterior_calibration,
+    posterior_corner,
+    posterior_loss_curves,
+    posterior_losses,
+    posterior_prediction,
 )
 from rephase.runs import Run
 from rephase.solving_figures import (
@@ -281,6 +290,15 @@ FIGURES: dict[str, Callable[[Run], Figure]] = {
     "image_calibration": image_calibration,
     "image_experiments": image_experiments,
     "classified_images": classified_images,
+    "saxs_loss_curves": partial(posterior_loss_curves, kind="saxs"),
+    "saxs_calibration": partial(posterior_calibration, kind="saxs"),
+    "saxs_posterior": partial(posterior_corner, kind="saxs"),
+    "saxs_prediction": partial(posterior_prediction, kind="saxs"),
+    "saxs_losses": partial(posterior_losses, kind="saxs"),
+    "gisaxs_loss_curves": partial(posterior_loss_curves, kind="gisaxs"),
+    "gisaxs_calibration": partial(posterior_calibration, kind="gisaxs"),
+    "gisaxs_posterior": partial(posterior_corner, kind="gisaxs"),
+    "gisaxs_prediction": gisaxs_prediction,
     **WAVE_FIGURES,
 }
 

@@ -38,6 +38,8 @@ from rephase.models import AMPLITUDE_MODELS, IMAGE_MODELS, MODELS, MONOCLINIC_PH
 from rephase.models.image_networks import SMALLEST_IMAGE
 from rephase.paths import NOTEBOOKS, ROOT, RUNS, WEIGHTS
 from rephase.plots import save_figure
+from rephase.posterior_losses import check_losses
+from rephase.posteriors import check_posteriors
 from rephase.report import write_report
 from rephase.runs import Run, open_run, write_whole
 from rephase.solving import check_solving
@@ -124,6 +126,8 @@ def check_work(config: Config) -> None:
     check_inference(config)
     check_classifying(config)
     check_image_inference(config)
+    check_posteriors(config)
+    check_losses(config)
     check_waves(config)
     check_solving(config)
 

@@ -1,10 +1,18 @@
 """Configuration of posteriors: what is unknown and how it is measured, for each kind of experiment, and the flows."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from rephase.config_sections import LearningConfig, ModelConfig, Section, SplitConfig, TrainingConfig, absolute_path
+from rephase.config_sections import (
+    LearningConfig,
+    ModelConfig,
+    NameOrFile,
+    Section,
+    SplitConfig,
+    TrainingConfig,
+    absolute_path,
+)
 
 
 class SimulatorConfig(Section):
@@ -28,10 +36,64 @@ class FlowTraining(TrainingConfig):
     gradient_norm: float | None = Field(10.0, gt=0)
 
 
-class PosteriorLearning(LearningConfig):
-    """Flows of one kind of experiment, and how they are trained."""
+class ScoringConfig(Section):
+    """New patterns that say whether posteriors are right."""
 
+    n_patterns: int = Field(500, ge=20)
+    n_draws: int = Field(250, ge=20, description="samples of each posterior")
+
+
+class ChainsConfig(Section):
+    """Markov chains: the posterior without a network."""
+
+    n_walkers: int = Field(48, ge=8)
+    n_burn: int = Field(200, ge=1)
+    n_steps: int = Field(600, ge=1)
+
+
+class InferenceConfig(Section):
+    """One pattern and its posterior by every method."""
+
+    weights: NameOrFile | None = Field(
+        None, description="shipped weights or a file of them; null: this run's first flow"
+    )
+    truth: dict[str, float] | None = Field(
+        None, description="unknowns of the simulated pattern by their names; null: drawn from the prior"
+    )
+    seed: int = Field(0, ge=0, description="of the simulated pattern and the samples")
+    n_draws: int = Field(1000, ge=50, description="samples of each posterior")
+    chains: ChainsConfig = ChainsConfig()
+
+
+class AdaptationConfig(Section):
+    """How a flow is adapted to one pattern by the forward model alone."""
+
+    n_steps: int = Field(300, ge=20)
+    n_samples: int = Field(32, ge=1, description="of each pattern in one step")
+    learning_rate: float = Field(1e-3, gt=0)
+
+
+class LossExperiment(Section):
+    """What likelihood and physics bring, on patterns like those of the training and on others."""
+
+    data: dict[str, Any] = Field({}, description="what is changed of the data for the whole experiment")
+    trained: dict[str, Any] = Field({}, description="what is changed besides in what flows are trained on")
+    cases: dict[str, dict[str, Any]] = Field({}, description="what is changed in the patterns that are asked for")
+    flows: dict[str, ModelConfig] = Field({}, description="models by what their training is called, all of kind nsf")
     training: FlowTraining = FlowTraining()
+    n_patterns: int = Field(50, ge=2, description="of each case")
+    n_compared: int = Field(3, ge=1, description="of these compared with Markov chains, and adapted to")
+    adaptation: AdaptationConfig = AdaptationConfig()
+
+
+class PosteriorLearning(LearningConfig):
+    """Flows of one kind of experiment, how they are trained and judged, and the pattern that they are asked for."""
+
+    data: SimulatorConfig = SimulatorConfig()
+    training: FlowTraining = FlowTraining()
+    scoring: ScoringConfig = ScoringConfig()
+    inference: InferenceConfig = InferenceConfig()
+    losses: LossExperiment = LossExperiment()
 
 
 class SaxsSimulation(SimulatorConfig):
@@ -49,10 +111,22 @@ class SaxsSimulation(SimulatorConfig):
     background: tuple[float, float] = Field((1e-4, 1e-2), description="bounds, 1/cm")
     q: tuple[float, float] = Field((0.05, 4.0), description="first and last q, 1/nm; evenly spaced in the logarithm")
     n_q: int = Field(96, ge=16)
-    photons: tuple[float, float] = Field(
-        (10.0, 1e3), description="bounds of the counts for 1/cm at the first q; they grow in proportion to q"
+    photons: tuple[float, float] = Field((10.0, 300.0), description="bounds of the counts for 1/cm at the first q")
+    growth: tuple[float, float] = Field(
+        (0.0, 2.0), description="bounds of the power of q that photons grow with; rings of a detector: 1"
     )
     hidden: float = Field(0.2, ge=0, lt=0.9, description="largest share of the range of q (logarithm) cut at each end")
+    missing: float = Field(0.3, ge=0, lt=0.9, description="largest share of the other points that are not measured")
+
+
+class SaxsFileConfig(Section):
+    """A measured curve, in 1/cm."""
+
+    path: str | None = Field(None, description="columns q, I, sigma, or NXcanSAS; null: a simulated curve")
+    q_unit: Literal["1/nm", "1/A"] | None = Field(None, description="where the file does not name it")
+    relative_sigma: float | None = Field(None, gt=0, description="sigma/I where the file has no sigma")
+
+    _anywhere = field_validator("path")(absolute_path)
 
 
 class OrientedSimulation(SimulatorConfig):
@@ -79,6 +153,52 @@ class SaxsConfig(PosteriorLearning):
     """Posteriors of solution scattering."""
 
     data: SaxsSimulation = SaxsSimulation()
+    file: SaxsFileConfig = SaxsFileConfig()
+
+
+class GisaxsSimulation(SimulatorConfig):
+    """Islands of one shape, far apart, on a layer on a substrate; optical constants are delta and beta.
+
+    By default gold on polystyrene on silicon at 8.05 keV.
+    """
+
+    shape: Literal["cylinder", "dome", "sphere"] = "cylinder"
+    sizes: tuple[float, float] = Field((3.0, 8.0), description="bounds of every size, nm; uniform in the logarithm")
+    spread: tuple[float, float] | None = Field(
+        (0.05, 0.25), description="bounds of the relative standard deviation of the radius; null: all are alike"
+    )
+    density: tuple[float, float] = Field((2e-4, 1e-3), description="bounds, islands per nm^2")
+    thickness: tuple[float, float] = Field((15.0, 25.0), description="bounds of the layer's, nm")
+    roughness: tuple[float, float] = Field((0.1, 2.0), description="bounds, nm: of the top of the layer")
+    incidence_deg: tuple[float, float] = Field((0.19, 0.21), description="bounds of the angle of the beam, degrees")
+    background: tuple[float, float] = Field((0.01, 0.5), description="bounds, in a pixel for 1e8 photons of the beam")
+    particle: tuple[float, float] = (4.7e-5, 4.9e-6)
+    layer: tuple[float, float] = (3.6e-6, 5e-9)
+    substrate: tuple[float, float] = (7.6e-6, 1.7e-7)
+    energy_ev: float = Field(8048.0, gt=0)
+    alpha_deg: tuple[float, float] = Field((0.0, 1.0), description="lower and upper edge of the detector, degrees")
+    phi_deg: tuple[float, float] = Field((0.0, 2.0), description="its edges beside the plane of incidence, degrees")
+    pixels: tuple[int, int] = Field((32, 32), description="rows and columns; one row or one column is a cut")
+    photons: tuple[float, float] = Field((0.05, 0.5), description="bounds of the photons that meet the sample, 1e8")
+    rod_deg: float = Field(0.2, ge=0, description="widest half of the stop before the specular rod, degrees")
+    horizon_deg: float = Field(0.1, ge=0, description="highest exit angle up to which the sample's edge hides, degrees")
+
+    @model_validator(mode="after")
+    def _detector_sees(self) -> Self:
+        (low, high), sides = self.alpha_deg, self.phi_deg
+        if not (0 <= low < high < 90 and -90 < sides[0] < sides[1] < 90 and min(self.pixels) >= 1):
+            raise ValueError("alpha_deg, phi_deg, pixels: expected edges in rising order, alpha from 0, and 1 or more")
+        halves = [(edges[1] - edges[0]) / n / 2 for edges, n in zip((self.alpha_deg, self.phi_deg), self.pixels)]
+        farthest = max(-sides[0], sides[1]) - halves[1]
+        if self.rod_deg >= farthest or self.horizon_deg >= high - halves[0]:
+            raise ValueError("rod_deg, horizon_deg: the whole detector may be hidden; lower them or move the detector")
+        return self
+
+
+class GisaxsConfig(PosteriorLearning):
+    """Posteriors of scattering at grazing incidence."""
+
+    data: GisaxsSimulation = GisaxsSimulation()
 
 
 class ObjectsConfig(Section):
@@ -172,5 +292,6 @@ class PosteriorsConfig(Section):
 
     saxs: SaxsConfig = SaxsConfig()
     oriented: OrientedConfig = OrientedConfig()
+    gisaxs: GisaxsConfig = GisaxsConfig()
     holography: HolographyConfig = HolographyConfig()
     ptychography: PtychographyConfig = PtychographyConfig()

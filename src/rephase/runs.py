@@ -19,7 +19,7 @@ from rephase.paths import ROOT, RUNS
 
 # Tables that results.csv puts together.
 _RESULTS = ("results", "completion_results", "monoclinic_phases_results", "inference_scores", "solver_scores",
-            "image_results", "image_trial_results", "wave_results")  # fmt: skip
+            "image_results", "image_trial_results", "posterior_results", "wave_results")  # fmt: skip
 _RECORDED = ("torch", "numpy", "Dans_Diffraction", "gemmi", "lightning", "zarr", "scikit-image")
 
 
@@ -52,9 +52,9 @@ class Run:
         return self.folder / "checkpoints" / model
 
     def settings(self, *sections: str) -> Styler:
-        """Sections of the resolved configuration as a table to read, e.g. ``settings("data", "training")``."""
-        values = {key: part for key, part in self.config.model_dump(mode="json").items() if key in sections}
-        shown = {key: _words(value) for key, value in _flatten(values).items()}
+        """Sections of the resolved configuration as a table to read, e.g. ``settings("data", "posteriors.saxs")``."""
+        values, chosen = _flatten(self.config.model_dump(mode="json")), tuple(f"{name}." for name in sections)
+        shown = {key: _words(value) for key, value in values.items() if f"{key}.".startswith(chosen)}
         return pd.DataFrame({"value": shown}).style.set_properties(**{"text-align": "left"})
 
     def save_table(self, name: str, table: pd.DataFrame) -> None:

@@ -18,27 +18,30 @@ from rephase.completion_evaluation import AmplitudePredictor, complete_batch
 from rephase.config_sections import LearningConfig
 from rephase.datasets.image_data import ImageData
 from rephase.datasets.monoclinic import MonoclinicData, beta_of
+from rephase.datasets.simulators import SIMULATORS
 from rephase.errors import TrainingError
-from rephase.models import AMPLITUDE_MODELS, IMAGE_MODELS
+from rephase.models import AMPLITUDE_MODELS, IMAGE_MODELS, POSTERIOR_MODELS
 from rephase.models.amplitudes import AmplitudeModel
+from rephase.models.flows import ParameterFlow
 from rephase.models.image_networks import ImageClassifier
+from rephase.posteriors import NOTEBOOKS_OF, build_patterns, section_of, training_folder
 from rephase.runs import Run, environment
 from rephase.training import trained_model
-from rephase.weights import AmplitudeCard, ImageCard, Ranges, RelativeErrors, Weights, save_weights
+from rephase.weights import AmplitudeCard, ImageCard, PosteriorCard, Ranges, RelativeErrors, Weights, save_weights
 
 _N_SHELLS = 12
 _FEWEST = 20  # reflections of a kind in a shell that tell its error
 
 
 def ship_weights(run: Run, folder: Path, *, suffix: str = "") -> list[Path]:
-    """Write the weights of every model of amplitudes or images that a run has trained, those of its best epoch.
+    """Write the weights of every model of amplitudes, images or posteriors that a run has trained, of its best epoch.
 
     Parameters
     ----------
     run
         Its data are built again where they are gone.
     folder
-        For ``MODEL.safetensors`` and ``MODEL.json``.
+        For ``MODEL.safetensors`` and ``MODEL.json``; those of posteriors are called after their experiment as well.
     suffix
         Added to the names, where a folder holds several of a model.
 
@@ -47,11 +50,12 @@ def ship_weights(run: Run, folder: Path, *, suffix: str = "") -> list[Path]:
     TrainingError
         The run has trained none.
     """
-    trained = chain(_amplitude_weights(run), _image_weights(run))
-    paths = [save_weights(folder / f"{card.model}{suffix}.safetensors", model, card) for model, card in trained]
+    trained = chain(_amplitude_weights(run), _image_weights(run), _posterior_weights(run))
+    paths = [save_weights(folder / f"{card.name}{suffix}.safetensors", model, card) for model, card in trained]
     if not paths:
         raise TrainingError(
-            f"{run.folder}: no trained model of amplitudes or images; run notebooks 12 and 13, or 22, of it first"
+            f"{run.folder}: no trained model of amplitudes, images or posteriors; run notebooks 12 and 13, 22, or 31 "
+            "of it first"
         )
     return paths
 
@@ -76,6 +80,17 @@ def _image_weights(run: Run) -> Iterator[Weights[ImageClassifier, ImageCard]]:
     for name, (config, folder) in trained.items():
         model = trained_model(IMAGE_MODELS, name, data, config, folder, device=run.device)
         yield Weights(model, image_card(run, data, name, model))
+
+
+def _posterior_weights(run: Run) -> Iterator[Weights[ParameterFlow, PosteriorCard]]:
+    for kind in SIMULATORS:
+        section = section_of(run.config, kind)
+        trained = {name: training_folder(run, kind, name) for name in section.models}
+        for name, folder in trained.items():
+            if (folder / "best.ckpt").is_file():
+                data = build_patterns(run, kind)
+                model = trained_model(POSTERIOR_MODELS, name, data, section, folder, device=run.device)
+                yield Weights(model, posterior_card(run, kind, name))
 
 
 def amplitude_card(run: Run, data: MonoclinicData, name: str, model: AmplitudeModel) -> AmplitudeCard:
@@ -103,6 +118,21 @@ def image_card(run: Run, data: ImageData, name: str, model: ImageClassifier) -> 
         labels=data.label_names,
         thresholds=tuple(thresholds.tolist()),
         command=_command("24", shown),  # 22 makes experiments as well, which are not those of every network
+    )
+
+
+def posterior_card(run: Run, kind: str, name: str) -> PosteriorCard:
+    """What a trained flow of a run is."""
+    section = section_of(run.config, kind)
+    shown = run.config.model_dump(
+        mode="json", include={"seed": True, "posteriors": {kind: {"data", "models", "training", "scoring"}}}
+    )
+    shown["posteriors"][kind]["models"] = {name: shown["posteriors"][kind]["models"][name]}
+    return PosteriorCard(
+        **_facts(run, section, name, f"posterior_results_{kind}"),
+        experiment=kind,
+        data=section.data,
+        command=_command(NOTEBOOKS_OF[kind], shown),
     )
 
 

@@ -19,7 +19,7 @@ from rephase.datasets.ptychograms import PtychogramSimulator
 from rephase.datasets.wave_patterns import WaveSimulator
 from rephase.errors import ImageError
 from rephase.evaluation import summarise
-from rephase.models import POSTERIOR_MODELS, build_model
+from rephase.models import IMAGE_POSTERIOR_MODELS, build_model
 from rephase.models.image_flows import ImageFlow
 from rephase.optics.noise import poisson_deviance
 from rephase.optics.propagation import (
@@ -63,7 +63,7 @@ def check_waves(config: Config) -> None:
         section = getattr(config.posteriors, kind)
         simulator = make(section.data)
         for name, model in section.models.items():
-            build_model(POSTERIOR_MODELS, name, simulator.pattern_shape, model, simulator=simulator)
+            build_model(IMAGE_POSTERIOR_MODELS, name, simulator.pattern_shape, model, simulator=simulator)
 
 
 def config_of(run: Run, kind: str) -> HolographyConfig | PtychographyConfig:
@@ -80,9 +80,9 @@ def build_patterns(run: Run, kind: str) -> PatternData:
 def train_flow(run: Run, kind: str, data: PatternData) -> ImageFlow:
     """Train the flow of the configuration, or read it where it is trained; leaves its loss curve."""
     config, folder = config_of(run, kind), run.checkpoints(kind) / "image_flow"
-    model = fit(POSTERIOR_MODELS, "image_flow", data, config, folder, seed=run.config.seed, device=run.device)
+    flow = fit(IMAGE_POSTERIOR_MODELS, "image_flow", data, config, folder, seed=run.config.seed, device=run.device)
     run.save_table(f"wave_curve_{kind}", loss_curve(folder))
-    return cast(ImageFlow, model)
+    return flow
 
 
 def draw_posteriors(run: Run, kind: str, data: PatternData, flow: ImageFlow) -> ImagePosteriors:

@@ -4,22 +4,25 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, Self, TypeVar, cast
 
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from torch import nn
 
 from rephase.config import MonoclinicConfig
 from rephase.config_sections import ModelConfig
+from rephase.datasets.simulators import SIMULATORS
 from rephase.errors import WeightsError, nearest_name
 from rephase.image_config import ImageDataConfig
-from rephase.models import AMPLITUDE_MODELS, IMAGE_MODELS, Model, build_model
+from rephase.models import AMPLITUDE_MODELS, IMAGE_MODELS, POSTERIOR_MODELS, Model, build_model
 from rephase.models.amplitudes import AmplitudeModel
+from rephase.models.flows import ParameterFlow
 from rephase.models.image_networks import ImageClassifier
 from rephase.paths import WEIGHTS
+from rephase.posterior_config import SaxsSimulation
 from rephase.runs import write_whole
 
 _SUFFIX = ".safetensors"
@@ -74,13 +77,23 @@ class Card(_Part):
     model: str
     options: dict[str, Any]
     loss: str
-    data: MonoclinicConfig | ImageDataConfig
+    data: MonoclinicConfig | ImageDataConfig | SaxsSimulation
     training: dict[str, Any]
     seed: int
     figures: dict[str, dict[str, float]]
     command: str
     made_with: dict[str, Any]
     sha256: str = ""
+
+    @property
+    def name(self) -> str:
+        """What files of it are called."""
+        return self.model
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the data that the model was built for."""
+        return cast(tuple[int, ...], self.data.shape)
 
     @property
     def built_with(self) -> dict[str, Any]:
@@ -137,6 +150,44 @@ class ImageCard(Card):
         return {"n_labels": len(self.labels)}
 
 
+class PosteriorCard(Card):
+    """What the weights of a flow of parameters are.
+
+    Parameters
+    ----------
+    experiment
+        Kind of the simulator, in `SIMULATORS`.
+    data
+        What the simulator is made from that the flow was trained with: unknowns, bounds, exposures.
+    """
+
+    kind: Literal["posteriors"] = "posteriors"
+    experiment: str
+    data: SaxsSimulation
+
+    @field_validator("experiment")
+    @classmethod
+    def _is_known(cls, experiment: str) -> str:
+        if experiment not in SIMULATORS:
+            raise ValueError(f"experiment = {experiment!r}: {nearest_name(experiment, SIMULATORS)}")
+        return experiment
+
+    @property
+    def name(self) -> str:
+        """Of the model and its experiment."""
+        return f"{self.model}_{self.experiment}"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a pattern."""
+        return SIMULATORS[self.experiment](self.data).pattern_shape
+
+    @property
+    def built_with(self) -> dict[str, Any]:
+        """The simulator."""
+        return {"simulator": SIMULATORS[self.experiment](self.data)}
+
+
 CardType = TypeVar("CardType", bound=Card)
 
 
@@ -157,7 +208,8 @@ class Kind(NamedTuple, Generic[Model, CardType]):
 
 AMPLITUDES: Kind[AmplitudeModel, AmplitudeCard] = Kind("amplitudes", AMPLITUDE_MODELS, AmplitudeCard)
 IMAGES: Kind[ImageClassifier, ImageCard] = Kind("images", IMAGE_MODELS, ImageCard)
-KINDS = {kind.name: kind for kind in (AMPLITUDES, IMAGES)}
+POSTERIORS: Kind[ParameterFlow, PosteriorCard] = Kind("posteriors", POSTERIOR_MODELS, PosteriorCard)
+KINDS = {kind.name: kind for kind in (AMPLITUDES, IMAGES, POSTERIORS)}
 
 
 def save_weights(path: Path, model: nn.Module, card: Card) -> Path:
@@ -192,7 +244,7 @@ def load_weights(
     source
         Path of a file, or the name of shipped weights.
     kind
-        What they must be of: `AMPLITUDES` or `IMAGES`.
+        What they must be of: `AMPLITUDES`, `IMAGES` or `POSTERIORS`.
     device
         Where the model goes.
 
@@ -211,7 +263,7 @@ def load_weights(
     for name in sorted(own.keys() | given.keys()):
         if own.get(name) != given.get(name):
             raise WeightsError(
-                f"{path}: {name} has shape {given.get(name, 'none')}, but {card.model!r} on the grid {card.data.shape} "
+                f"{path}: {name} has shape {given.get(name, 'none')}, but {card.model!r} on the grid {card.shape} "
                 f"with options {card.options} expects {own.get(name, 'none')}; the card belongs to other weights"
             )
     model.load_state_dict(tensors)
@@ -270,7 +322,7 @@ def _read_card(path: Path, kind: Kind[Model, CardType]) -> CardType:
 def _build(path: Path, card: Card, kind: Kind[Model, CardType]) -> Model:
     config = ModelConfig(options=card.options)
     try:
-        return build_model(kind.models, card.model, card.data.shape, config, loss=card.loss, **card.built_with)
+        return build_model(kind.models, card.model, card.shape, config, loss=card.loss, **card.built_with)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path.with_suffix('.json')}: no such model can be built ({error})") from error
 

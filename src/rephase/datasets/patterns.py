@@ -1,5 +1,6 @@
 """Patterns and what they were simulated from: the contract of simulators, and their data sets."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 
 from rephase.datasets.batches import SplitData, shuffled_splits
-from rephase.optics.noise import poisson_log_likelihood
+from rephase.optics.noise import count, poisson_log_likelihood
 from rephase.posterior_config import SimulatorConfig
 from rephase.priors import BoxPrior
 from rephase.store import Layout, Store
@@ -38,6 +39,7 @@ class Simulator(Protocol):
     """A prior of unknowns and a forward model; counts have the noise of photons.
 
     ``u_shape`` is (parameter,) or (channel, row, column), and ``names`` and ``units`` are those of its first axis.
+    ``axes``: where the points of a pattern are, by what is written beside the axis; empty where that is only drawn.
     Flows, samplers and scores work on z, the unknowns in a space without bounds.
     """
 
@@ -45,6 +47,7 @@ class Simulator(Protocol):
     pattern_shape: tuple[int, ...]
     names: tuple[str, ...]
     units: tuple[str, ...]
+    axes: Mapping[str, torch.Tensor]
 
     @property
     def config(self) -> SimulatorConfig:
@@ -87,6 +90,14 @@ def log_joint(
     return likelihood if prior is None else likelihood + prior
 
 
+def pattern_of(simulator: Simulator, u: torch.Tensor, rng: np.random.Generator) -> PatternBatch:
+    """Patterns of given unknowns [sample, *u_shape], each exposed and hidden as one that the simulator draws."""
+    drawn = simulator.draw(len(u), rng)._replace(u=u)
+    generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+    counts = count(expected_of(simulator, u, drawn).detach().double(), generator=generator).to(u)
+    return drawn._replace(counts=torch.where(drawn.mask, counts, 0.0))
+
+
 class ParameterSimulator:
     """What simulators of a few bounded parameters share: z is normal under their prior.
 
@@ -98,8 +109,11 @@ class ParameterSimulator:
         Of a pattern.
     """
 
+    axes: Mapping[str, torch.Tensor] = {}
+
     def __init__(self, prior: BoxPrior, pattern_shape: tuple[int, ...]):
-        self.prior, self.pattern_shape, self.u_shape = prior, pattern_shape, (len(prior),)
+        self.prior, self.pattern_shape = prior, pattern_shape
+        self.u_shape: tuple[int, ...] = (len(prior),)
         self.names, self.units = prior.names, prior.units
 
     def to_normal(self, u: torch.Tensor) -> torch.Tensor:

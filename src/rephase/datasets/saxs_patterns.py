@@ -1,8 +1,8 @@
 """Simulated small-angle scattering of particles in solution, as counts at each q.
 
 The unknowns are the sizes of the shape (nm), the intensity at q = 0 and the background (1/cm), and the relative spread
-of the first size where the configuration has one. Rings of a detector have more pixels the larger they are: counts grow
-in proportion to q. A beam stop and the rim of the detector hide what is drawn for each curve.
+of the first size where the configuration has one. Drawn for each curve are the exposure, a power of q that photons go
+with, what a beam stop and the rim of the detector hide, and points that are missing between.
 """
 
 import math
@@ -43,6 +43,8 @@ class SaxsSimulator(ParameterSimulator):
         self.config, self.n_sizes = config, len(sizes)
         self.q = torch.logspace(math.log10(config.q[0]), math.log10(config.q[1]), config.n_q)
         """[n_q] nm^-1."""
+        self.axes = {"q (1/nm)": self.q}
+        self.axes = {"q (1/nm)": self.q}
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
         """Intensity [sample, n_q] in 1/cm of unknowns [sample, parameter]."""
@@ -60,14 +62,24 @@ class SaxsSimulator(ParameterSimulator):
         """`n` curves with their unknowns, exposures and what hides them."""
         u = self.prior.draw(n, rng)
         low, high = np.log(self.config.photons)
-        level = np.exp(rng.uniform(low, high, size=(n, 1)))
-        photons = torch.as_tensor(level, dtype=torch.float32) * self.q / self.q[0]
+        slow, fast = self.config.growth
+        photons = self._photons(np.exp(rng.uniform(low, high, (n, 1))), rng.uniform(slow, fast, (n, 1)))
         first, last = self.config.hidden * rng.random((2, n, 1))
         place = np.linspace(0, 1, self.config.n_q)
-        mask = torch.as_tensor((place >= first) & (place <= 1 - last))
+        is_there = rng.random((n, self.config.n_q)) >= self.config.missing * rng.random((n, 1))
+        mask = torch.as_tensor((place >= first) & (place <= 1 - last) & is_there)
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
         counts = draw_counts(self._in_pieces(u), Exposure(photons), generator=generator)
         return PatternBatch(u, torch.where(mask, counts, 0.0), photons, mask)
+
+    def exposures(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Fewest and most photons [n_q] that are drawn at each q."""
+        fewest, most = self._photons(*np.array([self.config.photons, self.config.growth])[..., None])
+        return fewest, most
+
+    def _photons(self, level: np.ndarray, power: np.ndarray) -> torch.Tensor:
+        """Counts for 1/cm, [sample, n_q], of their number at the first q and the power of q, [sample, 1]."""
+        return torch.as_tensor(level * (self.q / self.q[0]).numpy() ** power, dtype=torch.float32)
 
     @torch.no_grad()
     def _in_pieces(self, u: torch.Tensor) -> torch.Tensor:

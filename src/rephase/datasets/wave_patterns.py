@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -45,6 +46,7 @@ class WaveSimulator(ABC):
         self.config, self.pattern_shape = config, pattern_shape
         self.objects = RandomObjects(config.objects, config.size, bounds)
         self.u_shape: tuple[int, ...] = self.objects.shape
+        self.axes: Mapping[str, torch.Tensor] = {}
         self.illumination = torch.ones(config.size, config.size)
         """[row, column] light that each pixel sees in all, 1 where it is most."""
 

@@ -51,7 +51,8 @@ IMAGE_MODELS: dict[str, type[ImageClassifier]] = {
     "vgg16": VGG16,
     "vgg19": VGG19,
 }
-POSTERIOR_MODELS: dict[str, type[nn.Module]] = {"nsf": ParameterFlow, "image_flow": ImageFlow}
+POSTERIOR_MODELS: dict[str, type[ParameterFlow]] = {"nsf": ParameterFlow}
+IMAGE_POSTERIOR_MODELS: dict[str, type[ImageFlow]] = {"image_flow": ImageFlow}
 
 Model = TypeVar("Model", bound=nn.Module)
 

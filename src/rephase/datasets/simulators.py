@@ -1,0 +1,11 @@
+"""Simulators of patterns by their kind, the section of ``posteriors`` that they are configured in."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rephase.datasets.gisaxs_patterns import GisaxsSimulator
+from rephase.datasets.patterns import Simulator
+from rephase.datasets.saxs_patterns import SaxsSimulator
+
+SIMULATORS: dict[str, Callable[[Any], Simulator]] = {"saxs": SaxsSimulator, "gisaxs": GisaxsSimulator}
+"""Those whose unknowns are parameters; each takes its configuration."""
