@@ -139,6 +139,19 @@ def test_batches_keep_apart_and_the_truth_is_a_fixed_point():
     assert float(kept.misfit.max()) < 1e-6
 
 
+def test_what_was_not_measured_is_not_looked_at():
+    true = object_wave(blobs(depth=1.0))
+    seen, known = holograms(true, NUMBERS), KnownObject(phase=(-math.pi, 0))
+    mask = torch.rand(seen.shape, generator=torch.Generator().manual_seed(0)) > 0.1
+    found = [retrieve(torch.where(mask, seen, spoiled), NUMBERS, known, n_iterations=20, mask=mask)
+             for spoiled in (0.0, -5.0)]  # fmt: skip
+    assert torch.equal(found[0].wave, found[1].wave)
+    blind = retrieve(torch.where(mask, seen, 0.0), NUMBERS, known, n_iterations=20)
+    assert float((found[0].wave - true).norm()) < 0.5 * float((blind.wave - true).norm())
+    kept = retrieve(torch.where(mask, seen, 0.0), NUMBERS, known, n_iterations=3, start=true, mask=mask)
+    assert torch.allclose(kept.wave, true, atol=1e-6)
+
+
 def test_what_is_known_of_an_object_is_kept_to():
     wave = 1.5 * torch.randn(64, 64, dtype=torch.complex128, generator=torch.Generator().manual_seed(0))
     support = blobs() < -0.1

@@ -62,6 +62,7 @@ from rephase.solving_figures import (
     solution_shells,
     solver_benchmark,
 )
+from rephase.wave_posterior_figures import WAVE_FIGURES
 
 SPLIT_TITLES = {"test": "by sample: known crystals", "unseen": "by parent: crystals left out"}
 _BLANK = 1e-6  # reflections below this share of the strongest have no phase to draw
@@ -297,6 +298,7 @@ FIGURES: dict[str, Callable[[Run], Figure]] = {
     "gisaxs_calibration": partial(posterior_calibration, kind="gisaxs"),
     "gisaxs_posterior": partial(posterior_corner, kind="gisaxs"),
     "gisaxs_prediction": gisaxs_prediction,
+    **WAVE_FIGURES,
 }
 
 

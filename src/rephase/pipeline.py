@@ -43,6 +43,7 @@ from rephase.posteriors import check_posteriors
 from rephase.report import write_report
 from rephase.runs import Run, open_run, write_whole
 from rephase.solving import check_solving
+from rephase.wave_posteriors import check_waves
 
 DEFAULT_NOTEBOOKS = ("01", "02", "03", "04", "05", "06", "08")  # the main job
 
@@ -127,6 +128,7 @@ def check_work(config: Config) -> None:
     check_image_inference(config)
     check_posteriors(config)
     check_losses(config)
+    check_waves(config)
     check_solving(config)
 
 

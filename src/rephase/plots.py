@@ -49,6 +49,11 @@ COLOURS = {
     "vgg19": "#E69F00",
     "most_common": "#999999",
     "frequencies": "#000000",
+    "image_flow": "#0072B2",
+    "estimate": "#999999",
+    "engine": "#000000",
+    "flow": "#0072B2",
+    "flow_engine": "#D55E00",
 }
 LABELS = {
     "linear": "linear",
@@ -80,6 +85,11 @@ LABELS = {
     "vgg19": "VGG-19",
     "most_common": "most common labels",
     "frequencies": "frequency of the label",
+    "image_flow": "flow of images",
+    "estimate": "cheap estimate",
+    "engine": "iterative engine",
+    "flow": "mean of posterior samples",
+    "flow_engine": "the same, refined",
     "log": "log activation, raw counts",
     "log_scaled": "log activation, counts in units of the data",
     "leaky_relu": "leaky ReLU, scaled images",

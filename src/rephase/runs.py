@@ -19,7 +19,7 @@ from rephase.paths import ROOT, RUNS
 
 # Tables that results.csv puts together.
 _RESULTS = ("results", "completion_results", "monoclinic_phases_results", "inference_scores", "solver_scores",
-            "image_results", "image_trial_results", "posterior_results")  # fmt: skip
+            "image_results", "image_trial_results", "posterior_results", "wave_results")  # fmt: skip
 _RECORDED = ("torch", "numpy", "Dans_Diffraction", "gemmi", "lightning", "zarr", "scikit-image")
 
 

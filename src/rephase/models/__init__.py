@@ -15,6 +15,7 @@ from rephase.models.amplitude_unets import AmplitudeUNet, FourierUNet
 from rephase.models.amplitudes import AmplitudeModel
 from rephase.models.cnn3d import CNN3D
 from rephase.models.flows import ParameterFlow
+from rephase.models.image_flows import ImageFlow
 from rephase.models.image_networks import VGG16, VGG19, ImageClassifier, ResNet18, ResNet34, ResNet50
 from rephase.models.layers import PhaseModel
 from rephase.models.linear import Linear
@@ -51,6 +52,7 @@ IMAGE_MODELS: dict[str, type[ImageClassifier]] = {
     "vgg19": VGG19,
 }
 POSTERIOR_MODELS: dict[str, type[ParameterFlow]] = {"nsf": ParameterFlow}
+IMAGE_POSTERIOR_MODELS: dict[str, type[ImageFlow]] = {"image_flow": ImageFlow}
 
 Model = TypeVar("Model", bound=nn.Module)
 

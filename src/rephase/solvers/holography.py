@@ -66,6 +66,7 @@ def retrieve(
     *,
     n_iterations: int,
     start: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
     step: Step = alternate,
 ) -> Retrieved:
     """Waves behind the objects by iterated projections; those on several distances are averaged.
@@ -80,6 +81,8 @@ def retrieve(
         At least 1.
     start
         Waves [..., row, column] to start from; by default the empty beam.
+    mask
+        Boolean, broadcasts with the holograms: False where nothing was measured; what stands there is not looked at.
     step
         `alternate`, or `reflect` with a relaxation: ``functools.partial(reflect, beta=0.8)``.
 
@@ -94,6 +97,8 @@ def retrieve(
     OpticsError
         Holograms as `invert_contrast` refuses them; under-sampled propagation.
     """
+    if mask is not None:
+        holograms = torch.where(mask, holograms, 0)
     _checked(holograms, fresnel_numbers)
     check_positive("n_iterations", n_iterations, remedy="100 is usual", error=OpticsError)
     propagator = Fresnel(torch.atleast_1d(torch.as_tensor(fresnel_numbers)))
@@ -103,8 +108,9 @@ def retrieve(
 
     def measured(wave: torch.Tensor) -> torch.Tensor:
         seen = propagator(wave[..., None, :, :])
-        misfits.append((seen.abs() - amplitude).square().sum((-3, -2, -1)).sqrt() / norm)
-        return propagator.back(with_amplitude(seen, amplitude)).mean(-3)
+        change = seen.abs() - amplitude if mask is None else (seen.abs() - amplitude) * mask
+        misfits.append(change.square().sum((-3, -2, -1)).sqrt() / norm)
+        return propagator.back(with_amplitude(seen, amplitude, mask)).mean(-3)
 
     wave = torch.polar(torch.ones_like(amplitude[..., 0, :, :]), torch.zeros_like(amplitude[..., 0, :, :]))
     wave = wave if start is None else start

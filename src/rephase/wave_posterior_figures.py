@@ -1,0 +1,154 @@
+"""Figures of posteriors of images: patterns and samples, calibration, opponents, a measured scan."""
+
+from functools import partial
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from rephase.plots import TWO_COLUMNS, colour, draw_loss_curves, label
+from rephase.runs import Run
+
+_CHANNELS = ("#0072B2", "#D55E00")
+_DIM_AND_BRIGHT = {"test:dim": "o", "test:bright": "*"}
+
+
+def wave_posteriors(run: Run, kind: str) -> Figure:
+    """For each channel of each object: pattern, truth, mean and spread of posterior samples, two of the samples."""
+    arrays = run.arrays(f"wave_examples_{kind}")
+    n, n_channels = arrays["truth"].shape[:2]
+    figure, axes = plt.subplots(
+        n * n_channels, 6, figsize=(TWO_COLUMNS, 1.2 * n * n_channels + 0.3), squeeze=False, layout="constrained"
+    )
+    for row, ax in enumerate(axes):
+        example, channel = divmod(row, n_channels)
+        _draw_pattern(ax[0], arrays, example, is_shown=channel == 0)
+        ends = {"vmin": arrays["bounds"][channel].min(), "vmax": arrays["bounds"][channel].max(), "cmap": "viridis"}
+        images = [arrays[name][example, channel] for name in ("truth", "mean")]
+        images += [*arrays["samples"][:, example, channel]]
+        for place, image in zip((1, 2, 4, 5), images):
+            drawn = ax[place].imshow(image, **ends)
+        spread = ax[3].imshow(arrays["spread"][example, channel], cmap="magma", vmin=0)
+        figure.colorbar(spread, ax=ax[3], shrink=0.9)
+        unit = {"1": ""}.get(str(arrays["units"][channel]), f" ({arrays['units'][channel]})")
+        figure.colorbar(drawn, ax=ax[5], shrink=0.9).set_label(f"{arrays['names'][channel]}{unit}")
+        for one in ax:
+            one.set(xticks=[], yticks=[])
+    for ax, title in zip(axes[0], ("pattern", "truth", "mean", "spread", "a sample", "another")):
+        ax.set_title(title)
+    return figure
+
+
+def _draw_pattern(ax: Axes, arrays: dict[str, np.ndarray], example: int, *, is_shown: bool) -> None:
+    """The first hologram, or the mean of the frames, over the photons; grey is not measured."""
+    ax.set_frame_on(is_shown)
+    if not is_shown:
+        return
+    seen = arrays["pattern"][example] / arrays["photons"][example]
+    ax.set_facecolor("0.7")
+    if len(seen) > 4:  # frames of a scan, whose intensities span decades
+        ax.imshow(seen.mean(0), cmap="inferno", norm=LogNorm(np.nanmax(seen) * 1e-4, np.nanmax(seen)))
+    else:
+        ax.imshow(seen[0], cmap="gray")
+    ax.set_ylabel(f"10$^{{{np.log10(arrays['photons'][example]):.1f}}}$ photons", fontsize=7)
+
+
+def wave_calibration(run: Run, kind: str) -> Figure:
+    """Share of pixels whose truth is within central intervals, against their level; deviance of samples and truth."""
+    table, predictive = run.table(f"wave_coverage_{kind}"), run.table(f"wave_predictive_{kind}")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(TWO_COLUMNS, 2.8), layout="constrained")
+    left.plot([0, 1], [0, 1], "--", color="0.6", label="calibrated")
+    for (name, part), tint in zip(table.groupby("channel", sort=False), _CHANNELS):
+        left.plot(part["level"], part["coverage"], "-o", color=tint, label=str(name))
+    left.set(xlabel="level of the interval", ylabel="share of pixels within", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    left.legend(loc="upper left")
+    for column, mark, name in (("deviance", "o", "posterior samples"), ("deviance of the truth", "_", "truth")):
+        right.plot(predictive["photons"], predictive[column], mark, color="0.3" if mark == "_" else _CHANNELS[0],
+                   label=name)  # fmt: skip
+    right.set(xscale="log", yscale="log", xlabel=_photons(kind), ylabel="deviance per measured pixel")
+    right.legend()
+    return figure
+
+
+def _photons(kind: str) -> str:
+    return {"holography": "photons of an empty pixel", "ptychography": "photons of an empty frame"}[kind]
+
+
+def wave_opponents(run: Run, kind: str) -> Figure:
+    """Error against the time for one pattern, of each method on dim and bright patterns; Fourier ring correlation."""
+    results, rings = run.table(f"wave_results_{kind}"), run.table(f"wave_rings_{kind}")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(TWO_COLUMNS, 2.8), layout="constrained")
+    for split, mark in _DIM_AND_BRIGHT.items():
+        part = results[results["split"] == split].pivot_table(index="model", columns="metric", values="value")
+        for name, scores in part.iterrows():
+            left.plot(scores["seconds"], scores["wave_error"], mark, color=colour(str(name)))
+        left.plot([], [], mark, color="0.4", label=split.split(":")[1])
+    left.set(xscale="log", yscale="log", xlabel="seconds for one pattern", ylabel="relative error of the wave")
+    for axis in (left.xaxis, left.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
+    left.legend()
+    for name, part in rings.groupby("model", sort=False):
+        right.plot(part["ring"] / (2 * part["ring"].max()), part["correlation"], color=colour(str(name)),
+                   label=label(str(name)))  # fmt: skip
+    right.set(xlabel="spatial frequency (cycles per pixel)", ylabel="Fourier ring correlation", ylim=(0, 1.02))
+    right.legend(loc="lower left")
+    return figure
+
+
+def wave_loss_curve(run: Run, kind: str) -> Figure:
+    """Loss of training and validation against the epoch, nats per unknown number."""
+    curves: dict[str, pd.DataFrame] = {"image_flow": run.table(f"wave_curve_{kind}")}
+    return draw_loss_curves(curves, "nats per unknown number")
+
+
+def ptychography_measured(run: Run) -> Figure:
+    """A frame of a measured scan, amplitude and phase of the object that was found, the probe, and the misfit."""
+    arrays = run.arrays("ptychography_measured")
+    if not arrays:
+        figure = plt.figure(figsize=(TWO_COLUMNS, 0.5))
+        figure.text(0.5, 0.5, "no measured scan in this configuration", ha="center", va="center")
+        return figure
+    figure, axes = plt.subplots(1, 5, figsize=(TWO_COLUMNS, 1.9), layout="constrained", width_ratios=(1, 1, 1, 1, 1.2))
+    frame = np.where(arrays["mask"], arrays["frame"], np.nan)
+    scanned, probe = arrays["object"], np.abs(arrays["probe"])
+    rows, columns = _scanned(arrays["positions"], scanned.shape, probe.shape)
+    inside = scanned[rows, columns]
+    limits = {"vmin": 0, "vmax": np.quantile(np.abs(inside), 0.99)}
+    axes[0].imshow(frame, cmap="inferno"), axes[0].set_title("a frame")
+    axes[1].imshow(np.abs(inside), cmap="gray", **limits), axes[1].set_title("amplitude")
+    phase = np.angle(inside * np.exp(-1j * np.angle(inside.mean())))
+    most = np.quantile(np.abs(phase), 0.99)
+    drawn = axes[2].imshow(phase, cmap="RdBu_r", vmin=-most, vmax=most)
+    axes[2].set_title("phase (rad)"), figure.colorbar(drawn, ax=axes[2], shrink=0.6)
+    axes[3].imshow(probe, cmap="magma"), axes[3].set_title("|probe|")
+    for ax in axes[:4]:
+        ax.set(xticks=[], yticks=[])
+    axes[1].set_xlabel(f"{arrays['pixel_nm'] * inside.shape[1] * 1e-3:.3g} µm wide", fontsize=7)
+    axes[4].plot(np.arange(len(arrays["misfit"])) + 1, arrays["misfit"], color="black")
+    axes[4].axhline(0.25, ls="--", color="0.6")
+    axes[4].set(xlabel="epoch", ylabel="misfit per pixel", yscale="log")
+    return figure
+
+
+def _scanned(positions: np.ndarray, object_shape: tuple[int, ...], probe_shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Rows and columns of the object within a quarter of a probe of some position's middle."""
+    middle = np.array(object_shape) / 2
+    low, high = positions.min(0) + middle, positions.max(0) + middle
+    reach = np.array(probe_shape) / 4
+    return tuple(slice(int(max(0, a - r)), int(b + r) + 1) for a, b, r in zip(low, high, reach))
+
+
+WAVE_FIGURES = {
+    f"{kind}_{name}": partial(make, kind=kind)
+    for kind in ("holography", "ptychography")
+    for name, make in {
+        "posteriors": wave_posteriors, "calibration": wave_calibration, "opponents": wave_opponents,
+        "loss_curve": wave_loss_curve,
+    }.items()
+} | {"ptychography_measured": ptychography_measured}  # fmt: skip

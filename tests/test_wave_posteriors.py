@@ -1,0 +1,172 @@
+"""The steps of the notebooks on posteriors of images: samples, calibration, opponents, a measured scan, figures."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from rephase.datasets.cxi import JOULE_PER_EV
+from rephase.datasets.ptycho_files import open_ptychography
+from rephase.errors import ConfigError, ImageError, OpticsError
+from rephase.evaluation import COLUMNS
+from rephase.figures import draw
+from rephase.optics.propagation import FarField
+from rephase.runs import Run, open_run
+from rephase.wave_metrics import align_wave, wave_error
+from rephase.wave_posteriors import (
+    WAVE_METRICS,
+    ImagePosteriors,
+    build_patterns,
+    check_calibration,
+    check_waves,
+    draw_posteriors,
+    reconstruct_measured,
+    routes,
+    scan_of,
+    score_routes,
+    train_flow,
+)
+
+KINDS = ("holography", "ptychography")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return open_run(tmp_path_factory.mktemp("waves"), "test", device="cpu")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def made(run, kind):
+    """Patterns, and the flow after an epoch."""
+    data = build_patterns(run, kind)
+    return data, train_flow(run, kind, data)
+
+
+def test_samples_of_test_patterns_are_drawn_and_shown(run, kind, made):
+    data, flow = made
+    posteriors = draw_posteriors(run, kind, data, flow)
+    assert posteriors.u.shape == (4, 4, *data.simulator.u_shape)
+    assert torch.equal(posteriors.batch.u, data[data.splits["test"]].u)
+    assert torch.equal(draw_posteriors(run, kind, data, flow).u, posteriors.u)
+    check_calibration(run, kind, data, posteriors)
+    for name in ("posteriors", "calibration", "loss_curve"):
+        assert draw(run, f"{kind}_{name}").axes
+
+
+def test_draws_of_the_prior_cover_the_truth_and_explain_no_pattern(run, kind, made):
+    data, _ = made
+    batch = data[np.arange(40)]
+    prior = data.draw(40 * 60, np.random.default_rng(9)).u.unflatten(0, (60, 40))
+    table = check_calibration(run, kind, data, ImagePosteriors(batch, prior))
+    assert np.allclose(table, [[0.5, 0.8, 0.9]] * len(table), atol=0.05)
+    predictive = run.table(f"wave_predictive_{kind}")
+    assert (predictive["p_value"] < 0.05).mean() > 0.9
+    assert 0.8 < predictive["deviance of the truth"].mean() < 1.2
+
+
+def test_the_truth_as_posterior_explains_its_pattern_but_is_too_narrow(run, kind, made):
+    data, _ = made
+    batch = data[np.arange(40)]
+    noise = 1e-4 * torch.randn(20, *batch.u.shape, generator=torch.Generator().manual_seed(0))
+    table = check_calibration(run, kind, data, ImagePosteriors(batch, batch.u + 1e-2 + noise))
+    assert float(table.to_numpy().max()) < 0.1
+    check_calibration(run, kind, data, ImagePosteriors(batch, batch.u + noise))
+    assert (run.table(f"wave_predictive_{kind}")["p_value"] < 0.05).mean() < 0.3
+
+
+def test_every_route_is_scored_and_timed(run, kind, made):
+    data, flow = made
+    table = score_routes(run, kind, data, flow)
+    results = run.results("wave_results")
+    own = results[results["experiment"] == kind]
+    assert list(own.columns) == COLUMNS
+    assert set(own["model"]) == {"estimate", "engine", "flow", "flow_engine"}
+    expected = set(WAVE_METRICS) - ({"amplitude_ssim"} if kind == "holography" else set())
+    assert set(own["metric"]) == expected
+    assert np.isfinite(own["value"]).all()
+    assert len(table)
+    assert draw(run, f"{kind}_opponents").axes
+
+
+def test_the_truth_is_kept_by_refinement_and_found_by_the_engine(run, kind, made):
+    data, flow = made
+    simulator = data.simulator
+    batch = simulator.draw(2, np.random.default_rng(1))
+    perfect = batch._replace(counts=batch.photons * simulator.intensity(batch.u) * batch.mask)
+    true = simulator.wave(batch.u)
+    kept = simulator.refine(perfect, true, n_iterations=5)
+    assert torch.allclose(kept, true, atol=1e-3)
+    weight = (simulator.illumination > 0.1).float()
+    errors = [wave_error(align_wave(found, true, weight), true, weight)
+              for found in (simulator.reconstruct(perfect, n_iterations=60), torch.ones_like(true))]  # fmt: skip
+    assert (errors[0] < 0.5 * errors[1]).all()
+    config = run.config.posteriors.holography if kind == "holography" else run.config.posteriors.ptychography
+    for route in routes(simulator, flow, config, seed=0).values():
+        assert route(batch).shape == true.shape
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """Writes a scan of 4 frames and gives its path."""
+
+    def write(shape):
+        path, detector = tmp_path / "scan.cxi", "entry_1/instrument_1/detector_1"
+        places = 1e-6 * np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+        content = {"data": np.random.default_rng(0).poisson(5, (4, *shape)), "distance": 2.0, "x_pixel_size": 75e-6,
+                   "y_pixel_size": 75e-6}  # fmt: skip
+        with h5py.File(path, "w") as file:
+            for name, value in content.items():
+                file[f"{detector}/{name}"] = value
+            file["entry_1/instrument_1/source_1/energy"] = 8000 * JOULE_PER_EV
+            file["entry_1/sample_1/geometry_1/translation"] = places
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("focus", [None, 20.0])
+def test_a_measured_scan_is_reconstructed_and_drawn(run, tmp_path, measured, focus):
+    changes = {"posteriors.ptychography.measured": {"path": str(measured((16, 16))), "focus_mm": focus, "n_epochs": 4}}
+    own = Run(tmp_path, run.config.changed(changes), "cpu")
+    table = reconstruct_measured(own)
+    assert float(table["last epoch"].iloc[0]) < float(table["first epoch"].iloc[0])
+    assert own.arrays("ptychography_measured")["misfit"].shape == (4,)
+    assert len(draw(own, "ptychography_measured").axes) > 4
+
+
+def test_without_a_measured_scan_this_is_said(run, tmp_path):
+    own = Run(tmp_path, run.config, "cpu")
+    with pytest.raises(FileNotFoundError):
+        draw(own, "ptychography_measured")
+    assert "left out" in reconstruct_measured(own)
+    assert draw(own, "ptychography_measured").texts[0].get_text() == "no measured scan in this configuration"
+
+
+def test_pixels_of_a_measured_object(measured):
+    data = open_ptychography(measured((16, 16)))
+    scan, pixel = scan_of(data, None)
+    assert isinstance(scan.propagator, FarField)
+    assert pixel == pytest.approx(0.15498 * 2e9 / (16 * 75e3), rel=1e-4)  # wavelength distance / field of the detector
+    assert scan_of(data, 20.0)[1] == pytest.approx(75e3 * 20e6 / (20e6 + 2e9))  # demagnified
+    with pytest.raises(ImageError, match="frames of 16 x 20 pixels: expected square"):
+        scan_of(open_ptychography(measured((16, 20))), None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"posteriors.holography.data.fresnel_numbers": (0.01,)}, OpticsError, "under-sampled"),
+        ({"posteriors.ptychography.data.step": 9.0}, OpticsError, "outside of the object"),
+        ({"posteriors.holography.models.image_flow.options": {"widht": 3}}, ConfigError, "did you mean 'width'"),
+        ({"posteriors.ptychography.data.size": 22}, ConfigError, "set data.size to 16"),
+        ({"posteriors.holography.models": {"nsf": {}}}, ConfigError, "nsf: expected image_flow"),
+    ],
+)
+def test_what_cannot_be_is_told_before_anything_runs(run, changes, error, said):
+    with pytest.raises(error, match=said):
+        check_waves(run.config.changed(changes))
