@@ -29,7 +29,7 @@ from rephase.completing_figures import (
 )
 from rephase.crystal.density import refine
 from rephase.crystal.structure_factors import grid_hkl
-from rephase.grazing_figures import gisaxs_prediction
+from rephase.grazing_figures import pattern_prediction
 from rephase.image_inference_figures import classified_images
 from rephase.inference_figures import inference_by_resolution, inference_maps
 from rephase.models.baselines import BASELINES
@@ -294,10 +294,13 @@ FIGURES: dict[str, Callable[[Run], Figure]] = {
     "saxs_posterior": partial(posterior_corner, kind="saxs"),
     "saxs_prediction": partial(posterior_prediction, kind="saxs"),
     "saxs_losses": partial(posterior_losses, kind="saxs"),
+    "oriented_calibration": partial(posterior_calibration, kind="oriented"),
+    "oriented_posterior": partial(posterior_corner, kind="oriented"),
+    "oriented_prediction": partial(pattern_prediction, kind="oriented"),
     "gisaxs_loss_curves": partial(posterior_loss_curves, kind="gisaxs"),
     "gisaxs_calibration": partial(posterior_calibration, kind="gisaxs"),
     "gisaxs_posterior": partial(posterior_corner, kind="gisaxs"),
-    "gisaxs_prediction": gisaxs_prediction,
+    "gisaxs_prediction": partial(pattern_prediction, kind="gisaxs"),
     **WAVE_FIGURES,
 }
 

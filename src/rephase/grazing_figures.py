@@ -1,4 +1,4 @@
-"""Figures of patterns at grazing incidence: what was measured, what draws of a posterior expect, what is left over."""
+"""Figures of patterns with two axes: what was measured, what draws of a posterior expect, what is left over."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,12 +19,12 @@ _SIGMAS = 4.0
 _HIDDEN = "0.75"
 
 
-def gisaxs_prediction(run: Run) -> Figure:
+def pattern_prediction(run: Run, kind: str) -> Figure:
     """The pattern of the run, what the flow's posterior expects and the residual; curves where it is a cut."""
-    arrays = run.arrays("posterior_gisaxs")
+    arrays = run.arrays(f"posterior_{kind}")
     axes = {str(name): arrays[f"axis_{number}"] for number, name in enumerate(arrays["axes"])}
     if len(axes) == 1:
-        return posterior_prediction(run, "gisaxs")
+        return posterior_prediction(run, kind)
     return predicted_image(arrays["counts"], arrays["mask"], arrays["expected"][0], axes)
 
 

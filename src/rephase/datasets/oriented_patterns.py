@@ -40,6 +40,7 @@ class OrientedSimulator(ParameterSimulator):
         line = torch.linspace(-config.q_max, config.q_max, config.n_pixels)
         self.q_y, self.q_x = torch.meshgrid(line, line, indexing="ij")
         """[row, column] nm^-1."""
+        self.axes = {"$q_y$ (1/nm)": line, "$q_x$ (1/nm)": line}
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
         """Intensity [sample, row, column] in 1/cm of unknowns [sample, parameter]."""

@@ -44,7 +44,6 @@ class SaxsSimulator(ParameterSimulator):
         self.q = torch.logspace(math.log10(config.q[0]), math.log10(config.q[1]), config.n_q)
         """[n_q] nm^-1."""
         self.axes = {"q (1/nm)": self.q}
-        self.axes = {"q (1/nm)": self.q}
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
         """Intensity [sample, n_q] in 1/cm of unknowns [sample, parameter]."""

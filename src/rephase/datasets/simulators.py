@@ -4,8 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from rephase.datasets.gisaxs_patterns import GisaxsSimulator
+from rephase.datasets.oriented_patterns import OrientedSimulator
 from rephase.datasets.patterns import Simulator
 from rephase.datasets.saxs_patterns import SaxsSimulator
 
-SIMULATORS: dict[str, Callable[[Any], Simulator]] = {"saxs": SaxsSimulator, "gisaxs": GisaxsSimulator}
+SIMULATORS: dict[str, Callable[[Any], Simulator]] = {
+    "saxs": SaxsSimulator,
+    "oriented": OrientedSimulator,
+    "gisaxs": GisaxsSimulator,
+}
 """Those whose unknowns are parameters; each takes its configuration."""
