@@ -45,7 +45,7 @@ from rephase.runs import Run
 from rephase.training import fit, loss_curve
 from rephase.weights import POSTERIORS, load_weights
 
-NOTEBOOKS_OF = {"saxs": "31", "oriented": "31", "gisaxs": "32"}
+NOTEBOOKS_OF = {"saxs": "31", "gisaxs": "32"}
 """Number of the notebook that trains the flows of a kind."""
 _NEW, _ONE, _RANKS, _DRAWS = 31, 32, 33, 34  # streams of random numbers, apart from those of the data sets
 _BATCH = 50  # patterns that are sampled at once
