@@ -11,7 +11,7 @@ from rephase.posterior_figures import calibration, corner, predicted_curve
 from rephase.posteriors import flow_name, section_of
 from rephase.runs import Run
 
-_SHOWN = ("Markov chains", "flow")
+_SHOWN = {"markov_chains": "Markov chains", "nsf": "flow"}  # methods by what figures know them as
 _SCORES = {"c2st": ("C2ST against Markov chains", 0.5), "coverage_90": ("coverage of 90 %", 0.9),
            "deviance": ("deviance / points", 1.0)}  # fmt: skip
 _TINTS = ("#999999", "#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
@@ -27,14 +27,14 @@ def posterior_calibration(run: Run, kind: str) -> Figure:
     name = flow_name(section_of(run.config, kind))
     arrays = run.arrays(f"calibration_{kind}_{name}")
     return calibration(
-        torch.as_tensor(arrays["ranks"]), {"flow": torch.as_tensor(arrays["tarp"])}, [*map(_words, arrays["names"])]
+        torch.as_tensor(arrays["ranks"]), {"nsf": torch.as_tensor(arrays["tarp"])}, [*map(_words, arrays["names"])]
     )
 
 
 def posterior_corner(run: Run, kind: str) -> Figure:
     """Samples of the flow and of Markov chains for the pattern of the run."""
     arrays = run.arrays(f"posterior_{kind}")
-    samples = {name: arrays["samples"][[*arrays["methods"]].index(name)] for name in _SHOWN}
+    samples = {name: arrays["samples"][[*arrays["methods"]].index(method)] for name, method in _SHOWN.items()}
     truth = arrays["truth"] if np.isfinite(arrays["truth"]).all() else None
     return corner(samples, [*map(_words, arrays["names"])], [*map(str, arrays["units"])], truth)
 
@@ -42,7 +42,7 @@ def posterior_corner(run: Run, kind: str) -> Figure:
 def posterior_prediction(run: Run, kind: str) -> Figure:
     """The pattern of the run, a curve, beside what samples of the flow and of Markov chains expect."""
     arrays = run.arrays(f"posterior_{kind}")
-    expected = {name: arrays["expected"][[*arrays["methods"]].index(name)] for name in _SHOWN}
+    expected = {name: arrays["expected"][[*arrays["methods"]].index(method)] for name, method in _SHOWN.items()}
     (axis,) = arrays["axes"]
     return predicted_curve(arrays["axis_0"], arrays["counts"], arrays["mask"], expected, x_label=str(axis))
 
