@@ -66,7 +66,7 @@ def test_more_parameters_than_colours_are_told_apart(axes):
 
 
 def test_no_two_methods_have_the_same_colour():
-    assert len({*tints_of(["another", "nsf", "one more", "markov_chains", "a third"])}) == 5
+    assert len({*tints_of(["another", "nsf", "one more", "Markov chains", "a third"])}) == 5
 
 
 @pytest.mark.parametrize("n", [4, 8])

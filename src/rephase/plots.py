@@ -55,7 +55,7 @@ COLOURS = {
     "flow": "#0072B2",
     "flow_engine": "#D55E00",
     "nsf": "#0072B2",
-    "markov_chains": "#D55E00",
+    "Markov chains": "#D55E00",
 }
 LABELS = {
     "linear": "linear",
@@ -93,7 +93,6 @@ LABELS = {
     "flow": "mean of posterior samples",
     "flow_engine": "the same, refined",
     "nsf": "flow",
-    "markov_chains": "Markov chains",
     "log": "log activation, raw counts",
     "log_scaled": "log activation, counts in units of the data",
     "leaky_relu": "leaky ReLU, scaled images",

@@ -7,14 +7,13 @@ import torch
 from matplotlib.figure import Figure
 
 from rephase.plots import TWO_COLUMNS, draw_loss_curves
-from rephase.posterior_figures import calibration, corner, predicted_curve
+from rephase.posterior_figures import calibration, corner, predicted_curve, tints_of
 from rephase.posteriors import flow_name, section_of
 from rephase.runs import Run
 
-_SHOWN = {"markov_chains": "Markov chains", "nsf": "flow"}  # methods by what figures know them as
+_SHOWN = {"Markov chains": "Markov chains", "nsf": "flow"}  # methods by what figures know them as
 _SCORES = {"c2st": ("C2ST against Markov chains", 0.5), "coverage_90": ("coverage of 90 %", 0.9),
            "deviance": ("deviance / points", 1.0)}  # fmt: skip
-_TINTS = ("#999999", "#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
 
 
 def posterior_loss_curves(run: Run, kind: str) -> Figure:
@@ -54,7 +53,7 @@ def posterior_losses(run: Run, kind: str) -> Figure:
     figure, axes = plt.subplots(1, len(_SCORES), figsize=(TWO_COLUMNS, 2.8))
     for ax, (score, (title, right)) in zip(axes, _SCORES.items()):
         ax.axhline(right, linestyle="--", color="0.6", linewidth=0.8)
-        for number, (method, tint) in enumerate(zip(methods, _TINTS)):
+        for number, (method, tint) in enumerate(zip(methods, tints_of(methods))):
             shift = (number - (len(methods) - 1) / 2) * 0.13
             _draw_method(ax, table[table["method"] == method], score, shift, tint, str(method))
         ax.set_xticks(range(len(cases)), cases, rotation=30, ha="right", fontsize=7)
