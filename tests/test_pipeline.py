@@ -25,6 +25,7 @@ from rephase.models.image_baselines import IMAGE_BASELINES
 from rephase.paths import NOTEBOOKS
 from rephase.pipeline import check_parameters, find_notebooks, run_notebooks, run_sweep
 from rephase.runs import open_run, read_run
+from rephase.wave_posteriors import WAVE_METRICS
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,13 @@ def test_results_are_tidy_and_complete(run):
     of_posteriors = results["experiment"] == "posteriors, saxs"
     assert set(results.loc[of_posteriors, "model"]) == {*run.config.posteriors.saxs.models}
     assert {"nll", "sbc_p", "tarp_p", "coverage_90"} <= set(results.loc[of_posteriors, "metric"])
-    results = results[~of_solvers & ~of_completion & ~of_inference & ~of_phases & ~of_images & ~of_posteriors]
+    of_gisaxs = results["experiment"] == "posteriors, gisaxs"
+    assert set(results.loc[of_gisaxs, "model"]) == {*run.config.posteriors.gisaxs.models}
+    of_waves = results["experiment"].isin(["holography", "ptychography"])
+    assert set(results.loc[of_waves, "model"]) == {"estimate", "engine", "flow", "flow_engine"}
+    assert set(results.loc[of_waves, "metric"]) == set(WAVE_METRICS)
+    of_others = of_completion | of_inference | of_phases | of_images | of_posteriors | of_gisaxs | of_waves
+    results = results[~of_solvers & ~of_others]
     assert set(results["model"]) == {*MODELS, *BASELINES}
     assert set(results["metric"]) == {*METRICS, "undefined_phases"}
     assert {"test", "unseen"} <= set(results["split"])

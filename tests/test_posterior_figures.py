@@ -1,12 +1,22 @@
 """Figures of posteriors draw what they are given."""
 
+from itertools import combinations
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 
 from rephase.calibration import ecdf_band
-from rephase.posterior_figures import calibration, corner, draw_coverage, draw_ranks, draw_tarp, predicted_curve
+from rephase.posterior_figures import (
+    calibration,
+    corner,
+    draw_coverage,
+    draw_ranks,
+    draw_tarp,
+    predicted_curve,
+    tints_of,
+)
 
 NAMES, UNITS = ("radius", "spread"), ("nm", "")
 
@@ -50,13 +60,41 @@ def test_calibration_shows_all_three():
     assert [len(ax.lines) for ax in figure.axes] == [3, 2, 1]
 
 
+def test_more_parameters_than_colours_are_told_apart(axes):
+    draw_ranks(axes, torch.rand(50, 9, generator=torch.Generator().manual_seed(0)), "abcdefghi")
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines[:9]}) == 9
+
+
+def test_no_two_methods_have_the_same_colour():
+    assert len({*tints_of(["another", "nsf", "one more", "Markov chains", "a third"])}) == 5
+
+
+@pytest.mark.parametrize("n", [4, 8])
+def test_nothing_that_is_written_on_a_corner_lies_over_another(n):
+    units = ("1/nm^2", "nm", "", "1/pixel")
+    drawn = np.random.default_rng(0).random((500, n)) * 10.0 ** -(np.arange(n) % 5)
+    figure = corner({"nsf": drawn}, ["background"] * n, [units[i % 4] for i in range(n)])
+    figure.draw_without_rendering()
+    assert overlapping(figure) == []
+
+
+def overlapping(figure):
+    """Pairs of axis and tick labels whose places on the page have a part in common."""
+    written = []
+    for axis in (axis for ax in figure.axes if ax.axison for axis in (ax.xaxis, ax.yaxis)):
+        low, high = axis.get_view_interval()
+        written += [axis.label, *(tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high)]
+    places = [(text.get_text(), text.get_window_extent()) for text in written if text.get_visible() and text.get_text()]
+    return [(a, b) for (a, place), (b, other) in combinations(places, 2) if place.overlaps(other)]
+
+
 def test_corner_shows_each_pair_once_with_contours_around_the_draws_and_the_truth():
     rng = np.random.default_rng(0)
     drawn = rng.normal(size=(20_000, 2)) * [0.1, 2.0] + [5.0, -3.0]
     figure = corner({"flow": drawn}, NAMES, UNITS, truth=np.array([5.1, -2.0]))
     cells = np.array(figure.axes).reshape(2, 2)
     assert not cells[0, 1].axison
-    assert (cells[1, 0].get_xlabel(), cells[1, 0].get_ylabel()) == ("radius (nm)", "spread")
+    assert (cells[1, 0].get_xlabel(), cells[1, 0].get_ylabel()) == ("radius\n(nm)", "spread")
     (contours,) = cells[1, 0].collections
     outer, inner = sorted(contours.get_paths(), key=lambda path: -np.ptp(path.vertices[:, 0]))
     for path, share in ((outer, 0.9), (inner, 0.5)):

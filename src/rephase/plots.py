@@ -54,6 +54,8 @@ COLOURS = {
     "engine": "#000000",
     "flow": "#0072B2",
     "flow_engine": "#D55E00",
+    "nsf": "#0072B2",
+    "Markov chains": "#D55E00",
 }
 LABELS = {
     "linear": "linear",
@@ -90,6 +92,7 @@ LABELS = {
     "engine": "iterative engine",
     "flow": "mean of posterior samples",
     "flow_engine": "the same, refined",
+    "nsf": "flow",
     "log": "log activation, raw counts",
     "log_scaled": "log activation, counts in units of the data",
     "leaky_relu": "leaky ReLU, scaled images",

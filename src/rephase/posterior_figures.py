@@ -1,6 +1,7 @@
 """Figures of posteriors: their calibration, their samples by several methods, and the patterns that these predict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,15 +9,17 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import gaussian_filter
 
 from rephase.calibration import LEVELS, coverage, ecdf_band, ecdf_difference
 from rephase.plots import ONE_COLUMN, TWO_COLUMNS, colour, label
 
 _TINTS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_GREY = "0.85"
+_GREY, _RIGHT = "0.85", "right, 95 %"
 _N_BINS, _SMOOTHED = 28, 1.3  # bins of draws, and the standard deviation, in bins, that contours are smoothed by
 _SHARES = (0.9, 0.5)  # of draws within contours
+_MANY = 6  # parameters: so many want smaller and fewer labels
 
 
 def draw_ranks(ax: Axes, ranks: torch.Tensor, names: Sequence[str]) -> None:
@@ -25,9 +28,9 @@ def draw_ranks(ax: Axes, ranks: torch.Tensor, names: Sequence[str]) -> None:
     Curves of uniform ranks all stay within the band with a probability of 95 % for each parameter.
     """
     band = ecdf_band(len(ranks))
-    ax.fill_between(band.points, band.low, band.high, color=_GREY, linewidth=0, label="uniform, 95 %")
-    for curve, name, tint in zip(ecdf_difference(ranks), names, _cycled(len(names)), strict=True):
-        ax.plot(band.points, curve, color=tint, label=name)
+    ax.fill_between(band.points, band.low, band.high, color=_GREY, linewidth=0, label=_RIGHT)
+    for curve, name, style in zip(ecdf_difference(ranks), names, _styles(len(names)), strict=True):
+        ax.plot(band.points, curve, label=name, **style)
     ax.axhline(0, color="0.5", linewidth=0.6)
     ax.set(xlabel="rank of the truth", ylabel="share below − rank", xlim=(0, 1))
     ax.legend()
@@ -40,9 +43,9 @@ def draw_coverage(ax: Axes, ranks: torch.Tensor, names: Sequence[str]) -> None:
     """
     levels, n = np.linspace(0, 1, 101), len(ranks)
     error = 2 * np.sqrt(levels * (1 - levels) / n)
-    ax.fill_between(levels, levels - error, levels + error, color=_GREY, linewidth=0, label="right, ± 2 σ")
-    for shares, name, tint in zip(coverage(ranks, LEVELS).T, names, _cycled(len(names)), strict=True):
-        ax.plot(LEVELS, shares, "-o", color=tint, label=name)
+    ax.fill_between(levels, levels - error, levels + error, color=_GREY, linewidth=0, label=_RIGHT)
+    for shares, name, style in zip(coverage(ranks, LEVELS).T, names, _styles(len(names)), strict=True):
+        ax.plot(LEVELS, shares, marker="o", label=name, **style)
     ax.set(xlabel="level of the interval", ylabel="share of truths within", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     ax.legend()
 
@@ -51,10 +54,9 @@ def draw_tarp(ax: Axes, ranks: Mapping[str, torch.Tensor]) -> None:
     """Draw the expected coverage by random points of several methods, ``tarp_ranks`` [n_patterns] of each."""
     (n,) = {len(each) for each in ranks.values()}
     band = ecdf_band(n)
-    ax.fill_between(
-        band.points, band.points + band.low, band.points + band.high, color=_GREY, linewidth=0, label="right, 95 %"
-    )
-    for method, tint in zip(ranks, _tints(ranks)):
+    low, high = band.points + band.low, band.points + band.high
+    ax.fill_between(band.points, low, high, color=_GREY, linewidth=0, label=_RIGHT)
+    for method, tint in zip(ranks, tints_of(ranks)):
         ax.plot(band.points, ecdf_difference(ranks[method][:, None])[0] + band.points, color=tint, label=label(method))
     ax.set(xlabel="credibility level", ylabel="expected coverage", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     ax.legend()
@@ -68,7 +70,8 @@ def calibration(ranks: torch.Tensor, tarp: Mapping[str, torch.Tensor], names: Se
     draw_tarp(right, tarp)
     left.get_legend().remove(), middle.get_legend().remove()
     right.legend(handles=list(right.lines), loc="lower right")
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(names) + 1)
+    n_columns = -(-(len(names) + 1) // (1 if len(names) < _MANY else 2))
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=n_columns)
     return figure
 
 
@@ -89,15 +92,21 @@ def corner(
     truth
         [n_parameters], where it is known.
     """
-    n, tints = len(names), _tints(samples)
-    figure, axes = plt.subplots(n, n, figsize=(min(TWO_COLUMNS, 1.7 * n), min(TWO_COLUMNS, 1.6 * n)), squeeze=False)
+    n, tints = len(names), tints_of(samples)
+    figure, axes = plt.subplots(
+        n, n, figsize=(min(TWO_COLUMNS, 1.7 * n), min(TWO_COLUMNS, 1.6 * n)), squeeze=False, layout="constrained"
+    )  # fmt: skip
+    named = [f"{name}\n({unit})".replace("^2", "²") if unit else name for name, unit in zip(names, units, strict=True)]
     edges = [_edges(np.concatenate([drawn[:, i] for drawn in samples.values()]), truth, i) for i in range(n)]
     for row, across in enumerate(axes):
         for column, ax in enumerate(across):
             _draw_cell(ax, list(zip(samples.values(), tints)), edges, row, column)
             ax.set_xlim(edges[column][0], edges[column][-1])
+            if row > column:
+                ax.set_ylim(edges[row][0], edges[row][-1])
             _mark_truth(ax, truth, row, column)
-            _name_axes(ax, [f"{a} ({b})" if b else a for a, b in zip(names, units, strict=True)], row, column)
+            _name_axes(ax, named, row, column)
+    figure.align_labels()
     handles = [Line2D([], [], color=tint, label=label(method)) for method, tint in zip(samples, tints)]
     if truth is not None:
         handles.append(Line2D([], [], color="black", linestyle="--", linewidth=0.8, label="truth"))
@@ -124,27 +133,29 @@ def predicted_curve(
     )  # fmt: skip
     shown = np.where(mask & (counts > 0), counts, np.nan)
     above.plot(x, shown, ".", color="0.4", markersize=3, label="measured")
-    for (method, drawn), tint in zip(expected.items(), _tints(expected)):
+    for (method, drawn), tint in zip(expected.items(), tints_of(expected)):
         mean = drawn.mean(0)
         above.plot(x, mean, color=tint, label=label(method))
         above.fill_between(x, *_band(drawn), color=tint, alpha=0.3, linewidth=0)
         below.plot(x, np.where(mask, (counts - mean) / np.sqrt(mean), np.nan), ".", color=tint, markersize=3)
-    _shade_hidden((above, below), x, mask)
     below.axhspan(-2, 2, color="0.95", zorder=0)
+    _shade_hidden((above, below), x, mask)
     above.set(xscale="log", yscale="log", ylabel="counts")
     below.set(xlabel=x_label, ylabel="residual / √mean")
     above.legend()
     return figure
 
 
-def _tints(methods: Mapping[str, object]) -> list[str]:
-    """Colours of methods: their own where they have one, else the next of the cycle."""
-    free = iter(_cycled(len(methods)))
-    return [own if (own := colour(method)) != "black" else next(free) for method in methods]
+def tints_of(methods: Iterable[str]) -> list[str]:
+    """Colours of methods, no two the same: their own where they have one, else the next of the cycle that is free."""
+    own = [colour(method) for method in methods]
+    free = (tint for tint in _TINTS if tint not in own)
+    return [next(free) if tint == "black" else tint for tint in own]
 
 
-def _cycled(n: int) -> list[str]:
-    return [_TINTS[i % len(_TINTS)] for i in range(n)]
+def _styles(n: int) -> list[dict[str, Any]]:
+    """Colour of each line; those of a second round are dashed."""
+    return [{"color": _TINTS[i % len(_TINTS)], "linestyle": "--" if i >= len(_TINTS) else "-"} for i in range(n)]
 
 
 def _edges(values: np.ndarray, truth: np.ndarray | None, parameter: int) -> np.ndarray:
@@ -152,7 +163,7 @@ def _edges(values: np.ndarray, truth: np.ndarray | None, parameter: int) -> np.n
     low, high = np.quantile(values, (0.001, 0.999))
     if truth is not None:
         low, high = min(low, truth[parameter]), max(high, truth[parameter])
-    margin = 0.05 * (high - low) or 0.5
+    margin = 0.1 * (high - low) or 0.5
     return np.linspace(low - margin, high + margin, _N_BINS + 1)
 
 
@@ -173,7 +184,7 @@ def _draw_contours(
     ax: Axes, x: np.ndarray, y: np.ndarray, x_edges: np.ndarray, y_edges: np.ndarray, tint: str
 ) -> None:  # fmt: skip
     """Contours around shares of draws, of a smoothed histogram."""
-    density = gaussian_filter(np.histogram2d(x, y, (x_edges, y_edges))[0], _SMOOTHED)
+    density = gaussian_filter(np.histogram2d(x, y, (x_edges, y_edges))[0], _SMOOTHED, mode="constant")
     falling = np.sort(density.ravel())[::-1]
     levels = [falling[np.searchsorted(falling.cumsum(), share * falling.sum())] for share in _SHARES]
     centres = [(edges[1:] + edges[:-1]) / 2 for edges in (x_edges, y_edges)]
@@ -189,15 +200,20 @@ def _mark_truth(ax: Axes, truth: np.ndarray | None, row: int, column: int) -> No
 
 
 def _name_axes(ax: Axes, names: Sequence[str], row: int, column: int) -> None:
-    """Names and ticks on the outer sides alone."""
+    """Names and ticks on the outer sides alone; small, slanted and fewer where there are many."""
+    is_many = len(names) >= _MANY
     ax.tick_params(labelbottom=row == len(names) - 1, labelleft=row != column and column == 0)
-    ax.locator_params(nbins=3)
+    ax.tick_params(labelsize=5 if is_many else 7)
+    ax.tick_params("x", labelrotation=45 if is_many else 0)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_locator(MaxNLocator(2 if is_many else 3))
+        axis.set_major_formatter("{x:g}")
     if row == column:
         ax.set(yticks=[])
     if row == len(names) - 1:
-        ax.set_xlabel(names[column])
+        ax.set_xlabel(names[column], fontsize=7)
     if column == 0 and row:
-        ax.set_ylabel(names[row])
+        ax.set_ylabel(names[row], fontsize=7)
 
 
 def _band(drawn: np.ndarray) -> np.ndarray:

@@ -7,14 +7,13 @@ import torch
 from matplotlib.figure import Figure
 
 from rephase.plots import TWO_COLUMNS, draw_loss_curves
-from rephase.posterior_figures import calibration, corner, predicted_curve
+from rephase.posterior_figures import calibration, corner, predicted_curve, tints_of
 from rephase.posteriors import flow_name, section_of
 from rephase.runs import Run
 
-_SHOWN = ("Markov chains", "flow")
+_SHOWN = {"Markov chains": "Markov chains", "nsf": "flow"}  # methods by what figures know them as
 _SCORES = {"c2st": ("C2ST against Markov chains", 0.5), "coverage_90": ("coverage of 90 %", 0.9),
            "deviance": ("deviance / points", 1.0)}  # fmt: skip
-_TINTS = ("#999999", "#0072B2", "#E69F00", "#56B4E9", "#D55E00", "#009E73", "#CC79A7")
 
 
 def posterior_loss_curves(run: Run, kind: str) -> Figure:
@@ -27,14 +26,14 @@ def posterior_calibration(run: Run, kind: str) -> Figure:
     name = flow_name(section_of(run.config, kind))
     arrays = run.arrays(f"calibration_{kind}_{name}")
     return calibration(
-        torch.as_tensor(arrays["ranks"]), {"flow": torch.as_tensor(arrays["tarp"])}, [*map(_words, arrays["names"])]
+        torch.as_tensor(arrays["ranks"]), {"nsf": torch.as_tensor(arrays["tarp"])}, [*map(_words, arrays["names"])]
     )
 
 
 def posterior_corner(run: Run, kind: str) -> Figure:
     """Samples of the flow and of Markov chains for the pattern of the run."""
     arrays = run.arrays(f"posterior_{kind}")
-    samples = {name: arrays["samples"][[*arrays["methods"]].index(name)] for name in _SHOWN}
+    samples = {name: arrays["samples"][[*arrays["methods"]].index(method)] for name, method in _SHOWN.items()}
     truth = arrays["truth"] if np.isfinite(arrays["truth"]).all() else None
     return corner(samples, [*map(_words, arrays["names"])], [*map(str, arrays["units"])], truth)
 
@@ -42,7 +41,7 @@ def posterior_corner(run: Run, kind: str) -> Figure:
 def posterior_prediction(run: Run, kind: str) -> Figure:
     """The pattern of the run, a curve, beside what samples of the flow and of Markov chains expect."""
     arrays = run.arrays(f"posterior_{kind}")
-    expected = {name: arrays["expected"][[*arrays["methods"]].index(name)] for name in _SHOWN}
+    expected = {name: arrays["expected"][[*arrays["methods"]].index(method)] for name, method in _SHOWN.items()}
     (axis,) = arrays["axes"]
     return predicted_curve(arrays["axis_0"], arrays["counts"], arrays["mask"], expected, x_label=str(axis))
 
@@ -54,7 +53,7 @@ def posterior_losses(run: Run, kind: str) -> Figure:
     figure, axes = plt.subplots(1, len(_SCORES), figsize=(TWO_COLUMNS, 2.8))
     for ax, (score, (title, right)) in zip(axes, _SCORES.items()):
         ax.axhline(right, linestyle="--", color="0.6", linewidth=0.8)
-        for number, (method, tint) in enumerate(zip(methods, _TINTS)):
+        for number, (method, tint) in enumerate(zip(methods, tints_of(methods))):
             shift = (number - (len(methods) - 1) / 2) * 0.13
             _draw_method(ax, table[table["method"] == method], score, shift, tint, str(method))
         ax.set_xticks(range(len(cases)), cases, rotation=30, ha="right", fontsize=7)
