@@ -202,3 +202,5 @@ def test_cards_of_other_flows_are_refused(shipped, tmp_path):
         load_weights(path, POSTERIORS)
     with pytest.raises(ValueError, match="did you mean 'saxs'"):
         PosteriorCard.model_validate(card.model_dump() | {"experiment": "sax"})
+    with pytest.raises(ValueError, match="data of a SaxsSimulation: gisaxs has a GisaxsSimulation"):
+        PosteriorCard.model_validate(card.model_dump() | {"experiment": "gisaxs"})

@@ -1,17 +1,21 @@
 """The steps of the notebooks on posteriors of images: samples, calibration, opponents, a measured scan, figures."""
 
+import shlex
+
 import h5py
 import numpy as np
 import pytest
 import torch
 
+from rephase.config import load_config
 from rephase.datasets.cxi import JOULE_PER_EV
 from rephase.datasets.ptycho_files import open_ptychography
-from rephase.errors import ConfigError, ImageError, OpticsError
+from rephase.errors import ConfigError, ImageError, OpticsError, WeightsError
 from rephase.evaluation import COLUMNS
 from rephase.figures import draw
 from rephase.optics.propagation import FarField
 from rephase.runs import Run, open_run
+from rephase.shipping import ship_weights
 from rephase.wave_metrics import align_wave, wave_error
 from rephase.wave_posteriors import (
     WAVE_METRICS,
@@ -20,12 +24,13 @@ from rephase.wave_posteriors import (
     check_calibration,
     check_waves,
     draw_posteriors,
+    open_flow,
     reconstruct_measured,
     routes,
     scan_of,
     score_routes,
-    train_flow,
 )
+from rephase.weights import IMAGE_POSTERIORS, POSTERIORS, load_weights, shipped_weights
 
 KINDS = ("holography", "ptychography")
 
@@ -44,7 +49,7 @@ def kind(request):
 def made(run, kind):
     """Patterns, and the flow after an epoch."""
     data = build_patterns(run, kind)
-    return data, train_flow(run, kind, data)
+    return data, open_flow(run, kind, data)
 
 
 def test_samples_of_test_patterns_are_drawn_and_shown(run, kind, made):
@@ -82,8 +87,7 @@ def test_the_truth_as_posterior_explains_its_pattern_but_is_too_narrow(run, kind
 def test_every_route_is_scored_and_timed(run, kind, made):
     data, flow = made
     table = score_routes(run, kind, data, flow)
-    results = run.results("wave_results")
-    own = results[results["experiment"] == kind]
+    own = run.table(f"wave_results_{kind}_routes")
     assert list(own.columns) == COLUMNS
     assert set(own["model"]) == {"estimate", "engine", "flow", "flow_engine"}
     expected = set(WAVE_METRICS) - ({"amplitude_ssim"} if kind == "holography" else set())
@@ -108,6 +112,84 @@ def test_the_truth_is_kept_by_refinement_and_found_by_the_engine(run, kind, made
     config = run.config.posteriors.holography if kind == "holography" else run.config.posteriors.ptychography
     for route in routes(simulator, flow, config, seed=0).values():
         assert route(batch).shape == true.shape
+
+
+@pytest.fixture(scope="module")
+def weights(run, kind, made, tmp_path_factory):
+    """Path of the weights of the flow, its scores with them."""
+    data, flow = made
+    check_calibration(run, kind, data, draw_posteriors(run, kind, data, flow))
+    score_routes(run, kind, data, flow)
+    paths = {path.stem: path for path in ship_weights(run, tmp_path_factory.mktemp("weights"))}
+    return paths[f"image_flow_{kind}"]
+
+
+@torch.no_grad()
+def inverse_error(flow, batch):
+    """Largest difference of normal noise from itself after it became images and came back."""
+    noise, seen = (
+        torch.randn(len(batch.u), flow.n_unknowns, generator=torch.Generator().manual_seed(0)),
+        flow.look(batch),
+    )
+    return float((flow.to_noise(flow.to_image(noise, seen), seen)[0] - noise).abs().max())
+
+
+def test_a_flow_of_images_draws_the_same_after_its_way_through_a_file(run, kind, made, weights):
+    data, flow = made
+    again, card = load_weights(weights, IMAGE_POSTERIORS)
+    batch = data[np.arange(8)]
+    before, after = (each.log_prob(batch) / each.n_unknowns for each in (flow, again))
+    assert torch.allclose(before, after, atol=0.01)
+    assert not torch.equal(before, after)  # stored in half precision
+    assert inverse_error(again, batch) < 1e-4
+    assert (card.experiment, card.data) == (kind, getattr(run.config.posteriors, kind).data)
+    (channel, *_) = data.simulator.names
+    assert {"wave_error", "phase_ssim", "deviance", "seconds", f"coverage_90 {channel}"} <= card.figures["test"].keys()
+
+
+def test_a_run_uses_weights_of_images_without_training(run, kind, made, weights, tmp_path):
+    own = Run(tmp_path, run.config.changed({f"posteriors.{kind}.inference.weights": str(weights)}), "cpu")
+    check_waves(own.config)
+    flow = open_flow(own, kind, made[0])
+    batch, expected = made[0][np.arange(2)], load_weights(weights, IMAGE_POSTERIORS).model
+    assert torch.equal(flow.log_prob(batch), expected.log_prob(batch))
+    assert not (tmp_path / "checkpoints").exists()
+    assert draw(own, f"{kind}_loss_curve").texts[0].get_text() == "weights are given: nothing was trained"
+
+
+def test_the_command_of_a_card_of_images_trains_the_same(run, kind, weights):
+    words = shlex.split(load_weights(weights, IMAGE_POSTERIORS).card.command)
+    assert words[:4] == ["rephase", "run", "--only", {"holography": "34", "ptychography": "33"}[kind]]
+    again, own = (getattr(config.posteriors, kind) for config in (load_config("quick", words[5::2]), run.config))
+    assert (again.data, again.models, again.training) == (own.data, own.models, own.training)
+    assert again.inference.weights is None
+
+
+def test_weights_of_other_patterns_are_refused_before_anything_runs(run, kind, weights):
+    changed = {f"posteriors.{kind}.inference.weights": str(weights)}
+    other = "ptychography" if kind == "holography" else "holography"
+    with pytest.raises(WeightsError, match=f"a flow of {kind}; name weights of this kind, or null"):
+        check_waves(run.config.changed({f"posteriors.{other}.inference.weights": str(weights)}))
+    with pytest.raises(ConfigError, match=rf"{kind}.data.size = 32: the weights .* were trained with 16; set it so"):
+        check_waves(run.config.changed(changed | {f"posteriors.{kind}.data.size": 32}))
+    with pytest.raises(ConfigError, match="data.photons = .* were trained with"):
+        check_waves(run.config.changed(changed | {f"posteriors.{kind}.data.photons": (10.0, 20.0)}))
+    check_waves(run.config.changed(changed | {f"posteriors.{kind}.data.n_samples": 60}))
+    with pytest.raises(WeightsError, match="weights of a model of image posteriors, expected one of posteriors"):
+        load_weights(weights, POSTERIORS)
+
+
+@pytest.mark.parametrize("name", shipped_weights(IMAGE_POSTERIORS))
+def test_shipped_flows_of_images_come_back_and_beat_the_cheap_estimate(name):
+    flow, card = load_weights(name, IMAGE_POSTERIORS)
+    simulator = flow.simulator
+    batch = simulator.draw(24, np.random.default_rng(77))
+    assert inverse_error(flow, batch) < 1e-4
+    torch.manual_seed(0)
+    mean, true = simulator.wave(flow.sample(batch, 8)).mean(0), simulator.wave(batch.u)
+    errors = [wave_error(align_wave(found, true), true).mean() for found in (mean, simulator.estimate(batch))]
+    assert errors[0] < 0.7 * errors[1]
+    assert 0.8 < card.figures["test"]["coverage_90 phase"] < 0.97
 
 
 @pytest.fixture

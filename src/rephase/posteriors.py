@@ -43,10 +43,8 @@ from rephase.posterior_config import PosteriorLearning, SaxsConfig
 from rephase.posterior_fits import best_fits, importance, laplace_samples, markov_chains, peaks, resample
 from rephase.runs import Run
 from rephase.training import fit, loss_curve
-from rephase.weights import POSTERIORS, load_weights
+from rephase.weights import POSTERIORS, load_flow
 
-NOTEBOOKS_OF = {"saxs": "31", "gisaxs": "32"}
-"""Number of the notebook that trains the flows of a kind."""
 _NEW, _ONE, _RANKS, _DRAWS = 31, 32, 33, 34  # streams of random numbers, apart from those of the data sets
 _BATCH = 50  # patterns that are sampled at once
 _N_TIMED = 5
@@ -75,7 +73,7 @@ def check_posteriors(config: Config) -> None:
             if name not in names:
                 raise ConfigError(f"posteriors.{kind}.inference.truth: no {name!r}; {nearest_name(name, names)}")
         if section.inference.weights is not None:
-            load_weights(section.inference.weights, POSTERIORS)
+            load_flow(section.inference.weights, POSTERIORS, kind)
         path = section.file.path if isinstance(section, SaxsConfig) else None
         if path is not None and not Path(path).is_file():
             raise ConfigError(
@@ -127,17 +125,13 @@ def open_flow(run: Run, kind: str) -> ParameterFlow:
     Raises
     ------
     ConfigError
-        There are neither weights nor a flow to train, or the weights are of another kind of experiment.
+        There are neither weights nor a flow to train.
+    WeightsError
+        The weights are of another kind of experiment.
     """
     section = section_of(run.config, kind)
     if section.inference.weights is not None:
-        flow, card = load_weights(section.inference.weights, POSTERIORS, device=pick_device(run.device))
-        if card.experiment != kind:
-            raise ConfigError(
-                f"posteriors.{kind}.inference.weights = {section.inference.weights}: a flow of {card.experiment}; "
-                "name weights of this kind, or null for the first flow of this run"
-            )
-        return flow
+        return load_flow(section.inference.weights, POSTERIORS, kind, device=pick_device(run.device)).model
     if not section.models:
         raise ConfigError(f"posteriors.{kind}.inference.weights: null, but {kind}.models lists no flow; give weights")
     return trained_flow(run, build_patterns(run, kind), kind, next(iter(section.models)))

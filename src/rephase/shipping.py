@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from rephase import wave_posteriors
 from rephase.classification_evaluation import probabilities
 from rephase.classification_metrics import best_thresholds
 from rephase.classifying import build_images, training_of
@@ -18,18 +19,31 @@ from rephase.completion_evaluation import AmplitudePredictor, complete_batch
 from rephase.config_sections import LearningConfig
 from rephase.datasets.image_data import ImageData
 from rephase.datasets.monoclinic import MonoclinicData, beta_of
-from rephase.datasets.simulators import SIMULATORS
+from rephase.datasets.simulators import SIMULATORS, WAVE_SIMULATORS
 from rephase.errors import TrainingError
-from rephase.models import AMPLITUDE_MODELS, IMAGE_MODELS, POSTERIOR_MODELS
+from rephase.models import AMPLITUDE_MODELS, IMAGE_MODELS, IMAGE_POSTERIOR_MODELS, POSTERIOR_MODELS, Model
 from rephase.models.amplitudes import AmplitudeModel
 from rephase.models.flows import ParameterFlow
+from rephase.models.image_flows import ImageFlow
 from rephase.models.image_networks import ImageClassifier
-from rephase.posteriors import NOTEBOOKS_OF, build_patterns, section_of, training_folder
+from rephase.posteriors import build_patterns, section_of, training_folder
 from rephase.runs import Run, environment
 from rephase.training import trained_model
-from rephase.weights import AmplitudeCard, ImageCard, PosteriorCard, Ranges, RelativeErrors, Weights, save_weights
+from rephase.weights import (
+    IMAGE_POSTERIORS,
+    POSTERIORS,
+    AmplitudeCard,
+    ImageCard,
+    Kind,
+    PosteriorCard,
+    Ranges,
+    RelativeErrors,
+    Weights,
+    save_weights,
+)
 
 _N_SHELLS = 12
+_NOTEBOOKS = {"saxs": "31", "gisaxs": "32", "ptychography": "33", "holography": "34"}
 _FEWEST = 20  # reflections of a kind in a shell that tell its error
 
 
@@ -50,12 +64,12 @@ def ship_weights(run: Run, folder: Path, *, suffix: str = "") -> list[Path]:
     TrainingError
         The run has trained none.
     """
-    trained = chain(_amplitude_weights(run), _image_weights(run), _posterior_weights(run))
+    trained = chain(_amplitude_weights(run), _image_weights(run), _posterior_weights(run), _wave_weights(run))
     paths = [save_weights(folder / f"{card.name}{suffix}.safetensors", model, card) for model, card in trained]
     if not paths:
         raise TrainingError(
             f"{run.folder}: no trained model of amplitudes, images or posteriors; run notebooks 12 and 13, 22, or 31 "
-            "of it first"
+            "to 34 of it first"
         )
     return paths
 
@@ -90,7 +104,18 @@ def _posterior_weights(run: Run) -> Iterator[Weights[ParameterFlow, PosteriorCar
             if (folder / "best.ckpt").is_file():
                 data = build_patterns(run, kind)
                 model = trained_model(POSTERIOR_MODELS, name, data, section, folder, device=run.device)
-                yield Weights(model, posterior_card(run, kind, name))
+                figures = _figures(run, name, f"posterior_results_{kind}")
+                yield Weights(model, posterior_card(run, POSTERIORS, kind, name, figures))
+
+
+def _wave_weights(run: Run) -> Iterator[Weights[ImageFlow, PosteriorCard]]:
+    for kind in WAVE_SIMULATORS:
+        section, folder = wave_posteriors.config_of(run, kind), wave_posteriors.training_folder(run, kind)
+        if (folder / "best.ckpt").is_file():
+            data = wave_posteriors.build_patterns(run, kind)
+            model = trained_model(IMAGE_POSTERIOR_MODELS, "image_flow", data, section, folder, device=run.device)
+            figures = _figures(run, "flow", f"wave_results_{kind}")
+            yield Weights(model, posterior_card(run, IMAGE_POSTERIORS, kind, "image_flow", figures))
 
 
 def amplitude_card(run: Run, data: MonoclinicData, name: str, model: AmplitudeModel) -> AmplitudeCard:
@@ -99,7 +124,7 @@ def amplitude_card(run: Run, data: MonoclinicData, name: str, model: AmplitudeMo
     shown["monoclinic"]["folder"] = None
     shown["completion"]["models"] = {name: shown["completion"]["models"][name]}
     return AmplitudeCard(
-        **_facts(run, run.config.completion, name, "completion_results"),
+        **_facts(run, run.config.completion, name, _figures(run, name, "completion_results")),
         data=run.config.monoclinic.model_copy(update={"folder": None}),
         trained_on=ranges(data),
         relative_error=relative_errors(model, data, device=next(model.parameters()).device),
@@ -113,7 +138,7 @@ def image_card(run: Run, data: ImageData, name: str, model: ImageClassifier) -> 
     shown["images"]["models"] = {name: shown["images"]["models"][name]}
     thresholds = best_thresholds(*probabilities(model, data, "validation", next(model.parameters()).device))
     return ImageCard(
-        **_facts(run, training_of(run, name).images, name, "image_results"),
+        **_facts(run, training_of(run, name).images, name, _figures(run, name, "image_results")),
         data=data.config,
         labels=data.label_names,
         thresholds=tuple(thresholds.tolist()),
@@ -121,22 +146,26 @@ def image_card(run: Run, data: ImageData, name: str, model: ImageClassifier) -> 
     )
 
 
-def posterior_card(run: Run, kind: str, name: str) -> PosteriorCard:
+def posterior_card(
+    run: Run, kind: Kind[Model, PosteriorCard], experiment: str, name: str, figures: dict[str, dict[str, float]]
+) -> PosteriorCard:
     """What a trained flow of a run is."""
-    section = section_of(run.config, kind)
+    section = getattr(run.config.posteriors, experiment)
+    judged = {"scoring"} if kind.name == POSTERIORS.name else {"n_judged", "n_draws"}
     shown = run.config.model_dump(
-        mode="json", include={"seed": True, "posteriors": {kind: {"data", "models", "training", "scoring"}}}
+        mode="json", include={"seed": True, "posteriors": {experiment: {"data", "models", "training", *judged}}}
     )
-    shown["posteriors"][kind]["models"] = {name: shown["posteriors"][kind]["models"][name]}
+    shown["posteriors"][experiment]["models"] = {name: shown["posteriors"][experiment]["models"][name]}
     return PosteriorCard(
-        **_facts(run, section, name, f"posterior_results_{kind}"),
-        experiment=kind,
+        **_facts(run, section, name, figures),
+        kind=kind.name,
+        experiment=experiment,
         data=section.data,
-        command=_command(NOTEBOOKS_OF[kind], shown),
+        command=_command(_NOTEBOOKS[experiment], shown),
     )
 
 
-def _facts(run: Run, config: LearningConfig, name: str, results: str) -> dict[str, Any]:
+def _facts(run: Run, config: LearningConfig, name: str, figures: dict[str, dict[str, float]]) -> dict[str, Any]:
     """What cards of every kind say."""
     training = config.training_of(name)
     return {
@@ -145,7 +174,7 @@ def _facts(run: Run, config: LearningConfig, name: str, results: str) -> dict[st
         "loss": training.loss,
         "training": training.model_dump(mode="json"),
         "seed": run.config.seed,
-        "figures": _figures(run, name, results),
+        "figures": figures,
         "made_with": environment(),
     }
 

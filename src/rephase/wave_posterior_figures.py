@@ -80,7 +80,7 @@ def _photons(kind: str) -> str:
 
 def wave_opponents(run: Run, kind: str) -> Figure:
     """Error against the time for one pattern, of each method on dim and bright patterns; Fourier ring correlation."""
-    results, rings = run.table(f"wave_results_{kind}"), run.table(f"wave_rings_{kind}")
+    results, rings = run.table(f"wave_results_{kind}_routes"), run.table(f"wave_rings_{kind}")
     figure, (left, right) = plt.subplots(1, 2, figsize=(TWO_COLUMNS, 2.8), layout="constrained")
     for split, mark in _DIM_AND_BRIGHT.items():
         part = results[results["split"] == split].pivot_table(index="model", columns="metric", values="value")
@@ -104,6 +104,8 @@ def wave_opponents(run: Run, kind: str) -> Figure:
 def wave_loss_curve(run: Run, kind: str) -> Figure:
     """Loss of training and validation against the epoch, nats per unknown number."""
     curves: dict[str, pd.DataFrame] = {"image_flow": run.table(f"wave_curve_{kind}")}
+    if curves["image_flow"].empty:
+        return _said("weights are given: nothing was trained")
     return draw_loss_curves(curves, "nats per unknown number")
 
 
@@ -111,9 +113,7 @@ def ptychography_measured(run: Run) -> Figure:
     """A frame of a measured scan, amplitude and phase of the object that was found, the probe, and the misfit."""
     arrays = run.arrays("ptychography_measured")
     if not arrays:
-        figure = plt.figure(figsize=(TWO_COLUMNS, 0.5))
-        figure.text(0.5, 0.5, "no measured scan in this configuration", ha="center", va="center")
-        return figure
+        return _said("no measured scan in this configuration")
     figure, axes = plt.subplots(1, 5, figsize=(TWO_COLUMNS, 1.9), layout="constrained", width_ratios=(1, 1, 1, 1, 1.2))
     frame = np.where(arrays["mask"], arrays["frame"], np.nan)
     scanned, probe = arrays["object"], np.abs(arrays["probe"])
@@ -133,6 +133,13 @@ def ptychography_measured(run: Run) -> Figure:
     axes[4].plot(np.arange(len(arrays["misfit"])) + 1, arrays["misfit"], color="black")
     axes[4].axhline(0.25, ls="--", color="0.6")
     axes[4].set(xlabel="epoch", ylabel="misfit per pixel", yscale="log")
+    return figure
+
+
+def _said(words: str) -> Figure:
+    """A figure of words alone, where there is nothing to draw."""
+    figure = plt.figure(figsize=(TWO_COLUMNS, 0.5))
+    figure.text(0.5, 0.5, words, ha="center", va="center")
     return figure
 
 

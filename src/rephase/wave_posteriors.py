@@ -12,13 +12,13 @@ import torch
 
 from rephase.calibration import LEVELS, coverage, predictive_check, sbc_ranks
 from rephase.config import Config
-from rephase.datasets.holograms import HologramSimulator
 from rephase.datasets.patterns import PatternBatch, PatternData, expected_of, store_patterns
 from rephase.datasets.ptycho_files import PtychoFile, open_ptychography
-from rephase.datasets.ptychograms import PtychogramSimulator
+from rephase.datasets.simulators import WAVE_SIMULATORS
 from rephase.datasets.wave_patterns import WaveSimulator
-from rephase.errors import ImageError
-from rephase.evaluation import summarise
+from rephase.devices import pick_device
+from rephase.errors import ConfigError, ImageError
+from rephase.evaluation import COLUMNS, summarise
 from rephase.models import IMAGE_POSTERIOR_MODELS, build_model
 from rephase.models.image_flows import ImageFlow
 from rephase.optics.noise import poisson_deviance
@@ -31,16 +31,13 @@ from rephase.optics.propagation import (
     fresnel_number,
 )
 from rephase.optics.ptychography import Scan, smallest_object
-from rephase.posterior_config import HolographyConfig, PtychographyConfig
+from rephase.posterior_config import HolographyConfig, PtychographyConfig, SimulatorConfig
 from rephase.runs import Run
 from rephase.solvers.ptycho_engines import descend
 from rephase.training import fit, loss_curve
 from rephase.wave_metrics import align_wave, amplitude_ssim, phase_ssim, ring_correlation, wave_error
+from rephase.weights import IMAGE_POSTERIORS, load_flow
 
-SIMULATORS: dict[str, Callable[..., WaveSimulator]] = {
-    "holography": HologramSimulator,
-    "ptychography": PtychogramSimulator,
-}
 WAVE_METRICS = {"wave_error": "1", "amplitude_ssim": "1", "phase_ssim": "1", "deviance": "1/pixel", "seconds": "s"}
 _SEEN = 0.1  # of the brightest illumination; scores are of what has more
 _AT_ONCE = 512  # posterior samples that are drawn in one piece
@@ -58,10 +55,12 @@ class ImagePosteriors(NamedTuple):
 
 
 def check_waves(config: Config) -> None:
-    """Raise `ConfigError` or `OpticsError` if an experiment cannot be simulated or no flow can be built for it."""
-    for kind, make in SIMULATORS.items():
+    """Raise if an experiment cannot be simulated, no flow can be built for it, or weights do not fit it."""
+    for kind, make in WAVE_SIMULATORS.items():
         section = getattr(config.posteriors, kind)
         simulator = make(section.data)
+        if section.inference.weights is not None:
+            _given_flow(section, kind, "cpu")
         for name, model in section.models.items():
             build_model(IMAGE_POSTERIOR_MODELS, name, simulator.pattern_shape, model, simulator=simulator)
 
@@ -73,15 +72,47 @@ def config_of(run: Run, kind: str) -> HolographyConfig | PtychographyConfig:
 
 def build_patterns(run: Run, kind: str) -> PatternData:
     """Simulate or open the patterns of the run, of ``holography`` or ``ptychography``."""
-    simulator = SIMULATORS[kind](config_of(run, kind).data)
+    simulator = WAVE_SIMULATORS[kind](config_of(run, kind).data)
     return store_patterns(run.folder / "data" / f"{kind}.zarr", simulator, workers=run.workers)
 
 
-def train_flow(run: Run, kind: str, data: PatternData) -> ImageFlow:
-    """Train the flow of the configuration, or read it where it is trained; leaves its loss curve."""
-    config, folder = config_of(run, kind), run.checkpoints(kind) / "image_flow"
+def training_folder(run: Run, kind: str) -> Path:
+    """Where checkpoints and logs of the flow are."""
+    return run.checkpoints(kind) / "image_flow"
+
+
+def open_flow(run: Run, kind: str, data: PatternData) -> ImageFlow:
+    """The flow of the weights that the run names, else its own, trained where it is not yet.
+
+    Leaves its loss curve, which is empty where weights are given.
+
+    Raises
+    ------
+    WeightsError
+        The weights are of another kind of experiment.
+    ConfigError
+        They were trained on patterns of another law than those of the run.
+    """
+    config, folder = config_of(run, kind), training_folder(run, kind)
+    if config.inference.weights is not None:
+        run.save_table(f"wave_curve_{kind}", pd.DataFrame(columns=["epoch", "train_loss", "validation_loss"]))
+        return _given_flow(config, kind, pick_device(run.device))
     flow = fit(IMAGE_POSTERIOR_MODELS, "image_flow", data, config, folder, seed=run.config.seed, device=run.device)
     run.save_table(f"wave_curve_{kind}", loss_curve(folder))
+    return flow
+
+
+def _given_flow(config: HolographyConfig | PtychographyConfig, kind: str, device: torch.device | str) -> ImageFlow:
+    """The flow of the weights that a section names; its patterns have the law of those that the flow was trained on."""
+    given = str(config.inference.weights)
+    flow, card = load_flow(given, IMAGE_POSTERIORS, kind, device=device)
+    own, trained = (data.model_dump(exclude=set(SimulatorConfig.model_fields)) for data in (config.data, card.data))
+    for name, value in own.items():
+        if value != trained[name]:
+            raise ConfigError(
+                f"posteriors.{kind}.data.{name} = {value}: the weights {given} were trained with {trained[name]}; set "
+                f"it so, or posteriors.{kind}.inference.weights to null and a flow is trained"
+            )
     return flow
 
 
@@ -115,7 +146,8 @@ def draw(flow: ImageFlow, batch: PatternBatch, n: int, *, seed: int) -> torch.Te
 def check_calibration(run: Run, kind: str, data: PatternData, posteriors: ImagePosteriors) -> pd.DataFrame:
     """How often the truth is within the intervals of its pixels, and whether samples explain their pattern.
 
-    Leaves ``wave_coverage_KIND`` and ``wave_predictive_KIND``.
+    Leaves ``wave_coverage_KIND`` and ``wave_predictive_KIND``, and of the coverage of 90 % intervals the results
+    ``wave_results_KIND_calibration``.
 
     Returns
     -------
@@ -130,6 +162,12 @@ def check_calibration(run: Run, kind: str, data: PatternData, posteriors: ImageP
     table = pd.DataFrame(rows, columns=["channel", "level", "coverage"])
     run.save_table(f"wave_coverage_{kind}", table)
     run.save_table(f"wave_predictive_{kind}", _predictive(simulator, posteriors, run.config.seed))
+    found = table[table["level"] == 0.9].rename(columns={"coverage": "value"})
+    found = found.assign(
+        experiment=kind, model="flow", split="test", metric="coverage_90 " + found["channel"], unit="", n=len(batch.u),
+        seed=run.config.seed,
+    )  # fmt: skip
+    run.save_table(f"wave_results_{kind}_calibration", found[COLUMNS])
     return table.pivot_table(index="channel", columns="level", values="coverage", sort=False)[[0.5, 0.8, 0.9]].round(3)
 
 
@@ -167,7 +205,7 @@ def score_routes(run: Run, kind: str, data: PatternData, flow: ImageFlow) -> pd.
 
     Global phase, ramp and twin are removed first; scores are of what the beam has seen. ``test:dim`` and
     ``test:bright`` are the patterns with fewer and more photons than the middle of their range. Leaves
-    ``wave_results_KIND`` and ``wave_rings_KIND``, the mean Fourier ring correlation.
+    ``wave_results_KIND_routes`` and ``wave_rings_KIND``, the mean Fourier ring correlation.
     """
     config, simulator = config_of(run, kind), cast(WaveSimulator, data.simulator)
     batch = data[data.splits["test"][: config.n_judged]]
@@ -179,7 +217,7 @@ def score_routes(run: Run, kind: str, data: PatternData, flow: ImageFlow) -> pd.
         correlation = ring_correlation(*_seen(simulator, aligned, simulator.wave(batch.u))).mean(0)
         rings.append(pd.DataFrame({"model": name, "ring": range(len(correlation)), "correlation": correlation}))
     table = pd.DataFrame(results).assign(seed=run.config.seed)
-    run.save_table(f"wave_results_{kind}", table)
+    run.save_table(f"wave_results_{kind}_routes", table)
     run.save_table(f"wave_rings_{kind}", pd.concat(rings))
     return summarise(table, [*WAVE_METRICS], parts=True).round(4)
 

@@ -14,19 +14,37 @@ from torch import nn
 
 from rephase.config import MonoclinicConfig
 from rephase.config_sections import ModelConfig
-from rephase.datasets.simulators import SIMULATORS
+from rephase.datasets.patterns import Simulator
+from rephase.datasets.simulators import SIMULATORS, WAVE_SIMULATORS
 from rephase.errors import WeightsError, nearest_name
 from rephase.image_config import ImageDataConfig
-from rephase.models import AMPLITUDE_MODELS, IMAGE_MODELS, POSTERIOR_MODELS, Model, build_model
+from rephase.models import (
+    AMPLITUDE_MODELS,
+    IMAGE_MODELS,
+    IMAGE_POSTERIOR_MODELS,
+    POSTERIOR_MODELS,
+    Model,
+    build_model,
+)
 from rephase.models.amplitudes import AmplitudeModel
 from rephase.models.flows import ParameterFlow
+from rephase.models.image_flows import ImageFlow
 from rephase.models.image_networks import ImageClassifier
 from rephase.paths import WEIGHTS
-from rephase.posterior_config import SaxsSimulation
+from rephase.posterior_config import (
+    GisaxsSimulation,
+    HologramSimulation,
+    OrientedSimulation,
+    PosteriorsConfig,
+    PtychogramSimulation,
+    SaxsSimulation,
+    SimulatorConfig,
+)
 from rephase.runs import write_whole
 
 _SUFFIX = ".safetensors"
 _LARGEST = torch.finfo(torch.float16).max
+_SIMULATORS = {**SIMULATORS, **WAVE_SIMULATORS}
 
 
 class _Part(BaseModel):
@@ -77,7 +95,7 @@ class Card(_Part):
     model: str
     options: dict[str, Any]
     loss: str
-    data: MonoclinicConfig | ImageDataConfig | SaxsSimulation
+    data: MonoclinicConfig | ImageDataConfig | SimulatorConfig
     training: dict[str, Any]
     seed: int
     figures: dict[str, dict[str, float]]
@@ -93,7 +111,7 @@ class Card(_Part):
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the data that the model was built for."""
-        return cast(tuple[int, ...], self.data.shape)
+        return cast(MonoclinicConfig | ImageDataConfig, self.data).shape
 
     @property
     def built_with(self) -> dict[str, Any]:
@@ -151,26 +169,33 @@ class ImageCard(Card):
 
 
 class PosteriorCard(Card):
-    """What the weights of a flow of parameters are.
+    """What the weights of a flow of parameters or of images are.
 
     Parameters
     ----------
     experiment
-        Kind of the simulator, in `SIMULATORS`.
+        Kind of the simulator, in `SIMULATORS` or `WAVE_SIMULATORS`.
     data
         What the simulator is made from that the flow was trained with: unknowns, bounds, exposures.
     """
 
-    kind: Literal["posteriors"] = "posteriors"
+    kind: Literal["posteriors", "image posteriors"] = "posteriors"
     experiment: str
-    data: SaxsSimulation
+    data: SaxsSimulation | OrientedSimulation | GisaxsSimulation | HologramSimulation | PtychogramSimulation
 
     @field_validator("experiment")
     @classmethod
     def _is_known(cls, experiment: str) -> str:
-        if experiment not in SIMULATORS:
-            raise ValueError(f"experiment = {experiment!r}: {nearest_name(experiment, SIMULATORS)}")
+        if experiment not in _SIMULATORS:
+            raise ValueError(f"experiment = {experiment!r}: {nearest_name(experiment, _SIMULATORS)}")
         return experiment
+
+    @model_validator(mode="after")
+    def _of_its_experiment(self) -> Self:
+        expected = type(getattr(PosteriorsConfig(), self.experiment).data)
+        if type(self.data) is not expected:
+            raise ValueError(f"data of a {type(self.data).__name__}: {self.experiment} has a {expected.__name__}")
+        return self
 
     @property
     def name(self) -> str:
@@ -180,12 +205,16 @@ class PosteriorCard(Card):
     @property
     def shape(self) -> tuple[int, ...]:
         """Of a pattern."""
-        return SIMULATORS[self.experiment](self.data).pattern_shape
+        return self._simulator.pattern_shape
 
     @property
     def built_with(self) -> dict[str, Any]:
         """The simulator."""
-        return {"simulator": SIMULATORS[self.experiment](self.data)}
+        return {"simulator": self._simulator}
+
+    @property
+    def _simulator(self) -> Simulator:
+        return _SIMULATORS[self.experiment](self.data)
 
 
 CardType = TypeVar("CardType", bound=Card)
@@ -209,7 +238,8 @@ class Kind(NamedTuple, Generic[Model, CardType]):
 AMPLITUDES: Kind[AmplitudeModel, AmplitudeCard] = Kind("amplitudes", AMPLITUDE_MODELS, AmplitudeCard)
 IMAGES: Kind[ImageClassifier, ImageCard] = Kind("images", IMAGE_MODELS, ImageCard)
 POSTERIORS: Kind[ParameterFlow, PosteriorCard] = Kind("posteriors", POSTERIOR_MODELS, PosteriorCard)
-KINDS = {kind.name: kind for kind in (AMPLITUDES, IMAGES, POSTERIORS)}
+IMAGE_POSTERIORS: Kind[ImageFlow, PosteriorCard] = Kind("image posteriors", IMAGE_POSTERIOR_MODELS, PosteriorCard)
+KINDS = {kind.name: kind for kind in (AMPLITUDES, IMAGES, POSTERIORS, IMAGE_POSTERIORS)}
 
 
 def save_weights(path: Path, model: nn.Module, card: Card) -> Path:
@@ -244,7 +274,7 @@ def load_weights(
     source
         Path of a file, or the name of shipped weights.
     kind
-        What they must be of: `AMPLITUDES`, `IMAGES` or `POSTERIORS`.
+        What they must be of: `AMPLITUDES`, `IMAGES`, `POSTERIORS` or `IMAGE_POSTERIORS`.
     device
         Where the model goes.
 
@@ -268,6 +298,25 @@ def load_weights(
             )
     model.load_state_dict(tensors)
     return Weights(model.eval().to(device), card)
+
+
+def load_flow(
+    source: str | Path, kind: Kind[Model, PosteriorCard], experiment: str, *, device: torch.device | str = "cpu"
+) -> Weights[Model, PosteriorCard]:
+    """Read the weights of a flow for one kind of experiment; parameters as in `load_weights`.
+
+    Raises
+    ------
+    WeightsError
+        As `load_weights`, and weights of another kind of experiment.
+    """
+    weights = load_weights(source, kind, device=device)
+    if (found := weights.card.experiment) != experiment:
+        raise WeightsError(
+            f"posteriors.{experiment}.inference.weights = {source}: a flow of {found}; name weights of this kind, or "
+            "null for the flow of this run"
+        )
+    return weights
 
 
 def shipped_weights(kind: Kind, folder: Path = WEIGHTS) -> list[str]:
