@@ -10,7 +10,7 @@ import math
 import numpy as np
 import torch
 
-from rephase.datasets.patterns import ParameterSimulator, PatternBatch
+from rephase.datasets.patterns import ParameterSimulator, PatternBatch, check_range
 from rephase.optics.form_factors import Spread
 from rephase.optics.noise import Exposure, draw_counts
 from rephase.optics.saxs import SHAPES, curve
@@ -31,6 +31,8 @@ class SaxsSimulator(ParameterSimulator):
     """
 
     def __init__(self, config: SaxsSimulation):
+        check_range("photons", config.photons)
+        check_range("q", config.q)
         sizes = SHAPES[config.shape].sizes
         spread = [] if config.spread is None else [Parameter("spread", "", *config.spread)]
         prior = BoxPrior(
@@ -43,7 +45,6 @@ class SaxsSimulator(ParameterSimulator):
         self.config, self.n_sizes = config, len(sizes)
         self.q = torch.logspace(math.log10(config.q[0]), math.log10(config.q[1]), config.n_q)
         """[n_q] nm^-1."""
-        self.axes = {"q (1/nm)": self.q}
         self.axes = {"q (1/nm)": self.q}
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
