@@ -8,6 +8,7 @@ from rephase.adaptation import adapt
 from rephase.config_sections import ModelConfig
 from rephase.datasets.patterns import expected_of
 from rephase.datasets.saxs_patterns import SaxsSimulator
+from rephase.errors import PosteriorError
 from rephase.models import POSTERIOR_MODELS, build_model
 from rephase.optics.noise import poisson_deviance
 from rephase.posterior_config import SaxsSimulation
@@ -41,6 +42,11 @@ def test_it_comes_to_explain_the_pattern_without_knowing_the_truth(flow, pattern
     assert len(adapted.losses) == 80
     assert adapted.stopped == ""
     assert all(torch.equal(before[name], value) for name, value in flow.state_dict().items())
+
+
+def test_nothing_is_learned_from_a_pattern_that_is_hidden(flow, pattern):
+    with pytest.raises(PosteriorError, match="the mask hides everything"):
+        adapt(flow, pattern._replace(mask=pattern.mask & False), seed=0)
 
 
 def test_the_same_seed_gives_the_same_and_leaves_the_global_generator_alone(flow, pattern):

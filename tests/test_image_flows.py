@@ -150,6 +150,13 @@ def test_training_makes_the_truth_more_likely_and_keeps_the_inverse(tmp_path):
     assert torch.equal(model.log_prob(test), again.log_prob(test))
 
 
+def test_patterns_of_another_size_are_refused(simulator):
+    batch = simulator.draw(2, np.random.default_rng(0))
+    cut = batch._replace(counts=batch.counts[..., :-1], mask=batch.mask[..., :-1])
+    with pytest.raises(ConfigError, match="patterns of shape .*: this flow was made for .*; resample them"):
+        flow(simulator).sample(cut, 1)
+
+
 def test_what_no_image_flow_can_be_made_of():
     simulator = SIMULATORS["holography"]
     with pytest.raises(ConfigError, match="loss = 'mse': expected nll"):

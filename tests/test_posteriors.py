@@ -8,9 +8,9 @@ import torch
 
 from rephase.config import load_config
 from rephase.config_sections import ModelConfig
-from rephase.datasets.patterns import pattern_of
+from rephase.datasets.patterns import PatternBatch, pattern_of
 from rephase.datasets.saxs_patterns import SaxsSimulator
-from rephase.errors import ConfigError, CurveError, WeightsError
+from rephase.errors import ConfigError, CurveError, PosteriorError, WeightsError
 from rephase.models import POSTERIOR_MODELS, build_model
 from rephase.posterior_config import SaxsSimulation
 from rephase.posterior_fits import peaks
@@ -95,6 +95,22 @@ def test_a_posterior_is_given_by_every_method(run, flow):
     found = find_peaks(run, "saxs", flow, pattern)
     assert found["share of samples"].sum() == pytest.approx(1)
     assert found["nats below"].iloc[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (lambda b: b._replace(mask=b.mask & False), PosteriorError, "pattern 0: the mask hides everything"),
+        (lambda b: b._replace(counts=b.counts - 1e6), PosteriorError, r"counts = -.* at point \(\d+,\) of pattern 0"),
+        (lambda b: b._replace(counts=b.counts * torch.nan), PosteriorError, "counts = nan .*mask such points"),
+        (lambda b: b._replace(photons=b.photons * 0), PosteriorError, "photons = 0 .*a finite number above 0"),
+        (lambda b: PatternBatch(b.u, *(field[:, :20] for field in b[1:])), ConfigError, r"shape \(20,\): this flow"),
+    ],
+)
+def test_patterns_that_nobody_can_have_measured_are_refused(run, flow, spoil, error, message):
+    pattern, _ = example_pattern(run, "saxs", flow)
+    with pytest.raises(error, match=message):
+        infer(run, "saxs", flow, spoil(pattern))
 
 
 def test_twins_of_a_spheroid_are_two_peaks():

@@ -108,6 +108,8 @@ def test_a_store_is_the_same_with_any_number_of_workers_and_resumes(tmp_path):
     [
         ({"sizes": (5.0, 1.0)}, r"radius = \(5.0, 1.0\): expected two finite numbers above 0 in rising order"),
         ({"background": (0.0, 1.0)}, "background = .*above 0"),
+        ({"photons": (-1.0, 2.0)}, r"photons = \(-1.0, 2.0\): expected two numbers above 0 in rising order"),
+        ({"q": (4.0, 0.05)}, r"q = \(4.0, 0.05\): expected two numbers above 0 in rising order"),
     ],
 )
 def test_bounds_that_cannot_be_are_refused(changes, message):

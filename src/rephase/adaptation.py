@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from rephase.datasets.patterns import PatternBatch
+from rephase.datasets.patterns import PatternBatch, check_patterns
 from rephase.models.flows import ParameterFlow
 
 _STRIDE = 20  # steps over which losses are averaged before a state counts as better
@@ -56,7 +56,13 @@ def adapt(
         Of the samples.
     n_steps, n_samples, learning_rate
         Steps, samples of each pattern in one, and the step length of Adam.
+
+    Raises
+    ------
+    PosteriorError
+        A pattern that is hidden, or whose counts or photons cannot be.
     """
+    check_patterns(batch)
     adapted = copy.deepcopy(model)
     kept, least, losses, stopped = copy.deepcopy(adapted.state_dict()), np.inf, [], ""
     optimiser = torch.optim.Adam(adapted.parameters(), learning_rate)

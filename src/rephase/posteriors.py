@@ -26,6 +26,7 @@ from rephase.datasets.patterns import (
     PatternBatch,
     PatternData,
     Simulator,
+    check_patterns,
     expected_of,
     pattern_of,
     store_patterns,
@@ -253,7 +254,15 @@ def infer(run: Run, kind: str, flow: ParameterFlow, pattern: PatternBatch) -> pd
     pandas.DataFrame
         A row per method: seconds, effective number of samples, median deviance over the number of measured points,
         p-value of the predictive check, and mean ± standard deviation of each parameter.
+
+    Raises
+    ------
+    ConfigError
+        A pattern of another size than the flow was made for.
+    PosteriorError
+        A pattern that is hidden, or whose counts or photons cannot be.
     """
+    check_patterns(pattern)
     options, simulator = section_of(run.config, kind).inference, flow.simulator
     one = PatternBatch(*(field.cpu() for field in pattern))
     drawn = _by_all_methods(run, kind, flow, one)

@@ -15,7 +15,7 @@ import math
 import numpy as np
 import torch
 
-from rephase.datasets.patterns import ParameterSimulator, PatternBatch
+from rephase.datasets.patterns import ParameterSimulator, PatternBatch, check_range
 from rephase.optics.form_factors import Spread
 from rephase.optics.gisaxs import ISLANDS, ExitAngles, grazing_pattern
 from rephase.optics.noise import Exposure, draw_counts
@@ -38,6 +38,7 @@ class GisaxsSimulator(ParameterSimulator):
     """
 
     def __init__(self, config: GisaxsSimulation):
+        check_range("photons", config.photons)
         sizes = ISLANDS[config.shape].sizes
         spread = [] if config.spread is None else [Parameter("spread", "", *config.spread)]
         prior = BoxPrior(

@@ -8,7 +8,7 @@ and one near 0 has a second mode near 180. A beam stop hides the middle.
 import numpy as np
 import torch
 
-from rephase.datasets.patterns import ParameterSimulator, PatternBatch
+from rephase.datasets.patterns import ParameterSimulator, PatternBatch, check_range
 from rephase.optics.noise import Exposure, draw_counts
 from rephase.optics.saxs import SHAPES, pattern
 from rephase.posterior_config import OrientedSimulation
@@ -27,6 +27,7 @@ class OrientedSimulator(ParameterSimulator):
     """
 
     def __init__(self, config: OrientedSimulation):
+        check_range("photons", config.photons)
         sizes = SHAPES[config.shape].sizes
         prior = BoxPrior(
             *(Parameter(name, "nm", *config.sizes, is_log=True) for name in sizes),

@@ -1,5 +1,6 @@
 """Patterns and what they were simulated from: the contract of simulators, and their data sets."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 
 from rephase.datasets.batches import SplitData, shuffled_splits
+from rephase.errors import ConfigError, PosteriorError
 from rephase.optics.noise import count, poisson_log_likelihood
 from rephase.posterior_config import SimulatorConfig
 from rephase.priors import BoxPrior
@@ -96,6 +98,42 @@ def pattern_of(simulator: Simulator, u: torch.Tensor, rng: np.random.Generator) 
     generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
     counts = count(expected_of(simulator, u, drawn).detach().double(), generator=generator).to(u)
     return drawn._replace(counts=torch.where(drawn.mask, counts, 0.0))
+
+
+def check_range(name: str, ends: tuple[float, float]) -> None:
+    """Raise `ConfigError` unless a range that is drawn from by its logarithm has two finite ends above 0, rising."""
+    low, high = ends
+    if not 0 < low <= high < math.inf:
+        raise ConfigError(f"{name} = ({low}, {high}): expected two numbers above 0 in rising order")
+
+
+def check_patterns(batch: PatternBatch) -> None:
+    """Raise `PosteriorError` unless something of every pattern was measured, as counts that can be."""
+    measured = batch.mask.flatten(1).any(1)
+    if not measured.all():
+        number = int(measured.int().argmin())
+        raise PosteriorError(f"pattern {number}: the mask hides everything: expected points that are measured, True")
+    photons = batch.photons.expand_as(batch.counts)
+    for name, values, is_right, expected in (
+        ("counts", batch.counts, batch.counts >= 0, "0 or above"),
+        ("photons", photons, photons > 0, "above 0"),
+    ):
+        wrong = (batch.mask & ~(is_right & values.isfinite())).nonzero()
+        if len(wrong):
+            first = tuple(wrong[0].tolist())
+            raise PosteriorError(
+                f"{name} = {values[first].item():g} at point {first[1:]} of pattern {first[0]}: expected a finite "
+                f"number {expected} where the mask is True; mask such points"
+            )
+
+
+def check_shape(batch: PatternBatch, shape: tuple[int, ...]) -> None:
+    """Raise `ConfigError` unless patterns are of the shape that a flow was made for."""
+    if tuple(batch.counts.shape[1:]) != tuple(shape):
+        raise ConfigError(
+            f"patterns of shape {tuple(batch.counts.shape[1:])}: this flow was made for {tuple(shape)}; "
+            "resample them, or train one for their size"
+        )
 
 
 class ParameterSimulator:

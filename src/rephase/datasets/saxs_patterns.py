@@ -10,7 +10,7 @@ import math
 import numpy as np
 import torch
 
-from rephase.datasets.patterns import ParameterSimulator, PatternBatch
+from rephase.datasets.patterns import ParameterSimulator, PatternBatch, check_range
 from rephase.optics.form_factors import Spread
 from rephase.optics.noise import Exposure, draw_counts
 from rephase.optics.saxs import SHAPES, curve
@@ -31,6 +31,8 @@ class SaxsSimulator(ParameterSimulator):
     """
 
     def __init__(self, config: SaxsSimulation):
+        check_range("photons", config.photons)
+        check_range("q", config.q)
         sizes = SHAPES[config.shape].sizes
         spread = [] if config.spread is None else [Parameter("spread", "", *config.spread)]
         prior = BoxPrior(

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from rephase.datasets.patterns import PatternBatch
+from rephase.datasets.patterns import PatternBatch, check_range
 from rephase.datasets.random_objects import RandomObjects
-from rephase.errors import ConfigError
 from rephase.optics.noise import Exposure, draw_counts
 from rephase.posterior_config import WaveSimulation
 
@@ -40,9 +39,7 @@ class WaveSimulator(ABC):
     n_seen: int
 
     def __init__(self, config: WaveSimulation, bounds: tuple[tuple[float, float], ...], pattern_shape: tuple[int, ...]):
-        low, high = config.photons
-        if not 0 < low <= high < math.inf:
-            raise ConfigError(f"photons = ({low}, {high}): expected two numbers above 0 in rising order")
+        check_range("photons", config.photons)
         self.config, self.pattern_shape = config, pattern_shape
         self.objects = RandomObjects(config.objects, config.size, bounds)
         self.u_shape: tuple[int, ...] = self.objects.shape

@@ -8,7 +8,7 @@ from FrEIA.framework import SequenceINN
 from FrEIA.modules import ConditionalAffineTransform, GLOWCouplingBlock, InvertibleModule
 from torch import nn
 
-from rephase.datasets.patterns import PatternBatch, expected_of
+from rephase.datasets.patterns import PatternBatch, check_shape, expected_of
 from rephase.datasets.wave_patterns import WaveSimulator
 from rephase.errors import ConfigError, check_positive
 from rephase.optics.noise import poisson_deviance
@@ -108,7 +108,13 @@ class ImageFlow(nn.Module):
         """Features of patterns and the guess, [sample, channel, row, column] at half the size, a quarter and so on.
 
         ``batch.u`` is not looked at.
+
+        Raises
+        ------
+        ConfigError
+            Patterns of another size than the flow was made for.
         """
+        check_shape(batch, self.simulator.pattern_shape)
         dtype = next(self.parameters()).dtype
         with torch.no_grad():
             guess = self.simulator.to_normal(self.simulator.guess(batch)).clamp(-_FARTHEST, _FARTHEST).to(dtype)

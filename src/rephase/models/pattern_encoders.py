@@ -6,7 +6,7 @@ import math
 import torch
 from torch import nn
 
-from rephase.datasets.patterns import PatternBatch
+from rephase.datasets.patterns import PatternBatch, check_shape
 from rephase.errors import ConfigError
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d}
@@ -82,11 +82,7 @@ class PatternEncoder(nn.Module):
         ConfigError
             Patterns of another size than the encoder was made for.
         """
-        if tuple(batch.counts.shape[1:]) != self.shape:
-            raise ConfigError(
-                f"patterns of shape {tuple(batch.counts.shape[1:])}: this flow was made for {self.shape}; "
-                "resample them, or train one for their size"
-            )
+        check_shape(batch, self.shape)
         seen = self.stages(pattern_fields(batch)).flatten(1)
         return self.summary(torch.cat([seen, projections(batch)], 1))
 
