@@ -113,8 +113,9 @@ def test_figures_are_drawn_again_without_training(run, monkeypatch):
     assert all(path.is_file() for path in drawn.values())
 
 
-def test_figures_say_what_they_lack(tmp_path):
-    drawn = draw_all(open_run(tmp_path, "test"))
+@pytest.mark.parametrize("config", ["test", "weights"])  # the second trains a few networks only
+def test_figures_say_what_they_lack(tmp_path, config):
+    drawn = draw_all(open_run(tmp_path, config))
     assert "not drawn" in str(drawn["reciprocal_space"])
 
 

@@ -115,9 +115,9 @@ def train_and_score_all(run: Run, kind: str) -> pd.DataFrame:
 
 
 def flow_name(section: PosteriorLearning) -> str:
-    """What the flow of `open_flow` is called: the name of its weights, or of the first model."""
+    """What the flow of `open_flow` is called: the name of its weights, or of the first model if there is one."""
     weights = section.inference.weights
-    return Path(weights).stem if weights is not None else next(iter(section.models))
+    return Path(weights).stem if weights is not None else next(iter(section.models), "flow")
 
 
 def open_flow(run: Run, kind: str) -> ParameterFlow:
