@@ -38,6 +38,7 @@ def wave_posteriors(run: Run, kind: str) -> Figure:
         figure.colorbar(drawn, ax=ax[5], shrink=0.9).set_label(f"{arrays['names'][channel]}{unit}")
         for one in ax:
             one.set(xticks=[], yticks=[])
+            one.spines[:].set_visible(False)
     for ax, title in zip(axes[0], ("pattern", "truth", "mean", "spread", "a sample", "another")):
         ax.set_title(title)
     return figure
