@@ -28,8 +28,8 @@ from rephase.posteriors import (
     train_and_score_all,
 )
 from rephase.runs import open_run
-from rephase.shipping import ship_weights
-from rephase.weights import IMAGES, POSTERIORS, PosteriorCard, load_weights, save_weights
+from rephase.shipping import posterior_card, ship_weights
+from rephase.weights import IMAGE_POSTERIORS, IMAGES, POSTERIORS, PosteriorCard, load_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +205,23 @@ def test_the_command_of_a_card_trains_the_same(run, shipped):
     again, own = load_config("quick", words[5::2]).posteriors.saxs, run.config.posteriors.saxs
     assert (again.data, again.models, again.training) == (own.data, own.models, own.training)
     assert again.inference.weights is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "experiment", "name"),
+    [
+        (POSTERIORS, "saxs", "nsf"),
+        (POSTERIORS, "gisaxs", "nsf"),
+        (IMAGE_POSTERIORS, "holography", "image_flow"),
+        (IMAGE_POSTERIORS, "ptychography", "image_flow"),
+    ],
+)
+def test_cards_of_every_experiment_come_back(run, kind, experiment, name):
+    card = posterior_card(run, kind, experiment, name, {})
+    again = kind.card.model_validate_json(card.model_dump_json())
+    assert again == card
+    assert again.data == getattr(run.config.posteriors, experiment).data
+    assert again.name == f"{name}_{experiment}"
 
 
 def test_cards_of_other_flows_are_refused(shipped, tmp_path):
