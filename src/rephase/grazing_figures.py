@@ -51,7 +51,7 @@ def predicted_image(
     levels = LogNorm(_FEWEST, max(counts.max(), 10 * _FEWEST))
     for ax, title, values in zip(places, ("measured", "expected"), (counts, mean)):
         drawn = _draw(ax, title, np.where(mask, np.maximum(values, _FEWEST), np.nan), extent, norm=levels)
-    figure.colorbar(drawn, ax=places[1], extend="min", label="counts")
+    figure.colorbar(drawn, ax=places[1], extend="min").ax.set_title("counts")
     sigmas = np.where(mask, (counts - mean) / np.sqrt(mean), np.nan)
     drawn = _draw(places[2], "residual / √mean", sigmas, extent, cmap="RdBu_r", norm=Normalize(-_SIGMAS, _SIGMAS))
     figure.colorbar(drawn, ax=places[2], extend="both")
