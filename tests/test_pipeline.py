@@ -58,7 +58,8 @@ def test_results_are_tidy_and_complete(run):
     assert set(results.loc[of_gisaxs, "model"]) == {*run.config.posteriors.gisaxs.models}
     of_waves = results["experiment"].isin(["holography", "ptychography"])
     assert set(results.loc[of_waves, "model"]) == {"estimate", "engine", "flow", "flow_engine"}
-    assert set(results.loc[of_waves, "metric"]) == set(WAVE_METRICS)
+    covered = {"coverage_90 phase", "coverage_90 amplitude"}
+    assert set(results.loc[of_waves, "metric"]) == {*WAVE_METRICS, *covered}
     of_others = of_completion | of_inference | of_phases | of_images | of_posteriors | of_gisaxs | of_waves
     results = results[~of_solvers & ~of_others]
     assert set(results["model"]) == {*MODELS, *BASELINES}

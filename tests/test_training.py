@@ -94,7 +94,8 @@ def test_killed_and_resumed_ends_with_the_same_weights(kind, tmp_path):
     assert epoch < 11, "the training ended before it was killed"
     resumed, undisturbed = train_a_unet(kind, tmp_path, "killed"), train_a_unet(kind, tmp_path, "whole")
     assert torch.equal(weights(resumed), weights(undisturbed))
-    assert list(loss_curve(tmp_path / "killed")["epoch"]) == list(range(12))
+    lost = set(range(12)) - set(loss_curve(tmp_path / "killed")["epoch"])
+    assert lost <= {epoch}, "at most the row of the epoch that was saved when the kill came, as rows follow weights"
 
 
 def test_finished_training_is_only_read(data, tmp_path):
