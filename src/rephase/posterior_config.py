@@ -51,12 +51,17 @@ class ChainsConfig(Section):
     n_steps: int = Field(600, ge=1)
 
 
-class InferenceConfig(Section):
-    """One pattern and its posterior by every method."""
+class WeightsConfig(Section):
+    """Which flow is asked."""
 
     weights: NameOrFile | None = Field(
         None, description="shipped weights or a file of them; null: this run's first flow"
     )
+
+
+class InferenceConfig(WeightsConfig):
+    """One pattern and its posterior by every method."""
+
     truth: dict[str, float] | None = Field(
         None, description="unknowns of the simulated pattern by their names; null: drawn from the prior"
     )
@@ -86,11 +91,17 @@ class LossExperiment(Section):
     adaptation: AdaptationConfig = AdaptationConfig()
 
 
-class PosteriorLearning(LearningConfig):
-    """Flows of one kind of experiment, how they are trained and judged, and the pattern that they are asked for."""
+class FlowLearning(LearningConfig):
+    """Flows of one kind of experiment, and how they are trained."""
 
     data: SimulatorConfig = SimulatorConfig()
     training: FlowTraining = FlowTraining()
+    inference: WeightsConfig = WeightsConfig()
+
+
+class PosteriorLearning(FlowLearning):
+    """Flows of parameters, how they are judged, and the pattern that they are asked for."""
+
     scoring: ScoringConfig = ScoringConfig()
     inference: InferenceConfig = InferenceConfig()
     losses: LossExperiment = LossExperiment()
@@ -244,7 +255,7 @@ class PtychogramSimulation(WaveSimulation):
     n_epochs: int = Field(6, ge=1, description="of ePIE for the estimate that flows look at")
 
 
-class WaveLearning(PosteriorLearning):
+class WaveLearning(FlowLearning):
     """Flows of images, how they are trained, and how they and their opponents are judged."""
 
     models: dict[str, ModelConfig] = Field({"image_flow": ModelConfig()})
