@@ -10,7 +10,7 @@ from rephase.errors import OpticsError
 from rephase.optics.noise import count
 from rephase.optics.propagation import FarField, Fresnel
 from rephase.optics.ptychography import Scan, gaussian_probe, raster, shifted, smallest_object
-from rephase.solvers.ptycho_engines import descend, epie, reflect_exit_waves
+from rephase.solvers.ptycho_engines import conjugate_gradients, descend, epie, reflect_exit_waves
 from rephase.wave_metrics import align_wave, amplitude_ssim, wave_error
 
 
@@ -150,6 +150,7 @@ def error_of(found, true, seen):
 ENGINES = {
     "epie": lambda *given, **options: epie(*given, n_epochs=30, at_once=4, generator=seeded(), **options),
     "descend": lambda *given, **options: descend(*given, n_epochs=40, generator=seeded(), **options),
+    "conjugate": lambda *given, **options: conjugate_gradients(*given, n_epochs=20, **options),
     "reflect": lambda *given, **options: reflect_exit_waves(*given, n_epochs=60, **options),
 }
 
@@ -221,6 +222,19 @@ def test_a_batch_of_objects_is_reconstructed_at_once(simulated):
     alone = epie(scan.frames(both[1], probe), scan, probe, n_epochs=2, at_once=4, generator=seeded())
     assert torch.allclose(found.object[1], alone.object, atol=1e-4)
     assert torch.allclose(found.misfit[1], alone.misfit)
+
+
+def test_conjugate_gradients_never_raise_the_misfit_and_leave_out_what_was_not_measured(simulated):
+    """From an empty beam, and from a wrong object of far too small a size; hardly a photon is in most pixels."""
+    scan, probe, true, _ = simulated
+    frames = count(scan.frames(true, probe) / 100, generator=seeded(7))
+    mask = torch.rand(24, 24, generator=seeded(8)) > 0.1
+    found = conjugate_gradients(frames, scan, probe / 10, n_epochs=30, mask=mask)
+    assert (found.misfit[1:] <= found.misfit[:-1]).all()
+    spoiled = torch.where(mask, frames, 1e6)
+    assert torch.equal(conjugate_gradients(spoiled, scan, probe / 10, n_epochs=30, mask=mask).object, found.object)
+    far = conjugate_gradients(frames, scan, probe / 10, n_epochs=5, mask=mask, start=-0.01j * true.flip(0))
+    assert (far.misfit[1:] <= far.misfit[:-1]).all()
 
 
 def test_a_near_field_scan_is_reconstructed(simulated):

@@ -7,7 +7,7 @@ from rephase.datasets.wave_patterns import WaveSimulator
 from rephase.optics.propagation import FarField
 from rephase.optics.ptychography import Scan, gaussian_probe, raster
 from rephase.posterior_config import PtychogramSimulation
-from rephase.solvers.ptycho_engines import descend, epie
+from rephase.solvers.ptycho_engines import conjugate_gradients, descend
 
 _DARK = 1e-3  # of the brightest illumination; what has less is as good as never seen
 
@@ -54,13 +54,11 @@ class PtychogramSimulator(WaveSimulator):
         return self._scan_on(wave.device).frames(wave, self.probe.to(wave))
 
     def estimate(self, batch: PatternBatch) -> torch.Tensor:
-        """Wave after a few epochs of ePIE from the empty beam."""
-        counts, shape = batch.counts, self.u_shape[1:]
-        empty = torch.ones(len(counts), *shape, dtype=counts.dtype.to_complex(), device=counts.device)
-        return self.refine(batch, empty, n_iterations=self.config.n_epochs)
+        """Wave after a few epochs of conjugate gradients from the empty beam."""
+        return self._fitted(batch, None, self.config.n_epochs)
 
     def guess(self, batch: PatternBatch) -> torch.Tensor:
-        """Phases and amplitudes of the wave that ePIE finds."""
+        """Phases and amplitudes of the estimate."""
         found = self.estimate(batch)
         return torch.stack([found.angle(), found.abs()], dim=1)
 
@@ -72,12 +70,14 @@ class PtychogramSimulator(WaveSimulator):
         ).object
 
     def refine(self, batch: PatternBatch, wave: torch.Tensor, *, n_iterations: int) -> torch.Tensor:
-        """A wave after so many epochs of ePIE, which changes fine details less than gradient descent does at first."""
+        """A wave after so many epochs of conjugate gradients."""
+        return self._fitted(batch, wave, n_iterations)
+
+    def _fitted(self, batch: PatternBatch, start: torch.Tensor | None, n_epochs: int) -> torch.Tensor:
         frames, probe, mask = self._measured(batch)
-        return epie(
-            frames, self._scan_on(frames.device), probe, n_epochs=n_iterations, generator=_seeded(0), start=wave,
-            mask=mask, at_once=self.config.n_side,
-        ).object  # fmt: skip
+        return conjugate_gradients(
+            frames, self._scan_on(frames.device), probe, n_epochs=n_epochs, start=start, mask=mask
+        ).object
 
     def condition(self, batch: PatternBatch) -> torch.Tensor:
         """What a network looks at besides the guess: illumination and photons."""

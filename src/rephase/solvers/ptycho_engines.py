@@ -1,4 +1,4 @@
-"""Iterative engines of ptychography: ePIE, gradient descent and reflections, the probe known or refined.
+"""Iterative engines of ptychography: ePIE, gradient descent, conjugate gradients, reflections; for some the probe too.
 
 Frames are intensities [..., frame, row, column] of one object, or of a batch of them that were scanned alike; objects
 and probes [..., row, column]. Where `mask` [row, column] is False nothing was measured. An object and a probe can trade
@@ -14,6 +14,8 @@ from rephase.errors import OpticsError, check_positive
 from rephase.optics.ptychography import Scan, shifted
 from rephase.solvers.wave_projections import reflect, with_amplitude
 
+_DIM = 1e-2  # of the brightest illumination; pixels that saw less are changed as slowly as those that saw as much
+_TINY = 1e-30
 _EVEN = 0.02  # of Adam's step: changes of the object above it are made at the same pace, those below by their size
 
 
@@ -157,6 +159,55 @@ def descend(
     return found._replace(positions=scan.positions + moves.detach())
 
 
+def conjugate_gradients(
+    frames: torch.Tensor,
+    scan: Scan,
+    probe: torch.Tensor,
+    *,
+    n_epochs: int,
+    start: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
+) -> Reconstruction:
+    """Conjugate gradients on the squared misfit of the amplitudes, of all frames at once, under a known probe.
+
+    Gradients are divided by the light on each pixel, and steps are as long as the curvature of Gauss and Newton says:
+    nothing is searched for, and an epoch is one propagation forth and one back.
+
+    Parameters
+    ----------
+    frames, scan, probe, n_epochs, start, mask
+        As in `epie`.
+
+    Raises
+    ------
+    OpticsError
+        As `epie`.
+
+    References
+    ----------
+    Thibault & Guizar-Sicairos (2012), doi:10.1088/1367-2630/14/6/063004.
+    """
+    amplitude, probes = _amplitudes(frames, scan, mask), scan.probes(probe)
+    light = scan.put(probes.abs().square())
+    light = light.clamp_min(_DIM * _peak(light))
+    sample = _start(amplitude, scan, start)
+    weight = torch.ones_like(amplitude) if mask is None else mask.to(amplitude)
+    wave = scan.propagator(probes * scan.patches(sample))
+    ahead, before, product, misfits = torch.zeros_like(sample), torch.zeros_like(sample), torch.tensor(torch.inf), []
+    for _ in range(n_epochs):
+        size = wave.abs().clamp_min(_TINY)
+        misfits.append((weight * (size - amplitude).square()).sum((-3, -2, -1)))
+        downhill = scan.put(probes.conj() * scan.propagator.back(weight * (amplitude / size - 1) * wave))
+        lit = downhill / light
+        turned = (_dot(downhill - before, lit) / product.clamp_min(_TINY)).clamp_min(0)  # Polak and Ribière
+        ahead, before, product = lit + turned[..., None, None] * ahead, downhill, _dot(downhill, lit)
+        move = scan.propagator(probes * scan.patches(ahead))
+        along = (torch.view_as_real(wave) * torch.view_as_real(move)).sum(-1) / size
+        step = _dot(downhill, ahead) / (weight * along.square()).sum((-3, -2, -1)).clamp_min(_TINY)
+        sample, wave = sample + step[..., None, None] * ahead, wave + step[..., None, None, None] * move
+    return Reconstruction(sample, probe, _relative(misfits, amplitude, mask), scan.positions)
+
+
 def reflect_exit_waves(
     frames: torch.Tensor,
     scan: Scan,
@@ -236,6 +287,10 @@ def _squares(wave: torch.Tensor, amplitude: torch.Tensor, mask: torch.Tensor | N
 def _relative(misfits: list[torch.Tensor], amplitude: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """[..., epoch]; amplitudes are 0 where nothing was measured."""
     return (torch.stack(misfits, dim=-1) / amplitude.square().sum((-3, -2, -1))[..., None]).sqrt()
+
+
+def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return (a.conj() * b).real.sum((-2, -1))
 
 
 def _peak(values: torch.Tensor) -> torch.Tensor:
