@@ -20,7 +20,7 @@ from rephase.optics.noise import count
 from rephase.optics.propagation import FarField, Fresnel, effective_geometry, fresnel_number
 from rephase.optics.ptychography import Scan, gaussian_probe, raster, smallest_object
 from rephase.paths import RUNS
-from rephase.solvers.ptycho_engines import descend, epie, reflect_exit_waves
+from rephase.solvers.ptycho_engines import conjugate_gradients, descend, epie, reflect_exit_waves
 from rephase.wave_metrics import align_wave, amplitude_ssim, phase_ssim, wave_error
 
 
@@ -47,6 +47,7 @@ def score_simulated(n_epochs: int) -> list[dict]:
         "epie": partial(epie, generator=seeded()),
         "epie, 8 at once": partial(epie, generator=seeded(), at_once=8),
         "descend": partial(descend, generator=seeded()),
+        "conjugate gradients": conjugate_gradients,
         "reflect": reflect_exit_waves,
     }
     for n_photons in (1e4, 1e6):

@@ -90,6 +90,15 @@ def test_samples_are_within_bounds_and_new_each_time(simulator):
     assert torch.equal(first, model.sample(spoiled, 2))
 
 
+def test_the_middle_of_a_posterior_is_near_the_mean_of_its_samples(simulator):
+    model, batch = stirred(flow(simulator)), simulator.draw(3, np.random.default_rng(0))
+    middle = model.centre(batch)
+    assert torch.equal(model.centre(batch._replace(u=batch.u.flip(0))), middle)
+    mean = model.sample(batch, 300).mean(0)
+    off, scattered = ((each - mean).abs().mean() for each in (middle, model.sample(batch, 1)[0]))
+    assert float(off) < 0.3 * float(scattered)
+
+
 def test_samples_have_the_density_that_the_flow_says(simulator):
     """The density of a sample is that of its noise over the volume, whichever way it is gone."""
     model, batch = stirred(flow(simulator)).double(), simulator.draw(4, np.random.default_rng(0))

@@ -90,7 +90,7 @@ LABELS = {
     "image_flow": "flow of images",
     "estimate": "cheap estimate",
     "engine": "iterative engine",
-    "flow": "mean of posterior samples",
+    "flow": "middle of the posterior",
     "flow_engine": "the same, refined",
     "nsf": "flow",
     "log": "log activation, raw counts",

@@ -262,9 +262,8 @@ class WaveLearning(FlowLearning):
     n_judged: int = Field(50, ge=1, description="patterns of the test split that samples are drawn of, at most")
     n_draws: int = Field(64, ge=2, description="posterior samples of each")
     n_shown: int = Field(3, ge=1, description="patterns that are drawn")
-    n_start: int = Field(8, ge=1, description="posterior samples whose mean is refined")
     n_iterations: int = Field(100, ge=1, description="of the iterative opponent: iterations, or epochs of a scan")
-    n_refined: int = Field(10, ge=1, description="of those that refine the mean of posterior samples")
+    n_refined: int = Field(10, ge=1, description="of those that refine the middle of the posterior")
 
     @field_validator("models")
     @classmethod

@@ -134,13 +134,18 @@ def draw_posteriors(run: Run, kind: str, data: PatternData, flow: ImageFlow) -> 
 
 def draw(flow: ImageFlow, batch: PatternBatch, n: int, *, seed: int) -> torch.Tensor:
     """Posterior samples [n, n_patterns, channel, row, column] on the CPU, drawn in pieces on the device of the flow."""
-    device = next(flow.parameters()).device
-    pieces = zip(*(field.split(max(1, _AT_ONCE // n)) for field in batch))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return torch.cat(
-            [flow.sample(PatternBatch(*(f.to(device) for f in piece)), n).cpu() for piece in pieces], dim=1
-        )
+        return _asked(flow, batch, max(1, _AT_ONCE // n), lambda piece: flow.sample(piece, n))
+
+
+def _asked(
+    flow: ImageFlow, batch: PatternBatch, n_patterns: int, ask: Callable[[PatternBatch], torch.Tensor]
+) -> torch.Tensor:
+    """What is answered, [..., n_patterns, channel, row, column], to pieces of a batch on the device of the flow."""
+    device = next(flow.parameters()).device
+    pieces = zip(*(field.split(n_patterns) for field in batch))
+    return torch.cat([ask(PatternBatch(*(f.to(device) for f in piece))).cpu() for piece in pieces], dim=-4)
 
 
 def check_calibration(run: Run, kind: str, data: PatternData, posteriors: ImagePosteriors) -> pd.DataFrame:
@@ -186,12 +191,12 @@ def _predictive(simulator: WaveSimulator, posteriors: ImagePosteriors, seed: int
 
 
 def routes(
-    simulator: WaveSimulator, flow: ImageFlow, config: HolographyConfig | PtychographyConfig, *, seed: int
+    simulator: WaveSimulator, flow: ImageFlow, config: HolographyConfig | PtychographyConfig
 ) -> dict[str, Route]:
-    """The flow and its opponents: cheap estimate, iterative engine, mean of posterior samples, and that refined."""
+    """The flow and its opponents: cheap estimate, iterative engine, middle of the posterior, and that refined."""
 
     def learned(batch: PatternBatch) -> torch.Tensor:
-        return simulator.wave(draw(flow, batch, config.n_start, seed=seed)).mean(0)
+        return simulator.wave(_asked(flow, batch, _AT_ONCE, flow.centre))
 
     def refined(batch: PatternBatch) -> torch.Tensor:
         return simulator.refine(batch, learned(batch), n_iterations=config.n_refined)
@@ -210,7 +215,7 @@ def score_routes(run: Run, kind: str, data: PatternData, flow: ImageFlow) -> pd.
     config, simulator = config_of(run, kind), cast(WaveSimulator, data.simulator)
     batch = data[data.splits["test"][: config.n_judged]]
     results, rings = [], []
-    for name, route in routes(simulator, flow, config, seed=run.config.seed).items():
+    for name, route in routes(simulator, flow, config).items():
         aligned, scores = _scores(simulator, batch, route(batch))
         scores["seconds"] = torch.full((len(aligned),), _seconds(route, PatternBatch(*(field[:1] for field in batch))))
         results += _rows(kind, name, scores, batch.photons.flatten() > float(np.prod(config.data.photons)) ** 0.5)

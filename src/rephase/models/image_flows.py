@@ -104,6 +104,12 @@ class ImageFlow(nn.Module):
         seen = [scale.repeat(n, 1, 1, 1) for scale in self.look(batch)]
         return self._draw(seen).unflatten(0, (n, len(batch.counts)))
 
+    @torch.no_grad()
+    def centre(self, batch: PatternBatch) -> torch.Tensor:
+        """Middle of the posterior, u [sample, channel, row, column]: what no noise at all becomes, near the mean."""
+        seen = self.look(batch)
+        return self.simulator.from_normal(self.to_image(seen[0].new_zeros(len(seen[0]), self.n_unknowns), seen))
+
     def look(self, batch: PatternBatch) -> list[torch.Tensor]:
         """Features of patterns and the guess, [sample, channel, row, column] at half the size, a quarter and so on.
 
