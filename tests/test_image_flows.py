@@ -96,7 +96,7 @@ def test_the_middle_of_a_posterior_is_near_the_mean_of_its_samples(simulator):
     assert torch.equal(model.centre(batch._replace(u=batch.u.flip(0))), middle)
     mean = model.sample(batch, 300).mean(0)
     off, scattered = ((each - mean).abs().mean() for each in (middle, model.sample(batch, 1)[0]))
-    assert float(off) < 0.3 * float(scattered)
+    assert float(off) < 0.4 * float(scattered)
 
 
 def test_samples_have_the_density_that_the_flow_says(simulator):
