@@ -8,11 +8,10 @@ import torch
 from scipy import stats
 
 from rephase.config_sections import ModelConfig
-from rephase.datasets.patterns import PatternBatch, log_joint, store_patterns
+from rephase.datasets.patterns import PatternBatch, log_joint, projections, store_patterns
 from rephase.datasets.saxs_patterns import SaxsSimulator
 from rephase.errors import ConfigError
 from rephase.models import POSTERIOR_MODELS, build_model
-from rephase.models.pattern_encoders import projections
 from rephase.optics.noise import poisson_deviance
 from rephase.posterior_config import SaxsConfig
 from rephase.training import fit
@@ -129,8 +128,8 @@ def test_projections_sum_what_was_measured_along_rows_and_columns():
     assert (hidden == 0).all()
 
 
-def test_curves_have_no_projections(batch):
-    assert projections(batch).shape == (16, 0)
+def test_nothing_is_summed_of_curves(batch):
+    assert SIMULATOR.summaries(batch).shape == (16, 0)
 
 
 def test_patterns_of_another_size_are_refused(batch):

@@ -128,10 +128,11 @@ def test_gradients_are_those_of_differences(shape):
 
 
 def test_flows_take_images_and_cuts():
-    for pixels in ((16, 16), (1, 24), (24, 1)):
+    for pixels, n_seen in (((16, 16), 8 + 16 + 16), ((1, 24), 2 * 8), ((24, 1), 2 * 8)):
         sim = simulator(pixels=pixels, phi_deg=(0.5, 2.0))
         options = ModelConfig(options={"n_layers": 2, "width": 8, "n_features": 8, "channels": 2})
         model = build_model(POSTERIOR_MODELS, "nsf", sim.pattern_shape, options, simulator=sim)
+        assert model.encoder.summary[0].in_features == n_seen  # convolutions, and of images rows and columns
         batch = sim.draw(3, np.random.default_rng(0))
         u = model.sample(batch, 5)
         assert u.shape == (5, 3, 8)

@@ -6,6 +6,7 @@ import torch
 from scipy.special import j1
 
 from rephase.datasets.oriented_patterns import OrientedSimulator
+from rephase.datasets.patterns import PatternBatch
 from rephase.posterior_config import OrientedSimulation
 
 SIMULATOR = OrientedSimulator(OrientedSimulation(n_pixels=17))
@@ -61,3 +62,60 @@ def test_intensities_have_gradients_in_every_unknown():
     SIMULATOR.intensity(u).log().sum().backward()
     assert torch.isfinite(u.grad).all()
     assert (u.grad != 0).all()
+
+
+N_RINGS = 12  # of 17 pixels: up to the corners, at 11.3 pixels
+
+
+def parts(batch):
+    """Intensities [sample, ring], harmonics [sample, wave, ring] and those of all rings, [sample, 2]."""
+    found = SIMULATOR.summaries(batch)
+    assert found.shape == (len(batch.counts), 5 * N_RINGS + 2)
+    return found[:, :N_RINGS], found[:, N_RINGS:-2].unflatten(1, (4, N_RINGS)), found[:, -2:]
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return SIMULATOR.draw(50, np.random.default_rng(6))
+
+
+def test_rings_hold_all_that_was_measured(drawn):
+    radius = torch.hypot(SIMULATOR.q_x, SIMULATOR.q_y) / (2 * SIMULATOR.config.q_max / 16)
+    counted, photons = torch.zeros(50), torch.zeros(50)
+    for number, intensity in enumerate(parts(drawn)[0].T):
+        is_here = (radius.round(decimals=3) >= number) & (radius.round(decimals=3) < number + 1)
+        given = (drawn.mask & is_here).sum((1, 2)) * drawn.photons.flatten()
+        assert (intensity[given == 0] == 0).all()
+        counted += torch.where(given > 0, given * (3 * intensity).exp() - 0.5, 0.0)
+        photons += given
+    assert torch.allclose(counted, drawn.counts.sum((1, 2)), rtol=1e-3, atol=0.1)
+    assert torch.allclose(photons, drawn.mask.sum((1, 2)) * drawn.photons.flatten())
+
+
+def test_a_pattern_that_is_turned_or_mirrored_turns_its_harmonics(drawn):
+    turned = drawn._replace(counts=drawn.counts.rot90(1, (1, 2)), mask=drawn.mask.rot90(1, (1, 2)))
+    mirrored = drawn._replace(counts=drawn.counts.mT, mask=drawn.mask.mT)  # χ becomes 90 degrees - χ
+    intensity, around, of_all = parts(drawn)
+    for changed, signs in ((turned, [-1, -1, 1, 1]), (mirrored, [-1, 1, 1, -1])):
+        same, harmonics, whole = parts(changed)
+        assert torch.allclose(same, intensity, atol=1e-5)
+        assert torch.allclose(harmonics, torch.tensor(signs)[:, None] * around, atol=1e-5)
+        assert torch.allclose(whole, torch.tensor(signs[:2]) * of_all, atol=1e-5)
+    assert around.abs().amax() > 0.5
+
+
+@pytest.mark.parametrize("phi", [20.0, 75.0, 160.0])
+def test_patterns_of_needles_are_long_at_right_angles_to_them(phi):
+    counts = 1e3 * SIMULATOR.intensity(unknowns(radius=1.0, length=6.0, phi=phi, background=1e-3))
+    mask = torch.hypot(SIMULATOR.q_x, SIMULATOR.q_y)[None] < 2.0
+    _, around, of_all = parts(PatternBatch(torch.zeros(1, 6), counts, torch.full((1, 1, 1), 1e3), mask))
+    for cosine, sine in (of_all[0], around[0, :2, 4]):
+        found = torch.rad2deg(torch.atan2(sine, cosine)) / 2
+        assert float(found - phi) % 180 == pytest.approx(90, abs=4)
+
+
+def test_what_is_hidden_does_not_enter(drawn):
+    spoiled = drawn._replace(counts=torch.where(drawn.mask, drawn.counts, 1e5))
+    assert torch.equal(SIMULATOR.summaries(drawn), SIMULATOR.summaries(spoiled))
+    blind = drawn._replace(counts=0 * drawn.counts, mask=torch.zeros_like(drawn.mask))
+    assert (SIMULATOR.summaries(blind) == 0).all()

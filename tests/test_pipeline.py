@@ -14,6 +14,7 @@ from rephase.classification_metrics import CLASSIFICATION_METRICS, LABEL_METRICS
 from rephase.completion_evaluation import MAP_SCORE
 from rephase.completion_metrics import COMPLETION_METRICS, PHASE_METRICS
 from rephase.config import load_config
+from rephase.datasets.simulators import SIMULATORS
 from rephase.errors import ConfigError, PipelineError
 from rephase.evaluation import COLUMNS
 from rephase.figures import FIGURES, draw_all
@@ -24,6 +25,7 @@ from rephase.models.baselines import BASELINES
 from rephase.models.image_baselines import IMAGE_BASELINES
 from rephase.paths import NOTEBOOKS
 from rephase.pipeline import check_parameters, find_notebooks, run_notebooks, run_sweep
+from rephase.posteriors import section_of
 from rephase.runs import open_run, read_run
 from rephase.wave_posteriors import WAVE_METRICS
 
@@ -51,16 +53,16 @@ def test_results_are_tidy_and_complete(run):
     of_images = results["experiment"].str.startswith("images")
     assert set(results.loc[of_images, "model"]) == {*run.config.images.models, *IMAGE_BASELINES}
     assert set(results.loc[of_images, "metric"]) == {*CLASSIFICATION_METRICS, *LABEL_METRICS}
-    of_posteriors = results["experiment"] == "posteriors, saxs"
-    assert set(results.loc[of_posteriors, "model"]) == {*run.config.posteriors.saxs.models}
-    assert {"nll", "sbc_p", "tarp_p", "coverage_90"} <= set(results.loc[of_posteriors, "metric"])
-    of_gisaxs = results["experiment"] == "posteriors, gisaxs"
-    assert set(results.loc[of_gisaxs, "model"]) == {*run.config.posteriors.gisaxs.models}
+    of_posteriors = results["experiment"].str.startswith("posteriors, ")
+    for kind in SIMULATORS:
+        part = results[results["experiment"] == f"posteriors, {kind}"]
+        assert set(part["model"]) == {*section_of(run.config, kind).models}
+        assert {"nll", "sbc_p", "tarp_p", "coverage_90"} <= set(part["metric"])
     of_waves = results["experiment"].isin(["holography", "ptychography"])
     assert set(results.loc[of_waves, "model"]) == {"estimate", "engine", "flow", "flow_engine"}
     covered = {"coverage_90 phase", "coverage_90 amplitude"}
     assert set(results.loc[of_waves, "metric"]) == {*WAVE_METRICS, *covered}
-    of_others = of_completion | of_inference | of_phases | of_images | of_posteriors | of_gisaxs | of_waves
+    of_others = of_completion | of_inference | of_phases | of_images | of_posteriors | of_waves
     results = results[~of_solvers & ~of_others]
     assert set(results["model"]) == {*MODELS, *BASELINES}
     assert set(results["metric"]) == {*METRICS, "undefined_phases"}

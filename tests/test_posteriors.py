@@ -211,6 +211,7 @@ def test_the_command_of_a_card_trains_the_same(run, shipped):
     ("kind", "experiment", "name"),
     [
         (POSTERIORS, "saxs", "nsf"),
+        (POSTERIORS, "oriented", "nsf"),
         (POSTERIORS, "gisaxs", "nsf"),
         (IMAGE_POSTERIORS, "holography", "image_flow"),
         (IMAGE_POSTERIORS, "ptychography", "image_flow"),

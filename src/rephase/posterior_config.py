@@ -150,7 +150,7 @@ class OrientedSimulation(SimulatorConfig):
     background: tuple[float, float] = Field((1e-3, 1e-1), description="bounds, 1/cm")
     q_max: float = Field(2.0, gt=0, description="in the middle of an edge of the detector, 1/nm")
     n_pixels: int = Field(32, ge=16, description="along each side")
-    photons: tuple[float, float] = Field((1.0, 1e3), description="bounds of the counts of a pixel for 1/cm")
+    photons: tuple[float, float] = Field((0.1, 10.0), description="bounds of the counts of a pixel for 1/cm")
     beam_stop: float = Field(0.15, ge=0, lt=0.9, description="largest radius, share of q_max")
 
 

@@ -43,7 +43,7 @@ from rephase.weights import (
 )
 
 _N_SHELLS = 12
-_NOTEBOOKS = {"saxs": "31", "gisaxs": "32", "ptychography": "33", "holography": "34"}
+_NOTEBOOKS = {"saxs": "31", "oriented": "31", "gisaxs": "32", "ptychography": "33", "holography": "34"}
 _FEWEST = 20  # reflections of a kind in a shell that tell its error
 
 
@@ -152,16 +152,14 @@ def posterior_card(
     """What a trained flow of a run is."""
     section = getattr(run.config.posteriors, experiment)
     judged = {"scoring"} if kind.name == POSTERIORS.name else {"n_judged", "n_draws"}
-    shown = run.config.model_dump(
-        mode="json", include={"seed": True, "posteriors": {experiment: {"data", "models", "training", *judged}}}
-    )
-    shown["posteriors"][experiment]["models"] = {name: shown["posteriors"][experiment]["models"][name]}
+    shown = section.model_dump(mode="json", include={"data", "models", "training", *judged})
+    shown["models"] = {name: shown["models"][name]}
     return PosteriorCard(
         **_facts(run, section, name, figures),
         kind=kind.name,
         experiment=experiment,
         data=section.data,
-        command=_command(_NOTEBOOKS[experiment], shown),
+        command=_command(_NOTEBOOKS[experiment], {"seed": run.config.seed, f"posteriors.{experiment}": shown}),
     )
 
 

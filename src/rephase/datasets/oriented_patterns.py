@@ -8,7 +8,7 @@ and one near 0 has a second mode near 180. A beam stop hides the middle.
 import numpy as np
 import torch
 
-from rephase.datasets.patterns import ParameterSimulator, PatternBatch, check_range
+from rephase.datasets.patterns import ParameterSimulator, PatternBatch, check_range, log_intensity
 from rephase.optics.noise import Exposure, draw_counts
 from rephase.optics.saxs import SHAPES, pattern
 from rephase.posterior_config import OrientedSimulation
@@ -42,6 +42,7 @@ class OrientedSimulator(ParameterSimulator):
         self.q_y, self.q_x = torch.meshgrid(line, line, indexing="ij")
         """[row, column] nm^-1."""
         self.axes = {"$q_y$ (1/nm)": line, "$q_x$ (1/nm)": line}
+        self.rings = _Rings(config.n_pixels)
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
         """Intensity [sample, row, column] in 1/cm of unknowns [sample, parameter]."""
@@ -54,6 +55,20 @@ class OrientedSimulator(ParameterSimulator):
         relative = (found[:, 1:] / found[:, :1]).unflatten(1, self.pattern_shape)
         return forward[:, None, None] * relative + background[:, None, None]
 
+    def summaries(self, batch: PatternBatch) -> torch.Tensor:
+        """Intensities of rings about the beam, and how counts go around with the angle, [sample, 5 n_rings + 2].
+
+        Of each ring `log_intensity`, then the means over its counts of cos 2χ, sin 2χ, cos 4χ and sin 4χ, with χ the
+        angle on the detector; and the first two over all rings together. They are 0 where nothing was counted.
+        """
+        counts, photons = (
+            torch.where(batch.mask, field, 0.0).flatten(1)[:, None] for field in (batch.counts, batch.photons)
+        )
+        counted, around = self.rings.add(counts * self.rings.waves.to(counts)).split([1, 4], 1)
+        intensity = log_intensity(counted, self.rings.add(photons))
+        of_all = around[:, :2].sum(2) / (counted.sum(2) + 1)
+        return torch.cat([intensity.flatten(1), (around / (counted + 1)).flatten(1), of_all], 1)
+
     def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
         """`n` patterns with their unknowns, exposures and beam stops."""
         u = self.prior.draw(n, rng)
@@ -65,3 +80,21 @@ class OrientedSimulator(ParameterSimulator):
         with torch.no_grad():
             counts = draw_counts(self.intensity(u), Exposure(photons), generator=generator)
         return PatternBatch(u, torch.where(mask, counts, 0.0), photons, mask)
+
+
+class _Rings:
+    """Rings about the middle of a square detector, each one pixel wide, and the harmonics around them.
+
+    ``waves`` [5, pixel]: 1, cos 2χ, sin 2χ, cos 4χ, sin 4χ.
+    """
+
+    def __init__(self, n_pixels: int):
+        line = torch.arange(n_pixels) - (n_pixels - 1) / 2
+        y, x = (each.flatten() for each in torch.meshgrid(line, line, indexing="ij"))
+        self.number, chi = torch.hypot(x, y).long(), torch.atan2(y, x)
+        self.waves = torch.stack([torch.ones_like(chi), *(f(m * chi) for m in (2, 4) for f in (torch.cos, torch.sin))])
+
+    def add(self, values: torch.Tensor) -> torch.Tensor:
+        """Sums over each ring, [sample, field, ring], of values [sample, field, pixel]."""
+        sums = values.new_zeros(*values.shape[:2], int(self.number.max()) + 1)
+        return sums.index_add(2, self.number.to(values.device), values)

@@ -71,6 +71,13 @@ class Simulator(Protocol):
         """Logarithm of the prior density of z [..., *u_shape]: [...]; None where only samples of it are known."""
 
 
+class SummingSimulator(Simulator, Protocol):
+    """A simulator that knows which sums over many pixels tell most of its patterns."""
+
+    def summaries(self, batch: PatternBatch) -> torch.Tensor:
+        """Such sums of about unit size, [sample, n]; hidden pixels do not enter."""
+
+
 def expected_of(simulator: Simulator, u: torch.Tensor, batch: PatternBatch) -> torch.Tensor:
     """Counts [..., sample, *pattern] that are expected of unknowns [..., sample, *u_shape], exposed as the batch is."""
     samples = u.shape[: u.ndim - len(simulator.u_shape)]
@@ -136,6 +143,20 @@ def check_shape(batch: PatternBatch, shape: tuple[int, ...]) -> None:
         )
 
 
+def log_intensity(counts: torch.Tensor, photons: torch.Tensor) -> torch.Tensor:
+    """A third of the logarithm of counts over photons, with half a count for none; 0 where there are no photons."""
+    return torch.where(photons > 0, ((counts + 0.5) / photons.where(photons > 0, 1.0)).log() / 3, 0.0)
+
+
+def projections(batch: PatternBatch) -> torch.Tensor:
+    """`log_intensity` of each row and of each column of images [sample, row, column]: [sample, row + column].
+
+    A single pixel has few photons: their sums tell intensities and the places of edges far better.
+    """
+    photons = torch.where(batch.mask, batch.photons, 0.0)
+    return torch.cat([log_intensity(batch.counts.sum(axis), photons.sum(axis)) for axis in (2, 1)], 1)
+
+
 class ParameterSimulator:
     """What simulators of a few bounded parameters share: z is normal under their prior.
 
@@ -165,6 +186,10 @@ class ParameterSimulator:
     def log_prior(self, z: torch.Tensor) -> torch.Tensor:
         """Logarithm of the prior density of z [..., parameter]: [...]."""
         return self.prior.log_density(z)
+
+    def summaries(self, batch: PatternBatch) -> torch.Tensor:
+        """`projections` of images; nothing of curves, [sample, 0]."""
+        return projections(batch) if batch.counts.ndim == 3 else batch.counts.new_zeros(len(batch.counts), 0)
 
 
 class PatternData(SplitData[PatternBatch]):

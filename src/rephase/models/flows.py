@@ -8,7 +8,7 @@ from zuko.distributions import DiagNormal, NormalizingFlow
 from zuko.flows import ElementWiseTransform, Flow, GeneralCouplingTransform, UnconditionalDistribution
 from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform, Transform
 
-from rephase.datasets.patterns import PatternBatch, Simulator, expected_of
+from rephase.datasets.patterns import PatternBatch, Simulator, SummingSimulator, expected_of
 from rephase.errors import ConfigError
 from rephase.models.pattern_encoders import PatternEncoder
 from rephase.optics.noise import poisson_deviance
@@ -52,7 +52,7 @@ class ParameterFlow(nn.Module):
     loss
         ``nll``.
     simulator
-        Prior and forward model.
+        Prior and forward model, and what sums over pixels tell of its patterns.
     n_layers
         Of coupling; every one changes half of the parameters.
     n_bins
@@ -73,8 +73,8 @@ class ParameterFlow(nn.Module):
     """
 
     def __init__(
-        self, shape: tuple[int, ...], loss: str = "nll", *, simulator: Simulator, n_layers: int = 6, n_bins: int = 8,
-        width: int = 96, n_features: int = 48, channels: int = 16, physics_weight: float = 0.0,
+        self, shape: tuple[int, ...], loss: str = "nll", *, simulator: SummingSimulator, n_layers: int = 6,
+        n_bins: int = 8, width: int = 96, n_features: int = 48, channels: int = 16, physics_weight: float = 0.0,
         entropy_weight: float = 1.0,
     ):  # fmt: skip
         super().__init__()
@@ -82,9 +82,10 @@ class ParameterFlow(nn.Module):
             raise ConfigError(f"loss = {loss!r}: expected nll, the one loss of flows")
         if len(simulator.u_shape) != 1 or simulator.u_shape[0] < 2:
             raise ConfigError(f"unknowns of shape {simulator.u_shape}: expected two parameters or more for this flow")
-        self.simulator, self.loss_name = simulator, loss
+        self.simulator: Simulator = simulator
+        self.loss_name = loss
         self.physics_weight, self.entropy_weight = physics_weight, entropy_weight
-        self.encoder = PatternEncoder(shape, n_features, channels=channels)
+        self.encoder = PatternEncoder(shape, n_features, summaries=simulator.summaries, channels=channels)
         self.flow = _spline_flow(simulator.u_shape[0], n_features, n_layers, n_bins, width)
 
     def loss(self, batch: PatternBatch) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -25,24 +26,10 @@ def pattern_fields(batch: PatternBatch) -> torch.Tensor:
     return torch.where(batch.mask[:, None], fields, 0.0)
 
 
-def projections(batch: PatternBatch) -> torch.Tensor:
-    """Logarithms of the summed counts over the summed photons, of each row and each column of images, [sample, n].
-
-    A single pixel has few photons: their sums tell intensities and the places of edges far better. 0 where nothing was
-    measured; curves have none, [sample, 0].
-    """
-    photons = torch.where(batch.mask, batch.photons, 0.0)
-    found = [batch.counts.new_zeros(len(batch.counts), 0)]
-    for axis in (2, 1) if batch.counts.ndim == 3 else ():
-        counted, given = batch.counts.sum(axis), photons.sum(axis)
-        found.append(torch.where(given > 0, ((counted + 0.5) / given.where(given > 0, 1.0)).log() / 3, 0.0))
-    return torch.cat(found, 1)
-
-
 class PatternEncoder(nn.Module):
     """Residual convolutions over a curve or an image, each stage half as fine, and a dense layer to the summary.
 
-    Images enter by their projections on both axes as well.
+    What the simulator of the patterns sums up of many pixels enters the dense layer as well.
 
     Parameters
     ----------
@@ -50,6 +37,8 @@ class PatternEncoder(nn.Module):
         Of a pattern: one or two axes, 16 or more along each.
     n_features
         Numbers in the summary.
+    summaries
+        Of the simulator: sums [sample, n] over pixels of a batch.
     channels
         Of the first stage; the next have twice, and all others four times as many.
 
@@ -59,17 +48,22 @@ class PatternEncoder(nn.Module):
         Patterns of another shape.
     """
 
-    def __init__(self, shape: tuple[int, ...], n_features: int, *, channels: int = 16):
+    def __init__(
+        self, shape: tuple[int, ...], n_features: int, *, summaries: Callable[[PatternBatch], torch.Tensor],
+        channels: int = 16,
+    ):  # fmt: skip
         super().__init__()
         if len(shape) not in CONVOLUTIONS or min(shape) < 16:
             raise ConfigError(f"patterns of shape {tuple(shape)}: expected one or two axes, each of 16 or more")
-        convolution, self.shape = CONVOLUTIONS[len(shape)], tuple(shape)
+        convolution, self.shape, self.summaries = CONVOLUTIONS[len(shape)], tuple(shape), summaries
         widths = [N_FIELDS, channels, 2 * channels, 4 * channels, 4 * channels]
         stages: list[nn.Module] = []
         for n_in, n_out in itertools.pairwise(widths):
             stages += [convolution(n_in, n_out, 5, stride=2, padding=2), nn.SiLU(), _Residual(convolution, n_out)]
         self.stages = nn.Sequential(*stages)
-        n_flat = widths[-1] * math.prod(-(-n // 16) for n in shape) + (sum(shape) if len(shape) == 2 else 0)
+        blank = torch.zeros(1, *shape)
+        n_summed = summaries(PatternBatch(blank, blank, blank + 1, blank == 0)).shape[1]
+        n_flat = widths[-1] * math.prod(-(-n // 16) for n in shape) + n_summed
         self.summary = nn.Sequential(
             nn.Linear(n_flat, 4 * n_features), nn.SiLU(), nn.Linear(4 * n_features, n_features)
         )
@@ -84,7 +78,7 @@ class PatternEncoder(nn.Module):
         """
         check_shape(batch, self.shape)
         seen = self.stages(pattern_fields(batch)).flatten(1)
-        return self.summary(torch.cat([seen, projections(batch)], 1))
+        return self.summary(torch.cat([seen, self.summaries(batch)], 1))
 
 
 class _Residual(nn.Module):
