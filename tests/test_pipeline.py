@@ -59,7 +59,7 @@ def test_results_are_tidy_and_complete(run):
         assert set(part["model"]) == {*section_of(run.config, kind).models}
         assert {"nll", "sbc_p", "tarp_p", "coverage_90"} <= set(part["metric"])
     of_waves = results["experiment"].isin(["holography", "ptychography"])
-    assert set(results.loc[of_waves, "model"]) == {"estimate", "engine", "flow", "flow_engine"}
+    assert set(results.loc[of_waves, "model"]) == {"estimate", "estimate_engine", "engine", "flow", "flow_engine"}
     covered = {"coverage_90 phase", "coverage_90 amplitude"}
     assert set(results.loc[of_waves, "metric"]) == {*WAVE_METRICS, *covered}
     of_others = of_completion | of_inference | of_phases | of_images | of_posteriors | of_waves

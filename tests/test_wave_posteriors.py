@@ -89,7 +89,7 @@ def test_every_route_is_scored_and_timed(run, kind, made):
     table = score_routes(run, kind, data, flow)
     own = run.table(f"wave_results_{kind}_routes")
     assert list(own.columns) == COLUMNS
-    assert set(own["model"]) == {"estimate", "engine", "flow", "flow_engine"}
+    assert set(own["model"]) == {"estimate", "estimate_engine", "engine", "flow", "flow_engine"}
     expected = set(WAVE_METRICS) - ({"amplitude_ssim"} if kind == "holography" else set())
     assert set(own["metric"]) == expected
     assert np.isfinite(own["value"]).all()

@@ -263,7 +263,7 @@ class WaveLearning(FlowLearning):
     n_draws: int = Field(64, ge=2, description="posterior samples of each")
     n_shown: int = Field(3, ge=1, description="patterns that are drawn")
     n_iterations: int = Field(100, ge=1, description="of the iterative opponent: iterations, or epochs of a scan")
-    n_refined: int = Field(10, ge=1, description="of those that refine the middle of the posterior")
+    n_refined: int = Field(10, ge=1, description="of those that refine the estimate and the middle of the posterior")
 
     @field_validator("models")
     @classmethod

@@ -193,16 +193,17 @@ def _predictive(simulator: WaveSimulator, posteriors: ImagePosteriors, seed: int
 def routes(
     simulator: WaveSimulator, flow: ImageFlow, config: HolographyConfig | PtychographyConfig
 ) -> dict[str, Route]:
-    """The flow and its opponents: cheap estimate, iterative engine, middle of the posterior, and that refined."""
+    """The flow and its opponents: cheap estimate, iterative engine, middle of the posterior; two of them refined."""
 
     def learned(batch: PatternBatch) -> torch.Tensor:
         return simulator.wave(_asked(flow, batch, _AT_ONCE, flow.centre))
 
-    def refined(batch: PatternBatch) -> torch.Tensor:
-        return simulator.refine(batch, learned(batch), n_iterations=config.n_refined)
+    def refined(first: Route) -> Route:
+        return lambda batch: simulator.refine(batch, first(batch), n_iterations=config.n_refined)
 
-    iterated = partial(simulator.reconstruct, n_iterations=config.n_iterations)
-    return {"estimate": simulator.estimate, "engine": iterated, "flow": learned, "flow_engine": refined}
+    estimate, engine = simulator.estimate, partial(simulator.reconstruct, n_iterations=config.n_iterations)
+    return {"estimate": estimate, "estimate_engine": refined(estimate), "engine": engine, "flow": learned,
+            "flow_engine": refined(learned)}  # fmt: skip
 
 
 def score_routes(run: Run, kind: str, data: PatternData, flow: ImageFlow) -> pd.DataFrame:
