@@ -164,7 +164,7 @@ def weights(
     out: Annotated[Path | None, typer.Option(help="folder of the weights", show_default="data/weights")] = None,
     suffix: Annotated[str, typer.Option(help="added to the name of each model")] = "",
 ) -> None:
-    """Write the best weights of a run's models, with cards: for `complete` and notebooks 24, 31 and 34."""
+    """Write the best weights of a run's models, with cards: for `complete` and notebooks 24, 31, 33 and 34."""
     from rephase.runs import read_run
     from rephase.shipping import ship_weights
 
