@@ -134,6 +134,12 @@ def test_frames_hold_the_light_that_the_object_lets_through():
     assert float(simulator.illumination.max()) == 1
 
 
+def test_scans_of_another_data_set_are_those_that_a_flow_has_learned():
+    own, other = MAKE["ptychography"](), MAKE["ptychography"](seed=1)
+    assert torch.equal(own.positions, other.positions)
+    assert not torch.equal(own.positions, MAKE["ptychography"](jitter_seed=1).positions)
+
+
 def test_a_few_epochs_come_nearer_than_the_empty_beam():
     simulator = MAKE["ptychography"](photons=(1e6, 1e6), dead=0)
     batch = simulator.draw(20, np.random.default_rng(1))

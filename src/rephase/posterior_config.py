@@ -251,6 +251,7 @@ class PtychogramSimulation(WaveSimulation):
     n_side: int = Field(6, ge=1, description="positions along each side of the raster")
     step: float = Field(3.0, gt=0, description="between them, pixels")
     jitter: float = Field(0.2, ge=0, lt=0.5, description="largest move of each along each axis, over the step")
+    jitter_seed: int = Field(0, ge=0, description="of these moves, which are the same in all scans")
     photons: tuple[float, float] = Field((1e5, 1e7), description="bounds for an empty frame; log-uniform")
     n_epochs: int = Field(12, ge=1, description="of conjugate gradients for the estimate that flows look at")
 

@@ -16,7 +16,7 @@ class PtychogramSimulator(WaveSimulator):
     """Far-field frames [sample, frame, row, column] of u [sample, 2, row, column], phase in radians and amplitude.
 
     The probe holds one photon, so ``photons`` are those of an empty frame. Probe and positions are known and the same
-    for all samples; positions differ from a raster by moves that the seed of the configuration fixes.
+    for all samples; positions differ from a raster by moves that a seed of their own fixes.
 
     Parameters
     ----------
@@ -37,7 +37,8 @@ class PtychogramSimulator(WaveSimulator):
 
     def __init__(self, config: PtychogramSimulation):
         super().__init__(config, (config.phase, config.amplitude), (config.n_side**2, config.frame, config.frame))
-        self.positions = raster(config.n_side, step=config.step, jitter=config.jitter, generator=_seeded(config.seed))
+        moves = _seeded(config.jitter_seed)
+        self.positions = raster(config.n_side, step=config.step, jitter=config.jitter, generator=moves)
         self.scan = self._scan_on(torch.device("cpu"))
         self.probe = gaussian_probe(
             config.frame, width=config.probe_width, n_photons=1, curvature=config.probe_curvature
