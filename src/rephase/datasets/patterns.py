@@ -144,7 +144,7 @@ def check_shape(batch: PatternBatch, shape: tuple[int, ...]) -> None:
 
 
 def log_intensity(counts: torch.Tensor, photons: torch.Tensor) -> torch.Tensor:
-    """A third of the logarithm of counts over photons, with half a count for none; 0 where there are no photons."""
+    """Logarithm of counts over photons with half a count for none, over 3 to be of unit size; 0 without photons."""
     return torch.where(photons > 0, ((counts + 0.5) / photons.where(photons > 0, 1.0)).log() / 3, 0.0)
 
 
