@@ -116,7 +116,9 @@ class SaxsSimulation(SimulatorConfig):
         0.5, gt=0, description="core-shell spheres: contrast of the shell over that of the core"
     )
     spread: tuple[float, float] | None = Field(
-        None, description="bounds of the relative standard deviation of the first size; null: all particles are alike"
+        None,
+        description="bounds of the standard deviation of the logarithm of the first size, then a median (log-normal); "
+        "null: all particles are alike",
     )
     forward: tuple[float, float] = Field((1e-1, 1e2), description="bounds of the intensity at q = 0, 1/cm")
     background: tuple[float, float] = Field((1e-4, 1e-2), description="bounds, 1/cm")
