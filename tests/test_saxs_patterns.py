@@ -82,6 +82,11 @@ def test_what_is_hidden_has_no_counts_and_is_as_much_as_asked():
     assert 1 - draw(2000, hidden=0.0, missing=0.3).mask.float().mean() == pytest.approx(0.15, abs=0.01)
 
 
+def test_some_points_are_left_of_every_curve():
+    assert draw(5000, n_q=16, hidden=0.3, missing=0.16).mask.any(1).all()
+    assert draw(5000, n_q=16, hidden=0.0, missing=0.66).mask.any(1).all()
+
+
 def test_draws_depend_on_the_seed_alone():
     for first, again, other in zip(draw(), draw(), draw(seed=1)):
         assert torch.equal(first, again)
@@ -115,6 +120,12 @@ def test_a_store_is_the_same_with_any_number_of_workers_and_resumes(tmp_path):
 def test_bounds_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         simulator(**changes)
+
+
+@pytest.mark.parametrize("changes", [{"hidden": 0.5}, {"hidden": 0.48}, {"missing": 0.8, "n_q": 16}])
+def test_curves_of_which_nothing_may_be_left_are_refused(changes):
+    with pytest.raises(ConfigError, match=r"hidden = .*, missing = .*expected 5 or more points .* lower hidden"):
+        validate(SaxsSimulation, changes, "posteriors.saxs.data")
 
 
 def test_an_unknown_shape_is_refused():

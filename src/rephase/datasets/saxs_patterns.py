@@ -76,7 +76,9 @@ class SaxsSimulator(ParameterSimulator):
         first, last = self.config.hidden * rng.random((2, n, 1))
         place = np.linspace(0, 1, self.config.n_q)
         is_there = rng.random((n, self.config.n_q)) >= self.config.missing * rng.random((n, 1))
-        mask = torch.as_tensor((place >= first) & (place <= 1 - last) & is_there)
+        is_inside = (place >= first) & (place <= 1 - last)
+        is_there |= ~(is_inside & is_there).any(1, keepdims=True)  # nothing is missing where nothing would be left
+        mask = torch.as_tensor(is_inside & is_there)
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
         with torch.no_grad():
             counts = draw_counts(self.intensity(u), Exposure(photons), generator=generator)
