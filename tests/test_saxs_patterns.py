@@ -174,9 +174,41 @@ def test_means_beyond_what_a_flow_has_seen_are_masked_or_weakened(measured):
     assert any("not above 0" in note for note in notes)
 
 
+def test_what_the_file_says_is_told_first(measured):
+    spheres, given = measured
+    assert measured_pattern(given._replace(notes=("I in 1/m",)), spheres).notes[0] == "I in 1/m"
+
+
+def test_a_fine_resolution_is_told(measured):
+    spheres, given = measured
+    notes = measured_pattern(given._replace(dq=0.018 * given.q), spheres).notes
+    assert "resolution left out, as the flow knows none: at most dq/q = 0.018 at q = " in "; ".join(notes)
+    for without in (None, np.zeros_like(given.q), np.where(given.q > 3.01, 1.0, 0.0)):  # the flow ends at 3 /nm
+        assert "resolution" not in "; ".join(measured_pattern(given._replace(dq=without), spheres).notes)
+
+
+def test_exposures_that_photons_do_not_make_are_told(measured):
+    spheres, given = measured
+    exposure = 30 * (given.q / 0.1) ** 0.5
+
+    def told(uneven):
+        sigma = np.sqrt(given.intensity / (exposure * uneven))
+        return [note for note in measured_pattern(given._replace(sigma=sigma), spheres).notes if "exposure" in note]
+
+    assert told(1.0) == []
+    (slight,) = told(np.where(given.q > 1, 1.0, 4.0))
+    assert "a factor of" in slight
+    assert "Markov" not in slight
+    (strong,) = told(5 ** np.sin(4 * np.log(given.q)))
+    assert "believe the Markov chains" in strong
+    (relative,) = told(0.05**-2 / (given.intensity * exposure))
+    assert "is sigma that of counts?" in relative
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda c: c._replace(dq=0.1 * c.q), r"dq/q = 0.1 at q = .*: expected 0.02 or less.*desmear the curve"),
         (lambda c: c._replace(q=c.q * 10), "usable for q = 0.79.*expects it from 0.1.* or less .*unit of q"),
         (lambda c: c._replace(q=c.q * 100), "0 usable points within q = 0.1–3 /nm"),
         (lambda c: c._replace(intensity=c.intensity * 1e3, sigma=c.sigma * 1e3), "intensity is 1.9.*e.04.*0.1–100 /cm"),
