@@ -181,6 +181,8 @@ def test_solvers_refuse_what_makes_no_sense():
         retrieve(seen, NUMBERS / 10, known, n_iterations=1)
     with pytest.raises(OpticsError, match=r"phase = \(1, 0\): expected the least value first"):
         KnownObject(phase=(1, 0))
+    with pytest.raises(OpticsError, match=r"phase = \(-4.0, 0.0\): expected within \[-pi, pi\]"):
+        KnownObject(phase=(-4.0, 0.0))
     with pytest.raises(OpticsError, match="support is False everywhere"):
         KnownObject(support=torch.zeros(4, 4, dtype=torch.bool))
 

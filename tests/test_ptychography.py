@@ -106,6 +106,12 @@ def test_positions_outside_of_the_object_are_told():
     for wrong in ([[0.0, math.nan]], [[0.0, 0.0, 0.0]], [0.0, 1.0]):
         with pytest.raises(OpticsError, match=r"positions of shape .*: expected finite numbers \[frame, 2\]"):
             scan_of(wrong)
+    with pytest.raises(OpticsError, match="there are none; expected one or more"):
+        Scan(torch.zeros(0, 2), object_shape=(40, 40), probe_shape=(16, 16), propagator=FarField())
+    with pytest.raises(OpticsError, match="torch.int64: expected floating point"):
+        Scan(torch.tensor([[0, 1]]), object_shape=(41, 41), probe_shape=(16, 16), propagator=FarField())
+    with pytest.raises(OpticsError, match=r"probe has \(16, 48\) pixels, the object \(40, 40\): expected an object at"):
+        Scan(torch.zeros(1, 2), object_shape=(40, 40), probe_shape=(16, 48), propagator=FarField())
     with pytest.raises(OpticsError, match=r"object of \(40, 41\) pixels: expected \(40, 40\)"):
         scan_of([[0, 0]]).frames(noise(40, 41), noise(16, 16))
     with pytest.raises(OpticsError, match=r"probe of \(15, 16\) pixels: expected \(16, 16\)"):

@@ -156,6 +156,18 @@ def test_moments_of_distributions(kind, n_sigmas):
     assert float((found[1:] * q[1:] ** 4).mean()) == pytest.approx(porod, rel=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("kind", "width"), [("lognormal", 0.1), ("lognormal", 0.3), ("lognormal", 0.5), ("schulz", 0.3), ("schulz", 0.5)]
+)
+def test_wide_distributions_are_taken_as_far_out_as_forward_intensity_and_radius_of_gyration_need(kind, width):
+    q = double([1e-5, 3e-5])
+    low, high = curve("sphere", q, *arguments("sphere"), spread=Spread("radius", kind, width))[0].tolist()
+    m3, m6, m8 = (moment(kind, width, k) for k in (3, 6, 8))
+    assert low == pytest.approx(1e7 * 9e-8 * 4 / 3 * math.pi * 6**3 * m6 / m3, rel=1e-3)
+    gyration = math.sqrt(3 * math.log(low / high) / 8e-10)
+    assert gyration == pytest.approx(6 * math.sqrt(0.6 * m8 / m6), rel=1e-3)
+
+
 def test_no_width_is_one_size():
     plain = curve("cylinder", Q, *arguments("cylinder"))
     for kind in ("gaussian", "lognormal", "schulz"):
@@ -218,7 +230,8 @@ def test_single_precision_and_gradients(shape):
     width = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
 
     def intensity(sizes, contrast, width):
-        return curve(shape, Q[::10], sizes, contrast, spread=Spread(SHAPES[shape].sizes[-1], "lognormal", width, 3, 5))
+        spreads = (Spread(SHAPES[shape].sizes[-1], "lognormal", width, n_sigmas, 5) for n_sigmas in (3.0, None))
+        return torch.stack([curve(shape, Q[::10], sizes, contrast, spread=spread) for spread in spreads])
 
     assert torch.autograd.gradcheck(intensity, (sizes, contrast, width), eps=1e-7, atol=1e-4, rtol=1e-4)
 

@@ -32,7 +32,7 @@ def text(tmp_path):
 def nexus(tmp_path):
     """Writes an NXcanSAS file of one or more curves, given as columns by their names, and gives the path."""
 
-    def write(*curves, unit="1/angstrom", sigma_name="Idev"):
+    def write(*curves, unit="1/angstrom", sigma_name="Idev", i_unit="1/cm"):
         path = tmp_path / "curve.h5"
         with h5py.File(path, "w") as file:
             for number, columns in enumerate(curves, 1):
@@ -42,7 +42,8 @@ def nexus(tmp_path):
                     group[name] = values
                 if unit:
                     group["Q"].attrs["units"] = unit
-                group["I"].attrs["units"] = "1/cm"
+                if i_unit:
+                    group["I"].attrs["units"] = i_unit
                 group["I"].attrs["uncertainties"] = sigma_name
         return path
 
@@ -115,12 +116,13 @@ def test_one_of_several_curves(nexus):
 def xml(tmp_path):
     """Writes CanSAS XML of one or more curves, given as columns by their names, and gives the path."""
 
-    def write(*curves, unit="1/A", space="urn:cansas1d:1.1"):
+    def write(*curves, unit="1/A", space="urn:cansas1d:1.1", i_unit="1/cm"):
         entries = ""
         for number, columns in enumerate(curves, 1):
             points = ""
             for row in zip(*columns.values()):
-                fields = (f'<{key} unit="{unit}">{value:.8g}</{key}>' for key, value in zip(columns, row))
+                units = (unit if key.startswith("Q") else i_unit for key in columns)
+                fields = (f'<{key} unit="{u}">{value:.8g}</{key}>' for key, u, value in zip(columns, units, row))
                 points += f"<Idata>{''.join(fields)}</Idata>"
             entries += f"<SASentry><Title>run {number}</Title><SASdata>{points}</SASdata></SASentry>"
         path = tmp_path / "curve.xml"
@@ -163,6 +165,42 @@ def test_xml_that_is_no_curve(xml, tmp_path):
             read_saxs(path)
     with pytest.raises(CurveError, match="no column of σ; give relative_sigma"):
         read_saxs(xml({"Q": Q, "I": INTENSITY}))
+
+
+@pytest.mark.parametrize("unit", ["1/cm", "cm^-1", "cm-1 sr-1", "1/(cm sr)", "cm⁻¹"])
+def test_intensities_in_1_per_cm_need_no_word(nexus, unit):
+    found = read_saxs(nexus(COLUMNS, i_unit=unit))
+    assert found.intensity == pytest.approx(INTENSITY)
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("1/m", 0.01), ("m^-1 sr^-1", 0.01), ("1/mm", 10.0)])
+def test_other_units_of_intensity_become_1_per_cm(nexus, xml, unit, factor):
+    columns = {"Q": Q, "I": INTENSITY, "Idev": SIGMA}
+    for path in (nexus(columns, i_unit=unit), xml(columns, i_unit=unit)):
+        found = read_saxs(path)
+        assert found.intensity == pytest.approx(factor * INTENSITY, rel=1e-6)
+        assert found.sigma == pytest.approx(factor * SIGMA, rel=1e-6)
+        assert found.notes == (f"I in {unit} times {factor:g}: in 1/cm",)
+
+
+def test_units_of_intensity_that_are_not_known_are_told(nexus, xml):
+    assert "the unit of I is 'arbitrary': taken as 1/cm" in read_saxs(nexus(COLUMNS, i_unit="arbitrary")).notes[0]
+    assert "the unit of I is 'a.u.'" in read_saxs(xml({"Q": Q, "I": INTENSITY, "Idev": SIGMA}, i_unit="a.u.")).notes[0]
+    assert "the file does not name the unit of I" in read_saxs(nexus(COLUMNS, i_unit="")).notes[0]
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8])
+def test_masked_points_are_left_out(nexus, kind):
+    is_hidden = np.isin(np.arange(20), [0, 7])
+    found = read_saxs(nexus({**COLUMNS, "I": np.where(is_hidden, np.nan, INTENSITY), "Mask": is_hidden.astype(kind)}))
+    for column, expected in zip(found, (Q, INTENSITY, SIGMA)):
+        assert column == pytest.approx(expected[~is_hidden])
+    assert found.notes == ("2 points at which the Mask of the file is 1: left out",)
+    with pytest.raises(CurveError, match="Mask is 1 everywhere: expected 1 where a point is to be left out"):
+        read_saxs(nexus({**COLUMNS, "Mask": np.ones(20, kind)}))
+    with pytest.raises(CurveError, match="19 values of Mask: expected as many"):
+        read_saxs(nexus({**COLUMNS, "Mask": np.ones(19, kind)}))
 
 
 def test_sigma_is_assumed_only_when_asked(text, nexus):

@@ -82,6 +82,10 @@ def test_what_is_hidden_has_no_counts_and_is_as_much_as_asked():
     assert 1 - draw(2000, hidden=0.0, missing=0.3).mask.float().mean() == pytest.approx(0.15, abs=0.01)
 
 
+def test_some_points_are_left_of_every_curve():
+    assert draw(50_000, n_q=16, hidden=0.0, missing=0.66).mask.any(1).all()
+
+
 def test_draws_depend_on_the_seed_alone():
     for first, again, other in zip(draw(), draw(), draw(seed=1)):
         assert torch.equal(first, again)
@@ -115,6 +119,12 @@ def test_a_store_is_the_same_with_any_number_of_workers_and_resumes(tmp_path):
 def test_bounds_that_cannot_be_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         simulator(**changes)
+
+
+@pytest.mark.parametrize("changes", [{"hidden": 0.5}, {"hidden": 0.48}, {"missing": 0.8, "n_q": 16}])
+def test_curves_of_which_nothing_may_be_left_are_refused(changes):
+    with pytest.raises(ConfigError, match=r"hidden = .*, missing = .*expected 5 or more points .* lower hidden"):
+        validate(SaxsSimulation, changes, "posteriors.saxs.data")
 
 
 def test_an_unknown_shape_is_refused():
@@ -164,9 +174,41 @@ def test_means_beyond_what_a_flow_has_seen_are_masked_or_weakened(measured):
     assert any("not above 0" in note for note in notes)
 
 
+def test_what_the_file_says_is_told_first(measured):
+    spheres, given = measured
+    assert measured_pattern(given._replace(notes=("I in 1/m",)), spheres).notes[0] == "I in 1/m"
+
+
+def test_a_fine_resolution_is_told(measured):
+    spheres, given = measured
+    notes = measured_pattern(given._replace(dq=0.018 * given.q), spheres).notes
+    assert "resolution left out, as the flow knows none: at most dq/q = 0.018 at q = " in "; ".join(notes)
+    for without in (None, np.zeros_like(given.q), np.where(given.q > 3.01, 1.0, 0.0)):  # the flow ends at 3 /nm
+        assert "resolution" not in "; ".join(measured_pattern(given._replace(dq=without), spheres).notes)
+
+
+def test_exposures_that_photons_do_not_make_are_told(measured):
+    spheres, given = measured
+    exposure = 30 * (given.q / 0.1) ** 0.5
+
+    def told(uneven):
+        sigma = np.sqrt(given.intensity / (exposure * uneven))
+        return [note for note in measured_pattern(given._replace(sigma=sigma), spheres).notes if "exposure" in note]
+
+    assert told(1.0) == []
+    (slight,) = told(np.where(given.q > 1, 1.0, 4.0))
+    assert "a factor of" in slight
+    assert "Markov" not in slight
+    (strong,) = told(5 ** np.sin(4 * np.log(given.q)))
+    assert "believe the Markov chains" in strong
+    (relative,) = told(0.05**-2 / (given.intensity * exposure))
+    assert "is sigma that of counts?" in relative
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda c: c._replace(dq=0.1 * c.q), r"dq/q = 0.1 at q = .*: expected 0.02 or less.*desmear the curve"),
         (lambda c: c._replace(q=c.q * 10), "usable for q = 0.79.*expects it from 0.1.* or less .*unit of q"),
         (lambda c: c._replace(q=c.q * 100), "0 usable points within q = 0.1–3 /nm"),
         (lambda c: c._replace(intensity=c.intensity * 1e3, sigma=c.sigma * 1e3), "intensity is 1.9.*e.04.*0.1–100 /cm"),

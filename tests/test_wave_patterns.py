@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from rephase.config_sections import validate
 from rephase.datasets.holograms import HologramSimulator
 from rephase.datasets.patterns import store_patterns
 from rephase.datasets.ptychograms import PtychogramSimulator
@@ -175,6 +176,13 @@ def test_intensities_can_be_differentiated(kind):
 def test_what_cannot_be_simulated(kind, changes, error, said):
     with pytest.raises(error, match=said):
         MAKE[kind](**changes)
+
+
+@pytest.mark.parametrize("config", [HologramSimulation, PtychogramSimulation])
+def test_phases_that_wrap_are_refused(config):
+    validate(config, {"phase": (math.pi, -math.pi)}, "data")
+    with pytest.raises(ConfigError, match=r"phase = \(0.0, -3.2\): .*expected radians within \[-pi, pi\]"):
+        validate(config, {"phase": (0.0, -3.2)}, "data")
 
 
 def test_experiments_that_cannot_be():

@@ -1,5 +1,6 @@
 """Configuration of posteriors: what is unknown and how it is measured, for each kind of experiment, and the flows."""
 
+import math
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -13,6 +14,8 @@ from rephase.config_sections import (
     TrainingConfig,
     absolute_path,
 )
+
+_FEWEST = 5  # points of a curve
 
 
 class SimulatorConfig(Section):
@@ -116,7 +119,9 @@ class SaxsSimulation(SimulatorConfig):
         0.5, gt=0, description="core-shell spheres: contrast of the shell over that of the core"
     )
     spread: tuple[float, float] | None = Field(
-        None, description="bounds of the relative standard deviation of the first size; null: all particles are alike"
+        None,
+        description="bounds of the standard deviation of the logarithm of the first size, then a median (log-normal); "
+        "null: all particles are alike",
     )
     forward: tuple[float, float] = Field((1e-1, 1e2), description="bounds of the intensity at q = 0, 1/cm")
     background: tuple[float, float] = Field((1e-4, 1e-2), description="bounds, 1/cm")
@@ -128,6 +133,15 @@ class SaxsSimulation(SimulatorConfig):
     )
     hidden: float = Field(0.2, ge=0, lt=0.9, description="largest share of the range of q (logarithm) cut at each end")
     missing: float = Field(0.3, ge=0, lt=0.9, description="largest share of the other points that are not measured")
+
+    @model_validator(mode="after")
+    def _points_are_left(self) -> Self:
+        if (1 - 2 * self.hidden) * (1 - self.missing) * (self.n_q - 1) < _FEWEST:
+            raise ValueError(
+                f"hidden = {self.hidden}, missing = {self.missing}, n_q = {self.n_q}: expected {_FEWEST} "
+                "or more points on average where most is hidden and missing; lower hidden or missing, or raise n_q"
+            )
+        return self
 
 
 class SaxsFileConfig(Section):
@@ -229,6 +243,13 @@ class WaveSimulation(SimulatorConfig):
     objects: ObjectsConfig = ObjectsConfig()
     photons: tuple[float, float] = Field((1e3, 1e5), description="bounds; log-uniform")
     dead: float = Field(0.02, ge=0, lt=0.5, description="largest share of pixels of the detector that measure nothing")
+
+    @field_validator("phase")
+    @classmethod
+    def _does_not_wrap(cls, phase: tuple[float, float]) -> tuple[float, float]:
+        if max(map(abs, phase)) > math.pi:
+            raise ValueError("expected radians within [-pi, pi], as stronger objects wrap; give a weaker one")
+        return phase
 
 
 class HologramSimulation(WaveSimulation):

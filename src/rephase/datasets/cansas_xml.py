@@ -14,8 +14,8 @@ Columns = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]
 """q, I, σ and dq [n] of a curve, None where a file lacks them."""
 
 
-def read_cansas_xml(path: Path, entry: str | None = None) -> tuple[Columns, str]:
-    """Read one curve: its columns, and the unit of q as it stands in the file.
+def read_cansas_xml(path: Path, entry: str | None = None) -> tuple[Columns, tuple[str, str]]:
+    """Read one curve: its columns, and the units of q and I as they stand in the file.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def read_cansas_xml(path: Path, entry: str | None = None) -> tuple[Columns, str]
     q, intensity = (_column(path.name, points, key) for key in ("Q", "I"))
     if q is None or intensity is None:
         raise CurveError(f"{path.name}: no {'Q' if q is None else 'I'} in the Idata: expected Q and I of each point")
-    unit = next((e.get("unit", "") for e in _all(points[0], "Q")), "")
-    return (q, intensity, _column(path.name, points, "Idev"), _column(path.name, points, "Qdev")), unit
+    columns = (q, intensity, _column(path.name, points, "Idev"), _column(path.name, points, "Qdev"))
+    return columns, (_unit(points[0], "Q"), _unit(points[0], "I"))
 
 
 def _local(element: ElementTree.Element) -> str:
@@ -68,6 +68,10 @@ def _only(name: str, curves: list[ElementTree.Element], entries: list[str], entr
         known = ", ".join(map(repr, entries)) or "none"
         raise CurveError(f"{name}: {len(curves)} curves{asked}: expected one; entries: {known}; give entry=NAME")
     return curves[0]
+
+
+def _unit(point: ElementTree.Element, key: str) -> str:
+    return next((element.get("unit", "") for element in _all(point, key)), "")
 
 
 def _column(name: str, points: list[ElementTree.Element], key: str) -> np.ndarray | None:

@@ -20,6 +20,8 @@ _UNIT = re.compile(
     r"|(?<![A-Za-z])(nm|[\u00c5\u212b]|A|angstr[oö]ms?)\s*(?:\^|\*\*)?\s*[({]?\s*(?:[-−]\s*1(?!\d)|⁻¹)",
     re.IGNORECASE,
 )
+_PER_LENGTH = re.compile(r"(?:1/([cm]?m)|([cm]?m)-1)(?:/?sr(?:-1)?)?")
+_PER_CM = {"m": 0.01, "cm": 1.0, "mm": 10.0}
 _DECIMAL_COMMA = re.compile(r"(?=.*[;\t ])(?!.*[.])(?!.*,\s).*\d,\d")
 _COMMENT = "#;%!\"'"
 _SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs")
@@ -33,17 +35,29 @@ class SaxsCurve(NamedTuple):
     q
         nm^-1, ascending, above 0.
     intensity
-        In the unit of the file. Values below 0 are left where a background was taken off.
+        In 1/cm where the file names a unit that is known, else in the unit of the file. Values below 0 are left where a
+        background was taken off.
     sigma
         Standard deviation of the intensity, above 0.
     dq
         Standard deviation of q in nm^-1 by the resolution of the instrument, 0 or more; None where the file has none.
+    notes
+        What was done to the columns, and what the file leaves open, in sentences.
     """
 
     q: np.ndarray
     intensity: np.ndarray
     sigma: np.ndarray
     dq: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+
+class _Content(NamedTuple):
+    """What a file has: columns, the units of q that it names, and what is to be said of it."""
+
+    columns: Columns
+    q_units: set[str]
+    notes: tuple[str, ...] = ()
 
 
 def read_saxs(
@@ -53,7 +67,8 @@ def read_saxs(
 
     Text (.dat, .txt, .csv …) has the columns q, I, σ, and dq as a fourth if there are more than three, with any
     separator; lines of words before the numbers are its header. HDF5 has one group of the class SASdata with ``Q``,
-    ``I``, its uncertainties (``Idev``), and perhaps ``Qdev`` or ``dQ``. XML (.xml) is that of CanSAS 1D.
+    ``I``, its uncertainties (``Idev``), and perhaps ``Qdev`` or ``dQ``, and ``Mask``: points where it is not 0 are left
+    out. XML (.xml) is that of CanSAS 1D. Text has no unit of I that is looked for.
 
     Parameters
     ----------
@@ -84,17 +99,16 @@ def read_saxs(
     if not path.is_file():
         raise CurveError(f"{path}: no such file")
     if path.suffix.lower() in _SUFFIXES or h5py.is_hdf5(path):
-        columns, named = _from_hdf5(path, entry)
+        content = _from_hdf5(path, entry)
     elif path.suffix.lower() == ".xml":
-        columns, unit = read_cansas_xml(path, entry)
-        named = _units_named(path.name, unit)
+        content = _with_units(path.name, *read_cansas_xml(path, entry))
     else:
-        columns, named = _from_text(path)
-    factor = _factor(path.name, named, q_unit)
-    q, intensity, sigma, dq = columns
+        content = _from_text(path)
+    factor = _factor(path.name, content.q_units, q_unit)
+    q, intensity, sigma, dq = content.columns
     if sigma is None:
         sigma = _assumed(path.name, intensity, relative_sigma)
-    curve = SaxsCurve(factor * q, intensity, sigma, None if dq is None else factor * dq)
+    curve = SaxsCurve(factor * q, intensity, sigma, None if dq is None else factor * dq, content.notes)
     _check(path.name, curve)
     return curve
 
@@ -119,13 +133,30 @@ def _units_named(name: str, unit: str) -> set[str]:
     return named
 
 
+def _with_units(name: str, columns: Columns, units: tuple[str, str]) -> _Content:
+    """Columns with the intensity in 1/cm, of a file that gives `units` to q and I."""
+    of_q, of_i = units
+    named = _units_named(name, of_q)
+    found = _PER_LENGTH.fullmatch(re.sub(r"[\s^*·(){}]", "", of_i.lower()).replace("⁻¹", "-1").replace("−", "-"))
+    if found is None:
+        told = f"the unit of I is {of_i!r}" if of_i else "the file does not name the unit of I"
+        note = f"{told}: taken as 1/cm; where it is another, forward intensity and background are in that unit"
+        return _Content(columns, named, (note,))
+    factor = _PER_CM[found[1] or found[2]]
+    if factor == 1:
+        return _Content(columns, named)
+    q, intensity, sigma, dq = columns
+    scaled = (q, factor * intensity, None if sigma is None else factor * sigma, dq)
+    return _Content(scaled, named, (f"I in {of_i} times {factor:g}: in 1/cm",))
+
+
 def _units_in(text: str) -> set[str]:
     """Names of the units of q in a text, as in `Q_UNITS`."""
     found = (one or other for one, other in _UNIT.findall(text))
     return {"1/nm" if unit.lower().startswith("n") else "1/A" for unit in found}
 
 
-def _from_text(path: Path) -> tuple[Columns, set[str]]:
+def _from_text(path: Path) -> _Content:
     try:
         lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     except OSError as error:
@@ -147,7 +178,7 @@ def _from_text(path: Path) -> tuple[Columns, set[str]]:
         raise CurveError(f"{path.name}: {counts} columns of numbers: expected q, I, σ in every row")
     q, intensity, *rest = np.array(rows).T
     sigma, dq = [*rest, None, None][:2]
-    return (q, intensity, sigma, dq), _units_in("\n".join(header))
+    return _Content((q, intensity, sigma, dq), _units_in("\n".join(header)))
 
 
 def _numbers(line: str) -> list[float] | None:
@@ -160,17 +191,33 @@ def _numbers(line: str) -> list[float] | None:
         return None
 
 
-def _from_hdf5(path: Path, entry: str | None) -> tuple[Columns, set[str]]:
+def _from_hdf5(path: Path, entry: str | None) -> _Content:
     try:
         with h5py.File(path, "r") as file:
             group = _sas_data(path.name, file, entry)
             q, intensity = _values(path.name, group, "Q"), _values(path.name, group, "I")
             sigma = _optional(path.name, group, group["I"].attrs.get("uncertainties"), "Idev")
             dq = _optional(path.name, group, group["Q"].attrs.get("resolutions"), "Qdev", "dQ", "dQw")
-            unit = _text(group["Q"].attrs.get("units", ""))
+            is_hidden = _optional(path.name, group, group.attrs.get("mask"), "Mask")
+            of_q, of_i = (_text(group[key].attrs.get("units", "")) for key in ("Q", "I"))
     except (OSError, RuntimeError, KeyError) as error:  # h5py raises each of them where bytes are wrong
         raise CurveError(f"{path}: truncated, or no HDF5 file ({error}); copy it again") from error
-    return (q, intensity, sigma, dq), _units_named(path.name, unit)
+    content = _with_units(path.name, (q, intensity, sigma, dq), (of_q, of_i))
+    return content if is_hidden is None else _unhidden(path.name, content, is_hidden != 0)
+
+
+def _unhidden(name: str, content: _Content, is_hidden: np.ndarray) -> _Content:
+    """Without the points that the mask of a file hides."""
+    if any(column is not None and column.shape != is_hidden.shape for column in content.columns):
+        raise CurveError(f"{name}: {len(is_hidden)} values of Mask: expected as many as of every column")
+    if is_hidden.all():
+        raise CurveError(
+            f"{name}: Mask is 1 everywhere: expected 1 where a point is to be left out; invert or delete it"
+        )
+    (q, intensity, *rest), is_seen = content.columns, ~is_hidden
+    sigma, dq = (None if column is None else column[is_seen] for column in rest)
+    note = f"{int(is_hidden.sum())} points at which the Mask of the file is 1: left out"
+    return content._replace(columns=(q[is_seen], intensity[is_seen], sigma, dq), notes=(*content.notes, note))
 
 
 def _sas_data(name: str, file: h5py.File, entry: str | None) -> h5py.Group:
@@ -195,7 +242,7 @@ def _is_sas_data(item: h5py.HLObject) -> bool:
 def _values(name: str, group: h5py.Group, key: str) -> np.ndarray:
     item = group[key]
     values = np.squeeze(item[()]) if isinstance(item, h5py.Dataset) else np.empty((0, 0))
-    if values.ndim != 1 or values.dtype.kind not in "iuf":
+    if values.ndim != 1 or values.dtype.kind not in "biuf":
         raise CurveError(f"{name}: {group.name}/{key} has shape {values.shape}: expected one curve of numbers, [n]")
     return values.astype(np.float64)
 
@@ -222,8 +269,8 @@ def _assumed(name: str, intensity: np.ndarray, relative_sigma: float | None) -> 
 
 def _check(name: str, curve: SaxsCurve) -> None:
     """Raise `CurveError` where a column has values that cannot be."""
-    q, intensity, sigma, dq = curve
-    for column, values in curve._asdict().items():
+    q, intensity, sigma, dq, _ = curve
+    for column, values in (("q", q), ("intensity", intensity), ("sigma", sigma), ("dq", dq)):
         if values is None:
             continue
         if values.shape != q.shape:

@@ -11,6 +11,8 @@ from rephase.datasets.saxs_patterns import SaxsSimulator
 from rephase.errors import CurveError
 
 _FEWEST = 5  # usable points
+_MOST_SMEARED = 0.02  # dq/q
+_UNEVEN, _TOO_UNEVEN = 2.0, 3.0  # exposures over level x q^growth: even q give up to 2, flows err from about 3 on
 
 
 class Measured(NamedTuple):
@@ -25,19 +27,20 @@ def measured_pattern(curve: SaxsCurve, simulator: SaxsSimulator) -> Measured:
 
     Points are averaged, weighted by 1/sigma^2, around the nearest q of the simulator (logarithm), and the mean is moved
     to that q along the slope of its neighbours. Masked are q without a point, means not above 0, and means less precise
-    than any curve that the simulator draws; more precise ones count as if exposed as it does at most.
+    than any curve that the simulator draws; more precise ones count as if exposed as it does at most. The resolution of
+    the instrument is left out.
 
     Parameters
     ----------
     curve
-        As `read_saxs` gives it; the intensity in 1/cm.
+        As `read_saxs` gives it; the intensity in 1/cm. Its notes come first.
     simulator
         Of the flow that is asked.
 
     Raises
     ------
     CurveError
-        Too little of the range of q of the simulator, or an intensity beyond its bounds.
+        Too little of the range of q of the simulator, an intensity beyond its bounds, or a dq above 2 % of q.
     """
     intensity, sigma = _averaged(curve, np.log(simulator.q.double().numpy()))
     fewest, most = (photons.double().numpy() for photons in simulator.exposures())
@@ -56,8 +59,9 @@ def measured_pattern(curve: SaxsCurve, simulator: SaxsSimulator) -> Measured:
         "means less precise than any that the flow has seen: masked": is_positive & (exposure < fewest),
         "means more precise than any that the flow has seen: counted as the most precise": exposure > most,
     }
-    notes = [f"{len(curve.q)} points of the curve averaged around {int(mask.sum())} q of the flow"]
+    notes = [*curve.notes, f"{len(curve.q)} points of the curve averaged around {int(mask.sum())} q of the flow"]
     notes += [f"{int(found.sum())} {what}" for what, found in numbers.items() if found.any()]
+    notes += [*_on_resolution(curve, is_inside), *_on_exposure(photons, mask, simulator)]
     fields = (np.full((1, *simulator.u_shape), np.nan), counts[None], photons[None])
     u, n, exposed = (torch.as_tensor(field, dtype=torch.float32) for field in fields)
     return Measured(PatternBatch(u, n, exposed, torch.as_tensor(mask)[None]), tuple(notes))
@@ -86,6 +90,36 @@ def _along_slope(at: np.ndarray, intensity: np.ndarray, log_q: np.ndarray) -> np
     moved = intensity.copy()
     moved[is_usable] *= np.exp(slope * (log_q - at)[is_usable])
     return moved
+
+
+def _on_resolution(curve: SaxsCurve, is_inside: np.ndarray) -> list[str]:
+    """A note on a column dq; `CurveError` where it smears more than a flow without a resolution can stand."""
+    if curve.dq is None or not (curve.dq[is_inside] > 0).any():
+        return []
+    share = np.where(is_inside, curve.dq / curve.q, 0.0)
+    worst = int(share.argmax())
+    told = f"dq/q = {share[worst]:.3g} at q = {curve.q[worst]:.3g} /nm"
+    if share[worst] > _MOST_SMEARED:
+        raise CurveError(
+            f"{told}: expected {_MOST_SMEARED} or less, as the flow knows no resolution and its answers would be off "
+            "by more than they say; desmear the curve, or leave the column dq out if it is not the resolution"
+        )
+    return [f"resolution left out, as the flow knows none: at most {told}"]
+
+
+def _on_exposure(photons: np.ndarray, mask: np.ndarray, simulator: SaxsSimulator) -> list[str]:
+    """A note on exposures that no curve of the simulator has: how far they are from level x q^growth."""
+    log_q, log_photons = np.log(simulator.q.double().numpy()[mask]), np.log(photons[mask])
+    growth = np.clip(np.polyfit(log_q, log_photons, 1)[0], *simulator.config.growth)
+    apart = log_photons - growth * log_q
+    factor = float(np.exp(np.abs(apart - apart.mean()).max()))
+    if factor < _UNEVEN:
+        return []
+    note = (
+        f"exposure I/sigma^2 up to a factor of {factor:.2g} from {growth:.2g}th power of q as photons of a detector go"
+    )
+    advice = "; is sigma that of counts? the flow has seen no such curve: believe the Markov chains where both differ"
+    return [note + advice * (factor > _TOO_UNEVEN)]
 
 
 def _check_range(mask: np.ndarray, simulator: SaxsSimulator) -> None:

@@ -1,8 +1,9 @@
 """Simulated small-angle scattering of particles in solution, as counts at each q.
 
-The unknowns are the sizes of the shape (nm), the intensity at q = 0 and the background (1/cm), and the relative spread
-of the first size where the configuration has one. Drawn for each curve are the exposure, a power of q that photons go
-with, what a beam stop and the rim of the detector hide, and points that are missing between.
+The unknowns are the sizes of the shape (nm), the intensity at q = 0 and the background (1/cm), and where the
+configuration has one the spread of the first size: it is log-normal about a median, and the spread the standard
+deviation of its logarithm. Drawn for each curve are the exposure, a power of q that photons go with, what a beam stop
+and the rim of the detector hide, and points that are missing between.
 """
 
 import math
@@ -11,14 +12,16 @@ import numpy as np
 import torch
 
 from rephase.datasets.patterns import ParameterSimulator, PatternBatch, check_range
-from rephase.optics.form_factors import Spread
+from rephase.optics.form_factors import N_NODES, Spread
 from rephase.optics.noise import Exposure, draw_counts
 from rephase.optics.saxs import SHAPES, curve
 from rephase.posterior_config import SaxsSimulation
 from rephase.priors import BoxPrior, Parameter
 
 _NEAR_ZERO = 1e-4  # 1/nm over the largest size: q R far below 1
-_AT_ONCE = 2**22  # intensities times sizes that are averaged, in one piece: some hundred megabytes
+_SPREAD = "lognormal"
+_N_VIEWS = 100  # of a particle, about
+_AT_ONCE = 2**22  # intensities times views and sizes that are averaged, in one piece: some hundred megabytes
 
 
 class SaxsSimulator(ParameterSimulator):
@@ -49,10 +52,15 @@ class SaxsSimulator(ParameterSimulator):
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
         """Intensity [sample, n_q] in 1/cm of unknowns [sample, parameter]."""
+        n_sizes = 1 if self.config.spread is None else N_NODES[_SPREAD]
+        n = max(1, _AT_ONCE // (self.config.n_q * _N_VIEWS * n_sizes))
+        return torch.cat([self._intensity(part) for part in u.split(n)])
+
+    def _intensity(self, u: torch.Tensor) -> torch.Tensor:
         sizes, forward, background = u[:, : self.n_sizes], u[:, self.n_sizes], u[:, self.n_sizes + 1]
         spread = None
         if self.config.spread is not None:
-            spread = Spread(SHAPES[self.config.shape].sizes[0], "lognormal", u[:, -1])
+            spread = Spread(SHAPES[self.config.shape].sizes[0], _SPREAD, u[:, -1])
         n_regions = SHAPES[self.config.shape].n_contrasts
         contrast = u.new_tensor([1.0, self.config.contrast_ratio][:n_regions]).expand(len(u), -1)
         q = torch.cat([self.q[:1] * _NEAR_ZERO, self.q]).to(u)
@@ -68,9 +76,12 @@ class SaxsSimulator(ParameterSimulator):
         first, last = self.config.hidden * rng.random((2, n, 1))
         place = np.linspace(0, 1, self.config.n_q)
         is_there = rng.random((n, self.config.n_q)) >= self.config.missing * rng.random((n, 1))
-        mask = torch.as_tensor((place >= first) & (place <= 1 - last) & is_there)
+        is_inside = (place >= first) & (place <= 1 - last)
+        is_there |= ~(is_inside & is_there).any(1, keepdims=True)  # nothing is missing where nothing would be left
+        mask = torch.as_tensor(is_inside & is_there)
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
-        counts = draw_counts(self._in_pieces(u), Exposure(photons), generator=generator)
+        with torch.no_grad():
+            counts = draw_counts(self.intensity(u), Exposure(photons), generator=generator)
         return PatternBatch(u, torch.where(mask, counts, 0.0), photons, mask)
 
     def exposures(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -81,8 +92,3 @@ class SaxsSimulator(ParameterSimulator):
     def _photons(self, level: np.ndarray, power: np.ndarray) -> torch.Tensor:
         """Counts for 1/cm, [sample, n_q], of their number at the first q and the power of q, [sample, 1]."""
         return torch.as_tensor(level * (self.q / self.q[0]).numpy() ** power, dtype=torch.float32)
-
-    @torch.no_grad()
-    def _in_pieces(self, u: torch.Tensor) -> torch.Tensor:
-        n = max(1, _AT_ONCE // (self.config.n_q * 100))
-        return torch.cat([self.intensity(part) for part in u.split(n)])

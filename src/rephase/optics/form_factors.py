@@ -21,6 +21,10 @@ _FEW = 0.25  # square of an argument below which closed forms cancel, and a seri
 _NEAR = 12.0  # argument up to which a polynomial takes the place of Hankel's series, which there has eleven digits
 _HANKEL = [math.prod((4 - (2 * j - 1) ** 2) / (8 * j) for j in range(1, k + 1)) for k in range(16)]
 _NARROWEST = 1e-3  # relative width below which a distribution has no width within the digits of its logarithm
+N_NODES = {"gaussian": 35, "lognormal": 80, "schulz": 80}
+"""How many sizes stand for a distribution where a `Spread` does not say."""
+_N_SIGMAS = 3.0  # of the Gaussian, as in sasmodels
+_TAIL = 3.5  # widths of the logarithm: one in four thousand lies farther out
 
 
 class Spread(NamedTuple):
@@ -35,16 +39,18 @@ class Spread(NamedTuple):
     width
         [batch] or a number: standard deviation over the size (of the logarithm for ``lognormal``), 0 to 1.
     n_sigmas
-        How far from the centre sizes are taken, in widths; none at or below 0.
+        How far from the centre sizes are taken, in widths, evenly spaced; none at or below 0. None: 3 for ``gaussian``;
+        the others from 3.5 below the centre to 3.5 above the size that weighs most in the radius of gyration, evenly
+        spaced in the logarithm.
     n_nodes
-        How many sizes, evenly spaced.
+        How many sizes. None: those of `N_NODES`.
     """
 
     size: str
     kind: str
     width: torch.Tensor | float
-    n_sigmas: float = 3.0
-    n_nodes: int = 35
+    n_sigmas: float | None = None
+    n_nodes: int | None = None
 
 
 def check_sizes(sizes: torch.Tensor, names: tuple[str, ...]) -> None:
@@ -77,20 +83,38 @@ def spread_sizes(
         raise OpticsError(f"spread of {spread.size!r}: expected one of the sizes {', '.join(names)}")
     if spread.kind not in DISTRIBUTIONS:
         raise OpticsError(f"distribution {spread.kind!r}: expected one of {', '.join(DISTRIBUTIONS)}")
-    if spread.n_nodes < 2:
-        raise OpticsError(f"n_nodes = {spread.n_nodes}: expected at least 2 sizes")
+    n_nodes = N_NODES[spread.kind] if spread.n_nodes is None else spread.n_nodes
+    if n_nodes < 2:
+        raise OpticsError(f"n_nodes = {n_nodes}: expected at least 2 sizes")
     width = per_sample(spread.width, sizes)[:, None]
     if not ((width >= 0) & (width <= 1)).all():
         raise OpticsError("width of a spread: expected 0 to 1, the standard deviation over the size")
-    ratio = 1 + width * torch.linspace(
-        -spread.n_sigmas, spread.n_sigmas, spread.n_nodes, dtype=sizes.dtype, device=sizes.device
-    )
-    exists = ratio > 0
-    ratio = torch.where(exists, ratio, 1.0)
-    weights = torch.where(exists, _density(spread.kind, ratio, width.clamp(min=_NARROWEST)), 0.0)
+    if spread.n_sigmas is None and spread.kind != "gaussian":
+        ratio, weights = _spaced_in_logarithm(spread.kind, width, n_nodes)
+    else:
+        n_sigmas = _N_SIGMAS if spread.n_sigmas is None else spread.n_sigmas
+        ratio, weights = _evenly_spaced(spread.kind, width, n_sigmas, n_nodes)
     chosen = torch.tensor([name == spread.size for name in names], device=sizes.device)
     varied = sizes[:, None] * torch.where(chosen, ratio[..., None], 1.0)
     return varied, weights / weights.sum(1, keepdim=True)
+
+
+def _evenly_spaced(kind: str, width: torch.Tensor, n_sigmas: float, n_nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ratios r and their weights [batch, node] about the centre; no weight where a size would not be above 0."""
+    ratio = 1 + width * torch.linspace(-n_sigmas, n_sigmas, n_nodes, dtype=width.dtype, device=width.device)
+    exists = ratio > 0
+    ratio = torch.where(exists, ratio, 1.0)
+    return ratio, torch.where(exists, _density(kind, ratio, width.clamp(min=_NARROWEST)), 0.0)
+
+
+def _spaced_in_logarithm(kind: str, width: torch.Tensor, n_nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ratios r and their weights [batch, node], as far out as <r^8>/<r^6>, the radius of gyration, needs them."""
+    heaviest = 8 * width**2  # logarithm of the r at which r^8 times the density over ln r is largest
+    if kind == "schulz":
+        heaviest = heaviest.log1p()
+    place = torch.linspace(0, 1, n_nodes, dtype=width.dtype, device=width.device)
+    ratio = (-_TAIL * width + (heaviest + 2 * _TAIL * width) * place).exp()
+    return ratio, ratio * _density(kind, ratio, width.clamp(min=_NARROWEST))
 
 
 def _density(kind: str, ratio: torch.Tensor, width: torch.Tensor) -> torch.Tensor:

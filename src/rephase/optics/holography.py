@@ -73,7 +73,7 @@ def weak_contrast(
 
     ``I - 1 = 2 sin(chi) phase - 2 cos(chi) absorption`` with ``chi = pi f^2 / fresnel_number``, f in cycles per pixel;
     right to first order in phase and absorption, both far below 1 (Cloetens et al. 1999, doi:10.1063/1.125225). Phases
-    as coarse as the object are not seen at any distance, sin(chi) = 0 at f = 0.
+    as coarse as the field are not seen at any distance, sin(chi) = 0 at f = 0.
 
     Parameters
     ----------

@@ -110,11 +110,6 @@ def _over_pattern(each: torch.Tensor, counts: torch.Tensor, mask: torch.Tensor) 
     return each.where(mask, 0.0).flatten(1 - counts.ndim).sum(-1)
 
 
-def behind_stop(q: torch.Tensor, radius: float) -> torch.Tensor:
-    """Boolean mask of the shape of `q` [...]: True = measured; False within `radius` of the beam, both in nm^-1."""
-    return q >= radius
-
-
 def normalise(counts: torch.Tensor, mask: torch.Tensor | None = None) -> Normalised:
     """Patterns [sample, ...] over their mean measured count; `to_counts` undoes it.
 

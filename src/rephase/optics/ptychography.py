@@ -30,7 +30,8 @@ class Scan:
     Raises
     ------
     OpticsError
-        Positions of another shape, not finite, or at which the probe would reach beyond the object.
+        No positions, or positions of another shape, not in floating point, not finite, or at which the probe would
+        reach beyond the object; a probe that is larger than the object.
     """
 
     def __init__(
@@ -41,8 +42,7 @@ class Scan:
         probe_shape: tuple[int, int],
         propagator: Propagator,
     ):
-        if positions.ndim != 2 or positions.shape[1] != 2 or not torch.isfinite(positions).all():
-            raise OpticsError(f"positions of shape {tuple(positions.shape)}: expected finite numbers [frame, 2]")
+        _check_scan(positions, object_shape, probe_shape)
         self.positions, self.propagator = positions, propagator
         self.object_shape, self.probe_shape = object_shape, probe_shape
         free = positions.new_tensor([(n - m) / 2 for n, m in zip(object_shape, probe_shape)])
@@ -107,6 +107,20 @@ class Scan:
             self._first[:, axis, None] + torch.arange(n, device=device) for axis, n in enumerate(self.probe_shape)
         )
         return rows[:, :, None] * self.object_shape[1] + columns[:, None, :]
+
+
+def _check_scan(positions: torch.Tensor, object_shape: tuple[int, int], probe_shape: tuple[int, int]) -> None:
+    if positions.ndim != 2 or positions.shape[1] != 2 or not torch.isfinite(positions).all():
+        raise OpticsError(f"positions of shape {tuple(positions.shape)}: expected finite numbers [frame, 2]")
+    if len(positions) == 0:
+        raise OpticsError("positions: there are none; expected one or more, [frame, 2]")
+    if not positions.is_floating_point():
+        raise OpticsError(f"positions are {positions.dtype}: expected floating point; give positions.float()")
+    if any(m > n for n, m in zip(object_shape, probe_shape)):
+        raise OpticsError(
+            f"the probe has {tuple(probe_shape)} pixels, the object {tuple(object_shape)}: expected an object at "
+            "least as large as the probe; enlarge the object or cut the frames"
+        )
 
 
 def _check_shape(name: str, field: torch.Tensor, shape: tuple[int, int]) -> None:

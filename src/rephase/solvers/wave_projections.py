@@ -48,7 +48,7 @@ class KnownObject:
     Raises
     ------
     OpticsError
-        A range whose ends are the wrong way round, or a support that is empty.
+        A range whose ends are the wrong way round, phases beyond [-pi, pi], or a support that is empty.
     """
 
     support: torch.Tensor | None = None
@@ -60,6 +60,10 @@ class KnownObject:
             low, high = getattr(self, name)
             if not low <= high:
                 raise OpticsError(f"{name} = ({low}, {high}): expected the least value first")
+        if not -torch.pi <= self.phase[0] <= self.phase[1] <= torch.pi:
+            raise OpticsError(
+                f"phase = {self.phase}: expected within [-pi, pi], as stronger objects wrap; make it weaker"
+            )
         if self.support is not None and not self.support.any():
             raise OpticsError("support is False everywhere: expected True where the object may be")
 
