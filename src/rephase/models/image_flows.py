@@ -14,7 +14,6 @@ from rephase.errors import ConfigError, check_positive
 from rephase.optics.noise import poisson_deviance
 
 _COARSEST = 4  # pixels along each side of the mean that all details are added to
-
 _WIDER = 4  # networks of the coarsest means, which look at all pixels at once
 _FARTHEST = 2.0  # of z of a guess: beyond it there is more noise than object
 
