@@ -1,7 +1,9 @@
 """Steps of the notebooks on posteriors: flows, scores, one pattern, its peaks, and the experiment on losses."""
 
+import re
 import shlex
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from rephase.datasets.patterns import PatternBatch, pattern_of
 from rephase.datasets.saxs_patterns import SaxsSimulator
 from rephase.errors import ConfigError, CurveError, PosteriorError, WeightsError
 from rephase.models import POSTERIOR_MODELS, build_model
+from rephase.paths import NOTEBOOKS
 from rephase.posterior_config import SaxsSimulation
 from rephase.posterior_fits import peaks
 from rephase.posterior_losses import ADAPTED, REFERENCE, WEIGHTED, check_losses, compare_losses
@@ -25,6 +28,7 @@ from rephase.posteriors import (
     open_flow,
     score_flow,
     section_of,
+    simulator_of,
     train_and_score_all,
 )
 from rephase.runs import open_run
@@ -197,6 +201,30 @@ def test_a_run_uses_weights_without_training(run, shipped, tmp_path):
     score_flow(other, "saxs", open_flow(other, "saxs"))
     assert not (tmp_path / "checkpoints").exists()
     assert (tmp_path / "arrays" / "calibration_saxs_nsf_saxs.npz").is_file()
+
+
+def test_weights_answer_for_no_other_patterns_than_they_know(run, shipped, tmp_path):
+    named = {"posteriors.saxs.inference.weights": str(shipped), "posteriors.saxs.data.sizes": [1.0, 30.0]}
+    other = type(run)(tmp_path, run.config.changed(named), "cpu")
+    for ask in (lambda: check_posteriors(other.config), lambda: open_flow(other, "saxs")):
+        with pytest.raises(ConfigError, match=r"saxs.data.sizes = \(1.0, 30.0\): the weights .* with \(1.0, 10.0\)"):
+            ask()
+
+
+@pytest.mark.parametrize("name", ["quick", "paper", "weights"])
+def test_shipped_configurations_name_the_patterns_of_their_weights(name):
+    check_posteriors(load_config(name))
+
+
+def test_the_command_of_notebook_35_trains_for_particles_of_different_sizes():
+    (path,) = NOTEBOOKS.glob("35_*.ipynb")
+    text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+    (command,) = re.findall("^rephase run .*data.spread.*$", text, re.MULTILINE)
+    config = load_config("quick", shlex.split(command)[5::2])
+    check_posteriors(config)
+    assert config.posteriors.saxs.inference.weights is None
+    assert "spread" in simulator_of(config.posteriors.saxs, "saxs").names
+    assert config.posteriors.saxs.models
 
 
 def test_the_command_of_a_card_trains_the_same(run, shipped):

@@ -74,7 +74,7 @@ def check_posteriors(config: Config) -> None:
             if name not in names:
                 raise ConfigError(f"posteriors.{kind}.inference.truth: no {name!r}; {nearest_name(name, names)}")
         if section.inference.weights is not None:
-            load_flow(section.inference.weights, POSTERIORS, kind)
+            load_flow(section, POSTERIORS, kind)
         path = section.file.path if isinstance(section, SaxsConfig) else None
         if path is not None and not Path(path).is_file():
             raise ConfigError(
@@ -126,13 +126,13 @@ def open_flow(run: Run, kind: str) -> ParameterFlow:
     Raises
     ------
     ConfigError
-        There are neither weights nor a flow to train.
+        There are neither weights nor a flow to train, or the weights are of patterns of another law.
     WeightsError
         The weights are of another kind of experiment.
     """
     section = section_of(run.config, kind)
     if section.inference.weights is not None:
-        return load_flow(section.inference.weights, POSTERIORS, kind, device=pick_device(run.device)).model
+        return load_flow(section, POSTERIORS, kind, device=pick_device(run.device))
     if not section.models:
         raise ConfigError(f"posteriors.{kind}.inference.weights: null, but {kind}.models lists no flow; give weights")
     return trained_flow(run, build_patterns(run, kind), kind, next(iter(section.models)))
