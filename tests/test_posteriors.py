@@ -1,5 +1,6 @@
 """Steps of the notebooks on posteriors: flows, scores, one pattern, its peaks, and the experiment on losses."""
 
+import math
 import re
 import shlex
 
@@ -159,20 +160,39 @@ def test_the_experiment_compares_every_way_with_chains(run):
     }
 
 
+def check_all(changes):
+    config = load_config("test").changed(changes)
+    check_posteriors(config), check_losses(config)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"posteriors.saxs.inference.truth": {"radius": 1.0}}, "no 'radius'; did you mean 'radius_polar'"),
         ({"posteriors.saxs.file.path": "/nowhere/curve.dat"}, "no such file"),
         ({"posteriors.saxs.data.sizes": [5.0, 1.0]}, "expected two finite numbers above 0 in rising order"),
+        ({"posteriors.saxs.data.growth": [2.0, 0.0]}, r"posteriors.saxs.data: growth = \(2.0, 0.0\): .* rising order"),
+        ({"posteriors.saxs.data.spread": [0.1, 3.0]}, "posteriors.saxs.data: width of a spread: expected 0 to 1"),
+        ({"posteriors.gisaxs.data.incidence_deg": [-0.1, 0.2]}, "posteriors.gisaxs.data: grazing angles: expected"),
+        ({"posteriors.gisaxs.data.thickness": [-5.0, 20.0]}, "posteriors.gisaxs.data: thickness has values"),
+        ({"posteriors.gisaxs.data.roughness": [-1.0, 2.0]}, "posteriors.gisaxs.data: roughness has values"),
+        ({"posteriors.gisaxs.data.particle": [5e-5, -5e-6]}, r"gisaxs.data.particle.1 = -5e-06: .* equal to 0"),
+        ({"posteriors.gisaxs.data.layer": [5e-5, -5e-6]}, r"gisaxs.data.layer.1 = -5e-06: .* equal to 0"),
+        ({"posteriors.gisaxs.data.pixels": [1, 1]}, "gisaxs.*: expected .*1.* or more"),
+        ({"posteriors.oriented.models": {"nsf": {"options": {"widht": 3}}}}, "posteriors.oriented: .* mean 'width'"),
+        ({"posteriors.saxs.inference.n_draws": 241}, "inference, n_draws and chains: n = 241: expected 1 to 240"),
+        ({"posteriors.oriented.inference.chains.n_walkers": 13}, "oriented.inference, .* n_walkers = 13: expected 14"),
+        ({"posteriors.saxs.inference.truth": {"forward": 1e3}}, "truth.forward = 1000.0: expected 0.1 to 100.0, the"),
+        ({"posteriors.saxs.inference.truth": {"forward": math.nan}}, "truth.forward = nan: expected 0.1 to 100.0"),
         ({"posteriors.saxs.losses.cases": {"a": {"sise": [1.0, 2.0]}}}, "unknown key 'sise'; did you mean 'sizes'"),
+        ({"posteriors.saxs.losses.cases": {"a": {"spread": [0.1, 3.0]}}}, "saxs.losses: width of a spread: expected"),
         ({"posteriors.saxs.losses.flows": {"physics": {}}}, "expected one called 'likelihood'"),
+        ({"posteriors.saxs.scoring.n_draws": 241}, "losses, scoring.n_draws and inference.chains: n = 241: expected"),
     ],
 )
 def test_what_cannot_be_is_told_before_a_run(changes, message):
-    config = load_config("test").changed(changes)
     with pytest.raises(ConfigError, match=message):
-        check_posteriors(config), check_losses(config)
+        check_all(changes)
 
 
 def test_unknown_kinds_and_missing_flows_are_named(run):
@@ -223,7 +243,7 @@ def test_the_command_of_notebook_35_trains_for_particles_of_different_sizes():
     config = load_config("quick", shlex.split(command)[5::2])
     check_posteriors(config)
     assert config.posteriors.saxs.inference.weights is None
-    assert "spread" in simulator_of(config.posteriors.saxs, "saxs").names
+    assert simulator_of(config.posteriors.saxs, "saxs").names == ("radius", "forward", "background", "spread")
     assert config.posteriors.saxs.models
 
 

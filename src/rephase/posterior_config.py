@@ -1,6 +1,6 @@
 """Configuration of posteriors: what is unknown and how it is measured, for each kind of experiment, and the flows."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,6 +13,8 @@ from rephase.config_sections import (
     TrainingConfig,
     absolute_path,
 )
+
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 class SimulatorConfig(Section):
@@ -183,9 +185,9 @@ class GisaxsSimulation(SimulatorConfig):
     roughness: tuple[float, float] = Field((0.1, 2.0), description="bounds, nm: of the top of the layer")
     incidence_deg: tuple[float, float] = Field((0.19, 0.21), description="bounds of the angle of the beam, degrees")
     background: tuple[float, float] = Field((0.01, 0.5), description="bounds, in a pixel for 1e8 photons of the beam")
-    particle: tuple[float, float] = (4.7e-5, 4.9e-6)
-    layer: tuple[float, float] = (3.6e-6, 5e-9)
-    substrate: tuple[float, float] = (7.6e-6, 1.7e-7)
+    particle: tuple[float, NotNegative] = (4.7e-5, 4.9e-6)
+    layer: tuple[float, NotNegative] = (3.6e-6, 5e-9)
+    substrate: tuple[float, NotNegative] = (7.6e-6, 1.7e-7)
     energy_ev: float = Field(8048.0, gt=0)
     alpha_deg: tuple[float, float] = Field((0.0, 1.0), description="lower and upper edge of the detector, degrees")
     phi_deg: tuple[float, float] = Field((0.0, 2.0), description="its edges beside the plane of incidence, degrees")
@@ -236,7 +238,7 @@ class HologramSimulation(WaveSimulation):
 
     fresnel_numbers: tuple[float, ...] = Field((0.05, 0.08), min_length=1, description="of a pixel, for each distance")
     photons: tuple[float, float] = Field((1e2, 1e4), description="bounds for a pixel of a hologram; log-uniform")
-    strengths: tuple[float, ...] = Field(
+    strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (0.003, 0.03), min_length=1, description="regularisations of the linear estimates that flows look at"
     )
 
@@ -244,7 +246,9 @@ class HologramSimulation(WaveSimulation):
 class PtychogramSimulation(WaveSimulation):
     """Far-field frames of objects that a known probe steps over."""
 
-    amplitude: tuple[float, float] = Field((1.0, 0.4), description="of the empty beam and of the densest object")
+    amplitude: tuple[NotNegative, NotNegative] = Field(
+        (1.0, 0.4), description="of the empty beam and of the densest object"
+    )
     frame: int = Field(16, ge=4, description="pixels along each side of a frame and of the probe")
     probe_width: float = Field(5.0, gt=0, description="radius of exp(-2) of the intensity of the probe, pixels")
     probe_curvature: float = Field(2.0, description="phase of the probe at that radius, radians")

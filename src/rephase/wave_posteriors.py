@@ -12,14 +12,14 @@ import torch
 
 from rephase.calibration import LEVELS, coverage, predictive_check, sbc_ranks
 from rephase.config import Config
-from rephase.datasets.patterns import PatternBatch, PatternData, expected_of, store_patterns
+from rephase.datasets.patterns import PatternBatch, PatternData, check_simulator, expected_of, store_patterns
 from rephase.datasets.ptycho_files import PtychoFile, open_ptychography
 from rephase.datasets.simulators import WAVE_SIMULATORS
 from rephase.datasets.wave_patterns import WaveSimulator
 from rephase.devices import pick_device
-from rephase.errors import ImageError
+from rephase.errors import ImageError, blamed_on, check_file
 from rephase.evaluation import COLUMNS, summarise
-from rephase.models import IMAGE_POSTERIOR_MODELS, build_model
+from rephase.models import IMAGE_POSTERIOR_MODELS, check_model
 from rephase.models.image_flows import ImageFlow
 from rephase.optics.noise import poisson_deviance
 from rephase.optics.propagation import (
@@ -55,14 +55,19 @@ class ImagePosteriors(NamedTuple):
 
 
 def check_waves(config: Config) -> None:
-    """Raise if an experiment cannot be simulated, no flow can be built for it, or weights do not fit it."""
+    """Raise if an experiment cannot be simulated, no flow built for it, weights do not fit, or a scan is not there."""
     for kind, make in WAVE_SIMULATORS.items():
         section = getattr(config.posteriors, kind)
-        simulator = make(section.data)
+        with blamed_on(f"posteriors.{kind}.data"):
+            simulator = make(section.data)
+            check_simulator(simulator)
         if section.inference.weights is not None:
             load_flow(section, IMAGE_POSTERIORS, kind)
-        for name, model in section.models.items():
-            build_model(IMAGE_POSTERIOR_MODELS, name, simulator.pattern_shape, model, simulator=simulator)
+        with blamed_on(f"posteriors.{kind}"):
+            for name, model in section.models.items():
+                check_model(IMAGE_POSTERIOR_MODELS, name, model, simulator.pattern_shape, simulator=simulator)
+    scan = config.posteriors.ptychography.measured.path
+    check_file("posteriors.ptychography.measured.path", scan, otherwise=" for none")
 
 
 def config_of(run: Run, kind: str) -> HolographyConfig | PtychographyConfig:

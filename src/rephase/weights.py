@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, Self, TypeVar, cast
 
@@ -45,7 +45,7 @@ from rephase.runs import write_whole
 
 _SUFFIX = ".safetensors"
 _LARGEST = torch.finfo(torch.float16).max
-_SIMULATORS = {**SIMULATORS, **WAVE_SIMULATORS}
+_SIMULATORS: dict[str, Callable[[Any], Simulator]] = {**SIMULATORS, **WAVE_SIMULATORS}
 
 
 class _Part(BaseModel):
