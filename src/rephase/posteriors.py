@@ -27,7 +27,6 @@ from rephase.datasets.patterns import (
     PatternBatch,
     PatternData,
     Simulator,
-    check_patterns,
     check_simulator,
     expected_of,
     pattern_of,
@@ -287,9 +286,8 @@ def infer(run: Run, kind: str, flow: ParameterFlow, pattern: PatternBatch) -> pd
     ConfigError
         A pattern of another size than the flow was made for.
     PosteriorError
-        A pattern that is hidden, or whose counts or photons cannot be.
+        A pattern that is hidden, or whose counts, photons or mask cannot be.
     """
-    check_patterns(pattern)
     options, simulator = section_of(run.config, kind).inference, flow.simulator
     one = PatternBatch(*(field.cpu() for field in pattern))
     drawn = _by_all_methods(run, kind, flow, one)

@@ -133,6 +133,11 @@ def check_simulator(simulator: Simulator) -> None:
 
 def check_patterns(batch: PatternBatch) -> None:
     """Raise `PosteriorError` unless something of every pattern was measured, as counts that can be."""
+    if batch.mask.dtype != torch.bool or batch.mask.shape != batch.counts.shape:
+        raise PosteriorError(
+            f"mask of {batch.mask.dtype}, shape {tuple(batch.mask.shape)}: expected booleans of the shape of the "
+            f"counts, {tuple(batch.counts.shape)}; True where measured"
+        )
     measured = batch.mask.flatten(1).any(1)
     if not measured.all():
         number = int(measured.int().argmin())
