@@ -134,7 +134,7 @@ def test_nothing_is_summed_of_curves(batch):
 
 def test_patterns_of_another_size_are_refused(batch):
     with pytest.raises(ConfigError, match=r"patterns of shape \(20,\): this flow was made for \(32,\)"):
-        flow().sample(batch._replace(counts=batch.counts[:, :20]), 1)
+        flow().sample(PatternBatch(batch.u, *(field[:, :20] for field in batch[1:])), 1)
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,24 @@ def shipped(run, flow, tmp_path_factory):
     return path
 
 
+def test_a_flow_is_adapted_to_the_pattern_where_the_configuration_says_how(run, flow, tmp_path):
+    """Many steps with the forward model explain a pattern that a flow of two epochs does not."""
+    before = {name: value.clone() for name, value in flow.state_dict().items()}
+    pattern, _ = example_pattern(run, "saxs", flow)
+    changed = {"n_steps": 100, "n_samples": 8, "learning_rate": 0.01}
+    more = run.config.changed({"posteriors.saxs.inference.adaptation": changed})
+    deviance = infer(type(run)(tmp_path, more, "cpu"), "saxs", flow, pattern).set_index("method")["deviance / points"]
+    assert deviance["flow, adapted"] < 0.3 * deviance["flow"]
+    assert all(torch.equal(flow.state_dict()[name], value) for name, value in before.items())
+    none = run.config.changed({"posteriors.saxs.inference.adaptation": None})
+    assert "flow, adapted" not in set(infer(type(run)(tmp_path, none, "cpu"), "saxs", flow, pattern)["method"])
+
+
+def test_a_wrong_key_of_what_may_be_null_is_told_with_the_nearest(run):
+    with pytest.raises(ConfigError, match="unknown key .*n_step.; did you mean 'n_steps'"):
+        run.config.changed({"posteriors.saxs.inference.adaptation": {"n_step": 3}})
+
+
 def with_truth(seed, truth):
     """A pattern of a spheroid of given half axes, forward intensity and background."""
     simulator = SaxsSimulator(SaxsSimulation(q=(0.1, 3.0), n_q=80, missing=0.0))
@@ -87,10 +105,10 @@ def test_a_posterior_is_given_by_every_method(run, flow):
     pattern, notes = example_pattern(run, "saxs", flow)
     assert notes == ("simulated",)
     table = infer(run, "saxs", flow, pattern).set_index("method")
-    assert list(table.index) == ["flow", "flow, weighted", "least squares", "Markov chains"]
+    assert list(table.index) == ["flow", "flow, weighted", "flow, adapted", "least squares", "Markov chains"]
     assert table.loc["flow, weighted", "effective samples"] <= 50
     arrays = run.arrays("posterior_saxs")
-    assert arrays["samples"].shape == (4, 50, 4)
+    assert arrays["samples"].shape == (5, 50, 4)
     assert all(flow.simulator.prior.outside(torch.as_tensor(each)) == () for each in arrays["samples"])
     assert arrays["truth"] == pytest.approx(pattern.u[0].numpy())
     summary = run.table("posterior_summary_saxs").set_index(["method", "parameter"])

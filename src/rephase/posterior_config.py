@@ -61,6 +61,14 @@ class WeightsConfig(Section):
     )
 
 
+class AdaptationConfig(Section):
+    """How a flow is adapted to one pattern by the forward model alone."""
+
+    n_steps: int = Field(300, ge=20)
+    n_samples: int = Field(32, ge=1, description="of each pattern in one step")
+    learning_rate: float = Field(1e-3, gt=0)
+
+
 class InferenceConfig(WeightsConfig):
     """One pattern and its posterior by every method."""
 
@@ -70,14 +78,9 @@ class InferenceConfig(WeightsConfig):
     seed: int = Field(0, ge=0, description="of the simulated pattern and the samples")
     n_draws: int = Field(1000, ge=50, description="samples of each posterior")
     chains: ChainsConfig = ChainsConfig()
-
-
-class AdaptationConfig(Section):
-    """How a flow is adapted to one pattern by the forward model alone."""
-
-    n_steps: int = Field(300, ge=20)
-    n_samples: int = Field(32, ge=1, description="of each pattern in one step")
-    learning_rate: float = Field(1e-3, gt=0)
+    adaptation: AdaptationConfig | None = Field(
+        None, description="of a copy of the flow to this one pattern by the forward model alone; null: left out"
+    )
 
 
 class LossExperiment(Section):

@@ -1,7 +1,6 @@
 """The experiment of notebook 35: what likelihood, physics and adaptation bring, on familiar and on other patterns."""
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rephase.adaptation import adapt
 from rephase.calibration import c2st, coverage, predictive_check, sbc_ranks
 from rephase.config import Config
 from rephase.config_sections import Section, validate
@@ -27,7 +25,7 @@ from rephase.models import POSTERIOR_MODELS, check_model
 from rephase.models.flows import ParameterFlow
 from rephase.posterior_config import LossExperiment, PosteriorLearning
 from rephase.posterior_fits import check_chains, importance, markov_chains, resample
-from rephase.posteriors import section_of
+from rephase.posteriors import adapted_samples, section_of
 from rephase.runs import Run
 from rephase.training import fit
 
@@ -157,14 +155,8 @@ def _weighted(flow: ParameterFlow, batch: PatternBatch, n: int, generator: torch
 
 def _adapted(flow: ParameterFlow, batch: PatternBatch, n: int, experiment: LossExperiment, seed: int) -> torch.Tensor:
     """Samples of a copy of the flow for each pattern, adapted to it alone."""
-    drawn, options = [], experiment.adaptation.model_dump()
-    for number in range(len(batch.u)):
-        one = PatternBatch(*(field[number : number + 1] for field in batch))
-        adapted = adapt(flow.cpu(), one, seed=seed, **options)
-        if adapted.stopped:
-            warnings.warn(f"adaptation to pattern {number}: {adapted.stopped}", stacklevel=2)
-        drawn.append(adapted.model.sample(one, n))
-    return torch.cat(drawn, 1)
+    ones = (PatternBatch(*fields) for fields in zip(*(field.split(1) for field in batch)))
+    return torch.cat([adapted_samples(flow.cpu(), one, n, experiment.adaptation, seed=seed) for one in ones], 1)
 
 
 def _scores(

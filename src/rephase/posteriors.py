@@ -4,6 +4,7 @@ Every step is told the kind of experiment: the section of ``posteriors`` in the 
 """
 
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from rephase.adaptation import adapt
 from rephase.calibration import (
     PredictiveCheck,
     bonferroni,
@@ -41,7 +43,7 @@ from rephase.errors import ConfigError, blamed_on, check_file, nearest_name
 from rephase.evaluation import COLUMNS
 from rephase.models import POSTERIOR_MODELS, check_model
 from rephase.models.flows import ParameterFlow
-from rephase.posterior_config import InferenceConfig, PosteriorLearning, SaxsConfig
+from rephase.posterior_config import AdaptationConfig, InferenceConfig, PosteriorLearning, SaxsConfig
 from rephase.posterior_fits import best_fits, check_chains, importance, laplace_samples, markov_chains, peaks, resample
 from rephase.runs import Run
 from rephase.training import fit, loss_curve
@@ -271,6 +273,8 @@ class _Drawn(NamedTuple):
 def infer(run: Run, kind: str, flow: ParameterFlow, pattern: PatternBatch) -> pd.DataFrame:
     """The posterior of one pattern by the flow, by its weighted samples, by a fit and by Markov chains.
 
+    Where the configuration says how, by a copy of the flow that is adapted to the pattern as well.
+
     Leaves the table ``posterior_summary_KIND``, a row per method and parameter with mean, standard deviation and the
     central 90 %; and the arrays ``posterior_KIND``: samples of each method, truth, the pattern and its axes, expected
     intensities and the deviances of the predictive check.
@@ -324,6 +328,10 @@ def _by_all_methods(run: Run, kind: str, flow: ParameterFlow, one: PatternBatch)
     chosen = resample(samples, weights.weights.cpu(), n, generator=generator)
     drawn["flow, weighted"] = _Drawn(chosen, clock() - start, float(weights.n_effective))
     start = clock()
+    if options.adaptation is not None:
+        samples = adapted_samples(flow, there, n, options.adaptation, seed=options.seed).cpu()
+        drawn["flow, adapted"] = _Drawn(samples, clock() - start, n)
+    start = clock()
     fitted = laplace_samples(simulator, best_fits(simulator, one, generator=generator), n, generator=generator)
     drawn["least squares"] = _Drawn(fitted, clock() - start, n)
     start, length = clock(), options.chains
@@ -331,6 +339,16 @@ def _by_all_methods(run: Run, kind: str, flow: ParameterFlow, one: PatternBatch)
     n_independent = length.n_walkers * length.n_steps / float(chains.autocorrelation)
     drawn["Markov chains"] = _Drawn(chains.samples, clock() - start, min(n, n_independent))
     return drawn
+
+
+def adapted_samples(
+    flow: ParameterFlow, one: PatternBatch, n: int, options: AdaptationConfig, *, seed: int
+) -> torch.Tensor:
+    """Samples [n, 1, parameter] of a copy of the flow that was adapted to one pattern; warns where that ended early."""
+    adapted = adapt(flow, one, seed=seed, **options.model_dump())
+    if adapted.stopped:
+        warnings.warn(f"adaptation to the pattern: {adapted.stopped}", stacklevel=2)
+    return adapted.model.sample(one, n)
 
 
 def _summary(drawn: dict[str, _Drawn], simulator: Simulator) -> pd.DataFrame:
