@@ -10,7 +10,7 @@ from scipy import stats
 from rephase.config_sections import ModelConfig
 from rephase.datasets.patterns import PatternBatch, log_joint, projections, store_patterns
 from rephase.datasets.saxs_patterns import SaxsSimulator
-from rephase.errors import ConfigError
+from rephase.errors import ConfigError, PosteriorError
 from rephase.models import POSTERIOR_MODELS, build_model
 from rephase.optics.noise import poisson_deviance
 from rephase.posterior_config import SaxsConfig
@@ -134,7 +134,23 @@ def test_nothing_is_summed_of_curves(batch):
 
 def test_patterns_of_another_size_are_refused(batch):
     with pytest.raises(ConfigError, match=r"patterns of shape \(20,\): this flow was made for \(32,\)"):
-        flow().sample(batch._replace(counts=batch.counts[:, :20]), 1)
+        flow().sample(PatternBatch(batch.u, *(field[:, :20] for field in batch[1:])), 1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda b: {"mask": b.mask & False}, "pattern 0: the mask hides everything"),
+        (lambda b: {"mask": b.mask.float()}, "mask of torch.float32, .*expected booleans of the shape of the counts"),
+        (lambda b: {"mask": b.mask[..., :1]}, r"mask of torch.bool, shape .*1\): expected booleans"),
+        (lambda b: {"counts": b.counts - 1e6}, "counts = -.* of pattern 0: expected a finite number 0 or above"),
+        (lambda b: {"counts": b.counts * torch.nan}, "counts = nan .*mask such points"),
+        (lambda b: {"photons": b.photons * 0}, "photons = 0 .*a finite number above 0"),
+    ],
+)
+def test_patterns_that_nobody_can_have_measured_are_refused(batch, spoil, message):
+    with pytest.raises(PosteriorError, match=message):
+        flow().sample(batch._replace(**spoil(batch)), 2)
 
 
 def test_what_no_flow_can_be_made_of():

@@ -8,7 +8,7 @@ from rephase.config_sections import ModelConfig
 from rephase.datasets.holograms import HologramSimulator
 from rephase.datasets.patterns import PatternBatch, store_patterns
 from rephase.datasets.ptychograms import PtychogramSimulator
-from rephase.errors import ConfigError
+from rephase.errors import ConfigError, PosteriorError
 from rephase.models import IMAGE_POSTERIOR_MODELS, build_model
 from rephase.models.image_flows import _doubled, _halved
 from rephase.posterior_config import HolographyConfig, PtychogramSimulation
@@ -164,6 +164,25 @@ def test_patterns_of_another_size_are_refused(simulator):
     cut = batch._replace(counts=batch.counts[..., :-1], mask=batch.mask[..., :-1])
     with pytest.raises(ConfigError, match="patterns of shape .*: this flow was made for .*; resample them"):
         flow(simulator).sample(cut, 1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda b: {"mask": b.mask & False}, "pattern 0: the mask hides everything"),
+        (lambda b: {"mask": b.mask.float()}, "mask of torch.float32, .*expected booleans of the shape of the counts"),
+        (lambda b: {"mask": b.mask[..., :1]}, r"mask of torch.bool, shape .*1\): expected booleans"),
+        (lambda b: {"counts": b.counts - 1e6}, "counts = -.* of pattern 0: expected a finite number 0 or above"),
+        (lambda b: {"counts": b.counts * torch.nan}, "counts = nan .*mask such points"),
+        (lambda b: {"photons": b.photons * 0}, "photons = 0 .*a finite number above 0"),
+    ],
+)
+def test_patterns_that_nobody_can_have_measured_are_refused(simulator, spoil, message):
+    model, batch = flow(simulator), simulator.draw(2, np.random.default_rng(0))
+    wrong = batch._replace(**spoil(batch))
+    for ask in (lambda: model.sample(wrong, 2), lambda: model.centre(wrong)):
+        with pytest.raises(PosteriorError, match=message):
+            ask()
 
 
 def test_what_no_image_flow_can_be_made_of():

@@ -1,7 +1,10 @@
 """Steps of the notebooks on posteriors: flows, scores, one pattern, its peaks, and the experiment on losses."""
 
+import math
+import re
 import shlex
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -12,6 +15,7 @@ from rephase.datasets.patterns import PatternBatch, pattern_of
 from rephase.datasets.saxs_patterns import SaxsSimulator
 from rephase.errors import ConfigError, CurveError, PosteriorError, WeightsError
 from rephase.models import POSTERIOR_MODELS, build_model
+from rephase.paths import NOTEBOOKS
 from rephase.posterior_config import SaxsSimulation
 from rephase.posterior_fits import peaks
 from rephase.posterior_losses import ADAPTED, REFERENCE, WEIGHTED, check_losses, compare_losses
@@ -25,6 +29,7 @@ from rephase.posteriors import (
     open_flow,
     score_flow,
     section_of,
+    simulator_of,
     train_and_score_all,
 )
 from rephase.runs import open_run
@@ -48,6 +53,24 @@ def shipped(run, flow, tmp_path_factory):
     score_flow(run, "saxs", flow)
     (path,) = ship_weights(run, tmp_path_factory.mktemp("weights"))
     return path
+
+
+def test_a_flow_is_adapted_to_the_pattern_where_the_configuration_says_how(run, flow, tmp_path):
+    """Many steps with the forward model explain a pattern that a flow of two epochs does not."""
+    before = {name: value.clone() for name, value in flow.state_dict().items()}
+    pattern, _ = example_pattern(run, "saxs", flow)
+    changed = {"n_steps": 100, "n_samples": 8, "learning_rate": 0.01}
+    more = run.config.changed({"posteriors.saxs.inference.adaptation": changed})
+    deviance = infer(type(run)(tmp_path, more, "cpu"), "saxs", flow, pattern).set_index("method")["deviance / points"]
+    assert deviance["flow, adapted"] < 0.3 * deviance["flow"]
+    assert all(torch.equal(flow.state_dict()[name], value) for name, value in before.items())
+    none = run.config.changed({"posteriors.saxs.inference.adaptation": None})
+    assert "flow, adapted" not in set(infer(type(run)(tmp_path, none, "cpu"), "saxs", flow, pattern)["method"])
+
+
+def test_a_wrong_key_of_what_may_be_null_is_told_with_the_nearest(run):
+    with pytest.raises(ConfigError, match="unknown key .*n_step.; did you mean 'n_steps'"):
+        run.config.changed({"posteriors.saxs.inference.adaptation": {"n_step": 3}})
 
 
 def with_truth(seed, truth):
@@ -82,10 +105,10 @@ def test_a_posterior_is_given_by_every_method(run, flow):
     pattern, notes = example_pattern(run, "saxs", flow)
     assert notes == ("simulated",)
     table = infer(run, "saxs", flow, pattern).set_index("method")
-    assert list(table.index) == ["flow", "flow, weighted", "least squares", "Markov chains"]
+    assert list(table.index) == ["flow", "flow, weighted", "flow, adapted", "least squares", "Markov chains"]
     assert table.loc["flow, weighted", "effective samples"] <= 50
     arrays = run.arrays("posterior_saxs")
-    assert arrays["samples"].shape == (4, 50, 4)
+    assert arrays["samples"].shape == (5, 50, 4)
     assert all(flow.simulator.prior.outside(torch.as_tensor(each)) == () for each in arrays["samples"])
     assert arrays["truth"] == pytest.approx(pattern.u[0].numpy())
     summary = run.table("posterior_summary_saxs").set_index(["method", "parameter"])
@@ -155,20 +178,39 @@ def test_the_experiment_compares_every_way_with_chains(run):
     }
 
 
+def check_all(changes):
+    config = load_config("test").changed(changes)
+    check_posteriors(config), check_losses(config)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"posteriors.saxs.inference.truth": {"radius": 1.0}}, "no 'radius'; did you mean 'radius_polar'"),
         ({"posteriors.saxs.file.path": "/nowhere/curve.dat"}, "no such file"),
         ({"posteriors.saxs.data.sizes": [5.0, 1.0]}, "expected two finite numbers above 0 in rising order"),
+        ({"posteriors.saxs.data.growth": [2.0, 0.0]}, r"posteriors.saxs.data: growth = \(2.0, 0.0\): .* rising order"),
+        ({"posteriors.saxs.data.spread": [0.1, 3.0]}, "posteriors.saxs.data: width of a spread: expected 0 to 1"),
+        ({"posteriors.gisaxs.data.incidence_deg": [-0.1, 0.2]}, "posteriors.gisaxs.data: grazing angles: expected"),
+        ({"posteriors.gisaxs.data.thickness": [-5.0, 20.0]}, "posteriors.gisaxs.data: thickness has values"),
+        ({"posteriors.gisaxs.data.roughness": [-1.0, 2.0]}, "posteriors.gisaxs.data: roughness has values"),
+        ({"posteriors.gisaxs.data.particle": [5e-5, -5e-6]}, r"gisaxs.data.particle.1 = -5e-06: .* equal to 0"),
+        ({"posteriors.gisaxs.data.layer": [5e-5, -5e-6]}, r"gisaxs.data.layer.1 = -5e-06: .* equal to 0"),
+        ({"posteriors.gisaxs.data.pixels": [1, 1]}, "gisaxs.*: expected .*1.* or more"),
+        ({"posteriors.oriented.models": {"nsf": {"options": {"widht": 3}}}}, "posteriors.oriented: .* mean 'width'"),
+        ({"posteriors.saxs.inference.n_draws": 241}, "inference, n_draws and chains: n = 241: expected 1 to 240"),
+        ({"posteriors.oriented.inference.chains.n_walkers": 13}, "oriented.inference, .* n_walkers = 13: expected 14"),
+        ({"posteriors.saxs.inference.truth": {"forward": 1e3}}, "truth.forward = 1000.0: expected 0.1 to 100.0, the"),
+        ({"posteriors.saxs.inference.truth": {"forward": math.nan}}, "truth.forward = nan: expected 0.1 to 100.0"),
         ({"posteriors.saxs.losses.cases": {"a": {"sise": [1.0, 2.0]}}}, "unknown key 'sise'; did you mean 'sizes'"),
+        ({"posteriors.saxs.losses.cases": {"a": {"spread": [0.1, 3.0]}}}, "saxs.losses: width of a spread: expected"),
         ({"posteriors.saxs.losses.flows": {"physics": {}}}, "expected one called 'likelihood'"),
+        ({"posteriors.saxs.scoring.n_draws": 241}, "losses, scoring.n_draws and inference.chains: n = 241: expected"),
     ],
 )
 def test_what_cannot_be_is_told_before_a_run(changes, message):
-    config = load_config("test").changed(changes)
     with pytest.raises(ConfigError, match=message):
-        check_posteriors(config), check_losses(config)
+        check_all(changes)
 
 
 def test_unknown_kinds_and_missing_flows_are_named(run):
@@ -197,6 +239,30 @@ def test_a_run_uses_weights_without_training(run, shipped, tmp_path):
     score_flow(other, "saxs", open_flow(other, "saxs"))
     assert not (tmp_path / "checkpoints").exists()
     assert (tmp_path / "arrays" / "calibration_saxs_nsf_saxs.npz").is_file()
+
+
+def test_weights_answer_for_no_other_patterns_than_they_know(run, shipped, tmp_path):
+    named = {"posteriors.saxs.inference.weights": str(shipped), "posteriors.saxs.data.sizes": [1.0, 30.0]}
+    other = type(run)(tmp_path, run.config.changed(named), "cpu")
+    for ask in (lambda: check_posteriors(other.config), lambda: open_flow(other, "saxs")):
+        with pytest.raises(ConfigError, match=r"saxs.data.sizes = \(1.0, 30.0\): the weights .* with \(1.0, 10.0\)"):
+            ask()
+
+
+@pytest.mark.parametrize("name", ["quick", "paper", "weights"])
+def test_shipped_configurations_name_the_patterns_of_their_weights(name):
+    check_posteriors(load_config(name))
+
+
+def test_the_command_of_notebook_35_trains_for_particles_of_different_sizes():
+    (path,) = NOTEBOOKS.glob("35_*.ipynb")
+    text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+    (command,) = re.findall("^rephase run .*data.spread.*$", text, re.MULTILINE)
+    config = load_config("quick", shlex.split(command)[5::2])
+    check_posteriors(config)
+    assert config.posteriors.saxs.inference.weights is None
+    assert simulator_of(config.posteriors.saxs, "saxs").names == ("radius", "forward", "background", "spread")
+    assert config.posteriors.saxs.models
 
 
 def test_the_command_of_a_card_trains_the_same(run, shipped):

@@ -1,5 +1,7 @@
 """Box priors: bounds, both ways between parameters and z, and what cannot be."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +39,7 @@ def test_no_z_leaves_the_box():
     u = PRIOR.from_normal(torch.tensor([[-1e9, 1e9], [40.0, -40.0]]))
     assert PRIOR.outside(u) == ()
     assert PRIOR.outside(torch.tensor([[0.5, 0.0]])) == ("radius",)
+    assert "radius" in PRIOR.outside(torch.tensor([[math.nan, 0.0]]))
 
 
 def test_density_is_that_of_independent_normals():

@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from scipy.stats import binom
 
@@ -111,17 +110,6 @@ def coverage(ranks: torch.Tensor, levels: Sequence[float] = LEVELS) -> torch.Ten
     return torch.stack([(2 * ranks - 1).abs().le(level).double().mean(0) for level in levels])
 
 
-def coverage_table(ranks: torch.Tensor, names: Sequence[str], levels: Sequence[float] = LEVELS) -> pd.DataFrame:
-    """Table ``parameter, level, coverage, error`` of ranks [n_patterns, n_parameters].
-
-    The error is the standard deviation of the share if the level is right, ``(level (1 - level) / n)^1/2``.
-    """
-    rows = [(name, level, share, (level * (1 - level) / len(ranks)) ** 0.5)
-            for level, shares in zip(levels, coverage(ranks, levels).tolist())
-            for name, share in zip(names, shares, strict=True)]  # fmt: skip
-    return pd.DataFrame(rows, columns=["parameter", "level", "coverage", "error"])
-
-
 def tarp_ranks(
     samples: torch.Tensor,
     truths: torch.Tensor,
@@ -165,14 +153,6 @@ def tarp_ranks(
         references = low + (high - low) * v
     of_draws, of_truths = (((u - references) / (high - low)).square().sum(-1) for u in (samples, truths))
     return sbc_ranks(of_draws, of_truths, generator=generator)
-
-
-def area_to_curve(ranks: torch.Tensor) -> float:
-    """Area between expected coverage and level alpha over alpha > 1/2, of ranks [n_patterns] of `tarp_ranks`.
-
-    0 for the right posterior, at most 1/8; above 0 it is too wide, below 0 too narrow or biased.
-    """
-    return 0.625 - float(ranks.clamp_min(0.5).mean())
 
 
 def c2st(samples: torch.Tensor, reference: torch.Tensor, *, seed: int) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """What every part of a configuration is made of: sections where an unknown key is an error, splits, trainings."""
 
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -108,7 +109,13 @@ def _keys_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:
     """Known keys of the section that a location in the configuration leads to."""
     for part in loc:
         if isinstance(model, type) and issubclass(model, Section):
-            model = model.model_fields[str(part)].annotation
+            model = _without_none(model.model_fields[str(part)].annotation)
         elif get_origin(model) in (dict, Union):
             model = get_args(model)[-1]
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, Section) else []
+
+
+def _without_none(annotation: Any) -> Any:
+    """What a value is of where it may be null; any other annotation as it is."""
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    return kinds[0] if len(kinds) == 1 and NoneType in get_args(annotation) else annotation

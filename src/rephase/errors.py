@@ -2,7 +2,9 @@
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class RephaseError(ValueError):
@@ -69,6 +71,21 @@ def check_positive(name: str, value: float, *, remedy: str, error: type[RephaseE
     """Raise `error` unless `value` is a finite number above zero."""
     if not (math.isfinite(value) and value > 0):
         raise error(f"{name} = {value}: expected a number above 0; {remedy}")
+
+
+def check_file(name: str, path: str | None, *, otherwise: str) -> None:
+    """Raise `ConfigError` if a path that a configuration gives is no file; null is what `otherwise` says."""
+    if path is not None and not Path(path).is_file():
+        raise ConfigError(f"{name} = {path}: no such file; give one, or null{otherwise}")
+
+
+@contextmanager
+def blamed_on(section: str) -> Iterator[None]:
+    """Errors of the domain become a `ConfigError` that names the section of the configuration that they come from."""
+    try:
+        yield
+    except RephaseError as error:
+        raise ConfigError(f"{section}: {error}") from error
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

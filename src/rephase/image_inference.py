@@ -18,7 +18,7 @@ from rephase.datasets.image_noise import with_noise
 from rephase.datasets.image_sources import IMAGE_SOURCES, FileShots, label_set_of
 from rephase.datasets.images import ImageBatch
 from rephase.devices import pick_device
-from rephase.errors import ConfigError
+from rephase.errors import ConfigError, check_file
 from rephase.image_config import ImagesConfig
 from rephase.models.image_networks import ImageClassifier
 from rephase.runs import Run
@@ -41,8 +41,7 @@ def check_image_inference(config: Config) -> None:
             f"images.classify.path = {options.path}: a folder without {', '.join(FORMATS)} files; "
             "give another, or null for simulated images"
         )
-    if options.mask is not None and not Path(options.mask).is_file():
-        raise ConfigError(f"images.classify.mask = {options.mask}: no such file; give one, or null")
+    check_file("images.classify.mask", options.mask, otherwise="")
     if options.weights is not None:
         load_weights(options.weights, IMAGES)
 

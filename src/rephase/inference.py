@@ -22,7 +22,7 @@ from rephase.crystal.shells import shell_index, shell_limits
 from rephase.crystal.simulation import simulate_reflections
 from rephase.crystal.symmetry import rows_of
 from rephase.datasets.monoclinic import one_crystal, setting_on_grid
-from rephase.errors import ConfigError, GridError, RephaseError, SymmetryError
+from rephase.errors import ConfigError, GridError, RephaseError, SymmetryError, check_file
 from rephase.evaluation import COLUMNS
 from rephase.runs import Run
 from rephase.solvers.solution import density_of
@@ -53,8 +53,7 @@ class Example(NamedTuple):
 def check_inference(config: Config) -> None:
     """Raise if the file is not there, a route is not known, its weights are damaged, or the random crystal is wrong."""
     options = config.inference
-    if options.file is not None and not Path(options.file).is_file():
-        raise ConfigError(f"inference.file = {options.file}: no such file; give one, or null for a random crystal")
+    check_file("inference.file", options.file, otherwise=" for a random crystal")
     RandomCrystalOptions(space_groups=(options.simulated.space_group,), n_atoms=options.simulated.n_atoms)
     for route in routes(config):
         if check_route(route) not in ROUTES:

@@ -1,7 +1,7 @@
 """Configuration of posteriors: what is unknown and how it is measured, for each kind of experiment, and the flows."""
 
 import math
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -16,6 +16,7 @@ from rephase.config_sections import (
 )
 
 _FEWEST = 5  # points of a curve
+NotNegative = Annotated[float, Field(ge=0)]
 
 
 class SimulatorConfig(Section):
@@ -62,6 +63,14 @@ class WeightsConfig(Section):
     )
 
 
+class AdaptationConfig(Section):
+    """How a flow is adapted to one pattern by the forward model alone."""
+
+    n_steps: int = Field(300, ge=20)
+    n_samples: int = Field(32, ge=1, description="of each pattern in one step")
+    learning_rate: float = Field(1e-3, gt=0)
+
+
 class InferenceConfig(WeightsConfig):
     """One pattern and its posterior by every method."""
 
@@ -71,14 +80,9 @@ class InferenceConfig(WeightsConfig):
     seed: int = Field(0, ge=0, description="of the simulated pattern and the samples")
     n_draws: int = Field(1000, ge=50, description="samples of each posterior")
     chains: ChainsConfig = ChainsConfig()
-
-
-class AdaptationConfig(Section):
-    """How a flow is adapted to one pattern by the forward model alone."""
-
-    n_steps: int = Field(300, ge=20)
-    n_samples: int = Field(32, ge=1, description="of each pattern in one step")
-    learning_rate: float = Field(1e-3, gt=0)
+    adaptation: AdaptationConfig | None = Field(
+        None, description="of a copy of the flow to this one pattern by the forward model alone; null: left out"
+    )
 
 
 class LossExperiment(Section):
@@ -197,9 +201,9 @@ class GisaxsSimulation(SimulatorConfig):
     roughness: tuple[float, float] = Field((0.1, 2.0), description="bounds, nm: of the top of the layer")
     incidence_deg: tuple[float, float] = Field((0.19, 0.21), description="bounds of the angle of the beam, degrees")
     background: tuple[float, float] = Field((0.01, 0.5), description="bounds, in a pixel for 1e8 photons of the beam")
-    particle: tuple[float, float] = (4.7e-5, 4.9e-6)
-    layer: tuple[float, float] = (3.6e-6, 5e-9)
-    substrate: tuple[float, float] = (7.6e-6, 1.7e-7)
+    particle: tuple[float, NotNegative] = (4.7e-5, 4.9e-6)
+    layer: tuple[float, NotNegative] = (3.6e-6, 5e-9)
+    substrate: tuple[float, NotNegative] = (7.6e-6, 1.7e-7)
     energy_ev: float = Field(8048.0, gt=0)
     alpha_deg: tuple[float, float] = Field((0.0, 1.0), description="lower and upper edge of the detector, degrees")
     phi_deg: tuple[float, float] = Field((0.0, 2.0), description="its edges beside the plane of incidence, degrees")
@@ -257,7 +261,7 @@ class HologramSimulation(WaveSimulation):
 
     fresnel_numbers: tuple[float, ...] = Field((0.05, 0.08), min_length=1, description="of a pixel, for each distance")
     photons: tuple[float, float] = Field((1e2, 1e4), description="bounds for a pixel of a hologram; log-uniform")
-    strengths: tuple[float, ...] = Field(
+    strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (0.003, 0.03), min_length=1, description="regularisations of the linear estimates that flows look at"
     )
 
@@ -265,7 +269,9 @@ class HologramSimulation(WaveSimulation):
 class PtychogramSimulation(WaveSimulation):
     """Far-field frames of objects that a known probe steps over."""
 
-    amplitude: tuple[float, float] = Field((1.0, 0.4), description="of the empty beam and of the densest object")
+    amplitude: tuple[NotNegative, NotNegative] = Field(
+        (1.0, 0.4), description="of the empty beam and of the densest object"
+    )
     frame: int = Field(16, ge=4, description="pixels along each side of a frame and of the probe")
     probe_width: float = Field(5.0, gt=0, description="radius of exp(-2) of the intensity of the probe, pixels")
     probe_curvature: float = Field(2.0, description="phase of the probe at that radius, radians")

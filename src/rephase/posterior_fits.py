@@ -193,17 +193,22 @@ def markov_chains(
     ----------
     Foreman-Mackey et al. (2013), doi:10.1086/670067; ter Braak (2006), doi:10.1007/s11222-006-8769-1.
     """
-    n_least = 2 * simulator.u_shape[0] + 2
-    if n_walkers < n_least:
-        raise PosteriorError(f"n_walkers = {n_walkers}: expected {n_least} or more; take twice the parameters, and two")
-    if not 0 < n <= n_walkers * n_steps:
-        raise PosteriorError(f"n = {n}: expected 1 to {n_walkers * n_steps} draws; take more steps")
+    check_chains(simulator.u_shape[0], n, n_walkers=n_walkers, n_steps=n_steps)
     chains = []
     for one in _parts(batch, 1):
         hills = _climb(simulator, one, _from_prior(simulator, one, n_walkers, generator), _N_CLIMB)
         chains.append(_chain(simulator, one, _on_hills(hills, generator)[:, 0], n, (n_burn, n_steps), generator))
     z, times, shares = zip(*chains)
     return Chains(simulator.from_normal(torch.stack(z, 1)), torch.tensor(times), torch.tensor(shares))
+
+
+def check_chains(n_parameters: int, n: int, *, n_walkers: int, n_steps: int) -> None:
+    """Raise `PosteriorError` unless so many walkers can move among the parameters, and give `n` draws."""
+    n_least = 2 * n_parameters + 2
+    if n_walkers < n_least:
+        raise PosteriorError(f"n_walkers = {n_walkers}: expected {n_least} or more; take twice the parameters, and two")
+    if not 0 < n <= n_walkers * n_steps:
+        raise PosteriorError(f"n = {n}: expected 1 to {n_walkers * n_steps} draws; take more steps")
 
 
 class Importance(NamedTuple):

@@ -1,7 +1,6 @@
 """The experiment of notebook 35: what likelihood, physics and adaptation bring, on familiar and on other patterns."""
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,18 +8,24 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rephase.adaptation import adapt
 from rephase.calibration import c2st, coverage, predictive_check, sbc_ranks
 from rephase.config import Config
 from rephase.config_sections import Section, validate
-from rephase.datasets.patterns import PatternBatch, Simulator, expected_of, store_patterns
+from rephase.datasets.patterns import (
+    BoundedSimulator,
+    PatternBatch,
+    Simulator,
+    check_simulator,
+    expected_of,
+    store_patterns,
+)
 from rephase.datasets.simulators import SIMULATORS
-from rephase.errors import ConfigError
-from rephase.models import POSTERIOR_MODELS
+from rephase.errors import ConfigError, blamed_on
+from rephase.models import POSTERIOR_MODELS, check_model
 from rephase.models.flows import ParameterFlow
 from rephase.posterior_config import LossExperiment, PosteriorLearning
-from rephase.posterior_fits import importance, markov_chains, resample
-from rephase.posteriors import section_of
+from rephase.posterior_fits import check_chains, importance, markov_chains, resample
+from rephase.posteriors import adapted_samples, section_of
 from rephase.runs import Run
 from rephase.training import fit
 
@@ -35,13 +40,27 @@ _ALONE = "likelihood"  # the flow that adapts and is weighted
 def check_losses(config: Config) -> None:
     """Raise `ConfigError` if the experiment changes what does not exist, or lacks the flow that is adapted."""
     for kind in SIMULATORS:
-        experiment = section_of(config, kind).losses
+        section, where = section_of(config, kind), f"posteriors.{kind}.losses"
+        experiment = section.losses
         if experiment.cases and _ALONE not in experiment.flows:
-            raise ConfigError(
-                f"posteriors.{kind}.losses.flows: expected one called {_ALONE!r}, which is adapted; add it"
-            )
+            raise ConfigError(f"{where}.flows: expected one called {_ALONE!r}, which is adapted; add it")
         for changes in ({}, experiment.trained, *experiment.cases.values()):
-            _simulator(section_of(config, kind), kind, changes)
+            simulator = _simulator(section, kind, changes)
+            with blamed_on(where):
+                check_simulator(simulator)
+        if experiment.cases:
+            _check_flows(section, kind, where)
+
+
+def _check_flows(section: PosteriorLearning, kind: str, where: str) -> None:
+    """Raise `ConfigError` if a flow cannot be built, or chains are too few for the draws that are compared."""
+    simulator, chains = _simulator(section, kind, {}), section.inference.chains
+    with blamed_on(where):
+        for model in section.losses.flows.values():
+            check_model(POSTERIOR_MODELS, "nsf", model, simulator.pattern_shape, simulator=simulator)
+    with blamed_on(f"{where}, scoring.n_draws and inference.chains"):
+        n = section.scoring.n_draws
+        check_chains(len(simulator.names), n, n_walkers=chains.n_walkers, n_steps=chains.n_steps)
 
 
 def compare_losses(run: Run, kind: str) -> pd.DataFrame:
@@ -71,10 +90,12 @@ def compare_losses(run: Run, kind: str) -> pd.DataFrame:
     return table
 
 
-def _simulator(section: Any, kind: str, changes: dict[str, Any]) -> Simulator:
+def _simulator(section: Any, kind: str, changes: dict[str, Any]) -> BoundedSimulator:
     data: Section = section.data
     values = data.model_dump() | section.losses.data | changes
-    return SIMULATORS[kind](validate(type(data), values, f"posteriors.{kind}.losses"))
+    config = validate(type(data), values, f"posteriors.{kind}.losses")
+    with blamed_on(f"posteriors.{kind}.losses"):
+        return SIMULATORS[kind](config)
 
 
 def _flows(run: Run, section: PosteriorLearning, kind: str) -> dict[str, ParameterFlow]:
@@ -134,14 +155,8 @@ def _weighted(flow: ParameterFlow, batch: PatternBatch, n: int, generator: torch
 
 def _adapted(flow: ParameterFlow, batch: PatternBatch, n: int, experiment: LossExperiment, seed: int) -> torch.Tensor:
     """Samples of a copy of the flow for each pattern, adapted to it alone."""
-    drawn, options = [], experiment.adaptation.model_dump()
-    for number in range(len(batch.u)):
-        one = PatternBatch(*(field[number : number + 1] for field in batch))
-        adapted = adapt(flow.cpu(), one, seed=seed, **options)
-        if adapted.stopped:
-            warnings.warn(f"adaptation to pattern {number}: {adapted.stopped}", stacklevel=2)
-        drawn.append(adapted.model.sample(one, n))
-    return torch.cat(drawn, 1)
+    ones = (PatternBatch(*fields) for fields in zip(*(field.split(1) for field in batch)))
+    return torch.cat([adapted_samples(flow.cpu(), one, n, experiment.adaptation, seed=seed) for one in ones], 1)
 
 
 def _scores(

@@ -4,6 +4,7 @@ Every step is told the kind of experiment: the section of ``posteriors`` in the 
 """
 
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from rephase.adaptation import adapt
 from rephase.calibration import (
     PredictiveCheck,
     bonferroni,
@@ -23,10 +25,11 @@ from rephase.calibration import (
 )
 from rephase.config import Config
 from rephase.datasets.patterns import (
+    BoundedSimulator,
     PatternBatch,
     PatternData,
     Simulator,
-    check_patterns,
+    check_simulator,
     expected_of,
     pattern_of,
     store_patterns,
@@ -36,12 +39,12 @@ from rephase.datasets.saxs_measured import Measured, measured_pattern
 from rephase.datasets.saxs_patterns import SaxsSimulator
 from rephase.datasets.simulators import SIMULATORS
 from rephase.devices import pick_device
-from rephase.errors import ConfigError, nearest_name
+from rephase.errors import ConfigError, blamed_on, check_file, nearest_name
 from rephase.evaluation import COLUMNS
-from rephase.models import POSTERIOR_MODELS
+from rephase.models import POSTERIOR_MODELS, check_model
 from rephase.models.flows import ParameterFlow
-from rephase.posterior_config import PosteriorLearning, SaxsConfig
-from rephase.posterior_fits import best_fits, importance, laplace_samples, markov_chains, peaks, resample
+from rephase.posterior_config import AdaptationConfig, InferenceConfig, PosteriorLearning, SaxsConfig
+from rephase.posterior_fits import best_fits, check_chains, importance, laplace_samples, markov_chains, peaks, resample
 from rephase.runs import Run
 from rephase.training import fit, loss_curve
 from rephase.weights import POSTERIORS, load_flow
@@ -60,26 +63,53 @@ def section_of(config: Config, kind: str) -> PosteriorLearning:
     return cast(PosteriorLearning, getattr(config.posteriors, kind))
 
 
-def simulator_of(section: Any, kind: str) -> Simulator:
+def simulator_of(section: Any, kind: str) -> BoundedSimulator:
     """The simulator of a section."""
-    return SIMULATORS[kind](section.data)
+    with blamed_on(f"posteriors.{kind}.data"):
+        return SIMULATORS[kind](section.data)
 
 
 def check_posteriors(config: Config) -> None:
-    """Raise if a simulator, a flow or weights cannot be, or a file is not where the configuration says."""
+    """Raise if a simulator, a flow, weights or chains cannot be, or a file is not where the configuration says."""
     for kind in SIMULATORS:
         section = section_of(config, kind)
-        names = simulator_of(section, kind).names
-        for name in section.inference.truth or {}:
-            if name not in names:
-                raise ConfigError(f"posteriors.{kind}.inference.truth: no {name!r}; {nearest_name(name, names)}")
+        simulator, where = simulator_of(section, kind), f"posteriors.{kind}"
+        with blamed_on(f"{where}.data"):
+            check_simulator(simulator)
+        with blamed_on(where):
+            for name, model in section.models.items():
+                check_model(POSTERIOR_MODELS, name, model, simulator.pattern_shape, simulator=simulator)
+        _check_inference(section.inference, simulator, f"{where}.inference")
         if section.inference.weights is not None:
-            load_flow(section.inference.weights, POSTERIORS, kind)
-        path = section.file.path if isinstance(section, SaxsConfig) else None
-        if path is not None and not Path(path).is_file():
-            raise ConfigError(
-                f"posteriors.{kind}.file.path = {path}: no such file; give one, or null for a simulated one"
-            )
+            load_flow(section, POSTERIORS, kind)
+        if isinstance(section, SaxsConfig):
+            check_file(f"{where}.file.path", section.file.path, otherwise=" for a simulated one")
+
+
+def _check_inference(options: InferenceConfig, simulator: BoundedSimulator, where: str) -> None:
+    """Raise `ConfigError` if a true unknown is none of the simulator's or beyond its bounds, or chains are too few."""
+    truth = options.truth or {}
+    for name in truth:
+        if name not in simulator.names:
+            raise ConfigError(f"{where}.truth: no {name!r}; {nearest_name(name, simulator.names)}")
+    middle = simulator.from_normal(torch.zeros(1, len(simulator.names)))
+    for name in simulator.prior.outside(_with_truth(middle, simulator, options)):
+        low, high = next((p.low, p.high) for p in simulator.prior.parameters if p.name == name)
+        raise ConfigError(
+            f"{where}.truth.{name} = {truth[name]}: expected {low} to {high}, the bounds of the prior, which "
+            "flows know; change it or the data"
+        )
+    chains = options.chains
+    with blamed_on(f"{where}, n_draws and chains"):
+        check_chains(len(simulator.names), options.n_draws, n_walkers=chains.n_walkers, n_steps=chains.n_steps)
+
+
+def _with_truth(u: torch.Tensor, simulator: Simulator, options: InferenceConfig) -> torch.Tensor:
+    """Unknowns [1, parameter] of which some are as the configuration says."""
+    u = u.clone()
+    for name, value in (options.truth or {}).items():
+        u[0, simulator.names.index(name)] = value
+    return u
 
 
 def build_patterns(run: Run, kind: str) -> PatternData:
@@ -126,13 +156,13 @@ def open_flow(run: Run, kind: str) -> ParameterFlow:
     Raises
     ------
     ConfigError
-        There are neither weights nor a flow to train.
+        There are neither weights nor a flow to train, or the weights are of patterns of another law.
     WeightsError
         The weights are of another kind of experiment.
     """
     section = section_of(run.config, kind)
     if section.inference.weights is not None:
-        return load_flow(section.inference.weights, POSTERIORS, kind, device=pick_device(run.device)).model
+        return load_flow(section, POSTERIORS, kind, device=pick_device(run.device))
     if not section.models:
         raise ConfigError(f"posteriors.{kind}.inference.weights: null, but {kind}.models lists no flow; give weights")
     return trained_flow(run, build_patterns(run, kind), kind, next(iter(section.models)))
@@ -217,9 +247,7 @@ def example_pattern(run: Run, kind: str, flow: ParameterFlow) -> Measured:
         return found
     options, simulator = section.inference, flow.simulator
     rng = np.random.default_rng([options.seed, _ONE])
-    u = simulator.draw(1, rng).u
-    for name, value in (options.truth or {}).items():
-        u[0, simulator.names.index(name)] = value
+    u = _with_truth(simulator.draw(1, rng).u, simulator, options)
     return Measured(pattern_of(simulator, u, rng), ("simulated",))
 
 
@@ -245,6 +273,8 @@ class _Drawn(NamedTuple):
 def infer(run: Run, kind: str, flow: ParameterFlow, pattern: PatternBatch) -> pd.DataFrame:
     """The posterior of one pattern by the flow, by its weighted samples, by a fit and by Markov chains.
 
+    Where the configuration says how, by a copy of the flow that is adapted to the pattern as well.
+
     Leaves the table ``posterior_summary_KIND``, a row per method and parameter with mean, standard deviation and the
     central 90 %; and the arrays ``posterior_KIND``: samples of each method, truth, the pattern and its axes, expected
     intensities and the deviances of the predictive check.
@@ -260,9 +290,8 @@ def infer(run: Run, kind: str, flow: ParameterFlow, pattern: PatternBatch) -> pd
     ConfigError
         A pattern of another size than the flow was made for.
     PosteriorError
-        A pattern that is hidden, or whose counts or photons cannot be.
+        A pattern that is hidden, or whose counts, photons or mask cannot be.
     """
-    check_patterns(pattern)
     options, simulator = section_of(run.config, kind).inference, flow.simulator
     one = PatternBatch(*(field.cpu() for field in pattern))
     drawn = _by_all_methods(run, kind, flow, one)
@@ -299,6 +328,10 @@ def _by_all_methods(run: Run, kind: str, flow: ParameterFlow, one: PatternBatch)
     chosen = resample(samples, weights.weights.cpu(), n, generator=generator)
     drawn["flow, weighted"] = _Drawn(chosen, clock() - start, float(weights.n_effective))
     start = clock()
+    if options.adaptation is not None:
+        samples = adapted_samples(flow, there, n, options.adaptation, seed=options.seed).cpu()
+        drawn["flow, adapted"] = _Drawn(samples, clock() - start, n)
+    start = clock()
     fitted = laplace_samples(simulator, best_fits(simulator, one, generator=generator), n, generator=generator)
     drawn["least squares"] = _Drawn(fitted, clock() - start, n)
     start, length = clock(), options.chains
@@ -306,6 +339,16 @@ def _by_all_methods(run: Run, kind: str, flow: ParameterFlow, one: PatternBatch)
     n_independent = length.n_walkers * length.n_steps / float(chains.autocorrelation)
     drawn["Markov chains"] = _Drawn(chains.samples, clock() - start, min(n, n_independent))
     return drawn
+
+
+def adapted_samples(
+    flow: ParameterFlow, one: PatternBatch, n: int, options: AdaptationConfig, *, seed: int
+) -> torch.Tensor:
+    """Samples [n, 1, parameter] of a copy of the flow that was adapted to one pattern; warns where that ended early."""
+    adapted = adapt(flow, one, seed=seed, **options.model_dump())
+    if adapted.stopped:
+        warnings.warn(f"adaptation to the pattern: {adapted.stopped}", stacklevel=2)
+    return adapted.model.sample(one, n)
 
 
 def _summary(drawn: dict[str, _Drawn], simulator: Simulator) -> pd.DataFrame:

@@ -77,9 +77,9 @@ class BoxPrior:
         return -(z.square() + math.log(2 * math.pi)).sum(-1) / 2
 
     def outside(self, u: torch.Tensor) -> tuple[str, ...]:
-        """Names of the parameters of which some of u [..., parameter] are beyond the bounds."""
+        """Names of the parameters of which some of u [..., parameter] are beyond the bounds, or no number."""
         low, high = (u.new_tensor([getattr(p, end) for p in self.parameters]) for end in ("low", "high"))
-        beyond = ((u < low) | (u > high)).flatten(0, -2).any(0)
+        beyond = ~((u >= low) & (u <= high)).flatten(0, -2).all(0)
         return tuple(name for name, is_out in zip(self.names, beyond.tolist()) if is_out)
 
     def _at(self, share: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,7 @@ from rephase.crystal.shells import shell_index, shell_limits
 from rephase.crystal.simulation import Truth, random_phases, simulate_reflections
 from rephase.crystal.statistics import Support, Wilson, d_min_supported, normalise, shell_table, wilson
 from rephase.crystal.structure import Crystal, read_crystal
-from rephase.errors import CifError, ConfigError, nearest_name
+from rephase.errors import CifError, ConfigError, check_file, nearest_name
 from rephase.evaluation import COLUMNS
 from rephase.experiments import compare_structures
 from rephase.runs import Run
@@ -48,8 +48,7 @@ class DataQuality(NamedTuple):
 def check_solving(config: Config) -> None:
     """Raise `ConfigError` if a file or a folder is not there, or a solver or the random crystals are wrong."""
     solving, benchmark = config.solving, config.solving.benchmark
-    if solving.file is not None and not Path(solving.file).is_file():
-        raise ConfigError(f"solving.file = {solving.file}: no such file; give one, or null for simulated reflections")
+    check_file("solving.file", solving.file, otherwise=" for simulated reflections")
     if benchmark.folder is not None and not list(Path(benchmark.folder).glob("*.cif")):
         raise ConfigError(
             f"solving.benchmark.folder = {benchmark.folder}: no folder with *.cif in it; null takes random crystals"

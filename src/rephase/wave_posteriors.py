@@ -12,14 +12,14 @@ import torch
 
 from rephase.calibration import LEVELS, coverage, predictive_check, sbc_ranks
 from rephase.config import Config
-from rephase.datasets.patterns import PatternBatch, PatternData, expected_of, store_patterns
+from rephase.datasets.patterns import PatternBatch, PatternData, check_simulator, expected_of, store_patterns
 from rephase.datasets.ptycho_files import PtychoFile, open_ptychography
 from rephase.datasets.simulators import WAVE_SIMULATORS
 from rephase.datasets.wave_patterns import WaveSimulator
 from rephase.devices import pick_device
-from rephase.errors import ConfigError, ImageError
+from rephase.errors import ImageError, blamed_on, check_file
 from rephase.evaluation import COLUMNS, summarise
-from rephase.models import IMAGE_POSTERIOR_MODELS, build_model
+from rephase.models import IMAGE_POSTERIOR_MODELS, check_model
 from rephase.models.image_flows import ImageFlow
 from rephase.optics.noise import poisson_deviance
 from rephase.optics.propagation import (
@@ -31,7 +31,7 @@ from rephase.optics.propagation import (
     fresnel_number,
 )
 from rephase.optics.ptychography import Scan, smallest_object
-from rephase.posterior_config import HolographyConfig, PtychographyConfig, SimulatorConfig
+from rephase.posterior_config import HolographyConfig, PtychographyConfig
 from rephase.runs import Run
 from rephase.solvers.ptycho_engines import descend
 from rephase.training import fit, loss_curve
@@ -55,14 +55,19 @@ class ImagePosteriors(NamedTuple):
 
 
 def check_waves(config: Config) -> None:
-    """Raise if an experiment cannot be simulated, no flow can be built for it, or weights do not fit it."""
+    """Raise if an experiment cannot be simulated, no flow built for it, weights do not fit, or a scan is not there."""
     for kind, make in WAVE_SIMULATORS.items():
         section = getattr(config.posteriors, kind)
-        simulator = make(section.data)
+        with blamed_on(f"posteriors.{kind}.data"):
+            simulator = make(section.data)
+            check_simulator(simulator)
         if section.inference.weights is not None:
-            _given_flow(section, kind, "cpu")
-        for name, model in section.models.items():
-            build_model(IMAGE_POSTERIOR_MODELS, name, simulator.pattern_shape, model, simulator=simulator)
+            load_flow(section, IMAGE_POSTERIORS, kind)
+        with blamed_on(f"posteriors.{kind}"):
+            for name, model in section.models.items():
+                check_model(IMAGE_POSTERIOR_MODELS, name, model, simulator.pattern_shape, simulator=simulator)
+    scan = config.posteriors.ptychography.measured.path
+    check_file("posteriors.ptychography.measured.path", scan, otherwise=" for none")
 
 
 def config_of(run: Run, kind: str) -> HolographyConfig | PtychographyConfig:
@@ -96,23 +101,9 @@ def open_flow(run: Run, kind: str, data: PatternData) -> ImageFlow:
     config, folder = config_of(run, kind), training_folder(run, kind)
     if config.inference.weights is not None:
         run.save_table(f"wave_curve_{kind}", pd.DataFrame(columns=["epoch", "train_loss", "validation_loss"]))
-        return _given_flow(config, kind, pick_device(run.device))
+        return load_flow(config, IMAGE_POSTERIORS, kind, device=pick_device(run.device))
     flow = fit(IMAGE_POSTERIOR_MODELS, "image_flow", data, config, folder, seed=run.config.seed, device=run.device)
     run.save_table(f"wave_curve_{kind}", loss_curve(folder))
-    return flow
-
-
-def _given_flow(config: HolographyConfig | PtychographyConfig, kind: str, device: torch.device | str) -> ImageFlow:
-    """The flow of the weights that a section names; its patterns have the law of those that the flow was trained on."""
-    given = str(config.inference.weights)
-    flow, card = load_flow(given, IMAGE_POSTERIORS, kind, device=device)
-    own, trained = (data.model_dump(exclude=set(SimulatorConfig.model_fields)) for data in (config.data, card.data))
-    for name, value in own.items():
-        if value != trained[name]:
-            raise ConfigError(
-                f"posteriors.{kind}.data.{name} = {value}: the weights {given} were trained with {trained[name]}; set "
-                f"it so, or posteriors.{kind}.inference.weights to null and a flow is trained"
-            )
     return flow
 
 

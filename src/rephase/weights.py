@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, Self, TypeVar, cast
 
@@ -16,7 +16,7 @@ from rephase.config import MonoclinicConfig
 from rephase.config_sections import ModelConfig
 from rephase.datasets.patterns import Simulator
 from rephase.datasets.simulators import SIMULATORS, WAVE_SIMULATORS
-from rephase.errors import WeightsError, nearest_name
+from rephase.errors import ConfigError, WeightsError, nearest_name
 from rephase.image_config import ImageDataConfig
 from rephase.models import (
     AMPLITUDE_MODELS,
@@ -32,6 +32,7 @@ from rephase.models.image_flows import ImageFlow
 from rephase.models.image_networks import ImageClassifier
 from rephase.paths import WEIGHTS
 from rephase.posterior_config import (
+    FlowLearning,
     GisaxsSimulation,
     HologramSimulation,
     OrientedSimulation,
@@ -44,7 +45,7 @@ from rephase.runs import write_whole
 
 _SUFFIX = ".safetensors"
 _LARGEST = torch.finfo(torch.float16).max
-_SIMULATORS = {**SIMULATORS, **WAVE_SIMULATORS}
+_SIMULATORS: dict[str, Callable[[Any], Simulator]] = {**SIMULATORS, **WAVE_SIMULATORS}
 
 
 class _Part(BaseModel):
@@ -301,22 +302,32 @@ def load_weights(
 
 
 def load_flow(
-    source: str | Path, kind: Kind[Model, PosteriorCard], experiment: str, *, device: torch.device | str = "cpu"
-) -> Weights[Model, PosteriorCard]:
-    """Read the weights of a flow for one kind of experiment; parameters as in `load_weights`.
+    section: FlowLearning, kind: Kind[Model, PosteriorCard], experiment: str, *, device: torch.device | str = "cpu"
+) -> Model:
+    """Read the flow of the weights that a section of one kind of experiment names.
 
     Raises
     ------
     WeightsError
         As `load_weights`, and weights of another kind of experiment.
+    ConfigError
+        The section has patterns of another law than those that the flow was trained on.
     """
-    weights = load_weights(source, kind, device=device)
-    if (found := weights.card.experiment) != experiment:
+    source, where = str(section.inference.weights), f"posteriors.{experiment}"
+    flow, card = load_weights(source, kind, device=device)
+    if card.experiment != experiment:
         raise WeightsError(
-            f"posteriors.{experiment}.inference.weights = {source}: a flow of {found}; name weights of this kind, or "
+            f"{where}.inference.weights = {source}: a flow of {card.experiment}; name weights of this kind, or "
             "null for the flow of this run"
         )
-    return weights
+    own, trained = (data.model_dump(exclude=set(SimulatorConfig.model_fields)) for data in (section.data, card.data))
+    for name, value in own.items():
+        if value != trained[name]:
+            raise ConfigError(
+                f"{where}.data.{name} = {value}: the weights {source} were trained with {trained[name]}; set it so, or "
+                f"{where}.inference.weights to null and a flow of {where}.models is trained"
+            )
+    return flow
 
 
 def shipped_weights(kind: Kind, folder: Path = WEIGHTS) -> list[str]:

@@ -15,6 +15,8 @@ from rephase.posterior_config import SimulatorConfig
 from rephase.priors import BoxPrior
 from rephase.store import Layout, Store
 
+_BEYOND = 20.0  # of z: where every unknown is at its bound
+
 
 class PatternBatch(NamedTuple):
     """Patterns, and the unknowns behind them.
@@ -107,15 +109,35 @@ def pattern_of(simulator: Simulator, u: torch.Tensor, rng: np.random.Generator) 
     return drawn._replace(counts=torch.where(drawn.mask, counts, 0.0))
 
 
-def check_range(name: str, ends: tuple[float, float]) -> None:
-    """Raise `ConfigError` unless a range that is drawn from by its logarithm has two finite ends above 0, rising."""
+def check_range(name: str, ends: tuple[float, float], *, is_log: bool = True) -> None:
+    """Raise `ConfigError` unless a range has two finite ends, rising; above 0 if its logarithm is drawn from."""
     low, high = ends
-    if not 0 < low <= high < math.inf:
-        raise ConfigError(f"{name} = ({low}, {high}): expected two numbers above 0 in rising order")
+    if not (-math.inf < low <= high < math.inf and (low > 0 or not is_log)):
+        above = " above 0" if is_log else ""
+        raise ConfigError(f"{name} = ({low}, {high}): expected two numbers{above} in rising order")
+
+
+def check_simulator(simulator: Simulator) -> None:
+    """Raise unless patterns can be drawn of the prior's whole range: one at each of its ends is.
+
+    Raises
+    ------
+    ConfigError, OpticsError
+        Bounds of the unknowns, or of what is drawn beside them, that cannot be.
+    """
+    ends = torch.tensor([-_BEYOND, _BEYOND]).reshape(2, *[1] * len(simulator.u_shape)).expand(2, *simulator.u_shape)
+    batch = pattern_of(simulator, simulator.from_normal(ends), np.random.default_rng(0))
+    if not batch.counts.isfinite().all():
+        raise ConfigError("patterns at the ends of the prior are not finite: expected numbers; see the bounds")
 
 
 def check_patterns(batch: PatternBatch) -> None:
     """Raise `PosteriorError` unless something of every pattern was measured, as counts that can be."""
+    if batch.mask.dtype != torch.bool or batch.mask.shape != batch.counts.shape:
+        raise PosteriorError(
+            f"mask of {batch.mask.dtype}, shape {tuple(batch.mask.shape)}: expected booleans of the shape of the "
+            f"counts, {tuple(batch.counts.shape)}; True where measured"
+        )
     measured = batch.mask.flatten(1).any(1)
     if not measured.all():
         number = int(measured.int().argmin())
@@ -155,6 +177,12 @@ def projections(batch: PatternBatch) -> torch.Tensor:
     """
     photons = torch.where(batch.mask, batch.photons, 0.0)
     return torch.cat([log_intensity(batch.counts.sum(axis), photons.sum(axis)) for axis in (2, 1)], 1)
+
+
+class BoundedSimulator(SummingSimulator, Protocol):
+    """A simulator of parameters between bounds."""
+
+    prior: BoxPrior
 
 
 class ParameterSimulator:

@@ -36,6 +36,7 @@ class SaxsSimulator(ParameterSimulator):
     def __init__(self, config: SaxsSimulation):
         check_range("photons", config.photons)
         check_range("q", config.q)
+        check_range("growth", config.growth, is_log=False)
         sizes = SHAPES[config.shape].sizes
         spread = [] if config.spread is None else [Parameter("spread", "", *config.spread)]
         prior = BoxPrior(

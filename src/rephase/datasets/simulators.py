@@ -6,12 +6,12 @@ from typing import Any
 from rephase.datasets.gisaxs_patterns import GisaxsSimulator
 from rephase.datasets.holograms import HologramSimulator
 from rephase.datasets.oriented_patterns import OrientedSimulator
-from rephase.datasets.patterns import Simulator
+from rephase.datasets.patterns import BoundedSimulator
 from rephase.datasets.ptychograms import PtychogramSimulator
 from rephase.datasets.saxs_patterns import SaxsSimulator
 from rephase.datasets.wave_patterns import WaveSimulator
 
-SIMULATORS: dict[str, Callable[[Any], Simulator]] = {
+SIMULATORS: dict[str, Callable[[Any], BoundedSimulator]] = {
     "saxs": SaxsSimulator,
     "oriented": OrientedSimulator,
     "gisaxs": GisaxsSimulator,

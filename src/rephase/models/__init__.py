@@ -79,11 +79,12 @@ def build_model(
 
 
 def check_model(
-    table: Mapping[str, type[nn.Module]], name: str, config: ModelConfig, shape: tuple[int, ...] = (5, 5, 5)
-) -> None:
+    table: Mapping[str, type[nn.Module]], name: str, config: ModelConfig, shape: tuple[int, ...] = (5, 5, 5),
+    **built_with: Any,
+) -> None:  # fmt: skip
     """Raise unless the model can be built: by its name, its options and their values, tried on a small shape."""
     try:
-        build_model(table, name, shape, config)
+        build_model(table, name, shape, config, **built_with)
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
         if isinstance(error, ConfigError):
             raise

@@ -8,7 +8,7 @@ from zuko.distributions import DiagNormal, NormalizingFlow
 from zuko.flows import ElementWiseTransform, Flow, GeneralCouplingTransform, UnconditionalDistribution
 from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform, Transform
 
-from rephase.datasets.patterns import PatternBatch, Simulator, SummingSimulator, expected_of
+from rephase.datasets.patterns import PatternBatch, Simulator, SummingSimulator, check_patterns, expected_of
 from rephase.errors import ConfigError
 from rephase.models.pattern_encoders import PatternEncoder
 from rephase.optics.noise import poisson_deviance
@@ -119,7 +119,16 @@ class ParameterFlow(nn.Module):
 
     @torch.no_grad()
     def sample(self, batch: PatternBatch, n: int) -> torch.Tensor:
-        """Parameters [n, sample, parameter], within their bounds."""
+        """Parameters [n, sample, parameter], within their bounds.
+
+        Raises
+        ------
+        PosteriorError
+            A pattern that is hidden, or whose counts, photons or mask cannot be.
+        ConfigError
+            Patterns of another size than the flow was made for.
+        """
+        check_patterns(batch)
         return self.simulator.from_normal(self.posterior(batch).sample((n,)))
 
 

@@ -8,13 +8,12 @@ from FrEIA.framework import SequenceINN
 from FrEIA.modules import ConditionalAffineTransform, GLOWCouplingBlock, InvertibleModule
 from torch import nn
 
-from rephase.datasets.patterns import PatternBatch, check_shape, expected_of
+from rephase.datasets.patterns import PatternBatch, check_patterns, check_shape, expected_of
 from rephase.datasets.wave_patterns import WaveSimulator
 from rephase.errors import ConfigError, check_positive
 from rephase.optics.noise import poisson_deviance
 
 _COARSEST = 4  # pixels along each side of the mean that all details are added to
-
 _WIDER = 4  # networks of the coarsest means, which look at all pixels at once
 _FARTHEST = 2.0  # of z of a guess: beyond it there is more noise than object
 
@@ -100,13 +99,23 @@ class ImageFlow(nn.Module):
 
     @torch.no_grad()
     def sample(self, batch: PatternBatch, n: int) -> torch.Tensor:
-        """Posterior samples u [n, sample, channel, row, column]."""
+        """Posterior samples u [n, sample, channel, row, column]; errors as `centre`."""
+        check_patterns(batch)
         seen = [scale.repeat(n, 1, 1, 1) for scale in self.look(batch)]
         return self._draw(seen).unflatten(0, (n, len(batch.counts)))
 
     @torch.no_grad()
     def centre(self, batch: PatternBatch) -> torch.Tensor:
-        """Middle of the posterior, u [sample, channel, row, column]: what no noise at all becomes, near the mean."""
+        """Middle of the posterior, u [sample, channel, row, column]: what no noise at all becomes, near the mean.
+
+        Raises
+        ------
+        PosteriorError
+            A pattern that is hidden, or whose counts, photons or mask cannot be.
+        ConfigError
+            Patterns of another size than the flow was made for.
+        """
+        check_patterns(batch)
         seen = self.look(batch)
         return self.simulator.from_normal(self.to_image(seen[0].new_zeros(len(seen[0]), self.n_unknowns), seen))
 
