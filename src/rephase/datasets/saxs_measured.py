@@ -12,6 +12,7 @@ from rephase.errors import CurveError
 
 _FEWEST = 5  # usable points
 _MOST_SMEARED = 0.02  # dq/q
+_COUNTED = 25  # effective counts from which on an exposure is known to a fifth
 _UNEVEN, _TOO_UNEVEN = 2.0, 3.0  # exposures over level x q^growth: even q give up to 2, flows err from about 3 on
 
 
@@ -61,7 +62,7 @@ def measured_pattern(curve: SaxsCurve, simulator: SaxsSimulator) -> Measured:
     }
     notes = [*curve.notes, f"{len(curve.q)} points of the curve averaged around {int(mask.sum())} q of the flow"]
     notes += [f"{int(found.sum())} {what}" for what, found in numbers.items() if found.any()]
-    notes += [*_on_resolution(curve, is_inside), *_on_exposure(photons, mask, simulator)]
+    notes += [*_on_resolution(curve, is_inside), *_on_exposure(photons, mask & (counts >= _COUNTED), simulator)]
     fields = (np.full((1, *simulator.u_shape), np.nan), counts[None], photons[None])
     u, n, exposed = (torch.as_tensor(field, dtype=torch.float32) for field in fields)
     return Measured(PatternBatch(u, n, exposed, torch.as_tensor(mask)[None]), tuple(notes))
@@ -108,7 +109,12 @@ def _on_resolution(curve: SaxsCurve, is_inside: np.ndarray) -> list[str]:
 
 
 def _on_exposure(photons: np.ndarray, mask: np.ndarray, simulator: SaxsSimulator) -> list[str]:
-    """A note on exposures that no curve of the simulator has: how far they are from level x q^growth."""
+    """A note on exposures that no curve of the simulator has: how far they are from level x q^growth.
+
+    `mask` leaves out faint points, whose exposures I/sigma^2 have the noise of I.
+    """
+    if mask.sum() < _FEWEST:
+        return []
     log_q, log_photons = np.log(simulator.q.double().numpy()[mask]), np.log(photons[mask])
     growth = np.clip(np.polyfit(log_q, log_photons, 1)[0], *simulator.config.growth)
     apart = log_photons - growth * log_q
