@@ -129,7 +129,7 @@ def test_gradients_are_those_of_differences(shape):
 
 def test_flows_take_images_and_cuts():
     for pixels, n_seen in (((16, 16), 8 + 16 + 16), ((1, 24), 2 * 8), ((24, 1), 2 * 8)):
-        sim = simulator(pixels=pixels, phi_deg=(0.5, 2.0))
+        sim = simulator(pixels=pixels, alpha_deg=(0.3, 0.4), phi_deg=(0.5, 0.6))
         options = ModelConfig(options={"n_layers": 2, "width": 8, "n_features": 8, "channels": 2})
         model = build_model(POSTERIOR_MODELS, "nsf", sim.pattern_shape, options, simulator=sim)
         assert model.encoder.summary[0].in_features == n_seen  # convolutions, and of images rows and columns
@@ -155,13 +155,22 @@ def test_flows_learn_from_images():
     assert model.loss(batch).item() < before - 0.2
 
 
+def test_the_cuts_of_the_notebook_see_something():
+    for cut in ({"pixels": (1, 128), "alpha_deg": (0.3, 0.35)}, {"pixels": (128, 1), "phi_deg": (0.4, 0.45)}):
+        batch = simulator(**cut).draw(4, np.random.default_rng(0))
+        assert batch.counts.shape == (4, 128)
+        assert (batch.mask.sum(1) > 100).all()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"alpha_deg": (0.5, 0.2)}, "expected edges in rising order"),
         ({"pixels": (0, 16)}, "expected edges in rising order"),
+        ({"pixels": (1, 128)}, r"alpha_deg = \(0.0, 1.0\) of a single pixel: expected at most 0.1 degrees"),
+        ({"pixels": (128, 1), "phi_deg": (0.3, 0.5)}, r"phi_deg = \(0.3, 0.5\) of a single pixel: .*narrower edges"),
         ({"rod_deg": 2.5}, "the whole detector may be hidden"),
-        ({"pixels": (16, 1), "phi_deg": (-0.1, 0.1)}, "the whole detector may be hidden"),
+        ({"pixels": (16, 1), "phi_deg": (-0.05, 0.05)}, "the whole detector may be hidden"),
         ({"horizon_deg": 1.0}, "the whole detector may be hidden"),
         ({"shape": "truncated_sphere"}, "shape = 'truncated_sphere': input should be 'cylinder', 'dome' or 'sphere'"),
     ],

@@ -16,6 +16,7 @@ from rephase.config_sections import (
 )
 
 _FEWEST = 5  # points of a curve
+_WIDEST_CUT = 0.1  # degrees
 NotNegative = Annotated[float, Field(ge=0)]
 
 
@@ -207,7 +208,7 @@ class GisaxsSimulation(SimulatorConfig):
     energy_ev: float = Field(8048.0, gt=0)
     alpha_deg: tuple[float, float] = Field((0.0, 1.0), description="lower and upper edge of the detector, degrees")
     phi_deg: tuple[float, float] = Field((0.0, 2.0), description="its edges beside the plane of incidence, degrees")
-    pixels: tuple[int, int] = Field((32, 32), description="rows and columns; one row or one column is a cut")
+    pixels: tuple[int, int] = Field((32, 32), description="rows and columns; one narrow row or column is a cut")
     photons: tuple[float, float] = Field((0.05, 0.5), description="bounds of the photons that meet the sample, 1e8")
     rod_deg: float = Field(0.2, ge=0, description="widest half of the stop before the specular rod, degrees")
     horizon_deg: float = Field(0.1, ge=0, description="highest exit angle up to which the sample's edge hides, degrees")
@@ -217,6 +218,12 @@ class GisaxsSimulation(SimulatorConfig):
         (low, high), sides = self.alpha_deg, self.phi_deg
         if not (0 <= low < high < 90 and -90 < sides[0] < sides[1] < 90 and min(self.pixels) >= 1):
             raise ValueError("alpha_deg, phi_deg, pixels: expected edges in rising order, alpha from 0, and 1 or more")
+        for name, edges, n in zip(("alpha_deg", "phi_deg"), (self.alpha_deg, sides), self.pixels):
+            if n == 1 and edges[1] - edges[0] > _WIDEST_CUT * (1 + 1e-6):
+                raise ValueError(
+                    f"{name} = {edges} of a single pixel: expected at most {_WIDEST_CUT} degrees from edge to edge, as "
+                    "the intensity in the middle is taken for all of it; give narrower edges, or more pixels"
+                )
         halves = [(edges[1] - edges[0]) / n / 2 for edges, n in zip((self.alpha_deg, self.phi_deg), self.pixels)]
         farthest = max(-sides[0], sides[1]) - halves[1]
         if self.rod_deg >= farthest or self.horizon_deg >= high - halves[0]:

@@ -6,8 +6,10 @@ of the radius where the configuration has one. How many photons met the sample i
 and the edge of the sample what is near the horizon; both are drawn for each pattern.
 
 In the model: what `rephase.optics.gisaxs` has, refraction and reflection by layer and substrate, and radii that vary.
-Not in it: islands that order or touch, waves scattered twice, diffuse scattering of rough faces, further layers, and
-the divergence of the beam; the face between layer and substrate is smooth.
+Not in it: islands that order or touch, waves scattered twice, diffuse scattering of rough faces, further layers, the
+divergence of the beam, and how the intensity changes within a pixel: it is worked out at the middle and taken for all
+of the solid angle, so pixels have to be narrow against fringes and the step at the critical angle. The face between
+layer and substrate is smooth.
 """
 
 import math
