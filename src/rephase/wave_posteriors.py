@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rephase.calibration import LEVELS, coverage, predictive_check, sbc_ranks
+from rephase.calibration import LEVELS, UNEXPLAINED, coverage, predictive_check, sbc_ranks
 from rephase.config import Config
 from rephase.datasets.patterns import PatternBatch, PatternData, check_simulator, expected_of, store_patterns
 from rephase.datasets.ptycho_files import PtychoFile, open_ptychography
@@ -43,7 +43,6 @@ _SEEN = 0.1  # of the brightest illumination; scores are of what has more
 _AT_ONCE = 512  # posterior samples that are drawn in one piece
 _N_PREDICTED, _N_TIMED = 50, 3  # draws that predict their pattern, and timings of a route
 _PIXELS_AT_ONCE = 2**24  # of predicted patterns, in one piece: some hundred megabytes
-_ODD = 0.05  # p-values below it say that no draw explains its pattern
 
 Route = Callable[[PatternBatch], torch.Tensor]
 """From patterns to waves [sample, row, column]."""
@@ -161,13 +160,13 @@ def check_calibration(run: Run, kind: str, data: PatternData, posteriors: ImageP
     run.save_table(f"wave_coverage_{kind}", table)
     predictive = _predictive(simulator, posteriors, run.config.seed)
     run.save_table(f"wave_predictive_{kind}", predictive)
-    odd = float((predictive["p_value"] < _ODD).mean())
+    odd = float((predictive["p_value"] < UNEXPLAINED).mean())
     values = {f"coverage_90 {row.channel}": row.coverage for row in table[table["level"] == 0.9].itertuples()}
     found = pd.DataFrame({"metric": [*values, "unexplained"], "value": [*values.values(), odd]})
     found = found.assign(experiment=kind, model="flow", split="test", unit="", n=len(batch.u), seed=run.config.seed)
     run.save_table(f"wave_results_{kind}_calibration", found[COLUMNS])
     shown = table.pivot_table(index="channel", columns="level", values="coverage", sort=False)[[0.5, 0.8, 0.9]]
-    return shown.assign(**{f"p < {_ODD}": odd}).round(3)
+    return shown.assign(**{f"p < {UNEXPLAINED}": odd}).round(3)
 
 
 def _predictive(simulator: WaveSimulator, posteriors: ImagePosteriors, seed: int) -> pd.DataFrame:
