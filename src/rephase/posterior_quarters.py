@@ -57,6 +57,6 @@ def _explained(
     joint = log_joint(simulator, simulator.to_normal(drawn.double()), batch, expected=expected)
     check = predictive_check(expected, batch.counts, batch.mask, generator=generator)
     return pd.DataFrame({
-        "counts": batch.counts.flatten(1).sum(1), "effective": weigh(joint - log_q).n_effective / len(drawn),
+        "counts": batch.counts.flatten(1).sum(1).long(), "effective": weigh(joint - log_q).n_effective / len(drawn),
         "is_odd": check.p_value < UNEXPLAINED,
     })  # fmt: skip
