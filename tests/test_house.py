@@ -44,7 +44,7 @@ ROWS = [
     {"completion_evaluation", "classification_evaluation"},
     {"experiments"},
     {"completing", "classifying", "posteriors", "wave_posteriors"},
-    {"shipping", "inference", "posterior_losses"},
+    {"shipping", "inference", "posterior_losses", "posterior_quarters"},
     {"image_inference"},
     {"solving"},
     {"plots"},

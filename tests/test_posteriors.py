@@ -1,5 +1,6 @@
 """Steps of the notebooks on posteriors: flows, scores, one pattern, its peaks, and the experiment on losses."""
 
+import copy
 import math
 import re
 import shlex
@@ -19,6 +20,7 @@ from rephase.paths import NOTEBOOKS
 from rephase.posterior_config import SaxsSimulation
 from rephase.posterior_fits import peaks
 from rephase.posterior_losses import ADAPTED, REFERENCE, WEIGHTED, check_losses, compare_losses
+from rephase.posterior_quarters import score_by_counts
 from rephase.posteriors import (
     build_patterns,
     check_posteriors,
@@ -92,6 +94,7 @@ def test_flows_are_scored_on_patterns_that_nobody_trained_on(run, flow):
         "nll",
         "sbc_p",
         "tarp_p",
+        "tarp_fit_p",
         "inverse_error",
         "ms_1000",
     }
@@ -99,6 +102,33 @@ def test_flows_are_scored_on_patterns_that_nobody_trained_on(run, flow):
     data = build_patterns(run, "saxs")
     fresh = flow.simulator.draw(30, np.random.default_rng([0, 31])).u
     assert not np.isin(fresh[:, 0].numpy(), data[np.arange(len(data))].u[:, 0].numpy()).any()
+
+
+def spoiled(flow, draw):
+    """The flow, but with draws of another distribution that it takes for its own."""
+    other = copy.deepcopy(flow)
+    other.sample = draw
+    return other
+
+
+def test_points_that_know_the_pattern_tell_a_flow_that_does_not(run, flow, tmp_path):
+    simulator, rng = flow.simulator, np.random.default_rng(3)
+    many = run.config.changed({"posteriors.saxs.scoring": {"n_patterns": 200, "n_draws": 50}})
+    prior = spoiled(flow, lambda batch, n: simulator.prior.draw(n * len(batch.u), rng).unflatten(0, (n, -1)))
+    (row,) = score_flow(type(run)(tmp_path, many, "cpu"), "saxs", prior).to_dict("records")
+    assert min(row["sbc_p"], row["tarp_p"]) > 0.05
+    assert row["tarp_fit_p"] < 0.001
+
+
+def test_quarters_by_counts_tell_draws_that_explain_from_others(run, flow):
+    table = score_by_counts(run, "saxs", flow)
+    assert table["n"].sum() == 30
+    assert (table["counts_from"].iloc[1:].to_numpy() >= table["counts_to"].iloc[:-1].to_numpy()).all()
+    assert table["effective_share"].between(1 / 20, 1).all()
+    truth = score_by_counts(run, "saxs", spoiled(flow, lambda batch, n: batch.u.expand(n, *batch.u.shape)))
+    assert truth["effective_share"].tolist() == pytest.approx([1.0] * 4)
+    assert truth["unexplained"].mean() < 0.2 < 0.6 < table["unexplained"].iloc[-1]
+    assert run.table("posterior_quarters_saxs_nsf")["unexplained"].tolist() == truth["unexplained"].tolist()
 
 
 def test_a_posterior_is_given_by_every_method(run, flow):

@@ -68,9 +68,13 @@ def test_draws_of_the_prior_cover_the_truth_and_explain_no_pattern(run, kind, ma
     batch = data[np.arange(40)]
     prior = data.draw(40 * 60, np.random.default_rng(9)).u.unflatten(0, (60, 40))
     table = check_calibration(run, kind, data, ImagePosteriors(batch, prior))
-    assert np.allclose(table, [[0.5, 0.8, 0.9]] * len(table), atol=0.05)
+    assert list(table.columns) == [0.5, 0.8, 0.9, "p < 0.05"]
+    assert np.allclose(table.iloc[:, :3], [[0.5, 0.8, 0.9]] * len(table), atol=0.05)
+    assert (table["p < 0.05"] > 0.9).all()
+    results = run.table(f"wave_results_{kind}_calibration").set_index("metric")["value"]
+    assert results["unexplained"] == pytest.approx(table["p < 0.05"].iloc[0], abs=1e-3)
     predictive = run.table(f"wave_predictive_{kind}")
-    assert (predictive["p_value"] < 0.05).mean() > 0.9
+    assert len(predictive) == 40
     assert 0.8 < predictive["deviance of the truth"].mean() < 1.2
 
 
@@ -79,9 +83,22 @@ def test_the_truth_as_posterior_explains_its_pattern_but_is_too_narrow(run, kind
     batch = data[np.arange(40)]
     noise = 1e-4 * torch.randn(20, *batch.u.shape, generator=torch.Generator().manual_seed(0))
     table = check_calibration(run, kind, data, ImagePosteriors(batch, batch.u + 1e-2 + noise))
-    assert float(table.to_numpy().max()) < 0.1
-    check_calibration(run, kind, data, ImagePosteriors(batch, batch.u + noise))
-    assert (run.table(f"wave_predictive_{kind}")["p_value"] < 0.05).mean() < 0.3
+    assert float(table.iloc[:, :3].to_numpy().max()) < 0.1
+    table = check_calibration(run, kind, data, ImagePosteriors(batch, batch.u + noise))
+    assert (table["p < 0.05"] < 0.3).all()
+
+
+def test_predictions_in_pieces_are_those_of_all_at_once(run, kind, made, monkeypatch):
+    data, _ = made
+    batch = data[np.arange(6)]
+    whole, pieces = (predicted_deviance(run, kind, data, batch, monkeypatch, n) for n in (2**24, 1))
+    assert whole.tolist() == pytest.approx(pieces.tolist())
+
+
+def predicted_deviance(run, kind, data, batch, monkeypatch, n_pixels):
+    monkeypatch.setattr("rephase.wave_posteriors._PIXELS_AT_ONCE", n_pixels)
+    check_calibration(run, kind, data, ImagePosteriors(batch, batch.u.expand(3, *batch.u.shape) + 1e-3))
+    return run.table(f"wave_predictive_{kind}")["deviance"]
 
 
 def test_every_route_is_scored_and_timed(run, kind, made):

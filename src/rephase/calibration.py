@@ -17,6 +17,8 @@ from rephase.errors import PosteriorError
 from rephase.optics.noise import count, poisson_deviance
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+UNEXPLAINED = 0.05
+"""Below such p-values of a `predictive_check` draws do not explain their pattern."""
 _N_INTERVALS = 100
 _POINTS = np.arange(1, _N_INTERVALS) / _N_INTERVALS  # ranks at which shares are compared: 0.01 … 0.99
 _N_NULL = 10_000  # sets of uniform ranks that tell what is rare

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rephase.calibration import LEVELS, coverage, predictive_check, sbc_ranks
+from rephase.calibration import LEVELS, UNEXPLAINED, coverage, predictive_check, sbc_ranks
 from rephase.config import Config
 from rephase.datasets.patterns import PatternBatch, PatternData, check_simulator, expected_of, store_patterns
 from rephase.datasets.ptycho_files import PtychoFile, open_ptychography
@@ -41,7 +41,8 @@ from rephase.weights import IMAGE_POSTERIORS, load_flow
 WAVE_METRICS = {"wave_error": "1", "amplitude_ssim": "1", "phase_ssim": "1", "deviance": "1/pixel", "seconds": "s"}
 _SEEN = 0.1  # of the brightest illumination; scores are of what has more
 _AT_ONCE = 512  # posterior samples that are drawn in one piece
-_N_PREDICTED, _N_TIMED = 8, 3
+_N_PREDICTED, _N_TIMED = 50, 3  # draws that predict their pattern, and timings of a route
+_PIXELS_AT_ONCE = 2**24  # of predicted patterns, in one piece: some hundred megabytes
 
 Route = Callable[[PatternBatch], torch.Tensor]
 """From patterns to waves [sample, row, column]."""
@@ -142,13 +143,13 @@ def _asked(
 def check_calibration(run: Run, kind: str, data: PatternData, posteriors: ImagePosteriors) -> pd.DataFrame:
     """How often the truth is within the intervals of its pixels, and whether samples explain their pattern.
 
-    Leaves ``wave_coverage_KIND`` and ``wave_predictive_KIND``, and of the coverage of 90 % intervals the results
-    ``wave_results_KIND_calibration``.
+    Leaves ``wave_coverage_KIND`` and ``wave_predictive_KIND``, and of the coverage of 90 % intervals and the share of
+    patterns with a predictive p-value below 0.05 the results ``wave_results_KIND_calibration``.
 
     Returns
     -------
     pandas.DataFrame
-        Coverage of each channel at three levels; that of the deviance is judged by its p-values, share below 0.05.
+        Coverage of each channel at three levels; in its last column that share, which all channels have together.
     """
     simulator, (batch, u) = cast(WaveSimulator, data.simulator), posteriors
     ranks = sbc_ranks(u, batch.u, generator=torch.Generator().manual_seed(run.config.seed))
@@ -157,22 +158,31 @@ def check_calibration(run: Run, kind: str, data: PatternData, posteriors: ImageP
             for name, share in zip(simulator.names, of_level)]  # fmt: skip
     table = pd.DataFrame(rows, columns=["channel", "level", "coverage"])
     run.save_table(f"wave_coverage_{kind}", table)
-    run.save_table(f"wave_predictive_{kind}", _predictive(simulator, posteriors, run.config.seed))
-    found = table[table["level"] == 0.9].rename(columns={"coverage": "value"})
-    found = found.assign(
-        experiment=kind, model="flow", split="test", metric="coverage_90 " + found["channel"], unit="", n=len(batch.u),
-        seed=run.config.seed,
-    )  # fmt: skip
+    predictive = _predictive(simulator, posteriors, run.config.seed)
+    run.save_table(f"wave_predictive_{kind}", predictive)
+    odd = float((predictive["p_value"] < UNEXPLAINED).mean())
+    values = {f"coverage_90 {row.channel}": row.coverage for row in table[table["level"] == 0.9].itertuples()}
+    found = pd.DataFrame({"metric": [*values, "unexplained"], "value": [*values.values(), odd]})
+    found = found.assign(experiment=kind, model="flow", split="test", unit="", n=len(batch.u), seed=run.config.seed)
     run.save_table(f"wave_results_{kind}_calibration", found[COLUMNS])
-    return table.pivot_table(index="channel", columns="level", values="coverage", sort=False)[[0.5, 0.8, 0.9]].round(3)
+    shown = table.pivot_table(index="channel", columns="level", values="coverage", sort=False)[[0.5, 0.8, 0.9]]
+    return shown.assign(**{f"p < {UNEXPLAINED}": odd}).round(3)
 
 
 def _predictive(simulator: WaveSimulator, posteriors: ImagePosteriors, seed: int) -> pd.DataFrame:
     """A row per pattern: deviance per measured pixel of a posterior sample, of the truth, and p-value of the check."""
     batch, u = posteriors.batch, posteriors.u[:_N_PREDICTED]
-    with torch.no_grad():
-        expected, true = (expected_of(simulator, each, batch) for each in (u, batch.u[None]))
     generator = torch.Generator().manual_seed(seed)
+    n_at_once = max(1, _PIXELS_AT_ONCE // (len(u) * batch.mask[0].numel()))
+    pieces = zip(u.split(n_at_once, 1), *(field.split(n_at_once) for field in batch))
+    return pd.concat([_predicted(simulator, drawn, PatternBatch(*piece), generator) for drawn, *piece in pieces])
+
+
+@torch.no_grad()
+def _predicted(
+    simulator: WaveSimulator, u: torch.Tensor, batch: PatternBatch, generator: torch.Generator
+) -> pd.DataFrame:
+    expected, true = (expected_of(simulator, each, batch) for each in (u, batch.u[None]))
     n_pixels = batch.mask.flatten(1).sum(1)
     found, best = (predictive_check(e, batch.counts, batch.mask, generator=generator) for e in (expected, true))
     return pd.DataFrame({
