@@ -59,12 +59,17 @@ def _draw_pattern(ax: Axes, arrays: dict[str, np.ndarray], example: int, *, is_s
 
 
 def wave_calibration(run: Run, kind: str) -> Figure:
-    """Share of pixels whose truth is within central intervals, against their level; deviance of samples and truth."""
+    """Share of pixels whose truth is within central intervals, against their level; deviance of samples and truth.
+
+    The band is two standard deviations of the share, as patterns differ.
+    """
     table, predictive = run.table(f"wave_coverage_{kind}"), run.table(f"wave_predictive_{kind}")
     figure, (left, right) = plt.subplots(1, 2, figsize=(TWO_COLUMNS, 2.8), layout="constrained")
     left.plot([0, 1], [0, 1], "--", color="0.6", label="calibrated")
     for (name, part), tint in zip(table.groupby("channel", sort=False), _CHANNELS):
-        left.plot(part["level"], part["coverage"], "-o", color=tint, label=str(name))
+        level, share, error = (part[column] for column in ("level", "coverage", "error"))
+        left.plot(level, share, "-o", color=tint, label=str(name))
+        left.fill_between(level, share - 2 * error, share + 2 * error, color=tint, alpha=0.25, linewidth=0)
     left.set(xlabel="level of the interval", ylabel="share of pixels within", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     left.legend(loc="upper left")
     for column, mark, name in (("deviance", "o", "posterior samples"), ("deviance of the truth", "_", "truth")):

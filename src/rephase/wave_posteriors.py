@@ -153,10 +153,11 @@ def check_calibration(run: Run, kind: str, data: PatternData, posteriors: ImageP
     """
     simulator, (batch, u) = cast(WaveSimulator, data.simulator), posteriors
     ranks = sbc_ranks(u, batch.u, generator=torch.Generator().manual_seed(run.config.seed))
-    shares = coverage(ranks).mean((-2, -1))
-    rows = [(name, level, float(share)) for level, of_level in zip(LEVELS, shares)
-            for name, share in zip(simulator.names, of_level)]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["channel", "level", "coverage"])
+    by_pattern = coverage(ranks.flatten(2).movedim(2, 0))  # pixels of one pattern err together
+    shares, errors = by_pattern.mean(1), by_pattern.std(1) / len(ranks) ** 0.5
+    rows = [(name, level, float(share), float(error)) for level, *of_level in zip(LEVELS, shares, errors)
+            for name, share, error in zip(simulator.names, *of_level)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["channel", "level", "coverage", "error"])
     run.save_table(f"wave_coverage_{kind}", table)
     predictive = _predictive(simulator, posteriors, run.config.seed)
     run.save_table(f"wave_predictive_{kind}", predictive)
