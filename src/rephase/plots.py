@@ -128,6 +128,13 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
+def said(words: str) -> Figure:
+    """A figure of words alone, where there is nothing to draw."""
+    figure = plt.figure(figsize=(TWO_COLUMNS, 0.5))
+    figure.text(0.5, 0.5, words, ha="center", va="center")
+    return figure
+
+
 def draw_loss_curves(curves: dict[str, pd.DataFrame], loss: str) -> Figure:
     """Draw training and validation loss against the epoch, for tables ``epoch, train_loss, validation_loss``."""
     figure, ax = plt.subplots(figsize=(ONE_COLUMN * 1.3, 2.6))

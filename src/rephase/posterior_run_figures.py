@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from rephase.plots import TWO_COLUMNS, draw_loss_curves
+from rephase.plots import TWO_COLUMNS, draw_loss_curves, said
 from rephase.posterior_figures import calibration, corner, predicted_curve, tints_of
 from rephase.posteriors import flow_name, section_of
 from rephase.runs import Run
@@ -18,6 +18,8 @@ _SCORES = {"c2st": ("C2ST against Markov chains", 0.5), "coverage_90": ("coverag
 
 def posterior_loss_curves(run: Run, kind: str) -> Figure:
     """Training and validation loss of every flow of a kind."""
+    if not section_of(run.config, kind).models:
+        return said("weights are given: nothing was trained")
     return draw_loss_curves(run.tables(f"posterior_curve_{kind}"), "nll, nats/parameter")
 
 

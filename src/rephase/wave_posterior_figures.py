@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from rephase.plots import TWO_COLUMNS, colour, draw_loss_curves, label
+from rephase.plots import TWO_COLUMNS, colour, draw_loss_curves, label, said
 from rephase.runs import Run
 
 _CHANNELS = ("#0072B2", "#D55E00")
@@ -111,7 +111,7 @@ def wave_loss_curve(run: Run, kind: str) -> Figure:
     """Loss of training and validation against the epoch, nats per unknown number."""
     curves: dict[str, pd.DataFrame] = {"image_flow": run.table(f"wave_curve_{kind}")}
     if curves["image_flow"].empty:
-        return _said("weights are given: nothing was trained")
+        return said("weights are given: nothing was trained")
     return draw_loss_curves(curves, "nats per unknown number")
 
 
@@ -119,7 +119,7 @@ def ptychography_measured(run: Run) -> Figure:
     """A frame of a measured scan, amplitude and phase of the object that was found, the probe, and the misfit."""
     arrays = run.arrays("ptychography_measured")
     if not arrays:
-        return _said("no measured scan in this configuration")
+        return said("no measured scan in this configuration")
     figure, axes = plt.subplots(1, 5, figsize=(TWO_COLUMNS, 1.9), layout="constrained", width_ratios=(1, 1, 1, 1, 1.2))
     frame = np.where(arrays["mask"], arrays["frame"], np.nan)
     scanned, probe = arrays["object"], np.abs(arrays["probe"])
@@ -139,13 +139,6 @@ def ptychography_measured(run: Run) -> Figure:
     axes[4].plot(np.arange(len(arrays["misfit"])) + 1, arrays["misfit"], color="black")
     axes[4].axhline(0.25, ls="--", color="0.6")
     axes[4].set(xlabel="epoch", ylabel="misfit per pixel", yscale="log")
-    return figure
-
-
-def _said(words: str) -> Figure:
-    """A figure of words alone, where there is nothing to draw."""
-    figure = plt.figure(figsize=(TWO_COLUMNS, 0.5))
-    figure.text(0.5, 0.5, words, ha="center", va="center")
     return figure
 
 
