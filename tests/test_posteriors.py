@@ -334,3 +334,19 @@ def test_cards_of_other_flows_are_refused(shipped, tmp_path):
         PosteriorCard.model_validate(card.model_dump() | {"experiment": "sax"})
     with pytest.raises(ValueError, match="data of a SaxsSimulation: gisaxs has a GisaxsSimulation"):
         PosteriorCard.model_validate(card.model_dump() | {"experiment": "gisaxs"})
+
+
+def test_the_shipped_flow_finds_directions_and_their_twins():
+    """Needles, which a disc at right angles to them is a twin of: directions are right but for a quarter turn."""
+    flow = load_weights("nsf_oriented", POSTERIORS).model
+    phi = torch.arange(10.0, 180.0, 20.0)
+    u = torch.tensor([2.0, 8.0, 80.0, 0.0, 50.0, 0.01]).repeat(len(phi), 1)
+    u[:, flow.simulator.names.index("phi")] = phi
+    pattern = pattern_of(flow.simulator, u, np.random.default_rng(0))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        off = (flow.sample(pattern, 400)[..., 3] - phi) % 180
+    beside_axes = torch.minimum(off % 90, 90 - off % 90)
+    assert (beside_axes.median(0).values < 8).all()
+    is_needle = (off < 20) | (off > 160)
+    assert (is_needle.float().mean(0) > 0.1).all()
