@@ -60,8 +60,8 @@ def test_results_are_tidy_and_complete(run):
         assert {"nll", "sbc_p", "tarp_p", "coverage_90"} <= set(part["metric"])
     of_waves = results["experiment"].isin(["holography", "ptychography"])
     assert set(results.loc[of_waves, "model"]) == {"estimate", "estimate_engine", "engine", "flow", "flow_engine"}
-    covered = {"coverage_90 phase", "coverage_90 amplitude"}
-    assert set(results.loc[of_waves, "metric"]) == {*WAVE_METRICS, *covered}
+    judged = {"coverage_90 phase", "coverage_90 amplitude", "unexplained"}
+    assert set(results.loc[of_waves, "metric"]) == {*WAVE_METRICS, *judged}
     of_others = of_completion | of_inference | of_phases | of_images | of_posteriors | of_waves
     results = results[~of_solvers & ~of_others]
     assert set(results["model"]) == {*MODELS, *BASELINES}
