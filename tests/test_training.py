@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -164,18 +165,17 @@ def test_folder_of_another_data_set_is_refused(monoclinic, tmp_path):
         complete(other, tmp_path)
 
 
-def test_nan_stops_and_keeps_the_last_good_checkpoint(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("factor", "said"), [(math.nan, "nan"), (1e13, r"[\d.e+]+")])
+def test_a_loss_that_diverged_stops_and_keeps_the_last_good_checkpoint(data, tmp_path, monkeypatch, factor, said):
     loss, calls = MODELS["mlp"].loss, []
 
     def spoiled(self, batch):
         calls.append(1)
-        return loss(self, batch) * (
-            float("nan") if len(calls) == 8 else 1.0
-        )  # 4 training steps + 1 validation an epoch
+        return loss(self, batch) * (factor if len(calls) == 8 else 1.0)  # 4 training steps + 1 validation an epoch
 
     monkeypatch.setattr(MODELS["mlp"], "loss", spoiled)
     with pytest.raises(
-        TrainingError, match=r"loss = nan at step 6 \(epoch 1\); the last good checkpoint is .*last.ckpt"
+        TrainingError, match=rf"loss = {said} at step 6 \(epoch 1\); the last good checkpoint is .*last.ckpt"
     ):
         train(data, tmp_path)
     kept = torch.load(tmp_path / "last.ckpt", weights_only=False)["state_dict"]

@@ -32,6 +32,8 @@ from rephase.runs import environment, write_whole
 Samples = tuple[torch.Tensor, ...]
 """What the training itself sees of a batch: tensors that have the samples as their first axis."""
 
+_DIVERGED = 1e10  # losses are near 1; flows that have lost their way come back from there to knowing nothing
+
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),  # the momentum goes with the cycle: 0.85 to 0.95
@@ -50,9 +52,9 @@ class ModelModule(L.LightningModule):
         torch.manual_seed(hash((self.seed, self.current_epoch, batch_idx)))
 
     def loss(self, batch: Samples, name: str) -> torch.Tensor:
-        """Loss of a batch; one that is not finite stops the training, by its name."""
+        """Loss of a batch; one that is not finite, or beyond all bounds, stops the training, by its name."""
         loss: torch.Tensor = self.model.loss(batch)  # type: ignore[operator]  # every model of the tables has one
-        self._stop_unless_finite(name, loss)
+        self._stop_unless_below(_DIVERGED, name, loss)
         return loss
 
     def training_step(self, batch: Samples, _: int) -> torch.Tensor:
@@ -65,12 +67,12 @@ class ModelModule(L.LightningModule):
         """Stop before a gradient that is not finite spoils the weights; scale a larger one than is allowed down."""
         stepped = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in stepped])
-        self._stop_unless_finite("gradient", norm)
+        self._stop_unless_below(torch.inf, "gradient", norm)
         if self.options.gradient_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(stepped, self.options.gradient_norm, norm)
 
-    def _stop_unless_finite(self, name: str, value: torch.Tensor) -> None:
-        if torch.isfinite(value):
+    def _stop_unless_below(self, bound: float, name: str, value: torch.Tensor) -> None:
+        if value.abs() < bound:
             return
         step, kept = self.trainer.fit_loop.total_batch_idx, Path(self.trainer.default_root_dir) / "last.ckpt"
         state = f"the last good checkpoint is {kept}" if kept.is_file() else "no epoch was finished, none is kept"
@@ -118,7 +120,7 @@ class AdversarialModule(ModelModule):
 
     def _step(self, network: int, name: str, loss: torch.Tensor) -> None:
         """One step of one of the networks, in the order of `configure_optimizers`."""
-        self._stop_unless_finite(name, loss)
+        self._stop_unless_below(_DIVERGED, name, loss)
         optimiser = cast(list[LightningOptimizer], self.optimizers())[network]
         optimiser.zero_grad()
         self.manual_backward(loss)
