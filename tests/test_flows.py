@@ -124,6 +124,8 @@ def test_projections_sum_what_was_measured_along_rows_and_columns():
     found = projections(PatternBatch(torch.zeros(1, 2), counts, torch.full((1, 1, 1), 4.0), mask))
     expected = [math.log(n / p) / 3 for n, p in ((3.5, 4), (7.5, 8), (8.5, 8), (2.5, 4))]
     assert found[0].tolist() == pytest.approx(expected)
+    spoiled = torch.where(mask, counts, 1e5)
+    assert torch.equal(projections(PatternBatch(torch.zeros(1, 2), spoiled, torch.full((1, 1, 1), 4.0), mask)), found)
     hidden = projections(PatternBatch(torch.zeros(1, 2), 0 * counts, torch.ones(1, 1, 1), torch.zeros_like(mask)))
     assert (hidden == 0).all()
 

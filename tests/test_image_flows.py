@@ -166,22 +166,12 @@ def test_patterns_of_another_size_are_refused(simulator):
         flow(simulator).sample(cut, 1)
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda b: {"mask": b.mask & False}, "pattern 0: the mask hides everything"),
-        (lambda b: {"mask": b.mask.float()}, "mask of torch.float32, .*expected booleans of the shape of the counts"),
-        (lambda b: {"mask": b.mask[..., :1]}, r"mask of torch.bool, shape .*1\): expected booleans"),
-        (lambda b: {"counts": b.counts - 1e6}, "counts = -.* of pattern 0: expected a finite number 0 or above"),
-        (lambda b: {"counts": b.counts * torch.nan}, "counts = nan .*mask such points"),
-        (lambda b: {"photons": b.photons * 0}, "photons = 0 .*a finite number above 0"),
-    ],
-)
-def test_patterns_that_nobody_can_have_measured_are_refused(simulator, spoil, message):
+def test_patterns_that_nobody_can_have_measured_are_refused(simulator):
+    """What is wrong of a pattern is told the same to every flow: see test_flows."""
     model, batch = flow(simulator), simulator.draw(2, np.random.default_rng(0))
-    wrong = batch._replace(**spoil(batch))
-    for ask in (lambda: model.sample(wrong, 2), lambda: model.centre(wrong)):
-        with pytest.raises(PosteriorError, match=message):
+    hidden = batch._replace(mask=batch.mask & False)
+    for ask in (lambda: model.sample(hidden, 2), lambda: model.centre(hidden)):
+        with pytest.raises(PosteriorError, match="pattern 0: the mask hides everything"):
             ask()
 
 

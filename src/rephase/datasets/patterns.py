@@ -175,8 +175,8 @@ def projections(batch: PatternBatch) -> torch.Tensor:
 
     A single pixel has few photons: their sums tell intensities and the places of edges far better.
     """
-    photons = torch.where(batch.mask, batch.photons, 0.0)
-    return torch.cat([log_intensity(batch.counts.sum(axis), photons.sum(axis)) for axis in (2, 1)], 1)
+    counts, photons = (torch.where(batch.mask, field, 0.0) for field in (batch.counts, batch.photons))
+    return torch.cat([log_intensity(counts.sum(axis), photons.sum(axis)) for axis in (2, 1)], 1)
 
 
 class BoundedSimulator(SummingSimulator, Protocol):
