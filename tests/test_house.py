@@ -14,6 +14,7 @@ from rephase.paths import NOTEBOOKS, ROOT
 PACKAGE = ROOT / "src" / "rephase"
 ROWS = [
     {"errors", "paths"},
+    {"reading", "writing"},
     {"config_sections"},
     {"image_config", "posterior_config"},
     {"devices", "config"},

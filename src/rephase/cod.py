@@ -15,7 +15,7 @@ import pandas as pd
 
 from rephase import __version__
 from rephase.errors import ConfigError, check_positive
-from rephase.runs import write_whole
+from rephase.writing import write_whole
 
 COD = "https://www.crystallography.net/cod"
 LONGEST_REST = 300.0  # s; a server that wants more is left alone

@@ -6,9 +6,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_LONGEST = 1500  # characters of a message; what it quotes may be a whole file
+
 
 class RephaseError(ValueError):
-    """Base of the errors that a user can mend; the message says how."""
+    """Base of the errors that a user can mend; the message says how, in one line of printable text."""
+
+    def __init__(self, message: str = ""):
+        text = "".join(letter if letter.isprintable() else " " for letter in str(message))
+        half = _LONGEST // 2
+        super().__init__(text if len(text) <= _LONGEST else f"{text[:half]} ... {text[-half:]}")
 
 
 class CifError(RephaseError):
@@ -29,6 +36,10 @@ class GridError(RephaseError):
 
 class OpticsError(RephaseError):
     """A beam, a detector or an object in the beam that cannot be."""
+
+
+class DiskError(RephaseError):
+    """A file or folder that the disk, its permissions or another process does not let us write."""
 
 
 class ConfigError(RephaseError):

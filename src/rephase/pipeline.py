@@ -41,9 +41,10 @@ from rephase.plots import save_figure
 from rephase.posterior_losses import check_losses
 from rephase.posteriors import check_posteriors
 from rephase.report import write_report
-from rephase.runs import Run, open_run, write_whole
+from rephase.runs import Run, open_run
 from rephase.solving import check_solving
 from rephase.wave_posteriors import check_waves
+from rephase.writing import write_whole
 
 DEFAULT_NOTEBOOKS = ("01", "02", "03", "04", "05", "06", "08")  # the main job
 

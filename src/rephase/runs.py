@@ -16,6 +16,7 @@ from pandas.io.formats.style import Styler
 from rephase.config import Config, dump_config, find_config, load_config, read_yaml
 from rephase.errors import ConfigError
 from rephase.paths import ROOT, RUNS
+from rephase.writing import write_whole
 
 # Tables that results.csv puts together.
 _RESULTS = ("results", "completion_results", "monoclinic_phases_results", "inference_scores", "solver_scores",
@@ -160,13 +161,6 @@ def read_run(folder: str | Path) -> Run:
     if not (path / "config.yaml").is_file():
         raise ConfigError(f"{folder}: no run folder (it has no config.yaml); give one that `rephase run` made")
     return Run(path, load_config(path / "config.yaml"))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all: a run that is killed leaves the old one."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def default_folder(source: str | Path, config: Config) -> Path:

@@ -27,7 +27,8 @@ from rephase.devices import pick_device, seed_everything, trainer_options
 from rephase.errors import TrainingError
 from rephase.models import Model, build_model
 from rephase.models.amplitude_gan import AmplitudeGAN
-from rephase.runs import environment, write_whole
+from rephase.runs import environment
+from rephase.writing import write_whole
 
 Samples = tuple[torch.Tensor, ...]
 """What the training itself sees of a batch: tensors that have the samples as their first axis."""

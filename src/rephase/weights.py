@@ -41,7 +41,7 @@ from rephase.posterior_config import (
     SaxsSimulation,
     SimulatorConfig,
 )
-from rephase.runs import write_whole
+from rephase.writing import write_whole
 
 _SUFFIX = ".safetensors"
 _LARGEST = torch.finfo(torch.float16).max
@@ -257,9 +257,7 @@ def save_weights(path: Path, model: nn.Module, card: Card) -> Path:
             raise WeightsError(f"{path}: {name} has values of {float(value.abs().max())}: half precision ends at 65504")
     content = safetensors.torch.save({name: _halved(value).contiguous() for name, value in tensors.items()})
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    write_whole(path, content)
     signed = card.model_copy(update={"sha256": hashlib.sha256(content).hexdigest()})
     write_whole(path.with_suffix(".json"), signed.model_dump_json(indent=1) + "\n")
     return path

@@ -1,0 +1,74 @@
+"""Bytes and text of strangers' files, packed or not, in any encoding, with any line ends; or why there are none."""
+
+import codecs
+import gzip
+import io
+import os
+import zlib
+from pathlib import Path
+
+from rephase.errors import RephaseError
+
+LARGEST = 500_000_000  # bytes; ten million reflections have 300 MB
+_GZIP = b"\x1f\x8b"
+_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+
+
+def file_bytes(path: str | Path, error: type[RephaseError]) -> bytes:
+    """All of a file, unpacked where it is packed by gzip.
+
+    Parameters
+    ----------
+    path
+        The file.
+    error
+        What is raised.
+
+    Raises
+    ------
+    RephaseError
+        As `error`: the file is missing, a folder, not readable, damaged, or larger than `LARGEST`.
+    """
+    try:
+        if not os.path.isfile(path) and os.path.exists(path):
+            raise error(f"{path}: not a file; give the path of a file")
+        with open(path, "rb") as file:
+            content = file.read(LARGEST + 1)
+    except (OSError, ValueError) as cause:  # ValueError: a path with a NUL in it
+        if isinstance(cause, RephaseError):
+            raise
+        reason = getattr(cause, "strerror", None) or cause
+        raise error(f"{path}: cannot be read ({reason}); check the path and its permissions") from cause
+    if content.startswith(_GZIP):
+        content = _unpacked(path, content, error)
+    if len(content) > LARGEST:
+        raise error(f"{path}: expected at most {LARGEST:,} bytes; give a smaller file")
+    return content
+
+
+def file_text(path: str | Path, error: type[RephaseError]) -> str:
+    """All of a text file by `decoded`; parameters and errors as in `file_bytes`."""
+    return decoded(file_bytes(path, error))
+
+
+def decoded(content: bytes) -> str:
+    r"""Text in UTF-8, in UTF-16 with a byte order mark, else in Latin-1, without the mark; each line ends in ``\n``."""
+    for mark, encoding in _MARKS.items():
+        if content.startswith(mark):
+            text = content[len(mark) :].decode(encoding, errors="replace")
+            break
+    else:
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError:
+            text = content.decode("latin-1")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _unpacked(path: str | Path, content: bytes, error: type[RephaseError]) -> bytes:
+    """What gzip packed, but not more of it than is allowed: a small file may claim to be an endless one."""
+    try:
+        with gzip.open(io.BytesIO(content)) as packed:
+            return packed.read(LARGEST + 1)
+    except (OSError, EOFError, zlib.error) as cause:
+        raise error(f"{path}: packed by gzip, and damaged ({cause}); get the file again") from cause
