@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import subprocess
@@ -27,6 +28,11 @@ def interrupted(path):
     raise KeyboardInterrupt
 
 
+def interrupted_after(function, *given):
+    function(*given)
+    raise KeyboardInterrupt
+
+
 def test_files_are_written_whole_by_many_at_once(tmp_path):
     path, texts = tmp_path / "status.json", [str(i) * 1000 for i in range(8)]
     with ThreadPoolExecutor(8) as pool:
@@ -47,7 +53,7 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("x" * 300), tmp_path / "a\0b"):
-        with pytest.raises(ConfigError, match=r"--out .* cannot be written \("):
+        with pytest.raises(ConfigError, match=r"--out .* cannot be made \("):
             writable_folder(folder, name="--out")
 
 
@@ -135,12 +141,47 @@ def test_links_do_not_lead_to_an_input(tmp_path):
         ResultSet(out, NAMES)
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"files": {}, "before": {}, "stage": "../mine"},
+        {"files": {}, "before": {}, "stage": ".partial-/../../mine"},
+        {"files": {"../mine/b.txt": ""}, "before": {}, "stage": ".partial-x"},
+        {"files": {}, "before": {"../mine/a.txt": hashlib.sha256(b"mine").hexdigest()}, "stage": ".partial-x"},
+    ],
+)
+def test_a_record_of_others_leads_nowhere_else(tmp_path, record):
+    out = tmp_path / "out"
+    for folder in (tmp_path / "mine", out, out / ".partial-x"):
+        folder.mkdir()
+    (tmp_path / "mine" / "a.txt").write_text("mine")
+    (out / ".rephase.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match="record of results"):
+        ResultSet(out, NAMES)
+    assert (tmp_path / "mine" / "a.txt").read_text() == "mine"
+
+
+def test_an_interrupt_after_the_new_ones_count_keeps_them(tmp_path, monkeypatch):
+    write(ResultSet(tmp_path, NAMES), "old")
+    write_record = ResultSet._write_record
+    monkeypatch.setattr(ResultSet, "_write_record", lambda *given: interrupted_after(write_record, *given))
+    with pytest.raises(KeyboardInterrupt):
+        write(ResultSet(tmp_path, NAMES), "new")
+    monkeypatch.undo()
+    ResultSet(tmp_path, NAMES)
+    assert written(tmp_path) == dict.fromkeys(NAMES, "new")
+
+
 def test_a_damaged_record_is_named(tmp_path):
     write(ResultSet(tmp_path, NAMES), "old")
     for text in ("", "[]", "{", json.dumps({"files": []})):
         (tmp_path / ".rephase.json").write_text(text)
         with pytest.raises(ConfigError, match="record of results"):
             ResultSet(tmp_path, NAMES)
+    (tmp_path / ".rephase.json").unlink()
+    (tmp_path / ".rephase.json").mkdir()
+    with pytest.raises(ConfigError, match="record of results"):
+        ResultSet(tmp_path, NAMES)
 
 
 def test_a_folder_has_one_writer(tmp_path):

@@ -14,6 +14,8 @@ from filelock import FileLock, Timeout
 
 from rephase.errors import ConfigError, DiskError
 
+PARTIAL = ".partial"  # ends the name of a file that is being written
+LOCK = ".lock"
 _RECORD = ".rephase.json"
 _STAGE = ".partial-"
 
@@ -38,9 +40,9 @@ def write_whole(path: Path, content: str | bytes) -> None:
     DiskError
         The disk is full, the folder cannot be written, and so on.
     """
-    data = content.encode() if isinstance(content, str) else content
+    data = content.encode(errors="backslashreplace") if isinstance(content, str) else content  # names in any bytes
     with disk_errors(path):
-        partial = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.partial")
+        partial = path.with_name(f".{uuid.uuid4().hex}{PARTIAL}")
         try:
             partial.write_bytes(data)
             partial.replace(path)
@@ -57,13 +59,11 @@ def writable_folder(folder: str | Path, *, name: str) -> Path:
         It cannot be made or written; `name` says which option or key gave it.
     """
     folder = Path(folder)
-    try:
+    with _blamed_on(f"{name} {folder}: cannot be made", "give a folder"):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"\0")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{name} {folder}: cannot be written ({reason}); give another folder") from error
+    refused = _blamed_on(f"{name} {folder}: cannot be written", "give another folder")
+    with refused, tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"\0")
     return folder
 
 
@@ -78,10 +78,10 @@ def only_writer(folder: str | Path) -> Iterator[None]:
     DiskError
         Another process writes there.
     """
-    folder = Path(folder).resolve()
+    folder = Path(os.path.realpath(folder))
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0, is_singleton=True)
+        lock = FileLock(folder / LOCK, timeout=0, is_singleton=True)
         try:
             lock.acquire()
         except Timeout:
@@ -124,7 +124,7 @@ class ResultSet:
     ):
         self.folder, self.names, self.name = writable_folder(folder, name=name), tuple(names), name
         self.inputs = [Path(path) for path in inputs if path is not None]
-        with only_writer(self.folder):
+        with only_writer(self.folder), disk_errors(self.folder):
             self._finish()
             self._check(self.names)
 
@@ -143,7 +143,8 @@ class ResultSet:
                 kept = {name: checksum for name, checksum in old.items() if name not in self.names}
                 self._write_record({"files": kept | written, "before": old, "stage": stage.name})
             except BaseException:
-                shutil.rmtree(stage, ignore_errors=True)
+                if self._record().get("stage") != stage.name:  # else the new ones count, and the next set moves them
+                    shutil.rmtree(stage, ignore_errors=True)
                 raise
             self._finish()
 
@@ -178,32 +179,56 @@ class ResultSet:
         target = self.folder / name
         if os.path.lexists(target) and (not target.is_file() or _checksum(target) not in checksums):
             raise ConfigError(
-                f"{self.name} {self.folder}: {name} was changed after rephase wrote it, or rephase did not write it, "
-                "and would be lost; give another folder, or move it away"
+                f"{self.name} {self.folder}: {name} was changed after rephase wrote it, or rephase did not write it: "
+                "work of yours or a refinement would be lost; give another folder, or move it away"
             )
 
     def _record(self) -> dict:
+        path = self.folder / _RECORD
         try:
-            record = json.loads((self.folder / _RECORD).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {"files": {}}
-        except ValueError:
+            record = json.loads(path.read_text(encoding="utf-8")) if os.path.lexists(path) else {"files": {}}
+        except (OSError, ValueError, RecursionError):
             record = None
-        if not isinstance(record, dict) or not isinstance(record.get("files"), dict):
-            raise ConfigError(
-                f"{self.name} {self.folder}: its record of results, {_RECORD}, is damaged; give another folder"
-            )
-        return record
+        if isinstance(record, dict) and _is_record(record):
+            return record
+        raise ConfigError(
+            f"{self.name} {self.folder}: its record of results, {_RECORD}, is damaged; give another folder"
+        )
 
     def _write_record(self, record: dict) -> None:
         write_whole(self.folder / _RECORD, json.dumps(record, indent=1) + "\n")
 
 
+def _is_record(record: dict) -> bool:
+    """Whether every name in it is that of a file in its folder: a record of others must lead nowhere else."""
+    stage, lists = record.get("stage", _STAGE), [record.get("files"), record.get("before", {})]
+    return (
+        all(isinstance(names, dict) and all(map(_is_name, names)) for names in lists)
+        and isinstance(stage, str)
+        and stage.startswith(_STAGE)
+        and _is_name(stage)
+        and ("stage" in record) == ("before" in record)
+    )
+
+
+def _is_name(text: str) -> bool:
+    return os.path.basename(text) == text and text not in ("", ".", "..") and "\0" not in text
+
+
+@contextmanager
+def _blamed_on(what: str, remedy: str) -> Iterator[None]:
+    """What the system refuses becomes a `ConfigError`; a `ValueError` is that of a path with a NUL in it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{what} ({getattr(error, 'strerror', None) or error}); {remedy}") from error
+
+
 def _is_same(given: Path, target: Path) -> bool:
     """Whether two paths lead to the same file, through links of any kind."""
-    if given.resolve() == target.resolve():
+    if os.path.realpath(given) == os.path.realpath(target):
         return True
-    return given.exists() and target.exists() and given.samefile(target)
+    return os.path.exists(given) and os.path.exists(target) and os.path.samefile(given, target)
 
 
 def _checksum(path: Path) -> str:
