@@ -1,5 +1,6 @@
 """Axis-level drawing: reciprocal planes, resolution axes, slices and isosurfaces. No data is computed here."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 from skimage.measure import marching_cubes
+
+from rephase.writing import disk_errors, write_whole
 
 STYLE = Path(__file__).with_name("rephase.mplstyle")
 ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0  # inches
@@ -119,11 +122,20 @@ def label(name: str) -> str:
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as PDF and as PNG (300 dpi)."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a figure as PDF and as PNG (300 dpi).
+
+    Raises
+    ------
+    DiskError
+        The disk is full, the folder cannot be written, and so on.
+    """
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.pdf", folder / f"{name}.png"]
     for path in paths:
-        figure.savefig(path, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
+        drawn, kind = io.BytesIO(), path.suffix[1:]
+        figure.savefig(drawn, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
+        write_whole(path, drawn.getvalue())
     plt.close(figure)
     return paths
 

@@ -4,7 +4,10 @@ import codecs
 import gzip
 import io
 import os
+import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rephase.errors import RephaseError
@@ -63,6 +66,24 @@ def decoded(content: bytes) -> str:
         except UnicodeDecodeError:
             text = content.decode("latin-1")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+@contextmanager
+def plain_copy(content: bytes) -> Iterator[str]:
+    """The path of a copy of a file, for readers that take no bytes, and no name that is not UTF-8."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        yield file.name
+
+
+def name_of(path: Path) -> str:
+    """The name of a file without its ending as text that can be printed, plotted and written to any file.
+
+    Bytes of it that are no UTF-8 are taken as Latin-1, as those of texts are.
+    """
+    name = decoded(os.fsencode(path.stem))
+    return "".join(letter if letter.isprintable() else "_" for letter in name)
 
 
 def _unpacked(path: str | Path, content: bytes, error: type[RephaseError]) -> bytes:

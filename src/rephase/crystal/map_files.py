@@ -1,5 +1,6 @@
 """Maps and peaks in files that other programs open: CCP4 maps, SHELX ``.res``, CIF."""
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -12,9 +13,12 @@ from rephase.crystal.peaks import UNASSIGNED, Peaks, parse_formula, site_order, 
 from rephase.crystal.shelx import lattice_lines
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import GridError
+from rephase.reading import file_bytes, plain_copy
+from rephase.writing import write_whole
 
 _U_ISO = 0.05  # Å^2, to start a refinement
 _MOLYBDENUM = 0.71073  # Å
+_LONGEST_BLOCK = 75  # characters, in CIF 1.1
 
 
 class DensityMap(NamedTuple):
@@ -33,7 +37,7 @@ def write_density(path: str | Path, density: np.ndarray, cell: Cell, symmetry: S
     ccp4 = gemmi.Ccp4Map()
     ccp4.grid = grid
     ccp4.update_ccp4_header()
-    ccp4.write_ccp4_map(str(path))
+    write_whole(Path(path), ccp4.ccp4_header + np.asarray(grid.array).tobytes(order="F"))
 
 
 def read_density(path: str | Path) -> DensityMap:
@@ -44,8 +48,10 @@ def read_density(path: str | Path) -> DensityMap:
     GridError
         A file that is missing, damaged or does not cover the cell.
     """
+    content = file_bytes(path, GridError)
     try:
-        ccp4 = gemmi.read_ccp4_map(str(path))
+        with plain_copy(content) as copy:
+            ccp4 = gemmi.read_ccp4_map(copy)
         ccp4.setup(float("nan"))
     except (RuntimeError, ValueError, OSError, MemoryError) as error:
         raise GridError(f"{path}: not a complete CCP4 map ({error}); get the file again") from error
@@ -108,13 +114,14 @@ def write_res(
             rest.append(f"{line} {height:.2f}")
         else:
             atoms.append(line)
-    Path(path).write_text("\n".join([*head, *atoms, "HKLF 4", "END", *rest, ""]), encoding="ascii", errors="replace")
+    text = "\n".join([*head, *atoms, "HKLF 4", "END", *rest, ""])
+    write_whole(Path(path), text.encode("ascii", errors="replace"))
 
 
 def write_cif(path: str | Path, cell: Cell, symmetry: Symmetry, peaks: Peaks, *, title: str = "rephase") -> None:
     """Write peaks as the atoms of a CIF; a peak without an element is written as carbon."""
     document = gemmi.cif.Document()
-    block = document.add_new_block("_".join(title.split()) or "rephase")
+    block = document.add_new_block(_block_name(title))
     for axis, value in zip(("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"),
                            cell.parameters):  # fmt: skip
         block.set_pair(f"_cell_{axis}", f"{value:.6g}")
@@ -127,7 +134,12 @@ def write_cif(path: str | Path, cell: Cell, symmetry: Symmetry, peaks: Peaks, *,
     for label, element, xyz in zip(_labels(peaks), peaks.elements, peaks.xyz_frac):
         symbol = "C" if element == UNASSIGNED else element
         atoms.add_row([label, symbol, *(f"{x:.6f}" for x in xyz), f"{_U_ISO:g}", "1"])
-    document.write_file(str(path))
+    write_whole(Path(path), document.as_string())
+
+
+def _block_name(title: str) -> str:
+    """A title in the letters and the length that CIF allows for the name of a block."""
+    return re.sub(r"[^!-~]+", "_", title)[:_LONGEST_BLOCK] or "rephase"
 
 
 def _labels(peaks: Peaks) -> list[str]:

@@ -15,6 +15,8 @@ from rephase.crystal.reflections import Reflections, estimate_sigma
 from rephase.crystal.shelx import Instructions, read_instructions
 from rephase.crystal.symmetry import Symmetry, symmetry_in
 from rephase.errors import ReflectionError
+from rephase.reading import name_of
+from rephase.writing import write_whole
 
 __all__ = ["read_reflections", "write_hklf4", "write_mtz", "write_mtz_columns"]
 
@@ -68,7 +70,7 @@ def read_reflections(
     check_cell(cell, None, name=path.name)
     stated = found.space_group if space_group is None else space_group
     symmetry = None if stated is None else symmetry_in(cell, stated)
-    return _reflections(found, cell, symmetry, wavelength or found.wavelength, path.stem)
+    return _reflections(found, cell, symmetry, wavelength or found.wavelength, name_of(path))
 
 
 def write_hklf4(path: str | Path, reflections: Reflections) -> float:
@@ -84,9 +86,8 @@ def write_hklf4(path: str | Path, reflections: Reflections) -> float:
     largest = max(np.abs(reflections.intensity).max(), reflections.sigma.max())
     scale = 1.0 if 100 <= largest < 99999 else 10.0 ** (4 - np.floor(np.log10(largest)))
     rows = zip(reflections.hkl.tolist(), reflections.intensity * scale, reflections.sigma * scale)
-    with Path(path).open("w", encoding="ascii") as file:
-        file.writelines(f"{h:4d}{k:4d}{l:4d}{_eight(value)}{_eight(sigma)}   1\n" for (h, k, l), value, sigma in rows)
-        file.write("   0   0   0    0.00    0.00   0\n")
+    lines = [f"{h:4d}{k:4d}{l:4d}{_eight(value)}{_eight(sigma)}   1\n" for (h, k, l), value, sigma in rows]
+    write_whole(Path(path), "".join([*lines, "   0   0   0    0.00    0.00   0\n"]))
     return float(scale)
 
 

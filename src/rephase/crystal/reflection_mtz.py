@@ -11,6 +11,8 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.reflection_columns import Listing
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import ReflectionError, nearest_name
+from rephase.reading import file_bytes, plain_copy
+from rephase.writing import write_whole
 
 _SIGMA_TYPES = {"J": "Q", "K": "M", "F": "Q", "G": "L"}  # by the type of the value, in the order of preference
 
@@ -92,7 +94,7 @@ def write_mtz_columns(
     for label, (kind, _) in columns.items():
         mtz.add_column(label, kind)
     mtz.set_data(np.column_stack([hkl, *values.values()]).astype(np.float32))
-    mtz.write_to_file(str(path))
+    write_whole(Path(path), mtz.write_to_bytes())
 
 
 def _expanded(symmetry: Symmetry, hkl: np.ndarray, kind: str, column: np.ndarray) -> np.ndarray:
@@ -104,9 +106,11 @@ def _expanded(symmetry: Symmetry, hkl: np.ndarray, kind: str, column: np.ndarray
 
 def open_mtz(path: Path, name: str) -> gemmi.Mtz:
     """Read an MTZ file whole, or raise `ReflectionError`."""
-    _check_mtz_size(path.read_bytes(), name)
+    content = file_bytes(path, ReflectionError)
+    _check_mtz_size(content, name)
     try:
-        mtz = gemmi.read_mtz_file(str(path))
+        with plain_copy(content) as copy:
+            mtz = gemmi.read_mtz_file(copy)
         if len(mtz.batches):
             mtz.switch_to_original_hkl()
     except (ValueError, RuntimeError, IndexError, MemoryError, OSError) as error:
