@@ -1,6 +1,7 @@
 """``rephase complete`` and ``rephase weights``: a file in, files out; mistakes are one line."""
 
 import json
+import resource
 
 import gemmi
 import pytest
@@ -8,6 +9,7 @@ import torch
 import typer
 
 from rephase.cli import app
+from rephase.completion import RESULTS
 from rephase.completion_routes import ROUTES
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
 from rephase.crystal.reflection_files import write_hklf4
@@ -32,7 +34,7 @@ def test_a_file_in_and_files_out(command, sample, unet_weights, tmp_path, model,
     options = ["--model", source, "--d-min", "1.2", "--effort", "0.05", "--out", tmp_path]
     status, printed, complaints = command("complete", path, *known, *options)
     assert status == 0, complaints
-    written = {file.name for file in tmp_path.iterdir()}
+    written = {file.name for file in tmp_path.iterdir() if not file.name.startswith(".")}
     maps = {f"{kind}_before.ccp4", f"{kind}_after.ccp4"}
     assert written == {"completed.mtz", "completion.json", "completion.png", "completion.pdf", *maps}
     summary = json.loads((tmp_path / "completion.json").read_text())
@@ -46,6 +48,7 @@ def test_a_file_in_and_files_out(command, sample, unet_weights, tmp_path, model,
     ("options", "message"),
     [
         (["--model", "atom"], "ConfigError: model 'atom': no such route, weights or file; did you mean 'atoms'?"),
+        (["--model", "x" * 300], "ConfigError: model 'xxx"),
         (["--model", "wilson", "--d-min", "1.4"], "ReflectionError: "),
         (["--d-min", "0.1"], "ConfigError: d_min = 0.1: expected at least 0.4"),
         (["--effort", "-1"], "ConfigError: effort = -1.0"),
@@ -68,6 +71,63 @@ def test_the_completed_file_is_not_completed_into_itself(command, sample, tmp_pa
     assert status == 2
     assert "completed.mtz would be replaced" in complaints
     assert made.read_bytes() == before
+
+
+@pytest.fixture
+def out(command, sample, tmp_path):
+    """A folder with a completion by Wilson's statistics."""
+    path, known = sample
+    command("complete", path, *known, "--model", "wilson", "--d-min", "1.2", "--out", tmp_path / "out")
+    return tmp_path / "out"
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def test_the_maps_of_another_route_are_not_left_beside_new_results(command, sample, out):
+    path, known = sample
+    assert "patterson_after.ccp4" in contents(out)
+    atoms = ["--model", "atoms", "--d-min", "1.2", "--effort", "0.05"]
+    assert command("complete", path, *known, *atoms, "--out", out)[0] == 0
+    assert contents(out).keys() == {name for name in RESULTS if not name.startswith("patterson")}
+
+
+@pytest.mark.parametrize("name", ["completed.mtz", "completion.pdf"])
+def test_weights_and_data_that_are_links_to_results_are_not_lost(command, sample, out, tmp_path, name):
+    path, known = sample
+    link = tmp_path / "link.safetensors"
+    link.hardlink_to(out / name)
+    before = contents(out)
+    for given in ([path, *known, "--model", link], [link, *known, "--model", "wilson"]):
+        status, _, complaints = command("complete", *given, "--d-min", "1.2", "--out", out)
+        assert status == 2
+        assert "would be replaced by the result" in complaints or given[0] == link  # no reflections in a picture
+        assert contents(out) == before
+
+
+def test_a_completion_that_was_worked_on_is_not_lost(command, sample, out):
+    path, known = sample
+    again = ["complete", path, *known, "--model", "wilson", "--d-min", "1.2", "--out", out]
+    assert command(*again)[0] == 0
+    (out / "completion.json").write_text("mine")
+    before = contents(out)
+    status, _, complaints = command(*again)
+    assert status == 2
+    assert "completion.json was changed after rephase wrote it" in complaints
+    assert contents(out) == before
+
+
+def test_a_full_disk_leaves_the_old_completion(command, sample, out):
+    path, known = sample
+    before, (soft, hard) = contents(out), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+    status, _, complaints = command("complete", path, *known, "--model", "wilson", "--d-min", "1.2", "--out", out)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert status == 2
+    assert "cannot be written (File too large)" in complaints
+    assert contents(out) == before
+    assert not list(out.glob(".partial*"))
 
 
 def test_weights_of_a_run(command, completion_run, tmp_path):

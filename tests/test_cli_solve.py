@@ -2,6 +2,12 @@
 
 import json
 import os
+import re
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import gemmi
 import numpy as np
@@ -10,11 +16,17 @@ import torch
 import typer
 
 from rephase.cli import app
+from rephase.crystal.map_files import read_density
+from rephase.crystal.phase_lists import read_phases
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
-from rephase.crystal.reflection_files import write_hklf4
+from rephase.crystal.reflection_files import read_reflections, write_hklf4
 from rephase.crystal.simulation import simulate_reflections
+from rephase.crystal.structure import read_crystal
 from rephase.paths import ROOT
+from rephase.solution_figures import write_figures
 from rephase.solvers import RECIPES
+from rephase.solvers.solution import RESULTS
+from rephase.solvers.solve import solve
 
 
 @pytest.fixture(scope="module")
@@ -89,26 +101,176 @@ def test_a_missing_file_and_a_missing_cell(command, sample, tmp_path):
     assert "--cell" in complaints
 
 
-def test_nothing_that_was_worked_on_is_replaced(command, sample, tmp_path):
-    path, options = sample
-    here = tmp_path / "solution.hkl"
-    here.write_bytes(path.read_bytes())
-    status, _, errors = command("solve", str(here), *options, "--out", str(tmp_path))
-    assert status != 0
-    assert "solution.hkl would be replaced" in errors
-    assert here.read_bytes() == path.read_bytes()
-    out = tmp_path / "out"
-    assert command("solve", str(path), *options, "--out", str(out))[0] == 0
-    assert "REM the wavelength was not given" in (out / "solution.res").read_text()
-    assert (
-        command("solve", str(path), *options, "--out", str(out), "--wavelength", "1.54184")[0] == 0
-    )  # again, nothing changed
-    assert "CELL 1.54184" in (out / "solution.res").read_text()
-    later = (out / "solution.json").stat().st_mtime + 60
-    os.utime(out / "solution.res", (later, later))
-    status, _, errors = command("solve", str(path), *options, "--out", str(out))
-    assert status != 0
-    assert "a refinement would be lost" in errors
+@pytest.fixture(scope="module")
+def solved(sample):
+    """The solution of the sample."""
+    cell, group = (sample[1][place] for place in (1, 3))
+    data = read_reflections(sample[0], cell=[float(x) for x in cell.split(",")], space_group=group)
+    return solve(data, effort=0.01, d_min=1.0)
+
+
+@pytest.fixture
+def out(solved, tmp_path, monkeypatch):
+    """A folder with results; to solve again takes no time."""
+    monkeypatch.setattr("rephase.solvers.solve.solve", lambda *_, **__: solved)
+    return solved.write(tmp_path / "out", formula="C6")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+@pytest.mark.parametrize("result", ["solution.hkl", "density.png"])
+@pytest.mark.parametrize("link", [Path.symlink_to, Path.hardlink_to])
+@pytest.mark.parametrize("is_of_data", [True, False])
+def test_a_link_between_data_and_results_does_not_lose_the_data(command, sample, out, link, result, is_of_data):
+    path, known = sample
+    data, target = out.parent / "data.hkl", out / result
+    target.unlink(missing_ok=True)
+    (target if is_of_data else data).write_bytes(path.read_bytes())
+    link(data, target) if is_of_data else link(target, data)
+    before = contents(out)
+    status, _, complaints = command("solve", data, *known, "--out", out)
+    assert status == 2
+    assert complaints.startswith(f"ConfigError: --out {out}: {data} would be replaced by the result {result}; give")
+    assert contents(out) == before
+    assert data.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [("--phases", "solution.mtz"), ("--fragment", "solution.cif"), ("--fragment", "solution.res"), (None, "solution")],
+)
+def test_what_is_read_beside_the_data_is_not_replaced(command, sample, out, option, given):
+    path, known = sample
+    before, data = contents(out), path
+    if option is None:  # the reader takes the cell from solution.res
+        data, option = out / "solution.sca", "--phases"
+        data.write_bytes(path.read_bytes())
+        before, given = contents(out), "solution.mtz"
+    status, _, complaints = command("solve", data, *known, option, out / given, "--out", out)
+    assert status == 2
+    assert "would be replaced by the result" in complaints
+    assert contents(out) == before
+
+
+def test_results_are_solved_again_and_a_refinement_is_not_lost(command, sample, out):
+    path, known = sample
+    others = {"solution.lst": b"SHELXL", "solution.fcf": b"data_"}
+    for name, text in others.items():
+        (out / name).write_bytes(text)
+    assert command("solve", path, *known, "--out", out)[0] == 0
+    assert contents(out).keys() == {*RESULTS, *others}
+    for path_of_result in out.iterdir():
+        os.utime(path_of_result, (1e9, 1e9))  # to touch is not to change
+    assert command("solve", path, *known, "--out", out)[0] == 0
+    assert others.items() <= contents(out).items()
+    refined = (out / "solution.res").read_text().replace("L.S. 4", "L.S. 9")
+    (out / "solution.res").write_text(refined)
+    status, _, complaints = command("solve", path, *known, "--out", out)
+    assert status == 2
+    assert "solution.res was changed after rephase wrote it" in complaints
+    assert "a refinement would be lost" in complaints
+    assert (out / "solution.res").read_text() == refined
+
+
+def test_a_file_of_the_user_is_not_replaced(command, sample, tmp_path):
+    path, known = sample
+    for name in RESULTS:
+        own = tmp_path / name / name
+        own.parent.mkdir()
+        own.write_text("mine")
+        status, _, complaints = command("solve", path, *known, "--out", own.parent)
+        assert status == 2
+        assert f"{name} was changed after rephase wrote it, or rephase did not write it" in complaints
+        assert contents(own.parent) == {name: b"mine"}
+
+
+KILLED = """
+import os, signal, sys
+import rephase.solvers.solution
+from rephase.cli import main
+rephase.solvers.solution.write_hklf4 = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+main()
+"""
+
+
+def test_a_kill_while_results_are_written_leaves_the_old(command, sample, out):
+    before = contents(out)
+    arguments = ["solve", *sample[0:1], *sample[1], "--out", out, "--effort", "0.01", "--d-min", "1.0"]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, arguments)], capture_output=True)
+    assert killed.returncode == -9
+    assert contents(out) == before
+    assert command("solve", sample[0], *sample[1], "--out", out)[0] == 0
+    assert contents(out).keys() == set(RESULTS)
+    assert not list(out.glob(".partial*"))
+
+
+def test_another_process_that_solves_there_is_waited_for(command, sample, out):
+    script = f"from rephase.writing import only_writer\nwith only_writer({str(out)!r}): print(flush=True), input()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        status, _, complaints = command("solve", sample[0], *sample[1], "--out", out)
+        other.communicate(b"\n")
+    assert status == 2
+    assert complaints.startswith(f"DiskError: {out}: another process of rephase is writing there")
+
+
+@pytest.mark.parametrize("largest", [100, 3000, 30000])  # bytes: the first result does not fit, a later one
+def test_a_full_disk_leaves_the_old(command, sample, out, largest):
+    before, (soft, hard) = contents(out), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
+    status, _, complaints = command("solve", sample[0], *sample[1], "--out", out)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert status == 2
+    assert re.match(r"DiskError: .* cannot be written \(File too large\)", complaints.splitlines()[-1])
+    assert contents(out) == before
+    assert not list(out.glob(".partial*"))
+
+
+NAMES = ["$a$ b", "$", "ü", os.fsdecode(b"\xfc"), "x" * 246, "<b>&", "a\nb", "'\"#%", "-"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_of_any_name_is_solved(command, sample, out, tmp_path, name):
+    data = tmp_path / f"{name}.hkl"
+    data.write_bytes(sample[0].read_bytes())
+    status, printed, complaints = command("solve", data, *sample[1], "--out", tmp_path / f"{name[:200]} results")
+    assert status == 0, complaints
+    assert "written: " in printed
+    found = read_reflections(data, cell=(9.1, 5.3, 9.0, 90, 95.9, 90)).name
+    assert found == {"\udcfc": "ü", "a\nb": "a_b"}.get(name, name)
+
+
+def test_results_of_any_name_are_read(solved, tmp_path):
+    folder = solved.write(tmp_path / os.fsdecode(b"\xfc $"), formula="C6")
+    assert len(read_phases(folder / "solution.mtz").phi) == len(solved.hkl)
+    assert read_density(folder / "density.ccp4").density.shape == solved.density.shape
+
+
+@pytest.mark.parametrize("name", [*NAMES, "\udcfc", "結晶", "x" * 500])
+def test_results_of_any_name_are_written(solved, tmp_path, name):
+    folder = tmp_path / os.fsdecode(b"\xfc $")
+    named = replace(solved, reflections=replace(solved.reflections, name=name))
+    named.write(folder, formula="C6")
+    assert json.loads((folder / "solution.json").read_text(encoding="utf-8"))["name"] == name
+    assert (folder / "solution.res").read_bytes().isascii()
+    assert (folder / "solution.cif").read_bytes().isascii()
+    assert read_crystal(folder / "solution.cif")
+    assert read_crystal(folder / "solution.res")
+    if name.isascii():  # the fonts have no others
+        write_figures(named, folder)
+
+
+def test_names_are_printed_and_written_in_any_locale(sample, tmp_path):
+    data = os.fsencode(tmp_path) + b"/\xfc.hkl"
+    Path(os.fsdecode(data)).write_bytes(sample[0].read_bytes())
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # the file system speaks ASCII
+    command = [sys.executable, "-m", "rephase.cli", "solve", data, *sample[1], "--effort", "0.01", "--d-min", "1.0"]
+    found = subprocess.run([*command, "--out", data + b".d"], capture_output=True, env=os.environ | plain)
+    assert found.returncode == 0, found.stderr
+    with open(data + b".d/solution.json", encoding="utf-8") as summary:
+        assert json.load(summary)["name"] == "ü"
 
 
 def test_a_column_is_named(command, sample, tmp_path):

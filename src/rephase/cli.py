@@ -1,10 +1,12 @@
 """The command line: ``rephase run | sweep | figures | solve | complete | weights | fetch-cod | bench``."""
 
+import glob
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +15,7 @@ from tqdm import tqdm
 
 from rephase.errors import ConfigError, RephaseError, nearest_name
 from rephase.paths import BENCHMARKS, RUNS, WEIGHTS
+from rephase.writing import ResultSet, only_writer, writable_folder
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Recover lost phases."
@@ -73,7 +76,9 @@ def figures(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> Non
     from rephase.figures import draw_all
     from rephase.runs import read_run
 
-    for name, outcome in draw_all(read_run(folder)).items():
+    run = read_run(folder)
+    writable_folder(run.folder / "figures", name="RUN")
+    for name, outcome in draw_all(run).items():
         typer.echo(f"{name}: {outcome}")
 
 
@@ -102,6 +107,7 @@ def solve(
     from rephase.crystal.reflection_files import read_reflections
     from rephase.crystal.structure import read_crystal
     from rephase.solution_figures import write_figures
+    from rephase.solvers.solution import RESULTS
     from rephase.solvers.solve import solve as solve_crystal
 
     if formula:
@@ -111,16 +117,17 @@ def solve(
     )
     known = read_phases(phases) if phases else None
     model = read_crystal(fragment) if fragment else None
-    folder = _results_folder(out or RUNS / "solve" / file.stem)
-    _check_nothing_is_lost(folder, file)
-    with _trial_bar() as report:
-        solution = solve_crystal(
-            data, d_min=d_min, solver=solver, effort=effort, seed=seed, phases=known, fragment=model,
-            device=device, report=report,
-        )  # fmt: skip
-    solution.write(folder, formula=formula or None)
-    write_figures(solution, folder)
-    _say(solution.summary(), folder)
+    results = ResultSet(out or RUNS / "solve" / file.stem, RESULTS, _read_with(file, phases, fragment))
+    with only_writer(results.folder):
+        with _trial_bar() as report:
+            solution = solve_crystal(
+                data, d_min=d_min, solver=solver, effort=effort, seed=seed, phases=known, fragment=model,
+                device=device, report=report,
+            )  # fmt: skip
+        with results.staged() as stage:
+            solution.write_files(stage, formula=formula or None)
+            write_figures(solution, stage)
+    _say(solution.summary(), results.folder)
 
 
 @app.command()
@@ -139,6 +146,7 @@ def complete(
     device: Device = "auto",
 ) -> None:
     """Complete a crystal: the amplitudes that were not measured, each with its uncertainty, and the maps."""
+    from rephase.completion import RESULTS
     from rephase.completion import complete as complete_crystal
     from rephase.completion_figures import write_figures
     from rephase.completion_routes import check_route
@@ -146,16 +154,16 @@ def complete(
 
     check_route(model)
     data = read_reflections(file, cell=_numbers(cell), space_group=space_group or None, column=column or None)
-    folder = _results_folder(out or RUNS / "complete" / file.stem)
-    if file.resolve() == (folder / "completed.mtz").resolve():
-        raise ConfigError(f"--out {folder}: {file.name} would be replaced by a result; give another folder")
-    with _trial_bar(is_shown=model == "atoms") as report:
-        completion = complete_crystal(
-            data, model=model, d_min=d_min, effort=effort, seed=seed, device=device, report=report
-        )
-    completion.write(folder)
-    write_figures(completion, folder)
-    _say(completion.summary(), folder)
+    results = ResultSet(out or RUNS / "complete" / file.stem, RESULTS, _read_with(file, Path(model)))
+    with only_writer(results.folder):
+        with _trial_bar(is_shown=model == "atoms") as report:
+            completion = complete_crystal(
+                data, model=model, d_min=d_min, effort=effort, seed=seed, device=device, report=report
+            )
+        with results.staged() as stage:
+            completion.write_files(stage)
+            write_figures(completion, stage)
+    _say(completion.summary(), results.folder)
 
 
 @app.command()
@@ -168,7 +176,7 @@ def weights(
     from rephase.runs import read_run
     from rephase.shipping import ship_weights
 
-    run, where = read_run(folder), _results_folder(out or WEIGHTS)
+    run, where = read_run(folder), writable_folder(out or WEIGHTS, name="--out")
     for path in ship_weights(run, where, suffix=suffix):
         typer.echo(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
@@ -180,25 +188,11 @@ def _say(summary: dict[str, str | float | int], folder: Path) -> None:
     typer.echo(f"written: {folder}")
 
 
-def _results_folder(folder: Path) -> Path:
-    """Make the folder, so that a path that cannot be written stops the work before it starts."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {folder}: cannot be made ({error.strerror}); give a folder") from error
-    return folder
-
-
-def _check_nothing_is_lost(folder: Path, file: Path) -> None:
-    """Stop before a result would replace the data themselves, or a `solution.res` that was worked on since."""
-    if file.resolve().parent == folder.resolve() and file.stem == "solution":
-        raise ConfigError(f"--out {folder}: {file.name} would be replaced by a result; give another folder")
-    refined, summary = folder / "solution.res", folder / "solution.json"  # the summary is written last
-    if refined.is_file() and summary.is_file() and refined.stat().st_mtime > summary.stat().st_mtime + 1:
-        raise ConfigError(
-            f"--out {folder}: solution.res was changed after it was written, a refinement would be lost; "
-            "give another folder, or move it away"
-        )
+def _read_with(*files: Path | None) -> list[Path]:
+    """Files that a command reads, and those beside them that start with the same word: readers look into some."""
+    given = [file for file in files if file is not None]
+    beside = [file.parent.glob(f"{glob.escape(file.name.split('.')[0])}.*") for file in given]
+    return [*given, *chain.from_iterable(beside)]
 
 
 def _numbers(text: str) -> tuple[float, ...] | None:
@@ -235,7 +229,7 @@ def fetch_cod(
     from rephase import cod
 
     numbers = [*(ids or []), *(cod.read_numbers(list_) if list_ else [])]
-    folder = _results_folder(out or RUNS / "cod")
+    folder = writable_folder(out or RUNS / "cod", name="--out")
     report = cod.fetch_cod(
         numbers, folder, base_url=url or cod.COD, pause=pause, timeout=timeout, progress=partial(tqdm, unit="file")
     )

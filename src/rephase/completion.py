@@ -20,7 +20,10 @@ from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.errors import ConfigError, ReflectionError
 from rephase.solvers.solution import Solution, density_of
 from rephase.solvers.solve import solve
+from rephase.writing import ResultSet, write_whole
 
+RESULTS = ("completed.mtz", "density_before.ccp4", "density_after.ccp4", "patterson_before.ccp4",
+           "patterson_after.ccp4", "completion.json", "completion.png", "completion.pdf")  # fmt: skip
 _FINEST = 0.4  # Å
 
 
@@ -106,12 +109,25 @@ class Completion:
         }
 
     def write(self, folder: str | Path) -> Path:
-        """Write ``completed.mtz``, the map before and after, and ``completion.json`` into a folder; its path.
+        """Write ``completed.mtz``, the maps before and after, ``completion.json`` into a folder, all or none; its path.
 
-        The MTZ has H K L F SIGF FLAG (1: measured, 0: completed), and PHI FOM where phases are known.
+        The MTZ has H K L F SIGF FLAG (1: measured, 0: completed), and PHI FOM where phases are known. Results that
+        are there already are replaced, with their pictures.
+
+        Raises
+        ------
+        ConfigError
+            The folder cannot be written; a file that is no result, or was changed since, would be replaced.
+        DiskError
+            The disk is full, or another process writes there.
         """
-        folder, r = Path(folder), self.reflections
-        folder.mkdir(parents=True, exist_ok=True)
+        with ResultSet(folder, RESULTS).staged() as stage:
+            self.write_files(stage)
+        return Path(folder)
+
+    def write_files(self, folder: Path) -> None:
+        """Write the files of `write`, each by itself, into the stage of a set of results."""
+        r = self.reflections
         columns = {"F": ("F", self.amplitude), "SIGF": ("Q", self.sigma), "FLAG": ("I", self.is_observed)}
         if self.phi is not None and self.fom is not None:
             columns |= {"PHI": ("P", np.degrees(self.phi)), "FOM": ("W", self.fom)}
@@ -119,8 +135,7 @@ class Completion:
         symmetry = find_symmetry("P 1") if self.phi is None else r.group
         for name, values in zip(("before", "after"), self.maps):
             write_density(folder / f"{self.kind_of_map}_{name}.ccp4", values, r.cell, symmetry)
-        (folder / "completion.json").write_text(json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
-        return folder
+        write_whole(folder / "completion.json", json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
 
 
 class Sections(NamedTuple):

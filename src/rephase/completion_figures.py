@@ -56,5 +56,5 @@ def draw_sections(axes: Iterable[Axes], sections: Sections, parameters: Sequence
 
 
 def write_figures(completion: Completion, folder: Path) -> None:
-    """Write ``completion.png`` and ``completion.pdf``."""
+    """Write ``completion.png`` and ``completion.pdf``, into the stage of a set of results."""
     save_figure(completion_overview(completion), folder, "completion")

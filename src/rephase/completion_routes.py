@@ -1,7 +1,7 @@
 """The routes of `complete`: by atoms, by Wilson's line, by a network; what each says of reflections not measured."""
 
+import os
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -47,7 +47,7 @@ class Estimate(NamedTuple):
 def check_route(model: str) -> str:
     """The name of a route as it is, unless there is no such route, file or shipped weights: then `ConfigError`."""
     known = [*ROUTES, *shipped_weights(AMPLITUDES)]
-    if not Path(model).is_file() and model not in known:
+    if not os.path.isfile(model) and model not in known:
         raise ConfigError(f"model {model!r}: no such route, weights or file; {nearest_name(model, known)}")
     return model
 

@@ -13,6 +13,7 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import HIGH, high_images
 from rephase.plots import STYLE, TWO_COLUMNS, Frame, cell_plane, save_figure
 from rephase.solvers.solution import Solution
+from rephase.writing import write_whole
 
 _CELL_EDGES = "000 100 110 010 000 001 101 100 101 111 110 111 011 010 011 001"  # a path along all twelve
 
@@ -69,9 +70,9 @@ def density_in_hand(solution: Solution) -> go.Figure:
 
 
 def write_figures(solution: Solution, folder: Path) -> None:
-    """Write ``density.png``, ``density.pdf`` and ``density.html``."""
+    """Write ``density.png``, ``density.pdf`` and ``density.html``, into the stage of a set of results."""
     save_figure(density_projections(solution), folder, "density")
-    density_in_hand(solution).write_html(folder / "density.html", include_plotlyjs=True)
+    write_whole(folder / "density.html", density_in_hand(solution).to_html(include_plotlyjs=True))
 
 
 def _peaks(solution: Solution) -> np.ndarray:

@@ -19,7 +19,10 @@ from rephase.crystal.statistics import wilson
 from rephase.crystal.structure_factors import to_grid
 from rephase.crystal.symmetry import Symmetry
 from rephase.solvers.space_groups import GroupFit
+from rephase.writing import ResultSet, write_whole
 
+RESULTS = ("solution.mtz", "density.ccp4", "solution.res", "solution.hkl", "solution.cif", "solution.json",
+           "density.png", "density.pdf", "density.html")  # fmt: skip
 NEXT_STEP = {
     "solved": "open solution.res and refine (--formula turns its peaks into atoms)",
     "possible": "look at the map: if the peaks make a molecule, refine it; else raise --effort, or give more data",
@@ -133,18 +136,31 @@ class Solution:
         return [f"{fit.symmetry.symbol} ({fit.agreement:.2f})" for fit in self.space_groups[:5]]
 
     def write(self, folder: str | Path, *, formula: str | None = None) -> Path:
-        """Write ``solution.mtz .res .hkl .cif .json`` and ``density.ccp4`` into a folder; its path."""
-        folder, r = Path(folder), self.reflections
-        folder.mkdir(parents=True, exist_ok=True)
-        peaks = self.peaks(formula)
+        """Write ``solution.mtz .res .hkl .cif .json`` and ``density.ccp4`` into a folder, all or none; its path.
+
+        Results that are there already are replaced, with their pictures.
+
+        Raises
+        ------
+        ConfigError
+            The folder cannot be written; a file that is no result, or was changed since, would be replaced.
+        DiskError
+            The disk is full, or another process writes there.
+        """
+        with ResultSet(folder, RESULTS).staged() as stage:
+            self.write_files(stage, formula=formula)
+        return Path(folder)
+
+    def write_files(self, folder: Path, *, formula: str | None = None) -> None:
+        """Write the files of `write`, each by itself, into the stage of a set of results."""
+        r, peaks = self.reflections, self.peaks(formula)
         write_mtz(folder / "solution.mtz", r.hkl, self.amplitude, self.phi, self.fom, r.cell, r.group)
         write_density(folder / "density.ccp4", self.density, r.cell, r.group)
         res = folder / "solution.res"
         write_res(res, r.cell, r.group, peaks, wavelength=r.wavelength, formula=formula, title=r.name)
         write_hklf4(folder / "solution.hkl", r)
         write_cif(folder / "solution.cif", r.cell, r.group, peaks, title=r.name)
-        (folder / "solution.json").write_text(json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
-        return folder
+        write_whole(folder / "solution.json", json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
 
 
 def _rounded(value: float) -> float | str:
