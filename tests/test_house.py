@@ -15,6 +15,7 @@ PACKAGE = ROOT / "src" / "rephase"
 ROWS = [
     {"errors", "paths"},
     {"reading", "writing"},
+    {"checksums"},
     {"config_sections"},
     {"image_config", "posterior_config"},
     {"devices", "config"},

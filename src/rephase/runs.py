@@ -1,27 +1,39 @@
 """The run folder: what lies where, and that everything in it belongs to one configuration."""
 
 import errno
+import io
 import json
+import os
 import platform
 import shutil
 import subprocess
+import zipfile
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from rephase.checksums import beside, checked_bytes, write_checked
 from rephase.config import Config, dump_config, find_config, load_config, read_yaml
-from rephase.errors import ConfigError
+from rephase.errors import ConfigError, StoreError
 from rephase.paths import ROOT, RUNS
-from rephase.writing import write_whole
+from rephase.writing import LOCK, PARTIAL, disk_errors, writable_folder, write_whole
 
 # Tables that results.csv puts together.
 _RESULTS = ("results", "completion_results", "monoclinic_phases_results", "inference_scores", "solver_scores",
             "image_results", "image_trial_results", "posterior_results", "wave_results")  # fmt: skip
+_CONFIG, _ENVIRONMENT = "config.yaml", "environment.json"  # written in this order
+_AGAIN = "make it again: delete status.json of the run, and run its notebooks"
+_UNREADABLE = (ValueError, KeyError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 _RECORDED = ("torch", "numpy", "Dans_Diffraction", "gemmi", "lightning", "zarr", "scikit-image")
+
+Content = TypeVar("Content")
 
 
 @dataclass(frozen=True)
@@ -59,14 +71,13 @@ class Run:
         return pd.DataFrame({"value": shown}).style.set_properties(**{"text-align": "left"})
 
     def save_table(self, name: str, table: pd.DataFrame) -> None:
-        """Write ``tables/NAME.csv``."""
-        path = self.folder / "tables" / f"{name}.csv"
-        path.parent.mkdir(exist_ok=True)
-        table.to_csv(path, index=False)
+        """Write ``tables/NAME.csv``; `DiskError` where the disk refuses."""
+        text = table.to_csv(index=False)
+        write_checked(self.folder / "tables" / f"{name}.csv", text.encode(errors="backslashreplace"))
 
     def table(self, name: str) -> pd.DataFrame:
-        """Read ``tables/NAME.csv``."""
-        return pd.read_csv(self.folder / "tables" / f"{name}.csv")
+        """Read ``tables/NAME.csv``; `FileNotFoundError` where there is none yet, `StoreError` where it is damaged."""
+        return _read(self.folder / "tables" / f"{name}.csv", lambda content: pd.read_csv(io.BytesIO(content)))
 
     def tables(self, prefix: str) -> dict[str, pd.DataFrame]:
         """Tables ``PREFIX_*.csv`` by the rest of their name, models in the order of the configuration.
@@ -75,6 +86,8 @@ class Run:
         ------
         FileNotFoundError
             There is none yet.
+        StoreError
+            One is damaged.
         """
         found = {
             path.stem.removeprefix(f"{prefix}_"): path for path in (self.folder / "tables").glob(f"{prefix}_*.csv")
@@ -85,7 +98,7 @@ class Run:
         learning = (config, config.completion, config.monoclinic_phases, config.images)
         listed = [name for section in learning for name in section.models]
         order = [*dict.fromkeys(listed), *sorted(found.keys() - set(listed))]
-        return {name: pd.read_csv(found[name]) for name in order if name in found}
+        return {name: self.table(found[name].stem) for name in order if name in found}
 
     def has_results(self, kind: str = "results") -> bool:
         """Whether anything of a kind has been scored."""
@@ -99,18 +112,17 @@ class Run:
         """Write every result so far, of models and of solvers, to ``results.csv``; nothing if there is none."""
         tables = [self.results(kind) for kind in _RESULTS if self.has_results(kind)]
         if tables:
-            pd.concat(tables, ignore_index=True).to_csv(self.folder / "results.csv", index=False)
+            write_whole(self.folder / "results.csv", pd.concat(tables, ignore_index=True).to_csv(index=False))
 
     def save_arrays(self, name: str, **arrays: np.ndarray) -> None:
-        """Write ``arrays/NAME.npz``."""
-        path = self.folder / "arrays" / f"{name}.npz"
-        path.parent.mkdir(exist_ok=True)
-        np.savez_compressed(path, allow_pickle=False, **arrays)
+        """Write ``arrays/NAME.npz``; `DiskError` where the disk refuses."""
+        content = io.BytesIO()
+        np.savez_compressed(content, allow_pickle=False, **arrays)
+        write_checked(self.folder / "arrays" / f"{name}.npz", content.getvalue())
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """Read ``arrays/NAME.npz``."""
-        with np.load(self.folder / "arrays" / f"{name}.npz") as file:
-            return dict(file)
+        """Read ``arrays/NAME.npz``; `FileNotFoundError` where there is none yet, `StoreError` where it is damaged."""
+        return _read(self.folder / "arrays" / f"{name}.npz", lambda content: dict(np.load(io.BytesIO(content))))
 
 
 def open_run(
@@ -131,21 +143,18 @@ def open_run(
     Raises
     ------
     ConfigError
-        The folder belongs to another configuration; the first key that differs is named.
+        The folder belongs to another configuration, the first key that differs is named; it holds anything else than
+        a run; it cannot be written.
     """
     resolved = load_config(config, overrides)
-    path = Path(folder) if folder else default_folder(config, resolved)
-    path = path.resolve()
-    if path.exists() and not path.is_dir():
-        raise ConfigError(f"run folder {path}: is a file; give a folder with --out")
     if workers < 1:
         raise ConfigError(f"workers = {workers}: expected at least 1")
-    path.mkdir(parents=True, exist_ok=True)
-    if (path / "config.yaml").is_file():
+    path = _run_folder(Path(folder) if folder else default_folder(config, resolved))
+    if (path / _CONFIG).is_file():
         _check_same(path, resolved)
     else:
-        write_whole(path / "config.yaml", dump_config(resolved))
-    write_whole(path / "environment.json", json.dumps(environment(), indent=1))
+        write_checked(path / _CONFIG, dump_config(resolved).encode())
+    write_whole(path / _ENVIRONMENT, json.dumps(environment(), indent=1))
     return Run(path, resolved, device, workers)
 
 
@@ -155,12 +164,13 @@ def read_run(folder: str | Path) -> Run:
     Raises
     ------
     ConfigError
-        The folder is no run.
+        The folder is no run, or its configuration is damaged.
     """
-    path = Path(folder).resolve()
-    if not (path / "config.yaml").is_file():
+    path = Path(os.path.realpath(folder))
+    if not os.path.isfile(path / _CONFIG):
         raise ConfigError(f"{folder}: no run folder (it has no config.yaml); give one that `rephase run` made")
-    return Run(path, load_config(path / "config.yaml"))
+    _check_config(path)
+    return Run(path, load_config(path / _CONFIG))
 
 
 def default_folder(source: str | Path, config: Config) -> Path:
@@ -170,8 +180,46 @@ def default_folder(source: str | Path, config: Config) -> Path:
     return RUNS / f"{name}-{config.fingerprint()}"
 
 
+def _run_folder(folder: Path) -> Path:
+    """The folder, made where there is none yet; one that holds anything else than a run is refused.
+
+    A run that was killed while it was opened has left what is written first, which is no harm.
+    """
+    if os.path.isfile(folder):
+        raise ConfigError(f"run folder {folder}: is a file; give a folder with --out")
+    if not str(folder).isprintable():
+        raise ConfigError(
+            f"--out {folder}: notebooks keep no such name; give a folder with letters that can be printed"
+        )
+    path = writable_folder(folder, name="--out").resolve()
+    with disk_errors(path):
+        found = set(os.listdir(path))
+    first = {LOCK, beside(path / _CONFIG).name, _CONFIG}
+    foreign = sorted(name for name in found - first if not name.endswith(PARTIAL))
+    if foreign and not found >= {_CONFIG, _ENVIRONMENT}:
+        raise ConfigError(
+            f"--out {path}: holds {foreign[0]!r} and is no run, its files could be lost; give a new folder, an empty "
+            "one, or a run of this configuration"
+        )
+    return path
+
+
+def _check_config(path: Path) -> None:
+    """Raise unless the configuration of a run is what was written."""
+    checked_bytes(path / _CONFIG, ConfigError, remedy="give the run a new folder")
+
+
+def _read(path: Path, parse: Callable[[bytes], Content]) -> Content:
+    content = checked_bytes(path, StoreError, remedy=_AGAIN)
+    try:
+        return parse(content)
+    except _UNREADABLE as error:
+        raise StoreError(f"{path}: damaged ({error}); {_AGAIN}") from error
+
+
 def _check_same(path: Path, config: Config) -> None:
-    stored, wanted = (_flatten(values) for values in (read_yaml(path / "config.yaml"), config.model_dump(mode="json")))
+    _check_config(path)
+    stored, wanted = (_flatten(values) for values in (read_yaml(path / _CONFIG), config.model_dump(mode="json")))
     for key in sorted(stored.keys() | wanted.keys()):
         if stored.get(key) != wanted.get(key):
             raise ConfigError(
