@@ -72,7 +72,7 @@ def density_in_hand(solution: Solution) -> go.Figure:
 def write_figures(solution: Solution, folder: Path) -> None:
     """Write ``density.png``, ``density.pdf`` and ``density.html``, into the stage of a set of results."""
     save_figure(density_projections(solution), folder, "density")
-    write_whole(folder / "density.html", density_in_hand(solution).to_html(include_plotlyjs=True))
+    write_whole(folder / "density.html", density_in_hand(solution).to_html(include_plotlyjs=True, div_id="density"))
 
 
 def _peaks(solution: Solution) -> np.ndarray:
