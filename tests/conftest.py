@@ -1,6 +1,8 @@
 """Shared fixtures: where the real structures lie, a small data set, a trained model."""
 
+import resource
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,22 @@ def command(monkeypatch, capsys):
         return stopped.value.code, *capsys.readouterr()
 
     return run
+
+
+@pytest.fixture
+def full_disk():
+    """A context in which no file gets more than so many bytes; short, since what pytest prints may be a file too."""
+
+    @contextmanager
+    def limited(largest):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """``rephase complete`` and ``rephase weights``: a file in, files out; mistakes are one line."""
 
 import json
-import resource
 
 import gemmi
 import pytest
@@ -118,12 +117,11 @@ def test_a_completion_that_was_worked_on_is_not_lost(command, sample, out):
     assert contents(out) == before
 
 
-def test_a_full_disk_leaves_the_old_completion(command, sample, out):
+def test_a_full_disk_leaves_the_old_completion(command, sample, out, full_disk):
     path, known = sample
-    before, (soft, hard) = contents(out), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
-    status, _, complaints = command("complete", path, *known, "--model", "wilson", "--d-min", "1.2", "--out", out)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    before = contents(out)
+    with full_disk(5000):
+        status, _, complaints = command("complete", path, *known, "--model", "wilson", "--d-min", "1.2", "--out", out)
     assert status == 2
     assert "cannot be written (File too large)" in complaints
     assert contents(out) == before

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 from dataclasses import replace
@@ -217,11 +216,10 @@ def test_another_process_that_solves_there_is_waited_for(command, sample, out):
 
 
 @pytest.mark.parametrize("largest", [100, 3000, 30000])  # bytes: the first result does not fit, a later one
-def test_a_full_disk_leaves_the_old(command, sample, out, largest):
-    before, (soft, hard) = contents(out), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, hard))
-    status, _, complaints = command("solve", sample[0], *sample[1], "--out", out)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+def test_a_full_disk_leaves_the_old(command, sample, out, full_disk, largest):
+    before = contents(out)
+    with full_disk(largest):
+        status, _, complaints = command("solve", sample[0], *sample[1], "--out", out)
     assert status == 2
     assert re.match(r"DiskError: .* cannot be written \(File too large\)", complaints.splitlines()[-1])
     assert contents(out) == before

@@ -1,7 +1,6 @@
 """The run folder: whose it is, that what it holds is whole, and what is said of what is damaged."""
 
 import os
-import resource
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,15 +22,6 @@ def contents(folder):
 @pytest.fixture
 def run(tmp_path, config):
     return Run(tmp_path, config)
-
-
-@pytest.fixture
-def full_disk():
-    """A disk on which no file has more than ten bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +168,7 @@ def test_a_full_disk_leaves_what_was_there(run, full_disk):
         lambda: run.save_arrays("maps", density=np.arange(8.0)),
         lambda: save_figure(figure, run.folder / "figures", "drawn"),
     ):
-        with pytest.raises(DiskError, match=r"cannot be written \(File too large\)"):
+        with full_disk(10), pytest.raises(DiskError, match=r"cannot be written \(File too large\)"):
             save()
     assert {path.read_text() for path in before} == {"old"}
     assert sum(path.is_file() for path in run.folder.rglob("*")) == len(before)
