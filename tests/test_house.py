@@ -14,7 +14,7 @@ from rephase.paths import NOTEBOOKS, ROOT
 PACKAGE = ROOT / "src" / "rephase"
 ROWS = [
     {"errors", "paths"},
-    {"reading", "writing"},
+    {"reading", "writing", "processes", "tables"},
     {"checksums"},
     {"config_sections"},
     {"image_config", "posterior_config"},
@@ -56,6 +56,7 @@ ROWS = [
     {"image_inference_figures", "posterior_run_figures"},
     {"grazing_figures"},
     {"figures"},
+    {"run_status"},
     {"report"},
     {"pipeline"},
     {"cli"},

@@ -1,15 +1,42 @@
 """rephase: the lost phases of X-ray diffraction, learned and classical."""
 
-from rephase.crystal.phase_lists import PhaseList, read_phases
-from rephase.crystal.reflection_files import read_reflections
-from rephase.crystal.reflections import Reflections
-from rephase.crystal.structure import Crystal, read_crystal
-from rephase.crystal.structure_factors import structure_factors
-from rephase.solvers.solution import Solution
-from rephase.solvers.solve import solve
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rephase.crystal.phase_lists import PhaseList, read_phases
+    from rephase.crystal.reflection_files import read_reflections
+    from rephase.crystal.reflections import Reflections
+    from rephase.crystal.structure import Crystal, read_crystal
+    from rephase.crystal.structure_factors import structure_factors
+    from rephase.solvers.solution import Solution
+    from rephase.solvers.solve import solve
 
 __all__ = [
     "Crystal", "PhaseList", "Reflections", "Solution", "read_crystal", "read_phases", "read_reflections", "solve",
     "structure_factors",
 ]  # fmt: skip
 __version__ = "0.1.0"
+
+# Found when they are first asked for: the command line answers, and can be interrupted, before torch is loaded.
+_HOMES = {
+    "Crystal": "crystal.structure",
+    "PhaseList": "crystal.phase_lists",
+    "Reflections": "crystal.reflections",
+    "Solution": "solvers.solution",
+    "read_crystal": "crystal.structure",
+    "read_phases": "crystal.phase_lists",
+    "read_reflections": "crystal.reflection_files",
+    "solve": "solvers.solve",
+    "structure_factors": "crystal.structure_factors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rephase' has no attribute {name!r}")
+    return getattr(import_module(f"rephase.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,8 +13,9 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
-from rephase.errors import ConfigError, RephaseError, nearest_name
+from rephase.errors import ConfigError, nearest_name
 from rephase.paths import BENCHMARKS, RUNS, WEIGHTS
+from rephase.processes import status_of
 from rephase.writing import ResultSet, only_writer, writable_folder
 
 app = typer.Typer(
@@ -261,11 +262,7 @@ def bench(
 
 def main() -> None:
     """Run a command; an error that the user can mend is one line without a traceback."""
-    try:
-        app()
-    except RephaseError as error:
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
-        raise SystemExit(2) from None
+    raise SystemExit(status_of(partial(app, standalone_mode=False)))
 
 
 if __name__ == "__main__":

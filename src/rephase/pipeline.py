@@ -6,8 +6,6 @@ import itertools
 import json
 import logging
 import os
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -18,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from torch import nn
 from tqdm import tqdm
@@ -40,13 +39,16 @@ from rephase.paths import NOTEBOOKS, ROOT, RUNS, WEIGHTS
 from rephase.plots import save_figure
 from rephase.posterior_losses import check_losses
 from rephase.posteriors import check_posteriors
+from rephase.processes import end_children, run_child
 from rephase.report import write_report
+from rephase.run_status import Outcome, executed, is_whole, read_status, write_status
 from rephase.runs import Run, open_run
 from rephase.solving import check_solving
 from rephase.wave_posteriors import check_waves
-from rephase.writing import write_whole
+from rephase.writing import only_writer, writable_folder, write_whole
 
 DEFAULT_NOTEBOOKS = ("01", "02", "03", "04", "05", "06", "08")  # the main job
+_MOST_JOBS = 1000
 
 
 def run_notebooks(
@@ -80,29 +82,35 @@ def run_notebooks(
     notebooks = find_notebooks(only)
     check_work(load_config(config, overrides))
     run = open_run(out, config, overrides, device=device, workers=workers)
-    status = _read_status(run)
+    with only_writer(run.folder):
+        status = read_status(run.folder)
+        last = _run_each(run, notebooks, status)
+        run.write_results()
+        report = write_report(run, status)
+    if status[last].error:
+        raise PipelineError(
+            f"notebook {last} failed in cell {status[last].cell}: {status[last].error}; its partial output is in "
+            f"{executed(run.folder, last)}, the report so far in {report}"
+        )
+    return run
+
+
+def _run_each(run: Run, notebooks: list[Path], status: dict[str, Outcome]) -> str:
+    """Run the notebooks that are not finished, to the first that fails; the name of the last."""
     before = ""  # what the earlier notebooks were made from: a later one is made anew when an earlier one was
     with tqdm(notebooks, unit="notebook", desc="notebooks") as bar:
         for notebook in bar:
-            bar.set_description(notebook.stem)
+            name = notebook.stem
+            bar.set_description(name)
             state = before = _fingerprint(run.config, notebook, before)
-            if status.get(notebook.stem, {}).get("finished") == state:
+            if status.get(name, Outcome()).finished == state and is_whole(executed(run.folder, name)):
                 continue
-            status[notebook.stem] = outcome = _execute(run, notebook)
-            if "error" not in outcome:
-                outcome["finished"] = state
-            write_whole(run.folder / "status.json", json.dumps(status, indent=1))
-            if "error" in outcome:
+            outcome = _execute(run, notebook)
+            status[name] = outcome if outcome.error else outcome.model_copy(update={"finished": state})
+            write_status(run.folder, status)
+            if status[name].error:
                 break
-    run.write_results()
-    report = write_report(run, status)
-    name, entry = notebook.stem, status[notebook.stem]
-    if "error" in entry:
-        raise PipelineError(
-            f"notebook {name} failed in cell {entry['cell']}: {entry['error']}; its partial output is in "
-            f"{run.folder / 'notebooks' / (name + '.ipynb')}, the report so far in {report}"
-        )
-    return run
+    return name
 
 
 def find_notebooks(only: list[str] | tuple[str, ...] = ()) -> list[Path]:
@@ -157,16 +165,17 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
             raise ConfigError(f"{notebook.name} has no parameter {name!r}; {nearest_name(name, known)}")
 
 
-def _execute(run: Run, notebook: Path) -> dict[str, Any]:
+def _execute(run: Run, notebook: Path) -> Outcome:
     """Execute one notebook into the run folder; what it took, or where and how it failed."""
     parameters = {
         "config": str(run.folder / "config.yaml"), "run_folder": str(run.folder),
         "device": run.device, "workers": run.workers,
     }  # fmt: skip
     check_parameters(notebook, parameters)
-    output = run.folder / "notebooks" / notebook.name
+    output = executed(run.folder, notebook.stem)
     output.parent.mkdir(exist_ok=True)
     start = time.perf_counter()
+    found: dict[str, Any] = {}
     try:
         with _quiet_papermill():
             papermill.execute_notebook(
@@ -174,12 +183,10 @@ def _execute(run: Run, notebook: Path) -> dict[str, Any]:
                 extra_arguments=["--log-level=40"],  # the kernel talks to this machine alone; no need to warn of TCP
             )  # fmt: skip
     except PapermillExecutionError as error:
-        return {
-            "error": f"{error.ename}: {error.evalue}",
-            "cell": error.cell_index,
-            "seconds": time.perf_counter() - start,
-        }
-    return {"seconds": time.perf_counter() - start}
+        found = {"error": f"{error.ename}: {error.evalue}", "cell": error.cell_index}
+    except DeadKernelError:
+        found = {"error": "its kernel died: another program ended it, or the machine has too little memory"}
+    return Outcome(seconds=time.perf_counter() - start, **found)
 
 
 @contextmanager
@@ -223,11 +230,6 @@ def _images_of(config: Config) -> list[Path]:
     return [file for path in paths if path is not None for file in files_of(Path(path))]
 
 
-def _read_status(run: Run) -> dict[str, Any]:
-    path = run.folder / "status.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
 def run_sweep(
     source: str | Path, *, engine: str = "local", jobs: int = 1, device: str = "auto", out: str | Path | None = None
 ) -> Path:
@@ -253,27 +255,49 @@ def run_sweep(
     -------
     Path
         The sweep folder, with ``results.csv`` (every result with its parameters) and ``status.csv``.
+
+    Raises
+    ------
+    ConfigError
+        The sweep, the number of jobs or the engine is wrong; nothing has been run.
+    DiskError
+        Another process works on the same sweep, or the folder cannot be written.
     """
+    if not 1 <= jobs <= _MOST_JOBS:
+        raise ConfigError(f"jobs = {jobs}: expected 1 to {_MOST_JOBS}; give the number of runs at the same time")
     sweep, name = load_sweep(source)
     default = RUNS / "sweeps" / f"{name}-{fingerprint(sweep.model_dump(mode='json'))}"
-    folder = (Path(out) if out else default).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    points = sweep_points(sweep)
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    status = []
-    with _executor(engine, jobs) as pool:
-        futures = {pool.submit(_run_point, sweep, point, str(_point_folder(folder, point)), device, threads): point
-                   for point in points}  # fmt: skip
-        for future in tqdm(as_completed(futures), total=len(futures), unit="run", desc=name):
-            point = futures[future]
-            status.append({**point, "folder": _point_folder(folder, point).name, "error": future.result()})
-    pd.DataFrame(status).sort_values("folder").to_csv(folder / "status.csv", index=False)
-    failed = [entry["folder"] for entry in status if entry["error"]]
-    table = _collect(folder, [point for point in points if _point_folder(folder, point).name not in failed])
-    table.to_csv(folder / "results.csv", index=False)
+    folder = writable_folder(Path(out) if out else default, name="--out").resolve()
+    with only_writer(folder):
+        points = sweep_points(sweep)
+        errors = _run_points(sweep, points, folder, engine, jobs, device)
+        tables = []
+        for number, point in enumerate(points):
+            try:
+                tables += [] if errors[number] else [_results(folder, point)]
+            except PipelineError as error:
+                errors[number] = str(error)
+        status = [{**point, "folder": _point_folder(folder, point).name, "error": error}
+                  for point, error in zip(points, errors)]  # fmt: skip
+        _write_table(folder / "status.csv", pd.DataFrame(status).sort_values("folder"))
+        table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        _write_table(folder / "results.csv", table)
     if len(table) and sweep.curve_over:
         save_figure(learning_curve(table, sweep.curve_over), folder / "figures", "learning_curve")
     return folder
+
+
+def _run_points(
+    sweep: SweepConfig, points: list[dict[str, Any]], folder: Path, engine: str, jobs: int, device: str
+) -> list[str]:
+    """Run every point; the error of each, or nothing."""
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with _executor(engine, jobs) as pool:
+        futures = [pool.submit(_run_point, sweep, point, str(_point_folder(folder, point)), device, threads)
+                   for point in points]  # fmt: skip
+        for _ in tqdm(as_completed(futures), total=len(futures), unit="run", desc=folder.name):
+            pass
+    return [str(future.exception() or future.result()) for future in futures]
 
 
 def sweep_points(sweep: SweepConfig) -> list[dict[str, Any]]:
@@ -292,13 +316,29 @@ def _executor(engine: str, jobs: int) -> Iterator[Executor]:
     """Something with ``submit``: threads that each wait for a process, or a Dask cluster that runs them."""
     if engine == "local":
         with ThreadPoolExecutor(jobs) as pool:
-            yield pool
+            try:
+                yield pool
+            except BaseException:  # an interruption: the runs end before the threads that wait for them
+                pool.shutdown(wait=False, cancel_futures=True)
+                end_children()
+                raise
         return
+    with _dask_client(engine, jobs) as client, client.get_executor() as pool:
+        yield pool
+
+
+def _dask_client(engine: str, jobs: int) -> Any:
     from distributed import Client
 
-    local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
-    with Client(**local) if engine == "dask" else Client(engine) as client, client.get_executor() as pool:
-        yield pool
+    if engine == "dask":
+        return Client(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+    try:
+        return Client(engine)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"engine {engine!r}: no scheduler answers there ({error}); give local, dask, or an address such as "
+            "tcp://host:8786"
+        ) from error
 
 
 def _run_point(sweep: SweepConfig, point: dict[str, Any], folder: str, device: str, threads: int) -> str:
@@ -317,26 +357,27 @@ def _run_point(sweep: SweepConfig, point: dict[str, Any], folder: str, device: s
     ]
     arguments += [part for override in overrides for part in ("--set", override)]
     arguments += ["--only", ",".join(sweep.only)] if sweep.only else []
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-    process = subprocess.run(
-        [sys.executable, "-m", "rephase.cli", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    if process.returncode == 0:
-        return ""
-    return (process.stderr.strip().splitlines() or [f"stopped with status {process.returncode}"])[-1]
+    status, said = run_child(arguments, folder=ROOT, environment=os.environ | {"OMP_NUM_THREADS": str(threads)})
+    return (said.strip().splitlines() or [f"stopped with status {status}"])[-1] if status else ""
 
 
 def _point_folder(folder: Path, point: dict[str, Any]) -> Path:
     words = ",".join(f"{key.split('.')[-1]}={value}" for key, value in point.items())
-    return folder / f"{words.replace('/', '_').replace(' ', '')[:100]}-{fingerprint(point)}"
+    plain = "".join(c if c.isascii() and c.isprintable() and c not in "/\\" else "_" for c in words.replace(" ", ""))
+    return folder / f"{plain[:100]}-{fingerprint(point)}"
 
 
-def _collect(folder: Path, points: list[dict[str, Any]]) -> pd.DataFrame:
-    tables = []
-    for point in points:
-        path = _point_folder(folder, point) / "results.csv"
-        if path.is_file():
-            tables.append(
-                pd.read_csv(path).assign(**{key: str(v) if isinstance(v, list) else v for key, v in point.items()})
-            )
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+def _results(folder: Path, point: dict[str, Any]) -> pd.DataFrame:
+    """The results of a point with its parameters; empty where its notebooks score nothing."""
+    path = _point_folder(folder, point) / "results.csv"
+    if not path.is_file():
+        return pd.DataFrame()
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise PipelineError(f"{path}: damaged ({error}); delete it and run the sweep again") from error
+    return table.assign(**{key: str(v) if isinstance(v, (list, dict)) else v for key, v in point.items()})
+
+
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    write_whole(path, table.to_csv(index=False))

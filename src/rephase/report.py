@@ -1,18 +1,27 @@
-"""The report of a run: one HTML file with every picture inside, which opens offline."""
+"""The report of a run: one HTML file with every picture inside, which opens offline and runs no script but plotly's."""
 
 import html
 import json
 import re
+from base64 import b64encode
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pandas as pd
-from nbconvert import HTMLExporter
+import plotly.io
+from nbconvert.filters import markdown2html, strip_ansi
+from nbconvert.preprocessors.sanitize import SanitizeHTML
+from nbformat import NotebookNode
+from plotly.offline import get_plotlyjs
 
 from rephase.completing import summary as completion_summary
+from rephase.config import dump_config
+from rephase.errors import PipelineError
 from rephase.experiments import summary
-from rephase.runs import Run
+from rephase.run_status import Outcome, read_notebook
+from rephase.runs import Run, environment
+from rephase.writing import write_whole
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -20,11 +29,21 @@ h1 { font-size: 1.6rem; } h2 { margin-top: 2.5rem; border-top: 1px solid #ccc; p
 img { max-width: 100%; } pre { overflow-x: auto; background: #f6f6f6; padding: .5rem; font-size: 12px; }
 table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; display: block; overflow-x: auto; }
 th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; } th { background: #f3f3f3; }
-.error { color: #a00; } nav a { margin-right: 1rem; } .anchor-link { display: none; }
+table.settings td, table.settings th { text-align: left; } .error { color: #a00; } nav a { margin-right: 1rem; }
 """
+_PLOTLY, _HTML, _PNG, _TEXT = "application/vnd.plotly.v1+json", "text/html", "image/png", "text/plain"
+_TAGS = (
+    "a abbr b blockquote br caption code dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i li ol p pre s small span strong "
+    "sub sup table tbody td tfoot th thead tr u ul"
+)
+_CLEANER = SanitizeHTML(
+    tags=_TAGS.split(),
+    attributes={"*": ["class"], "a": ["href", "title"], "td": ["colspan", "rowspan"], "th": ["colspan", "rowspan"]},
+    strip=True,
+)
 
 
-def write_report(run: Run, status: dict[str, Any]) -> Path:
+def write_report(run: Run, status: dict[str, Outcome]) -> Path:
     """Write ``report.html`` from the executed notebooks of a run and what became of each.
 
     Returns
@@ -33,24 +52,36 @@ def write_report(run: Run, status: dict[str, Any]) -> Path:
         The file.
     """
     notebooks = sorted((run.folder / "notebooks").glob("*.ipynb"))
-    sections = [_section(path, status.get(path.stem, {})) for path in notebooks]
-    links = " ".join(f'<a href="#{path.stem}">{path.stem[:2]}</a>' for path in notebooks)
-    environment = json.loads((run.folder / "environment.json").read_text())
-    seconds = sum(entry.get("seconds", 0) for entry in status.values())
+    sections = [_section(path, status.get(path.stem, Outcome())) for path in notebooks]
+    links = " ".join(f'<a href="#{_text(path.stem)}">{_text(path.stem[:2])}</a>' for path in notebooks)
+    made = environment()
+    seconds = sum(outcome.seconds for outcome in status.values())
     parts = [
-        f"<h1>rephase: {html.escape(run.folder.name)}</h1>",
-        f"<p>Configuration {run.config.fingerprint()}, code {environment['commit']}, "
-        f"torch {environment['packages']['torch']}; {seconds / 60:.1f} minutes.</p>",
+        f"<h1>rephase: {_text(run.folder.name)}</h1>",
+        f"<p>Configuration {run.config.fingerprint()}, code {_text(made['commit'])}, "
+        f"torch {_text(made['packages']['torch'])}; {seconds / 60:.1f} minutes.</p>",
         f"<nav>{links}</nav>",
         _headline(run),
         *sections,
-        f"<h2>Configuration</h2><pre>{html.escape((run.folder / 'config.yaml').read_text())}</pre>",
+        f"<h2>Configuration</h2><pre>{_text(dump_config(run.config))}</pre>",
     ]
     path = run.folder / "report.html"
-    head = f"<head><meta charset='utf-8'><title>rephase</title><style>{_STYLE}</style></head>"
-    page = f"<!doctype html><html lang='en'>{head}<body>{''.join(parts)}</body></html>"
-    path.write_text(page, encoding="utf-8")
+    write_whole(path, _page("".join(parts)).encode("utf-8", errors="backslashreplace"))
     return path
+
+
+def _page(body: str) -> str:
+    """A page that fetches nothing, and runs no script whose checksum is not in its head."""
+    library = f"<script>{get_plotlyjs()}</script>" if "<script" in body else ""
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", library + body, re.DOTALL)  # all else was cleaned or escaped
+    checksums = [b64encode(sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{checksum}'" for checksum in checksums) or "'none'"
+    policy = f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {allowed}"
+    head = (
+        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f"<title>rephase</title><style>{_STYLE}</style>{library}"
+    )
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
 
 
 def _headline(run: Run) -> str:
@@ -67,19 +98,59 @@ def _table(table: pd.DataFrame) -> str:
     return table.to_html(border=0, float_format=lambda x: f"{x:.4g}")
 
 
-def _section(path: Path, entry: dict[str, Any]) -> str:
+def _section(path: Path, outcome: Outcome) -> str:
     """Prose and outputs of one notebook; the code stays in the notebook."""
-    notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
-    exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
-    body, _ = exporter.from_notebook_node(notebook)
-    body = re.sub(r"<(/?)h([12])\b", lambda tag: f"<{tag[1]}h{int(tag[2]) + 1}", body)
-    failure = (
-        f"<p class='error'>Failed in cell {entry['cell']}: {html.escape(entry['error'])}</p>"
-        if "error" in entry
-        else ""
+    try:
+        body = "".join(_cell(cell) for cell in read_notebook(path).cells)
+    except PipelineError as error:
+        body = _error(str(error))
+    failure = _error(f"Failed in cell {outcome.cell}: {outcome.error}") if outcome.error else ""
+    return f'<section id="{_text(path.stem)}">{body}{failure}<p>{outcome.seconds:.0f} s</p></section>'
+
+
+def _cell(cell: NotebookNode) -> str:
+    if cell.cell_type == "markdown":
+        body = _clean(markdown2html(cell.source))
+        return re.sub(r"<(/?)h([12])\b", lambda tag: f"<{tag[1]}h{int(tag[2]) + 1}", body)
+    return "".join(_output(output) for output in cell.get("outputs", []))
+
+
+def _output(output: NotebookNode) -> str:
+    """What an output shows: a figure, a picture, a table or text; nothing of any other kind."""
+    if output.output_type == "stream":
+        return "" if output.name == "stderr" else f"<pre>{_text(output.text)}</pre>"
+    if output.output_type == "error":
+        return _error("\n".join(output.traceback))
+    data = output.get("data", {})
+    if _PLOTLY in data:
+        return _figure(data[_PLOTLY])
+    if _PNG in data:
+        return f'<img alt="" src="data:{_PNG};base64,{re.sub("[^A-Za-z0-9+/=]", "", str(data[_PNG]))}">'
+    if _HTML in data:
+        return _clean(str(data[_HTML]))
+    return f"<pre>{_text(data[_TEXT])}</pre>" if _TEXT in data else ""
+
+
+def _figure(values: Any) -> str:
+    """A plotly figure; plotly takes its texts as text, but for a few tags such as <b>, and writes its own script."""
+    try:
+        figure = plotly.io.from_json(json.dumps(values), skip_invalid=True)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return _error(f"a figure that cannot be drawn: {error}")
+    return figure.to_html(full_html=False, include_plotlyjs=False)
+
+
+def _clean(markup: str) -> str:
+    """Markup without scripts, styles, pictures and attributes but those of tables and links."""
+    return _CLEANER.sanitize_html_tags(
+        re.sub(r"<(style|script)\b.*?</\1\s*>", "", markup, flags=re.DOTALL | re.IGNORECASE)
     )
-    took = f"<p>{entry['seconds']:.0f} s</p>" if "seconds" in entry else ""
-    return f"<section id='{path.stem}'>{body}{failure}{took}</section>"
+
+
+def _error(message: str) -> str:
+    return f'<pre class="error">{_text(message)}</pre>'
+
+
+def _text(value: object) -> str:
+    """Text in a page, whatever it holds."""
+    return html.escape(strip_ansi(str(value)))

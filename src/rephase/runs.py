@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ from rephase.checksums import beside, checked_bytes, write_checked
 from rephase.config import Config, dump_config, find_config, load_config, read_yaml
 from rephase.errors import ConfigError, StoreError
 from rephase.paths import ROOT, RUNS
+from rephase.tables import styled
 from rephase.writing import LOCK, PARTIAL, disk_errors, writable_folder, write_whole
 
 # Tables that results.csv puts together.
@@ -68,7 +69,8 @@ class Run:
         """Sections of the resolved configuration as a table to read, e.g. ``settings("data", "posteriors.saxs")``."""
         values, chosen = _flatten(self.config.model_dump(mode="json")), tuple(f"{name}." for name in sections)
         shown = {key: _words(value) for key, value in values.items() if f"{key}.".startswith(chosen)}
-        return pd.DataFrame({"value": shown}).style.set_properties(**{"text-align": "left"})
+        table = styled(pd.DataFrame({"value": shown})).set_table_attributes('class="settings"')
+        return table.set_properties(**{"text-align": "left"})
 
     def save_table(self, name: str, table: pd.DataFrame) -> None:
         """Write ``tables/NAME.csv``; `DiskError` where the disk refuses."""
@@ -246,7 +248,7 @@ def _words(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def environment() -> dict[str, object]:
+def environment() -> dict[str, Any]:
     """Commit, Python, machine and package versions, to be kept beside what was made with them."""
     return {
         "commit": _commit() or "not a git checkout",

@@ -1,0 +1,136 @@
+"""Processes of rephase: what they say when they end, and that they end with the process that started them."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+
+import typer
+
+from rephase.errors import ConfigError, DiskError, RephaseError
+
+INTERRUPTED = 130  # the status that shells give to a command that Ctrl-C ended
+_HELD = "REPHASE_STDIN_IS_HELD"  # in the environment of a process whose stdin stays open while its parent lives
+_GRACE = 2.0  # seconds in which a process may put things in order
+_held: set[int] = set()
+
+
+def status_of(command: Callable[[], object]) -> int:
+    """Run a command and return the exit status; an error that the user can mend is one line of stderr.
+
+    An interruption (Ctrl-C) is one line and status 130, whatever error a library makes of it. A reader that has
+    closed stdout or stderr ends the command quietly.
+    """
+    _open_streams()
+    _end_with_parent()
+    interruptions: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: _interrupt(interruptions, number))
+    try:
+        status = _status(command, interruptions)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN if interruptions else before)
+    return status
+
+
+def _status(command: Callable[[], object], interruptions: list[int]) -> int:
+    try:
+        returned = command()
+        sys.stdout.flush()
+        status, line = returned if isinstance(returned, int) else 0, ""
+    except SystemExit as error:
+        status, line = error.code if isinstance(error.code, int) else 1, ""
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        status, line = 1, ""
+    except BaseException as error:
+        status, line = 2, _line(error)
+        if not line and not interruptions:
+            raise
+    if interruptions:
+        status, line = INTERRUPTED, "interrupted"
+    if line:
+        with suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
+    return status
+
+
+def _line(error: BaseException) -> str:
+    """What to say of an error that is no fault of rephase; empty for one that is."""
+    if isinstance(error, RephaseError):
+        return f"{type(error).__name__}: {error}"
+    if isinstance(error, typer.TyperException):
+        return f"ConfigError: {ConfigError(error.format_message())} See --help"
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"DiskError: {DiskError(f'{where}{error.strerror or error}')}"
+    if isinstance(error, MemoryError):
+        return "MemoryError: there is not enough memory; give less data at once, or a larger machine"
+    return ""
+
+
+def _interrupt(interruptions: list[int], number: int) -> None:
+    interruptions.append(number)
+    raise KeyboardInterrupt
+
+
+def _open_streams() -> None:
+    """Open what the caller has closed, before a file gets its number, and print any name in any locale."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  open to the end
+        elif isinstance(stream := getattr(sys, name), TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def run_child(arguments: list[str], *, folder: os.PathLike[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Run ``rephase`` in a process that ends with this one, however this one ends; its status and its stderr."""
+    with _held_pipe() as stdin:
+        done = subprocess.run(
+            [sys.executable, "-m", "rephase.cli", *arguments], cwd=folder, env=environment | {_HELD: "1"}, stdin=stdin,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
+        )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+def end_children() -> None:
+    """End the processes that threads of this one wait for."""
+    while _held:
+        os.close(_held.pop())
+
+
+@contextmanager
+def _held_pipe() -> Iterator[int]:
+    """The end to read of a pipe whose other end this process alone has: it closes when the process is gone."""
+    reading, writing = os.pipe()
+    _held.add(writing)
+    try:
+        yield reading
+    finally:
+        os.close(reading)
+        with suppress(KeyError):
+            _held.remove(writing)
+            os.close(writing)
+
+
+def _end_with_parent() -> None:
+    if os.environ.pop(_HELD, None):
+        threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    """Interrupt the process when stdin ends, so that it ends its notebook; and end it if it does not."""
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(_GRACE)
+    os._exit(INTERRUPTED)

@@ -1,0 +1,87 @@
+"""What became of each notebook of a run: kept beside them in ``status.json``."""
+
+import os
+import warnings
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from rephase.errors import PipelineError
+from rephase.reading import file_bytes
+from rephase.writing import write_whole
+
+
+class Outcome(BaseModel):
+    """How long a notebook took, what it was made from, or where and how it failed."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    seconds: float = 0.0
+    finished: str = ""
+    error: str = ""
+    cell: int | None = None
+
+
+_STATUS = TypeAdapter(dict[str, Outcome])
+
+
+def read_status(folder: Path) -> dict[str, Outcome]:
+    """What became of each notebook so far, by its name.
+
+    Raises
+    ------
+    PipelineError
+        The record cannot be read.
+
+    Warns
+    -----
+    UserWarning
+        It is damaged: nothing counts as finished.
+    """
+    path = folder / "status.json"
+    if not os.path.lexists(path):
+        return {}
+    try:
+        return _STATUS.validate_json(file_bytes(path, PipelineError))
+    except ValidationError:
+        warnings.warn(f"{path}: damaged; nothing counts as finished, and every notebook is run again", stacklevel=2)
+        return {}
+
+
+def write_status(folder: Path, status: dict[str, Outcome]) -> None:
+    """Write the record whole."""
+    write_whole(folder / "status.json", _STATUS.dump_json(status, indent=1))
+
+
+def executed(folder: Path, name: str) -> Path:
+    """Where a notebook with its outputs lies."""
+    return folder / "notebooks" / f"{name}.ipynb"
+
+
+def read_notebook(path: Path) -> NotebookNode:
+    """Read a notebook.
+
+    Raises
+    ------
+    PipelineError
+        It is missing or damaged: perhaps the machine stopped while it was written.
+    """
+    try:
+        notebook = nbformat.reads(file_bytes(path, PipelineError).decode(), as_version=4)
+        nbformat.validate(notebook)
+    except PipelineError:
+        raise
+    except Exception as error:  # what nbformat raises depends on where the file ends
+        raise PipelineError(f"{path}: a damaged notebook; run it again") from error
+    return notebook
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a notebook can be read."""
+    try:
+        read_notebook(path)
+    except PipelineError:
+        return False
+    return True

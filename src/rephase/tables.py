@@ -1,0 +1,24 @@
+"""Tables as notebooks show them: text in them is text, whatever it holds."""
+
+from numbers import Number
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+
+def styled(table: pd.DataFrame, pattern: str | None = None, *, precision: int | None = None) -> Styler:
+    """A table to look at, in HTML where nothing that comes from data is markup.
+
+    Parameters
+    ----------
+    table
+        What is shown.
+    pattern
+        Of numbers, e.g. ``"{:.3g}"``.
+    precision
+        Digits after the point, where no pattern is given.
+    """
+    text = table.map(lambda value: value if isinstance(value, Number) or value is None else str(value))
+    made = text.style.format(pattern, precision=precision, escape="html")
+    return made.format_index(escape="html", axis=0).format_index(escape="html", axis=1).format_index_names(
+        escape="html", axis=0).format_index_names(escape="html", axis=1)  # fmt: skip
