@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from rephase.models.image_baselines import IMAGE_BASELINES
-from rephase.plots import ONE_COLUMN, TWO_COLUMNS, colour, draw_loss_curves, label
+from rephase.plots import ONE_COLUMN, TWO_COLUMNS, colour, draw_loss_curves, label, plain
 from rephase.runs import Run
 
 _IN_A_ROW, _N_CORRELATED = 4, 3
@@ -29,7 +29,7 @@ def image_labels(run: Run) -> Figure:
     for number, (column, name) in enumerate(shown.items()):
         ax.bar(place + (number - (len(shown) - 1) / 2) * width, table[column], width, label=name, color=_TINTS[number])
     ax.set(yscale="log", ylabel="share of the images (%)")
-    ax.set_xticks(place, [name.replace("_", "\n") for name in table["label"]])
+    ax.set_xticks(place, [_upright(name) for name in table["label"]])
     ax.legend()
     return figure
 
@@ -87,7 +87,7 @@ def image_scores(run: Run) -> Figure:
         shift = (number - (len(learned) - 1) / 2) * 0.25
         ax.plot(place + shift, tables[name][names], "o", color=colour(name), label=label(name))
     ax.set(ylabel="average precision", ylim=(0, 1.03))
-    ax.set_xticks(place, [name.replace("_", "\n") for name in names])
+    ax.set_xticks(place, [_upright(name) for name in names])
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4)
     return figure
 
@@ -150,7 +150,11 @@ def _draw_experiment(ax: Axes, name: str, table: pd.DataFrame, paths: list[str])
         ax.fill_between(mean.index, by_x.min(), by_x.max(), color=tint, alpha=0.2, linewidth=0)
         ax.plot(mean.index, mean, "-o", color=tint, label=called)
     positive = table[x].min() > 0
-    ax.set(title=name, xlabel=label(x), xscale="log" if positive and table[x].max() > 5 * table[x].min() else "linear")
+    ax.set(
+        title=plain(name),
+        xlabel=label(x),
+        xscale="log" if positive and table[x].max() > 5 * table[x].min() else "linear",
+    )
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), fontsize=7)
 
 
@@ -174,4 +178,10 @@ def draw_counts(ax: Axes, image: np.ndarray, mask: np.ndarray) -> AxesImage:
 
 
 def _words(names: np.ndarray) -> str:
-    return "\n".join(wrap(", ".join(name.replace("_", " ") for name in names) or "none", 26))
+    words = ", ".join(str(name).replace("_", " ") for name in names) or "none"
+    return "\n".join(plain(line) for line in wrap(words[:200], 26))
+
+
+def _upright(name: object) -> str:
+    """A label below an axis, each of its words on a line."""
+    return plain(name).replace("_", "\n")

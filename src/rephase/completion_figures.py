@@ -10,7 +10,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from rephase.completion import Completion, Sections, sections_of
-from rephase.plots import STYLE, TWO_COLUMNS, Frame, cell_plane, resolution_axis, save_figure
+from rephase.plots import STYLE, TWO_COLUMNS, Frame, cell_plane, plain, resolution_axis, save_figure
 
 UNITS_OF_MAPS = {"density": "ρ − ⟨ρ⟩ (e/Å³)", "patterson": "Patterson map (e²/Å³)"}
 _TINTS = {"measured": "#0072B2", "completed": "#D55E00"}
@@ -26,9 +26,8 @@ def completion_overview(completion: Completion) -> Figure:
         draw_sections(sections, sections_of(completion.maps, r.cell), r.cell.parameters, unit)
         for ax, title in zip(sections, ("measured", "completed")):
             ax.set_title(f"{completion.kind_of_map}, {title}")
-        figure.suptitle(
-            f"{r.name}, {r.group.symbol}, {completion.model}: {r.d_min:.2f} → {completion.d_hkl.min():.2f} Å"
-        )
+        reach = f"{r.d_min:.2f} → {completion.d_hkl.min():.2f} Å"
+        figure.suptitle(plain(f"{r.name}, {r.group.symbol}, {completion.model}: {reach}", longest=120))
     return figure
 
 

@@ -1,5 +1,6 @@
 """The figures of the paper: each takes a run and returns a Figure drawn from what the run has saved."""
 
+import html
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ from rephase.plots import (
     draw_loss_curves,
     isosurface,
     label,
+    plain,
     reciprocal_plane,
     resolution_axis,
     save_figure,
@@ -80,7 +82,7 @@ def reciprocal_space(run: Run) -> Figure:
         strong = (amplitude > 0.02 * amplitude.max()) & (amplitude < amplitude.max())
         points = ax.scatter(*q[strong].T, c=amplitude[strong], s=60 * (amplitude[strong] / amplitude.max()) ** 1.5,
                             cmap="viridis", vmin=0, linewidths=0)  # fmt: skip
-        ax.set(title=f"{run.config.example}, {key} the perturbation", box_aspect=(1, 1, 1))
+        ax.set(title=f"{plain(run.config.example)}, {key} the perturbation", box_aspect=(1, 1, 1))
         for axis, name in zip((ax.xaxis, ax.yaxis, ax.zaxis), "xyz"):
             axis.set_label_text(f"q$_{name}$ (Å$^{{-1}}$)")
             axis.labelpad = -4
@@ -211,7 +213,7 @@ def density_slices(run: Run) -> Figure:
             ax.set_title(title.replace(" ", "\n"), fontsize=7)
             ax.set(xticks=[0, 1], yticks=[0, 1] if ax is row[0] else [], xlabel="x/a")
             ax.xaxis.labelpad = -6
-        row[0].set_ylabel(f"{first['crystal'][sample]}, z/c = {z / true.shape[2]:.2f}\ny/b", fontsize=7)
+        row[0].set_ylabel(f"{plain(first['crystal'][sample])}, z/c = {z / true.shape[2]:.2f}\ny/b", fontsize=7)
         figure.colorbar(image, ax=row, shrink=0.85, pad=0.01).set_label("ρ − ⟨ρ⟩ (e/Å³)", fontsize=7)
     return figure
 
@@ -228,7 +230,7 @@ def density_isosurface(run: Run) -> Figure:
         if density.max() > level:
             fine = refine(torch.as_tensor(density), tuple(3 * n for n in density.shape)).numpy()
             isosurface(ax, fine, level, face)
-        ax.set_title(f"{arrays['crystal'][0]}, {title}: ρ − ⟨ρ⟩ = {level:.1f} e/Å³")
+        ax.set_title(f"{plain(arrays['crystal'][0])}, {title}: ρ − ⟨ρ⟩ = {level:.1f} e/Å³")
     return figure
 
 
@@ -253,7 +255,7 @@ def density_in_hand(run: Run) -> go.Figure:
     )  # fmt: skip
     figure = go.Figure([surface(true, "truth", "#777777", True), surface(pred, label(best), colour(best), True)])
     figure.update_layout(
-        title=f"{arrays['crystal'][0]}: ρ − ⟨ρ⟩ = {level:.1f} e/Å³ (click the legend to hide one)",
+        title=f"{html.escape(str(arrays['crystal'][0]))}: ρ − ⟨ρ⟩ = {level:.1f} e/Å³ (click the legend to hide one)",
         scene={"aspectmode": "cube", **{f"{axis}axis": {"range": [0, 1]} for axis in "xyz"}},
         height=480, margin={"l": 0, "r": 0, "b": 0, "t": 40},
     )  # fmt: skip

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from rephase.classifying_figures import draw_counts
-from rephase.plots import TWO_COLUMNS
+from rephase.plots import TWO_COLUMNS, plain
 from rephase.runs import Run
 
 _IN_A_ROW, _LINE = 4, 26
@@ -45,9 +45,10 @@ def _draw_image(ax: Axes, one: dict[str, np.ndarray]) -> AxesImage:
         ax.contourf(one["activation"], levels=_LEVELS, colors=_TINTS)
     name = str(one["title"])
     lines = [name if len(name) <= _LINE else f"…{name[1 - _LINE :]}", *wrap(_words(one["labels"]), _LINE)]
-    ax.set_title("\n".join([*lines, f"{_words(one['decides'])}: p = {one['probability']:.2f}"]), fontsize=6.5)
+    lines += [f"{_words(one['decides'])}: p = {one['probability']:.2f}"]
+    ax.set_title("\n".join(map(plain, lines)), fontsize=6.5)
     return drawn
 
 
 def _words(labels: np.ndarray) -> str:
-    return str(labels).replace("_", " ")
+    return str(labels)[:200].replace("_", " ")

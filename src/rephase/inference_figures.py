@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from rephase.completion import Sections
 from rephase.completion_figures import draw_sections
-from rephase.plots import ONE_COLUMN, TWO_COLUMNS, colour, label, resolution_axis
+from rephase.plots import ONE_COLUMN, TWO_COLUMNS, colour, label, plain, resolution_axis
 from rephase.runs import Run
 
 _IN_A_ROW = 4
@@ -40,5 +40,5 @@ def inference_maps(run: Run) -> Figure:
         ax.set_title(title)
     for ax in axes.flat[len(titles) :]:
         ax.set_visible(False)
-    figure.suptitle(str(arrays["title"]), fontsize="medium")
+    figure.suptitle(plain(arrays["title"], longest=120), fontsize="medium")
     return figure

@@ -118,7 +118,15 @@ def colour(model: str) -> str:
 
 def label(name: str) -> str:
     """How a model, a solver, a perturbation or a swept parameter is called in figures."""
-    return LABELS.get(name, name)
+    return LABELS.get(name, plain(name))
+
+
+def plain(text: object, *, longest: int = 60) -> str:
+    """Text from data as a figure shows it: never mathematics, on one line, and shortened in the middle."""
+    line = "".join(letter if letter.isprintable() else " " for letter in str(text))
+    if len(line) > longest:
+        line = f"{line[: longest // 2 - 1]} … {line[len(line) - longest // 2 + 2 :]}"
+    return line.replace("$", r"\$")
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:

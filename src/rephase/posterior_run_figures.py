@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from rephase.plots import TWO_COLUMNS, draw_loss_curves, said
+from rephase.plots import TWO_COLUMNS, draw_loss_curves, plain, said
 from rephase.posterior_figures import calibration, corner, predicted_curve, tints_of
 from rephase.posteriors import flow_name, section_of
 from rephase.runs import Run
@@ -71,4 +71,4 @@ def _draw_method(ax: plt.Axes, part: pd.DataFrame, score: str, shift: float, tin
 
 
 def _words(name: object) -> str:
-    return str(name).replace("_", " ")
+    return plain(name).replace("_", " ")

@@ -30,6 +30,7 @@ img { max-width: 100%; } pre { overflow-x: auto; background: #f6f6f6; padding: .
 table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; display: block; overflow-x: auto; }
 th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; } th { background: #f3f3f3; }
 table.settings td, table.settings th { text-align: left; } .error { color: #a00; } nav a { margin-right: 1rem; }
+.anchor-link { display: none; }
 """
 _PLOTLY, _HTML, _PNG, _TEXT = "application/vnd.plotly.v1+json", "text/html", "image/png", "text/plain"
 _TAGS = (

@@ -1,5 +1,6 @@
 """What a solved crystal looks like: projections for print, and a density to turn in the hand."""
 
+import html
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -11,7 +12,7 @@ from skimage.measure import marching_cubes
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import HIGH, high_images
-from rephase.plots import STYLE, TWO_COLUMNS, Frame, cell_plane, save_figure
+from rephase.plots import STYLE, TWO_COLUMNS, Frame, cell_plane, plain, save_figure
 from rephase.solvers.solution import Solution
 from rephase.writing import write_whole
 
@@ -39,7 +40,7 @@ def draw_projections(density: np.ndarray, cell: Cell, peaks: np.ndarray, title: 
         ax.plot(*places, "o", ms=2.5, mfc="none", mec="#56B4E9", mew=0.5)
         ax.set_title(f"along {'abc'[along]}")
     figure.colorbar(mesh, ax=axes, shrink=0.7, label="largest ρ − ⟨ρ⟩ (e/Å³)")
-    figure.suptitle(title, fontsize="medium")
+    figure.suptitle(plain(title, longest=120), fontsize="medium")
     return figure
 
 
@@ -62,7 +63,7 @@ def density_in_hand(solution: Solution) -> go.Figure:
                          line={"color": "#777777"})  # fmt: skip
     figure = go.Figure([surface, atoms, edges])
     figure.update_layout(
-        title=f"{solution.reflections.name}: ρ − ⟨ρ⟩ = {level:.2f} e/Å³, {HIGH:g} σ ({solution.verdict})",
+        title=f"{html.escape(solution.reflections.name)}: ρ − ⟨ρ⟩ = {level:.2f} e/Å³, {HIGH:g} σ ({solution.verdict})",
         scene={"aspectmode": "data", "xaxis_title": "Å", "yaxis_title": "Å", "zaxis_title": "Å"},
         margin={"l": 0, "r": 0, "b": 0, "t": 40},
     )
