@@ -16,7 +16,7 @@ ROWS = [
     {"errors", "paths"},
     {"reading", "writing", "processes", "tables"},
     {"checksums"},
-    {"config_sections"},
+    {"config_sections", "plain_yaml"},
     {"image_config", "posterior_config"},
     {"devices", "config"},
     {"crystal"},

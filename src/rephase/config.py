@@ -2,28 +2,33 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from rephase.config_sections import (
     LearningConfig,
     ModelConfig,
+    Name,
     NameOrFile,
     Section,
+    Seed,
     SplitConfig,
     TrainingConfig,
     absolute_path,
-    one_line,
+    is_text,
+    may_be_null,
     validate,
 )
 from rephase.errors import ConfigError, nearest_name
 from rephase.image_config import ImagesConfig
 from rephase.paths import CONFIGS
+from rephase.plain_yaml import yaml_text, yaml_value
 from rephase.posterior_config import PosteriorsConfig
+from rephase.reading import file_text
 
 
 class SingleAtom(Section):
@@ -68,7 +73,7 @@ class DataConfig(Section):
     )
     perturbation: PerturbationConfig = PerturbationConfig()
     split: SplitConfig = SplitConfig()
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     chunk: int = Field(100, ge=1, description="samples in one chunk of the store")
 
     @model_validator(mode="after")
@@ -120,7 +125,7 @@ class SimulatedData(Section):
     background: float = Field(0.03, ge=0, description="standard deviation of I, as a part of the mean I")
     missing: float = Field(0.05, ge=0, lt=1, description="share of the reflections")
     n_each: int = Field(3, ge=1, description="measurements of each reflection")
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 class SolverBenchmark(Section):
@@ -135,7 +140,7 @@ class SolverBenchmark(Section):
     effort: float = Field(0.2, gt=0)
     noise: float = Field(0.0, ge=0, lt=1, description="standard deviation of |F|, as a part of it")
     missing: float = Field(0.0, ge=0, lt=1, description="share of the reflections")
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
     _anywhere = field_validator("folder")(absolute_path)
 
@@ -181,7 +186,7 @@ class MonoclinicConfig(Section):
     n_samples: int = Field(2000, ge=20)
     split: SplitConfig = SplitConfig()
     folder: str | None = Field(None, description="CIFs, e.g. an export of the CSD, as one more test set")
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     chunk: int = Field(100, ge=1, description="samples in one chunk of the store")
 
     _anywhere = field_validator("folder")(absolute_path)
@@ -201,7 +206,7 @@ class SimulatedCrystal(Section):
 
     space_group: str = "P 1 21/c 1"
     n_atoms: tuple[int, int] = Field((10, 14), description="fewest and most non-hydrogen atoms of the molecule")
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
 
 
 class InferenceConfig(Section):
@@ -230,10 +235,10 @@ class InferenceConfig(Section):
 class Config(LearningConfig):
     """Everything that changes the result of a run, and nothing else."""
 
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     example: str = Field("Ni", description="the crystal of notebook 01")
     data: DataConfig
-    models: dict[str, ModelConfig]
+    models: dict[Name, ModelConfig]
     training: PhaseTraining = PhaseTraining()
     solving: SolvingConfig = SolvingConfig()
     monoclinic: MonoclinicConfig = MonoclinicConfig()
@@ -267,9 +272,11 @@ class SweepConfig(Section):
     base: str = "quick"
     overrides: tuple[str, ...] = Field((), description="changes that every run shares, path.to.key=value")
     only: tuple[str, ...] = Field((), description="numbers of the notebooks; all by default")
-    grid: dict[str, list[Any]] = Field({}, description="path.to.key: values; every combination is run")
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        {}, description="path.to.key: values; every combination is run"
+    )
     cases: tuple[dict[str, Any], ...] = Field((), description="changes that belong together; each is run")
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1)
     curve_over: str = Field("", description="draw the aligned loss against this parameter")
 
 
@@ -286,7 +293,7 @@ def load_config(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
     source
         Path of a YAML file, or the name of one in ``configs/``.
     overrides
-        Changes of the form ``path.to.key=value``; the value is YAML.
+        Changes of the form ``path.to.key=value``; a text, such as a path, as it stands; any other value in YAML.
 
     Raises
     ------
@@ -307,43 +314,50 @@ def load_config(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
 def load_sweep(source: str | Path) -> tuple[SweepConfig, str]:
     """Read a sweep from a YAML file or by its name in ``configs/sweeps/``; the sweep and its name."""
     named = CONFIGS / "sweeps" / f"{source}.yaml"
-    path = named if named.is_file() else find_config(source)
+    path = named if os.path.isfile(named) else find_config(source)
     return validate(SweepConfig, read_yaml(path), str(source)), path.stem
 
 
 def find_config(source: str | Path) -> Path:
     """Path of a configuration given as a path or as a name in ``configs/``."""
     for path in (Path(source), CONFIGS / source, CONFIGS / f"{source}.yaml"):
-        if path.is_file():
+        if os.path.isfile(path):
             return path
+    if os.path.isdir(source):
+        raise ConfigError(f"config {str(source)!r}: is a folder; give a YAML file, or the name of one in {CONFIGS}")
     known = (str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
     raise ConfigError(f"config {str(source)!r}: no such file, nor in {CONFIGS}; {nearest_name(str(source), known)}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML: {one_line(error)}") from error
+    values = yaml_value(file_text(path, ConfigError), f"{path}:")
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: expected keys and values, found {type(values).__name__}")
+        found = "nothing" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(f"{path}: expected keys and values, found {found}; give a file such as configs/quick.yaml")
     return values
 
 
 def dump_config(config: Config) -> str:
     """YAML of the resolved configuration, every default spelled out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return yaml_text(config.model_dump(mode="json"))
+
+
+def override_of(key: str, value: Any) -> str:
+    """The change ``path.to.key=value`` that `load_config` reads as this value."""
+    return f"{key}={value if isinstance(value, str) and is_text(Config, key) else json.dumps(value)}"
 
 
 def _set_value(values: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
-    if not separator:
+    key = key.strip()
+    if not (separator and key):
         raise ConfigError(f"override {override!r}: expected path.to.key=value, e.g. training.epochs=5")
-    try:
-        _place(values, key.strip(), yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is not YAML: {one_line(error)}") from error
+    if not is_text(Config, key):
+        value = yaml_value(text, f"override {override!r}: the value is")
+    else:
+        value = None if text in ("", "null") and may_be_null(Config, key) else text
+    _place(values, key, value)
 
 
 def _place(values: dict[str, Any], key: str, value: Any) -> None:

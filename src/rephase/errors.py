@@ -2,9 +2,9 @@
 
 import difflib
 import math
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 _LONGEST = 1500  # characters of a message; what it quotes may be a whole file
 
@@ -86,7 +86,7 @@ def check_positive(name: str, value: float, *, remedy: str, error: type[RephaseE
 
 def check_file(name: str, path: str | None, *, otherwise: str) -> None:
     """Raise `ConfigError` if a path that a configuration gives is no file; null is what `otherwise` says."""
-    if path is not None and not Path(path).is_file():
+    if path is not None and not os.path.isfile(path):
         raise ConfigError(f"{name} = {path}: no such file; give one, or null{otherwise}")
 
 

@@ -4,7 +4,16 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from rephase.config_sections import LearningConfig, NameOrFile, Section, SplitConfig, TrainingConfig, absolute_path
+from rephase.config_sections import (
+    LearningConfig,
+    Name,
+    NameOrFile,
+    Section,
+    Seed,
+    SplitConfig,
+    TrainingConfig,
+    absolute_path,
+)
 
 
 class FileConfig(Section):
@@ -84,7 +93,7 @@ class ImageDataConfig(Section):
     noise: ImageNoise = ImageNoise()
     label_fraction: float = Field(1.0, gt=0, le=1, description="share of the training droplets whose labels are used")
     split: SplitConfig = SplitConfig()
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     chunk: int = Field(100, ge=1, description="samples in one chunk of the store")
 
     @property
@@ -134,8 +143,8 @@ class ImagesConfig(LearningConfig):
 
     data: ImageDataConfig = ImageDataConfig()
     training: ImageTraining = ImageTraining()
-    experiments: dict[str, dict[str, tuple[Any, ...]]] = Field(
+    experiments: dict[Name, dict[str, tuple[Any, ...]]] = Field(
         {}, description="paths below `images`, and their values: the first model is trained with every combination"
     )
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="of the trainings of experiments, beside the run's")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="of the trainings of experiments, beside the run's")
     classify: ClassifyConfig = ClassifyConfig()

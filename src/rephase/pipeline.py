@@ -3,7 +3,6 @@
 import glob
 import hashlib
 import itertools
-import json
 import logging
 import os
 import time
@@ -23,7 +22,7 @@ from tqdm import tqdm
 
 from rephase.classifying import check_classifying
 from rephase.completing import check_completing
-from rephase.config import Config, SweepConfig, find_config, fingerprint, load_config, load_sweep
+from rephase.config import Config, SweepConfig, find_config, fingerprint, load_config, load_sweep, override_of
 from rephase.config_sections import LearningConfig
 from rephase.datasets.image_files import files_of
 from rephase.datasets.image_sources import check_images
@@ -343,7 +342,7 @@ def _dask_client(engine: str, jobs: int) -> Any:
 
 def _run_point(sweep: SweepConfig, point: dict[str, Any], folder: str, device: str, threads: int) -> str:
     """Run one point in a process of its own; the last line of its error, or nothing."""
-    overrides = [*sweep.overrides, *(f"{key}={json.dumps(value)}" for key, value in point.items())]
+    overrides = [*sweep.overrides, *(override_of(key, value) for key, value in point.items())]
     arguments = [
         "run",
         "--config",

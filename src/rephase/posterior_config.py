@@ -8,8 +8,10 @@ from pydantic import Field, field_validator, model_validator
 from rephase.config_sections import (
     LearningConfig,
     ModelConfig,
+    Name,
     NameOrFile,
     Section,
+    Seed,
     SplitConfig,
     TrainingConfig,
     absolute_path,
@@ -25,7 +27,7 @@ class SimulatorConfig(Section):
 
     n_samples: int = Field(5000, ge=20, description="stored patterns")
     split: SplitConfig = SplitConfig()
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     chunk: int = Field(500, ge=1, description="samples in one chunk of the store")
 
     @model_validator(mode="after")
@@ -78,7 +80,7 @@ class InferenceConfig(WeightsConfig):
     truth: dict[str, float] | None = Field(
         None, description="unknowns of the simulated pattern by their names; null: drawn from the prior"
     )
-    seed: int = Field(0, ge=0, description="of the simulated pattern and the samples")
+    seed: Seed = Field(0, description="of the simulated pattern and the samples")
     n_draws: int = Field(1000, ge=50, description="samples of each posterior")
     chains: ChainsConfig = ChainsConfig()
     adaptation: AdaptationConfig | None = Field(
@@ -91,8 +93,8 @@ class LossExperiment(Section):
 
     data: dict[str, Any] = Field({}, description="what is changed of the data for the whole experiment")
     trained: dict[str, Any] = Field({}, description="what is changed besides in what flows are trained on")
-    cases: dict[str, dict[str, Any]] = Field({}, description="what is changed in the patterns that are asked for")
-    flows: dict[str, ModelConfig] = Field({}, description="models by what their training is called, all of kind nsf")
+    cases: dict[Name, dict[str, Any]] = Field({}, description="what is changed in the patterns that are asked for")
+    flows: dict[Name, ModelConfig] = Field({}, description="models by what their training is called, all of kind nsf")
     training: FlowTraining = FlowTraining()
     n_patterns: int = Field(50, ge=2, description="of each case")
     n_compared: int = Field(3, ge=1, description="of these compared with Markov chains, and adapted to")
@@ -285,7 +287,7 @@ class PtychogramSimulation(WaveSimulation):
     n_side: int = Field(6, ge=1, description="positions along each side of the raster")
     step: float = Field(3.0, gt=0, description="between them, pixels")
     jitter: float = Field(0.2, ge=0, lt=0.5, description="largest move of each along each axis, over the step")
-    jitter_seed: int = Field(0, ge=0, description="of these moves, which are the same in all scans")
+    jitter_seed: Seed = Field(0, description="of these moves, which are the same in all scans")
     photons: tuple[float, float] = Field((1e5, 1e7), description="bounds for an empty frame; log-uniform")
     n_epochs: int = Field(12, ge=1, description="of conjugate gradients for the estimate that flows look at")
 
@@ -293,7 +295,7 @@ class PtychogramSimulation(WaveSimulation):
 class WaveLearning(FlowLearning):
     """Flows of images, how they are trained, and how they and their opponents are judged."""
 
-    models: dict[str, ModelConfig] = Field({"image_flow": ModelConfig()})
+    models: dict[Name, ModelConfig] = Field({"image_flow": ModelConfig()})
     n_judged: int = Field(50, ge=1, description="patterns of the test split that samples are drawn of, at most")
     n_draws: int = Field(64, ge=2, description="posterior samples of each")
     n_shown: int = Field(3, ge=1, description="patterns that are drawn")

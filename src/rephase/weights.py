@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from torch import nn
 
 from rephase.config import MonoclinicConfig
-from rephase.config_sections import ModelConfig
+from rephase.config_sections import ModelConfig, Name
 from rephase.datasets.patterns import Simulator
 from rephase.datasets.simulators import SIMULATORS, WAVE_SIMULATORS
 from rephase.errors import ConfigError, WeightsError, nearest_name
@@ -93,7 +93,7 @@ class Card(_Part):
     """
 
     kind: str
-    model: str
+    model: Name
     options: dict[str, Any]
     loss: str
     data: MonoclinicConfig | ImageDataConfig | SimulatorConfig

@@ -1,0 +1,104 @@
+"""YAML as configurations have it: texts, numbers, true, false, null, lists and keys; each key once and in plain words.
+
+Of YAML 1.2, without what surprises in 1.1: 2020-01-01, no and 1:30 are texts, 1e-3 and 010 are numbers.
+"""
+
+import re
+from typing import Any, ClassVar
+
+import yaml
+
+from rephase.errors import ConfigError
+
+DEEPEST = 50
+_LONGEST_NUMBER = 18  # digits that 64 bits hold
+_RESOLVED = {
+    "bool": (r"(true|True|TRUE|false|False|FALSE)", "tTfF"),
+    "int": (r"[-+]?[0-9]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        "-+0123456789.",
+    ),
+    "null": (r"(~|null|Null|NULL|)", ["~", "n", "N", ""]),
+}  # by the pattern of a plain scalar, and the letters that it may start with
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads nothing but plain values."""
+
+    yaml_implicit_resolvers: ClassVar[dict] = {}
+    yaml_constructors: ClassVar[dict] = {}
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
+            raise yaml.YAMLError("anchors (&), aliases (*) and tags (!) are not read; write the values out")
+        self.depth += 1
+        if self.depth > DEEPEST:
+            raise yaml.YAMLError(f"nested deeper than {DEEPEST} levels")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def mapping(self, node: yaml.MappingNode) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.YAMLError(f"a key that is no word, in line {key.start_mark.line + 1}")
+            if key.value in values:
+                raise yaml.YAMLError(f"key {key.value!r} stands twice, again in line {key.start_mark.line + 1}")
+            values[key.value] = self.construct_object(value, deep=True)
+        return values
+
+    def sequence(self, node: yaml.SequenceNode) -> list[Any]:
+        return [self.construct_object(value, deep=True) for value in node.value]
+
+    def text(self, node: yaml.ScalarNode) -> str:
+        if "\0" in node.value:
+            raise yaml.YAMLError("a text with the character NUL")
+        return node.value
+
+    def whole(self, node: yaml.ScalarNode) -> int:
+        if len(node.value.lstrip("-+0")) > _LONGEST_NUMBER:
+            raise yaml.YAMLError(f"{node.value[:40]}: expected a whole number of at most {_LONGEST_NUMBER} digits")
+        return int(node.value)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads as the same values."""
+
+
+_READERS: dict[str, Any] = {
+    "str": _Loader.text,
+    "int": _Loader.whole,
+    "float": yaml.SafeLoader.construct_yaml_float,
+    "bool": yaml.SafeLoader.construct_yaml_bool,
+    "null": yaml.SafeLoader.construct_yaml_null,
+    "seq": _Loader.sequence,
+    "map": _Loader.mapping,
+}
+for _name, _reader in _READERS.items():
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_name}", _reader)
+for _name, (_pattern, _first) in _RESOLVED.items():
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"^({_pattern})$"), list(_first))
+
+
+def yaml_value(text: str, subject: str) -> Any:
+    """The value that a text stands for.
+
+    Raises
+    ------
+    ConfigError
+        It is not YAML, or YAML that a configuration has no use for: "`subject` not YAML", and why.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise ConfigError(f"{subject} not YAML: {' '.join(str(error).split())}") from error
+
+
+def yaml_text(values: dict[str, Any]) -> str:
+    """YAML of plain values, in their order."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)
