@@ -26,7 +26,7 @@ _RESOLVED = {
 class _Loader(yaml.SafeLoader):
     """Reads nothing but plain values."""
 
-    yaml_implicit_resolvers: ClassVar[dict] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012  as in the class above
     yaml_constructors: ClassVar[dict] = {}
     depth = 0
 
