@@ -1,14 +1,15 @@
 """Processes of rephase: what they say when they end, and that they end with the process that started them."""
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from io import TextIOWrapper
+from pathlib import Path
 
 import typer
 
@@ -16,8 +17,8 @@ from rephase.errors import ConfigError, DiskError, RephaseError
 
 INTERRUPTED = 130  # the status that shells give to a command that Ctrl-C ended
 _HELD = "REPHASE_STDIN_IS_HELD"  # in the environment of a process whose stdin stays open while its parent lives
-_GRACE = 2.0  # seconds in which a process may put things in order
-_held: set[int] = set()
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
+_children: set[subprocess.Popen[str]] = set()
 
 
 def status_of(command: Callable[[], object]) -> int:
@@ -92,45 +93,36 @@ def _open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def run_child(arguments: list[str], *, folder: os.PathLike[str], environment: dict[str, str]) -> tuple[int, str]:
+def run_child(arguments: list[str], *, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
     """Run ``rephase`` in a process that ends with this one, however this one ends; its status and its stderr."""
-    with _held_pipe() as stdin:
-        done = subprocess.run(
-            [sys.executable, "-m", "rephase.cli", *arguments], cwd=folder, env=environment | {_HELD: "1"}, stdin=stdin,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
-        )  # fmt: skip
-    return done.returncode, done.stderr
+    with subprocess.Popen(
+        [sys.executable, "-m", "rephase.cli", *arguments], cwd=folder, env=environment | {_HELD: "1"},
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
+    ) as process:  # fmt: skip
+        _children.add(process)
+        try:
+            said = process.stderr.read() if process.stderr else ""
+        finally:
+            _children.remove(process)
+    return process.returncode, said
 
 
 def end_children() -> None:
     """End the processes that threads of this one wait for."""
-    while _held:
-        os.close(_held.pop())
-
-
-@contextmanager
-def _held_pipe() -> Iterator[int]:
-    """The end to read of a pipe whose other end this process alone has: it closes when the process is gone."""
-    reading, writing = os.pipe()
-    _held.add(writing)
-    try:
-        yield reading
-    finally:
-        os.close(reading)
-        with suppress(KeyError):
-            _held.remove(writing)
-            os.close(writing)
+    for process in tuple(_children):
+        process.terminate()
 
 
 def _end_with_parent() -> None:
-    if os.environ.pop(_HELD, None):
-        threading.Thread(target=_wait_for_parent, daemon=True).start()
+    """End when the parent does: Linux sees to it, even where we wait for a library; elsewhere stdin ends."""
+    if os.environ.pop(_HELD, None) is None:
+        return
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
 def _wait_for_parent() -> None:
-    """Interrupt the process when stdin ends, so that it ends its notebook; and end it if it does not."""
     while os.read(0, 1):
         pass
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(_GRACE)
     os._exit(INTERRUPTED)
