@@ -5,6 +5,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import ExitStack, suppress
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
@@ -416,6 +417,76 @@ def test_a_redirection_is_followed_on_the_web_only(server, fetch):
     assert "unsupported protocol" in report.failed[C]
 
 
+@pytest.mark.parametrize(
+    "place",
+    ["http://localhost:{port}/cod/1000041.cif", "http://127.0.0.1:1/1000041.cif", "//example.org/1000041.cif",
+     "ftp://127.0.0.1:{port}/1000041.cif"],
+    ids=["host", "port", "host without protocol", "protocol"],
+)  # fmt: skip
+def test_a_redirection_to_another_server_is_refused_by_name(server, fetch, place):
+    server.scripts[A] = [status(302, Location=place.format(port=server.server_port))]
+    reason = fetch(A).failed[A]
+    assert "redirected to " in reason
+    assert "1000041.cif, which is not followed: " in reason
+    assert [number for number, *_ in server.requests] == [A]
+
+
+def test_requests_that_are_redirected_keep_the_pause_and_end(server, fetch):
+    server.scripts[A] = [status(307, Location=f"/cod/{A}.cif")] * 99
+    assert "redirected more than 5 times" in fetch(A, pause=0.03).failed[A]
+    times = [at for _, _, at, _ in server.requests]
+    assert len(times) == 6
+    assert min(later - earlier for earlier, later in pairwise(times)) >= 0.03
+
+
+@pytest.fixture
+def sender(monkeypatch):
+    """A server that sends a beginning, then one piece for ever, every 20 ms; it gives its address."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    is_over = threading.Event()
+
+    def send(listener, beginning, piece):
+        while not is_over.is_set():
+            with suppress(OSError), listener.accept()[0] as connection:
+                connection.sendall(beginning)
+                while not is_over.wait(0.02):
+                    connection.sendall(piece)
+
+    with ExitStack() as stack:
+
+        def start(beginning, piece):
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            listener.settimeout(0.1)
+            thread = threading.Thread(target=send, args=(listener, beginning, piece))
+            thread.start()
+            stack.callback(thread.join)
+            stack.callback(is_over.set)
+            return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        yield start
+
+
+@pytest.mark.parametrize(
+    ("beginning", "piece"),
+    [
+        (b"", b""),
+        (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
+        (b"HTTP/1.1 200 OK\r\n", b"X-Many: 1\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\ndata_x\n", b"#"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n#\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x"),
+    ],
+    ids=["nothing", "a long header", "many headers", "100", "103", "a body", "chunks", "an extension of a chunk"],
+)
+def test_a_request_ends_whatever_a_server_drips(sender, fetch, beginning, piece):
+    start = time.monotonic()
+    failed = fetch(A, base_url=sender(beginning, piece), timeout=0.3, n_retries=1).failed
+    assert failed[A] == "given up after 2 requests: not finished after 0.3 s"
+    assert 0.6 <= time.monotonic() - start < 3
+
+
 @pytest.mark.parametrize("number", ["200292", "20029266", "20029a6", "٢٠٠٢٩٢٦", "../2926", "2002926\n", ""])
 def test_a_wrong_number_stops_before_the_first_request(server, fetch, number):
     with pytest.raises(ConfigError, match=re.escape(f"COD number {number!r}: expected seven digits, e.g. 2002926; ")):
@@ -433,6 +504,7 @@ def test_a_wrong_number_stops_before_the_first_request(server, fetch, number):
         ({"pause": 0}, "pause = 0: expected a number above 0"),
         ({"pause": 301}, "pause = 301: expected at most 300 s"),
         ({"timeout": float("inf")}, "timeout = inf: expected a number above 0"),
+        ({"timeout": 1e9}, "timeout = 1000000000.0: expected at most 86400 s"),
         ({"max_mb": 0}, "max_mb = 0: expected a number above 0"),
         ({"n_retries": -1}, "n_retries = -1: expected 0 or more"),
     ],

@@ -14,7 +14,7 @@ from rephase.paths import NOTEBOOKS, ROOT
 PACKAGE = ROOT / "src" / "rephase"
 ROWS = [
     {"errors", "paths"},
-    {"reading", "writing", "processes", "tables"},
+    {"reading", "writing", "processes", "tables", "bounded_requests"},
     {"checksums"},
     {"config_sections", "plain_yaml"},
     {"image_config", "posterior_config"},

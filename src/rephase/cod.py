@@ -14,11 +14,15 @@ import httpx
 import pandas as pd
 
 from rephase import __version__
+from rephase.bounded_requests import BoundedClient
 from rephase.errors import ConfigError, check_positive
-from rephase.writing import write_whole
+from rephase.reading import decoded
+from rephase.writing import writable_folder, write_whole
 
 COD = "https://www.crystallography.net/cod"
 LONGEST_REST = 300.0  # s; a server that wants more is left alone
+LONGEST_REQUEST = 86_400.0  # s
+_MOST_REDIRECTS = 5
 _BUSY = (429, 500, 502, 503, 504)
 
 
@@ -46,7 +50,7 @@ def fetch_cod(
 
     A CIF that is there is not asked for again. A download that broke off goes on where it was if the server still has
     the same version; a file gets its name when it is whole and can be read. What cannot be had is written with its
-    reason to ``FOLDER/failed.csv``, and the rest goes on.
+    reason to ``FOLDER/failed.csv``, and the rest goes on. A redirect is followed on the same server only.
 
     Parameters
     ----------
@@ -61,7 +65,7 @@ def fetch_cod(
     n_retries
         How often an entry is asked for again after a server is busy or a connection breaks.
     timeout
-        Seconds to wait for an answer, and again for all of its body; what came by then is kept for the retry.
+        Seconds that one request may take, to the last byte, at most a day; what came by then is kept for the retry.
     max_mb
         Largest file, in 10^6 bytes.
     progress
@@ -74,20 +78,19 @@ def fetch_cod(
     """
     numbers = _check_numbers(ids)
     _check_options(base_url, pause=pause, n_retries=n_retries, timeout=timeout, max_mb=max_mb)
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = writable_folder(folder, name="--out")
     # Compressed on the way, a part of a file would be of no use, and its length would not be that of the file.
     headers = {"User-Agent": f"rephase/{__version__}", "Accept-Encoding": "identity"}
     report = FetchReport([], [], {})
-    with httpx.Client(headers=headers, timeout=timeout, follow_redirects=True) as client:
-        server = _Server(client, pause, n_retries, timeout, int(max_mb * 1e6))
+    with httpx.Client(headers=headers, follow_redirects=False) as client:
+        server = _Server(BoundedClient(client, timeout), pause, n_retries, int(max_mb * 1e6))
         for number in progress(numbers):
             path = folder / f"{number}.cif"
             if path.is_file() and not _fault(path):
                 report.already_there.append(number)
                 continue
             try:
-                server.download(f"{base_url.rstrip('/')}/{number}.cif", path)
+                server.download(httpx.URL(f"{base_url.rstrip('/')}/{number}.cif"), path)
                 report.fetched.append(number)
             except _Failed as failure:
                 report.failed[number] = str(failure)
@@ -104,9 +107,10 @@ def read_numbers(path: str | Path) -> list[str]:
         The file cannot be read.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); give a file of COD numbers") from error
+        text = decoded(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read ({reason}); give a file of COD numbers") from error
     lines = (line.split("#")[0].strip() for line in text.splitlines())
     return [line for line in lines if line]
 
@@ -156,14 +160,13 @@ class _Part:
 class _Server:
     """A server that is asked for one thing at a time, and not before `next_request` (s, of the monotonic clock)."""
 
-    client: httpx.Client
+    client: BoundedClient
     pause: float
     n_retries: int
-    timeout: float
     max_bytes: int
     next_request: float = 0.0
 
-    def download(self, url: str, path: Path) -> None:
+    def download(self, url: httpx.URL, path: Path) -> None:
         """Fetch a CIF, with retries; it appears at `path` when it is whole."""
         part = _Part(path.with_suffix(".part"), path.with_suffix(".part.version"))
         for attempt in range(self.n_retries + 1):
@@ -181,24 +184,31 @@ class _Server:
         part.path.replace(path)
         part.drop()
 
-    def _request(self, url: str, part: _Part) -> None:
-        """One request; what comes of it is added to the part."""
-        with self._answer(url, part.range_headers()) as response:
-            self._check_status(response, part)
-            total = self._begin(response, part)
-            self._receive(response, part)
-        if total not in (None, part.size):
-            raise _BrokenOff(f"{part.size} bytes of {total} came")
+    def _request(self, url: httpx.URL, part: _Part) -> None:
+        """One request, and those that it is redirected to; what comes of it is added to the part."""
+        place = url
+        for _ in range(_MOST_REDIRECTS + 1):
+            with self._answer(place, part.range_headers()) as response:
+                if response.next_request is not None:
+                    place = _same_server(url, response.next_request.url)
+                    continue
+                self._check_status(response, part)
+                total = self._begin(response, part)
+                self._receive(response, part)
+            if total not in (None, part.size):
+                raise _BrokenOff(f"{part.size} bytes of {total} came")
+            return
+        raise _Failed(f"redirected more than {_MOST_REDIRECTS} times, at last to {str(place)[:200]}")
 
     @contextmanager
-    def _answer(self, url: str, headers: dict[str, str]) -> Iterator[httpx.Response]:
+    def _answer(self, url: httpx.URL, headers: dict[str, str]) -> Iterator[httpx.Response]:
         """The answer to a request that waits for its turn; the pause starts when the answer has been read."""
         delay = self.next_request - time.monotonic()
         if delay > LONGEST_REST:
             raise _Failed(f"not asked: the server wants to be left alone for {delay:.0f} s; fetch again later")
         time.sleep(max(delay, 0.0))
         try:
-            with self.client.stream("GET", url, headers=headers) as response:
+            with self.client.get(url, headers) as response:
                 yield response
         finally:
             self._rest(self.pause)
@@ -229,19 +239,27 @@ class _Server:
         return total
 
     def _receive(self, response: httpx.Response, part: _Part) -> None:
-        deadline = time.monotonic() + self.timeout
         size = part.size
         with part.path.open("ab") as file:
             for chunk in response.iter_raw():
                 size += len(chunk)
                 if size > self.max_bytes:
                     break
-                if time.monotonic() > deadline:
-                    raise _BrokenOff(f"not finished after {self.timeout:g} s")
                 file.write(chunk)
         if size > self.max_bytes:
             part.drop()
             raise _Failed(f"larger than {self.max_bytes / 1e6:g} MB")
+
+
+def _same_server(asked: httpx.URL, place: httpx.URL) -> httpx.URL:
+    """Where a redirect leads, if that is on the server that was asked, perhaps by https."""
+    ways = [(asked.scheme, asked.port), ("https", asked.port)]
+    shown = str(place)[:200]
+    if place.scheme not in ("http", "https"):
+        raise _Failed(f"redirected to {shown}, which is not followed: unsupported protocol")
+    if place.host != asked.host or (place.scheme, place.port) not in ways:
+        raise _Failed(f"redirected to {shown}, which is not followed: another server than {asked.host}; give --url")
+    return place
 
 
 def _version(response: httpx.Response) -> str:
@@ -307,6 +325,8 @@ def _check_options(base_url: str, *, pause: float, n_retries: int, timeout: floa
         raise ConfigError(f"address {base_url!r}: expected http:// or https:// and a host; give one such as {COD}")
     check_positive("pause", pause, remedy="give seconds, e.g. 1", error=ConfigError)
     check_positive("timeout", timeout, remedy="give seconds, e.g. 60", error=ConfigError)
+    if timeout > LONGEST_REQUEST:
+        raise ConfigError(f"timeout = {timeout}: expected at most {LONGEST_REQUEST:g} s; give seconds, e.g. 60")
     check_positive("max_mb", max_mb, remedy="give the largest file in MB, e.g. 50", error=ConfigError)
     if pause > LONGEST_REST:
         raise ConfigError(f"pause = {pause}: expected at most {LONGEST_REST:g} s; give seconds, e.g. 1")
