@@ -48,6 +48,11 @@ from rephase.writing import only_writer, writable_folder, write_whole
 
 DEFAULT_NOTEBOOKS = ("01", "02", "03", "04", "05", "06", "08")  # the main job
 _MOST_JOBS = 1000
+# Of a kernel: it talks to this machine alone, no need to warn of TCP; and it ends at once when its run does.
+_KERNEL = [
+    "--log-level=40",
+    "--IPKernelApp.exec_lines=__import__('rephase.processes', fromlist=['_']).end_with_parent()",
+]
 
 
 def run_notebooks(
@@ -179,7 +184,7 @@ def _execute(run: Run, notebook: Path) -> Outcome:
         with _quiet_papermill():
             papermill.execute_notebook(
                 str(notebook), str(output), parameters, kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=False,
-                extra_arguments=["--log-level=40"],  # the kernel talks to this machine alone; no need to warn of TCP
+                extra_arguments=_KERNEL,
             )  # fmt: skip
     except PapermillExecutionError as error:
         found = {"error": f"{error.ename}: {error.evalue}", "cell": error.cell_index}

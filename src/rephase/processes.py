@@ -28,7 +28,7 @@ def status_of(command: Callable[[], object]) -> int:
     closed stdout or stderr ends the command quietly.
     """
     _open_streams()
-    _end_with_parent()
+    _watch_parent()
     interruptions: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: _interrupt(interruptions, number))
     try:
@@ -113,13 +113,17 @@ def end_children() -> None:
         process.terminate()
 
 
-def _end_with_parent() -> None:
-    """End when the parent does: Linux sees to it, even where we wait for a library; elsewhere stdin ends."""
-    if os.environ.pop(_HELD, None) is None:
-        return
+def end_with_parent() -> None:
+    """Let Linux kill this process when the thread that started it ends, even while it waits for a library."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _watch_parent() -> None:
+    """End when the parent does, if it holds our stdin: on any system, and where it was gone before we could say so."""
+    if os.environ.pop(_HELD, None) is not None:
+        end_with_parent()
+        threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
 def _wait_for_parent() -> None:
