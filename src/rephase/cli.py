@@ -14,7 +14,7 @@ import typer
 from tqdm import tqdm
 
 from rephase.errors import ConfigError, nearest_name
-from rephase.paths import BENCHMARKS, RUNS, WEIGHTS
+from rephase.paths import BENCHMARKS, NEEDED, RUNS, WEIGHTS
 from rephase.processes import status_of
 from rephase.writing import ResultSet, only_writer, writable_folder
 
@@ -250,6 +250,8 @@ def bench(
 ) -> None:
     """Run a benchmark against its peers."""
     known = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
+    if not known:
+        raise ConfigError(f"no benchmarks in {BENCHMARKS}{NEEDED}")
     if not name:
         typer.echo("\n".join(known))
         return

@@ -48,7 +48,7 @@ def check_route(model: str) -> str:
     """The name of a route as it is, unless there is no such route, file or shipped weights: then `ConfigError`."""
     known = [*ROUTES, *shipped_weights(AMPLITUDES)]
     if not os.path.isfile(model) and model not in known:
-        raise ConfigError(f"model {model!r}: no such route, weights or file; {nearest_name(model, known)}")
+        raise ConfigError(f"model {model!r}: no such route, weights or file; {nearest_name(model, known)}{NEEDED}")
     return model
 
 

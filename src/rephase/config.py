@@ -25,7 +25,7 @@ from rephase.config_sections import (
 )
 from rephase.errors import ConfigError, nearest_name
 from rephase.image_config import ImagesConfig
-from rephase.paths import CONFIGS
+from rephase.paths import CONFIGS, NEEDED
 from rephase.plain_yaml import yaml_text, yaml_value
 from rephase.posterior_config import PosteriorsConfig
 from rephase.reading import file_text
@@ -326,7 +326,9 @@ def find_config(source: str | Path) -> Path:
     if os.path.isdir(source):
         raise ConfigError(f"config {str(source)!r}: is a folder; give a YAML file, or the name of one in {CONFIGS}")
     known = (str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
-    raise ConfigError(f"config {str(source)!r}: no such file, nor in {CONFIGS}; {nearest_name(str(source), known)}")
+    raise ConfigError(
+        f"config {str(source)!r}: no such file, nor in {CONFIGS}; {nearest_name(str(source), known)}{NEEDED}"
+    )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

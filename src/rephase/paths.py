@@ -1,8 +1,18 @@
-"""Absolute paths of the project, derived from where the package lies."""
+"""Absolute paths of the project: of the checkout that the package lies in, or that we work in, else of the folder."""
 
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+
+def _project() -> Path:
+    """The checkout; where there is none, results go to the working directory, and never beside installed packages."""
+    package, here = Path(__file__).resolve(), Path.cwd()
+    for folder in (package.parents[2], here, *here.parents):
+        if (folder / "src" / "rephase" / "paths.py").is_file() and (folder / "notebooks").is_dir():
+            return folder
+    return here
+
+
+ROOT = _project()
 CONFIGS = ROOT / "configs"
 CIFS = ROOT / "data" / "cifs"
 DROPLET_LABELS = ROOT / "data" / "droplet_labels.csv"
@@ -10,3 +20,4 @@ WEIGHTS = ROOT / "data" / "weights"
 NOTEBOOKS = ROOT / "notebooks"
 BENCHMARKS = ROOT / "benchmarks"
 RUNS = ROOT / "runs"
+NEEDED = "" if NOTEBOOKS.is_dir() else "; this needs a checkout of rephase: work in one, or pip install -e one"

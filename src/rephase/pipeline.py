@@ -34,7 +34,7 @@ from rephase.image_inference import check_image_inference
 from rephase.inference import check_inference
 from rephase.models import AMPLITUDE_MODELS, IMAGE_MODELS, MODELS, MONOCLINIC_PHASE_MODELS, check_model
 from rephase.models.image_networks import SMALLEST_IMAGE
-from rephase.paths import NOTEBOOKS, ROOT, RUNS, WEIGHTS
+from rephase.paths import NEEDED, NOTEBOOKS, ROOT, RUNS, WEIGHTS
 from rephase.plots import save_figure
 from rephase.posterior_losses import check_losses
 from rephase.posteriors import check_posteriors
@@ -120,10 +120,12 @@ def _run_each(run: Run, notebooks: list[Path], status: dict[str, Outcome]) -> st
 def find_notebooks(only: list[str] | tuple[str, ...] = ()) -> list[Path]:
     """The notebooks whose numbers are named, every one for ``all``, else those of `DEFAULT_NOTEBOOKS`."""
     every = {path.name[:2]: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    if not every:
+        raise ConfigError(f"no notebooks in {NOTEBOOKS}{NEEDED}")
     wanted = every if list(only) == ["all"] else only or DEFAULT_NOTEBOOKS
     for number in wanted:
         if number not in every:
-            raise ConfigError(f"no notebook {number!r}; {nearest_name(number, [*every, 'all'])}")
+            raise ConfigError(f"no notebook {number!r}; {nearest_name(number, [*every, 'all'])}{NEEDED}")
     return [every[number] for number in wanted]
 
 
@@ -184,7 +186,7 @@ def _execute(run: Run, notebook: Path) -> Outcome:
         with _quiet_papermill():
             papermill.execute_notebook(
                 str(notebook), str(output), parameters, kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=False,
-                extra_arguments=_KERNEL,
+                extra_arguments=_KERNEL, shutdown_kernel="immediate",
             )  # fmt: skip
     except PapermillExecutionError as error:
         found = {"error": f"{error.ename}: {error.evalue}", "cell": error.cell_index}

@@ -30,7 +30,7 @@ from rephase.models.amplitudes import AmplitudeModel
 from rephase.models.flows import ParameterFlow
 from rephase.models.image_flows import ImageFlow
 from rephase.models.image_networks import ImageClassifier
-from rephase.paths import WEIGHTS
+from rephase.paths import NEEDED, WEIGHTS
 from rephase.posterior_config import (
     FlowLearning,
     GisaxsSimulation,
@@ -347,7 +347,7 @@ def _find(source: str | Path, kind: Kind) -> Path:
             return path
     known = shipped_weights(kind)
     hint = nearest_name(str(source), known) if known else f"none of {kind.name} are; `rephase weights` makes some"
-    raise WeightsError(f"no weights {str(source)!r}: neither a file nor shipped; {hint}")
+    raise WeightsError(f"no weights {str(source)!r}: neither a file nor shipped; {hint}{NEEDED}")
 
 
 def _kind_of(path: Path) -> str | None:

@@ -18,7 +18,7 @@ from rephase.crystal.peaks import site_order
 from rephase.crystal.shelx import read_instructions
 from rephase.crystal.shelx_atoms import read_sites
 from rephase.errors import CifError, nearest_name
-from rephase.paths import CIFS
+from rephase.paths import CIFS, NEEDED
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,9 @@ def read_crystal(source: str | Path) -> Crystal:
         return _crystal_from_cif(_read_text(CIFS / f"{text}.cif"), text)
     if text in _shipped_names():
         return _shipped_crystal(text)
-    raise CifError(f"crystal {text!r}: no such file and no bundled crystal; {nearest_name(text, bundled_names())}")
+    raise CifError(
+        f"crystal {text!r}: no such file and no bundled crystal; {nearest_name(text, bundled_names())}{NEEDED}"
+    )
 
 
 def bundled_names() -> list[str]:

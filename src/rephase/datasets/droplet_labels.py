@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from rephase.datasets.image_labels import LabelSet
-from rephase.paths import DROPLET_LABELS
+from rephase.errors import ImageError
+from rephase.paths import DROPLET_LABELS, NEEDED
 
 LABELS = (
     "oblate", "round", "elliptical", "prolate", "streak", "bent",
@@ -36,6 +37,8 @@ class LabelTable(NamedTuple):
 @functools.cache
 def label_table() -> LabelTable:
     """The combinations of the 7,264 measured images (Zimmermann et al., Phys. Rev. E 99, 063309, 2019; CXIDB 94)."""
+    if not DROPLET_LABELS.is_file():
+        raise ImageError(f"{DROPLET_LABELS}: no such file, and droplets are drawn as it says{NEEDED}")
     table = pd.read_csv(DROPLET_LABELS, comment="#")
     return LabelTable(table[list(LABELS)].to_numpy(bool), table["images"].to_numpy())
 
