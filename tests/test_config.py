@@ -1,12 +1,16 @@
 """Configurations: every file is valid, unknown keys name the nearest, values are checked."""
 
+import json
+import re
+
 import pytest
 import yaml
 
-from rephase.config import load_config, load_sweep
+from rephase.config import dump_config, load_config, load_sweep, override_of
 from rephase.errors import ConfigError, RephaseError
 from rephase.paths import CONFIGS
 from rephase.pipeline import check_work, sweep_points
+from rephase.plain_yaml import yaml_text, yaml_value
 
 
 @pytest.mark.parametrize("name", [path.stem for path in CONFIGS.glob("*.yaml")])
@@ -111,3 +115,139 @@ def test_points_of_a_sweep(tmp_path):
     points = sweep_points(load_sweep(tmp_path / "s.yaml")[0])
     assert len(points) == 16
     assert {"a": 2, "b": 3, "c": 6, "d": 7, "seed": 1} in points
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2020-01-01", "2020-01-01"), ("no", "no"), ("1:30", "1:30"), ("010", 10), ("1e-3", 1e-3), ("true", True),
+        ("~", None), ("", None), ("[a, {b: 1}]", ["a", {"b": 1}]), ("0x10", "0x10"), ("'1'", "1"),
+    ],
+)  # fmt: skip
+def test_yaml_is_plain(text, value):
+    found = yaml_value(text, "it is")
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 1000 + "]" * 1000, "nested deeper than 50 levels"),
+        ("{a: " * 1000 + "1" + "}" * 1000, "nested deeper than 50 levels"),
+        ("&a [*a]", "anchors"),
+        ("a: &x [1]\nb: [*x, *x]", "anchors"),
+        ("!!python/object/apply:os.system [ls]", "tags"),
+        ("a: 1\na: 2", "key 'a' stands twice, again in line 2"),
+        ("{[1]: 2}", "a key that is no word"),
+        ("9" * 5000, "a whole number of at most 18 digits"),
+        ("a:\n\t- 1", "cannot start any token"),
+        ('"\\0"', "NUL"),
+        ("\x07", "special characters are not allowed"),
+        ("a: 1\n---\nb: 2", "expected a single document"),
+    ],
+)
+def test_yaml_that_configurations_have_no_use_for(text, reason):
+    with pytest.raises(ConfigError, match=f"^it is not YAML: .*{reason}"):
+        yaml_value(text, "it is")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2020-01-01", "no", "1e3", "1:30", "null", "~", ".inf", "010", "a: b", "x #y", "\udcfc", "ü\nx", "<<", "*a"],
+)
+def test_a_text_is_written_as_it_is_read(value):
+    assert yaml_value(yaml_text({"key": value}), "it is") == {"key": value}
+
+
+@pytest.mark.parametrize("content", [b"", b"- a", b"a", b"\x00", b"\x1f\x8bxx", b"seed: [", b"seed: \xe4"])
+def test_a_file_that_is_no_configuration(tmp_path, content):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=re.escape(str(path))):
+        load_config(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_configurations_in_any_encoding(tmp_path, encoding):
+    path = tmp_path / "c.yaml"
+    path.write_bytes((CONFIGS / "test.yaml").read_text(encoding="utf-8").replace("\n", "\r\n").encode(encoding))
+    assert load_config(path) == load_config("test")
+
+
+@pytest.mark.parametrize("source", ["\0", "a" * 5000, "none.yaml"])
+def test_no_such_configuration(source):
+    with pytest.raises(ConfigError, match="no such file, nor in"):
+        load_config(source)
+
+
+def test_a_folder_is_no_configuration(tmp_path):
+    with pytest.raises(ConfigError, match="is a folder; give a YAML file"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["/data/Sample #1/a.hkl", "/data/x: y.hkl", "/data/[1]", "/data/'a'", "/data/- a", "/2020-01-01"]
+)
+def test_set_takes_a_text_as_it_stands(text):
+    config = load_config("test", [f"solving.file={text}", f"example={text}", f"solving.space_group={text}"])
+    assert (config.solving.file, config.example, config.solving.space_group) == (text, text, text)
+    assert override_of("solving.file", text) == f"solving.file={text}"
+
+
+def test_set_of_anything_else_is_yaml():
+    config = load_config(
+        "test", ["solving.file=null", "data.d_min=null", "data.crystals=[Ni, Copper]", "data.unseen=[]"]
+    )
+    assert (config.solving.file, config.data.d_min, config.data.crystals) == (None, None, ("Ni", "Copper"))
+    for value in ("strain", "all_atoms"):
+        override = override_of("data.perturbation.kind", value)
+        assert load_config("test", [override]).data.perturbation.kind == value
+
+
+PLACES_OF_NAMES = [
+    "models={{{}: {{}}}}",
+    "completion.models={{{}: {{}}}}",
+    "images.models={{{}: {{}}}}",
+    "posteriors.saxs.models={{{}: {{}}}}",
+    "posteriors.saxs.losses.flows={{{}: {{}}}}",
+    "posteriors.saxs.losses.cases={{{}: {{}}}}",
+    "images.experiments={{{}: {{seed: [1]}}}}",
+]
+
+
+@pytest.mark.parametrize("place", PLACES_OF_NAMES)
+@pytest.mark.parametrize(
+    "name", ["../../x", "a/b", "", ".", "..", "a" * 300, " a", "a ", "a.b", "-a", "a\\b", "a$b", "<b>", "\u202ea"]
+)
+def test_names_are_no_paths(place, name):
+    with pytest.raises(ConfigError, match="expected letters, digits, blanks inside, _ and -"):
+        load_config("test", [place.format(json.dumps(name))])
+
+
+@pytest.mark.parametrize(
+    "key", ["posteriors.saxs.inference.weights=../../x", "inference.models=[../../x]", "images.classify.weights=a/b"]
+)
+def test_names_of_weights_are_no_paths_to_nothing(key):
+    with pytest.raises(ConfigError, match="expected letters, digits, blanks inside, _ and -"):
+        load_config("test", [key])
+
+
+def test_names_have_letters_of_any_language():
+    config = load_config("test", ["posteriors.saxs.losses.flows={größer als-2_x: {}}"])
+    assert list(config.posteriors.saxs.losses.flows) == ["größer als-2_x"]
+    assert yaml_value(dump_config(config), "it is") == config.model_dump(mode="json")
+
+
+@pytest.mark.parametrize("override", ["seed=-1", "seed=1e20", "seed=9223372036854775808", "images.seeds=[-1]", "data.seed=0.5",
+                                      "training.learning_rate=.inf", "training.learning_rate=.nan", "solving.effort=.nan"])  # fmt: skip
+def test_numbers_are_bounded(override):
+    with pytest.raises(ConfigError, match=override.split("=")[0]):
+        load_config("test", [override])
+
+
+@pytest.mark.parametrize("text", ["grid: {seed: []}", "seeds: []", "seeds: [-1]", "seeds: [1e30]"])
+def test_a_sweep_of_nothing_is_refused(tmp_path, text):
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(ConfigError, match="s.yaml: "):
+        load_sweep(tmp_path / "s.yaml")

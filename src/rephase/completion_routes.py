@@ -15,6 +15,7 @@ from rephase.crystal.symmetry import find_symmetry
 from rephase.datasets.monoclinic import CompletionBatch, Setting, beta_of, one_crystal, setting_on_grid
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, ReflectionError, WeightsError, nearest_name
+from rephase.paths import NEEDED
 from rephase.solvers.atoms import expected_structure_factors, fit_atoms
 from rephase.solvers.rice import amplitude_moments, figure_of_merit
 from rephase.solvers.solution import Solution

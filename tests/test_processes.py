@@ -1,0 +1,146 @@
+"""How processes end: in one line, whatever happened; and with the process that started them, however that ended."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from rephase.errors import ConfigError
+from rephase.processes import end_children, run_child, status_of
+
+
+def script(text, **options):
+    return subprocess.Popen(
+        [sys.executable, "-c", text], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, **options,
+    )  # fmt: skip
+
+
+def failing(error):
+    def command():
+        raise error
+
+    return command
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ConfigError("a key is wrong"), "ConfigError: a key is wrong"),
+        (OSError(28, "No space left on device", "runs/x"), "DiskError: runs/x: No space left on device"),
+        (PermissionError(13, "Permission denied"), "DiskError: Permission denied"),
+        (OSError("a\nb"), "DiskError: a b"),
+        (MemoryError(), "MemoryError: there is not enough memory"),
+    ],
+)
+def test_an_error_of_the_world_is_one_line(capsys, error, line):
+    assert status_of(failing(error)) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(line)
+    assert said.count("\n") == 1
+
+
+def test_a_fault_of_ours_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        status_of(lambda: 1 // 0)
+
+
+def test_the_status_of_a_command_is_kept(capsys):
+    assert [status_of(lambda: None), status_of(lambda: 1), status_of(failing(SystemExit(3)))] == [0, 1, 3]
+    assert capsys.readouterr().err == ""
+
+
+WAIT = """
+import sys, time
+from rephase.processes import status_of
+def command():
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        {}
+sys.exit(status_of(command))
+"""
+
+
+@pytest.mark.parametrize("then", ["raise", "raise ImportError('of a library that was interrupted')", "return"])
+def test_an_interruption_is_one_line_whatever_a_library_makes_of_it(then):
+    with script(WAIT.format(then)) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == "interrupted\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(("name", "status"), [("", 0), ("nothing", 2)])
+def test_closed_streams_change_no_status(closed, name, status):
+    command = f"'{sys.executable}' -m rephase.cli bench {name} {closed}"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == status
+
+
+def test_a_reader_that_leaves_is_no_error():
+    with script(
+        "import sys; from rephase.cli import main; sys.argv[1:] = ['bench']; print('x', flush=True); main()"
+    ) as p:
+        p.stdout.readline()
+        p.stdout.close()
+        assert p.stderr.read() == ""
+    assert p.returncode in (0, 1)
+
+
+def test_any_name_is_printed_in_any_locale():
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for name in (b"Stra\xc3\x9fe", b"Stra\xdfe"):  # UTF-8, Latin-1
+        found = subprocess.run(
+            [sys.executable, "-m", "rephase.cli", "bench", name], env=environment, capture_output=True, check=False
+        )
+        assert found.returncode == 2
+        assert found.stderr.startswith(b"ConfigError: no benchmark 'Stra")
+        assert found.stderr.count(b"\n") == 1
+
+
+@pytest.fixture
+def silent_server():
+    """A server that says nothing, for as long as somebody waits for it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(60)
+        yield listener
+
+
+def waiting_command(listener, folder):
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    return ["fetch-cod", "2002926", "--url", url, "--out", str(folder), "--timeout", "600"]
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGKILL, signal.SIGTERM])
+def test_a_child_ends_with_its_parent(silent_server, tmp_path, ended_by):
+    text = (
+        "import os; from pathlib import Path; from rephase.processes import run_child;"
+        f"run_child({waiting_command(silent_server, tmp_path)!r}, folder=Path('.'), environment=dict(os.environ))"
+    )
+    with script(text, env=os.environ | {"NO_PROXY": "127.0.0.1"}) as parent:
+        connection, _ = silent_server.accept()
+        parent.send_signal(ended_by)
+    with connection:
+        connection.settimeout(20)
+        while connection.recv(1000):  # the request, and then the end of the child
+            pass
+    assert parent.returncode == -ended_by
+
+
+def test_children_are_ended_by_name(silent_server, tmp_path):
+    ended = []
+    environment = os.environ | {"NO_PROXY": "127.0.0.1"}
+    command = waiting_command(silent_server, tmp_path)
+    thread = threading.Thread(target=lambda: ended.append(run_child(command, folder=tmp_path, environment=environment)))
+    thread.start()
+    with silent_server.accept()[0]:
+        end_children()
+        thread.join(timeout=60)
+    assert ended[0][0] == -signal.SIGTERM
