@@ -4,6 +4,9 @@ import json
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import nbformat
 import pandas as pd
@@ -15,7 +18,7 @@ from rephase.completion_evaluation import MAP_SCORE
 from rephase.completion_metrics import COMPLETION_METRICS, PHASE_METRICS
 from rephase.config import load_config
 from rephase.datasets.simulators import SIMULATORS
-from rephase.errors import ConfigError, PipelineError
+from rephase.errors import ConfigError, DiskError, PipelineError
 from rephase.evaluation import COLUMNS
 from rephase.figures import FIGURES, draw_all
 from rephase.metrics import METRICS
@@ -26,8 +29,10 @@ from rephase.models.image_baselines import IMAGE_BASELINES
 from rephase.paths import NOTEBOOKS
 from rephase.pipeline import check_parameters, find_notebooks, run_notebooks, run_sweep
 from rephase.posteriors import section_of
+from rephase.run_status import read_status
 from rephase.runs import open_run, read_run
 from rephase.wave_posteriors import WAVE_METRICS
+from rephase.writing import only_writer
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +84,8 @@ def test_every_figure_is_there_in_print_and_on_screen(run):
 def test_report_opens_offline(run):
     report = (run.folder / "report.html").read_text()
     assert report.count("data:image/png;base64") >= len(FIGURES)
-    assert "plotly" in report  # the density to turn
-    body = report.split("/* plotly")[0]
-    assert 'src="http' not in body
-    assert '<link rel="stylesheet" href="http' not in body
+    assert report.count("Plotly.newPlot(") >= 2  # the densities to turn
+    assert "default-src 'none'; img-src data: blob:;" in report.split("</head>")[0]
 
 
 def test_run_tells_what_it_was_made_from(run):
@@ -205,6 +208,151 @@ def test_failed_notebook_keeps_its_partial_results(tmp_path, monkeypatch):
     partial = nbformat.read(tmp_path / "run" / "notebooks" / "01_structure_factors.ipynb", as_version=4)
     assert any(cell.get("outputs") for cell in partial.cells)
     assert "the detector is off" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """Numbers of the notebooks that are executed, each of which writes an empty one."""
+    numbers = []
+
+    def execute(run, notebook):
+        numbers.append(notebook.stem[:2])
+        (run.folder / "notebooks").mkdir(exist_ok=True)
+        nbformat.write(nbformat.v4.new_notebook(), run.folder / "notebooks" / notebook.name)
+        return {"seconds": 1.0}
+
+    monkeypatch.setattr(pipeline, "_execute", execute)
+    return numbers
+
+
+DAMAGED = [
+    b"", b"{", b"[]", b"null", b"1", b'"x"', b"\xff\xfe", b"\0", b'{"01_structure_factors": 3}', b"[" * 5000, b"{}{}",
+    b'{"01_structure_factors": {"finished": 3}}', b'{"01_structure_factors": {"finished": ["x"], "seconds": 1}}',
+    b'{"01_structure_factors": {"seconds": "long"}}', b'{"01_structure_factors": {"error": {}}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_a_damaged_record_counts_as_unfinished(tmp_path, content):
+    (tmp_path / "status.json").write_bytes(content)
+    with pytest.warns(UserWarning, match=r"status.json: damaged; nothing counts as finished"):
+        assert read_status(tmp_path) == {}
+
+
+def test_with_a_damaged_record_notebooks_are_run_again(tmp_path, executed):
+    run_notebooks("test", out=tmp_path, only=["01"], device="cpu")
+    (tmp_path / "status.json").write_bytes(b"{")
+    with pytest.warns(UserWarning, match="damaged"):
+        run_notebooks("test", out=tmp_path, only=["01"], device="cpu")
+    run_notebooks("test", out=tmp_path, only=["01"], device="cpu")
+    assert executed == ["01", "01"]
+    assert read_status(tmp_path)["01_structure_factors"].seconds == 1.0
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"cells": ['])
+def test_a_notebook_that_is_damaged_is_run_again(tmp_path, executed, content):
+    run_notebooks("test", out=tmp_path, only=["01"], device="cpu")
+    path = tmp_path / "notebooks" / "01_structure_factors.ipynb"
+    path.unlink() if content is None else path.write_bytes(content)
+    run_notebooks("test", out=tmp_path, only=["01"], device="cpu")
+    assert executed == ["01", "01"]
+    assert nbformat.read(path, as_version=4).cells == []
+
+
+def in_another_thread(function, *arguments, **options):
+    """What a function raises or returns where the locks of this thread do not count."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function, *arguments, **options).result()
+
+
+def test_a_run_folder_has_one_writer(tmp_path, executed):
+    with only_writer(tmp_path), pytest.raises(DiskError, match="another process of rephase is writing there"):
+        in_another_thread(run_notebooks, "test", out=tmp_path, only=["01"], device="cpu")
+    assert executed == []
+
+
+WAITING_RUN = """
+from pathlib import Path
+import nbformat
+from rephase import pipeline
+folder = Path({folder!r})
+code = ["config = run_folder = device = workers = 0",
+        "import os, time; Path({folder!r}, 'kernel').write_text(str(os.getpid())); time.sleep(300)"]
+cells = [nbformat.v4.new_code_cell("from pathlib import Path"),
+         nbformat.v4.new_code_cell(code[0], metadata=dict(tags=["parameters"])), nbformat.v4.new_code_cell(code[1])]
+notebook = nbformat.v4.new_notebook(cells=cells)
+notebook.metadata["kernelspec"] = dict(name="python3", language="python", display_name="Python 3")
+nbformat.write(notebook, folder / "01_waits.ipynb")
+pipeline.NOTEBOOKS = folder
+pipeline.run_notebooks("test", out=folder / "run", only=["01"], device="cpu")
+"""
+
+
+def test_a_kernel_ends_with_its_run(tmp_path):
+    script, told = WAITING_RUN.format(folder=str(tmp_path)), tmp_path / "kernel"
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as process:
+        kernel = int(_soon(lambda: told.is_file() and told.read_text()))
+        process.kill()
+    assert _soon(lambda: not _lives(kernel))
+
+
+def _soon(found, seconds=120):
+    """What a function returns as soon as it returns something."""
+    end = time.monotonic() + seconds
+    while not (value := found()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return value
+
+
+def _lives(process):
+    try:
+        return "State:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("jobs", [0, -1, 10**6])
+def test_a_number_of_jobs_that_makes_no_sense(tmp_path, jobs):
+    with pytest.raises(ConfigError, match=f"jobs = {jobs}: expected 1 to 1000"):
+        run_sweep("tasks", jobs=jobs, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_has_one_writer_and_a_folder_that_can_be_written(tmp_path):
+    (tmp_path / "s.yaml").write_text("base: test\n")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        run_sweep(tmp_path / "s.yaml", out=tmp_path / "s.yaml")
+    with only_writer(tmp_path / "out"), pytest.raises(DiskError, match="another process of rephase"):
+        in_another_thread(run_sweep, tmp_path / "s.yaml", out=tmp_path / "out")
+
+
+def test_an_engine_that_is_not_there(tmp_path):
+    (tmp_path / "s.yaml").write_text("base: test\n")
+    with pytest.raises(ConfigError, match="engine 'moon': no scheduler answers there"):
+        run_sweep(tmp_path / "s.yaml", engine="moon", out=tmp_path / "out")
+
+
+def test_damaged_results_of_a_point_are_its_error(tmp_path, monkeypatch):
+    (tmp_path / "s.yaml").write_text("base: test\nseeds: [1, 2]\n")
+
+    def run_point(sweep, point, folder, device, threads):
+        Path(folder).mkdir()
+        Path(folder, "results.csv").write_bytes(b"value\n1\n" if point["seed"] == 1 else b'value\n"\xff\n')
+        return ""
+
+    monkeypatch.setattr(pipeline, "_run_point", run_point)
+    folder = run_sweep(tmp_path / "s.yaml", out=tmp_path / "out")
+    status = pd.read_csv(folder / "status.csv").set_index("seed")["error"]
+    assert status.isna().to_dict() == {1: True, 2: False}
+    assert "results.csv: damaged" in status[2]
+    assert pd.read_csv(folder / "results.csv").to_dict("list") == {"value": [1], "seed": [1]}
+
+
+@pytest.mark.parametrize("value", ["a/../../b", "x" * 400, "ü" * 400, "a\nb", "\\", "a\0"])
+def test_folders_of_points_stay_in_the_sweep(tmp_path, value):
+    path = pipeline._point_folder(tmp_path, {"data.kind": value})
+    path.mkdir()
+    assert path.parent == tmp_path
 
 
 @pytest.mark.parametrize("engine", ["local", "dask"])

@@ -109,8 +109,8 @@ def _run_each(run: Run, notebooks: list[Path], status: dict[str, Outcome]) -> st
             state = before = _fingerprint(run.config, notebook, before)
             if status.get(name, Outcome()).finished == state and is_whole(executed(run.folder, name)):
                 continue
-            outcome = _execute(run, notebook)
-            status[name] = outcome if outcome.error else outcome.model_copy(update={"finished": state})
+            found = _execute(run, notebook)
+            status[name] = Outcome(**found) if "error" in found else Outcome(**found, finished=state)
             write_status(run.folder, status)
             if status[name].error:
                 break
@@ -171,7 +171,7 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
             raise ConfigError(f"{notebook.name} has no parameter {name!r}; {nearest_name(name, known)}")
 
 
-def _execute(run: Run, notebook: Path) -> Outcome:
+def _execute(run: Run, notebook: Path) -> dict[str, Any]:
     """Execute one notebook into the run folder; what it took, or where and how it failed."""
     parameters = {
         "config": str(run.folder / "config.yaml"), "run_folder": str(run.folder),
@@ -192,7 +192,7 @@ def _execute(run: Run, notebook: Path) -> Outcome:
         found = {"error": f"{error.ename}: {error.evalue}", "cell": error.cell_index}
     except DeadKernelError:
         found = {"error": "its kernel died: another program ended it, or the machine has too little memory"}
-    return Outcome(seconds=time.perf_counter() - start, **found)
+    return found | {"seconds": time.perf_counter() - start}
 
 
 @contextmanager
