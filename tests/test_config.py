@@ -239,8 +239,13 @@ def test_names_have_letters_of_any_language():
     assert yaml_value(dump_config(config), "it is") == config.model_dump(mode="json")
 
 
-@pytest.mark.parametrize("override", ["seed=-1", "seed=1e20", "seed=9223372036854775808", "images.seeds=[-1]", "data.seed=0.5",
-                                      "training.learning_rate=.inf", "training.learning_rate=.nan", "solving.effort=.nan"])  # fmt: skip
+UNBOUNDED = [
+    "seed=-1", "seed=1e20", "seed=9223372036854775808", "images.seeds=[-1]", "data.seed=0.5",
+    "training.learning_rate=.inf", "training.learning_rate=.nan", "solving.effort=.nan",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("override", UNBOUNDED)
 def test_numbers_are_bounded(override):
     with pytest.raises(ConfigError, match=override.split("=")[0]):
         load_config("test", [override])
