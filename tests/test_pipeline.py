@@ -276,7 +276,7 @@ from pathlib import Path
 import nbformat
 from rephase import pipeline
 folder = Path({folder!r})
-code = ["config = run_folder = device = workers = 0",
+code = ["config = 0\\nrun_folder = 0\\ndevice = 0\\nworkers = 0",
         "import os, time; Path({folder!r}, 'kernel').write_text(str(os.getpid())); time.sleep(300)"]
 cells = [nbformat.v4.new_code_cell("from pathlib import Path"),
          nbformat.v4.new_code_cell(code[0], metadata=dict(tags=["parameters"])), nbformat.v4.new_code_cell(code[1])]
@@ -292,8 +292,9 @@ def test_a_kernel_ends_with_its_run(tmp_path):
     script, told = WAITING_RUN.format(folder=str(tmp_path)), tmp_path / "kernel"
     with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as process:
         kernel = int(_soon(lambda: told.is_file() and told.read_text()))
+        assert kernel  # it has said its number
         process.kill()
-    assert _soon(lambda: not _lives(kernel))
+    assert _soon(lambda: not _lives(kernel), seconds=20)
 
 
 def _soon(found, seconds=120):
