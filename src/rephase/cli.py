@@ -28,7 +28,7 @@ CellText = Annotated[str, typer.Option(help="a,b,c,alpha,beta,gamma where the fi
 GroupText = Annotated[str, typer.Option(help="symbol or number where the file has none, e.g. 'P 21/c'")]
 Column = Annotated[str, typer.Option(help="label of the data, where an MTZ or a CIF has several")]
 Effort = Annotated[float, typer.Option(help="how much to try at most; 10 tries ten times as long")]
-Seed = Annotated[int, typer.Option(help="of the random starts")]
+Seed = Annotated[int, typer.Option(help="of the random starts", min=0, max=2**63 - 1)]
 
 
 @app.command()
