@@ -3,10 +3,12 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
 import pytest
+from packaging.requirements import Requirement
 
 from rephase.config import load_config
 from rephase.paths import NOTEBOOKS, ROOT
@@ -136,3 +138,12 @@ def test_doctests_of_the_public_face():
     for module in modules:
         result = doctest.testmod(module, extraglobs={"read_crystal": read_crystal})
         assert result.failed == 0, module.__name__
+
+
+def test_what_the_package_depends_on_is_what_is_tested():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    lines = (ROOT / "requirements.txt").read_text().split("# to test")[0].splitlines()
+    pinned = dict(line.split("==") for line in lines if "==" in line)
+    needed = [Requirement(text) for text in declared]
+    assert [each.name for each in needed] == list(pinned)
+    assert all(each.specifier.contains(pinned[each.name]) for each in needed)
