@@ -22,7 +22,7 @@ ROWS = [
     {"crystal"},
     {"optics"},
     {"solvers"},
-    {"store", "priors"},
+    {"store", "checkpoints", "priors"},
     {"datasets"},
     {"losses"},
     {"models"},
