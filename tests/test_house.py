@@ -36,7 +36,7 @@ ROWS = [
         "posterior_fits",
         "adaptation",
     },
-    {"runs"},
+    {"runs", "cards"},
     {"weights"},
     {"completion_routes"},
     {"completion"},
