@@ -4,7 +4,7 @@ import io
 import subprocess
 import sys
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +30,8 @@ class Executed:
         return Path.touch, (self.path,)
 
 
-def train(data, folder):
-    config = load_config("test", ["training.epochs=2"])
+def train(data, folder, *, epochs=2):
+    config = load_config("test", [f"training.epochs={epochs}"])
     return fit(MODELS, "linear", data, config, folder, device="cpu", progress=False)
 
 
@@ -183,6 +183,22 @@ def test_what_the_disk_refuses_is_named(data, tmp_path):
         train(data, tmp_path)
     with pytest.raises(DiskError, match="cannot be written"):
         train(data, tmp_path / ("x" * 300))
+
+
+def test_a_training_that_was_moved_keeps_its_best_epoch(data, tmp_path, monkeypatch):
+    """The losses of the validation rise from the third epoch on; the training is killed after it, and moved."""
+    losses = {"here": [2.0, 1.0, 3.0], "there": [4.0, 5.0], "whole": [2.0, 1.0, 3.0, 4.0, 5.0]}
+    loss = MODELS["linear"].loss
+    best = {}
+    for name, left in losses.items():
+        if name == "there":
+            (tmp_path / "here").rename(tmp_path / "there")
+        patched = lambda self, b, left=left: loss(self, b) * (1 if self.training else left.pop(0) / 1e3)  # noqa: E731
+        monkeypatch.setattr(MODELS["linear"], "loss", patched)
+        with suppress(IndexError):  # as if it was killed
+            train(data, tmp_path / name, epochs=5)
+        best[name] = read_checkpoint(tmp_path / name / "best.ckpt")
+    assert best["there"]["epoch"] == best["whole"]["epoch"] == 1
 
 
 def test_a_path_in_a_checkpoint_is_never_removed(tmp_path):

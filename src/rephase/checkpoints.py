@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,21 @@ class CheckedCheckpoints(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """As `read_checkpoint`: weights only, whatever is asked for."""
-        return read_checkpoint(path)
+        """As `read_checkpoint`: weights only, whatever is asked for; of a folder that was moved, with its new paths."""
+        checkpoint = read_checkpoint(path)
+        folder = os.path.realpath(Path(path).parent)
+        for state in checkpoint.get("callbacks", {}).values():
+            if "dirpath" in state:
+                state.update(_moved(state, folder), dirpath=folder)
+        return checkpoint
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Leave everything: a new checkpoint replaces the old one, and a path in a file may be anybody's."""
+
+
+def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Paths and scores that a callback keeps of its checkpoints, the paths in another folder."""
+    move = lambda path: path and os.path.join(folder, os.path.basename(path))  # noqa: E731
+    names = ("best_model_path", "kth_best_model_path", "last_model_path")
+    scores = {move(path): score for path, score in state["best_k_models"].items()}
+    return {name: move(state[name]) for name in names} | {"best_k_models": scores}
