@@ -138,12 +138,12 @@ def test_a_gan_that_was_interrupted_ends_with_the_same_weights(monoclinic, tmp_p
 
     def broken_off(self, *arguments):
         if next(calls) == 7:  # 3 steps an epoch: in the third
-            raise RuntimeError
+            raise InterruptedError
         return loss(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(AmplitudeGAN, "critic_loss", broken_off)
-        with pytest.raises(RuntimeError):
+        with pytest.raises(InterruptedError):
             complete(monoclinic, folders[0], "gan", unet)
     assert read_checkpoint(folders[0] / "last.ckpt")["epoch"] == 1
     resumed, undisturbed = (complete(monoclinic, folder, "gan", unet) for folder in folders)
