@@ -1,6 +1,7 @@
 """The store and the perturbed data set: resume, checksums, full disk, splits without leaks."""
 
 import errno
+import json
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import torch
 from rephase.config import load_config
 from rephase.datasets.batches import Batches, StreamedData
 from rephase.datasets.perturbed import open_perturbed, read_parents, split_samples
-from rephase.errors import StoreError
+from rephase.errors import DiskError, StoreError
 from rephase.store import Store
 
 
@@ -138,6 +139,180 @@ def test_a_chunk_of_zeros_is_written_like_any_other(tmp_path):
     again = Store(tmp_path / "s.zarr", layout, 10, 4, {})
     assert not again.missing()
     assert not again.load("x").any()
+
+
+LAYOUT = {"x": ((2,), "float64"), "y": ((2,), "float64")}
+
+
+def small_store(path, identity=None, *, shift=0.0):
+    store = Store(path, LAYOUT, 10, 4, identity or {"seed": 0})
+    numbers = np.arange(20.0).reshape(10, 2)
+    store.fill(lambda rows: {"x": numbers[rows] + shift, "y": -numbers[rows] - shift})
+    return store
+
+
+def swap(first, second):
+    a, b = first.read_bytes(), second.read_bytes()
+    first.write_bytes(b)
+    second.write_bytes(a)
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [("x/c/0/0", "x/c/1/0")],
+        [("x/c/1/0", "y/c/1/0")],
+        [("x/c/0/0", "x/c/1/0"), ("y/c/0/0", "y/c/1/0"), ("seals/c/0/0", "seals/c/1/0")],
+    ],
+    ids=["within an array", "between arrays", "with all that belongs to them"],
+)
+def test_swapped_chunks_are_found(tmp_path, pairs):
+    store = small_store(tmp_path / "s.zarr")
+    for first, second in pairs:
+        swap(tmp_path / "s.zarr" / first, tmp_path / "s.zarr" / second)
+    for read in (store.check, lambda: store.load("x"), lambda: small_store(store.path).take("x", np.array([5]))):
+        with pytest.raises(
+            StoreError, match=r"x/c/\d/0: damaged \(not the chunk that was written here\); delete this file"
+        ):
+            read()
+    for first, second in pairs:
+        for name in (first, second):
+            (tmp_path / "s.zarr" / name).unlink()
+    assert small_store(tmp_path / "s.zarr").load("x")[:, 0].tolist() == list(range(0, 20, 2))
+
+
+def test_chunks_of_another_store_are_found(tmp_path):
+    store, other = small_store(tmp_path / "s.zarr"), small_store(tmp_path / "o.zarr", {"seed": 1}, shift=0.5)
+    for name in ("x/c/1/0", "y/c/1/0", "seals/c/1/0"):
+        (store.path / name).write_bytes((other.path / name).read_bytes())
+    with pytest.raises(StoreError, match="x/c/1/0: damaged"):
+        store.check()
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[:-1], lambda c: c[:2], lambda c: b"", lambda c: c + b"\0", lambda c: c * 2]
+)
+def test_chunks_of_another_length_are_found_at_their_first_use(tmp_path, damage):
+    path = small_store(tmp_path / "s.zarr").path
+    (path / "y/c/1/0").write_bytes(damage((path / "y/c/1/0").read_bytes()))
+    store = small_store(path)
+    assert store.take("y", np.array([9, 0])).tolist() == [[-18.0, -19.0], [0.0, -1.0]]
+    with pytest.raises(StoreError, match=r"y/c/1/0: damaged \(\d+ bytes, expected 68\)"):
+        store.take("y", np.array([5]))
+
+
+def test_flipped_bits_of_a_chunk_is_found_at_its_first_use(tmp_path):
+    path = small_store(tmp_path / "s.zarr").path
+    for name in ("x/c/2/0", "seals/c/2/0"):
+        content = (path / name).read_bytes()
+        for bit in np.random.default_rng(0).choice(8 * len(content), 30, replace=False):
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << bit % 8
+            (path / name).write_bytes(damaged)
+            with pytest.raises(StoreError, match="x/c/2/0: damaged"):
+                small_store(path).take("x", np.array([8]))
+        (path / name).write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"float64"', '"int64"', "data_type is"),
+        ('"float64"', '"complex128"', "zarr.json"),
+        ('"float64"', '"int3"', "zarr.json"),
+        ('"fill_value": 0.0', '"fill_value": 1.0', "fill_value is"),
+        ('"crc32c"', '"crc32d"', "zarr.json"),
+        ('"zarr_format": 3', '"zarr_format": 2', "zarr.json"),
+        ('"zarr_format": 3', '"zarr_format": [', "zarr.json"),
+        ('"node_type": "array"', '"node_type": "group"', "zarr.json"),
+        ('"separator": "/"', '"separator": "."', "chunk_key_encoding is"),
+    ],
+)
+def test_another_layout_of_an_array_is_named(tmp_path, old, new, said):
+    path = small_store(tmp_path / "s.zarr").path / "x/zarr.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(StoreError, match=f"s.zarr.*{said}.*delete the folder"):
+        small_store(tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize("key", ["shape", "chunk_shape"])
+def test_another_shape_of_an_array_is_named(tmp_path, key):
+    path = small_store(tmp_path / "s.zarr").path / "x/zarr.json"
+    content = json.loads(path.read_text())
+    part = content if key == "shape" else content["chunk_grid"]["configuration"]
+    part[key] = [part[key][0] + 1, *part[key][1:]]
+    path.write_text(json.dumps(content))
+    with pytest.raises(StoreError, match="x/zarr.json: damaged or of another layout"):
+        small_store(tmp_path / "s.zarr")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "has chunks, but its zarr.json does not say of what"),
+        ({"attributes": {}, "zarr_format": 3, "node_type": "group"}, "does not say of what"),
+        ({"attributes": {"identity": [1]}, "zarr_format": 3, "node_type": "group"}, "identity is no mapping"),
+        ({"attributes": {"identity": {}}, "zarr_format": 3, "node_type": "group"}, "seed is None there, 0 here"),
+        ({"attributes": 3, "zarr_format": 3, "node_type": "group"}, "zarr.json"),
+        ([], "zarr.json"),
+        (7, "zarr.json"),
+    ],
+)
+def test_a_store_that_does_not_say_what_it_is_is_refused(tmp_path, content, said):
+    path = small_store(tmp_path / "s.zarr").path / "zarr.json"
+    path.unlink()
+    if content is not None:
+        path.write_text(json.dumps(content))
+    with pytest.raises(StoreError, match=said):
+        small_store(tmp_path / "s.zarr")
+
+
+def test_a_store_without_an_array_is_refused(tmp_path):
+    (small_store(tmp_path / "s.zarr").path / "y/zarr.json").unlink()
+    with pytest.raises(StoreError, match="y/zarr.json: missing.*delete the folder"):
+        small_store(tmp_path / "s.zarr")
+
+
+def test_a_second_process_is_refused_and_the_first_can_finish(tmp_path):
+    script = (
+        "import sys, time; from rephase.writing import only_writer\n"
+        "with only_writer(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+    )
+    path = small_store(tmp_path / "s.zarr").path
+    (path / "x/c/0/0").unlink()
+    other = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(DiskError, match="another process of rephase is writing there"):
+            small_store(path)
+    finally:
+        other.kill()
+        other.communicate()
+    small_store(path).check()
+
+
+def test_a_path_that_the_disk_refuses_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "s.zarr", tmp_path / ("x" * 300)):
+        with pytest.raises(DiskError, match="cannot be written"):
+            small_store(path)
+
+
+def test_an_interrupted_build_stops_at_once(tmp_path):
+    calls = []
+
+    def build(rows):
+        calls.append(rows)
+        time.sleep(0.02)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return {"x": np.zeros((rows.stop - rows.start, 2))}
+
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path / "s.zarr", {"x": ((2,), "float64")}, 100, 1, {}).fill(build)
+    assert len(calls) < 10
 
 
 def test_attributes_tell_what_it_is(tmp_path, config):

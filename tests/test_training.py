@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from rephase.checkpoints import read_checkpoint
 from rephase.config import load_config
 from rephase.datasets.monoclinic import open_monoclinic
 from rephase.datasets.perturbed import open_perturbed
@@ -91,7 +92,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(kind, tmp_path):
     time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    epoch = torch.load(last, weights_only=False)["epoch"]
+    epoch = read_checkpoint(last)["epoch"]
     assert epoch < 11, "the training ended before it was killed"
     resumed, undisturbed = train_a_unet(kind, tmp_path, "killed"), train_a_unet(kind, tmp_path, "whole")
     assert torch.equal(weights(resumed), weights(undisturbed))
@@ -144,7 +145,7 @@ def test_a_gan_that_was_interrupted_ends_with_the_same_weights(monoclinic, tmp_p
         patch.setattr(AmplitudeGAN, "critic_loss", broken_off)
         with pytest.raises(InterruptedError):
             complete(monoclinic, folders[0], "gan", unet)
-    assert torch.load(folders[0] / "last.ckpt", weights_only=False)["epoch"] == 1
+    assert read_checkpoint(folders[0] / "last.ckpt")["epoch"] == 1
     resumed, undisturbed = (complete(monoclinic, folder, "gan", unet) for folder in folders)
     assert torch.equal(weights(resumed), weights(undisturbed))
     assert list(loss_curve(folders[0])["epoch"]) == list(range(4))
@@ -178,7 +179,7 @@ def test_a_loss_that_diverged_stops_and_keeps_the_last_good_checkpoint(data, tmp
         TrainingError, match=rf"loss = {said} at step 6 \(epoch 1\); the last good checkpoint is .*last.ckpt"
     ):
         train(data, tmp_path)
-    kept = torch.load(tmp_path / "last.ckpt", weights_only=False)["state_dict"]
+    kept = read_checkpoint(tmp_path / "last.ckpt")["state_dict"]
     assert all(torch.isfinite(p).all() for p in kept.values())
 
 
@@ -236,7 +237,7 @@ def test_last_checkpoint_is_of_the_last_epoch(data, tmp_path, monkeypatch):
     loss, worse = MODELS["mlp"].loss, itertools.count(1.0)
     monkeypatch.setattr(MODELS["mlp"], "loss", lambda self, b: loss(self, b) * (1.0 if self.training else next(worse)))
     train(data, tmp_path, overrides=["training.epochs=8"])
-    epochs = {name: torch.load(tmp_path / f"{name}.ckpt", weights_only=False)["epoch"] for name in ("last", "best")}
+    epochs = {name: read_checkpoint(tmp_path / f"{name}.ckpt")["epoch"] for name in ("last", "best")}
     assert epochs["last"] == 7
     assert epochs["best"] < 7
 

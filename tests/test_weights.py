@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import math
 import shlex
 import shutil
+from contextlib import suppress
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from rephase.classification_evaluation import probabilities
@@ -45,6 +48,9 @@ def copied(weights, folder):
 @pytest.fixture
 def files(unet_weights, tmp_path):
     return copied(unet_weights, tmp_path)
+
+
+RANGES = {"a": [4.0, 9.0], "b": [4.0, 9.0], "c": [4.0, 9.0], "beta": [90.0, 120.0], "volume": [60.0, 900.0]}
 
 
 def change_card(path, **changes):
@@ -136,11 +142,64 @@ def test_another_checksum_is_named(files):
         ({"colour": "red"}, "no card of weights .*colour"),
         ({"data": {"shape": [2, 2]}}, "no card of weights .*shape"),
         ({"relative_error": {"acentric": [0.5, 0.5], "centric": [0.6]}}, "2 acentric and 1 centric shells"),
+        (
+            {"relative_error": {"acentric": [0.5], "centric": [-0.6]}},
+            "centric.0: .* greater than or equal",
+        ),
+        ({"relative_error": {"acentric": [math.nan], "centric": [0.6]}}, "no card of weights .*not JSON compliant"),
+        ({"figures": {"test": {"r_factor": math.inf}}}, "no card of weights .*not JSON compliant"),
+        ({"options": {"width": math.nan}}, "no card of weights .*not JSON compliant"),
+        ({"trained_on": RANGES | {"a": [9.0, 4.0]}}, "trained_on.a: .*from 9.0 to 4.0: expected the smaller one first"),
+        ({"trained_on": RANGES | {"volume": [0.0, 900.0]}}, "trained_on.volume.0: .*greater than 0"),
+        ({"trained_on": RANGES | {"beta": [90.0, 180.0]}}, "trained_on.beta.1: .*less than 180"),
+        ({"seed": -1}, "no card of weights .*seed"),
+        ({"figures": {"test": {"r_factor": 0.123}}}, "damaged or changed by hand"),
+        ({"command": "rm"}, "damaged or changed by hand"),
+        ({"card_sha256": "0"}, "damaged or changed by hand"),
     ],
 )
 def test_a_card_of_other_weights_is_refused(files, changes, message):
     change_card(files, **changes)
     with pytest.raises(WeightsError, match=message):
+        load_weights(files, AMPLITUDES)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"null", b"[" * 100_000, b"\xff\xfe\x00", b" " * 2**21])
+def test_what_is_no_card_is_named(files, content):
+    files.with_suffix(".json").write_bytes(content)
+    with pytest.raises(WeightsError, match="unet.json: no card of weights"):
+        load_weights(files, AMPLITUDES)
+
+
+def test_a_flipped_bit_in_a_card_is_found(files):
+    card, rng = files.with_suffix(".json"), np.random.default_rng(0)
+    content, model = card.read_bytes(), load_weights(files, AMPLITUDES)
+    for place in rng.choice(8 * len(content), 100, replace=False):
+        damaged = bytearray(content)
+        damaged[place // 8] ^= 1 << place % 8
+        card.write_bytes(damaged)
+        with suppress(WeightsError):
+            assert load_weights(files, AMPLITUDES).card == model.card, "only spaces between words may change"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_not_finite_are_refused_with_a_right_checksum(files, value):
+    tensors = safetensors.torch.load_file(files)
+    name = sorted(tensors)[3]
+    tensors[name].view(-1)[-1] = value
+    safetensors.torch.save_file(tensors, files)
+    change_card(files, sha256=hashlib.sha256(files.read_bytes()).hexdigest())
+    with pytest.raises(WeightsError, match=f"{name} has values that are not finite"):
+        load_weights(files, AMPLITUDES)
+
+
+def test_weights_that_are_no_file_are_named(files, tmp_path):
+    for source in (tmp_path, "x" * 300, "\0"):
+        with pytest.raises(WeightsError, match="no weights .*neither a file nor shipped"):
+            load_weights(source, AMPLITUDES)
+    files.with_suffix(".json").unlink()
+    files.with_suffix(".json").mkdir()
+    with pytest.raises(WeightsError, match="unet.json: no such card"):
         load_weights(files, AMPLITUDES)
 
 
@@ -237,12 +296,13 @@ def test_weights_are_offered_to_those_who_can_use_them(unet_weights, image_weigh
     assert shipped_weights(IMAGES, tmp_path) == ["resnet18", "unet"]  # nobody knows
 
 
-def test_cards_without_a_kind_are_of_amplitudes(files, image_weights):
-    card = json.loads(files.with_suffix(".json").read_text())
-    del card["kind"]
-    files.with_suffix(".json").write_text(json.dumps(card))
-    assert load_weights(files, AMPLITUDES).card.kind == "amplitudes"
-    assert shipped_weights(AMPLITUDES, files.parent) == ["unet"]
+def test_first_cards_had_no_kind_and_no_checksum(files):
+    for key in ("kind", "card_sha256"):
+        card = json.loads(files.with_suffix(".json").read_text())
+        del card[key]
+        files.with_suffix(".json").write_text(json.dumps(card))
+        assert load_weights(files, AMPLITUDES).card.kind == "amplitudes"
+        assert shipped_weights(AMPLITUDES, files.parent) == ["unet"]
 
 
 def test_whole_numbers_stay_whole(image_weights, tmp_path):

@@ -100,6 +100,10 @@ def by_network(data: Reflections, hkl: np.ndarray, source: str, *, d_min: float,
     number, is_there = grid.from_list(hkl @ setting.basis, np.arange(len(hkl), dtype=float), setting.symmetry)
     amplitude = np.zeros(len(hkl))
     amplitude[number[is_there].astype(int)] = predicted[is_there]
+    if not np.isfinite(amplitude).all():
+        raise WeightsError(
+            f"{source}: the network gives amplitudes of {data.name} that are not finite; take the model 'atoms'"
+        )
     sigma = amplitude * _relative_error(card, data.cell.d_spacing(hkl), data.group.is_centric(hkl))
     facts = {
         "axes": "as given" if (setting.basis == np.eye(3)).all() else f"for the network: {setting.symmetry.symbol}"

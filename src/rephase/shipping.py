@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from rephase import wave_posteriors
+from rephase.cards import AmplitudeCard, ImageCard, PosteriorCard, Ranges, RelativeErrors
 from rephase.classification_evaluation import probabilities
 from rephase.classification_metrics import best_thresholds
 from rephase.classifying import build_images, training_of
@@ -29,18 +30,7 @@ from rephase.models.image_networks import ImageClassifier
 from rephase.posteriors import build_patterns, section_of, training_folder
 from rephase.runs import Run, environment
 from rephase.training import trained_model
-from rephase.weights import (
-    IMAGE_POSTERIORS,
-    POSTERIORS,
-    AmplitudeCard,
-    ImageCard,
-    Kind,
-    PosteriorCard,
-    Ranges,
-    RelativeErrors,
-    Weights,
-    save_weights,
-)
+from rephase.weights import IMAGE_POSTERIORS, POSTERIORS, Kind, Weights, save_weights
 
 _N_SHELLS = 12
 _NOTEBOOKS = {"saxs": "31", "oriented": "31", "gisaxs": "32", "ptychography": "33", "holography": "34"}
@@ -223,5 +213,6 @@ def _figures(run: Run, name: str, results: str) -> dict[str, dict[str, float]]:
     if not run.has_results(results):
         return {}
     table = run.results(results)
-    own = table[(table["model"] == name) & ~table["split"].str.contains(":")].dropna(subset="value")
+    own = table[(table["model"] == name) & ~table["split"].str.contains(":")]
+    own = own[np.isfinite(own["value"])]
     return {split: dict(zip(part["metric"], part["value"].round(5))) for split, part in own.groupby("split")}

@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from rephase.checkpoints import CheckedCheckpoints, read_checkpoint
 from rephase.config import fingerprint
 from rephase.config_sections import LearningConfig, TrainingConfig
 from rephase.datasets.batches import Batches, SplitData, StreamedData
@@ -27,8 +28,9 @@ from rephase.devices import pick_device, seed_everything, trainer_options
 from rephase.errors import TrainingError
 from rephase.models import Model, build_model
 from rephase.models.amplitude_gan import AmplitudeGAN
+from rephase.reading import file_text
 from rephase.runs import environment
-from rephase.writing import write_whole
+from rephase.writing import disk_errors, only_writer, write_whole
 
 Samples = tuple[torch.Tensor, ...]
 """What the training itself sees of a batch: tensors that have the samples as their first axis."""
@@ -195,25 +197,36 @@ def fit(
     Raises
     ------
     TrainingError
-        The loss is not finite, or `folder` holds another training.
+        The loss is not finite; `folder` holds another training, or one whose files are damaged.
+    DiskError
+        Another process trains there, or the disk does not take what is written.
     """
-    options, folder, shape = config.training_of(name), Path(folder), data.shape
-    model = build_model(table, name, shape, config.models[name], loss=options.loss, seed=seed, **data.built_with)
-    module = module_of(model, options, seed)
-    _claim(folder, {"model": name, "options": config.models[name].options, "training": options.model_dump(mode="json"),
-                    "data": data.config.model_dump(mode="json"), "seed": seed})  # fmt: skip
-    if not (folder / "finished").is_file():
-        seed_everything(seed)
-        last, loader = folder / "last.ckpt", _training_loader(data, options, seed)
-        if last.is_file():  # the trainer starts the first loader of a resumed training before it tells it the epoch
-            _order_of(loader).set_epoch(torch.load(last, map_location="cpu", weights_only=False)["epoch"] + 1)
-        with _quiet_lightning():
-            _trainer(name, folder, options, device, progress).fit(
-                module, loader, data.loader("validation", options.batch_size),
-                ckpt_path=last if last.is_file() else None, weights_only=False,
-            )  # fmt: skip
-        (folder / "finished").touch()
+    options, folder = config.training_of(name), Path(folder)
+    identity = {"model": name, "options": config.models[name].options, "training": options.model_dump(mode="json"),
+                "data": data.config.model_dump(mode="json"), "seed": seed}  # fmt: skip
+    model = build_model(table, name, data.shape, config.models[name], loss=options.loss, seed=seed, **data.built_with)
+    with disk_errors(folder):
+        _check_claim(folder, identity)
+        if not (folder / "finished").is_file():
+            with only_writer(folder):
+                _claim(folder, identity)
+                _train(module_of(model, options, seed), name, data, folder, device=device, progress=progress)
     return trained_model(table, name, data, config, folder, device=device)
+
+
+def _train(module: ModelModule, name: str, data: SplitData, folder: Path, *, device: str, progress: bool) -> None:
+    """Train to the end, from the last finished epoch on where there is one."""
+    options, seed = module.options, module.seed
+    seed_everything(seed)
+    last, loader = folder / "last.ckpt", _training_loader(data, options, seed)
+    if last.is_file():  # the trainer starts the first loader of a resumed training before it tells it the epoch
+        _order_of(loader).set_epoch(int(read_checkpoint(last)["epoch"]) + 1)
+    with _quiet_lightning():
+        _trainer(name, folder, options, device, progress).fit(
+            module, loader, data.loader("validation", options.batch_size),
+            ckpt_path=last if last.is_file() else None, weights_only=True,
+        )  # fmt: skip
+    write_whole(folder / "finished", "")
 
 
 def trained_model(
@@ -225,14 +238,20 @@ def trained_model(
     Raises
     ------
     TrainingError
-        No epoch of it was finished.
+        No epoch of it was finished; its weights are damaged, not finite, or those of another model.
     """
     path, options = Path(folder) / "best.ckpt", config.training_of(name)
     if not path.is_file():
         raise TrainingError(f"{path}: no weights of {name!r} yet; train it first")
     model = build_model(table, name, data.shape, config.models[name], loss=options.loss, **data.built_with)
-    best = torch.load(path, map_location="cpu", weights_only=False)
-    module_of(model, options).load_state_dict(best["state_dict"])
+    weights = read_checkpoint(path)["state_dict"]
+    for key, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise TrainingError(f"{path}: {key} has values that are not finite; delete its folder and train again")
+    try:
+        module_of(model, options).load_state_dict(weights)
+    except RuntimeError as error:
+        raise TrainingError(f"{path}: weights of another model than {name!r} ({error}); train it again") from error
     return model.eval().to(pick_device(device))
 
 
@@ -280,15 +299,31 @@ def _trainer(name: str, folder: Path, options: TrainingConfig, device: str, prog
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=1,
+        plugins=[CheckedCheckpoints()],
         **trainer_options(device, options.precision),
     )  # fmt: skip
 
 
 def _claim(folder: Path, identity: dict[str, Any]) -> None:
-    """Write what is trained here, or raise if it is something else."""
-    folder.mkdir(parents=True, exist_ok=True)
-    claim, path = fingerprint(identity), folder / "identity.json"
+    """Write what is trained here, unless it is written already."""
+    path = folder / "identity.json"
     if not path.is_file():
-        write_whole(path, json.dumps({"fingerprint": claim, "made_with": environment(), **identity}, indent=1))
-    elif json.loads(path.read_text())["fingerprint"] != claim:
+        claim = {"fingerprint": fingerprint(identity), "made_with": environment(), **identity}
+        write_whole(path, json.dumps(claim, indent=1))
+
+
+def _check_claim(folder: Path, identity: dict[str, Any]) -> None:
+    """Raise if something else was trained here, or nobody can say what."""
+    path = folder / "identity.json"
+    if not path.is_file():
+        if left := [name for name in ("last.ckpt", "best.ckpt", "finished") if (folder / name).is_file()]:
+            raise TrainingError(f"{path}: missing, but {left[0]} of a training is there; delete the folder")
+        return
+    try:
+        claim = json.loads(file_text(path, TrainingError))["fingerprint"]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        if isinstance(error, TrainingError):
+            raise
+        raise TrainingError(f"{path}: damaged, expected what was trained here; delete the folder") from error
+    if claim != fingerprint(identity):
         raise TrainingError(f"{folder}: holds another training; choose another run folder, or delete this one")

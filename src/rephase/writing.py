@@ -26,6 +26,8 @@ def disk_errors(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # the system did not raise it
+            raise
         raise DiskError(
             f"{path}: cannot be written ({error.strerror or error}); "
             "free some space, or give a folder that can be written"

@@ -9,6 +9,7 @@ from rephase.errors import ConfigError, nearest_name
 from rephase.models.amplitude_baselines import wilson_amplitude
 from rephase.models.amplitude_unets import AmplitudeUNet, FourierUNet
 from rephase.models.amplitudes import AmplitudeInput, AmplitudeModel
+from rephase.models.convolutions import Conv3d
 
 GENERATORS: dict[str, type[AmplitudeUNet | FourierUNet]] = {"unet": AmplitudeUNet, "fourier_unet": FourierUNet}
 
@@ -31,8 +32,8 @@ class Critic(nn.Module):
         super().__init__()
         self.input = AmplitudeInput(shape)
         self.layers = nn.Sequential(
-            spectral_norm(nn.Conv3d(self.input.n_channels + 1, width, 3, padding=1)), nn.LeakyReLU(0.2),
-            *_halving_block(width, 2 * width), *_halving_block(2 * width, 4 * width), nn.Conv3d(4 * width, 1, 1),
+            spectral_norm(Conv3d(self.input.n_channels + 1, width, 3, padding=1)), nn.LeakyReLU(0.2),
+            *_halving_block(width, 2 * width), *_halving_block(2 * width, 4 * width), Conv3d(4 * width, 1, 1),
         )  # fmt: skip
 
     def forward(self, amplitude: torch.Tensor, batch: CompletionBatch) -> torch.Tensor:
@@ -43,7 +44,7 @@ class Critic(nn.Module):
 
 
 def _halving_block(n_in: int, n_out: int) -> tuple[nn.Module, ...]:
-    convolution = spectral_norm(nn.Conv3d(n_in, n_out, 3, stride=2, padding=1))
+    convolution = spectral_norm(Conv3d(n_in, n_out, 3, stride=2, padding=1))
     return convolution, nn.GroupNorm(max(1, n_out // 8), n_out), nn.LeakyReLU(0.2)
 
 

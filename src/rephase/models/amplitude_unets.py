@@ -7,6 +7,7 @@ from torch import nn
 
 from rephase.datasets.monoclinic import CompletionBatch
 from rephase.models.amplitudes import AmplitudeInput, AmplitudeModel, GridModel
+from rephase.models.convolutions import Conv3d
 from rephase.models.layers import at_least_single, convolution_block
 from rephase.models.unet3d import UNetBody
 
@@ -44,11 +45,11 @@ class FourierLayer(nn.Module):
 
     def __init__(self, n: int):
         super().__init__()
-        self.to_spectrum = nn.Conv3d(n, n, 1)
+        self.to_spectrum = Conv3d(n, n, 1)
         self.in_map = nn.Sequential(
-            nn.Conv3d(n // 2, n, 3, padding=1, padding_mode="circular"), nn.SiLU(), nn.Conv3d(n, n // 2, 1)
+            Conv3d(n // 2, n, 3, padding=1, padding_mode="circular"), nn.SiLU(), Conv3d(n, n // 2, 1)
         )
-        self.from_spectrum = nn.Conv3d(n, n, 1)
+        self.from_spectrum = Conv3d(n, n, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Fields [batch, n, h, k, l], h centred, k and l from 0; the layer adds to them."""

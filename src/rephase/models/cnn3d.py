@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from rephase.datasets.perturbed import Batch
+from rephase.models.convolutions import Conv3d
 from rephase.models.layers import N_FIELDS, PhaseModel, ReciprocalInput, convolution_block, friedel_pair, from_centre
 
 
@@ -24,7 +25,7 @@ class CNN3D(PhaseModel):
         self.layers = nn.Sequential(
             convolution_block(self.input.n_channels, width),
             convolution_block(width, width),
-            nn.Conv3d(width, N_FIELDS, 3, padding=1),
+            Conv3d(width, N_FIELDS, 3, padding=1),
         )
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 

@@ -11,6 +11,7 @@ from torch import nn
 from rephase.datasets.patterns import PatternBatch, check_patterns, check_shape, expected_of
 from rephase.datasets.wave_patterns import WaveSimulator
 from rephase.errors import ConfigError, check_positive
+from rephase.models.convolutions import Conv2d
 from rephase.optics.noise import poisson_deviance
 
 _COARSEST = 4  # pixels along each side of the mean that all details are added to
@@ -187,10 +188,10 @@ class Features(nn.Module):
 
     def __init__(self, n_in: int, width: int, n_scales: int):
         super().__init__()
-        self.first = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * n_in, width, 3, padding=1))
+        self.first = nn.Sequential(nn.PixelUnshuffle(2), Conv2d(4 * n_in, width, 3, padding=1))
         self.down = nn.ModuleList(Residual(width) for _ in range(n_scales))
-        self.halve = nn.ModuleList(nn.Conv2d(width, width, 2, stride=2) for _ in range(n_scales - 1))
-        self.join = nn.ModuleList(nn.Conv2d(2 * width, width, 1) for _ in range(n_scales - 1))
+        self.halve = nn.ModuleList(Conv2d(width, width, 2, stride=2) for _ in range(n_scales - 1))
+        self.join = nn.ModuleList(Conv2d(2 * width, width, 1) for _ in range(n_scales - 1))
         self.up = nn.ModuleList(Residual(width) for _ in range(n_scales - 1))
 
     def forward(self, condition: torch.Tensor) -> list[torch.Tensor]:
@@ -212,9 +213,7 @@ class Residual(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1)
-            )
+            nn.Sequential(nn.SiLU(), Conv2d(width, width, 3, padding=1), nn.SiLU(), Conv2d(width, width, 3, padding=1))
             for _ in range(2)
         )
 
@@ -264,11 +263,11 @@ def _chain(shape: tuple[int, ...], n_seen: int, width: int, n_blocks: int, clamp
 
 def _network(width: int, kernel: int, n_in: int, n_out: int) -> nn.Sequential:
     """Convolutions that give 0 before they have learned: a flow starts as the identity."""
-    last = nn.Conv2d(width, n_out, 1)
+    last = Conv2d(width, n_out, 1)
     for weights in last.parameters():
         nn.init.zeros_(weights)
     return nn.Sequential(
-        nn.Conv2d(n_in, width, kernel, padding=kernel // 2), nn.SiLU(), nn.Conv2d(width, width, 1), nn.SiLU(), last
+        Conv2d(n_in, width, kernel, padding=kernel // 2), nn.SiLU(), Conv2d(width, width, 1), nn.SiLU(), last
     )
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from rephase.datasets.images import ImageBatch
 from rephase.errors import ConfigError, check_positive, nearest_name
+from rephase.models.convolutions import Conv2d
 
 _LEAKINESS = 0.2
 _USUAL_MEAN = 25.0
@@ -146,9 +147,9 @@ def _mean(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return image.sum((-2, -1), keepdim=True) / mask.sum((-2, -1), keepdim=True).clamp_min(1)
 
 
-def convolution(n_in: int, n_out: int, kernel: int, stride: int = 1) -> nn.Conv2d:
+def convolution(n_in: int, n_out: int, kernel: int, stride: int = 1) -> Conv2d:
     """A convolution that keeps the size of the image but for its stride, without a bias: a normalisation follows."""
-    return nn.Conv2d(n_in, n_out, kernel, stride, padding=kernel // 2, bias=False)
+    return Conv2d(n_in, n_out, kernel, stride, padding=kernel // 2, bias=False)
 
 
 class ResidualBlock(nn.Module):

@@ -6,6 +6,7 @@ from torch import nn
 from rephase.crystal.phases import friedel_mate, grid_indices, unit_phasor
 from rephase.datasets.perturbed import Batch
 from rephase.losses import LOSSES
+from rephase.models.convolutions import Conv3d
 
 N_FIELDS = 4
 """Real outputs per reflection: real and imaginary part of the two Hermitian fields of `friedel_pair`."""
@@ -140,4 +141,4 @@ def from_centre(fields: torch.Tensor) -> torch.Tensor:
 
 def convolution_block(n_in: int, n_out: int) -> nn.Sequential:
     """A 3×3×3 convolution with zero padding, group normalisation, SiLU."""
-    return nn.Sequential(nn.Conv3d(n_in, n_out, 3, padding=1), nn.GroupNorm(max(1, n_out // 8), n_out), nn.SiLU())
+    return nn.Sequential(Conv3d(n_in, n_out, 3, padding=1), nn.GroupNorm(max(1, n_out // 8), n_out), nn.SiLU())

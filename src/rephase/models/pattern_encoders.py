@@ -9,8 +9,8 @@ from torch import nn
 
 from rephase.datasets.patterns import PatternBatch, check_shape
 from rephase.errors import ConfigError
+from rephase.models.convolutions import CONVOLUTIONS
 
-CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d}
 N_FIELDS = 3
 
 
@@ -53,7 +53,7 @@ class PatternEncoder(nn.Module):
         channels: int = 16,
     ):  # fmt: skip
         super().__init__()
-        if len(shape) not in CONVOLUTIONS or min(shape) < 16:
+        if len(shape) not in (1, 2) or min(shape) < 16:
             raise ConfigError(f"patterns of shape {tuple(shape)}: expected one or two axes, each of 16 or more")
         convolution, self.shape, self.summaries = CONVOLUTIONS[len(shape)], tuple(shape), summaries
         widths = [N_FIELDS, channels, 2 * channels, 4 * channels, 4 * channels]

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from rephase.datasets.perturbed import Batch
+from rephase.models.convolutions import Conv3d
 from rephase.models.layers import N_FIELDS, PhaseModel, ReciprocalInput, convolution_block, friedel_pair, from_centre
 
 
@@ -35,11 +36,11 @@ class UNetBody(nn.Module):
         self.step = 2**levels
         self.encoders = nn.ModuleList(block(a, b) for a, b in zip([n_in, *widths[:-2]], widths[:-1]))
         # strided convolutions instead of pooling, whose gradient on a GPU is not deterministic
-        self.downs = nn.ModuleList(nn.Conv3d(a, a, 2, stride=2) for a in widths[:-1])
+        self.downs = nn.ModuleList(Conv3d(a, a, 2, stride=2) for a in widths[:-1])
         self.bottom = block(widths[-2], widths[-1])
         self.ups = nn.ModuleList(nn.ConvTranspose3d(b, a, 2, stride=2) for a, b in zip(widths[-2::-1], widths[:0:-1]))
         self.decoders = nn.ModuleList(block(2 * a, a) for a in widths[-2::-1])
-        self.head = nn.Conv3d(width, n_out, 1)
+        self.head = Conv3d(width, n_out, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Fields [batch, n_out, h, k, l]."""

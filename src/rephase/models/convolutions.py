@@ -1,0 +1,40 @@
+"""Convolutions whose gradients are right on every grid: the models use these in place of torch's own."""
+
+from typing import cast
+
+import torch
+from torch import nn
+
+
+class _PaddedConvolution(nn.modules.conv._ConvNd):
+    """A convolution that is given a grid with the zeros around it where the kernel is larger than the grid itself.
+
+    There oneDNN, which computes convolutions for torch on a CPU, leaves parts of the gradients of weights and biases
+    uninitialised, in bfloat16 and in float32 (``benchmarks/convolution_gradients.py``). The sums stay the same, and
+    padding takes a third of the time that float32 would.
+    """
+
+    def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        size = input.shape[-len(self.kernel_size) :]
+        extent = [spacing * (n - 1) + 1 for n, spacing in zip(self.kernel_size, self.dilation)]
+        if self.padding_mode != "zeros" or all(n <= points for n, points in zip(extent, size)):
+            return cast(torch.Tensor, super()._conv_forward(input, weight, bias))  # type: ignore[misc]  # of each rank
+        padded = nn.functional.pad(input, self._reversed_padding_repeated_twice)
+        convolve = getattr(nn.functional, f"conv{len(size)}d")
+        return cast(torch.Tensor, convolve(padded, weight, bias, self.stride, 0, self.dilation, self.groups))
+
+
+class Conv1d(_PaddedConvolution, nn.Conv1d):
+    """As torch's, along curves."""
+
+
+class Conv2d(_PaddedConvolution, nn.Conv2d):
+    """As torch's, over images."""
+
+
+class Conv3d(_PaddedConvolution, nn.Conv3d):
+    """As torch's, over grids of reflections and maps."""
+
+
+CONVOLUTIONS: dict[int, type[Conv1d | Conv2d | Conv3d]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
+"""By the number of axes of a grid."""
