@@ -7,8 +7,8 @@ import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.cif_blocks import cell_of, cif_document, space_group_of
 from rephase.crystal.reflection_checks import file_content
-from rephase.crystal.reflection_cif import cell_of, space_group_of
 from rephase.crystal.reflection_mtz import open_mtz
 from rephase.crystal.symmetry import Symmetry, find_symmetry, symmetry_in
 from rephase.errors import ReflectionError
@@ -90,12 +90,8 @@ def _from_mtz(path: Path) -> PhaseList:
 
 
 def _from_cif(text: str, name: str) -> PhaseList:
-    try:
-        document = gemmi.cif.read_string(text)
-    except (ValueError, RuntimeError) as error:
-        raise ReflectionError(f"{name}: neither an MTZ nor a complete CIF ({error}); get the file again") from error
-    for block in document:
-        for prefix in ("_refln_", "_refln."):
+    for block in cif_document(text, name=name):
+        for prefix in ("_refln_",):
             table = block.find(prefix, _TAGS)
             phase = next((column for column in (3, 4) if len(table) and table.has_column(column)), None)
             if phase is None:

@@ -2,16 +2,15 @@
 
 import itertools
 import re
-import warnings
 
 import gemmi
 import numpy as np
 
-from rephase.crystal.cell import Cell
+from rephase.crystal.cif_blocks import cell_of, cif_document, is_cif, space_group_of
 from rephase.crystal.reflection_columns import Listing, from_columns
 from rephase.crystal.shelx import read_instructions
-from rephase.crystal.symmetry import SpaceGroup, find_symmetry
-from rephase.errors import ReflectionError, SymmetryError, nearest_name
+from rephase.crystal.symmetry import SpaceGroup
+from rephase.errors import ReflectionError, nearest_name
 
 # Label of a value to those that its σ may have, and whether it is an amplitude; the first that a loop has is read.
 CIF_COLUMNS = {
@@ -25,13 +24,11 @@ CIF_COLUMNS = {
     "pdbx_F_plus": (("pdbx_F_plus_sigma",), True),
     "pdbx_F_minus": (("pdbx_F_minus_sigma",), True),
 }
-_LOOPS = ("_refln_", "_refln.", "_diffrn_refln_", "_diffrn_refln.")  # merged or not, before what is not
+_LOOPS = ("_refln_", "_diffrn_refln_")  # merged or not, before what is not
 _PHASES = ("phase_meas", "phase_calc")
 _STATUS = ("observed_status", "include_status", "status")
 _EMBEDDED = ("_shelx_hkl_file", "_iucr_refine_reflections_details", "_shelx_fcf_file")
 _UNKNOWN = ("?", ".")
-_FIRST_LINE = re.compile(r"^[ \t\ufeff]*([^\s#\ufeff].*)", re.MULTILINE)  # neither blank nor a comment
-_MARK = re.compile(r"(data_\S*|loop_|_[a-z][\w.-]*)(\s|\Z)", re.IGNORECASE)
 
 
 def from_cif(text: str, *, name: str, column: str | None = None) -> Listing:
@@ -44,12 +41,7 @@ def from_cif(text: str, *, name: str, column: str | None = None) -> Listing:
     ReflectionError
         Not a CIF, no reflections in it, or a field that is not a number.
     """
-    try:
-        document = gemmi.cif.read_string(text)
-    except (ValueError, RuntimeError) as error:
-        raise ReflectionError(
-            f"{name}: not a complete CIF ({error}); it may be truncated, get the file again"
-        ) from error
+    document = cif_document(text, name=name)
     for prefix, block in itertools.product(_LOOPS, document):
         if block.find_loop(f"{prefix}index_h"):
             others = [other for other in document if other.name != block.name]
@@ -63,52 +55,6 @@ def from_cif(text: str, *, name: str, column: str | None = None) -> Listing:
         f"{name}: no reflections in this CIF; expected a loop with _refln_index_h or _diffrn_refln_index_h, "
         f"or one of {', '.join(_EMBEDDED)}"
     )
-
-
-def is_cif(text: str) -> bool:
-    """Whether a text begins as a CIF does; items of a CIF that follow the end of a SHELX list make it none."""
-    first = _FIRST_LINE.search(text)
-    return first is not None and _MARK.match(first[1]) is not None
-
-
-def cell_of(block: gemmi.cif.Block) -> Cell | None:
-    """Return the unit cell of a CIF block; None where it has none or not all of it."""
-    values = []
-    for part in ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"):
-        text = block.find_value(f"_cell_{part}") or block.find_value(f"_cell.{part}") or "?"
-        values.append(gemmi.cif.as_number(text))
-    return Cell(*values) if np.isfinite(values).all() else None
-
-
-def space_group_of(block: gemmi.cif.Block) -> SpaceGroup | None:
-    """What a CIF block states: its operations, else the first known of its symbols and its number; None without these.
-
-    Where none is known it is the first of them, as written.
-    """
-    for tag in ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz", "_symmetry_equiv.pos_as_xyz",
-                "_space_group_symop.operation_xyz"):  # fmt: skip
-        if operations := [gemmi.cif.as_string(text) for text in block.find_values(tag)]:
-            return operations
-    texts = [gemmi.cif.as_string(block.find_value(tag) or "") for tag in (
-        "_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_symmetry.space_group_name_H-M",
-        "_space_group.name_H-M_alt", "_symmetry_Int_Tables_number", "_space_group_IT_number")]  # fmt: skip
-    stated = [text for text in texts if text and text not in _UNKNOWN]
-    known = next(filter(_is_known, stated), None)
-    if known is not None and known != stated[0]:
-        warnings.warn(
-            f"space group {stated[0]!r} of {block.name} is not in the tables; {known!r}, which it states too, is taken "
-            "instead: if the setting is another one, give space_group= (--space-group)",
-            stacklevel=2,
-        )
-    return known or next(iter(stated), None)
-
-
-def _is_known(symbol: str) -> bool:
-    try:
-        find_symmetry(symbol)
-    except SymmetryError:
-        return False
-    return True
 
 
 def _from_loop(block: gemmi.cif.Block, prefix: str, name: str, column: str | None) -> Listing:
@@ -189,7 +135,7 @@ def _with_metadata(listing: Listing, blocks: list[gemmi.cif.Block]) -> Listing:
 
 
 def _wavelength(block: gemmi.cif.Block) -> float | None:
-    for tag in ("_diffrn_radiation_wavelength", "_diffrn_radiation_wavelength.wavelength"):
+    for tag in ("_diffrn_radiation_wavelength", "_diffrn_radiation_wavelength_wavelength"):
         for text in block.find_values(tag):
             value = gemmi.cif.as_number(text)
             if 0.01 < value < 100:

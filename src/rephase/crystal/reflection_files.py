@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.cif_blocks import cell_of, cif_document, is_cif, space_group_of
 from rephase.crystal.reflection_checks import check_cell, file_content
-from rephase.crystal.reflection_cif import cell_of, from_cif, is_cif, space_group_of
+from rephase.crystal.reflection_cif import from_cif
 from rephase.crystal.reflection_columns import Listing, from_columns
 from rephase.crystal.reflection_mtz import from_mtz, write_mtz, write_mtz_columns
 from rephase.crystal.reflections import Reflections, estimate_sigma
@@ -133,11 +133,7 @@ def _with_neighbours(path: Path, found: Listing) -> Listing:
     beside = path.with_suffix(".cif")
     if beside == path or not beside.is_file():
         return found
-    try:
-        document = gemmi.cif.read_string(beside.read_text(encoding="utf-8", errors="replace"))
-    except (ValueError, RuntimeError) as error:
-        raise ReflectionError(f"{beside.name}: not a complete CIF ({error}); mend it or move it away") from error
-    for block in document:
+    for block in cif_document(beside.read_text(encoding="utf-8", errors="replace"), name=beside.name):
         group = found.space_group or space_group_of(block)
         found = found._replace(cell=found.cell or cell_of(block), space_group=group)
     return found
