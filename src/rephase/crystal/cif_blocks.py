@@ -18,6 +18,7 @@ from rephase.errors import ReflectionError, RephaseError, SymmetryError
 # What states a group, in the order of trust. A symbol may leave the origin or the axes open, a number leaves them open.
 _OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
 _SUPERSPACE = "_space_group_symop_ssg_operation_algebraic"
+_SUPERSPACE_NAMES = ("_space_group_ssg_name", "_space_group_ssg_name_IT")
 _HALL = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
 _SYMBOLS = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_space_group_name_H-M_full",
             "_space_group_name_H-M_ref", "_space_group_name_H-M")  # fmt: skip
@@ -137,6 +138,8 @@ def _statements(block: gemmi.cif.Block) -> Iterator[_Stated]:
     for tag in (*_SYMBOLS, *_NUMBERS):
         if stated := text_of(block, tag):
             yield _with_code(stated, code)
+    if name := text_of(block, *_SUPERSPACE_NAMES):
+        yield name.split("(")[0]  # Pnma(0 0 g)s00: the group of the average structure
 
 
 def _in_three_dimensions(operation: str) -> str:

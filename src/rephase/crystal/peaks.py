@@ -60,7 +60,7 @@ def find_peaks(density: np.ndarray, cell: Cell, symmetry: Symmetry, n: int) -> P
         found.append((xyz, heights[first]))
         images = symmetry.rotations @ xyz + symmetry.translations
         rest = np.flatnonzero(left)
-        near = _distances(candidates[rest, None] - images, cell).min(1) < _CLOSEST
+        near = distances(candidates[rest, None] - images, cell).min(1) < _CLOSEST
         left[rest[near]] = False
         left[first] = False
     xyz_frac = np.array([xyz for xyz, _ in found]).reshape(-1, 3)
@@ -137,7 +137,7 @@ def units_in_cell(counts: dict[str, float], symmetry: Symmetry, cell: Cell) -> i
 def site_order(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:
     """How many operations leave each of the positions [n, 3] where it is (to 0.05 Å): 1 in a general position."""
     moved = np.einsum("oij,nj->noi", symmetry.rotations, xyz_frac) + symmetry.translations
-    return (_distances(moved - np.asarray(xyz_frac)[:, None], cell) < 0.05).sum(1)
+    return (distances(moved - np.asarray(xyz_frac)[:, None], cell) < 0.05).sum(1)
 
 
 def _maxima(density: np.ndarray) -> np.ndarray:
@@ -180,9 +180,9 @@ def _on_special_position(xyz: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.
     """The mean of a position and those of its images that are nearer than 0.5 Å."""
     steps = symmetry.rotations @ xyz + symmetry.translations - xyz
     steps -= np.rint(steps)
-    return (xyz + steps[_distances(steps, cell) < _CLOSEST].mean(0)) % 1.0
+    return (xyz + steps[distances(steps, cell) < _CLOSEST].mean(0)) % 1.0
 
 
-def _distances(steps: np.ndarray, cell: Cell) -> np.ndarray:
+def distances(steps: np.ndarray, cell: Cell) -> np.ndarray:
     """Lengths in Å of fractional steps [..., 3], whole cells taken off: right for those shorter than half a plane."""
     return np.linalg.norm((steps - np.rint(steps)) @ cell.orthogonalisation.T, axis=-1)

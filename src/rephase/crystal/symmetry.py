@@ -14,7 +14,13 @@ import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.space_group_names import group_of_hall, group_of_number, group_of_symbol, has_setting, in_ascii
+from rephase.crystal.space_group_names import (
+    group_of_hall,
+    group_of_number,
+    group_of_symbol,
+    has_setting,
+    in_ascii,
+)
 from rephase.errors import SymmetryError
 
 _DENOMINATOR = 24  # every translation of the tables is a multiple of 1/24
@@ -216,9 +222,9 @@ def find_symmetry(source: str | float | Sequence[str]) -> Symmetry:
     ('P 1 21/n 1', 'P 21 21 21', 4)
     """
     if (number := _number(source)) is not None:
-        return _symmetry_of_entry(group_of_number(number), source)
+        return _symmetry_of_entry(group_of_number(number), f"{number:g}")
     if isinstance(source, str):
-        return _symmetry_of_entry(group_of_symbol(source), source)
+        return _symmetry_of_entry(group_of_symbol(source), repr(source))
     return _symmetry_of_operations(source)  # type: ignore[arg-type]  # no number is left
 
 
@@ -230,7 +236,7 @@ def symmetry_of_hall(symbol: str) -> Symmetry:
     SymmetryError
         A symbol of no group of the tables.
     """
-    return _symmetry_of_entry(group_of_hall(symbol), symbol)
+    return _symmetry_of_entry(group_of_hall(symbol), repr(symbol))
 
 
 def symmetry_in(cell: Cell | None, space_group: SpaceGroup) -> Symmetry:
@@ -263,10 +269,10 @@ def _number(source: object) -> float | None:
     return float(source) if is_text or isinstance(source, numbers.Real) else None  # type: ignore[arg-type]
 
 
-def _symmetry_of_entry(group: gemmi.SpaceGroup | None, source: object) -> Symmetry:
+def _symmetry_of_entry(group: gemmi.SpaceGroup | None, written: str) -> Symmetry:
     if group is None:
         raise SymmetryError(
-            f"space group {source!r} is not in the tables; give a Hermann-Mauguin symbol such as 'P 21/c', "
+            f"space group {written} is not in the tables; give a Hermann-Mauguin symbol such as 'P 21/c', "
             "or its number from 1 to 230"
         )
     return Symmetry(group.xhm(), tuple(operation.triplet() for operation in group.operations()))
