@@ -1,6 +1,7 @@
 """The sites that a block of a CIF lists: elements, positions, occupancies, displacements; and what is left out."""
 
 import re
+import string
 import warnings
 from collections import defaultdict
 from collections.abc import Collection
@@ -12,7 +13,7 @@ import numpy as np
 from rephase.crystal.atoms import Site
 from rephase.crystal.cell import Cell
 from rephase.crystal.displacements import PER_U, SLIGHTLY_NEGATIVE, equivalent_u, tensor_of_u
-from rephase.crystal.site_elements import is_no_atom, site_element
+from rephase.crystal.site_elements import is_no_atom, readings, site_element
 from rephase.errors import CifError
 
 _LABELS = ("label", "label_atom_id", "auth_atom_id")
@@ -102,12 +103,19 @@ def _site(row: _Row, formula: Collection[str], anisotropic: dict[str, float], to
     if not all(row.position) and element in ("H", "D"):
         notes["hydrogens without coordinates, left out"].append(row.label)
         return None
-    if not row.type_symbol and not formula and re.match(r"[A-Z]{2}", row.label):
-        notes["elements that only the label tells; set _atom_site_type_symbol if they are wrong"].append(
+    if not row.type_symbol and _is_surprising(row.label, element, formula):
+        notes["elements that the label alone does not tell; set _atom_site_type_symbol if they are wrong"].append(
             f"{row.label} as {element}"
         )
     x, y, z = _position(row, to_fractional)
     return Site(row.label, element, charge, (x, y, z), _occupancy(row, notes), _u_iso(row, anisotropic, notes))
+
+
+def _is_surprising(label: str, element: str, formula: Collection[str]) -> bool:
+    """Whether a label reads as another element too: in capitals without a formula, or against a formula."""
+    if len(found := readings(label)) < 2 or label[1:2] not in string.ascii_letters:
+        return False
+    return element != found[0] if label[1].islower() else not formula
 
 
 def _rows(block: gemmi.cif.Block, notes: Notes) -> list[_Row]:

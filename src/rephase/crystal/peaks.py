@@ -12,6 +12,8 @@ from rephase.errors import CifError, GridError
 
 UNASSIGNED = "Q"  # as SHELX names a peak without an element
 HIGH = 3.0  # σ of the map: peaks above are shown
+_MOST_ATOMS = 100_000  # of an element in a formula
+_SHOWN = 200  # letters of a formula in a message
 _ABOVE_NOISE = 3.0  # σ of the map between the atoms: at true phases those of 13 real crystals to 1.2 Å have above 3.5
 _CLOSEST = 0.5  # Å; nearer maxima are one atom
 VOLUME_PER_ATOM = 18.0  # Å^3 per non-hydrogen atom (Kempster & Lipson 1972, Acta Cryst. B28, 3674)
@@ -110,6 +112,11 @@ def assign_elements(peaks: Peaks, formula: str, symmetry: Symmetry, cell: Cell) 
 def parse_formula(formula: str) -> dict[str, float]:
     """Counts of a formula.
 
+    Raises
+    ------
+    CifError
+        Brackets, charges, separators, letters that are no element, counts that are not above 0 or have no end.
+
     >>> parse_formula("C20 H22 N2 O")
     {'C': 20.0, 'H': 22.0, 'N': 2.0, 'O': 1.0}
     """
@@ -118,11 +125,24 @@ def parse_formula(formula: str) -> dict[str, float]:
     for element, count in words:
         counts[element] = counts.get(element, 0.0) + float(count or 1)
     rebuilt = "".join(element + count for element, count in words)
-    unknown = [element for element in counts if gemmi.Element(element).atomic_number == 0]
-    is_counted = bool(counts) and all(0 < count < np.inf for count in counts.values())
-    if unknown or not is_counted or rebuilt != re.sub(r"\s", "", formula):
-        raise CifError(f"formula {formula!r}: expected element symbols and counts above 0, such as 'C20 H22 N2 O3'")
+    reason = _fault(formula, counts)
+    if reason or not counts or rebuilt != re.sub(r"\s", "", formula):
+        raise CifError(
+            f"formula {formula[:_SHOWN]!r}: {reason}expected element symbols and counts above 0, "
+            "such as 'C20 H22 N2 O3'"
+        )
     return counts
+
+
+def _fault(formula: str, counts: dict[str, float]) -> str:
+    """What is wrong with a formula, and what to do; "" where it is not known."""
+    if sign := re.search(r"[^A-Za-z\d.\s]", formula):
+        return f"{sign[0]!r} is neither (multiply brackets out, add parts up, leave charges out); "
+    if unknown := [element for element in counts if gemmi.Element(element).atomic_number == 0]:
+        return f"{unknown[0]} is no element; "
+    if wrong := [element for element, count in counts.items() if not 0 < count <= _MOST_ATOMS]:
+        return f"the count of {wrong[0]} is 0 or more than {_MOST_ATOMS:,}; "
+    return ""
 
 
 def units_in_cell(counts: dict[str, float], symmetry: Symmetry, cell: Cell) -> int:

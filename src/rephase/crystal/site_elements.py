@@ -10,7 +10,8 @@ from rephase.errors import CifError
 _ISOTOPE = re.compile(r"^[(^\s]*\d+\)?(?=[A-Za-z])")
 _WORD = re.compile(r"[A-Za-z]+")
 _CHARGE = re.compile(r"[A-Za-z]\(?(\d*)([+-])(\d*)\)?$")
-_MIXED = re.compile(r"[A-Z][a-z]?\d*\.?\d*[/,+&][A-Z]")  # Al/Si, Mg,Fe: sites that two elements share
+_MIXED = re.compile(r"[A-Z][a-z]?\d*\.?\d*[/,+&][A-Z]|[A-Z][a-z]?[A-Z][a-z]$")  # Al/Si, MgFe: what two elements share
+_BONDING = re.compile(r"(?<=[A-Za-z])(?:val|sp)$")  # of types such as Cval, Csp2
 _WATER = ("wat", "aqua", "h2o")
 _NO_ATOMS = re.compile(r"(?:X|Q|Xcg|XCG|Cg|Cnt|Cent|Du|DU|Dum|DUM|Va|Vac|VAC|vac)(?=[^A-Za-z]|[A-Z]?$)")
 _HYDROGENS = ("H", "D", "T")
@@ -41,8 +42,9 @@ def site_element(type_symbol: str, label: str, formula: Collection[str]) -> tupl
         Letters that are no element.
     """
     written = _ISOTOPE.sub("", type_symbol or label)
-    word = _WORD.match(written)
-    found = _readings(word[0]) if word and not _MIXED.match(written) else []
+    found = [] if type_symbol and _MIXED.match(written) else readings(written)
+    if found == ["D"] and not type_symbol and written[0] in "Tt":
+        found = []  # T1 and T2 are tetrahedral sites of minerals; only a type is tritium
     if not found:
         raise CifError(
             f"atom {label!r} has the unknown element {type_symbol or label!r}; "
@@ -54,11 +56,13 @@ def site_element(type_symbol: str, label: str, formula: Collection[str]) -> tupl
     return element, int(f"{charge[2]}{charge[1] or charge[3] or 1}"[:4]) if charge else 0
 
 
-def _readings(word: str) -> list[str]:
-    """Elements that the letters may stand for, the longest symbol first."""
-    if word.lower().startswith(_WATER):
+def readings(written: str) -> list[str]:
+    """Elements that a type or a label may stand for, the longest symbol first."""
+    if written.lower().startswith(_WATER):
         return ["O"]
-    symbols = [word[:2].capitalize()] * (len(word) > 1) + [word[0].upper()]
+    letters = _WORD.match(written)
+    word = _BONDING.sub("", letters[0]) if letters else ""
+    symbols = [word[:2].capitalize()] * (len(word) > 1) + [word[:1].upper()] * (len(word) > 0)
     found = ["D" if symbol == "T" else symbol for symbol in symbols if symbol == "T" or is_element(symbol)]
     return found + ["O"] * (found == ["W"])
 

@@ -31,9 +31,9 @@ def group_of_symbol(symbol: str) -> gemmi.SpaceGroup | None:
     >>> [group_of_symbol(symbol).xhm() for symbol in ("P2_1/c", "P 21/n 21/m 21/a", "F d -3 m Z", "-P 2ybc")]
     ['P 1 21/c 1', 'P n m a', 'F d -3 m:2', 'P 1 21/c 1']
     """
-    if len(symbol) > _LONGEST:
-        return None
-    plain = plain_symbol(symbol)
+    plain = plain_symbol(symbol) if len(symbol) <= _LONGEST else ""
+    if not plain[:1].isalpha():  # gemmi takes numbers too
+        return group_of_hall(symbol) if symbol.strip().startswith("-") and len(symbol) <= _LONGEST else None
     letters, _, setting = plain.replace(" ", "").partition(":")
     for pattern, short in _FULL_AXES:
         letters = re.sub(pattern, short, letters)

@@ -132,8 +132,7 @@ def _check_number(block: gemmi.cif.Block, origin: str) -> None:
     """Refuse a number of the group that is none, whatever stands beside it; 0 stands for an unknown one."""
     for tag in _NUMBER_TAGS:
         number = text_of(block, tag)
-        value = gemmi.cif.as_number(number)
-        if number and value not in range(231):
+        if number and ("(" in number or gemmi.cif.as_number(number) not in range(231)):
             raise CifError(f"{origin}: {tag} = {number:.80}: expected a number from 1 to 230; mend it or leave it out")
 
 
