@@ -5,7 +5,9 @@ import warnings
 import numpy as np
 import pytest
 
+from rephase.crystal.atoms import at_origin_of
 from rephase.crystal.structure import read_crystal
+from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import CifError, RephaseError
 
 HEAD = """data_made
@@ -198,6 +200,29 @@ def test_an_origin_that_is_stated_is_taken(symbol, more, found):
     at = "0.125 0.125 0.125" if found.endswith("2") else "0 0 0"
     crystal = read_crystal(sites(f"C1 C {at}", head=DIAMOND.replace("F d -3 m", symbol) + more))
     assert (crystal.space_group, crystal.formula) == (found, "C8")
+
+
+def places(crystal) -> set[tuple]:
+    return {(e, *np.round(xyz, 6) % 1) for e, xyz in zip(crystal.atoms.elements, crystal.atoms.xyz_frac)}
+
+
+@pytest.mark.parametrize(("own", "other"), [("1", "2"), ("2", "1")])
+def test_a_crystal_moves_to_the_other_origin_of_its_group(own, other):
+    """Spinel: Mg at 0 0 0 and Al at 5/8 5/8 5/8 in choice 1; at 1/8 1/8 1/8 and 1/2 1/2 1/2 in choice 2."""
+    rows = {"1": "Mg1 Mg 0 0 0\nAl1 Al 0.625 0.625 0.625", "2": "Mg1 Mg 0.125 0.125 0.125\nAl1 Al 0.5 0.5 0.5"}
+    head = DIAMOND.replace("3.57", "8.08")
+    found = {choice: read_crystal(sites(rows[choice], head=head.replace("F d -3 m", f"F d -3 m:{choice}")))
+             for choice in "12"}  # fmt: skip
+    moved = at_origin_of(found[own], find_symmetry(f"F d -3 m:{other}"))
+    assert moved.space_group == f"F d -3 m:{other}"
+    assert places(moved) == places(found[other])
+    assert at_origin_of(moved, find_symmetry("P n m a")) is moved
+
+
+def test_of_several_structures_the_first_is_read():
+    other = sites("N1 N 0.3 0.1 0.7").replace("data_made", "data_other")
+    with pytest.warns(UserWarning, match="2 blocks list atoms; 'made' is read, and not other"):
+        assert read_crystal(sites("O1 O 0.3 0.1 0.7") + other).formula == "O4"
 
 
 def test_rhombohedral_axes_are_those_of_the_cell():

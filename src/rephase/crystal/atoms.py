@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
+import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import distances
-from rephase.crystal.symmetry import Symmetry
+from rephase.crystal.symmetry import Symmetry, find_symmetry
 
 _ONE_ATOM = 0.4  # Å; images of a site that are nearer are one atom on a special position
 
@@ -115,6 +116,18 @@ def whole_cell(sites: Atoms, symmetry: Symmetry, cell: Cell) -> Atoms:
         images.append(found)
     everything = sites.take(np.array(rows))
     return replace(everything, xyz_frac=np.concatenate(images) % 1.0)
+
+
+def at_origin_of(crystal: Crystal, group: Symmetry) -> Crystal:
+    """The crystal at the origin of a group where that is its own, at the other of the two origins of the tables."""
+    own, other = find_symmetry(crystal.space_group).table_entry, group.table_entry
+    if own is None or other is None or own.hm != other.hm or {own.ext, other.ext} != {"1", "2"}:
+        return crystal
+    shift = np.array((other.basisop * own.basisop.inverse()).tran) / gemmi.Op.DEN
+    moved = (
+        replace(atoms, xyz_frac=(atoms.xyz_frac + shift) % 1.0) for atoms in (crystal.asymmetric_unit, crystal.atoms)
+    )
+    return Crystal(crystal.name, crystal.cell, group.symbol, *moved)
 
 
 def _distinct(images: np.ndarray, cell: Cell) -> np.ndarray:

@@ -70,12 +70,17 @@ def _structure_block(text: str, origin: str) -> gemmi.cif.Block:
     """The first data block that lists atoms."""
     if not text.strip():
         raise CifError(f"{origin}: the file is empty; expected a CIF with a cell and a list of atoms")
-    for block in cif_document(text, name=origin, error=CifError):
-        if lists_sites(block):
-            return block
-    raise CifError(
-        f"{origin}: no data block lists atoms with coordinates; expected a loop with _atom_site_fract_x, _y, _z"
-    )
+    blocks = [block for block in cif_document(text, name=origin, error=CifError) if lists_sites(block)]
+    if not blocks:
+        raise CifError(
+            f"{origin}: no data block lists atoms with coordinates; expected a loop with _atom_site_fract_x, _y, _z"
+        )
+    if others := [block.name for block in blocks[1:]]:
+        warnings.warn(
+            f"{origin}: {len(blocks)} blocks list atoms; {blocks[0].name!r} is read, and not {', '.join(others[:5])}",
+            stacklevel=4,
+        )
+    return blocks[0]
 
 
 def _read_cell(block: gemmi.cif.Block, origin: str) -> Cell:
