@@ -54,6 +54,11 @@ def file_text(path: str | Path, error: type[RephaseError]) -> str:
     return decoded(file_bytes(path, error))
 
 
+def cif_files(folder: str | Path) -> list[Path]:
+    """The CIFs of a folder in order, packed by gzip or not, in capitals or not; none where there is no folder."""
+    return sorted(path for path in Path(folder).glob("*") if path.name.lower().endswith((".cif", ".cif.gz")))
+
+
 def decoded(content: bytes) -> str:
     r"""Text in UTF-8, in UTF-16 with a byte order mark, else in Latin-1, without the mark; each line ends in ``\n``."""
     for mark, encoding in _MARKS.items():
