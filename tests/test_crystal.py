@@ -205,7 +205,13 @@ def test_unreadable_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("source", "message"), [("x\0y", "no such file"), ("x" * 100_000, "no such file"), (".", "not a file")]
+    ("source", "message"),
+    [
+        ("x\0y", "no such file"),
+        ("x" * 100_000, "no such file"),
+        (".", "not a file"),
+        ("\udcfc\n", "not a complete CIF"),
+    ],
 )
 def test_what_is_no_file_is_named(source, message):
     with pytest.raises(CifError, match=message):

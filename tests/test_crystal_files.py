@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from rephase.crystal.atoms import at_origin_of
+from rephase.crystal.cell import Cell
+from rephase.crystal.map_files import read_density, write_density
 from rephase.crystal.structure import read_crystal
 from rephase.crystal.symmetry import find_symmetry
-from rephase.errors import CifError, RephaseError
+from rephase.errors import CifError, GridError, RephaseError
 
 HEAD = """data_made
 _cell_length_a 6.2
@@ -308,6 +310,15 @@ def test_cartesian_coordinates_are_put_into_the_cell():
 def test_thousands_of_atoms_are_read():
     rows = "\n".join(f"C{n} C {n / 4000:.5f} {n * 7 % 100 / 100} {n * 13 % 100 / 100}" for n in range(3000))
     assert len(read_crystal(sites(rows)).asymmetric_unit) == 3000
+
+
+def test_a_map_with_damaged_points_is_refused(tmp_path):
+    path = tmp_path / "x.ccp4"
+    write_density(path, np.zeros((8, 8, 8)), Cell(8, 8, 8), find_symmetry("P 1"))
+    content = path.read_bytes()
+    path.write_bytes(content[:-4] + np.uint32(0x7F800001).tobytes())  # a NaN that signals
+    with pytest.raises(GridError, match="1 empty points"):
+        read_density(path)
 
 
 SHELX = """TITL made up

@@ -128,7 +128,8 @@ def test_reduced_cell_is_primitive_and_keeps_d(symbol):
         assert np.allclose(found, (F * np.exp(1j * shift))[known], atol=1e-7 * np.abs(F).max())
 
 
-@pytest.mark.parametrize("source", ["P 21/q", 231, 1e20, 14.5, "14.5", "1e20", float("nan"), float("inf"), None, [None],
+@pytest.mark.parametrize("source", ["P 21/q", 231, 1e20, 10**400, "P \ud800", "-P 2\0",
+                                    14.5, "14.5", "1e20", float("nan"), float("inf"), None, [None],
                                     "P" + " " * 5000, "-P 2ybq", ["x,y,z", "x,y,z+1/7"], ["x,y,z", "x,y,z,+1"],
                                     0, -1, 1014, np.int64(0), "0", "1014", "", [], ["-x,-y,-z"],
                                     ["-x,y,-z", "-x,-y,-z"], ["x,y,z", "x,y"], ["x,y,z", "0,y,z"],

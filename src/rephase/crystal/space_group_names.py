@@ -44,11 +44,13 @@ def group_of_symbol(symbol: str) -> gemmi.SpaceGroup | None:
 
 
 def group_of_hall(symbol: str) -> gemmi.SpaceGroup | None:
-    """The group and setting of a Hall symbol.
+    """The group and setting of a Hall symbol; None where it is none.
 
     >>> group_of_hall(" P 3 2").xhm()
     'P 3 1 2'
     """
+    if not (symbol.isascii() and symbol.isprintable()):
+        return None
     try:
         return gemmi.find_spacegroup_by_ops(gemmi.symops_from_hall(" ".join(symbol.replace("_", " ").split())))
     except (RuntimeError, ValueError):
@@ -91,5 +93,6 @@ def plain_symbol(symbol: str) -> str:
 
 
 def in_ascii(text: str) -> str:
-    """Subscripts, fractions and dashes of Unicode as the plain signs that stand for them."""
-    return unicodedata.normalize("NFKC", text).translate(_SIGNS)
+    """Subscripts, fractions and dashes of Unicode as the plain signs that stand for them; ? for half a letter."""
+    whole = text.encode("utf-8", errors="replace").decode("utf-8")  # arguments in another encoding have halves
+    return unicodedata.normalize("NFKC", whole).translate(_SIGNS)

@@ -18,7 +18,7 @@ from rephase.crystal.structure_formats import foreign_format, is_shelx
 from rephase.crystal.structure_shelx import crystal_from_shelx
 from rephase.errors import CifError, nearest_name
 from rephase.paths import CIFS
-from rephase.reading import file_text
+from rephase.reading import decoded, file_text
 
 __all__ = ["Atoms", "Crystal", "bundled_names", "read_crystal"]
 _LONGEST_NAME = 200  # letters in a message
@@ -52,7 +52,7 @@ def read_crystal(source: str | Path) -> Crystal:
     """
     text = str(source)
     if "\n" in text or "\r" in text:
-        return _crystal_of_text(text.replace("\r\n", "\n").replace("\r", "\n"), "CIF text")
+        return _crystal_of_text(decoded(text.encode("utf-8", errors="replace")), "CIF text")
     if os.path.isfile(text):
         return _crystal_of_text(file_text(text, CifError), text)
     if text in {path.stem for path in CIFS.glob("*.cif")}:

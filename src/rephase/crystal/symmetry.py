@@ -3,6 +3,7 @@
 An operation takes x to R x + t and leaves the density as it is, so ``F(hR) = F(h) exp(-2 pi i h.t)``.
 """
 
+import math
 import numbers
 import re
 from collections.abc import Sequence
@@ -266,7 +267,12 @@ def is_without_setting(space_group: SpaceGroup) -> bool:
 def _number(source: object) -> float | None:
     """A number of the tables as any program writes it, `14.0` too; None where something else is meant."""
     is_text = isinstance(source, str) and re.fullmatch(r"\s*[+-]?\d{1,99}(\.0*)?\s*", source, re.ASCII)
-    return float(source) if is_text or isinstance(source, numbers.Real) else None  # type: ignore[arg-type]
+    if not is_text and not isinstance(source, numbers.Real):
+        return None
+    try:
+        return float(source)  # type: ignore[arg-type]
+    except OverflowError:
+        return math.inf
 
 
 def _symmetry_of_entry(group: gemmi.SpaceGroup | None, written: str) -> Symmetry:
