@@ -78,6 +78,15 @@ def test_labels_that_may_mean_two_elements_are_told(label, formula, element):
     assert crystal.asymmetric_unit.elements[0] == element
 
 
+def test_a_type_in_its_right_spelling_stands_against_the_formula():
+    formula = "_chemical_formula_sum 'C H O'\n_cell_formula_units_Z 4\n"
+    with pytest.warns(UserWarning, match="a cell of C4 Ho4 O4, but the formula"):
+        crystal = read_crystal(sites("C1 C 0.1 0.1 0.1\nHO1 Ho 0.3 0.1 0.7\nO1 O 0.6 0.6 0.6", head=HEAD + formula))
+    assert crystal.asymmetric_unit.elements == ("C", "Ho", "O")
+    crystal = read_crystal(sites("C1 C 0.1 0.1 0.1\nHO1 HO 0.3 0.1 0.7\nO1 O 0.6 0.6 0.6", head=HEAD + formula))
+    assert crystal.asymmetric_unit.elements == ("C", "H", "O")
+
+
 def test_a_tetrahedral_site_is_no_tritium():
     with pytest.raises(CifError, match="'T1' has the unknown element"):
         read_crystal(labelled("T1 0.1 0.2 0.3", "K Al Si3 O8"))

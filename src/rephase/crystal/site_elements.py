@@ -26,8 +26,8 @@ def site_element(type_symbol: str, label: str, formula: Collection[str]) -> tupl
     """Element and charge of a site.
 
     Capital letters can be read in two ways (HO1 as holmium or as the hydrogen at O1, CA2 as calcium or as a carbon),
-    Wat and W as water: the formula, if there is one, decides. Without a formula, H and a capital letter in a label
-    are hydrogen, everything else is the longest symbol.
+    Wat and W as water: the formula, if there is one, decides, but not against a type such as Ho. Without a formula,
+    H and a capital letter in a label are hydrogen, everything else is the longest symbol.
 
     Parameters
     ----------
@@ -68,6 +68,8 @@ def readings(written: str) -> list[str]:
 
 
 def _most_likely(found: list[str], letters: str, formula: Collection[str], *, is_label: bool) -> str:
+    if not is_label and letters[1:].islower():
+        return found[0]  # a type in its right spelling stands against any formula
     known = {"H" if element in _HYDROGENS else element for element in formula}
     inside = [element for element in found if ("H" if element in _HYDROGENS else element) in known]
     if inside:
