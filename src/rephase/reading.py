@@ -82,12 +82,18 @@ def plain_copy(content: bytes) -> Iterator[str]:
         yield file.name
 
 
+def stem_of(path: Path) -> str:
+    """The name of a file without its ending, and without that of gzip."""
+    plain = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    return Path(plain).stem
+
+
 def name_of(path: Path) -> str:
     """The name of a file without its ending as text that can be printed, plotted and written to any file.
 
     Bytes of it that are no UTF-8 are taken as Latin-1, as those of texts are.
     """
-    name = decoded(os.fsencode(path.stem))
+    name = decoded(os.fsencode(stem_of(path)))
     return "".join(letter if letter.isprintable() else "_" for letter in name)
 
 

@@ -54,13 +54,23 @@ def cif_document(text: str, *, name: str, error: type[RephaseError] = Reflection
     """
     plain = text.replace("\r\n", "\n").replace("\r", "\n").strip("\ufeff\x1a")  # Control-Z ended the files of DOS
     try:
-        document = gemmi.cif.read_string(_DOTTED.sub(r"\1_", f"\n{plain}")[1:], 0)
+        document = _parsed(_DOTTED.sub(r"\1_", f"\n{plain}")[1:])
     except (ValueError, RuntimeError, MemoryError) as cause:
         kind = "CIF 2.0 with its own quotes and lists, or " if plain.startswith(r"#\#CIF_2") else ""
         raise error(f"{name}: {kind}not a complete CIF ({cause}); it may be truncated, get the file again") from cause
     for block in document:
         _warn_of_slips(block, name)
     return document
+
+
+def _parsed(text: str) -> gemmi.cif.Document:
+    """The document of a text; letters beyond ASCII that stand outside quotes, which gemmi refuses, become x."""
+    try:
+        return gemmi.cif.read_string(text, 0)
+    except (ValueError, RuntimeError):
+        if text.isascii():
+            raise
+        return gemmi.cif.read_string(re.sub(r"[^\0-\x7f]", "x", text), 0)
 
 
 def text_of(block: gemmi.cif.Block, *tags: str) -> str:
