@@ -84,7 +84,8 @@ def test_two_readings_are_told(tmp_path):
     ["{h:5d}{k:5d}{l:5d}{I:10.2f}{s:10.2f}", "{h} {k} {l} {I:.2f} {s:.2f} 1", "{h}\t{k}\t{l}\t{I:.2f}\t{s:.2f}",
      "{h:4d}{k:4d}{l:4d}{I:9.3f}{s:9.3f}", "{h:4d}{k:4d}{l:4d}{I:12.4f}{s:8.2f}",
      "{h:3d}{k:3d}{l:3d} {I:.2f} {s:.2f} 7",
-     "{h:4d}{k:4d}{l:4d}{I:8.2f}{s:8.2f}   1 0.12345-0.98765", "{h:4d}{k:4d}{l:4d} {I:.3E} {s:.3E}"],
+     "{h:4d}{k:4d}{l:4d}{I:8.2f}{s:8.2f}   1 0.12345-0.98765", "{h:4d}{k:4d}{l:4d} {I:.3E} {s:.3E}",
+     "{h} {k} {l} {I:.5f}D+00 {s:.5f}d0"],
 )  # fmt: skip
 def test_lists_with_spaces_are_read(pattern, tmp_path):
     found = read(tmp_path, lines(pattern))
@@ -144,6 +145,15 @@ def test_satellites_of_a_list_are_left_out(header, pattern, tmp_path):
     written = [line.replace("m", str(m)) for line in lines(pattern) for m in (0, 1)]
     with pytest.warns(UserWarning, match="x: of 126 rows are left out 63 .satellites of a modulated crystal"):
         assert_read(read(tmp_path, header + written))
+
+
+def test_satellites_with_integers_are_no_batches(tmp_path):
+    intensity, sigma = np.rint(INTENSITY) + 100, np.rint(SIGMA)
+    written = [f"{line} {m} {value:.0f} {s:.0f}"
+               for line, value, s in zip(lines("{h} {k} {l}"), intensity, sigma) for m in (0, 1)]  # fmt: skip
+    with pytest.warns(UserWarning, match="63 .satellites"):
+        assert_read(read(tmp_path, written), intensity, sigma)
+    assert_read(read(tmp_path, lines("{h} {k} {l} {I:.0f} {s:.0f} 1", intensity, sigma)), intensity, sigma)
 
 
 def cif(columns, rows, *, prefix="_refln_", before=""):
@@ -226,6 +236,15 @@ def test_the_uncertainty_in_brackets_is_sigma(empty, written, tmp_path):
     assert_read(read(tmp_path, cif(columns, rows)))
 
 
+def test_a_column_of_another_loop_is_not_read(tmp_path):
+    text = cif("index_h index_k index_l F_squared_meas F_squared_sigma", lines())
+    with pytest.warns(UserWarning, match="given twice, of which the first is read: _refln_index_k in line 7"):
+        found = read(tmp_path, text.replace("loop_", "loop_\n_refln_index_k\n8\n9\nloop_", 1))
+    assert_read(found)
+    with pytest.raises(ReflectionError, match="no reflections in this CIF; expected a loop"):
+        read(tmp_path, cif("index_h index_k index_l F_squared_meas", []))
+
+
 def test_a_twin_and_a_model_in_cif_are_named(tmp_path):
     with pytest.raises(ReflectionError, match="of a twin .the loop _twin_refln_.*give detwinned data"):
         read(tmp_path, cif("index_h index_k index_l F_squared_meas F_squared_sigma", lines(), prefix="_twin_refln_"))
@@ -295,6 +314,8 @@ def test_a_broken_neighbour_is_looked_at_only_where_it_is_needed(tmp_path):
      ('"h","k","l","I","SIGI"', '"{h}","{k}","{l}","{I:.2f}","{s:.2f}"'),
      ("h;k;l;Fo^2;sig(Fo^2)", "{h};{k};{l};{I:.2f};{s:.2f}"), ("h\tk\tl\tIobs\tσ", "{h}\t{k}\t{l}\t{I:.2f}\t{s:.2f}"),
      ("d,sigma,I,l,k,h", "1.5,{s:.2f},{I:.2f},{l},{k},{h}"), ("# h, k, l, I, esd", "{h}, {k}, {l}, {I:.2f}, {s:.2f}"),
+     (",h,k,l,I,sigma", "17,{h},{k},{l},{I:.2f},{s:.2f}"), ("h,k,l,note,I,sigma", "{h},{k},{l},,{I:.2f},{s:.2f}"),
+     ("h k l I sigma", "{h} {k} {l} {I:.2f} {s:.2f} # a note"),
      ("set,h,k,l,I,sigma", "native,{h},{k},{l},{I:.2f},{s:.2f}"),
      ("h k l Fc2 I sigI", "{h} {k} {l} 7.0 {I:.2f} {s:.2f}"),
      ("h,k,l,I,sigma,batch", "{h},{k},{l},{I:.2f},{s:.2f},4"), ("h,k,l,m,I,sigma", "{h},{k},{l},0,{I:.2f},{s:.2f}"),
@@ -316,6 +337,12 @@ def test_empty_fields_are_not_measured(tmp_path):
         )
     assert len(found) == len(HKL) - 1
     assert found.intensity[0] == 100
+
+
+@pytest.mark.parametrize("row", [",2,3,4.0,1.0", "1e999,2,3,4.0,1.0", "1,2,3,1e999,1.0"])
+def test_rows_of_a_table_without_indices_are_refused(row, tmp_path):
+    with pytest.raises(ReflectionError, match="expected finite h, k, l and I"):
+        read(tmp_path, ["h,k,l,I,sigma", *lines("{h},{k},{l},{I:.2f},{s:.2f}"), row])
 
 
 def test_amplitudes_by_name_become_intensities(tmp_path):
@@ -387,6 +414,8 @@ def test_fullprof_is_read(code, tmp_path):
     assert found.wavelength == 0.7107
     with pytest.raises(ReflectionError, match=r"FullProf's .int with the codes 4 0 .*: expected 0 or 1"):
         read(tmp_path, ["x\n(3i4,2f10.2,i4)\n0.7107 4 0", *rows], "x.int")
+    with pytest.raises(ReflectionError, match="'1' after its header, as lists with propagation vectors have"):
+        read(tmp_path, ["x\n(4i4,2f8.2,i4)\n0.7107 0 0\n1\n1 0.5 0 0", *rows], "x.int")
     with pytest.raises(ReflectionError, match="its second line is no format of h k l I σ"):
         read(tmp_path, ["x\n(a80)\n0.7107 0 0", *rows], "x.int")
 
@@ -421,7 +450,7 @@ def test_what_is_no_list_is_named_by_its_suffix(tmp_path):
         read(tmp_path, lines(), "x.m91")
 
 
-@pytest.mark.parametrize("word", ["1_0", "1e999", "１", "0x1", "inf", "12..3", "1d2"])
+@pytest.mark.parametrize("word", ["1_0", "1e999", "１", "0x1", "inf", "12..3", "1d"])
 def test_words_that_are_no_numbers_are_refused(word, tmp_path):
     for rows in (lines(), lines(FIXED)):
         rows[40] = rows[40][:12] + f"{word:>8}" + rows[40][20:] if rows[0][0] == " " else f"1 2 3 {word} 1.0"

@@ -67,9 +67,10 @@ class ReflectionLoop:
 
     def __init__(self, block: gemmi.cif.Block, prefix: str, *, name: str):
         self.block, self.name, self._prefix = block, name, prefix
-        tags = block.find_loop(f"{prefix}index_h").get_loop().tags
-        labels = [tag[len(prefix) :] for tag in tags if tag.lower().startswith(prefix)]
-        self.labels = {label.lower(): label for label in labels}
+        self._table = block.item_as_table(block.find_loop_item(f"{prefix}index_h"))
+        tags = [tag.lower() for tag in self._table.tags]
+        self._place = {tag.removeprefix(prefix): tags.index(tag) for tag in tags if tag.startswith(prefix)}
+        self.labels = {label: self._table.tags[place][len(prefix) :] for label, place in self._place.items()}
         self._parsed: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.hkl = np.stack([self.numbers(f"index_{axis}") for axis in "hkl"], axis=1)
         self.is_used, self.is_satellite = np.ones((2, len(self.hkl)), bool)
@@ -90,7 +91,7 @@ class ReflectionLoop:
         """
         for prefix, block in itertools.product(_LOOPS, document):
             has_needed = not needs or any(block.find_loop(f"{prefix}{label}") for label in needs)
-            if has_needed and block.find_loop(f"{prefix}index_h"):
+            if has_needed and len(block.find_loop(f"{prefix}index_h")):
                 loop = cls(block, prefix, name=name)
                 if not needs or any(label in loop.labels and loop.is_filled(label) for label in needs):
                     return loop
@@ -109,7 +110,7 @@ class ReflectionLoop:
         return bool((np.nan_to_num(self.numbers(label)) != 0).any())
 
     def _column(self, label: str) -> gemmi.cif.Column:
-        return self.block.find_loop(f"{self._prefix}{label}")
+        return self._table.column(self._place[label.lower()])
 
     def _numbers(self, label: str) -> tuple[np.ndarray, np.ndarray]:
         if label not in self._parsed:

@@ -7,7 +7,7 @@ from itertools import takewhile
 import numpy as np
 
 from rephase.crystal.reflection_listing import Listing, listing_of
-from rephase.crystal.reflection_names import column_roles
+from rephase.crystal.reflection_names import SEPARATORS, column_roles
 from rephase.crystal.reflection_table import HKLF4, HKLM, fixed_table, spaced_table, without_comments, word_counts
 from rephase.crystal.shelx import Instructions
 from rephase.errors import ReflectionError
@@ -44,12 +44,18 @@ def from_columns(text: str, *, name: str, instructions: Instructions | None = No
         raise ReflectionError(f"{name}: no reflections; expected lines of h k l I σ, an MTZ file or a CIF")
     columns = _columns(lines, roles, name)
     _check_twin(columns, instructions, name)
-    needed = [columns[role] for role in ("h", "k", "l")] + [columns[role] for role in ("I", "F") if role in columns]
-    is_whole = np.isfinite(needed).all(0)
-    if roles is None and not is_whole.all():
-        raise ReflectionError(f"{name}: {lines[int(is_whole.argmin())].strip()[:80]!r}: expected finite h, k, l and I")
+    _check_finite(columns, lines, name, may_be_empty=roles is not None)
     listing = listing_of(columns)
     return listing if instructions is None else _as_instructed(listing, instructions, name)
+
+
+def _check_finite(columns: dict[str, np.ndarray], lines: list[str], name: str, *, may_be_empty: bool) -> None:
+    """Raise for a row without h, k, l and a value; in a table with names the value may be missing."""
+    value = next(columns[role] for role in ("I", "F", "phi") if role in columns)
+    is_whole = np.isfinite([columns["h"], columns["k"], columns["l"]]).all(0)
+    is_whole &= np.isfinite(value) | (np.isnan(value) & may_be_empty)
+    if not is_whole.all():
+        raise ReflectionError(f"{name}: {lines[int(is_whole.argmin())].strip()[:80]!r}: expected finite h, k, l and I")
 
 
 def _as_instructed(listing: Listing, instructions: Instructions, name: str) -> Listing:
@@ -125,7 +131,7 @@ def _without_header(lines: list[str], name: str) -> tuple[list[str], dict[str, i
 
 def _is_header(line: str) -> bool:
     """A comment, or words with fewer numbers than h k l I among them."""
-    plain = line.lstrip(' \t"')
+    plain = line.lstrip(f' "{SEPARATORS}')
     if plain.startswith("#") or not plain:
         return True
     return plain[0].isalpha() and sum(_NUMBER.fullmatch(word) is not None for word in _WORDS.split(plain)) < 4
@@ -134,7 +140,7 @@ def _is_header(line: str) -> bool:
 def _with_spaces(lines: list[str]) -> list[str]:
     """The lines with spaces for commas, semicolons and quotes; ``nan`` in empty fields, a decimal comma as a point."""
     first = lines[0] if lines else ""
-    separator = next((sign for sign in ";\t," if sign in first), None)
+    separator = next((sign for sign in SEPARATORS if sign in first), None)
     if separator is None:
         return lines
     text = "\n".join(lines).replace('"', "")
@@ -142,7 +148,7 @@ def _with_spaces(lines: list[str]) -> list[str]:
         return text.replace(",", ".").split("\n")
     if separator != ",":
         text = text.replace(",", ".")
-    text = re.sub(rf"(?m)(?<={separator})(?=[ ]*({separator}|$))", "nan", text)
+    text = re.sub(rf"(?m)(?:^|(?<={separator}))(?= *(?:{separator}|$))", "nan", text)
     return text.replace(separator, " ").split("\n")
 
 
@@ -208,10 +214,11 @@ def _six_columns(lines: list[str], name: str) -> dict[str, np.ndarray]:
         *columns, sixth = spaced_table(lines, range(6), name=name).T
     except ReflectionError:
         *columns, sixth = *spaced_table(lines, range(5), name=name).T, np.full(len(lines), np.nan)
+    are_intensities = np.median(np.abs(columns[4])) > np.median(np.abs(columns[3]))
+    if _are_orders(columns[3]) and are_intensities and (sixth > 0).all() and not (sixth == sixth[0]).all():
+        return dict(zip(("h", "k", "l", "m", "I", "sigma"), [*columns, sixth]))
     if (sixth == np.rint(sixth)).all():
         return dict(zip(("h", "k", "l", "I", "sigma", "batch"), [*columns, sixth]))
-    if _are_orders(columns[3]) and (sixth > 0).all():
-        return dict(zip(("h", "k", "l", "m", "I", "sigma"), [*columns, sixth]))
     warnings.warn(
         f"{name}: {lines[0].strip()[:80]!r} has more than h k l I σ; the columns from the sixth on are not read",
         stacklevel=6,

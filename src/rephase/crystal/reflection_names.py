@@ -19,7 +19,7 @@ _SIGMA = re.compile(
     r"(sigma|sig|s|σ|esd|su|std|stddev|err|error|uncertainty|sd)(of)?(.*)|(.*)(sigma|esd|su|u|err|error)"
 )
 _ROLE = {name: role for role, names in _NAMES.items() for name in names}
-_SPLIT = re.compile(r'"([^"]*)"|([^\s,;"]+)')
+SEPARATORS = ";\t,"  # of fields, in the order in which they are looked for
 
 
 def column_roles(header: str) -> dict[str, int] | None:
@@ -33,7 +33,9 @@ def column_roles(header: str) -> dict[str, int] | None:
     >>> column_roles("h;k;l;Fo;Fc;sig(Fo)")
     {'h': 0, 'k': 1, 'l': 2, 'F': 3, 'sigma': 5}
     """
-    words = [_plain(quoted or bare) for quoted, bare in _SPLIT.findall(header.lstrip("#! \t"))]
+    plain = header.lstrip("#! ").replace('"', "")
+    separator = next((sign for sign in SEPARATORS if sign in plain), None)  # two of them stand around an empty name
+    words = [_plain(word) for word in plain.split(separator)]
     roles: dict[str, int] = {}
     for place, word in enumerate(words):
         if word in _ROLE:

@@ -83,6 +83,11 @@ def _from_fullprof(text: str, *, name: str) -> Listing:
             "(intensities, amplitudes) and 0 (no twin); write SHELX HKLF 4"
         )
     lines = _body(text, header)
+    if lines and len(lines[0].split()) < 4:
+        raise ReflectionError(
+            f"{name}: FullProf's .int with {lines[0].strip()[:80]!r} after its header, as lists with propagation "
+            "vectors have: not supported; write the reflections of the nuclear cell as SHELX HKLF 4"
+        )
     table = fixed_table(lines, fields[:5])
     if table is None:
         table = spaced_table(lines, range(5), name=f"{name} (FullProf's .int, {header[1]})")

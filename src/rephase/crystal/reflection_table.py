@@ -13,6 +13,7 @@ HKLF4: Fields = ((0, 4), (4, 8), (8, 12), (12, 20), (20, 28), (28, 32))  # 3I4, 
 HKLM: Fields = ((0, 4), (4, 8), (8, 12), (12, 16), (16, 24), (24, 32))  # 4I4, 2F8.2: h k l m I σ
 _BLOCK = 200_000  # lines at a time, so that memory stays small
 _BLANK, _POINT, _TAB = b" .\t"
+_FORTRAN_EXPONENT = re.compile(r"(?<=[\d.])[dD](?=[-+]?\d)")
 _FORMAT = re.compile(r"(\d*)([ifegdx])(\d*)(?:\.\d+)?", re.IGNORECASE)
 
 
@@ -78,10 +79,10 @@ def word_counts(lines: list[str]) -> np.ndarray:
 
 
 def without_comments(lines: list[str]) -> list[str]:
-    """The lines that do not begin with #."""
+    """The lines up to a #, those that are only a comment left out."""
     if not any("#" in line for line in lines):
         return lines
-    return [line for line in lines if not line.lstrip().startswith("#")]
+    return [before for line in lines if (before := line.partition("#")[0].rstrip())]
 
 
 def spaced_table(lines: list[str], columns: Sequence[int], *, name: str, comments: str = "#") -> np.ndarray:
@@ -95,4 +96,7 @@ def spaced_table(lines: list[str], columns: Sequence[int], *, name: str, comment
     try:
         return np.loadtxt(lines, usecols=list(columns), ndmin=2, comments=comments)
     except (ValueError, IndexError, OverflowError) as error:
+        if any(_FORTRAN_EXPONENT.search(line) for line in lines):
+            lines = [_FORTRAN_EXPONENT.sub("e", line) for line in lines]
+            return spaced_table(lines, columns, name=name, comments=comments)
         raise ReflectionError(f"{name}: {error}; expected numbers in the columns h k l I σ") from error
