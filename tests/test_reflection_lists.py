@@ -445,9 +445,19 @@ def test_what_is_no_list_is_named(content, what, tmp_path):
         read(tmp_path, content)
 
 
-def test_what_is_no_list_is_named_by_its_suffix(tmp_path):
-    with pytest.raises(ReflectionError, match="x.m91: this is a list of JANA: export it as SHELX HKLF 4"):
-        read(tmp_path, lines(), "x.m91")
+def test_what_cannot_be_read_is_named_by_its_suffix(tmp_path):
+    with pytest.raises(
+        ReflectionError, match="3 columns; .*; by its suffix this is a list of JANA: export it as SHELX"
+    ):
+        read(tmp_path, lines("{h} {k} {l}"), "x.m91")
+    assert_read(read(tmp_path, lines(), "x.m91"))
+
+
+@pytest.mark.parametrize("header", ["TITLE of a sample", "REMARK 7", "Index h k l sigma I", "HEADER", "63 reflections"])
+def test_headers_are_not_taken_for_other_programs(header, tmp_path):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*of a header are left out", UserWarning)
+        assert_read(read(tmp_path, ["# " * header[0].isdigit() + header, *lines()]))
 
 
 @pytest.mark.parametrize("word", ["1_0", "1e999", "１", "0x1", "inf", "12..3", "1d"])
@@ -541,6 +551,17 @@ def test_an_mtz_without_a_cell_takes_the_one_that_is_given(cell, tmp_path):
     with pytest.raises(ReflectionError, match="x.mtz: no cell in the file or beside it"):
         read_reflections(path)
     assert read_reflections(path, cell=CELL).cell.parameters == CELL
+
+
+def test_an_mtz_without_indices_is_refused(tmp_path):
+    path = mtz(tmp_path / "x.mtz", I_COLUMNS)
+    path.write_bytes(
+        path.read_bytes().replace(
+            b"COLUMN L                              H", b"COLUMN L                              F"
+        )
+    )
+    with pytest.raises(ReflectionError, match="the first columns of the MTZ file are not H, K and L"):
+        read_reflections(path)
 
 
 def test_partially_recorded_reflections_are_left_out(tmp_path):

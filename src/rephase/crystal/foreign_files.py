@@ -29,9 +29,9 @@ _BYTES_AT = {(257, b"ustar"): "a tar archive: unpack it", (208, b"MAP "): "a map
 _TEXTS = {
     r"!OUTPUT_FILE=INTEGRATE\.HKL": "INTEGRATE.HKL of XDS, not yet corrected and scaled: give XDS_ASCII.HKL of CORRECT",
     r"!.*XPARM|XPARM\.XDS": "XPARM.XDS, which has no reflections: give XDS_ASCII.HKL of CORRECT",
-    r"[ ]*\d+[ ]+[a-zA-Z][\w/ -]*\n(?:[ ]*-?\d+){3,9}[ ]*\n": "an unmerged SCALEPACK list: merge it, or give an MTZ",
-    r"\s*(HEADER|CRYST1|ATOM  |HETATM|REMARK|EXPDTA|TITLE )": "a model in PDB format: give its structure factors",
-    r"(?i)\s*(remark [^\n]*\n\s*)*(NREF|INDEX?\b)": "a list of CNS or X-PLOR: convert it to MTZ, e.g. with sf_convert",
+    r"(?i)[ ]*\d+[ ]+[pabcfirh] *-?\d[\w/ -]*\n(?:[ ]*-?\d+){3,9}[ ]*\n": "an unmerged SCALEPACK list: merge it",
+    r"(?m)[\s\S]*?^(CRYST1|ATOM  |HETATM|EXPDTA|SEQRES)": "a model in PDB format: give its structure factors",
+    r"(?i)\s*(remark [^\n]*\n\s*)*(NREF\w* *=|INDEX? +-?\d)": "a list of CNS or X-PLOR: convert it to MTZ",
     r"(?i)\s*TITL[\s\S]*\n\s*CELL\s[\s\S]*\n\s*(LATT|SFAC|ZERR)": "instructions of SHELX: give the .hkl beside them",
     r"(?i)\s*<(!doctype html|html)": "an HTML page, perhaps of a failed download: get the file again",
     r"(?i)\s*<\?xml": "an XML document: export a list of h k l I σ",
@@ -43,6 +43,8 @@ _TEXTS = {
     r"\s*(datblock|data Block\w*)\b": "a list of JANA: export it as SHELX HKLF 4",
 }
 _SUFFIXES = {
+    ".pdb": "a model in PDB format: give its structure factors",
+    ".mtz": "an MTZ that is damaged: get the file again",
     ".m90": "a list of JANA: export it as SHELX HKLF 4",
     ".m91": "a list of JANA: export it as SHELX HKLF 4",
     ".m95": "a list of JANA: export it as SHELX HKLF 4",
@@ -63,7 +65,12 @@ def foreign_bytes(content: bytes) -> str | None:
     return known or next((what for (at, mark), what in _BYTES_AT.items() if content[at:].startswith(mark)), None)
 
 
-def foreign_text(text: str, suffix: str) -> str | None:
-    """What a text is by its first lines, else by the suffix of its file, and a remedy; None where it is unknown."""
+def foreign_text(text: str) -> str | None:
+    """What a text is by its first lines, and a remedy; None where it is unknown."""
     start = text[:4000]
-    return next((what for mark, what in _TEXTS.items() if re.match(mark, start)), _SUFFIXES.get(suffix.lower()))
+    return next((what for mark, what in _TEXTS.items() if re.match(mark, start)), None)
+
+
+def foreign_suffix(suffix: str) -> str | None:
+    """What a file that cannot be read as a list may be by its suffix, and a remedy; None where it is unknown."""
+    return _SUFFIXES.get(suffix.lower())

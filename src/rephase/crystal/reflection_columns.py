@@ -7,7 +7,7 @@ from itertools import takewhile
 import numpy as np
 
 from rephase.crystal.reflection_listing import Listing, listing_of
-from rephase.crystal.reflection_names import SEPARATORS, column_roles
+from rephase.crystal.reflection_names import SEPARATORS, column_roles, fields_of
 from rephase.crystal.reflection_table import HKLF4, HKLM, fixed_table, spaced_table, without_comments, word_counts
 from rephase.crystal.shelx import Instructions
 from rephase.errors import ReflectionError
@@ -118,7 +118,7 @@ def _without_header(lines: list[str], name: str) -> tuple[list[str], dict[str, i
     A warning shows words that are left out.
     """
     header = list(takewhile(_is_header, lines))
-    roles = column_roles(header[-1]) if header else None
+    roles = _roles(header[-1], lines[len(header)]) if 0 < len(header) < len(lines) else None
     words = [line.strip() for line in header if not line.lstrip().startswith("#")]
     if len(words) > (roles is not None) and len(header) < len(lines):
         warnings.warn(
@@ -127,6 +127,12 @@ def _without_header(lines: list[str], name: str) -> tuple[list[str], dict[str, i
             stacklevel=4,
         )
     return lines[len(header) :], roles
+
+
+def _roles(header: str, row: str) -> dict[str, int] | None:
+    """The roles of columns that a header names, if it has as many names as the first row has fields."""
+    n_names, n_fields = (len(fields_of(line.partition("#")[0])) for line in (header.lstrip("# \t"), row))
+    return column_roles(header) if n_names == n_fields else None
 
 
 def _is_header(line: str) -> bool:

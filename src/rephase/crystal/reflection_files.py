@@ -7,7 +7,7 @@ import numpy as np
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.cif_blocks import is_cif
-from rephase.crystal.foreign_files import foreign_bytes, foreign_text
+from rephase.crystal.foreign_files import foreign_bytes, foreign_suffix, foreign_text
 from rephase.crystal.neighbours import instructions_beside, with_neighbours
 from rephase.crystal.reflection_checks import check_cell
 from rephase.crystal.reflection_cif import from_cif
@@ -35,10 +35,11 @@ def read_reflections(
     """Read a list of measured reflections; the format is recognised by what is in the file.
 
     MTZ · CIF with a loop of reflections (COD's ``.hkl``, SHELX ``.fcf``, mmCIF, unmerged ``_diffrn_refln_``) or an
-    embedded SHELX list · SHELX HKLF 4 (HKLF 3 where the ``.ins`` says so) · lines of h k l I σ, also after a header.
-    What the file lacks is taken from the ``.ins``,
-    ``.res`` or ``.cif`` of the same name beside it. Reflections without a value and those marked as excluded are left
-    out, as is (0, 0, 0). A σ that is missing or not above zero is estimated, with a warning.
+    embedded SHELX list · SHELX HKLF 4 (HKLF 3 where the ``.ins`` says so) · lines of h k l I σ, with spaces, commas or
+    semicolons, also after a header, which may name the columns · XDS_ASCII, merged SCALEPACK, FullProf's ``.int``.
+    Each may be packed by gzip. What the file lacks is taken from the ``.ins``, ``.res`` or ``.cif`` of the same name
+    beside it. Reflections without a value and those marked as excluded are left out, as is (0, 0, 0); satellites,
+    placeholders and rows with a negative σ are left out and counted. A σ that is missing or zero is estimated.
 
     Parameters
     ----------
@@ -61,7 +62,13 @@ def read_reflections(
     Raises
     ------
     ReflectionError
-        The file is missing or no such list; no cell is known; a value is wrong (see `Reflections`).
+        The file is missing or no such list (then it is named, if it is known); no cell is known; a value is wrong
+        (see `Reflections`).
+
+    Warns
+    -----
+    UserWarning
+        Rows that are left out, σ that are estimated, slips in the file, files beside it that are not read.
     """
     path = Path(path)
     needed = cell is None or space_group is None
@@ -132,9 +139,15 @@ def read_listing(path: Path, column: str | None = None, *, needed: bool = True) 
         raise ReflectionError(f"{name}: column={column!r}, but the columns of this file have no names; leave it out")
     if reader := program_of(text):
         return reader(text, name=name)
-    if what := foreign_text(text, path.suffix):
+    if what := foreign_text(text):
         raise ReflectionError(f"{name}: this is {what}")
-    return from_columns(text, name=name, instructions=instructions_beside(path, needed=needed))
+    instructions = instructions_beside(path, needed=needed)
+    try:
+        return from_columns(text, name=name, instructions=instructions)
+    except ReflectionError as error:
+        if what := foreign_suffix(path.suffix):
+            raise ReflectionError(f"{error}; by its suffix this is {what}") from error
+        raise
 
 
 def _as_cell(cell: Cell | Sequence[float]) -> Cell:

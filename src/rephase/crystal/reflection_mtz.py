@@ -150,7 +150,10 @@ def open_mtz(content: bytes, name: str) -> OpenMtz:
         is_partial = np.zeros(mtz.nreflections, bool) if isym is None else np.array(isym.array) >= _WHOLE
         mtz.switch_to_original_hkl()
     except (ValueError, RuntimeError, IndexError, MemoryError, OSError, SystemError) as error:
-        raise ReflectionError(f"{name}: not a complete MTZ file ({error}); get the file again") from error
+        reason = str(error).partition(": /")[0]  # without the path of the copy
+        raise ReflectionError(f"{name}: not a complete MTZ file ({reason}); get the file again") from error
+    if [column.type for column in mtz.columns[:3]] != ["H"] * 3:
+        raise ReflectionError(f"{name}: the first columns of the MTZ file are not H, K and L; get the file again")
     return OpenMtz(mtz, _symmetry(records, mtz), is_partial)
 
 

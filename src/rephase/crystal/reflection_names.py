@@ -33,9 +33,7 @@ def column_roles(header: str) -> dict[str, int] | None:
     >>> column_roles("h;k;l;Fo;Fc;sig(Fo)")
     {'h': 0, 'k': 1, 'l': 2, 'F': 3, 'sigma': 5}
     """
-    plain = header.lstrip("#! ").replace('"', "")
-    separator = next((sign for sign in SEPARATORS if sign in plain), None)  # two of them stand around an empty name
-    words = [_plain(word) for word in plain.split(separator)]
+    words = [_plain(word) for word in fields_of(header.lstrip("#! "))]
     roles: dict[str, int] = {}
     for place, word in enumerate(words):
         if word in _ROLE:
@@ -47,6 +45,12 @@ def column_roles(header: str) -> dict[str, int] | None:
         if place not in roles.values() and _is_sigma_of(word, value):
             roles.setdefault("sigma", place)
     return roles
+
+
+def fields_of(line: str) -> list[str]:
+    """The fields of a line; between two separators is an empty one."""
+    separator = next((sign for sign in SEPARATORS if sign in line), None)
+    return line.replace('"', "").split(separator)
 
 
 def _plain(name: str) -> str:
