@@ -325,6 +325,13 @@ def test_tables_with_names_and_separators_are_read(header, pattern, tmp_path):
     assert_read(read(tmp_path, ([header] if header else []) + lines(pattern), "x.csv"))
 
 
+def test_a_table_of_something_else_is_refused(tmp_path):
+    with pytest.raises(
+        ReflectionError, match="the columns are called a, b, c, d, e: expected h, k, l, I or F, and sigma"
+    ):
+        read(tmp_path, ["a,b,c,d,e", *lines("{h},{k},{l},{I:.2f},{s:.2f}")])
+
+
 @pytest.mark.parametrize("pattern", ["{h};{k};{l};{I:.2f};{s:.2f}", "{h} {k} {l} {I:.2f} {s:.2f}"])
 def test_decimal_commas_are_read(pattern, tmp_path):
     assert_read(read(tmp_path, [line.replace(".", ",") for line in lines(pattern)]))

@@ -118,7 +118,7 @@ def _without_header(lines: list[str], name: str) -> tuple[list[str], dict[str, i
     A warning shows words that are left out.
     """
     header = list(takewhile(_is_header, lines))
-    roles = _roles(header[-1], lines[len(header)]) if 0 < len(header) < len(lines) else None
+    roles = _roles(header[-1], lines[len(header)], name) if 0 < len(header) < len(lines) else None
     words = [line.strip() for line in header if not line.lstrip().startswith("#")]
     if len(words) > (roles is not None) and len(header) < len(lines):
         warnings.warn(
@@ -129,10 +129,21 @@ def _without_header(lines: list[str], name: str) -> tuple[list[str], dict[str, i
     return lines[len(header) :], roles
 
 
-def _roles(header: str, row: str) -> dict[str, int] | None:
-    """The roles of columns that a header names, if it has as many names as the first row has fields."""
-    n_names, n_fields = (len(fields_of(line.partition("#")[0])) for line in (header.lstrip("# \t"), row))
-    return column_roles(header) if n_names == n_fields else None
+def _roles(header: str, row: str, name: str) -> dict[str, int] | None:
+    """The roles of columns that a header names, if it has as many names as the first row has fields.
+
+    Raises
+    ------
+    ReflectionError
+        Names with separators between them, none of which are h, k, l and a value: another kind of table.
+    """
+    names, fields = (fields_of(line.partition("#")[0]) for line in (header.lstrip("# \t"), row))
+    roles = column_roles(header) if len(names) == len(fields) else None
+    if roles is None and len(names) == len(fields) and any(sign in header for sign in SEPARATORS):
+        raise ReflectionError(
+            f"{name}: the columns are called {', '.join(names)[:80]}: expected h, k, l, I or F, and sigma; rename them"
+        )
+    return roles
 
 
 def _is_header(line: str) -> bool:
