@@ -552,7 +552,10 @@ def test_the_cell_of_an_mtz_is_that_of_the_data_set(tmp_path):
     assert read_reflections(path, column="I2").cell.parameters == pytest.approx(other)
 
 
-@pytest.mark.parametrize("cell", [(1, 1, 1, 90, 90, 90), (0, 0, 0, 0, 0, 0), (np.nan,) * 6, (7, 8, 9, 20, 20, 170)])
+@pytest.mark.parametrize(
+    "cell",
+    [(1, 1, 1, 90, 90, 90), (0, 0, 0, 0, 0, 0), (np.nan,) * 6, (7, 8, 9, 20, 20, 170), (7, 8, 9, 90, np.inf, 90)],
+)
 def test_an_mtz_without_a_cell_takes_the_one_that_is_given(cell, tmp_path):
     path = mtz(tmp_path / "x.mtz", I_COLUMNS, cells=(cell,))
     with pytest.raises(ReflectionError, match="x.mtz: no cell in the file or beside it"):

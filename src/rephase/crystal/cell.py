@@ -37,8 +37,8 @@ class Cell:
             check_positive(f"cell length {name}", getattr(self, name), remedy="give it in Å", error=CifError)
             if not _SHORTEST <= (length := getattr(self, name)) <= _LONGEST:
                 raise CifError(f"cell length {name} = {length:g}: expected {_SHORTEST:g} to {_LONGEST:g}; give it in Å")
-        cosines = np.cos(np.radians([self.alpha, self.beta, self.gamma]))
         in_range = all(0 < angle < 180 for angle in (self.alpha, self.beta, self.gamma))
+        cosines = np.cos(np.radians([self.alpha, self.beta, self.gamma] if in_range else [0.0, 0.0, 0.0]))
         if not in_range or 1 - np.sum(cosines**2) + 2 * np.prod(cosines) <= 1e-8:
             raise CifError(
                 f"cell angles α, β, γ = {self.alpha}, {self.beta}, {self.gamma}°: they close no cell; "
