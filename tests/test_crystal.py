@@ -1,5 +1,8 @@
 """Cells and structures: known answers, and every input that is refused."""
 
+import codecs
+import gzip
+
 import gemmi
 import numpy as np
 import pytest
@@ -98,6 +101,8 @@ def test_mass_density(name, expected):
 
 
 @pytest.mark.filterwarnings("ignore:.*the formula 'C56 H76 P2 Pt' has P, Pt")  # one entry of the database lacks them
+@pytest.mark.filterwarnings("ignore:.*the atoms give a cell of")  # disorder without occupancies, images listed twice
+@pytest.mark.filterwarnings("ignore:.*which it states too, is taken instead")  # one list of operations is no group
 def test_real_structures_read(real_crystals):
     import csv
 
@@ -194,9 +199,49 @@ def test_missing_file_names_the_nearest_bundled_crystal():
 def test_unreadable_file(tmp_path, monkeypatch):
     path = tmp_path / "locked.cif"
     path.write_text(cif())
-    monkeypatch.setattr("pathlib.Path.read_text", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "denied")))
+    monkeypatch.setattr("builtins.open", lambda *_, **__: (_ for _ in ()).throw(PermissionError(13, "denied")))
     with pytest.raises(CifError, match="cannot be read"):
         read_crystal(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("x\0y", "no such file"),
+        ("x" * 100_000, "no such file"),
+        (".", "not a file"),
+        ("\udcfc\n", "not a complete CIF"),
+    ],
+)
+def test_what_is_no_file_is_named(source, message):
+    with pytest.raises(CifError, match=message):
+        read_crystal(source)
+
+
+@pytest.mark.parametrize("ends", ["\r", "\r\n", "\n"])
+def test_lines_end_as_on_any_system(ends):
+    text = cif() + "# " + "x" * 300 + "\n"  # longer than the name of a file may be
+    assert read_crystal(text.replace("\n", ends)).formula == "Na4 Cl4"
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress, lambda text: codecs.BOM_UTF8 + text])
+def test_a_file_is_read_packed_or_marked(tmp_path, packed):
+    path = tmp_path / "salt.CIF"
+    path.write_bytes(packed(cif().encode()))
+    assert read_crystal(path).formula == "Na4 Cl4"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("CRYST1    5.0    5.0    5.0  90.00  90.00  90.00 P 1\nATOM      1  N   ALA", "a PDB file"),
+     ("salt\n1.0\n 5 0 0\n 0 5 0\n 0 0 5\nNa Cl\n1 1\nDirect\n", "a POSCAR of VASP"),
+     ("2\nsalt\nNa 0.0 0.0 0.0\nCl 2.8 2.8 2.8\n", "an XYZ file"), ('{"lattice": {"a": 5.64}\n}', "a JSON file"),
+     ("TITL x\nCELL 5 5 5 90 90 90\nSPGR P1\n", "a PLATON .spf file"), ("<html>\nno such entry", "an XML or HTML")],
+)  # fmt: skip
+def test_other_formats_are_named(tmp_path, text, named):
+    (tmp_path / "model").write_text(text)
+    with pytest.raises(CifError, match=f"this is {named}"):
+        read_crystal(tmp_path / "model")
 
 
 def test_nothing_in_a_cif_is_evaluated(tmp_path):

@@ -126,7 +126,9 @@ def test_doctests_of_the_public_face():
 
     import rephase.config
     import rephase.crystal.cell
+    import rephase.crystal.decimal_numbers
     import rephase.crystal.peaks
+    import rephase.crystal.reflection_names
     import rephase.crystal.shelx
     import rephase.crystal.structure
     import rephase.crystal.structure_factors as structure_factors
@@ -134,7 +136,17 @@ def test_doctests_of_the_public_face():
     from rephase.crystal.structure import read_crystal
 
     crystal = rephase.crystal
-    modules = (rephase.config, crystal.cell, crystal.peaks, crystal.shelx, crystal.structure, structure_factors, helium)
+    lists = (crystal.decimal_numbers, crystal.reflection_names)
+    modules = (
+        *lists,
+        rephase.config,
+        crystal.cell,
+        crystal.peaks,
+        crystal.shelx,
+        crystal.structure,
+        structure_factors,
+        helium,
+    )
     for module in modules:
         result = doctest.testmod(module, extraglobs={"read_crystal": read_crystal})
         assert result.failed == 0, module.__name__

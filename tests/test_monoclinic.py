@@ -1,5 +1,6 @@
 """Monoclinic crystals on a grid: what lies where, equivalents, what was measured, folders of CIFs, bad input."""
 
+import gzip
 import re
 
 import numpy as np
@@ -189,6 +190,13 @@ def test_a_folder_of_cifs_is_a_test_set_and_what_is_left_out_has_its_reason(fold
     assert np.abs(batch.F[0][batch.mask[0]].numpy() - expected).max() < 1e-5 * np.abs(expected).max()
 
 
+def test_files_of_a_folder_may_be_packed_or_in_capitals(folder, tmp_path):
+    (tmp_path / "ONE.CIF").write_bytes((folder / "0.cif").read_bytes())
+    (tmp_path / "two.cif.gz").write_bytes(gzip.compress((folder / "1.cif").read_bytes()))
+    found = read_monoclinic_folder(tmp_path, SMALL.model_copy(update={"shape": (40, 40, 40)}))
+    assert len(found.names) == 2
+
+
 def test_axes_are_swapped_where_only_that_fits(folder):
     crystal = read_crystal(folder / "0.cif")
     a, b, c = crystal.cell.parameters[:3]
@@ -213,6 +221,7 @@ def test_a_folder_without_a_crystal_that_fits_says_why(folder, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*the formula")  # names more than the file lists
+@pytest.mark.filterwarnings("ignore:.*which it states too, is taken instead")  # one list of operations is no group
 def test_real_monoclinic_crystals_are_read(real_crystals):
     found = read_monoclinic_folder(real_crystals, MonoclinicConfig())
     assert len(found.names) + len(found.left_out) == 74

@@ -477,9 +477,7 @@ def test_no_text_takes_long(text, tmp_path):
     assert time.perf_counter() - start < 2
 
 
-@pytest.mark.filterwarnings(
-    "ignore:.*(have no σ above zero|contradict each other|reflections after the row|of a header):UserWarning"
-)
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_mutated_files_give_reflections_or_errors_of_the_domain(tmp_path):
     module, times = fuzzing(), []
     for seeds in module.write_seeds(tmp_path).values():

@@ -128,7 +128,10 @@ def test_reduced_cell_is_primitive_and_keeps_d(symbol):
         assert np.allclose(found, (F * np.exp(1j * shift))[known], atol=1e-7 * np.abs(F).max())
 
 
-@pytest.mark.parametrize("source", ["P 21/q", 231, 0, -1, 1014, np.int64(0), "0", "1014", "", [], ["-x,-y,-z"],
+@pytest.mark.parametrize("source", ["P 21/q", 231, 1e20, 10**400, "P \ud800", "-P 2\0",
+                                    14.5, "14.5", "1e20", float("nan"), float("inf"), None, [None],
+                                    "P" + " " * 5000, "-P 2ybq", ["x,y,z", "x,y,z+1/7"], ["x,y,z", "x,y,z,+1"],
+                                    0, -1, 1014, np.int64(0), "0", "1014", "", [], ["-x,-y,-z"],
                                     ["-x,y,-z", "-x,-y,-z"], ["x,y,z", "x,y"], ["x,y,z", "0,y,z"],
                                     ["x,y,z", "-y,x,z"], ["x,y,z", "x+y,y,z"]])  # fmt: skip
 def test_unknown_group_is_an_error(source):
@@ -146,7 +149,7 @@ def test_the_score_of_a_trial_does_not_depend_on_the_others():
     assert together == pytest.approx(alone, abs=1e-12)
 
 
-@pytest.mark.parametrize("source", [14, np.int64(14), "14"])
+@pytest.mark.parametrize("source", [14, np.int64(14), "14", 14.0, np.float32(14), "14.0", "+14", " 14 "])
 def test_a_number_of_any_kind_is_a_group(source):
     assert find_symmetry(source).symbol == "P 1 21/c 1"
 

@@ -31,6 +31,7 @@ from rephase.evaluation import summarise
 from rephase.models import AMPLITUDE_MODELS, MONOCLINIC_PHASE_MODELS
 from rephase.models.amplitude_baselines import AMPLITUDE_BASELINES
 from rephase.models.monoclinic_phases import ChancePhases
+from rephase.reading import cif_files
 from rephase.runs import Run
 from rephase.training import fit, loss_curve
 
@@ -56,7 +57,7 @@ def check_completing(config: Config) -> None:
     for symbol in config.monoclinic.space_groups:
         monoclinic_group(symbol)
     folder = config.monoclinic.folder
-    if folder is not None and not list(Path(folder).glob("*.cif")):
+    if folder is not None and not cif_files(folder):
         raise ConfigError(f"monoclinic.folder = {folder}: no folder with *.cif in it; null takes random crystals alone")
 
 

@@ -39,6 +39,7 @@ from rephase.plots import save_figure
 from rephase.posterior_losses import check_losses
 from rephase.posteriors import check_posteriors
 from rephase.processes import end_children, run_child
+from rephase.reading import cif_files
 from rephase.report import write_report
 from rephase.run_status import Outcome, executed, is_whole, read_status, write_status
 from rephase.runs import Run, open_run
@@ -224,7 +225,7 @@ def _files_of(config: Config) -> list[Path]:
     ]
     folders = [Path(folder) for folder in (config.solving.benchmark.folder, config.monoclinic.folder) if folder]
     found = [path for file in lists for path in file.parent.glob(f"{glob.escape(file.stem)}.*")]
-    found += [path for folder in folders for path in folder.glob("*.cif")]
+    found += [path for folder in folders for path in cif_files(folder)]
     found += [Path(model) for model in config.inference.models or ()] + list(WEIGHTS.glob("*"))
     return sorted(filter(Path.is_file, found))
 

@@ -54,6 +54,11 @@ def file_text(path: str | Path, error: type[RephaseError]) -> str:
     return decoded(file_bytes(path, error))
 
 
+def cif_files(folder: str | Path) -> list[Path]:
+    """The CIFs of a folder in order, packed by gzip or not, in capitals or not; none where there is no folder."""
+    return sorted(path for path in Path(folder).glob("*") if path.name.lower().endswith((".cif", ".cif.gz")))
+
+
 def decoded(content: bytes) -> str:
     r"""Text in UTF-8, in UTF-16 with a byte order mark, else in Latin-1, without the mark; each line ends in ``\n``."""
     for mark, encoding in _MARKS.items():
@@ -77,12 +82,18 @@ def plain_copy(content: bytes) -> Iterator[str]:
         yield file.name
 
 
+def stem_of(path: Path) -> str:
+    """The name of a file without its ending, and without that of gzip."""
+    plain = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    return Path(plain).stem
+
+
 def name_of(path: Path) -> str:
     """The name of a file without its ending as text that can be printed, plotted and written to any file.
 
     Bytes of it that are no UTF-8 are taken as Latin-1, as those of texts are.
     """
-    name = decoded(os.fsencode(path.stem))
+    name = decoded(os.fsencode(stem_of(path)))
     return "".join(letter if letter.isprintable() else "_" for letter in name)
 
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 from math import erfc, exp, pi, sqrt
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from rephase.crystal.structure import Crystal, read_crystal
 from rephase.errors import CifError, ConfigError, check_file, nearest_name
 from rephase.evaluation import COLUMNS
 from rephase.experiments import compare_structures
+from rephase.reading import cif_files
 from rephase.runs import Run
 from rephase.solvers import RECIPES
 from rephase.solvers.solution import Solution
@@ -49,7 +49,7 @@ def check_solving(config: Config) -> None:
     """Raise `ConfigError` if a file or a folder is not there, or a solver or the random crystals are wrong."""
     solving, benchmark = config.solving, config.solving.benchmark
     check_file("solving.file", solving.file, otherwise=" for simulated reflections")
-    if benchmark.folder is not None and not list(Path(benchmark.folder).glob("*.cif")):
+    if benchmark.folder is not None and not cif_files(benchmark.folder):
         raise ConfigError(
             f"solving.benchmark.folder = {benchmark.folder}: no folder with *.cif in it; null takes random crystals"
         )
@@ -165,7 +165,7 @@ def benchmark_crystals(run: Run) -> list[Crystal]:
         return _random(options.n_crystals, RandomCrystalOptions(n_atoms=options.n_atoms), options.seed)
     found: list[Crystal] = []
     left_out = []
-    for path in sorted(Path(options.folder).glob("*.cif")):
+    for path in cif_files(options.folder):
         if len(found) == options.n_crystals:
             break
         try:

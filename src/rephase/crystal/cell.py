@@ -6,6 +6,7 @@ import numpy as np
 
 from rephase.errors import CifError, GridError, check_positive
 
+_SHORTEST, _LONGEST = 0.01, 1e6  # Å; no crystal has less or more
 HC_KEV_ANGSTROM = 12.398419843320026  # h c (CODATA 2018, exact)
 
 
@@ -34,8 +35,10 @@ class Cell:
     def __post_init__(self) -> None:
         for name in ("a", "b", "c"):
             check_positive(f"cell length {name}", getattr(self, name), remedy="give it in Å", error=CifError)
-        cosines = np.cos(np.radians([self.alpha, self.beta, self.gamma]))
+            if not _SHORTEST <= (length := getattr(self, name)) <= _LONGEST:
+                raise CifError(f"cell length {name} = {length:g}: expected {_SHORTEST:g} to {_LONGEST:g}; give it in Å")
         in_range = all(0 < angle < 180 for angle in (self.alpha, self.beta, self.gamma))
+        cosines = np.cos(np.radians([self.alpha, self.beta, self.gamma] if in_range else [0.0, 0.0, 0.0]))
         if not in_range or 1 - np.sum(cosines**2) + 2 * np.prod(cosines) <= 1e-8:
             raise CifError(
                 f"cell angles α, β, γ = {self.alpha}, {self.beta}, {self.gamma}°: they close no cell; "

@@ -55,9 +55,10 @@ def read_density(path: str | Path) -> DensityMap:
         ccp4.setup(float("nan"))
     except (RuntimeError, ValueError, OSError, MemoryError) as error:
         raise GridError(f"{path}: not a complete CCP4 map ({error}); get the file again") from error
-    density = np.array(ccp4.grid.array, dtype=float)
-    if not np.isfinite(density).all():
-        raise GridError(f"{path}: the map has {np.isnan(density).sum()} empty points; expected a whole cell")
+    with np.errstate(invalid="ignore"):  # damaged points may be NaNs that signal
+        density = np.array(ccp4.grid.array, dtype=float)
+    if not (is_there := np.isfinite(density)).all():
+        raise GridError(f"{path}: the map has {(~is_there).sum()} empty points; expected a whole cell")
     group = ccp4.grid.spacegroup
     return DensityMap(density, Cell(*ccp4.grid.unit_cell.parameters), find_symmetry(group.xhm() if group else "P 1"))
 

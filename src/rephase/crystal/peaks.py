@@ -12,6 +12,8 @@ from rephase.errors import CifError, GridError
 
 UNASSIGNED = "Q"  # as SHELX names a peak without an element
 HIGH = 3.0  # σ of the map: peaks above are shown
+_MOST_ATOMS = 100_000  # of an element in a formula
+_SHOWN = 200  # letters of a formula in a message
 _ABOVE_NOISE = 3.0  # σ of the map between the atoms: at true phases those of 13 real crystals to 1.2 Å have above 3.5
 _CLOSEST = 0.5  # Å; nearer maxima are one atom
 VOLUME_PER_ATOM = 18.0  # Å^3 per non-hydrogen atom (Kempster & Lipson 1972, Acta Cryst. B28, 3674)
@@ -60,7 +62,7 @@ def find_peaks(density: np.ndarray, cell: Cell, symmetry: Symmetry, n: int) -> P
         found.append((xyz, heights[first]))
         images = symmetry.rotations @ xyz + symmetry.translations
         rest = np.flatnonzero(left)
-        near = _distances(candidates[rest, None] - images, cell).min(1) < _CLOSEST
+        near = distances(candidates[rest, None] - images, cell).min(1) < _CLOSEST
         left[rest[near]] = False
         left[first] = False
     xyz_frac = np.array([xyz for xyz, _ in found]).reshape(-1, 3)
@@ -110,6 +112,11 @@ def assign_elements(peaks: Peaks, formula: str, symmetry: Symmetry, cell: Cell) 
 def parse_formula(formula: str) -> dict[str, float]:
     """Counts of a formula.
 
+    Raises
+    ------
+    CifError
+        Brackets, charges, separators, letters that are no element, counts that are not above 0 or have no end.
+
     >>> parse_formula("C20 H22 N2 O")
     {'C': 20.0, 'H': 22.0, 'N': 2.0, 'O': 1.0}
     """
@@ -118,11 +125,24 @@ def parse_formula(formula: str) -> dict[str, float]:
     for element, count in words:
         counts[element] = counts.get(element, 0.0) + float(count or 1)
     rebuilt = "".join(element + count for element, count in words)
-    unknown = [element for element in counts if gemmi.Element(element).atomic_number == 0]
-    is_counted = bool(counts) and all(0 < count < np.inf for count in counts.values())
-    if unknown or not is_counted or rebuilt != re.sub(r"\s", "", formula):
-        raise CifError(f"formula {formula!r}: expected element symbols and counts above 0, such as 'C20 H22 N2 O3'")
+    reason = _fault(formula, counts)
+    if reason or not counts or rebuilt != re.sub(r"\s", "", formula):
+        raise CifError(
+            f"formula {formula[:_SHOWN]!r}: {reason}expected element symbols and counts above 0, "
+            "such as 'C20 H22 N2 O3'"
+        )
     return counts
+
+
+def _fault(formula: str, counts: dict[str, float]) -> str:
+    """What is wrong with a formula, and what to do; "" where it is not known."""
+    if sign := re.search(r"[^A-Za-z\d.\s]", formula):
+        return f"{sign[0]!r} is neither (multiply brackets out, add parts up, leave charges out); "
+    if unknown := [element for element in counts if gemmi.Element(element).atomic_number == 0]:
+        return f"{unknown[0]} is no element; "
+    if wrong := [element for element, count in counts.items() if not 0 < count <= _MOST_ATOMS]:
+        return f"the count of {wrong[0]} is 0 or more than {_MOST_ATOMS:,}; "
+    return ""
 
 
 def units_in_cell(counts: dict[str, float], symmetry: Symmetry, cell: Cell) -> int:
@@ -137,7 +157,7 @@ def units_in_cell(counts: dict[str, float], symmetry: Symmetry, cell: Cell) -> i
 def site_order(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:
     """How many operations leave each of the positions [n, 3] where it is (to 0.05 Å): 1 in a general position."""
     moved = np.einsum("oij,nj->noi", symmetry.rotations, xyz_frac) + symmetry.translations
-    return (_distances(moved - np.asarray(xyz_frac)[:, None], cell) < 0.05).sum(1)
+    return (distances(moved - np.asarray(xyz_frac)[:, None], cell) < 0.05).sum(1)
 
 
 def _maxima(density: np.ndarray) -> np.ndarray:
@@ -180,9 +200,9 @@ def _on_special_position(xyz: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.
     """The mean of a position and those of its images that are nearer than 0.5 Å."""
     steps = symmetry.rotations @ xyz + symmetry.translations - xyz
     steps -= np.rint(steps)
-    return (xyz + steps[_distances(steps, cell) < _CLOSEST].mean(0)) % 1.0
+    return (xyz + steps[distances(steps, cell) < _CLOSEST].mean(0)) % 1.0
 
 
-def _distances(steps: np.ndarray, cell: Cell) -> np.ndarray:
+def distances(steps: np.ndarray, cell: Cell) -> np.ndarray:
     """Lengths in Å of fractional steps [..., 3], whole cells taken off: right for those shorter than half a plane."""
     return np.linalg.norm((steps - np.rint(steps)) @ cell.orthogonalisation.T, axis=-1)

@@ -1,19 +1,20 @@
-"""Phases that are known already: a list of them with weights, read from MTZ or CIF."""
+"""Phases that are known already: a list of them with weights, read from MTZ, CIF or a table."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.reflection_checks import file_content
-from rephase.crystal.reflection_cif import cell_of, space_group_of
-from rephase.crystal.reflection_mtz import open_mtz
-from rephase.crystal.symmetry import Symmetry, find_symmetry, symmetry_in
+from rephase.crystal.cif_blocks import cif_document, is_cif
+from rephase.crystal.foreign_files import foreign_bytes
+from rephase.crystal.reflection_cif import PHASES, ReflectionLoop, with_metadata
+from rephase.crystal.reflection_files import read_listing
+from rephase.crystal.reflection_listing import SATELLITES, Listing, measured_rows
+from rephase.crystal.reflection_mtz import filled_column, open_mtz
+from rephase.crystal.symmetry import Symmetry, symmetry_in
 from rephase.errors import ReflectionError
-
-_TAGS = ["index_h", "index_k", "index_l", "?phase_meas", "?phase_calc", "?fom"]
+from rephase.reading import decoded, file_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,59 +60,72 @@ class PhaseList:
 
 
 def read_phases(path: str | Path) -> PhaseList:
-    """Read phases of an MTZ with a column of type P, or of a CIF with `_refln_phase_calc` or `_refln_phase_meas`.
+    """Read phases of an MTZ, of a CIF, or of a table whose header names them.
 
-    Figures of merit, of type W or `_refln_fom`, are their weights; without them every phase is taken as sure.
-    Reflections without a phase are left out.
+    They are in the first column of type P that has values, PHI before others; in `_refln_phase_meas`, else
+    `_refln_phase_calc`; in the column ``phi``. Figures of merit, of type W, `_refln_fom` or ``fom``, are their weights;
+    without them every phase is taken as sure. Reflections without a phase are left out.
 
     Raises
     ------
     ReflectionError
         The file cannot be read, or holds no phases.
+
+    Warns
+    -----
+    UserWarning
+        Satellites are left out.
     """
     path = Path(path)
-    content = file_content(path)
+    content = file_bytes(path, ReflectionError)
     if content[:4] == b"MTZ ":
-        return _from_mtz(path)
-    return _from_cif(content.decode("utf-8", errors="replace"), path.name)
+        return _from_mtz(content, path.name)
+    if not foreign_bytes(content) and is_cif(text := decoded(content)):
+        return _from_cif(text, path.name)
+    try:
+        found = read_listing(path, needed=False)
+    except ReflectionError as error:
+        raise ReflectionError(f"{path.name}: neither an MTZ nor a CIF nor a table of phases: {error}") from error
+    if found.phi_deg is None:
+        raise ReflectionError(
+            f"{path.name}: a list of reflections without phases; give an MTZ, a CIF with _refln_phase_calc, or a table "
+            "whose header names h, k, l, phi"
+        )
+    return _phase_list(found, path.name)
 
 
-def _from_mtz(path: Path) -> PhaseList:
-    mtz = open_mtz(path, path.name)
-    phases = sorted((column for column in mtz.columns if column.type == "P"), key=lambda one: one.label != "PHI")
-    if not phases:
-        labels = ", ".join(mtz.column_labels())
-        raise ReflectionError(f"{path.name}: no phases among the columns {labels}; expected one of type P, e.g. PHI")
-    weights = sorted((column for column in mtz.columns if column.type == "W"), key=lambda one: one.label != "FOM")
-    phi = np.array(phases[0], dtype=float)
-    fom = np.array(weights[0], dtype=float) if weights else np.ones(len(phi))
-    symmetry = find_symmetry(mtz.spacegroup.xhm()) if mtz.spacegroup else None
-    return _phase_list(mtz.make_miller_array(), phi, fom, Cell(*mtz.cell.parameters), symmetry, path.name)
+def _from_mtz(content: bytes, name: str) -> PhaseList:
+    found = open_mtz(content, name)
+    phase, weight = filled_column(found.mtz, "P", "PHI"), filled_column(found.mtz, "W", "FOM")
+    if phase is None:
+        labels = ", ".join(found.mtz.column_labels())
+        raise ReflectionError(f"{name}: no phases among the columns {labels}; expected one of type P, e.g. PHI")
+    hkl, phi_deg = found.mtz.make_miller_array(), found.values(phase)
+    cell, fom = found.cell(phase.dataset_id), None if weight is None else found.values(weight)
+    return _phase_list(Listing(hkl, phi_deg, phi_deg=phi_deg, cell=cell, space_group=found.symmetry, fom=fom), name)
 
 
 def _from_cif(text: str, name: str) -> PhaseList:
-    try:
-        document = gemmi.cif.read_string(text)
-    except (ValueError, RuntimeError) as error:
-        raise ReflectionError(f"{name}: neither an MTZ nor a complete CIF ({error}); get the file again") from error
-    for block in document:
-        for prefix in ("_refln_", "_refln."):
-            table = block.find(prefix, _TAGS)
-            phase = next((column for column in (3, 4) if len(table) and table.has_column(column)), None)
-            if phase is None:
-                continue
-            number = lambda column: np.array([gemmi.cif.as_number(row[column]) for row in table])  # noqa: B023, E731
-            hkl = np.stack([number(axis) for axis in range(3)], axis=1)
-            fom = number(5) if table.has_column(5) else np.ones(len(hkl))
-            cell, group = cell_of(block), space_group_of(block)
-            symmetry = None if group is None else symmetry_in(cell, group)
-            return _phase_list(hkl, number(phase), fom, cell, symmetry, name)
-    raise ReflectionError(f"{name}: no phases in this CIF; expected a loop with _refln_phase_calc or _refln_phase_meas")
+    document = cif_document(text, name=name)
+    loop = ReflectionLoop.first_of(document, name=name, needs=PHASES)
+    if loop is None:
+        raise ReflectionError(
+            f"{name}: no phases in this CIF; expected a loop with _refln_phase_calc or _refln_phase_meas"
+        )
+    phase = next(filter(loop.is_filled, (label for label in PHASES if label in loop.labels)))
+    fom = loop.numbers("fom") if "fom" in loop.labels and loop.is_filled("fom") else None
+    phi_deg = np.where(loop.is_used, loop.numbers(phase), np.nan)
+    marked = {SATELLITES: loop.is_satellite}
+    listing = Listing(loop.hkl, phi_deg, phi_deg=phi_deg, fom=fom, marked=marked)
+    return _phase_list(with_metadata(listing, [loop.block]), name)
 
 
-def _phase_list(
-    hkl: np.ndarray, phi_deg: np.ndarray, fom: np.ndarray, cell: Cell | None, symmetry: Symmetry | None, name: str
-) -> PhaseList:
+def _phase_list(listing: Listing, name: str) -> PhaseList:
     """The reflections that have a phase."""
-    kept = np.isfinite(phi_deg) & np.isfinite(fom) & np.isfinite(hkl).all(1)
-    return PhaseList(np.rint(hkl[kept]).astype(int), np.radians(phi_deg[kept]), fom[kept], cell, symmetry, name)
+    phi_deg = np.full(len(listing.hkl), np.nan) if listing.phi_deg is None else listing.phi_deg
+    fom = np.ones(len(phi_deg)) if listing.fom is None else listing.fom
+    kept = measured_rows(listing._replace(value=phi_deg + 0 * fom, sigma=None), name=name)
+    kept &= np.isfinite(listing.hkl).all(1)
+    symmetry = None if listing.space_group is None else symmetry_in(listing.cell, listing.space_group)
+    hkl = np.rint(listing.hkl[kept]).astype(int)
+    return PhaseList(hkl, np.radians(phi_deg[kept]), fom[kept], listing.cell, symmetry, name)

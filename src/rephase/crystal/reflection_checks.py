@@ -1,7 +1,5 @@
 """The checks that a list of reflections has to pass; each raises `ReflectionError` with the row and the remedy."""
 
-from pathlib import Path
-
 import numpy as np
 
 from rephase.crystal.cell import Cell
@@ -13,16 +11,6 @@ _HIGHEST_INDEX = 1000
 _LARGEST = 1e30  # of an intensity, so that no square overflows
 _LOWEST_D = 0.1  # Å; nothing is measured below
 _CELL_RANGE = 1.0, 10000.0  # Å
-
-
-def file_content(path: Path) -> bytes:
-    """All of a file, or a `ReflectionError` that says why not."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ReflectionError(
-            f"{path}: cannot be read ({error.strerror}); check the path and its permissions"
-        ) from error
 
 
 def check_shapes(hkl: np.ndarray, columns: dict[str, np.ndarray | None], *, name: str) -> None:

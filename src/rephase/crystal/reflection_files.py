@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.reflection_checks import check_cell, file_content
-from rephase.crystal.reflection_cif import cell_of, from_cif, is_cif, space_group_of
-from rephase.crystal.reflection_columns import Listing, from_columns
+from rephase.crystal.cif_blocks import is_cif
+from rephase.crystal.foreign_files import foreign_bytes, foreign_suffix, foreign_text
+from rephase.crystal.neighbours import instructions_beside, with_neighbours
+from rephase.crystal.reflection_checks import check_cell
+from rephase.crystal.reflection_cif import from_cif
+from rephase.crystal.reflection_columns import from_columns
+from rephase.crystal.reflection_listing import Listing, measured_rows
 from rephase.crystal.reflection_mtz import from_mtz, write_mtz, write_mtz_columns
+from rephase.crystal.reflection_programs import program_of
 from rephase.crystal.reflections import Reflections, estimate_sigma
-from rephase.crystal.shelx import Instructions, read_instructions
 from rephase.crystal.symmetry import Symmetry, symmetry_in
 from rephase.errors import ReflectionError
-from rephase.reading import name_of
+from rephase.reading import decoded, file_bytes, name_of
 from rephase.writing import write_whole
 
 __all__ = ["read_reflections", "write_hklf4", "write_mtz", "write_mtz_columns"]
@@ -32,10 +35,11 @@ def read_reflections(
     """Read a list of measured reflections; the format is recognised by what is in the file.
 
     MTZ · CIF with a loop of reflections (COD's ``.hkl``, SHELX ``.fcf``, mmCIF, unmerged ``_diffrn_refln_``) or an
-    embedded SHELX list · SHELX HKLF 4 (HKLF 3 where the ``.ins`` says so) · lines of h k l I σ, also after a header.
-    What the file lacks is taken from the ``.ins``,
-    ``.res`` or ``.cif`` of the same name beside it. Reflections without a value and those marked as excluded are left
-    out, as is (0, 0, 0). A σ that is missing or not above zero is estimated, with a warning.
+    embedded SHELX list · SHELX HKLF 4 (HKLF 3 where the ``.ins`` says so) · lines of h k l I σ, with spaces, commas or
+    semicolons, also after a header, which may name the columns · XDS_ASCII, merged SCALEPACK, FullProf's ``.int``.
+    Each may be packed by gzip. What the file lacks is taken from the ``.ins``, ``.res`` or ``.cif`` of the same name
+    beside it. Reflections without a value and those marked as excluded are left out, as is (0, 0, 0); satellites,
+    placeholders and rows with a negative σ are left out and counted. A σ that is missing or zero is estimated.
 
     Parameters
     ----------
@@ -58,12 +62,19 @@ def read_reflections(
     Raises
     ------
     ReflectionError
-        The file is missing or no such list; no cell is known; a value is wrong (see `Reflections`).
+        The file is missing or no such list (then it is named, if it is known); no cell is known; a value is wrong
+        (see `Reflections`).
+
+    Warns
+    -----
+    UserWarning
+        Rows that are left out, σ that are estimated, slips in the file, files beside it that are not read.
     """
     path = Path(path)
-    found = _read(path, column)
-    if found.cell is None or found.space_group is None:
-        found = _with_neighbours(path, found)
+    needed = cell is None or space_group is None
+    found = read_listing(path, column, needed=needed)
+    if needed and (found.cell is None or found.space_group is None):
+        found = with_neighbours(path, found)
     cell = found.cell if cell is None else _as_cell(cell)
     if cell is None:
         raise ReflectionError(f"{path.name}: no cell in the file or beside it; give cell=(a, b, c, α, β, γ) (--cell)")
@@ -98,49 +109,45 @@ def _eight(value: float) -> str:
     return text if len(text) == 8 else f"{value:8.1f}"
 
 
-def _read(path: Path, column: str | None) -> Listing:
-    content = file_content(path)
+def read_listing(path: Path, column: str | None = None, *, needed: bool = True) -> Listing:
+    """What a file says, in any format; lists in columns are read as the `.ins` or `.res` beside them says.
+
+    Parameters
+    ----------
+    path, column
+        As in `read_reflections`.
+    needed
+        Whether instructions beside the file that make no sense are an error; else they are a warning.
+
+    Raises
+    ------
+    ReflectionError
+        As `read_reflections`.
+    """
+    content = file_bytes(path, ReflectionError)
+    name = path.name
     if content[:4] == b"MTZ ":
-        return from_mtz(path, name=path.name, column=column)
-    if b"\0" in content[:4096]:
-        raise ReflectionError(f"{path.name}: a binary file, but no MTZ; expected an MTZ, a CIF, or lines of h k l I σ")
-    text = content.decode("utf-8", errors="replace")
+        return from_mtz(content, name=name, column=column)
+    if what := foreign_bytes(content):
+        raise ReflectionError(f"{name}: this is {what}")
+    text = decoded(content)
+    if "\0" in text[:4096]:
+        raise ReflectionError(f"{name}: a binary file, but no MTZ; expected an MTZ, a CIF, or lines of h k l I σ")
     if is_cif(text):
-        return from_cif(text, name=path.name, column=column)
+        return from_cif(text, name=name, column=column)
     if column is not None:
-        raise ReflectionError(
-            f"{path.name}: column={column!r}, but the columns of this file have no names; leave it out"
-        )
-    return from_columns(text, name=path.name, instructions=_instructions(path))
-
-
-def _instructions(path: Path) -> Instructions | None:
-    """Of the `.ins` or `.res` beside a file."""
-    for beside in (path.with_suffix(".ins"), path.with_suffix(".res")):
-        if beside.is_file():
-            return read_instructions(beside.read_text(encoding="utf-8", errors="replace"), name=beside.name)
-    return None
-
-
-def _with_neighbours(path: Path, found: Listing) -> Listing:
-    """The listing with the cell and group of the files beside it, where it has none."""
-    if instructions := _instructions(path):
-        found = found._replace(
-            cell=found.cell or instructions.cell,
-            space_group=found.space_group or instructions.symmetry,
-            wavelength=found.wavelength or instructions.wavelength,
-        )
-    beside = path.with_suffix(".cif")
-    if beside == path or not beside.is_file():
-        return found
+        raise ReflectionError(f"{name}: column={column!r}, but the columns of this file have no names; leave it out")
+    if reader := program_of(text):
+        return reader(text, name=name)
+    if what := foreign_text(text):
+        raise ReflectionError(f"{name}: this is {what}")
+    instructions = instructions_beside(path, needed=needed)
     try:
-        document = gemmi.cif.read_string(beside.read_text(encoding="utf-8", errors="replace"))
-    except (ValueError, RuntimeError) as error:
-        raise ReflectionError(f"{beside.name}: not a complete CIF ({error}); mend it or move it away") from error
-    for block in document:
-        group = found.space_group or space_group_of(block)
-        found = found._replace(cell=found.cell or cell_of(block), space_group=group)
-    return found
+        return from_columns(text, name=name, instructions=instructions)
+    except ReflectionError as error:
+        if what := foreign_suffix(path.suffix):
+            raise ReflectionError(f"{error}; by its suffix this is {what}") from error
+        raise
 
 
 def _as_cell(cell: Cell | Sequence[float]) -> Cell:
@@ -154,9 +161,10 @@ def _as_cell(cell: Cell | Sequence[float]) -> Cell:
 def _reflections(
     found: Listing, cell: Cell, symmetry: Symmetry | None, wavelength: float | None, name: str
 ) -> Reflections:
-    kept = np.isfinite(found.value) & ~(found.hkl == 0).all(1)
+    kept = measured_rows(found, name=name)
     hkl, value = found.hkl[kept], found.value[kept]
     sigma = np.full(len(value), np.nan) if found.sigma is None else found.sigma[kept]
+    sigma = np.where(sigma > 0, sigma, np.nan)
     if found.is_amplitude:  # σ of a square: exact for a Gaussian |F|
         value, sigma = value * np.abs(value), np.sqrt(4 * value**2 * sigma**2 + 2 * sigma**4)
     sigma = estimate_sigma(value, sigma, name=name) if len(value) else sigma

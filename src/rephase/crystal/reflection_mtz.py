@@ -1,51 +1,61 @@
 """Reflections in MTZ files, read and written."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.reflection_columns import Listing
+from rephase.crystal.reflection_listing import Listing
 from rephase.crystal.symmetry import Symmetry, find_symmetry
-from rephase.errors import ReflectionError, nearest_name
-from rephase.reading import file_bytes, plain_copy
+from rephase.errors import CifError, ReflectionError, SymmetryError, nearest_name
+from rephase.reading import plain_copy
 from rephase.writing import write_whole
 
 _SIGMA_TYPES = {"J": "Q", "K": "M", "F": "Q", "G": "L"}  # by the type of the value, in the order of preference
+_WHOLE = 256  # M/ISYM of a reflection that is partially recorded is at least this
+_PARTIAL = "partially recorded; merge them with their other parts first"
 
 
-def from_mtz(path: Path, *, name: str, column: str | None = None) -> Listing:
+def from_mtz(content: bytes, *, name: str, column: str | None = None) -> Listing:
     """Read intensities, else amplitudes, of an MTZ file; with PHI where there is one.
 
-    Columns of the two Friedel mates, I(+) and I(-), are read as separate reflections.
+    Columns of the two Friedel mates, I(+) and I(-), are read as separate reflections. The first column that has values
+    is read, one with a σ before one without.
 
     Raises
     ------
     ReflectionError
         A damaged file, or one without the column that is asked for.
+
+    Warns
+    -----
+    UserWarning
+        Several data sets have such a column.
     """
-    mtz = open_mtz(path, name)
-    columns = list(mtz.columns)
+    found = open_mtz(content, name)
+    columns = list(found.mtz.columns)
     value = _mtz_column(columns, name, column)
     mates = [value]
     if value.type in "KG" and column is None:
-        mates = [one for one in columns if one.type == value.type][:2]
+        mates = [one for one in columns if (one.type, one.dataset_id) == (value.type, value.dataset_id)][:2]
     signs = [-1 if "(-)" in one.label else 1 for one in mates]
-    phases = sorted((one for one in columns if one.type == "P"), key=lambda one: one.label != "PHI")
-    wavelength = next((one.wavelength for one in mtz.datasets if one.id == value.dataset_id), 0.0)
-    miller = mtz.make_miller_array()
+    phase = filled_column(found.mtz, "P", "PHI")
+    wavelength = next((one.wavelength for one in found.mtz.datasets if one.id == value.dataset_id), 0.0)
+    miller = found.mtz.make_miller_array()
     return Listing(
         np.concatenate([sign * miller for sign in signs]),
-        np.concatenate([_floats(one) for one in mates]),
-        np.concatenate([_floats(_sigma_column(columns, one), len(miller)) for one in mates]),
-        np.concatenate([sign * _floats(phases[0]) for sign in signs]) if phases else None,
+        np.concatenate([found.values(one) for one in mates]),
+        np.concatenate([found.values(_sigma_column(columns, one)) for one in mates]),
+        np.concatenate([sign * found.values(phase) for sign in signs]) if phase else None,
         value.type in "FG",
-        Cell(*mtz.cell.parameters),
-        find_symmetry(mtz.spacegroup.xhm()) if mtz.spacegroup else None,
+        found.cell(value.dataset_id),
+        found.symmetry,
         wavelength if 0.01 < wavelength < 100 else None,
+        marked={_PARTIAL: np.concatenate([found.is_partial] * len(mates))},
     )
 
 
@@ -104,22 +114,77 @@ def _expanded(symmetry: Symmetry, hkl: np.ndarray, kind: str, column: np.ndarray
     return symmetry.expand(hkl, np.asarray(column, dtype=float))[1]
 
 
-def open_mtz(path: Path, name: str) -> gemmi.Mtz:
+class OpenMtz(NamedTuple):
+    """An MTZ file with original indices, the group of its operations, and which rows [n] are partially recorded."""
+
+    mtz: gemmi.Mtz
+    symmetry: Symmetry | None
+    is_partial: np.ndarray
+
+    def values(self, column: gemmi.Mtz.Column | None) -> np.ndarray:
+        """A column [n] with NaN for missing numbers, whatever the file has for them; only NaN where there is none."""
+        if column is None:
+            return np.full(len(self.is_partial), np.nan)
+        values = np.array(column.array, dtype=float)
+        return np.where(values == self.mtz.valm, np.nan, values)
+
+    def cell(self, dataset_id: int) -> Cell | None:
+        """The cell of a data set, else that of the file; None where both are missing or impossible."""
+        cells = [one.cell for one in self.mtz.datasets if one.id == dataset_id]
+        for cell in (*cells, self.mtz.cell):
+            try:
+                if cell.is_crystal():
+                    return Cell(*cell.parameters)
+            except CifError:
+                continue
+        return None
+
+
+def open_mtz(content: bytes, name: str) -> OpenMtz:
     """Read an MTZ file whole, or raise `ReflectionError`."""
-    content = file_bytes(path, ReflectionError)
-    _check_mtz_size(content, name)
+    records = _header_records(content, name)
     try:
         with plain_copy(content) as copy:
             mtz = gemmi.read_mtz_file(copy)
-        if len(mtz.batches):
-            mtz.switch_to_original_hkl()
-    except (ValueError, RuntimeError, IndexError, MemoryError, OSError) as error:
-        raise ReflectionError(f"{name}: not a complete MTZ file ({error}); get the file again") from error
-    return mtz
+        isym = mtz.column_with_label("M/ISYM")
+        is_partial = np.zeros(mtz.nreflections, bool) if isym is None else np.array(isym.array) >= _WHOLE
+        mtz.switch_to_original_hkl()
+    except (ValueError, RuntimeError, IndexError, MemoryError, OSError, SystemError) as error:
+        reason = str(error).partition(": /")[0]  # without the path of the copy
+        raise ReflectionError(f"{name}: not a complete MTZ file ({reason}); get the file again") from error
+    if [column.type for column in mtz.columns[:3]] != ["H"] * 3:
+        raise ReflectionError(f"{name}: the first columns of the MTZ file are not H, K and L; get the file again")
+    return OpenMtz(mtz, _symmetry(records, mtz), is_partial)
 
 
-def _check_mtz_size(content: bytes, name: str) -> None:
-    """Raise unless header and data are where the first bytes say: wrong ones would ask for any amount of memory."""
+def filled_column(mtz: gemmi.Mtz, kind: str, label: str) -> gemmi.Mtz.Column | None:
+    """The column of a type that is called `label`, else the first, among those that have values; None without."""
+    columns = [one for one in mtz.columns if one.type == kind and _is_filled(one)]
+    return min(columns, key=lambda one: one.label != label, default=None)
+
+
+def _is_filled(column: gemmi.Mtz.Column) -> bool:
+    """Whether a column has a value other than 0."""
+    return bool((np.nan_to_num(column.array) != 0).any())
+
+
+def _symmetry(records: list[bytes], mtz: gemmi.Mtz) -> Symmetry | None:
+    """The group of the operations, which say more than its name: of two origins both are called F d -3 m."""
+    triplets = [record[4:].decode("ascii").strip().lower() for record in records if record.startswith(b"SYMM")]
+    try:
+        return find_symmetry(triplets)
+    except SymmetryError:
+        return find_symmetry(mtz.spacegroup.xhm()) if mtz.spacegroup else None
+
+
+def _header_records(content: bytes, name: str) -> list[bytes]:
+    """The records of the header, which with the data is where the first bytes say; wrong ones would ask for any memory.
+
+    Raises
+    ------
+    ReflectionError
+        Something is missing or damaged.
+    """
     order: Literal["little", "big"] = "big" if content[9:10] == b"\x11" else "little"
     word = int.from_bytes(content[4:8], order, signed=True)
     start = 4 * ((int.from_bytes(content[12:20], order, signed=True) if word == -1 else word) - 1)
@@ -128,12 +193,13 @@ def _check_mtz_size(content: bytes, name: str) -> None:
     counts = [record.split() for record in records if record.startswith(b"NCOL")]
     if content[8:10] not in (b"DA", b"\x11\x11") or not header.startswith(b"VERS") or not counts:
         raise ReflectionError(f"{name}: not a complete MTZ file (no header where it should be); get the file again")
-    if not all(record.isascii() for record in records if record[:4] in (b"COLU", b"SYMI")):
-        raise ReflectionError(f"{name}: the MTZ file has damaged column labels; get the file again")
+    if not all(record.isascii() for record in records if record[:4] in (b"COLU", b"SYMI", b"SYMM")):
+        raise ReflectionError(f"{name}: the MTZ file has damaged column labels or operations; get the file again")
     for words in counts:
         is_whole = len(words) >= 4 and all(word.isdigit() for word in words[1:4])
         if not is_whole or 80 + 4 * int(words[1]) * int(words[2]) > start:
             raise ReflectionError(f"{name}: not a complete MTZ file (fewer data than its header says); get it again")
+    return records[: next((at for at, record in enumerate(records) if record.startswith(b"END ")), len(records))]
 
 
 def _mtz_column(columns: list[gemmi.Mtz.Column], name: str, column: str | None) -> gemmi.Mtz.Column:
@@ -149,7 +215,16 @@ def _mtz_column(columns: list[gemmi.Mtz.Column], name: str, column: str | None) 
     if not measured:
         raise ReflectionError(f"{name}: no intensities or amplitudes among the columns {', '.join(known)}")
     order = list(_SIGMA_TYPES)
-    return min(measured, key=lambda one: (order.index(one.type), _sigma_column(columns, one) is None))
+    rank = lambda one: (order.index(one.type), _sigma_column(columns, one) is None)  # noqa: E731
+    filled = [one for one in measured if _is_filled(one)] or measured
+    chosen = min(filled, key=rank)
+    others = [one.label for one in filled if rank(one) == rank(chosen) and one.dataset_id != chosen.dataset_id]
+    if others:
+        warnings.warn(
+            f"{name}: {chosen.label} is read, not {', '.join(others[:5])} of other data sets; name one with column=",
+            stacklevel=4,
+        )
+    return chosen
 
 
 def _sigma_column(columns: list[gemmi.Mtz.Column], value: gemmi.Mtz.Column) -> gemmi.Mtz.Column | None:
@@ -159,7 +234,3 @@ def _sigma_column(columns: list[gemmi.Mtz.Column], value: gemmi.Mtz.Column) -> g
     named = [one for one in possible if one.label == f"SIG{value.label}"]
     following = [one for one in possible if one.idx == value.idx + 1 and one.label not in others]
     return next(iter(named + following), None)
-
-
-def _floats(column: gemmi.Mtz.Column | None, count: int = 0) -> np.ndarray:
-    return np.full(count, np.nan) if column is None else np.array(column.array, dtype=float)

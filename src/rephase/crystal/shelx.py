@@ -6,6 +6,7 @@ Sheldrick (2015), doi:10.1107/S2053229614024218; the SHELXL manual.
 """
 
 import re
+import textwrap
 from typing import NamedTuple
 
 import gemmi
@@ -62,9 +63,9 @@ def read_instructions(text: str, *, name: str) -> Instructions:
 
 
 def instruction_lines(text: str) -> list[str]:
-    """The lines up to HKLF or END, continued ones joined, without comments."""
-    joined = re.sub(r"=[ \t]*\r?\n[ \t]+", " ", text)
-    lines = [line.split("!")[0].strip() for line in joined.splitlines()]
+    """The lines up to HKLF or END, continued ones joined, without comments: what follows ! or begins with a blank."""
+    joined = re.sub(r"=[ \t]*\r?\n(?:[ \t]+|(?=[-+.\d]))", " ", textwrap.dedent(text))
+    lines = [line.split("!")[0].strip() for line in joined.splitlines() if line[:1] not in (" ", "\t")]
     last = next((i for i, line in enumerate(lines) if _DATA_CARD.match(line)), len(lines) - 1)
     return lines[: last + 1]
 

@@ -3,6 +3,8 @@
 An operation takes x to R x + t and leaves the density as it is, so ``F(hR) = F(h) exp(-2 pi i h.t)``.
 """
 
+import math
+import numbers
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +15,17 @@ import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.space_group_names import (
+    group_of_hall,
+    group_of_number,
+    group_of_symbol,
+    has_setting,
+    in_ascii,
+)
 from rephase.errors import SymmetryError
 
 _DENOMINATOR = 24  # every translation of the tables is a multiple of 1/24
-_SETTINGS = {"S": ":1", "Z": ":2", "H": ":H", "R": ":R"}  # letters of SHELX and the ICSD, at the end of a symbol
+_MOST_OPERATIONS = 1536  # the largest group has 192; eight times that for a supercell
 _KEY_RANGE = 1 << 20  # larger than any Miller index
 _CELL_TOLERANCE = 0.01  # of a metric element: 0.5 % of a length, 0.3° of an angle near 90°
 
@@ -197,10 +206,10 @@ class Symmetry:
         return gemmi.GroupOps(identity_first)  # else gemmi overlooks the absences of a centred lattice
 
 
-SpaceGroup = str | int | Sequence[str] | Symmetry  # as stated: symbol, number, operations; or what they stand for
+SpaceGroup = str | float | Sequence[str] | Symmetry  # as stated: symbol, number, operations; or what they stand for
 
 
-def find_symmetry(source: str | int | Sequence[str]) -> Symmetry:
+def find_symmetry(source: str | float | Sequence[str]) -> Symmetry:
     """Return the space group of a symbol, a number, or a list of operations; any setting.
 
     Raises
@@ -213,20 +222,22 @@ def find_symmetry(source: str | int | Sequence[str]) -> Symmetry:
     >>> find_symmetry("P 21/n").symbol, find_symmetry(19).symbol, len(find_symmetry("A -1").triplets)
     ('P 1 21/n 1', 'P 21 21 21', 4)
     """
-    if isinstance(source, str) and re.fullmatch(r"\s*\d{1,99}\s*", source, re.ASCII):
-        source = int(source)
-    if isinstance(source, int | np.integer):
-        group = gemmi.find_spacegroup_by_number(int(source)) if 1 <= source <= 230 else None
-    elif isinstance(source, str):
-        group = gemmi.find_spacegroup_by_name(_plain_symbol(source))
-    else:
-        return _symmetry_of_operations(source)
-    if group is None:
-        raise SymmetryError(
-            f"space group {source!r} is not in the tables; give a Hermann-Mauguin symbol such as 'P 21/c', "
-            "or its number from 1 to 230"
-        )
-    return Symmetry(group.xhm(), tuple(operation.triplet() for operation in group.operations()))
+    if (number := _number(source)) is not None:
+        return _symmetry_of_entry(group_of_number(number), f"{number:g}")
+    if isinstance(source, str):
+        return _symmetry_of_entry(group_of_symbol(source), repr(source))
+    return _symmetry_of_operations(source)  # type: ignore[arg-type]  # no number is left
+
+
+def symmetry_of_hall(symbol: str) -> Symmetry:
+    """Return the space group of a Hall symbol.
+
+    Raises
+    ------
+    SymmetryError
+        A symbol of no group of the tables.
+    """
+    return _symmetry_of_entry(group_of_hall(symbol), repr(symbol))
 
 
 def symmetry_in(cell: Cell | None, space_group: SpaceGroup) -> Symmetry:
@@ -240,27 +251,47 @@ def symmetry_in(cell: Cell | None, space_group: SpaceGroup) -> Symmetry:
     if isinstance(space_group, Symmetry):
         return space_group
     symmetry = find_symmetry(space_group)
-    is_symbol = isinstance(space_group, int | np.integer) or (
-        isinstance(space_group, str) and ":" not in _plain_symbol(space_group)
-    )
-    if cell is None or not is_symbol or not symmetry.symbol.startswith("R"):
+    if cell is None or not is_without_setting(space_group) or not symmetry.symbol.startswith("R"):
         return symmetry
     setting = gemmi.find_spacegroup_by_name(symmetry.symbol.split(":")[0], cell.alpha, cell.gamma)
     return find_symmetry(setting.xhm()) if setting else symmetry
 
 
-def _plain_symbol(symbol: str) -> str:
-    """`P2(1)/c` as `P21/c`, and the setting of `F d -3 m Z` as in `F d -3 m:2`."""
-    symbol = re.sub(r"(?<=\d)\((\d)\)", r"\1", symbol).strip()
-    setting = _SETTINGS.get(symbol[-1:].upper())
-    return symbol[:-1].rstrip(" :") + setting if setting else symbol
+def is_without_setting(space_group: SpaceGroup) -> bool:
+    """Whether what is stated, a number or a symbol, may mean several origins or axes."""
+    if isinstance(space_group, str):
+        return not has_setting(space_group)
+    return isinstance(space_group, numbers.Real)
+
+
+def _number(source: object) -> float | None:
+    """A number of the tables as any program writes it, `14.0` too; None where something else is meant."""
+    is_text = isinstance(source, str) and re.fullmatch(r"\s*[+-]?\d{1,99}(\.0*)?\s*", source, re.ASCII)
+    if not is_text and not isinstance(source, numbers.Real):
+        return None
+    try:
+        return float(source)  # type: ignore[arg-type]
+    except OverflowError:
+        return math.inf
+
+
+def _symmetry_of_entry(group: gemmi.SpaceGroup | None, written: str) -> Symmetry:
+    if group is None:
+        raise SymmetryError(
+            f"space group {written} is not in the tables; give a Hermann-Mauguin symbol such as 'P 21/c', "
+            "or its number from 1 to 230"
+        )
+    return Symmetry(group.xhm(), tuple(operation.triplet() for operation in group.operations()))
 
 
 def _symmetry_of_operations(triplets: Sequence[str]) -> Symmetry:
     try:
-        operations = gemmi.GroupOps([gemmi.Op(triplet) for triplet in triplets])
-    except (RuntimeError, ValueError) as error:
-        raise SymmetryError(f"symmetry operations {list(triplets)[:3]} ...: {error}; expected e.g. 'x,y,z'") from error
+        triplets = list(dict.fromkeys(in_ascii(str(triplet)) for triplet in triplets))
+        operations = gemmi.GroupOps([gemmi.Op(triplet) for triplet in triplets[: _MOST_OPERATIONS + 1]])
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise SymmetryError(f"symmetry operations {triplets!r:.200}: {error}; expected e.g. 'x,y,z'") from error
+    if len(triplets) > _MOST_OPERATIONS:
+        raise SymmetryError(f"{len(triplets):,} symmetry operations: expected at most {_MOST_OPERATIONS}, each once")
     every = {operation.wrap() for operation in operations}
     is_closed = all((one * other).wrap() in every for one in operations.sym_ops for other in operations)
     if "x,y,z" not in {operation.triplet() for operation in every}:

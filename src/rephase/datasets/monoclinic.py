@@ -22,6 +22,7 @@ from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import Symmetry, cell_of, find_symmetry
 from rephase.datasets.batches import SplitData, shuffled_splits
 from rephase.errors import CifError, GridError, RephaseError, SymmetryError
+from rephase.reading import cif_files
 from rephase.store import Store
 
 _DRAWN_AT_ONCE = 1.2  # crystals made for each that is still wanted: some do not fit the grid
@@ -305,7 +306,7 @@ def read_monoclinic_folder(folder: Path, config: MonoclinicConfig) -> FolderData
         No file of the folder can be used; the message says why the first could not.
     """
     grid, found, left_out = MonoclinicGrid(config.shape), [], []
-    for path in sorted(Path(folder).glob("*.cif")):
+    for path in cif_files(folder):
         try:
             found.append((path.stem, *_crystal_on_grid(path, grid, config.d_min)))
         except RephaseError as error:

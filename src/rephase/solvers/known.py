@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from rephase.crystal.atoms import Crystal, at_origin_of
 from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import site_order
 from rephase.crystal.phase_lists import PhaseList
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.shells import smooth_mean
 from rephase.crystal.statistics import normalise
-from rephase.crystal.structure import Crystal
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import Symmetry, find_symmetry, rows_of
 from rephase.errors import CifError, ReflectionError
@@ -68,8 +68,9 @@ def phasors_of_fragment(fragment: Crystal, data: Reflections) -> np.ndarray:
     Parameters
     ----------
     fragment
-        Atoms in the cell and at the origin of the data. Its asymmetric unit gets the images of the data's group, or of
-        its own where that is larger, as where the group of the data is not known.
+        Atoms in the cell and at the origin of the data, or at the other origin of the same group. Its asymmetric unit
+        gets the images of the data's group, or of its own where that is larger, as where the group of the data is not
+        known.
     data
         Merged.
 
@@ -112,6 +113,7 @@ def _in_group(fragment: Crystal, group: Symmetry) -> Crystal:
     """The asymmetric unit with its images under a group; on special positions they share one occupancy."""
     if len(find_symmetry(fragment.space_group).triplets) > len(group.triplets):
         return fragment
+    fragment = at_origin_of(fragment, group)
     sites = fragment.asymmetric_unit
     images = np.einsum("oij,nj->oni", group.rotations, sites.xyz_frac) + group.translations[:, None]
     occupancy = sites.occupancy / site_order(sites.xyz_frac, fragment.cell, group)

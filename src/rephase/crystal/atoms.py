@@ -1,0 +1,141 @@
+"""The `Crystal`: cell, space group, asymmetric unit and the atoms of the whole cell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import gemmi
+import numpy as np
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.peaks import distances
+from rephase.crystal.symmetry import Symmetry, find_symmetry
+
+_ONE_ATOM = 0.4  # Å; images of a site that are nearer are one atom on a special position
+
+
+@dataclass(frozen=True)
+class Atoms:
+    """Atoms as columns, in fractional coordinates.
+
+    Parameters
+    ----------
+    labels, elements
+        Site labels and element symbols, length n_atoms.
+    charges
+        Formal charges as noted in the file; the form factors are those of neutral atoms.
+    xyz_frac
+        [n_atoms, 3], fractional.
+    occupancy
+        [n_atoms], in (0, 1].
+    u_iso
+        [n_atoms], mean-square displacement U in Å^2.
+    """
+
+    labels: tuple[str, ...]
+    elements: tuple[str, ...]
+    charges: tuple[int, ...]
+    xyz_frac: np.ndarray
+    occupancy: np.ndarray
+    u_iso: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.elements)
+
+    @cached_property
+    def counts(self) -> dict[str, float]:
+        """Atoms of each element, partly occupied sites as parts."""
+        elements = np.array(self.elements, dtype=object)
+        return {element: float(sum(self.occupancy[elements == element])) for element in dict.fromkeys(self.elements)}
+
+    def take(self, indices: np.ndarray) -> "Atoms":
+        """Return the atoms at `indices`, in that order."""
+        pick = lambda column: tuple(column[i] for i in indices)  # noqa: E731
+        return Atoms(pick(self.labels), pick(self.elements), pick(self.charges),
+                     self.xyz_frac[indices], self.occupancy[indices], self.u_iso[indices])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Crystal:
+    """A crystal structure.
+
+    Parameters
+    ----------
+    name
+        Of the data block or the bundled structure.
+    cell
+        Lengths in Å, angles in degrees.
+    space_group
+        Extended Hermann-Mauguin symbol of the setting, e.g. ``F m -3 m``.
+    asymmetric_unit
+        The sites as listed in the file.
+    atoms
+        All atoms of one cell, symmetry applied (P1).
+    """
+
+    name: str
+    cell: Cell
+    space_group: str
+    asymmetric_unit: Atoms
+    atoms: Atoms
+
+    @cached_property
+    def formula(self) -> str:
+        """Sum of the occupied sites of one cell, e.g. ``Ca4 F8``."""
+        return " ".join(f"{element}{total:g}" for element, total in self.atoms.counts.items())
+
+
+class Site(NamedTuple):
+    """One atom as a file lists it; ``occupancy`` is that of the site, ``u_iso`` in Å^2."""
+
+    label: str
+    element: str
+    charge: int
+    xyz_frac: tuple[float, float, float]
+    occupancy: float
+    u_iso: float
+
+
+def atoms_of(sites: Sequence[Site]) -> Atoms:
+    """The sites as columns; deuterium scatters X-rays as hydrogen does."""
+    labels, elements, charges, xyz_frac, occupancy, u_iso = zip(*sites)
+    elements = tuple("H" if element == "D" else element for element in elements)
+    return Atoms(labels, elements, charges, np.array(xyz_frac) % 1.0, np.array(occupancy, float),
+                 np.array(u_iso, float))  # fmt: skip
+
+
+def whole_cell(sites: Atoms, symmetry: Symmetry, cell: Cell) -> Atoms:
+    """Every atom of one cell: the images of each site, those within 0.4 Å of each other as one."""
+    rotations, translations = symmetry.rotations, symmetry.translations
+    rows: list[int] = []
+    images = []
+    for row, xyz in enumerate(sites.xyz_frac):
+        found = _distinct(rotations @ xyz + translations, cell)
+        rows += [row] * len(found)
+        images.append(found)
+    everything = sites.take(np.array(rows))
+    return replace(everything, xyz_frac=np.concatenate(images) % 1.0)
+
+
+def at_origin_of(crystal: Crystal, group: Symmetry) -> Crystal:
+    """The crystal at the origin of a group where that is its own, at the other of the two origins of the tables."""
+    own, other = find_symmetry(crystal.space_group).table_entry, group.table_entry
+    if own is None or other is None or own.hm != other.hm or {own.ext, other.ext} != {"1", "2"}:
+        return crystal
+    shift = np.array((other.basisop * own.basisop.inverse()).tran) / gemmi.Op.DEN
+    moved = (
+        replace(atoms, xyz_frac=(atoms.xyz_frac + shift) % 1.0) for atoms in (crystal.asymmetric_unit, crystal.atoms)
+    )
+    return Crystal(crystal.name, crystal.cell, group.symbol, *moved)
+
+
+def _distinct(images: np.ndarray, cell: Cell) -> np.ndarray:
+    """The images [n, 3] of a site without those of the same atom."""
+    if (distances(images - images[0], cell) < _ONE_ATOM).sum() == 1:
+        return images  # a general position: what leaves no image in place leaves none on another
+    kept: list[np.ndarray] = []
+    for image in images:
+        if not kept or distances(np.array(kept) - image, cell).min() >= _ONE_ATOM:
+            kept.append(image)
+    return np.array(kept)

@@ -1,0 +1,85 @@
+"""The element and the charge of a site, by its type symbol, else by its label, read with the formula in mind."""
+
+import re
+from collections.abc import Collection
+
+import gemmi
+
+from rephase.errors import CifError
+
+_ISOTOPE = re.compile(r"^[(^\s]*\d+\)?(?=[A-Za-z])")
+_WORD = re.compile(r"[A-Za-z]+")
+_CHARGE = re.compile(r"[A-Za-z]\(?(\d*)([+-])(\d*)\)?$")
+_MIXED = re.compile(r"[A-Z][a-z]?\d*\.?\d*[/,+&][A-Z]|[A-Z][a-z]?[A-Z][a-z]$")  # Al/Si, MgFe: what two elements share
+_BONDING = re.compile(r"(?<=[A-Za-z])(?:val|sp)$")  # of types such as Cval, Csp2
+_WATER = ("wat", "aqua", "h2o")
+_NO_ATOMS = re.compile(r"(?:X|Q|Xcg|XCG|Cg|Cnt|Cent|Du|DU|Dum|DUM|Va|Vac|VAC|vac)(?=[^A-Za-z]|[A-Z]?$)")
+_HYDROGENS = ("H", "D", "T")
+
+
+def is_no_atom(type_symbol: str, label: str) -> bool:
+    """Whether a site is a centroid, a dummy, a vacancy or a peak of a difference map by its type, else by its label."""
+    return _NO_ATOMS.match(type_symbol or label) is not None
+
+
+def site_element(type_symbol: str, label: str, formula: Collection[str]) -> tuple[str, int]:
+    """Element and charge of a site.
+
+    Capital letters can be read in two ways (HO1 as holmium or as the hydrogen at O1, CA2 as calcium or as a carbon),
+    Wat and W as water: the formula, if there is one, decides, but not against a type such as Ho. Without a formula,
+    H and a capital letter in a label are hydrogen, everything else is the longest symbol.
+
+    Parameters
+    ----------
+    type_symbol, label
+        As written, "" where unknown.
+    formula
+        Elements of the formula; empty where it is unknown.
+
+    Raises
+    ------
+    CifError
+        Letters that are no element.
+    """
+    written = _ISOTOPE.sub("", type_symbol or label)
+    found = [] if type_symbol and _MIXED.match(written) else readings(written)
+    if found == ["D"] and not type_symbol and written[0] in "Tt":
+        found = []  # T1 and T2 are tetrahedral sites of minerals; only a type is tritium
+    if not found:
+        raise CifError(
+            f"atom {label!r} has the unknown element {type_symbol or label!r}; "
+            "set _atom_site_type_symbol to a symbol such as Ni or O2-"
+        )
+    letters = written[:2]
+    element = _most_likely(found, letters, formula, is_label=not type_symbol)
+    charge = _CHARGE.search(written) if type_symbol else None
+    return element, int(f"{charge[2]}{charge[1] or charge[3] or 1}"[:4]) if charge else 0
+
+
+def readings(written: str) -> list[str]:
+    """Elements that a type or a label may stand for, the longest symbol first."""
+    if written.lower().startswith(_WATER):
+        return ["O"]
+    letters = _WORD.match(written)
+    word = _BONDING.sub("", letters[0]) if letters else ""
+    symbols = [word[:2].capitalize()] * (len(word) > 1) + [word[:1].upper()] * (len(word) > 0)
+    found = ["D" if symbol == "T" else symbol for symbol in symbols if symbol == "T" or is_element(symbol)]
+    return found + ["O"] * (found == ["W"])
+
+
+def _most_likely(found: list[str], letters: str, formula: Collection[str], *, is_label: bool) -> str:
+    if not is_label and letters[1:].islower():
+        return found[0]  # a type in its right spelling stands against any formula
+    known = {"H" if element in _HYDROGENS else element for element in formula}
+    inside = [element for element in found if ("H" if element in _HYDROGENS else element) in known]
+    if inside:
+        return inside[0]
+    is_ambiguous = found[1:] == [letters[0]] and letters[1].isupper()
+    if is_ambiguous and is_label and (formula or letters[0] == "H"):
+        return found[1]
+    return found[0]
+
+
+def is_element(symbol: str) -> bool:
+    """Whether the letters are the symbol of an element, or D."""
+    return gemmi.Element(symbol).atomic_number > 0
