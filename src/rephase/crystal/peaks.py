@@ -128,8 +128,8 @@ def parse_formula(formula: str) -> dict[str, float]:
     reason = _fault(formula, counts)
     if reason or not counts or rebuilt != re.sub(r"\s", "", formula):
         raise CifError(
-            f"formula {formula[:_SHOWN]!r}: {reason}expected element symbols and counts above 0, "
-            "such as 'C20 H22 N2 O3'"
+            f"formula {formula[:_SHOWN]!r}: expected element symbols and counts above 0, "
+            f"such as 'C20 H22 N2 O3'{reason}"
         )
     return counts
 
@@ -137,11 +137,11 @@ def parse_formula(formula: str) -> dict[str, float]:
 def _fault(formula: str, counts: dict[str, float]) -> str:
     """What is wrong with a formula, and what to do; "" where it is not known."""
     if sign := re.search(r"[^A-Za-z\d.\s]", formula):
-        return f"{sign[0]!r} is neither (multiply brackets out, add parts up, leave charges out); "
+        return f"; {sign[0]!r} is neither: multiply brackets out, add parts up, leave charges out"
     if unknown := [element for element in counts if gemmi.Element(element).atomic_number == 0]:
-        return f"{unknown[0]} is no element; "
+        return f"; {unknown[0]} is no element"
     if wrong := [element for element, count in counts.items() if not 0 < count <= _MOST_ATOMS]:
-        return f"the count of {wrong[0]} is 0 or more than {_MOST_ATOMS:,}; "
+        return f"; the count of {wrong[0]} is 0 or more than {_MOST_ATOMS:,}"
     return ""
 
 
