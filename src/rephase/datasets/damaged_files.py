@@ -54,8 +54,8 @@ def check_claim(name: str, claimed: int, stored: int, error: type[RephaseError],
     most = _MOST_PACKED * stored if is_packed else stored
     if claimed > max(most, _ANY):
         raise error(
-            f"{name}: its header tells of {claimed:,} bytes, of which the file has {stored:,}: expected what was "
-            "measured; its header is damaged, or it was never filled: copy it again, or save what is there anew"
+            f"{name} cannot be read: damaged, truncated, or never filled: its header tells of {claimed:,} bytes, of "
+            f"which the file has {stored:,}; copy it again, or save what is there anew"
         )
 
 

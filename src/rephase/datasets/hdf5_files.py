@@ -1,5 +1,6 @@
 """HDF5 files of strangers: opened, followed and read, with every claim checked before memory or time is spent on it."""
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,8 +89,7 @@ class Hdf5File:
         stored = self._stored_bytes(dataset)
         if not stored and dataset.size:
             raise self.error(f"{name} is empty: nothing was ever written to it")
-        if dataset.chunks is not None:
-            self._check_bytes(f"{name}: a chunk", int(np.prod(dataset.chunks, dtype=object)) * dataset.dtype.itemsize)
+        self._check_chunk(dataset)
         claimed = int(dataset.size) * dataset.dtype.itemsize
         check_claim(name, claimed, stored, self.error, is_packed=dataset.chunks is not None or dataset.is_virtual)
 
@@ -97,11 +97,11 @@ class Hdf5File:
         """All numbers of a dataset, once its claims are checked."""
         self.check_stored(dataset)
         self._check_bytes(f"{self.path.name}: {dataset.name}", int(dataset.size) * dataset.dtype.itemsize)
-        with damage_named(f"{self.path.name}: {dataset.name}", "HDF5", self.error):
-            return np.asarray(dataset[()])
+        return np.asarray(dataset[()])
 
     def number(self, dataset: h5py.Dataset) -> float:
         """The first of however many numbers of a dataset; NaN where it has none."""
+        self._check_chunk(dataset)
         return float(dataset[(0,) * dataset.ndim]) if dataset.size else float("nan")
 
     def _find(self, name: str, group: h5py.Group, links: int) -> Item | None:
@@ -156,6 +156,11 @@ class Hdf5File:
             self._check_beside(str(dataset.name), source)
         own = Path(dataset.file.filename)
         return sum(os.path.getsize(own if source == "." else self.path.parent / source) for source in sources)
+
+    def _check_chunk(self, dataset: h5py.Dataset) -> None:
+        if dataset.chunks is not None:
+            n = math.prod(dataset.chunks) * dataset.dtype.itemsize
+            self._check_bytes(f"{self.path.name}: {dataset.name}: a chunk", n)
 
     def _check_bytes(self, name: str, n: int) -> None:
         if n > _MOST_BYTES:
