@@ -14,6 +14,7 @@ from rephase.datasets.droplet_labels import DROPLET_LABEL_SET, LABELS, draw_comb
 from rephase.datasets.image_files import read_images
 from rephase.datasets.image_labels import LabelSet
 from rephase.datasets.image_sizes import resize, to_cartesian
+from rephase.datasets.shots import pixels_of
 from rephase.errors import ConfigError, ImageError
 
 ROUND = np.array([1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0])
@@ -547,3 +548,8 @@ def test_files_of_other_programs_are_left_out_by_name(tmp_path):
     assert "this is an image in EDF" in read_images(tmp_path).left_out["reason"][0]
     with pytest.raises(ImageError, match="this is an image in EDF"):
         read_images(tmp_path / "b.edf")
+
+
+def test_what_is_read_must_be_an_image():
+    with pytest.raises(ImageError, match=r"what was read has shape \(2, 40, 40\): expected an image \[y, x\]"):
+        pixels_of(np.zeros((2, 40, 40)), np.ones((40, 40), dtype=bool))

@@ -87,7 +87,14 @@ def pixels_of(numbers: np.ndarray, mask: np.ndarray) -> Pixels:
     Not measured is what `mask`, boolean [y, x], hides, and what no count can be: NaN, -1 and -2 (gaps and bad pixels of
     Pilatus), and the largest whole number of 16 bits or more (of Eiger, and where a detector was saturated). What is
     too large for single precision becomes infinite, and `check_counts` refuses it.
+
+    Raises
+    ------
+    ImageError
+        No image [y, x], which a damaged file gives although its header tells of one.
     """
+    if numbers.ndim != 2:
+        raise ImageError(f"what was read has shape {numbers.shape}: expected an image [y, x]; the file is damaged")
     gaps = has_gap(numbers)
     with np.errstate(over="ignore"):
         image = np.array(numbers, dtype=np.float32)
