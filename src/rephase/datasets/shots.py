@@ -140,8 +140,8 @@ def check_counts(pixels: Pixels) -> None:
     measured = pixels.image[pixels.mask]
     if not len(measured):
         raise ImageError(
-            "every pixel is masked: nothing was measured; is the mask inverted? True in booleans, 0 in bits of CXI is "
-            "measured"
+            "every pixel is masked: nothing was measured, as the mask hides it or it holds NaN, -1, -2 or the largest "
+            "number; is the mask inverted? True in booleans, 0 in bits of CXI is measured"
         )
     if n := int((~np.isfinite(measured)).sum()):
         raise ImageError(f"{n} measured pixels are NaN or infinite; mask them")
