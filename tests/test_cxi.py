@@ -14,6 +14,7 @@ from rephase.datasets.droplet_labels import DROPLET_LABEL_SET, LABELS, draw_comb
 from rephase.datasets.image_files import read_images
 from rephase.datasets.image_labels import LabelSet
 from rephase.datasets.image_sizes import resize, to_cartesian
+from rephase.datasets.shots import pixels_of
 from rephase.errors import ConfigError, ImageError
 
 ROUND = np.array([1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0])
@@ -95,10 +96,10 @@ def test_only_images_that_are_asked_for_are_read(cxi):
         ({"image": np.ones(40)}, "rank 1"),
         ({"image": shot(1).astype(complex)}, "complex"),
         ({"image": shot(1)[:8]}, "8 x 40 pixels: expected at least 16"),
-        ({"image": np.where(shot(1) == 5, np.nan, shot(1))}, "NaN"),
+        ({"image": np.full((40, 40), np.nan)}, "every pixel is masked"),
         ({"image": 1e39 * shot(1)}, "NaN or infinite"),
         ({"image": np.ones((0, 40, 40)), "labels": None}, "0 images: expected 1 to"),
-        ({"image": shot(1).astype(float) - 1}, "the smallest count is -1"),
+        ({"image": shot(1).astype(float) - 1.5}, "the smallest count is -1.5"),
         ({"image": shot(1), "mask": np.ones((40, 40), np.uint32)}, "every pixel is masked"),
         ({"image": shot(1), "mask": np.ones((20, 20), np.uint32)}, r"a mask of shape \(20, 20\)"),
         ({"image": np.full((40, 40), 7)}, "every measured pixel has the count 7"),
@@ -359,8 +360,9 @@ def test_one_mask_for_every_image(tmp_path):
     assert found.names == ["a"]
     assert np.array_equal(found[[0]].mask[0].numpy(), mask)
     assert "the mask for every image has shape (40, 40)" in found.left_out["reason"][0]
-    with pytest.raises(ImageError, match="NaN"):
-        read_images(tmp_path / "shots/a.npy")
+    with pytest.warns(UserWarning, match="40 pixels of 1 images, the first a, hold NaN"):
+        found = read_images(tmp_path / "shots/a.npy", size=40)
+    assert np.array_equal(found[[0]].mask[0].numpy(), mask)
     tifffile.imwrite(tmp_path / "mask.tif", mask.astype(np.uint8))
     for name in ("numbers.npy", "mask.tif", "nothing.npy"):
         with pytest.raises(ImageError, match=r"mask.*expected a \.npy file of booleans"):
@@ -459,3 +461,95 @@ def test_labels_that_nobody_asks_for_do_no_harm(cxi):
     found = read_images(path, labels=None)
     assert found.names == ["shots/entry_1", "shots/entry_2"]
     assert found[[0, 1]].labels.shape == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("i4", -1), ("f4", -2), ("f8", np.nan), ("u2", 65535), ("u4", 2**32 - 1), ("u8", 2**32 - 1), ("f4", 2**32 - 1),
+        ("i2", 32767),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["a.npy", "a.tif", "a.h5"])
+def test_what_says_by_its_number_that_it_was_not_measured_is_masked(tmp_path, name, kind, value):
+    image = shot(1).astype(kind)
+    image[3:5, 7] = value
+    if name == "a.npy":
+        np.save(tmp_path / name, image)
+    elif name == "a.tif":
+        tifffile.imwrite(tmp_path / name, image)
+    else:
+        with h5py.File(tmp_path / name, "w") as file:
+            file["x"] = image
+    with pytest.warns(UserWarning, match="2 pixels of 1 images, the first a, hold NaN, -1, -2 or the largest number"):
+        batch = read_images(tmp_path / name, size=40)[[0]]
+    expected = np.ones((40, 40), dtype=bool)
+    expected[3:5, 7] = False
+    assert np.array_equal(batch.mask[0].numpy(), expected)
+
+
+def test_a_boolean_mask_is_true_where_measured_and_an_inverted_one_is_told(cxi):
+    good = np.ones((40, 40), dtype=bool)
+    good[:3] = False
+    batch = read_images(cxi(e1={"image": shot(1), "mask": good}), size=40)[[0]]
+    assert np.array_equal(batch.mask[0].numpy(), good)
+    with pytest.warns(UserWarning, match="hide more than half of the pixels that have counts.*is the mask inverted"):
+        read_images(cxi(e1={"image": shot(1), "mask": ~good}))
+    with pytest.raises(ImageError, match="every pixel is masked: .* is the mask inverted"):
+        read_images(cxi(e1={"image": shot(1), "mask": np.ones((40, 40), np.uint8)}))
+
+
+def write_master(path, frames, pixel_mask, linked="x_data_000001.h5"):
+    with h5py.File(path.parent / "x_data_000001.h5", "w") as file:
+        file["entry/data/data"] = frames
+    with h5py.File(path, "w") as file:
+        file["entry/data/data_000001"] = h5py.ExternalLink(linked, "/entry/data/data")
+        file["entry/instrument/detector/detectorSpecific/pixel_mask"] = pixel_mask
+
+
+def test_frames_of_a_master_file_have_its_mask(tmp_path):
+    frames, pixel_mask = np.stack([shot(1), shot(2)]), np.zeros((40, 40), np.uint32)
+    pixel_mask[9] = 1 << 8
+    write_master(tmp_path / "x_master.h5", frames, pixel_mask)
+    for path in (tmp_path, tmp_path / "x_master.h5"):
+        found = read_images(path, size=40)
+        assert found.names == ["x_master/data_000001[0]", "x_master/data_000001[1]"]
+        batch = found[[1]]
+        assert np.array_equal(batch.mask[0].numpy(), pixel_mask == 0)
+        assert np.array_equal(batch.image[0].numpy() * (pixel_mask == 0), shot(2) * (pixel_mask == 0))
+    for elsewhere in ("../x_data_000001.h5", "/etc/hosts", "y.h5"):
+        write_master(tmp_path / "x_master.h5", frames, pixel_mask, elsewhere)
+        with pytest.raises(ImageError, match="data_000001 is a link to the file .* which does not lie beside it"):
+            read_images(tmp_path / "x_master.h5")
+
+
+def test_tiffs_of_colours_and_pages_in_a_circle_are_named(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.stack([shot(n) for n in range(3)]), photometric="rgb", planarconfig="separate"
+    )
+    tifffile.imwrite(tmp_path / "b.tif", np.stack([shot(n) for n in range(3)], 2), photometric="rgb")
+    with tifffile.TiffWriter(tmp_path / "c.tif") as file:
+        file.write(shot(1), metadata=None)
+    content = bytearray((tmp_path / "c.tif").read_bytes())
+    first = struct.unpack("<I", content[4:8])[0]
+    end = first + 2 + 12 * struct.unpack("<H", content[first : first + 2])[0]
+    content[end : end + 4] = struct.pack("<I", first)
+    (tmp_path / "c.tif").write_bytes(content)
+    np.save(tmp_path / "d.npy", shot(4))
+    reasons = read_images(tmp_path).left_out.set_index("name")["reason"]
+    assert "3 samples per pixel" in reasons["a"]
+    assert "3 samples per pixel" in reasons["b"]
+    assert "its pages go round in a circle" in reasons["c"]
+
+
+def test_files_of_other_programs_are_left_out_by_name(tmp_path):
+    np.save(tmp_path / "a.npy", shot(1))
+    (tmp_path / "b.edf").write_bytes(b"{\nHeaderID = 1;\n}")
+    assert "this is an image in EDF" in read_images(tmp_path).left_out["reason"][0]
+    with pytest.raises(ImageError, match="this is an image in EDF"):
+        read_images(tmp_path / "b.edf")
+
+
+def test_what_is_read_must_be_an_image():
+    with pytest.raises(ImageError, match=r"what was read has shape \(2, 40, 40\): expected an image \[y, x\]"):
+        pixels_of(np.zeros((2, 40, 40)), np.ones((40, 40), dtype=bool))

@@ -194,6 +194,9 @@ def test_measured_curves_come_in_by_their_file(run, flow, tmp_path):
     config = run.config.changed({"posteriors.saxs.file.path": str(path), "posteriors.saxs.file.q_unit": "1/A"})
     with pytest.raises(CurveError, match="q_unit"):
         example_pattern(type(run)(run.folder, config, "cpu"), "saxs", flow)
+    config = run.config.changed({"posteriors.saxs.file.path": str(path), "posteriors.saxs.file.entry": "rear"})
+    with pytest.raises(CurveError, match="entry = 'rear': text has one curve"):
+        example_pattern(type(run)(run.folder, config, "cpu"), "saxs", flow)
 
 
 def test_the_experiment_compares_every_way_with_chains(run):

@@ -148,3 +148,48 @@ def test_a_measured_near_field_scan_is_explained_better_epoch_by_epoch(near_fiel
         assert (misfit.diff() < 0).all()
         last.append(float(misfit[-1]))
     assert last[0] < 0.85 * last[1]
+
+
+@pytest.mark.parametrize(("unit", "value"), [("eV", 8000), ("keV", 8.0), ("J", 8000 * JOULE_PER_EV), (b"eV", [8000.0])])
+def test_an_energy_is_in_its_unit(scan_file, unit, value):
+    path = scan_file(energy=value)
+    with h5py.File(path, "a") as file:
+        file[f"{SOURCE}/energy"].attrs["units"] = unit
+    assert open_ptychography(path).wavelength == pytest.approx(0.15498, abs=1e-5)
+
+
+def test_the_energy_of_the_beam_goes_before_that_of_the_ring(scan_file):
+    path = scan_file(energy=3.0)
+    with h5py.File(path, "a") as file:
+        file[f"{SOURCE}/energy"].attrs["units"] = "GeV"
+    with pytest.raises(ImageError, match="photon energy = 3 GeV: expected a number above 0, of 1 eV to 1 MeV"):
+        open_ptychography(path)
+    with h5py.File(path, "a") as file:
+        file["entry_1/instrument_1/beam_1/incident_beam_energy"] = 8000 * JOULE_PER_EV
+    assert open_ptychography(path).wavelength == pytest.approx(0.15498, abs=1e-5)
+    with pytest.raises(ImageError, match="photon energy = 8000 J: expected a number above 0"):
+        open_ptychography(scan_file(energy=8000.0))
+
+
+def test_lengths_are_in_their_units(scan_file):
+    path = scan_file(distance=2000.0)
+    with h5py.File(path, "a") as file:
+        file[f"{DETECTOR}/distance"].attrs["units"] = "mm"
+    assert open_ptychography(path).distance == pytest.approx(2e9)
+
+
+def test_masks_of_every_kind(scan_file):
+    good = np.ones((20, 24), dtype=bool)
+    good[:2] = False
+    assert np.array_equal(open_ptychography(scan_file(mask=good)).mask.numpy(), good)
+    counts = COUNTS.copy()
+    counts[:, 5] = -1
+    with pytest.warns(UserWarning, match="24 pixels of 1 images"):
+        found = open_ptychography(scan_file(data=counts))
+    assert not found.mask[5].any()
+    assert not found.frames()[:, 5].any()
+    path = scan_file()
+    with h5py.File(path, "a") as file:
+        file.create_group(f"{DETECTOR}/mask")
+    with pytest.raises(ImageError, match="mask is a group, or empty"):
+        open_ptychography(path)

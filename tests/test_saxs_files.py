@@ -1,5 +1,6 @@
 """Files of measured curves: columns of text, NXcanSAS, and everything that can be wrong with them."""
 
+import gzip
 import warnings
 
 import h5py
@@ -235,15 +236,11 @@ def replaced(values, row, value):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ((replaced(Q, 0, 0.0), INTENSITY, SIGMA), "the first q is 0: expected above 0"),
-        ((replaced(Q, 0, -0.1), INTENSITY, SIGMA), "the first q is -0.1: expected above 0"),
+        ((-Q, INTENSITY, SIGMA), "no point can be used; 20 of 20 points with q = 0 or below: left out"),
         ((Q[::-1], INTENSITY, SIGMA), "expected ascending"),
         ((replaced(Q, 5, Q[4]), INTENSITY, SIGMA), "expected ascending"),
-        ((replaced(Q, 5, np.nan), INTENSITY, SIGMA), "1 values of q are NaN"),
-        ((Q, replaced(INTENSITY, 3, np.nan), SIGMA), "1 values of intensity are NaN"),
-        ((Q, INTENSITY, replaced(SIGMA, 3, np.inf)), "1 values of sigma are NaN or infinite"),
-        ((Q, INTENSITY, replaced(SIGMA, 3, 0.0)), "σ = 0 at q = 0.357895"),
-        ((Q, INTENSITY, -SIGMA), "expected above 0"),
+        ((Q, INTENSITY, -SIGMA), "20 of 20 points with σ = 0 or below: expected above 0"),
+        ((Q[:8], INTENSITY[:8], replaced(SIGMA[:8], slice(4), 0.0)), r"4 points: expected at least 5 \(4 of 8 points"),
         ((Q, -INTENSITY, SIGMA), "no intensity is above 0"),
         ((Q, INTENSITY, SIGMA, -DQ), "dq has values below 0"),
         ((Q[:4], INTENSITY[:4], SIGMA[:4]), "4 points: expected at least 5"),
@@ -297,9 +294,286 @@ def test_files_that_are_no_curve(tmp_path, text, nexus):
     with pytest.raises(CurveError, match="19 values of intensity and 20 of q"):
         read_saxs(nexus({**COLUMNS, "I": INTENSITY[1:]}))
     path = text(Q, INTENSITY, SIGMA)
-    path.write_text(path.read_text() + "end of data\n")
-    with pytest.raises(CurveError, match="line 22: 'end of data': expected numbers"):
-        read_saxs(path)
     path.write_text("# 1/nm\n1 2 3\n1 2\n")
     with pytest.raises(CurveError, match="2, 3 columns of numbers"):
         read_saxs(path)
+
+
+NAMES = "q_nm^-1  I  sigma"
+
+
+def lines(*columns, form="{:.6g}", separator=" "):
+    return [separator.join(form.format(value) for value in row) for row in zip(*columns)]
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes lines, in the encoding given, and gives the path."""
+
+    def write(*rows, name="curve.dat", encoding="utf-8"):
+        path = tmp_path / name
+        path.write_bytes("\n".join([*rows, ""]).encode(encoding))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("header", "factor"),
+    [
+        (["# file gold_20nm-1.dat", "# q(A-1) I sigma"], 10),
+        (["Sample: A-1, 2 mg/ml", "q (nm^-1) I sigma"], 1),
+        (["lysozyme nm-1 in buffer A-1", "s [1/Å] I err"], 10),
+        (["# sample B-3: q in nm^-1 from run A-1"], 1),
+        (["q_A^-1 I sigma"], 10),
+        (["Q in 1/Ang."], 10),
+        (["# scattering vector (inverse nm), intensity, error"], 1),
+        ([r"# $q$ ($\mathrm{\AA}^{-1}$) I sigma"], 10),
+        (["# q I sigma", "# 1/nm 1/cm 1/cm"], 1),
+        (["# Units of q: 1/A"], 10),
+        (["# I(q) in 1/cm", "# h, nm^-1"], 1),
+    ],
+)
+def test_a_unit_is_that_which_is_said_of_q(written, header, factor):
+    found = read_saxs(written(*header, *lines(Q, INTENSITY, SIGMA)))
+    assert found.q == pytest.approx(factor * Q, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ["Sample: mutant A-1 in buffer", "s I err"],
+        ["# sample_20nm-1.dat"],
+        ["nm-1"],
+        ["# ratio of A to B: A-1", "q I sigma"],
+        ["# mice's A-1", "q I sigma"],
+    ],
+)
+def test_a_name_is_no_unit_and_the_caller_is_believed(written, header):
+    path = written(*header, *lines(Q, INTENSITY, SIGMA))
+    with pytest.raises(CurveError, match="the file does not name it; give q_unit"):
+        read_saxs(path)
+    assert read_saxs(path, q_unit="1/nm").q == pytest.approx(Q, rel=1e-4)
+    assert read_saxs(path, q_unit="1/A").q == pytest.approx(10 * Q, rel=1e-4)
+
+
+def test_another_unit_of_q_is_named(written):
+    with pytest.raises(CurveError, match=r"q is in 1/m: expected 1/nm or 1/A"):
+        read_saxs(written("# q (m^-1) I sigma", *lines(Q, INTENSITY, SIGMA)))
+
+
+def test_latin_1_and_gzip(written, tmp_path):
+    path = written("q (1/Å)\tI\tsigma", *lines(Q, INTENSITY, SIGMA), encoding="latin-1")
+    assert read_saxs(path).q == pytest.approx(10 * Q, rel=1e-4)
+    packed = tmp_path / "curve.dat.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    assert read_saxs(packed).q == pytest.approx(10 * Q, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "has_dq"),
+    [
+        ("# q exp_intensity error model_intensity (q in 1/nm)", (Q, INTENSITY, SIGMA, INTENSITY), False),
+        ("q [1/nm]\tI_exp\tI_fit\terr", (Q, INTENSITY, INTENSITY, SIGMA), False),
+        ("sigma, I, q (1/nm)", (SIGMA, INTENSITY, Q), False),
+        ("The 4 columns are | Q (1/nm) | I(Q) (1/cm) | std. dev. I(Q) (1/cm) | sigmaQ (1/nm)",
+         (Q, INTENSITY, SIGMA, DQ), True),
+        ("q (1/nm)  residual  I  resolution  sigma", (Q, 0 * Q, INTENSITY, DQ, SIGMA), True),
+        ("# q (1/nm), columns without names", (Q, INTENSITY, SIGMA, DQ), True),
+        ("# q (1/nm), columns without names", (Q, INTENSITY, SIGMA, 1.02 * INTENSITY), False),
+    ],
+)  # fmt: skip
+def test_columns_are_taken_by_their_names(written, header, columns, has_dq):
+    found = read_saxs(written(header, *lines(*columns)))
+    for column, expected in zip(found, (Q, INTENSITY, SIGMA, DQ if has_dq else None)):
+        assert column is None if expected is None else column == pytest.approx(expected, rel=1e-4)
+    is_left = len(columns) > 3 + has_dq
+    assert bool(found.notes) == is_left
+
+
+def test_a_fit_is_not_taken_as_sigma(written):
+    rows = lines(Q, INTENSITY, 1.05 * INTENSITY)
+    with pytest.raises(CurveError, match="the third column is as large as the intensity, as a fit is"):
+        read_saxs(written("# 1/nm", *rows))
+    with pytest.warns(UserWarning, match="σ is as large as the intensity"):
+        read_saxs(written("# q (1/nm) I sigma", *rows))
+    with pytest.raises(CurveError, match=r"no column of σ \(columns I_fit of the file: left out\)"):
+        read_saxs(written("# q (1/nm) I I_fit", *rows))
+    with pytest.raises(CurveError, match="'2theta', an angle: expected q"):
+        read_saxs(written("2theta I sigma", *rows))
+
+
+@pytest.mark.parametrize(
+    ("rows", "note"),
+    [
+        (["q in 1/nm", "20", "0.05 2.0", *lines(Q, INTENSITY, SIGMA)], "2 lines of other numbers before the rows"),
+        ([NAMES, *lines(Q, INTENSITY, SIGMA), "", "creator: me"], "1 lines of words among the rows"),
+        ([NAMES, *lines(Q, INTENSITY, SIGMA)[:9], "-- pause --", *lines(Q, INTENSITY, SIGMA)[9:]], "in line 11"),
+        (["a title, Q in 1/nm", " 0 0 0 1 20 0", " 0 0 0 0", " 3 (F12.5,2E16.6)", *lines(Q, INTENSITY, SIGMA)],
+         "2 lines of other numbers before the rows, the first in line 2"),
+        (["title", "SAXS BOX", "20 0 0 0 0 0 0 0", "0. 264. 0. 1. 0.15", "0. 1. 0. 0. 0.",
+          *lines(Q, INTENSITY, SIGMA), '<?xml version="1.0"?>', '<value key="xUnit">nm^{-1}</value>'],
+         "2 lines of words among the rows"),
+    ],
+)  # fmt: skip
+def test_lines_that_are_no_rows_are_left_out_and_counted(written, rows, note):
+    found = read_saxs(written(*rows))
+    assert found.q == pytest.approx(Q, rel=1e-4)
+    assert found.sigma == pytest.approx(SIGMA, rel=1e-4)
+    assert note in "; ".join(found.notes)
+
+
+def test_a_damaged_row_is_named(written):
+    rows = lines(Q, INTENSITY, SIGMA)
+    with pytest.raises(CurveError, match=r"line 5: '0.3 O.5 0.1': expected numbers"):
+        read_saxs(written(NAMES, *rows[:3], "0.3 O.5 0.1", *rows[3:]))
+    with pytest.raises(CurveError, match=r"2, 3 columns of numbers: .* mend or delete line 22"):
+        read_saxs(written(NAMES, *rows, "3.0 0.1"))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [row.replace("e", "D") for row in lines(Q, INTENSITY, SIGMA, form="{:.6e}")],
+        lines(Q, INTENSITY, SIGMA, form='"{:.6g}"', separator=","),
+        lines(Q, INTENSITY, SIGMA, form="{:.6g}", separator="\t"),
+        [row.replace(".", ",") for row in lines(Q, INTENSITY, SIGMA, form='"{:.7f}"', separator=",")],
+        [row.replace(".", ",") for row in lines(Q, INTENSITY, SIGMA, form="{:.7f}", separator="\t")],
+    ],
+)
+def test_numbers_of_other_programs(written, rows):
+    found = read_saxs(written('"q (1/nm)","I","sigma"', *rows))
+    for column, expected in zip(found, (Q, INTENSITY, SIGMA)):
+        assert column == pytest.approx(expected, rel=1e-4)
+
+
+def test_exponents_of_fortran(written):
+    found = read_saxs(written(NAMES, *lines(Q, INTENSITY, SIGMA), "3.0D+00 1.5d-2 2.5-101"))
+    assert (found.q[-1], found.intensity[-1], found.sigma[-1]) == (3.0, 0.015, 2.5e-101)
+
+
+def test_points_that_say_nothing_are_left_out_and_counted(written, xml, nexus):
+    q, i, s = (np.concatenate([[first], column]) for first, column in zip((0.01, 0.0, 0.0), (Q, INTENSITY, SIGMA)))
+    s[4], i[6], q[1], s[9] = 0, np.nan, -0.02, np.nan
+    columns, is_good = {"Q": q, "I": i, "Idev": s}, ~np.isin(np.arange(21), [0, 1, 4, 6, 9])
+    for path in (written(NAMES, *lines(q, i, s)), xml(columns, unit="1/nm"), nexus(columns, unit="1/nm")):
+        found = read_saxs(path)
+        assert found.q == pytest.approx(q[is_good], rel=1e-4)
+        assert found.sigma == pytest.approx(s[is_good], rel=1e-4)
+        assert found.notes == (
+            "2 of 21 points with a number that is NaN, infinite or missing: left out",
+            "1 of 21 points with q = 0 or below: left out",
+            "1 of 21 points with I = σ = 0, as behind a beam stop: left out",
+            "1 of 21 points with σ = 0 or below: expected above 0: left out",
+        )
+    gaps = [row.replace("nan", "") for row in lines(q, i, s, separator=";")]
+    assert len(read_saxs(written(NAMES, *gaps[:9], *gaps[10:])).q) == 16
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"%File\nFileName=D1.001\n%Counts\n1,2,3\n", "this is a BerSANS file"),
+        (b"ALV-7004/USB\nDate : 1\n", "this is a correlation function of an ALV"),
+        (b"PK\x03\x04 whatever", "this is a workbook of a spreadsheet or a ZIP archive"),
+        (b"<!DOCTYPE html><html></html>", "this is a page of the web"),
+        (b"\x01\x02\x00\x00\x00binary", "a binary file"),
+        (b"", "no columns of numbers"),
+        (gzip.compress(b"\x89HDF\r\n\x1a\n"), "this is an HDF5 file that is packed by gzip"),
+    ],
+)
+def test_files_of_other_programs_are_named(tmp_path, content, message):
+    path = tmp_path / "a.dat"
+    path.write_bytes(content)
+    with pytest.raises(CurveError, match=message):
+        read_saxs(path)
+
+
+def test_several_data_of_one_entry_in_xml(xml):
+    path = xml({"Q": Q, "I": INTENSITY, "Idev": SIGMA}, {"Q": Q, "I": 2 * INTENSITY, "Idev": SIGMA})
+    joined = path.read_text().replace("</SASdata></SASentry><SASentry><Title>run 2</Title><SASdata>",
+                                      '</SASdata><SASdata name="rear">')  # fmt: skip
+    path.write_text(joined)
+    with pytest.raises(CurveError, match="2 curves: expected one; entries: 'run 1/1', 'run 1/rear'; give entry=NAME"):
+        read_saxs(path)
+    for entry in ("run 1/rear", "rear"):
+        assert read_saxs(path, entry=entry).intensity == pytest.approx(2 * INTENSITY)
+    assert read_saxs(path, entry="run 1/1").intensity == pytest.approx(INTENSITY)
+    with pytest.raises(CurveError, match="2 curves in entry = 'run 1'"):
+        read_saxs(path, entry="run 1")
+
+
+def test_xml_that_attacks(xml, tmp_path):
+    whole = xml({"Q": Q, "I": INTENSITY, "Idev": SIGMA}).read_text()
+    path = tmp_path / "bad.xml"
+    path.write_text(whole.replace("<SASroot", '<!DOCTYPE a [<!ENTITY a SYSTEM "file:///etc/passwd">]><SASroot', 1))
+    with pytest.raises(CurveError, match="XML with a DOCTYPE"):
+        read_saxs(path)
+    path.write_text("<SASroot>" * 10**5 + "</SASroot>" * 10**5)
+    with pytest.raises(CurveError, match="0 curves: expected one"):
+        read_saxs(path)
+    path.write_text(whole.replace('<Q unit="1/A"', '<Q unit="1/nm"', 1))
+    with pytest.raises(CurveError, match="Q has the units 1/A, 1/nm: expected one for all points"):
+        read_saxs(path)
+
+
+def write_curve(path, **changes):
+    """An NXcanSAS file with datasets replaced by what `changes` make of the group."""
+    with h5py.File(path, "w") as file:
+        group = file.create_group("e/d")
+        for key, values in (COLUMNS | {"Qdev": DQ}).items():
+            if key in changes:
+                changes[key](group, key)
+            else:
+                group[key] = values
+        if isinstance(group.get("Q"), h5py.Dataset):
+            group["Q"].attrs["units"] = changes.get("units", "1/nm")
+        if "uncertainties" in changes:
+            group["I"].attrs.create("uncertainties", changes["uncertainties"], dtype=h5py.string_dtype("utf-8"))
+
+
+def test_a_filter_that_is_not_installed_is_named(tmp_path):
+    path = tmp_path / "a.h5"
+    write_curve(path, Idev=lambda group, key: group.create_dataset(key, data=SIGMA, compression="lzf"))
+    path.write_bytes(path.read_bytes().replace((32000).to_bytes(2, "little"), (32008).to_bytes(2, "little")))
+    with pytest.raises(CurveError, match="is packed by lzf, which is not installed; unpack it by h5repack"):
+        read_saxs(path)
+
+
+def claims(shape, dtype="f8", chunks=None):
+    return lambda group, key: group.create_dataset(key, shape=shape, dtype=dtype, chunks=chunks or (100,) * len(shape))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"Q": claims((10**12,)), "I": claims((10**12,))}, "1,000,000,000,000 points: expected at most 10,000,000"),
+        ({"Q": claims((10**6,))}, "/e/d/Q of shape .* is empty: nothing was ever written to it"),
+        ({"I": claims((10**5, 10**5))}, r"/e/d/I has shape \(100000, 100000\): expected one curve"),
+        ({"Q": lambda group, key: group.create_group(key)}, "there are: none"),
+        ({"Idev": lambda group, key: group.create_group(key)}, "/e/d/Idev is a group, or empty"),
+        ({"Idev": lambda group, key: group.create_dataset(key, data="words")}, "/e/d/Idev holds words"),
+        ({"Qdev": lambda group, key: group.create_dataset(key, data=np.zeros(20, "i4,f8"))}, "holds records"),
+        ({"Qdev": lambda group, key: group.create_dataset(key, data=h5py.Empty("f8"))}, "is a group, or empty"),
+        ({"Idev": lambda group, key: group.__setitem__(key, h5py.SoftLink("/nowhere"))}, "a link to /nowhere, where"),
+        ({"Idev": lambda group, key: group.__setitem__(key, h5py.SoftLink("/e/d/Idev"))}, "is a link in a circle"),
+        ({"Idev": lambda group, key: group.__setitem__(key, h5py.ExternalLink("/etc/passwd", "/x"))},
+         "is a link to the file /etc/passwd, which does not lie beside it"),
+        ({"Idev": lambda group, key: group.create_dataset(key, shape=(20,), dtype="f8", external=[("x.raw", 0, 160)])},
+         "keeps its numbers in other files, x.raw: expected them within"),
+        ({"uncertainties": b"\xff\xfe"}, "cannot be read: damaged"),
+        ({"units": h5py.Empty("f8")}, "does not name it"),
+        ({"units": np.array([], dtype="S4")}, "does not name it"),
+        ({"units": 7}, "Q has the unit '7'"),
+    ],
+)  # fmt: skip
+def test_hdf5_is_looked_at_before_it_is_read(tmp_path, changes, message):
+    write_curve(tmp_path / "a.h5", **changes)
+    with pytest.raises(CurveError, match=message):
+        read_saxs(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("units", [b"1/nm", np.array(["1/nm"], dtype="S4"), np.array(["1/nm", "1/A"], dtype=object)])
+def test_units_of_hdf5_in_every_form(tmp_path, units):
+    write_curve(tmp_path / "a.h5", units=units)
+    assert read_saxs(tmp_path / "a.h5").q == pytest.approx(Q / 10)

@@ -12,7 +12,8 @@ from rephase.classifying import build_images, trained_classifier
 from rephase.config import Config
 from rephase.datasets.cxi import write_cxi
 from rephase.datasets.image_data import input_of
-from rephase.datasets.image_files import FORMATS, ImageFiles, files_of, read_images
+from rephase.datasets.image_files import ImageFiles, files_of, read_images
+from rephase.datasets.image_formats import FORMATS, format_of
 from rephase.datasets.image_labels import LabelSet
 from rephase.datasets.image_noise import with_noise
 from rephase.datasets.image_sources import IMAGE_SOURCES, FileShots, label_set_of
@@ -105,7 +106,7 @@ def own_images(run: Run, size: int, labels: tuple[str, ...] = ()) -> ImageFiles:
 def _with_noted(images: ImageFiles, labels: LabelSet) -> ImageFiles:
     """Images with the labels that their files tell, where these can be of a set."""
     files = {shot.path for shot in images.shots}
-    listed = [shot for file in files for shot in FORMATS[file.suffix.lower()].list(file, labels).shots]
+    listed = [shot for file in files for shot in format_of(file).list(file, labels).shots]
     told = {(shot.path, shot.name): shot.labels for shot in listed}
     shots = [shot._replace(labels=told.get((shot.path, shot.name))) for shot in images.shots]
     config = images.config.model_copy(update={"labels": labels.names})

@@ -157,6 +157,7 @@ class SaxsFileConfig(Section):
     path: str | None = Field(None, description="columns q, I, sigma, or NXcanSAS; null: a simulated curve")
     q_unit: Literal["1/nm", "1/A"] | None = Field(None, description="where the file does not name it")
     relative_sigma: float | None = Field(None, gt=0, description="sigma/I where the file has no sigma")
+    entry: str | None = Field(None, description="which curve of an HDF5 or XML file that has several")
 
     _anywhere = field_validator("path")(absolute_path)
 

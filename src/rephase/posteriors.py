@@ -277,7 +277,7 @@ def _measured_curve(section: SaxsConfig, simulator: SaxsSimulator) -> Measured |
     options = section.file
     if options.path is None:
         return None
-    curve = read_saxs(options.path, q_unit=options.q_unit, relative_sigma=options.relative_sigma)
+    curve = read_saxs(options.path, q_unit=options.q_unit, relative_sigma=options.relative_sigma, entry=options.entry)
     return measured_pattern(curve, simulator)
 
 

@@ -1,33 +1,31 @@
 """Images in files, measured ones for the most part: a file or a folder, read batch by batch."""
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import tifffile
 import torch
 
 from rephase.config_sections import validate
 from rephase.datasets.batches import SplitData
-from rephase.datasets.cxi import (
+from rephase.datasets.droplet_labels import DROPLET_LABEL_SET
+from rephase.datasets.image_formats import FOREIGN, FORMATS, format_of, mapped
+from rephase.datasets.image_labels import LabelSet
+from rephase.datasets.image_sizes import resize, to_cartesian
+from rephase.datasets.images import ImageBatch
+from rephase.datasets.shots import (
     SMALLEST,
     LeftOut,
     Listing,
     Pixels,
     Shot,
-    as_counts,
     check_counts,
-    check_layout,
-    list_cxi,
-    read_cxi,
-    reading,
+    hides_most,
+    pixels_of,
+    warn_of_masks,
 )
-from rephase.datasets.droplet_labels import DROPLET_LABEL_SET
-from rephase.datasets.image_labels import LabelSet
-from rephase.datasets.image_sizes import resize, to_cartesian
-from rephase.datasets.images import ImageBatch
 from rephase.errors import ImageError
 from rephase.image_config import FileConfig
 
@@ -134,12 +132,12 @@ def read_images(
     """Find the images of a file or a folder: NumPy, TIFF, HDF5 and CXI files of images [y, x] or stacks [n, y, x].
 
     Every image is read once and checked, one in memory at a time; those that cannot be used are named in ``left_out``
-    with the reason. Where there is no mask, as always in NumPy and TIFF files, every pixel counts as measured.
+    with the reason. Pixels that hold NaN, -1, -2 or the largest number of their type were not measured, as if masked.
 
     Parameters
     ----------
     path
-        ``.npy``, ``.tif``, ``.tiff``, ``.h5``, ``.hdf5``, ``.cxi``, or a folder with any of them.
+        ``.npy``, ``.tif``, ``.tiff``, ``.h5``, ``.hdf5``, ``.cxi``, ``.nxs``, or a folder with any of them.
     size
         Pixels along each side that the images are resampled to.
     geometry
@@ -157,6 +155,11 @@ def read_images(
         No image can be used, and the message says why the first could not; or the mask is no file of booleans.
     ConfigError
         An unknown geometry.
+
+    Warns
+    -----
+    UserWarning
+        Pixels that say by their number that they were not measured; masks that hide most of the counts.
     """
     if size < SMALLEST:
         raise ImageError(f"size = {size}: expected at least {SMALLEST} pixels along each side")
@@ -164,8 +167,9 @@ def read_images(
     values = {"path": str(path), "geometry": geometry, "mask": mask and str(mask), "labels": names}
     config = validate(FileConfig, values, "read_images")
     listed = [_listing(file, labels) for file in files_of(Path(path))]
-    shots = [shot for listing in listed for shot in listing.shots]
-    good, bad = _checked(shots, _read_mask(config))
+    linked = {file.resolve() for listing in listed for file in listing.linked}
+    shots = [shot for listing in listed for shot in listing.shots if shot.path.resolve() not in linked]
+    good, bad = _checked(Path(path), shots, _read_mask(config))
     left_out = [*(row for listing in listed for row in listing.left_out), *bad]
     if not good:
         first = f"{left_out[0].name}: {left_out[0].reason}" if left_out else f"no {', '.join(FORMATS)} file"
@@ -181,48 +185,59 @@ def files_of(path: Path) -> list[Path]:
     ImageError
         No such file, or one of another kind.
     """
-    if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.suffix.lower() in FORMATS)
-    if not path.is_file():
+    known = FORMATS.keys() | FOREIGN.keys()
+    if os.path.isdir(path):
+        return sorted(file for file in path.iterdir() if file.suffix.lower() in known and file.is_file())
+    if not os.path.isfile(path):
         raise ImageError(f"{path}: no such file or folder")
-    if path.suffix.lower() not in FORMATS:
+    if path.suffix.lower() not in known:
         raise ImageError(f"{path}: expected a folder or a file that ends in {', '.join(FORMATS)}")
     return [path]
 
 
 def _listing(path: Path, labels: LabelSet | None) -> Listing:
     try:
-        return FORMATS[path.suffix.lower()].list(path, labels)
+        return format_of(path).list(path, labels)
     except ImageError as error:
         return Listing([], [LeftOut(path.name, path.stem, str(error))])
 
 
-def _checked(shots: list[Shot], mask: np.ndarray | None) -> tuple[list[Shot], list[LeftOut]]:
-    """The shots with a usable image, and why the others have none."""
-    good, bad = [], []
+def _checked(path: Path, shots: list[Shot], mask: np.ndarray | None) -> tuple[list[Shot], list[LeftOut]]:
+    """The shots with a usable image, and why the others have none; warnings of what is masked in them."""
+    good: list[Shot] = []
+    bad: list[LeftOut] = []
+    gaps: dict[str, int] = {}
+    hidden: list[str] = []
     for shot in shots:
         try:
-            check_counts(_read(shot, mask))
-            good.append(shot)
+            pixels = _read(shot, mask)
+            check_counts(pixels)
         except ImageError as error:
             bad.append(LeftOut(shot.path.name, shot.name, str(error)))
+            continue
+        good.append(shot)
+        gaps |= {shot.name: pixels.n_gaps} if pixels.n_gaps else {}
+        hidden += [shot.name] if hides_most(pixels) else []
+    warn_of_masks(path, gaps, hidden)
     return good, bad
 
 
 def _read(shot: Shot, mask: np.ndarray | None) -> Pixels:
-    image, measured = FORMATS[shot.path.suffix.lower()].read(shot)
+    numbers, measured = format_of(shot.path).read(shot)
     if mask is None:
-        return Pixels(image, measured)
-    if mask.shape != image.shape:
-        raise ImageError(f"the mask for every image has shape {mask.shape}: expected that of the image, {image.shape}")
-    return Pixels(image, measured & mask)
+        return pixels_of(numbers, measured)
+    if mask.shape != numbers.shape:
+        raise ImageError(
+            f"the mask for every image has shape {mask.shape}: expected that of the image, {numbers.shape}"
+        )
+    return pixels_of(numbers, measured & mask)
 
 
 def _read_mask(config: FileConfig) -> np.ndarray | None:
     if config.mask is None:
         return None
     try:
-        mask = _mapped(Path(config.mask))
+        mask = mapped(Path(config.mask))
     except ImageError as error:
         raise ImageError(f"mask: expected a .npy file of booleans; {error}") from error
     if mask.dtype != bool:
@@ -230,60 +245,3 @@ def _read_mask(config: FileConfig) -> np.ndarray | None:
             f"mask {config.mask}: numbers of type {mask.dtype}: expected a .npy file of booleans, True where measured"
         )
     return mask
-
-
-def _list_numpy(path: Path, _: LabelSet | None) -> Listing:
-    array = _mapped(path)
-    return Listing(_shots_of(path, array.shape, array.dtype), [])
-
-
-def _read_numpy(shot: Shot) -> Pixels:
-    return _all_measured(_row(_mapped(shot.path), shot.row))
-
-
-def _mapped(path: Path) -> np.ndarray:
-    with reading(str(path), "NumPy"):
-        return np.lib.format.open_memmap(path, mode="r")
-
-
-def _list_tiff(path: Path, _: LabelSet | None) -> Listing:
-    with reading(str(path), "TIFF"), tifffile.TiffFile(path) as file:
-        images, *others = file.series
-        shots = _shots_of(path, images.shape, images.dtype)
-        shapes = [other.shape for other in others]
-    return Listing(shots, [LeftOut(path.name, path.stem, f"pages of another shape, {shape}") for shape in shapes])
-
-
-def _read_tiff(shot: Shot) -> Pixels:
-    with reading(str(shot.path), "TIFF"), tifffile.TiffFile(shot.path) as file:
-        if file.series[0].dataoffset is not None:  # one block, of which ImageJ describes the first image alone
-            return _all_measured(_row(tifffile.memmap(shot.path, mode="r"), shot.row))
-        return _all_measured(file.asarray(key=shot.row or 0, series=0))
-
-
-def _shots_of(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> list[Shot]:
-    """The images of an array that a file holds."""
-    check_layout(shape, dtype)
-    if len(shape) == 2:
-        return [Shot(path, path.stem)]
-    return [Shot(path, f"{path.stem}[{row}]", row=row) for row in range(shape[0])]
-
-
-def _row(array: np.ndarray, row: int | None) -> np.ndarray:
-    return array if row is None else array[row]
-
-
-def _all_measured(array: np.ndarray) -> Pixels:
-    image = as_counts(array)  # a copy: a mapped file cannot be written to
-    return Pixels(image, np.ones(image.shape, dtype=bool))
-
-
-class Format(NamedTuple):
-    """How the shots of a file are listed, and how one is read."""
-
-    list: Callable[[Path, LabelSet | None], Listing]
-    read: Callable[[Shot], Pixels]
-
-
-_NUMPY, _TIFF, _HDF5 = Format(_list_numpy, _read_numpy), Format(_list_tiff, _read_tiff), Format(list_cxi, read_cxi)
-FORMATS = {".npy": _NUMPY, ".tif": _TIFF, ".tiff": _TIFF, ".h5": _HDF5, ".hdf5": _HDF5, ".cxi": _HDF5}

@@ -7,14 +7,16 @@ import h5py
 import numpy as np
 import torch
 
-from rephase.datasets.cxi import JOULE_PER_EV, UNUSABLE, check_layout, reading
+from rephase.datasets.hdf5_detectors import check_mask, length_nm, measured_by, nm_per_unit, photon_energy_ev
+from rephase.datasets.hdf5_files import Hdf5File, open_hdf5
+from rephase.datasets.shots import check_layout, has_gap, hides_most, pixels_of, warn_of_masks
 from rephase.errors import ImageError
 from rephase.optics.detector import wavelength_nm
 
 _DETECTOR = "entry_1/instrument_1/detector_1"
-_ENERGY, _WAVELENGTH = "entry_1/instrument_1/source_1/energy", "entry_1/instrument_1/source_1/wavelength"
+_WAVELENGTHS = ("entry_1/instrument_1/beam_1/incident_wavelength", "entry_1/instrument_1/source_1/wavelength")
 _POSITIONS = ("entry_1/sample_1/geometry_1/translation", "entry_1/data_1/translation", f"{_DETECTOR}/translation")
-_NM = 1e9  # per m, the unit of CXI
+_SHORTEST, _LONGEST = wavelength_nm(1e6), wavelength_nm(1.0)
 _AXES = -np.eye(3)[[1, 0]]  # rows run down, columns to the right of who looks along the beam: -y and -x of CXI
 
 
@@ -58,14 +60,15 @@ class PtychoFile:
         """
         numbers = np.arange(len(self))[chosen]
         order = np.unique(numbers)  # as HDF5 wants them
-        with reading(str(self.path), "HDF5"), h5py.File(self.path, "r") as file:
-            try:
-                counts = _frames(file, self.path)[_as_slice(order)]
-            except OSError as error:
-                raise ImageError(f"{self.path}: frames cannot be read ({error}); copy the file again") from error
+        with open_hdf5(self.path, ImageError) as file:
+            counts = _frames(file)[_as_slice(order)]
+        is_wrong = has_gap(counts) | (counts < 0) | ~np.isfinite(counts)
+        if (is_wrong & self.mask.numpy()).any():
+            raise ImageError(
+                f"{self.path}: measured counts are negative or NaN in places, or the largest number of {counts.dtype}; "
+                "mask or clip such pixels"
+            )
         counts = np.where(self.mask, counts, 0).astype(np.float32)[np.searchsorted(order, numbers)]
-        if not (np.isfinite(counts).all() and (counts >= 0).all()):
-            raise ImageError(f"{self.path}: measured counts are negative or NaN in places; mask or clip such pixels")
         return torch.as_tensor(counts)
 
 
@@ -73,36 +76,44 @@ def open_ptychography(path: Path) -> PtychoFile:
     """Read what a CXI file says of a scan; frames are left where they are.
 
     All is looked for in ``entry_1``: counts [frame, y, x] in ``instrument_1/detector_1/data`` (or ``data_1/data``),
-    beside them ``distance`` and ``x_pixel_size`` in m, ``mask`` in the bits of CXI and ``basis_vectors`` [3, 2], the
-    directions of rows and columns; ``energy`` in J or ``wavelength`` in m of ``source_1``; ``translation`` [frame, 3]
-    of the sample in m (the beam goes over it the other way). Without basis vectors rows go along -y and columns
-    along -x.
+    beside them ``distance`` and ``x_pixel_size``, ``mask`` (booleans, True = measured, or the bits of CXI) and
+    ``basis_vectors`` [3, 2], the directions of rows and columns; the photon energy in ``beam_1`` or ``source_1`` (see
+    `photon_energy_ev`), or a wavelength; ``translation`` [frame, 3] of the sample (the beam goes over it the other
+    way). Lengths are in their ``units``, in m without. Without basis vectors rows go along -y and columns along -x.
+    Pixels of the first frame that hold a number that no count is are masked.
 
     Raises
     ------
     ImageError
         No HDF5 file; something of it is missing or makes no sense.
+
+    Warns
+    -----
+    UserWarning
+        Pixels that are masked by their number; a mask that hides most of the counts.
     """
-    with reading(str(path), "HDF5"), h5py.File(path, "r") as file:
-        frames = _frames(file, path)
+    with open_hdf5(path, ImageError) as file:
+        frames = _frames(file)
         return PtychoFile(
-            path=path,
+            path=Path(path),
             shape=frames.shape,
-            wavelength=_wavelength(file, path),
-            distance=_length(file, path, f"{_DETECTOR}/distance", what="distance"),
-            pixel=_pixel(file, path),
-            positions=_positions(file, path, len(frames)),
-            mask=_mask(file, path, frames.shape[1:]),
+            wavelength=_wavelength(file),
+            distance=_length(file, f"{_DETECTOR}/distance", what="distance"),
+            pixel=_pixel(file),
+            positions=_positions(file, len(frames)),
+            mask=_mask(file, frames),
         )
 
 
-def _frames(file: h5py.File, path: Path) -> h5py.Dataset:
-    found = file.get(f"{_DETECTOR}/data", file.get("entry_1/data_1/data"))
-    if not isinstance(found, h5py.Dataset):
-        raise ImageError(f"{path}: no frames; looked for {_DETECTOR}/data and entry_1/data_1/data")
-    check_layout(found.shape, found.dtype)
+def _frames(file: Hdf5File) -> h5py.Dataset:
+    names = (f"{_DETECTOR}/data", "entry_1/data_1/data")
+    found = next((item for name in names if isinstance(item := file.find(name), h5py.Dataset)), None)
+    if found is None:
+        raise ImageError(f"{file.path}: no frames; looked for {' and '.join(names)}")
+    check_layout(found.shape or (), found.dtype)
     if found.ndim != 3:
-        raise ImageError(f"{path}: frames of shape {found.shape}: expected a scan [frame, y, x]")
+        raise ImageError(f"{file.path}: frames of shape {found.shape}: expected a scan [frame, y, x]")
+    file.check_stored(found)
     return found
 
 
@@ -112,61 +123,78 @@ def _as_slice(rows: np.ndarray) -> slice | np.ndarray:
     return slice(first, last + 1) if last - first + 1 == len(rows) else rows
 
 
-def _length(file: h5py.File, path: Path, name: str, *, what: str, unit: float = _NM) -> float:
-    """The number above 0 that is called `name`, times `unit`: by default from m to nm."""
-    noted = file.get(name)
-    if not isinstance(noted, h5py.Dataset) or noted.size != 1:
-        raise ImageError(f"{path}: no {what}; looked for one number in {name}")
-    value = float(np.ravel(noted[()])[0]) * unit
+def _length(file: Hdf5File, *names: str, what: str) -> float:
+    """The number above 0 that has the first of `names`, in nm."""
+    noted = next((item for name in names if (item := file.dataset(name)) is not None), None)
+    if noted is None or noted.size != 1:
+        raise ImageError(f"{file.path}: no {what}; looked for one number in {' and '.join(names)}")
+    value = length_nm(file, noted)
     if not (np.isfinite(value) and value > 0):
-        raise ImageError(f"{path}: {what} = {value:g}: expected a number above 0 in {name}")
+        raise ImageError(f"{file.path}: {what} = {value:g}: expected a number above 0 in {noted.name}")
     return value
 
 
-def _wavelength(file: h5py.File, path: Path) -> float:
-    if _ENERGY not in file:
-        return _length(file, path, _WAVELENGTH, what="photon energy or wavelength")
-    return wavelength_nm(_length(file, path, _ENERGY, what="photon energy", unit=1 / JOULE_PER_EV))
+def _wavelength(file: Hdf5File) -> float:
+    """In nm; that of the energy, where there is one of photons."""
+    entry = file.group("entry_1")
+    energy_ev, reason = (float("nan"), "") if entry is None else photon_energy_ev(file, entry)
+    if np.isfinite(energy_ev):
+        return wavelength_nm(energy_ev)
+    if reason and not any(file.find(name) for name in _WAVELENGTHS):
+        raise ImageError(f"{file.path}: {reason}")
+    value = _length(file, *_WAVELENGTHS, what="photon energy or wavelength")
+    if not _SHORTEST <= value <= _LONGEST:
+        raise ImageError(f"{file.path}: wavelength = {value:g} nm: expected that of photons of 1 eV to 1 MeV, in m")
+    return value
 
 
-def _pixel(file: h5py.File, path: Path) -> float:
-    x, y = (_length(file, path, f"{_DETECTOR}/{axis}_pixel_size", what="size of pixels") for axis in "xy")
+def _pixel(file: Hdf5File) -> float:
+    x, y = (_length(file, f"{_DETECTOR}/{axis}_pixel_size", what="size of pixels") for axis in "xy")
     if abs(x - y) > 1e-3 * x:
-        raise ImageError(f"{path}: pixels of {x:g} x {y:g} nm: expected square ones; resample the frames")
+        raise ImageError(f"{file.path}: pixels of {x:g} x {y:g} nm: expected square ones; resample the frames")
     return x
 
 
-def _positions(file: h5py.File, path: Path, n: int) -> torch.Tensor:
-    name = next((name for name in _POSITIONS if name in file), None)
-    if name is None:
-        raise ImageError(f"{path}: no positions; looked for {', '.join(_POSITIONS)}")
-    sample = np.asarray(file[name], dtype=np.float64)
-    if sample.shape != (n, 3):
-        raise ImageError(f"{path}: positions of shape {sample.shape} for {n} frames: expected ({n}, 3) in {name}")
+def _positions(file: Hdf5File, n: int) -> torch.Tensor:
+    noted = next((item for name in _POSITIONS if (item := file.dataset(name)) is not None), None)
+    if noted is None:
+        raise ImageError(f"{file.path}: no positions; looked for {', '.join(_POSITIONS)}")
+    if noted.shape != (n, 3):
+        raise ImageError(
+            f"{file.path}: positions of shape {noted.shape} for {n} frames: expected ({n}, 3) in {noted.name}"
+        )
+    sample = file.numbers(noted).astype(np.float64)
     if not np.isfinite(sample).all():
-        raise ImageError(f"{path}: {int((~np.isfinite(sample)).any(1).sum())} positions are NaN or infinite in {name}")
-    beam = -_NM * sample @ _directions(file, path).T
+        n_bad = int((~np.isfinite(sample)).any(1).sum())
+        raise ImageError(f"{file.path}: {n_bad} positions are NaN or infinite in {noted.name}")
+    beam = -nm_per_unit(file, noted) * sample @ _directions(file).T
     return torch.as_tensor(beam - (beam.min(0) + beam.max(0)) / 2)
 
 
-def _directions(file: h5py.File, path: Path) -> np.ndarray:
+def _directions(file: Hdf5File) -> np.ndarray:
     """Unit vectors [2, 3] along the rows, downwards, and along the columns."""
-    noted = file.get(f"{_DETECTOR}/basis_vectors")
+    noted = file.dataset(f"{_DETECTOR}/basis_vectors")
     if noted is None:
         return _AXES
-    vectors = np.asarray(noted, dtype=np.float64)
-    if vectors.shape != (3, 2) or not (np.linalg.norm(vectors, axis=0) > 0).all():
-        raise ImageError(f"{path}: basis vectors {vectors.tolist()}: expected [3, 2], neither of them 0")
-    return (vectors / np.linalg.norm(vectors, axis=0)).T
+    if noted.shape != (3, 2):
+        raise ImageError(f"{file.path}: basis vectors of shape {noted.shape}: expected [3, 2]")
+    vectors = file.numbers(noted).astype(np.float64)
+    lengths = np.linalg.norm(vectors, axis=0)
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise ImageError(f"{file.path}: basis vectors {vectors.tolist()}: expected [3, 2], neither of them 0")
+    return (vectors / lengths).T
 
 
-def _mask(file: h5py.File, path: Path, shape: tuple[int, int]) -> torch.Tensor:
-    noted = file.get(f"{_DETECTOR}/mask")
-    if noted is None:
-        return torch.ones(shape, dtype=torch.bool)
-    if noted.shape != shape or noted.dtype.kind not in "bui":
-        raise ImageError(f"{path}: a mask of shape {noted.shape}, {noted.dtype}: expected bits, of the shape {shape}")
-    mask = (np.asarray(noted).astype(np.int64) & UNUSABLE) == 0
-    if not mask.any():
-        raise ImageError(f"{path}: every pixel is masked: nothing was measured")
-    return torch.as_tensor(mask)
+def _mask(file: Hdf5File, frames: h5py.Dataset) -> torch.Tensor:
+    """What the file shows as measured, and the first frame does not say otherwise."""
+    noted, measured = file.dataset(f"{_DETECTOR}/mask"), np.ones(frames.shape[1:], dtype=bool)
+    if noted is not None:
+        if noted.ndim != 2:
+            raise ImageError(f"{file.path}: a mask of shape {noted.shape}: expected one for all frames, [y, x]")
+        check_mask(noted, frames.shape)
+        measured = measured_by(file.numbers(noted), "mask")
+    if not measured.any():
+        raise ImageError(f"{file.path}: every pixel is masked: nothing was measured; is the mask inverted?")
+    first = pixels_of(frames[0], measured)
+    warn_of_masks(file.path, {"frame 0": first.n_gaps}, ["frame 0"] if hides_most(first) else [])
+    return torch.as_tensor(first.mask)
