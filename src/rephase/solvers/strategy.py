@@ -126,7 +126,7 @@ class Outcome(NamedTuple):
     ``F`` [n_refl] of the best trial; ``fom`` [n_known] in 0–1, how well the trials that agree with it agree on each
     phase, 0 where it stands alone; its ``misfit``, and that of the best trial that disagrees with it, ``rival``
     (infinite: none). Of ``n_trials`` trials the best are kept; ``n_agree`` of those reached the same solution, the best
-    one among them.
+    one among them. ``kept`` are those best trials.
     """
 
     F: torch.Tensor
@@ -135,6 +135,7 @@ class Outcome(NamedTuple):
     rival: float
     n_agree: int
     n_trials: int
+    kept: Trials | None = None
 
 
 def pursue(
@@ -168,22 +169,29 @@ def pursue(
 
 def _compare(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
     """The best of a pool that is sorted by misfit, and how far the others agree with it."""
-    n, weight = problem.n_known, problem.amplitude**2
-    aligned = align_list(pool.F[:, :n], pool.F[0, :n], problem.hkl[:n], problem.origins, weight).F
-    phasors = aligned / aligned.abs().clamp_min(1e-12)
+    weight = problem.amplitude**2
+    phasors = aligned_phasors(problem, pool.F, 0)
     correlation = ((phasors * phasors[0].conj()).real @ weight) / weight.sum()
     agreeing = correlation >= _SAME_SOLUTION
     return Outcome(
         F=pool.F[0],
-        fom=_figure_of_merit(phasors[agreeing]),
+        fom=figure_of_merit(phasors[agreeing]),
         misfit=float(pool.misfit[0]),
         rival=float(pool.misfit[~agreeing].min()) if not agreeing.all() else math.inf,
         n_agree=int(agreeing.sum()),
         n_trials=n_trials,
+        kept=pool,
     )
 
 
-def _figure_of_merit(phasors: torch.Tensor) -> torch.Tensor:
-    """Resultant length [n_refl] of unit vectors [n, n_refl], without the bias of few; 0 for a single one."""
-    n = len(phasors)
-    return ((n * phasors.mean(0).abs() ** 2 - 1) / max(1, n - 1)).clamp(0, 1).sqrt()
+def aligned_phasors(problem: PhaseProblem, F: torch.Tensor, reference: int) -> torch.Tensor:
+    """Phasors [n, n_known] of lists [n, n_refl] at the allowed origin and in the hand that fit one of them best."""
+    n, weight = problem.n_known, problem.amplitude**2
+    aligned = align_list(F[:, :n], F[reference, :n], problem.hkl[:n], problem.origins, weight).F
+    return aligned / aligned.abs().clamp_min(1e-12)
+
+
+def figure_of_merit(phasors: torch.Tensor) -> torch.Tensor:
+    """Resultant length [n_refl] of unit vectors [n, n_refl], without the bias of few; 0 for a single one or none."""
+    n = max(1, len(phasors))
+    return ((n * (phasors.sum(0) / n).abs() ** 2 - 1) / max(1, n - 1)).clamp(0, 1).sqrt()
