@@ -23,13 +23,15 @@ def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
 
     ``solved``: its misfit is small, and enough trials agree at this resolution, or two where every other one is far
     worse; ``possible``: enough agree, or one stands far above every other, and the density explains the amplitudes in
-    the main; else ``unsure``. Where trials started from what was known, the misfit alone decides.
+    the main; else ``unsure``, as a
+    single trial always is. Where trials started from what was known, the misfit alone decides.
     """
     if not is_free:
         small = outcome.misfit <= _LARGEST_MISFIT and d_min <= _COARSEST_CLAIM
         return "solved" if small else "possible" if outcome.misfit <= _LARGEST_MISFIT_OF_ALL else "unsure"
     agree = outcome.n_agree >= agreement_needed(d_min)
-    stands_out = outcome.misfit <= _STANDS_OUT * outcome.rival
+    is_compared = outcome.n_agree > 1 or outcome.rival < np.inf
+    stands_out = is_compared and outcome.misfit <= _STANDS_OUT * outcome.rival
     limit = _LARGEST_MISFIT if outcome.n_agree < N_KEPT else _LARGEST_MISFIT_OF_ALL
     if (agree or (stands_out and outcome.n_agree > 1)) and outcome.misfit <= limit and d_min <= _COARSEST_CLAIM:
         return "solved"

@@ -14,12 +14,11 @@ import torch
 from rephase.crystal.pseudo_translations import PseudoTranslations
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import above
-from rephase.solvers.strategy import Outcome, Recipe, Trials, aligned_phasors, figure_of_merit, finish_in_group
+from rephase.solvers.strategy import Outcome, Recipe, Trials, aligned_phasors, figure_of_merit, polish
 
 _MOST_STARTS = 64  # origins times patterns of signs
 _TOLD_APART = 0.8  # misfit of the weak classes over that of a rival; real crystals have at most 0.71
 _SAME_CLASS = 0.75  # correlation of each class of two solutions that are the same
-_FINISH = 30, 20  # cycles with sharpened and with measured amplitudes, as of every trial
 
 
 class Settled(NamedTuple):
@@ -45,7 +44,7 @@ def settle_rivals(problem: PhaseProblem, outcome: Outcome, pseudo: PseudoTransla
     of = torch.as_tensor(pseudo.class_of(hkl), device=problem.device)
     classes = _Classes(of, pseudo.weak_classes.tolist())
     starts = _starts(problem, outcome.F, classes, hkl, pseudo.origins)
-    finished = [_finished(problem, start, recipe) for start in starts.split(1)]
+    finished = [polish(problem, start, recipe) for start in starts.split(1)]
     kept = outcome.kept or Trials(outcome.F[None], outcome.F.new_tensor([outcome.misfit]).real)
     everything = Trials(*(torch.cat(columns) for columns in zip(kept, *finished)))
     weak_misfit, score = _scores(problem, everything.F, classes)
@@ -80,11 +79,6 @@ def _starts(
                 sign[classes.of == number] = chosen
             starts.append(moved * sign)
     return torch.cat(starts)
-
-
-def _finished(problem: PhaseProblem, F: torch.Tensor, recipe: Recipe) -> Trials:
-    sharp = finish_in_group(problem, F, problem.sharpened(recipe.sharpening), _FINISH[0])
-    return finish_in_group(problem, sharp.F, problem.amplitude, _FINISH[1])
 
 
 def _scores(problem: PhaseProblem, F: torch.Tensor, classes: _Classes) -> tuple[torch.Tensor, torch.Tensor]:

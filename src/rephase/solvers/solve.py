@@ -1,6 +1,6 @@
 """`solve`: from measured intensities to phases, in the space group and setting of the data."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_positive, nearest_name
 from rephase.solvers import RECIPES, recipes_for
 from rephase.solvers.claims import capped, verdict
+from rephase.solvers.cost import plan_trials, warn_of_cost
 from rephase.solvers.grids import check_memory
 from rephase.solvers.known import known_phasors
 from rephase.solvers.problem import PhaseProblem
@@ -25,8 +26,6 @@ from rephase.solvers.space_groups import fitting_groups, without_group
 from rephase.solvers.strategy import N_KEPT, Outcome, Recipe, pursue
 
 _REACH = [1.0, 1.2, 1.5], [1.1, 1.2, 1.3]  # of the working sphere, at d_min in Å
-_BUDGET = 6e9  # voxel cycles of one unit of effort: under a minute on two cores
-_CYCLES_OF_OPERATION = 20  # that each operation of the group costs a trial when it is finished
 _SETTLED = 10 * N_KEPT  # trials after which no other answer is looked for, where all of those kept agree
 
 
@@ -57,7 +56,8 @@ def solve(
     solver
         How to search: one of `RECIPES`.
     effort
-        How much to try, at most, in units of 6e9 voxel cycles: the same trials on every machine.
+        How much to try, at most, in units of 6e9 voxel cycles: the same trials on every machine. At least one trial is
+        run, with fewer cycles where the effort does not pay for a whole one.
     seed
         Of the random starts.
     phases
@@ -72,6 +72,11 @@ def solve(
 
     Strong intensities where the group has absences mean another group or setting: that is warned of, and the verdict
     is ``unsure`` then.
+
+    Warns
+    -----
+    UserWarning
+        What solving a large cell will take: voxels, time, memory, and what would be cheaper.
 
     Raises
     ------
@@ -92,14 +97,16 @@ def solve(
         raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, RECIPES)}")
     check_positive("effort", effort, remedy="1 is the usual effort, 10 tries ten times as long", error=ConfigError)
     cut = data if d_min is None else data.cut(d_min)
-    check_memory(cut, reach=_reach(cut.d_min), device=pick_device(device))
+    reach, on = _reach(cut.d_min), pick_device(device)
+    check_memory(cut, reach=reach, device=on)
+    warn_of_cost(cut, recipes_for(solver, cut.d_min), reach=reach, effort=effort, device=on)
     is_unknown = data.symmetry is None
     found = without_group(cut) if is_unknown else cut.merge()
     merged = found.reflections
     amplitude, recipes = absolute_amplitude(merged), recipes_for(solver, merged.d_min)
     known = known_phasors(merged, phases, fragment)
-    problem = working_problem(merged, amplitude, device=pick_device(device), known=known)
-    max_trials, is_free = trial_limit(problem, recipes, effort), known is None
+    problem = working_problem(merged, amplitude, device=on, known=known)
+    (max_trials, recipes), is_free = plan_trials(problem, recipes, effort), known is None
     outcome = pursue(
         problem,
         recipes,
@@ -113,9 +120,7 @@ def solve(
     phi, fom = _in_setting_of_data(problem, outcome, merged.hkl)
     # rivals share the strong reflections: the trials that reached one of them speak for all
     answer = verdict(problem.d_min, found_by_trials if len(rivals) else outcome, is_free=is_free)
-    answer = (
-        "unsure" if found.absences_are_strong else capped(answer, fom=fom if is_free else None, n_rivals=len(rivals))
-    )
+    answer = capped(answer, fom=fom if is_free else None, n_rivals=len(rivals))
     return Solution(
         reflections=merged,
         amplitude=amplitude,
@@ -125,7 +130,7 @@ def solve(
         rival_r_factor=outcome.rival,
         n_agree=outcome.n_agree,
         n_trials=outcome.n_trials,
-        verdict=answer,
+        verdict="unsure" if found.absences_are_strong else answer,
         r_int=found.r_int,
         n_absent=found.n_absent,
         absent_i_over_sigma=found.absent_i_over_sigma,
@@ -144,13 +149,6 @@ def working_problem(merged: Reflections, amplitude: np.ndarray, **options: Any) 
 def _reach(d_min: float) -> float:
     """Radius of the working sphere over that of data to `d_min` in Å."""
     return float(np.interp(d_min, *_REACH))
-
-
-def trial_limit(problem: PhaseProblem, recipes: Sequence[Recipe], effort: float) -> int:
-    """How many trials an effort pays for."""
-    costs = [recipe.space(problem).n_voxels * (recipe.n_search + recipe.n_settle) for recipe in recipes]
-    cost_of_finish = problem.n_voxels * _CYCLES_OF_OPERATION * problem.group.n_operations
-    return max(8, int(effort * _BUDGET / (np.mean(costs) + cost_of_finish)))
 
 
 def _is_enough(outcome: Outcome, verdict_so_far: str) -> bool:
