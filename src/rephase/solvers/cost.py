@@ -102,7 +102,8 @@ def _plan(sizes: Sequence[int], n_voxels: int, n_operations: int, recipes: Seque
 def _voxel_cycles(sizes: Sequence[int], n_voxels: int, n_operations: int, recipes: Sequence[Recipe]) -> float:
     """Of a trial, in the mean over the recipes [n] with searches on grids of `sizes` [n]."""
     searches = [size * (recipe.n_search + recipe.n_settle) for size, recipe in zip(sizes, recipes)]
-    return sum(searches) / len(searches) + n_voxels * _CYCLES_OF_OPERATION * n_operations
+    part = sum(recipes[0].n_finish) / sum(Recipe().n_finish)
+    return sum(searches) / len(searches) + n_voxels * _CYCLES_OF_OPERATION * n_operations * part
 
 
 def _timed_cycle(shape: tuple[int, int, int], device: torch.device) -> float:
