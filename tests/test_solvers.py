@@ -10,6 +10,7 @@ import torch
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.map_files import read_density
+from rephase.crystal.peaks import find_peaks
 from rephase.crystal.phase_scores import score_phases
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
 from rephase.crystal.reflection_files import read_reflections
@@ -349,6 +350,17 @@ def test_peaks_lie_on_the_atoms(solution):
     peaks = solution.peaks()
     assert (peaks.height[: len(heavy)] > 4 * density.std()).all()
     assert len(peaks.height) >= len(heavy)
+
+
+def test_peaks_at_a_face_of_the_cell_are_one():
+    cell, shape = Cell(6, 7, 8), (24, 28, 32)
+    x, y, z = (np.minimum(u, 1 - u) for u in np.meshgrid(*(np.arange(n) / n for n in shape), indexing="ij"))
+    density = np.exp(-((6 * x) ** 2 + (7 * y) ** 2 + (8 * z) ** 2))
+    density[-1, 0, 0] = density[0, 0, 0] * 0.999  # a ripple on the other side of the face
+    density[-1, 1, 0] = 0.0
+    peaks = find_peaks(density, cell, find_symmetry("P 1"), 10)
+    distance = np.linalg.norm((peaks.xyz_frac - np.rint(peaks.xyz_frac)) * (6, 7, 8), axis=1)
+    assert (distance < 0.5).sum() == 1
 
 
 def test_unknown_solver_and_effort_are_errors():

@@ -1,6 +1,7 @@
 """What a solved crystal looks like: projections for print, and a density to turn in the hand."""
 
 import html
+import math
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,6 +17,7 @@ from rephase.plots import STYLE, TWO_COLUMNS, Frame, cell_plane, plain, save_fig
 from rephase.solvers.solution import Solution
 from rephase.writing import write_whole
 
+_LARGEST_SURFACE = 8_000_000  # points of a density whose surface is drawn as it is
 _CELL_EDGES = "000 100 110 010 000 001 101 100 101 111 110 111 011 010 011 001"  # a path along all twelve
 
 
@@ -48,8 +50,9 @@ def density_in_hand(solution: Solution) -> go.Figure:
     """The density as a surface in Å, with the cell and the peaks, to turn in a browser."""
     density, cell = solution.density, solution.reflections.cell
     level = HIGH * float(density.std())
+    step = math.ceil((density.size / _LARGEST_SURFACE) ** (1 / 3))  # coarser where a browser could not turn it
     closed = np.pad(density, [(0, 1)] * 3, mode="wrap")
-    vertices, faces, _, _ = marching_cubes(closed, level)
+    vertices, faces, _, _ = marching_cubes(closed, level, step_size=step)
     to_cartesian = cell.orthogonalisation.T
     x, y, z = (vertices / density.shape @ to_cartesian).T
     surface = go.Mesh3d(x=x.round(2), y=y.round(2), z=z.round(2), i=faces[:, 0], j=faces[:, 1], k=faces[:, 2],

@@ -205,7 +205,7 @@ def benchmark_solvers(run: Run) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row each: solver, d_min (Å), crystal, space_group, is_centric, map_cc, mean_phase_error_weighted (degrees),
-        r_factor, n_agree, n_trials, verdict, seconds.
+        r_factor, rival_r_factor, mean_fom, n_rivals, n_agree, n_trials, verdict, seconds.
     """
     check_solving(run.config)
     table = pd.DataFrame(list(_benchmark_rows(run)))
@@ -253,6 +253,7 @@ def score_row(solution: Solution, truth: Truth, seconds: float) -> dict[str, obj
         "map_cc": round(float(scores.map_cc[0]), 4),
         "mean_phase_error_weighted": round(float(scores.mean_phase_error_weighted[0]), 2),
         "r_factor": round(solution.r_factor, 4), "rival_r_factor": round(solution.rival_r_factor, 4),
+        "mean_fom": round(float(solution.fom.mean()), 4), "n_rivals": solution.n_rivals,
         "n_agree": solution.n_agree, "n_trials": solution.n_trials, "verdict": solution.verdict,
         "seconds": round(seconds, 2),
     }  # fmt: skip

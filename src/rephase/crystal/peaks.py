@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import gemmi
 import numpy as np
+from scipy.spatial import cKDTree
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import Symmetry
@@ -54,19 +55,38 @@ def find_peaks(density: np.ndarray, cell: Cell, symmetry: Symmetry, n: int) -> P
     positions, heights = _interpolated(density, _maxima(density))
     order = np.argsort(-heights, kind="stable")
     candidates, heights = positions[order], heights[order]
+    near = _Neighbourhood(candidates, cell)
     left = np.ones(len(candidates), bool)
     found: list[tuple[np.ndarray, float]] = []
-    while left.any() and len(found) < n:
-        first = int(left.argmax())
-        xyz = _on_special_position(candidates[first], cell, symmetry)
-        found.append((xyz, heights[first]))
-        images = symmetry.rotations @ xyz + symmetry.translations
-        rest = np.flatnonzero(left)
-        near = distances(candidates[rest, None] - images, cell).min(1) < _CLOSEST
-        left[rest[near]] = False
-        left[first] = False
+    for first in range(len(candidates)):
+        if len(found) == n:
+            break
+        if left[first]:
+            xyz = _on_special_position(candidates[first], cell, symmetry)
+            found.append((xyz, heights[first]))
+            left[near(symmetry.rotations @ xyz + symmetry.translations)] = False
     xyz_frac = np.array([xyz for xyz, _ in found]).reshape(-1, 3)
     return Peaks(xyz_frac, np.array([height for _, height in found]), (UNASSIGNED,) * len(found))
+
+
+class _Neighbourhood:
+    """Which of the points [n, 3], fractional in [0, 1), lie within 0.5 Å of others in the periodic crystal."""
+
+    def __init__(self, points: np.ndarray, cell: Cell):
+        self._cell = cell
+        margin = _CLOSEST * np.linalg.norm(np.linalg.inv(cell.orthogonalisation), axis=1)  # in fractions of the axes
+        rows, places = np.arange(len(points)), points
+        for axis, width in zip(np.eye(3), margin):  # what lies at a face is beside the opposite one as well
+            along = places @ axis
+            low, high = along < width, along > 1 - width
+            rows = np.concatenate([rows, rows[low], rows[high]])
+            places = np.concatenate([places, places[low] + axis, places[high] - axis])
+        self._rows, self._tree = rows, cKDTree(places @ cell.orthogonalisation.T)
+
+    def __call__(self, xyz_frac: np.ndarray) -> np.ndarray:
+        """Rows of the points near any of ``xyz_frac [k, 3]``."""
+        found = self._tree.query_ball_point((xyz_frac % 1.0) @ self._cell.orthogonalisation.T, _CLOSEST)
+        return self._rows[np.array([row for rows in found for row in rows], dtype=int)]
 
 
 def without_noise(peaks: Peaks, density: np.ndarray) -> Peaks:

@@ -76,6 +76,16 @@ def wilson(reflections: Reflections, composition: Mapping[str, float] | None = N
     return Wilson(float(np.exp(intercept)), float(-slope / 2), table)
 
 
+def wilson_falloff(reflections: Reflections) -> np.ndarray:
+    """Relative mean of I/ε at the resolution of each reflection [n_refl] of a merged list: ``sum f^2 exp(-2 B s^2)``.
+
+    Unlike `smooth_mean` it is one line for all of them, so a class of reflections that is weak everywhere stays weak.
+    """
+    s_squared = 1 / (4 * reflections.d_hkl**2)
+    form_factors = squared_form_factors(_organic(reflections.cell), s_squared)
+    return form_factors * np.exp(-2 * wilson(reflections).b_iso * s_squared)
+
+
 def expected_intensity(reflections: Reflections, hkl: np.ndarray) -> np.ndarray:
     """Mean of |F|^2 by Wilson's line, extrapolated to any ``hkl [n, 3]``; see `extrapolated_intensity`."""
     return extrapolated_intensity(reflections, hkl).intensity

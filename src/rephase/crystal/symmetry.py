@@ -306,6 +306,19 @@ def _symmetry_of_operations(triplets: Sequence[str]) -> Symmetry:
     return Symmetry(symbol, tuple(operation.triplet() for operation in operations))
 
 
+def is_translation(symmetry: Symmetry, translation: np.ndarray) -> bool:
+    """Whether a fractional vector [3] is a translation of the lattice, centring included."""
+    pure = (symmetry.rotations == np.eye(3)).all((1, 2))
+    return bool(_is_in_lattice(_steps(translation), _steps(symmetry.translations[pure])))
+
+
+def with_translations(symmetry: Symmetry, translations: np.ndarray) -> Symmetry:
+    """The group whose lattice has more translations, fractional [n, 3]: a group of them that the rotations keep."""
+    rotations, shifts = (array[symmetry.point_group] for array in (symmetry.rotations, symmetry.translations))
+    operations = {_triplet(R, t + more) for R, t in zip(rotations, shifts) for more in translations}
+    return Symmetry(f"{symmetry.symbol} (more translations)", tuple(sorted(operations)))
+
+
 class ReducedCell(NamedTuple):
     """The Niggli-reduced primitive cell; ``basis`` [3, 3] has its vectors as columns in terms of the old axes."""
 

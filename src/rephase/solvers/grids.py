@@ -11,6 +11,7 @@ from rephase.devices import total_memory
 from rephase.errors import GridError
 
 _BYTES_PER_VOXEL = 800  # measured with 44 Å in P 1: the maps of four trials, and the best ones compared
+_BYTES_OF_OPERATION, _OPERATIONS_INCLUDED = 25, 4  # per voxel: tables of each further operation of the group
 _FARTHEST_REACH = 1.3  # of a working sphere over that of the data
 
 
@@ -65,6 +66,11 @@ def shape_for(cell: Cell, d_min: float) -> tuple[int, int, int]:
     return a, b, c
 
 
+def memory_needed(n_voxels: int, n_operations: int) -> int:
+    """Bytes that solving takes, to within a factor of two."""
+    return n_voxels * (_BYTES_PER_VOXEL + _BYTES_OF_OPERATION * max(0, n_operations - _OPERATIONS_INCLUDED))
+
+
 def check_memory(data: Reflections, *, reach: float, device: torch.device) -> None:
     """Raise before a grid is made that the device cannot hold.
 
@@ -74,7 +80,7 @@ def check_memory(data: Reflections, *, reach: float, device: torch.device) -> No
         A cell too large for the resolution of the data, of which one reflection is enough.
     """
     shape = shape_for(reduced_cell(data.cell, data.group).cell, data.d_min / reach)
-    needed, there = _BYTES_PER_VOXEL * math.prod(shape), total_memory(device)
+    needed, there = memory_needed(math.prod(shape), len(data.group.point_group)), total_memory(device)
     if needed > there:
         enough = _FARTHEST_REACH * data.d_min / reach * (needed / there) ** (1 / 3)
         raise GridError(

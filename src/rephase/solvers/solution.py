@@ -13,6 +13,7 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.density import density_from_F
 from rephase.crystal.map_files import write_cif, write_density, write_res
 from rephase.crystal.peaks import VOLUME_PER_ATOM, Peaks, assign_elements, find_peaks, without_noise
+from rephase.crystal.pseudo_translations import PseudoTranslations
 from rephase.crystal.reflection_files import write_hklf4, write_mtz
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.statistics import wilson
@@ -56,6 +57,11 @@ class Solution:
         Of merging, see `Merged`; NaN where nothing was measured twice, and where there are no absences.
     space_groups
         Where none was given: those that fit, the best first.
+    pseudo_translations
+        Fractions of the cell that nearly repeat the structure; None where there are none, or phases were known.
+    rival_phi
+        [n_rivals, n_refl], radians: phases of other solutions that fit equally well, because only reflections that a
+        pseudo-translation weakens could tell them apart.
     """
 
     reflections: Reflections
@@ -71,6 +77,13 @@ class Solution:
     n_absent: int = 0
     absent_i_over_sigma: float = math.nan
     space_groups: tuple[GroupFit, ...] = ()
+    pseudo_translations: PseudoTranslations | None = None
+    rival_phi: np.ndarray | None = None
+
+    @property
+    def n_rivals(self) -> int:
+        """How many other solutions fit equally well, see `rival_phi`."""
+        return 0 if self.rival_phi is None else len(self.rival_phi)
 
     @property
     def hkl(self) -> np.ndarray:
@@ -118,6 +131,7 @@ class Solution:
             "mean_fom": round(float(self.fom.mean()), 4),
             "n_agree": self.n_agree,
             "n_trials": self.n_trials,
+            **({"pseudo_translation": said} if (said := self._pseudo_translation()) else {}),
             **({"space_groups_that_fit": ", ".join(fits)} if (fits := self._named_fits()) else {}),
         }
 
@@ -130,6 +144,17 @@ class Solution:
             return NEXT_STEP[self.verdict]
         hands = "" if symmetry.origins.other_hand is not None else " (or its other hand, which |F| cannot tell apart)"
         return f"solve again with the space group that fits best: --space-group '{symmetry.symbol}'{hands}"
+
+    def _pseudo_translation(self) -> str:
+        """Which they are, how weak the superstructure is, whether its signs are known; empty where there are none."""
+        if self.pseudo_translations is None:
+            return ""
+        doubt = (
+            f"; their signs as a class are not sure: {self.n_rivals} other solution(s) fit equally well"
+            if self.n_rivals
+            else ""
+        )
+        return f"{self.pseudo_translations}{doubt}"
 
     def _named_fits(self) -> list[str]:
         """Symbols with the agreement of their worst operation, e.g. ``P 1 21/c 1 (0.93)``."""

@@ -1,6 +1,6 @@
 """`solve`: from measured intensities to phases, in the space group and setting of the data."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,25 +8,24 @@ import torch
 
 from rephase.crystal.phase_lists import PhaseList
 from rephase.crystal.phases import wrap
+from rephase.crystal.pseudo_translations import PseudoTranslations, find_pseudo_translations
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.structure import Crystal
 from rephase.crystal.symmetry import rows_of
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_positive, nearest_name
 from rephase.solvers import RECIPES, recipes_for
+from rephase.solvers.claims import capped, verdict
+from rephase.solvers.cost import plan_trials, warn_of_cost
 from rephase.solvers.grids import check_memory
 from rephase.solvers.known import known_phasors
 from rephase.solvers.problem import PhaseProblem
+from rephase.solvers.rivals import Settled, settle_rivals
 from rephase.solvers.solution import Solution, absolute_amplitude
 from rephase.solvers.space_groups import fitting_groups, without_group
 from rephase.solvers.strategy import N_KEPT, Outcome, Recipe, pursue
 
-# Limits of a claim, chosen on 74 real crystals: misfit where some of the best trials agree, where all of them do; Å
-_LARGEST_MISFIT, _LARGEST_MISFIT_OF_ALL, _COARSEST_CLAIM = 0.24, 0.265, 1.75
-_STANDS_OUT = 0.8  # misfit over that of the best trial that disagrees
 _REACH = [1.0, 1.2, 1.5], [1.1, 1.2, 1.3]  # of the working sphere, at d_min in Å
-_BUDGET = 6e9  # voxel cycles of one unit of effort: under a minute on two cores
-_CYCLES_OF_OPERATION = 20  # that each operation of the group costs a trial when it is finished
 _SETTLED = 10 * N_KEPT  # trials after which no other answer is looked for, where all of those kept agree
 
 
@@ -57,7 +56,8 @@ def solve(
     solver
         How to search: one of `RECIPES`.
     effort
-        How much to try, at most, in units of 6e9 voxel cycles: the same trials on every machine.
+        How much to try, at most, in units of 6e9 voxel cycles: the same trials on every machine. At least one trial is
+        run, with fewer cycles where the effort does not pay for a whole one.
     seed
         Of the random starts.
     phases
@@ -72,6 +72,11 @@ def solve(
 
     Strong intensities where the group has absences mean another group or setting: that is warned of, and the verdict
     is ``unsure`` then.
+
+    Warns
+    -----
+    UserWarning
+        What solving a large cell will take: voxels, time, memory, and what would be cheaper.
 
     Raises
     ------
@@ -92,14 +97,16 @@ def solve(
         raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, RECIPES)}")
     check_positive("effort", effort, remedy="1 is the usual effort, 10 tries ten times as long", error=ConfigError)
     cut = data if d_min is None else data.cut(d_min)
-    check_memory(cut, reach=_reach(cut.d_min), device=pick_device(device))
+    reach, on = _reach(cut.d_min), pick_device(device)
+    check_memory(cut, reach=reach, device=on)
+    warn_of_cost(cut, recipes_for(solver, cut.d_min), reach=reach, effort=effort, device=on)
     is_unknown = data.symmetry is None
     found = without_group(cut) if is_unknown else cut.merge()
     merged = found.reflections
     amplitude, recipes = absolute_amplitude(merged), recipes_for(solver, merged.d_min)
     known = known_phasors(merged, phases, fragment)
-    problem = working_problem(merged, amplitude, device=pick_device(device), known=known)
-    max_trials, is_free = trial_limit(problem, recipes, effort), known is None
+    problem = working_problem(merged, amplitude, device=on, known=known)
+    (max_trials, recipes), is_free = plan_trials(problem, recipes, effort), known is None
     outcome = pursue(
         problem,
         recipes,
@@ -108,9 +115,12 @@ def solve(
         is_enough=lambda outcome: _is_enough(outcome, verdict(problem.d_min, outcome, is_free=is_free)),
         report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
     )
-    outcome = outcome._replace(F=problem.at_known_origin(outcome.F))
+    pseudo = find_pseudo_translations(merged) if is_free else None
+    found_by_trials, (outcome, rivals) = outcome, _settled(problem, outcome, pseudo, recipes[0])
     phi, fom = _in_setting_of_data(problem, outcome, merged.hkl)
-    answer = "unsure" if found.absences_are_strong else verdict(problem.d_min, outcome, is_free=is_free)
+    # rivals share the strong reflections: the trials that reached one of them speak for all
+    answer = verdict(problem.d_min, found_by_trials if len(rivals) else outcome, is_free=is_free)
+    answer = capped(answer, fom=fom if is_free else None, n_rivals=len(rivals))
     return Solution(
         reflections=merged,
         amplitude=amplitude,
@@ -120,10 +130,12 @@ def solve(
         rival_r_factor=outcome.rival,
         n_agree=outcome.n_agree,
         n_trials=outcome.n_trials,
-        verdict=answer,
+        verdict="unsure" if found.absences_are_strong else answer,
         r_int=found.r_int,
         n_absent=found.n_absent,
         absent_i_over_sigma=found.absent_i_over_sigma,
+        pseudo_translations=pseudo,
+        rival_phi=_phases_in_setting_of_data(problem, rivals, merged.hkl),
         space_groups=fitting_groups(merged, merged.group, problem, outcome.F) if is_unknown else (),
     )
 
@@ -139,45 +151,32 @@ def _reach(d_min: float) -> float:
     return float(np.interp(d_min, *_REACH))
 
 
-def trial_limit(problem: PhaseProblem, recipes: Sequence[Recipe], effort: float) -> int:
-    """How many trials an effort pays for."""
-    costs = [recipe.space(problem).n_voxels * (recipe.n_search + recipe.n_settle) for recipe in recipes]
-    cost_of_finish = problem.n_voxels * _CYCLES_OF_OPERATION * problem.group.n_operations
-    return max(8, int(effort * _BUDGET / (np.mean(costs) + cost_of_finish)))
-
-
 def _is_enough(outcome: Outcome, verdict_so_far: str) -> bool:
     """Whether more trials would change nothing."""
     return verdict_so_far == "solved" or (outcome.n_agree == N_KEPT and outcome.n_trials >= _SETTLED)
 
 
-def agreement_needed(d_min: float) -> int:
-    """How many of the best trials must agree: more at low resolution, where false solutions agree as well."""
-    return int(np.interp(d_min, [1.0, 1.2, 1.5, 1.8], [2, 3, 8, 12]))
-
-
-def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
-    """How sure a solution is; `is_free` where nothing was known, so that the agreement of trials means something.
-
-    ``solved``: its misfit is small, and enough trials agree at this resolution, or two where every other one is far
-    worse; ``possible``: enough agree, or one stands far above every other; else ``unsure``. Where trials started from
-    what was known, the misfit alone decides.
-    """
-    if not is_free:
-        small = outcome.misfit <= _LARGEST_MISFIT and d_min <= _COARSEST_CLAIM
-        return "solved" if small else "possible" if outcome.misfit <= _LARGEST_MISFIT_OF_ALL else "unsure"
-    agree = outcome.n_agree >= agreement_needed(d_min)
-    stands_out = outcome.misfit <= _STANDS_OUT * outcome.rival
-    limit = _LARGEST_MISFIT if outcome.n_agree < N_KEPT else _LARGEST_MISFIT_OF_ALL
-    if (agree or (stands_out and outcome.n_agree > 1)) and outcome.misfit <= limit and d_min <= _COARSEST_CLAIM:
-        return "solved"
-    return "possible" if agree or stands_out else "unsure"
+def _settled(problem: PhaseProblem, outcome: Outcome, pseudo: PseudoTranslations | None, recipe: Recipe) -> Settled:
+    """The outcome at the origin of what is known, or after rivals were heard where there are pseudo-translations."""
+    if pseudo is not None:
+        return settle_rivals(problem, outcome, pseudo, recipe)
+    return Settled(outcome._replace(F=problem.at_known_origin(outcome.F)), outcome.F[None][:0])
 
 
 def _in_setting_of_data(problem: PhaseProblem, outcome: Outcome, hkl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Phases [n] in radians and figures of merit [n] for indices in the axes of the data."""
-    listed = problem.hkl_numpy[: problem.n_known]
-    rows = rows_of(problem.reduced.hkl(hkl), np.concatenate([listed, -listed]))
-    phi = wrap(outcome.F.angle()[: problem.n_known]).cpu().numpy()
     fom = outcome.fom.cpu().numpy()
-    return np.concatenate([phi, -phi])[rows], np.concatenate([fom, fom])[rows]
+    phi = _phases_in_setting_of_data(problem, outcome.F[None], hkl)[0]
+    return phi, np.concatenate([fom, fom])[_rows_in_setting_of_data(problem, hkl)]
+
+
+def _phases_in_setting_of_data(problem: PhaseProblem, F: torch.Tensor, hkl: np.ndarray) -> np.ndarray:
+    """Phases [k, n] in radians of lists [k, n_refl] for indices in the axes of the data."""
+    phi = wrap(F.angle()[:, : problem.n_known]).cpu().numpy()
+    return np.concatenate([phi, -phi], axis=1)[:, _rows_in_setting_of_data(problem, hkl)]
+
+
+def _rows_in_setting_of_data(problem: PhaseProblem, hkl: np.ndarray) -> np.ndarray:
+    """Where indices in the axes of the data stand in the known ones of a problem, followed by their Friedel mates."""
+    listed = problem.hkl_numpy[: problem.n_known]
+    return rows_of(problem.reduced.hkl(hkl), np.concatenate([listed, -listed]))

@@ -15,6 +15,9 @@ from rephase.solvers.projections import Modulus, above, around_peaks
 
 _FINISH_DAMPING, _FINISH_CYCLES = 0.9, 20
 _VOXELS_AT_ONCE, _SMALLEST_BATCH = 400_000, 4  # in a batch of maps: larger ones leave the cache of a CPU
+_VOXELS_IN_MEMORY = 16_000_000  # in a batch of maps, where they are more than one
+_PHASORS_AT_ONCE = 50_000_000  # that are aligned, over all origins and both hands
+_FEWEST_SEARCH, _FEWEST_FINISH = 10, 4  # cycles of a trial that is cut short
 _PEAKS_KEPT = 3  # cycles until the peaks of a map are looked for again
 N_KEPT, _SAME_SOLUTION = 24, 0.75  # trials that are compared; correlation of two that are the same
 
@@ -24,9 +27,10 @@ class Recipe(NamedTuple):
 
     ``iteration`` of the table `ITERATIONS`; ``sharpening`` p of E^p |F|^(1-p); ``threshold`` at the first and the last
     of ``n_search`` cycles with ``beta``, the reflections that were not measured damped by ``damping``; then
-    ``n_settle`` cycles with ``settle_damping``; ``weak_share`` is that of `Modulus`. What lies beyond the data is free
-    in the search where ``beyond``, else it is zero there, on a smaller grid; the finish always leaves it free. Where
-    ``of_atoms``, the threshold only says what may be a peak: as many as there are atoms are kept, with what is around.
+    ``n_settle`` cycles with ``settle_damping``; ``n_finish`` in the group, with sharpened and with measured amplitudes;
+    ``weak_share`` is that of `Modulus`. What lies beyond the data is free in the search where ``beyond``, else it is
+    zero there, on a smaller grid; the finish always leaves it free. Where ``of_atoms``, the threshold only says what
+    may be a peak: as many as there are atoms are kept, with what is around.
     """
 
     iteration: str = "raar"
@@ -40,6 +44,18 @@ class Recipe(NamedTuple):
     weak_share: float = 0.0
     beyond: bool = True
     of_atoms: bool = False
+    n_finish: tuple[int, int] = (30, 20)
+
+    def shortened(self, part: float) -> "Recipe":
+        """The same search with a part (0–1) of the cycles, for an effort that does not pay for a whole trial."""
+        return self._replace(
+            n_search=max(_FEWEST_SEARCH, int(part * self.n_search)),
+            n_settle=int(part * self.n_settle),
+            n_finish=(
+                max(_FEWEST_FINISH, int(part * self.n_finish[0])),
+                max(_FEWEST_FINISH, int(part * self.n_finish[1])),
+            ),
+        )
 
     def space(self, problem: PhaseProblem) -> PhaseProblem:
         """The problem that this kind of search works on."""
@@ -115,9 +131,13 @@ def trials(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Gener
 def finish(problem: PhaseProblem, F: torch.Tensor, recipe: Recipe) -> Trials:
     """Give lists F [n, n_refl] that were found without symmetry that of the group, and judge them."""
     F, _ = problem.group.move_to_origin(F, problem.n_known, problem.grid.shape)
-    F = problem.group.average(F)
-    sharp = finish_in_group(problem, F, problem.sharpened(recipe.sharpening), 30)
-    return finish_in_group(problem, sharp.F, problem.amplitude, 20)
+    return polish(problem, problem.group.average(F), recipe)
+
+
+def polish(problem: PhaseProblem, F: torch.Tensor, recipe: Recipe) -> Trials:
+    """Finish symmetric lists F [n, n_refl] with sharpened amplitudes, then with the measured ones."""
+    sharp = finish_in_group(problem, F, problem.sharpened(recipe.sharpening), recipe.n_finish[0])
+    return finish_in_group(problem, sharp.F, problem.amplitude, recipe.n_finish[1])
 
 
 class Outcome(NamedTuple):
@@ -126,7 +146,7 @@ class Outcome(NamedTuple):
     ``F`` [n_refl] of the best trial; ``fom`` [n_known] in 0–1, how well the trials that agree with it agree on each
     phase, 0 where it stands alone; its ``misfit``, and that of the best trial that disagrees with it, ``rival``
     (infinite: none). Of ``n_trials`` trials the best are kept; ``n_agree`` of those reached the same solution, the best
-    one among them.
+    one among them. ``kept`` are those best trials.
     """
 
     F: torch.Tensor
@@ -135,6 +155,7 @@ class Outcome(NamedTuple):
     rival: float
     n_agree: int
     n_trials: int
+    kept: Trials | None = None
 
 
 def pursue(
@@ -153,7 +174,7 @@ def pursue(
     """
     pool, n_trials = None, 0
     for recipe in itertools.cycle(recipes):
-        batch = max(_SMALLEST_BATCH, min(max_trials, _VOXELS_AT_ONCE // recipe.space(problem).n_voxels))
+        batch = min(max_trials, batch_size(recipe.space(problem).n_voxels))
         fresh = trials(problem, batch, recipe, generator)
         n_trials += batch
         pool = fresh if pool is None else Trials(*(torch.cat(pair) for pair in zip(pool, fresh)))
@@ -166,24 +187,42 @@ def pursue(
     raise ConfigError("recipes is empty: give at least one")
 
 
+def batch_size(n_voxels: int) -> int:
+    """How many maps are computed at once."""
+    smallest = min(_SMALLEST_BATCH, max(1, _VOXELS_IN_MEMORY // n_voxels))
+    return max(smallest, _VOXELS_AT_ONCE // n_voxels)
+
+
 def _compare(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
     """The best of a pool that is sorted by misfit, and how far the others agree with it."""
-    n, weight = problem.n_known, problem.amplitude**2
-    aligned = align_list(pool.F[:, :n], pool.F[0, :n], problem.hkl[:n], problem.origins, weight).F
-    phasors = aligned / aligned.abs().clamp_min(1e-12)
+    weight = problem.amplitude**2
+    phasors = aligned_phasors(problem, pool.F, 0)
     correlation = ((phasors * phasors[0].conj()).real @ weight) / weight.sum()
     agreeing = correlation >= _SAME_SOLUTION
     return Outcome(
         F=pool.F[0],
-        fom=_figure_of_merit(phasors[agreeing]),
+        fom=figure_of_merit(phasors[agreeing]),
         misfit=float(pool.misfit[0]),
         rival=float(pool.misfit[~agreeing].min()) if not agreeing.all() else math.inf,
         n_agree=int(agreeing.sum()),
         n_trials=n_trials,
+        kept=pool,
     )
 
 
-def _figure_of_merit(phasors: torch.Tensor) -> torch.Tensor:
-    """Resultant length [n_refl] of unit vectors [n, n_refl], without the bias of few; 0 for a single one."""
-    n = len(phasors)
-    return ((n * phasors.mean(0).abs() ** 2 - 1) / max(1, n - 1)).clamp(0, 1).sqrt()
+def aligned_phasors(problem: PhaseProblem, F: torch.Tensor, reference: int) -> torch.Tensor:
+    """Phasors [n, n_known] of lists [n, n_refl] at the allowed origin and in the hand that fit one of them best."""
+    n, weight = problem.n_known, problem.amplitude**2
+    at_once = max(1, _PHASORS_AT_ONCE // (2 * len(problem.origins.shifts) * n))
+    parts = [
+        align_list(part[:, :n], F[reference, :n], problem.hkl[:n], problem.origins, weight).F
+        for part in F.split(at_once)
+    ]
+    aligned = torch.cat(parts)
+    return aligned / aligned.abs().clamp_min(1e-12)
+
+
+def figure_of_merit(phasors: torch.Tensor) -> torch.Tensor:
+    """Resultant length [n_refl] of unit vectors [n, n_refl], without the bias of few; 0 for a single one or none."""
+    n = max(1, len(phasors))
+    return ((n * (phasors.sum(0) / n).abs() ** 2 - 1) / max(1, n - 1)).clamp(0, 1).sqrt()

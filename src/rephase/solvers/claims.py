@@ -1,0 +1,54 @@
+"""How sure a solution is: the verdict, and the limits of what it claims."""
+
+import numpy as np
+
+from rephase.solvers.strategy import N_KEPT, Outcome
+
+# Limits of a claim, chosen on 74 real crystals: misfit where some of the best trials agree, where all of them do; Å
+_LARGEST_MISFIT, _LARGEST_MISFIT_OF_ALL, _COARSEST_CLAIM = 0.24, 0.265, 1.75
+_STANDS_OUT = 0.8  # misfit over that of the best trial that disagrees
+# Measured with `rephase bench solve -- --folder CIFS --every 2 --d-min 0.8 1.0 1.2 1.5 --effort 0.3`, columns mean_fom
+# and r_factor: right solutions that are called solved have a mean figure of merit of at least 0.75 (0.97 and more where
+# atoms are resolved), those with a weak class of wrong signs 0.37-0.71; right solutions have R of at most 0.36.
+_SMALLEST_FOM, _LARGEST_MISFIT_OF_POSSIBLE = 0.72, 0.42
+
+
+def agreement_needed(d_min: float) -> int:
+    """How many of the best trials must agree: more at low resolution, where false solutions agree as well."""
+    return int(np.interp(d_min, [1.0, 1.2, 1.5, 1.8], [2, 3, 8, 12]))
+
+
+def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
+    """How sure a solution is; `is_free` where nothing was known, so that the agreement of trials means something.
+
+    ``solved``: its misfit is small, and enough trials agree at this resolution, or two where every other one is far
+    worse; ``possible``: enough agree, or one stands far above every other, and the density explains the amplitudes in
+    the main; else ``unsure``, as a
+    single trial always is. Where trials started from what was known, the misfit alone decides.
+    """
+    if not is_free:
+        small = outcome.misfit <= _LARGEST_MISFIT and d_min <= _COARSEST_CLAIM
+        return "solved" if small else "possible" if outcome.misfit <= _LARGEST_MISFIT_OF_ALL else "unsure"
+    agree = outcome.n_agree >= agreement_needed(d_min)
+    is_compared = outcome.n_agree > 1 or outcome.rival < np.inf
+    stands_out = is_compared and outcome.misfit <= _STANDS_OUT * outcome.rival
+    limit = _LARGEST_MISFIT if outcome.n_agree < N_KEPT else _LARGEST_MISFIT_OF_ALL
+    if (agree or (stands_out and outcome.n_agree > 1)) and outcome.misfit <= limit and d_min <= _COARSEST_CLAIM:
+        return "solved"
+    return "possible" if (agree or stands_out) and outcome.misfit <= _LARGEST_MISFIT_OF_POSSIBLE else "unsure"
+
+
+def capped(answer: str, *, fom: np.ndarray | None, n_rivals: int) -> str:
+    """The verdict, at most ``possible`` where trials agree on too few phases, or rivals cannot be told apart.
+
+    Parameters
+    ----------
+    answer
+        As `verdict` gives it.
+    fom
+        [n_refl], 0-1; None where trials were not independent.
+    n_rivals
+        Other solutions of a structure with pseudo-translations that fit equally well.
+    """
+    disagree = fom is not None and fom.mean() < _SMALLEST_FOM
+    return "possible" if answer == "solved" and (disagree or n_rivals) else answer

@@ -1,0 +1,121 @@
+"""What solving costs: trials that an effort pays for, and what it takes, said before it begins where it is much."""
+
+import math
+import time
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+from rephase.crystal.reflections import Reflections
+from rephase.crystal.symmetry import reduced_cell
+from rephase.solvers.grids import memory_needed, shape_for
+from rephase.solvers.problem import PhaseProblem
+from rephase.solvers.strategy import Recipe
+
+_BUDGET = 6e9  # voxel cycles of one unit of effort: under a minute on two cores where maps fit their cache
+_CYCLES_OF_OPERATION = 20  # that each operation of the group costs a trial when it is finished
+_FEWEST, _PART_FOR_FEWEST = 8, 0.1  # trials that are run in any case, as long as they cost but a part of the budget
+_LARGE = 2_000_000  # voxels of a map; what solving takes is said from here on
+_COARSER = 1.26  # times d_min: half the voxels
+
+
+class Plan(NamedTuple):
+    """The most trials that are run, and the recipes that they take by turns."""
+
+    max_trials: int
+    recipes: tuple[Recipe, ...]
+
+
+class Cost(NamedTuple):
+    """What solving takes: the grid, ``n_bytes`` of memory, and seconds of a cycle of one map, of a trial, of all."""
+
+    shape: tuple[int, int, int]
+    n_bytes: int
+    seconds_of_cycle: float
+    seconds_of_trial: float
+    seconds: float
+
+
+def plan_trials(problem: PhaseProblem, recipes: Sequence[Recipe], effort: float) -> Plan:
+    """Trials that an effort pays for; one with fewer cycles where it does not pay for a whole one."""
+    sizes = [recipe.space(problem).n_voxels for recipe in recipes]
+    return _plan(sizes, problem.n_voxels, problem.group.n_operations, recipes, effort)
+
+
+def estimate_cost(
+    data: Reflections, recipes: Sequence[Recipe], *, reach: float, effort: float, device: torch.device
+) -> Cost:
+    """What solving would take, from the cell and a cycle that is timed; before any table is made.
+
+    Parameters
+    ----------
+    reach
+        Radius of the working sphere over that of the data.
+    """
+    cell, n_operations = reduced_cell(data.cell, data.group).cell, len(data.group.point_group)
+    shape, inner = shape_for(cell, data.d_min / reach), math.prod(shape_for(cell, data.d_min))
+    n_voxels = math.prod(shape)
+    sizes = [n_voxels if recipe.beyond else inner for recipe in recipes]
+    plan = _plan(sizes, n_voxels, n_operations, recipes, effort)
+    seconds_of_cycle = _timed_cycle(shape, device)
+    seconds_of_trial = seconds_of_cycle * _voxel_cycles(sizes, n_voxels, n_operations, plan.recipes) / n_voxels
+    return Cost(
+        shape, memory_needed(n_voxels, n_operations), seconds_of_cycle, seconds_of_trial,
+        plan.max_trials * seconds_of_trial,
+    )  # fmt: skip
+
+
+def warn_of_cost(
+    data: Reflections, recipes: Sequence[Recipe], *, reach: float, effort: float, device: torch.device
+) -> None:
+    """Say what a large map will take, and what would be cheaper.
+
+    Warns
+    -----
+    UserWarning
+        A map of two million voxels or more.
+    """
+    cell = reduced_cell(data.cell, data.group).cell
+    if math.prod(shape_for(cell, data.d_min / reach)) < _LARGE:
+        return
+    cost = estimate_cost(data, recipes, reach=reach, effort=effort, device=device)
+    warnings.warn(
+        f"{data.name}: {len(data)} reflections to {data.d_min:.2f} Å need maps of {' x '.join(map(str, cost.shape))} "
+        f"= {math.prod(cost.shape):.2g} voxels: about {_duration(cost.seconds_of_trial)} for each trial, up to "
+        f"{_duration(cost.seconds)} in all, {cost.n_bytes / 2**30:.1f} GiB of memory; d_min= (--d-min) "
+        f"{_COARSER * data.d_min:.2f} takes half of it, a smaller effort= (--effort) less time",
+        stacklevel=3,
+    )
+
+
+def _plan(sizes: Sequence[int], n_voxels: int, n_operations: int, recipes: Sequence[Recipe], effort: float) -> Plan:
+    cost = _voxel_cycles(sizes, n_voxels, n_operations, recipes)
+    fewest = min(_FEWEST, max(1, int(_PART_FOR_FEWEST * _BUDGET / cost)))
+    part = effort * _BUDGET / cost
+    if part < 1 and fewest == 1:
+        return Plan(1, tuple(recipe.shortened(part) for recipe in recipes[:1]))
+    return Plan(max(fewest, int(part)), tuple(recipes))
+
+
+def _voxel_cycles(sizes: Sequence[int], n_voxels: int, n_operations: int, recipes: Sequence[Recipe]) -> float:
+    """Of a trial, in the mean over the recipes [n] with searches on grids of `sizes` [n]."""
+    searches = [size * (recipe.n_search + recipe.n_settle) for size, recipe in zip(sizes, recipes)]
+    part = sum(recipes[0].n_finish) / sum(Recipe().n_finish)
+    return sum(searches) / len(searches) + n_voxels * _CYCLES_OF_OPERATION * n_operations * part
+
+
+def _timed_cycle(shape: tuple[int, int, int], device: torch.device) -> float:
+    """Seconds of a Fourier transform of one map and its inverse, and as much again for what is done between them."""
+    maps = torch.zeros((1, *shape), device=device)
+    start = time.perf_counter()
+    float(torch.fft.irfftn(torch.fft.rfftn(maps, dim=(-3, -2, -1)), s=shape, dim=(-3, -2, -1)).sum())
+    return 2 * (time.perf_counter() - start)
+
+
+def _duration(seconds: float) -> str:
+    """In the unit that reads best."""
+    if seconds < 100:
+        return f"{seconds:.2g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

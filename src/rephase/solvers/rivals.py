@@ -1,0 +1,133 @@
+"""Rivals of a solution with pseudo-translations: other signs of whole weak classes, other origins of the parent.
+
+The strong reflections know neither: a rival explains them equally well. It can be told apart from the structure only by
+the weak reflections, and by density that is made of atoms.
+"""
+
+import itertools
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from rephase.crystal.pseudo_translations import PseudoTranslations
+from rephase.solvers.problem import PhaseProblem
+from rephase.solvers.projections import above
+from rephase.solvers.strategy import Outcome, Recipe, Trials, aligned_phasors, figure_of_merit, polish
+
+_MOST_STARTS = 64  # origins times patterns of signs
+_TOLD_APART = 0.8  # misfit of the weak classes over that of a rival; real crystals have at most 0.71
+_SAME_CLASS = 0.75  # correlation of each class of two solutions that are the same
+
+
+class Settled(NamedTuple):
+    """``outcome`` after the rivals were heard; ``rivals`` F [n, n_refl] of those that cannot be told apart."""
+
+    outcome: Outcome
+    rivals: torch.Tensor
+
+
+class _Classes(NamedTuple):
+    """Class [n_refl] of each reflection of a problem, and the numbers of those that are weak."""
+
+    of: torch.Tensor
+    weak: list[int]
+
+
+def settle_rivals(problem: PhaseProblem, outcome: Outcome, pseudo: PseudoTranslations, recipe: Recipe) -> Settled:
+    """Look for rivals of the best of the trials that were kept, and let the likeliest of all of them win.
+
+    Trials agree only where every class of reflections does; those that do not are rivals as well.
+    """
+    hkl = problem.reduced.hkl_back(problem.hkl_numpy)
+    of = torch.as_tensor(pseudo.class_of(hkl), device=problem.device)
+    classes = _Classes(of, pseudo.weak_classes.tolist())
+    starts = _starts(problem, outcome.F, classes, hkl, pseudo.origins)
+    finished = [polish(problem, start, recipe) for start in starts.split(1)]
+    kept = outcome.kept or Trials(outcome.F[None], outcome.F.new_tensor([outcome.misfit]).real)
+    everything = Trials(*(torch.cat(columns) for columns in zip(kept, *finished)))
+    weak_misfit, score = _scores(problem, everything.F, classes)
+    best = int(score.argmin())
+    phasors = aligned_phasors(problem, everything.F, best)
+    same = _is_same(problem, phasors, phasors[best], classes)
+    likely = ~same & ~_is_told_apart(weak_misfit, score, best)
+    independent = same[: len(kept.F)]
+    disagreeing = everything.misfit[~same]
+    settled = outcome._replace(
+        F=everything.F[best],
+        fom=figure_of_merit(phasors[: len(kept.F)][independent]),
+        misfit=float(everything.misfit[best]),
+        rival=float(disagreeing.min()) if len(disagreeing) else math.inf,
+        n_agree=int(independent.sum()),
+    )
+    return Settled(settled, _distinct(problem, everything.F, likely, score, classes))
+
+
+def _starts(
+    problem: PhaseProblem, F: torch.Tensor, classes: _Classes, hkl: np.ndarray, origins: np.ndarray
+) -> torch.Tensor:
+    """F [n_refl] at every origin of the parent, with every pattern of signs of the most populated weak classes."""
+    n_flipped = max(1, min(len(classes.weak), int(math.log2(max(2, _MOST_STARTS // len(origins))))))
+    starts = []
+    for shift in origins[:_MOST_STARTS]:
+        angle = torch.as_tensor(2 * np.pi * (hkl @ shift), dtype=torch.float32, device=problem.device)
+        moved = problem.group.average((F * torch.polar(torch.ones_like(angle), angle))[None])
+        for signs in itertools.product((1.0, -1.0), repeat=n_flipped):
+            sign = torch.ones_like(angle)
+            for number, chosen in zip(classes.weak, signs):
+                sign[classes.of == number] = chosen
+            starts.append(moved * sign)
+    return torch.cat(starts)
+
+
+def _scores(problem: PhaseProblem, F: torch.Tensor, classes: _Classes) -> tuple[torch.Tensor, torch.Tensor]:
+    """Misfit of the weak classes of lists [n, n_refl], and that times how far the density is from equal atoms, [n].
+
+    Of equal atoms that do not overlap the square of the density has the phases of the density, and amplitudes that are
+    proportional to its own at each resolution (Sayre 1952, doi:10.1107/S0365110X52000137): the second factor is
+    ``sqrt(1 - c)``, with the correlation c of the two maps. It only ranks what the misfit leaves open.
+    """
+    n = problem.n_known
+    weak = torch.isin(classes.of[:n], torch.tensor(classes.weak, device=F.device)) & (problem.amplitude > 0)
+    sigma, amplitude = problem.sigma(problem.amplitude), problem.amplitude[weak]
+    misfits, scores = [], []
+    for each in F.split(1):
+        maps = problem.grid.to_map(each)
+        calculated = problem.group.average(problem.grid.from_map(above(maps, sigma)))[:, :n][:, weak].abs()
+        squared = problem.grid.from_map(maps.clamp_min(0) ** 2)[0, :n]
+        known = each[0, :n]
+        likeness = (squared * known.conj()).real.sum() / (squared.norm() * known.norm()).clamp_min(1e-30)
+        misfits.append((calculated - amplitude).abs().sum() / amplitude.sum())
+        scores.append(misfits[-1] * (1 - likeness).clamp_min(1e-6).sqrt())
+    return torch.stack(misfits), torch.stack(scores)
+
+
+def _is_told_apart(weak_misfit: torch.Tensor, score: torch.Tensor, best: int) -> torch.Tensor:
+    """Which of them [n] are worse than the best by far, in the misfit and in the score."""
+    return (weak_misfit[best] <= _TOLD_APART * weak_misfit) & (score[best] <= _TOLD_APART * score)
+
+
+def _is_same(problem: PhaseProblem, phasors: torch.Tensor, reference: torch.Tensor, classes: _Classes) -> torch.Tensor:
+    """Which of aligned phasors [n, n_known] agree with those of a reference [n_known] in every class."""
+    agreement, weight = (phasors * reference.conj()).real, problem.amplitude**2
+    same = torch.ones(len(phasors), dtype=torch.bool, device=phasors.device)
+    strong = ~torch.isin(classes.of, torch.tensor(classes.weak, device=phasors.device))
+    for chosen in [strong, *(classes.of == number for number in classes.weak)]:
+        part = weight * chosen[: problem.n_known]
+        same &= agreement @ part >= _SAME_CLASS * part.sum()
+    return same
+
+
+def _distinct(
+    problem: PhaseProblem, F: torch.Tensor, likely: torch.Tensor, score: torch.Tensor, classes: _Classes
+) -> torch.Tensor:
+    """One of each set of likely solutions that are the same, the best first: F [n, n_refl]."""
+    left = [int(i) for i in score.argsort() if likely[i]]
+    found = []
+    while left:
+        found.append(left[0])
+        phasors = aligned_phasors(problem, F[left], 0)
+        same = _is_same(problem, phasors, phasors[0], classes)
+        left = [i for i, is_same in zip(left[1:], same[1:].tolist()) if not is_same]
+    return F[found]
