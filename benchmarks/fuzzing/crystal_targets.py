@@ -8,17 +8,16 @@ import gemmi
 import numpy as np
 import torch
 
+from fuzzing.trials import Target
 from rephase.crystal.cell import Cell
 from rephase.crystal.map_files import read_density, write_density
 from rephase.crystal.phase_lists import read_phases
-from rephase.crystal.reflection_files import read_reflections, write_hklf4, write_mtz
+from rephase.crystal.reflection_files import read_reflections, write_mtz
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.structure import read_crystal
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import find_symmetry
 from rephase.paths import ROOT
-
-from fuzzing.trials import Target
 
 REAL = ROOT.parent / "shared" / "crystals" / "2012000.hkl"
 CELL = """_cell_length_a 7.595

@@ -9,17 +9,16 @@ import numpy as np
 import tifffile
 import torch
 
-from rephase.datasets.cxi import JOULE_PER_EV, write_cxi
-from rephase.datasets.droplet_labels import LABELS
-from rephase.datasets.image_files import read_images
-from rephase.datasets.ptycho_files import open_ptychography
-from rephase.datasets.saxs_files import read_saxs
-
 from fuzzing.array_edits import NUMPY_EDITS, TIFF_EDITS
 from fuzzing.crystal_targets import write_text
 from fuzzing.hdf5_edits import HDF5_EDITS
 from fuzzing.text_edits import TEXT_EDITS
 from fuzzing.trials import Target
+from rephase.datasets.cxi import JOULE_PER_EV, write_cxi
+from rephase.datasets.droplet_labels import LABELS
+from rephase.datasets.image_files import read_images
+from rephase.datasets.ptycho_files import open_ptychography
+from rephase.datasets.saxs_files import read_saxs
 
 Q = np.linspace(0.05, 2.0, 20)
 INTENSITY = 50 * np.exp(-(Q**2)) + 0.1

@@ -8,6 +8,11 @@ from pathlib import Path
 import nbformat
 import numpy as np
 
+from fuzzing.array_edits import SAFETENSORS_EDITS
+from fuzzing.crystal_targets import write_text
+from fuzzing.text_edits import TEXT_EDITS
+from fuzzing.tree_edits import JSON_EDITS, YAML_EDITS
+from fuzzing.trials import Target
 from rephase.cod import read_numbers
 from rephase.config import load_config, load_sweep
 from rephase.crystal.peaks import parse_formula
@@ -20,12 +25,6 @@ from rephase.report import write_report
 from rephase.runs import open_run, read_run
 from rephase.training import fit
 from rephase.weights import AMPLITUDES, IMAGES, POSTERIORS, Kind, load_weights, shipped_weights
-
-from fuzzing.array_edits import SAFETENSORS_EDITS
-from fuzzing.crystal_targets import write_text
-from fuzzing.text_edits import TEXT_EDITS
-from fuzzing.tree_edits import JSON_EDITS, YAML_EDITS
-from fuzzing.trials import Target
 
 SETTING = "data.perturbation.strain.sigma_strain=0.02\n"
 SMALL = ["data.crystals=[Ni]", "data.unseen=[]", "data.n_per_crystal=20", "data.h_max=[1, 1, 1]", "training.epochs=1"]

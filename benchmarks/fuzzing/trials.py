@@ -19,9 +19,8 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from rephase.errors import RephaseError
-
 from fuzzing.text_edits import TEXT_EDITS, Edit
+from rephase.errors import RephaseError
 
 LIMIT_S, LIMIT_BYTES = 5.0, 2 * 2**30
 _HANG_S = 60.0  # by the clock, where the machine is busy
