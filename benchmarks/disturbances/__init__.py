@@ -1,1 +1,1 @@
-"""What happens to work that is killed, to full disks, to stored files with a flipped bit, to folders of two processes."""
+"""Work that is killed, disks that are full, stored files with a flipped bit, folders of two processes."""

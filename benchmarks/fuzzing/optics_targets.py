@@ -31,17 +31,22 @@ def _columns(form: str) -> str:
     return "".join(form.format(*row) for row in zip(Q, INTENSITY, SIGMA))
 
 
+_PDH = (
+    "silica\nSAXS BOX\n" + "%9d" * 8 % (20, 0, 0, 0, 0, 0, 0, 0) + ("\n" + "%14.6E" * 5 % (0, 0, 0, 1, 0.15)) * 2 + "\n"
+)
+_XML = (
+    '<?xml version="1.0"?>\n<SASroot version="1.1" xmlns="urn:cansas1d:1.1">\n<SASentry name="a">',
+    "<Title>silica</Title>\n<Run>1</Run>\n<SASdata>\n",
+    _columns('<Idata><Q unit="1/nm">{:.6g}</Q><I unit="1/cm">{:.6g}</I><Idev unit="1/cm">{:.6g}</Idev></Idata>\n'),
+    "</SASdata>\n<SASsample><ID>x</ID></SASsample>\n</SASentry>\n</SASroot>\n",
+)
 CURVES = {
     "curve.dat": "# sample: silica\n# q [1/nm]  I [1/cm]  sigma\n" + _columns("{:.6g} {:.6g} {:.6g}\n"),
     "curve.csv": '"q (nm^-1)",I,sigma,dq\n' + _columns("{0:.6g},{1:.6g},{2:.6g},0.001\n"),
     "comma.csv": "q (1/nm);I;s\n" + _columns("{:.6g};{:.6g};{:.6g}\n").replace(".", ","),
-    "curve.pdh": "silica\nSAXS BOX\n" + "%9d" * 8 % (20, 0, 0, 0, 0, 0, 0, 0) + "\n" + ("%14.6E" * 5 % (0, 0, 0, 1, 0.15) + "\n") * 2
-    + _columns("{:14.6E}{:14.6E}{:14.6E}\n"),
-    "curve.xml": '<?xml version="1.0"?>\n<SASroot version="1.1" xmlns="urn:cansas1d:1.1">\n<SASentry name="a">'
-    "<Title>silica</Title>\n<Run>1</Run>\n<SASdata>\n"
-    + _columns('<Idata><Q unit="1/nm">{:.6g}</Q><I unit="1/cm">{:.6g}</I><Idev unit="1/cm">{:.6g}</Idev></Idata>\n')
-    + "</SASdata>\n<SASsample><ID>x</ID></SASsample>\n</SASentry>\n</SASroot>\n",
-}  # fmt: skip
+    "curve.pdh": _PDH + _columns("{:14.6E}{:14.6E}{:14.6E}\n"),
+    "curve.xml": "".join(_XML),
+}
 _BOMB = '<!DOCTYPE a [<!ENTITY b "b">' + "".join(
     f'<!ENTITY b{n} "{f"&b{n - 1 or str()};" * 10}">' for n in range(1, 10)
 ) + "]>"  # fmt: skip

@@ -2,15 +2,17 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import nbformat
 import numpy as np
+import pandas as pd
 
 from fuzzing.array_edits import SAFETENSORS_EDITS
 from fuzzing.crystal_targets import write_text
-from fuzzing.text_edits import TEXT_EDITS
+from fuzzing.text_edits import TEXT_EDITS, Edit
 from fuzzing.tree_edits import JSON_EDITS, YAML_EDITS
 from fuzzing.trials import Target
 from rephase.cod import read_numbers
@@ -47,8 +49,6 @@ def write_run(changed: str, folder: Path) -> Path:
     run = open_run(folder / "run", "test", SMALL, device="cpu")
     data = build_data(run)
     fit(MODELS, "linear", data, run.config, run.checkpoints("linear"), device="cpu", progress=False)
-    import pandas as pd
-
     row = {"experiment": "x", "model": "linear", "split": "test", "metric": "phase_loss_aligned", "unit": "rad",
            "value": 0.5, "n": 4, "seed": 0}  # fmt: skip
     metrics = ("phase_loss_aligned", "phase_loss_naive", "mean_phase_error", "map_cc", "ssim")
@@ -144,28 +144,29 @@ def first_weights(kind: Kind) -> str:
 
 
 _KINDS = {"amplitudes": AMPLITUDES, "images": IMAGES, "posteriors": POSTERIORS}
-_RUN = {
-    "config.yaml of a run": Target(partial(write_run, "config.yaml"), use_run, YAML_EDITS),
-    "status.json": Target(partial(write_run, "status.json"), use_report, JSON_EDITS),
-    "environment.json": Target(partial(write_run, "environment.json"), use_report, JSON_EDITS),
-    "notebook of a run": Target(partial(write_run, "notebooks/01_x.ipynb"), use_report, JSON_EDITS),
-    "table of a run": Target(partial(write_run, "tables/results_linear.csv"), use_report),
-    "arrays of a run": Target(partial(write_run, "arrays/example.npz"), use_arrays),
-    "zarr.json": Target(partial(write_run, "data/perturbed.zarr/zarr.json"), use_store, JSON_EDITS),
-    "zarr.json of F": Target(partial(write_run, "data/perturbed.zarr/F/zarr.json"), use_store, JSON_EDITS),
-    "identity.json": Target(partial(write_run, "checkpoints/linear/identity.json"), use_training, JSON_EDITS),
-    "best.ckpt": Target(partial(write_run, "checkpoints/linear/best.ckpt"), use_training),
+_CONFIG, _SWEEP = (path.read_text() for path in (CONFIGS / "test.yaml", CONFIGS / "sweeps" / "tasks.yaml"))
+_IN_RUN: dict[str, tuple[str, Callable[[Path], None], tuple[Edit, ...]]] = {
+    "config.yaml of a run": ("config.yaml", use_run, YAML_EDITS),
+    "status.json": ("status.json", use_report, JSON_EDITS),
+    "environment.json": ("environment.json", use_report, JSON_EDITS),
+    "notebook of a run": ("notebooks/01_x.ipynb", use_report, JSON_EDITS),
+    "table of a run": ("tables/results_linear.csv", use_run, TEXT_EDITS),
+    "arrays of a run": ("arrays/example.npz", use_arrays, TEXT_EDITS),
+    "zarr.json": ("data/perturbed.zarr/zarr.json", use_store, JSON_EDITS),
+    "zarr.json of F": ("data/perturbed.zarr/F/zarr.json", use_store, JSON_EDITS),
+    "identity.json": ("checkpoints/linear/identity.json", use_training, JSON_EDITS),
+    "best.ckpt": ("checkpoints/linear/best.ckpt", use_training, TEXT_EDITS),
 }
 TARGETS = {
-    "configuration": Target(partial(write_text, "good.yaml", (CONFIGS / "test.yaml").read_text()), use_config, YAML_EDITS),
-    "sweep": Target(partial(write_text, "sweep.yaml", (CONFIGS / "sweeps" / "tasks.yaml").read_text()), use_sweep, YAML_EDITS),
-    "--set": Target(partial(write_text, "setting", SETTING), use_setting, (*YAML_EDITS[-16:], *TEXT_EDITS)),
-    "--config": Target(partial(write_text, "name", "test"), use_source),
-    "--formula": Target(partial(write_text, "formula", "C20 H22.5 N2 O3 Cu"), use_formula),
+    "configuration": Target(partial(write_text, "good.yaml", _CONFIG), use_config, YAML_EDITS),
+    "sweep": Target(partial(write_text, "sweep.yaml", _SWEEP), use_sweep, YAML_EDITS),
+    "setting": Target(partial(write_text, "setting", SETTING), use_setting, (*YAML_EDITS[-16:], *TEXT_EDITS)),
+    "name of a configuration": Target(partial(write_text, "name", "test"), use_source),
+    "formula": Target(partial(write_text, "formula", "C20 H22.5 N2 O3 Cu"), use_formula),
     "COD numbers": Target(partial(write_text, "numbers", "2012000 # x\n2012001\n"), use_numbers),
-    **{f"weights: {name}": Target(partial(write_weights, first_weights(kind)), partial(use_weights, kind), SAFETENSORS_EDITS)
-       for name, kind in _KINDS.items()},
-    **{f"card: {name}": Target(partial(write_card, first_weights(kind)), partial(use_weights, kind), JSON_EDITS)
-       for name, kind in _KINDS.items()},
-    **_RUN,
-}  # fmt: skip
+    **{name: Target(partial(write_run, changed), use, edits) for name, (changed, use, edits) in _IN_RUN.items()},
+}
+for _name, _kind in _KINDS.items():
+    _file, _use = first_weights(_kind), partial(use_weights, _kind)
+    TARGETS[f"weights: {_name}"] = Target(partial(write_weights, _file), _use, SAFETENSORS_EDITS)
+    TARGETS[f"card: {_name}"] = Target(partial(write_card, _file), _use, JSON_EDITS)

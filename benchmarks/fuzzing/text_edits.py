@@ -20,6 +20,8 @@ VALUES = [
     *("٣", "１２", "1_000", "0x10", "1,5", "1.5D+03", "--1", "+", "''", '""', "?", ".", "none", "true", "x" * 5000),
     *("9" * 5000, "1e-400", "½", "H" * 300, "<img src=x onerror=alert(1)>", "../../x", "2026-11-27", "C1'", "\ufeff1"),
 ]
+ENDLESS = gzip.compress(b"\n" * 2**20) * 1024
+"""Unpacked it has a gigabyte."""
 _FIELD = re.compile(rb"[^\s,;]+")
 
 
@@ -93,6 +95,7 @@ def encode(content: bytes, random: Random) -> bytes:
             text.replace("e", "é").encode("latin-1", errors="replace"),
             gzip.compress(content),
             gzip.compress(content)[: len(content) // 3],
+            ENDLESS,
             content.replace(b"\n", b"\r\n"),
             content.replace(b"\n", b"\r"),
             content.upper(),

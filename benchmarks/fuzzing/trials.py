@@ -101,14 +101,9 @@ def _received(connection: Connection, process: BaseProcess, start: int) -> Itera
 def _work(name: str, target: Target, place: Path, numbers: Iterable[int], seed: int, connection: Connection) -> None:
     """Send an outcome for each number, then nothing; inputs that failed stay where they are."""
     logging.disable()
-    warnings.simplefilter("ignore")
-    warnings.filterwarnings("error", category=RuntimeWarning)
     good = place / "good"
     if not good.is_dir():
-        good.mkdir()
-        with contextlib.redirect_stderr(io.StringIO()):  # progress bars
-            path = target.make(good)
-        (good / _CHANGED).write_text(str(path.relative_to(good)))
+        make(target, good)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + LIMIT_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     for number in numbers:
@@ -118,6 +113,15 @@ def _work(name: str, target: Target, place: Path, numbers: Iterable[int], seed: 
             shutil.rmtree(folder)
         connection.send(outcome)
     connection.send(None)
+
+
+def make(target: Target, good: Path) -> Path:
+    """Path of a good file in a new folder, which is named there."""
+    good.mkdir()
+    with contextlib.redirect_stderr(io.StringIO()):  # progress bars
+        path = target.make(good)
+    (good / _CHANGED).write_text(str(path.relative_to(good)))
+    return path
 
 
 def _input(place: Path, number: int) -> Path:
@@ -138,7 +142,9 @@ def used_file(target: Target, path: Path, number: int) -> Outcome:
     Path("/proc/self/clear_refs").write_text("5")  # the peak of memory starts again
     start, reason = time.process_time(), ""
     try:
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", category=RuntimeWarning)  # numbers that overflow are no result
             target.use(path)
         found = "read"
     except BaseException as error:  # a panic of a library is no Exception
