@@ -70,7 +70,9 @@ def place(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(("work", "problem"), [(CAREFUL, ""), (CARELESS, "neither the old nor the new results are left")])
+@pytest.mark.parametrize(
+    ("work", "problem"), [(CAREFUL, ""), (CARELESS, "neither the old nor the new results are left")]
+)
 def test_kills_find_old_files_beside_new_ones(place, work, problem):
     reference = undisturbed(work, place / "reference")
     found = kill(work, reference, place / "kill", Random(0), is_late=True)
@@ -92,7 +94,9 @@ def test_pairs_find_work_that_is_done_twice(place):
     assert "other results: one" in pair(work, reference, place / "careless", Random(0))
 
 
-@pytest.mark.parametrize(("work", "problem"), [(CAREFUL, ""), (CARELESS, "no error of the domain in one line: OSError")])
+@pytest.mark.parametrize(
+    ("work", "problem"), [(CAREFUL, ""), (CARELESS, "no error of the domain in one line: OSError")]
+)
 def test_full_disks_find_raw_errors(place, work, problem):
     if not can_mount(place):
         pytest.skip("no file system can be mounted here")

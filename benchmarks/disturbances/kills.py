@@ -58,11 +58,15 @@ def kill(work: Work, reference: Undisturbed, folder: Path, random: Random, *, is
 
 def _left(work: Work, reference: Undisturbed, folder: Path) -> str:
     """What is wrong with what a kill has left; a set of results whose record names it whole is moved first."""
-    if reference.old is None:
-        return ""
-    ResultSet(folder / "out", ())
-    found = state_or_nothing(work, folder)
-    if found in (reference.old, reference.new):
+    left = folder.with_name(f"{folder.name} left")
+    shutil.copytree(folder, left, symlinks=True)
+    try:
+        if reference.old is not None:
+            ResultSet(left / "out", ())
+        found = state_or_nothing(work, left)
+    except Exception as error:
+        return f"what is left cannot be read: {type(error).__name__}: {error}"
+    if reference.old is None or found in (reference.old, reference.new):
         return ""
     new = sum(found is not None and found.get(name) == value for name, value in reference.new.items())
     return f"neither the old nor the new results are left: {new} of {len(reference.new)} are new"

@@ -19,7 +19,7 @@ from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystal
 from rephase.crystal.reflection_files import write_hklf4
 from rephase.crystal.simulation import simulate_reflections
 from rephase.datasets.perturbed import PerturbedData, open_perturbed
-from rephase.errors import PipelineError, RephaseError
+from rephase.errors import PipelineError, RephaseError, StoreError
 from rephase.models import MODELS
 from rephase.pipeline import run_sweep
 from rephase.runs import read_run
@@ -78,7 +78,10 @@ def _generate(folder: Path) -> None:
 
 
 def _generated(folder: Path) -> State:
+    """Chunks as they lie there, and the arrays; opening would go on with a store that is not finished."""
     chunks = sorted(path for path in (folder / "data.zarr").rglob("c/**/*") if path.is_file())
+    if len(chunks) < 2 * GENERATION.data.n_per_crystal // GENERATION.data.chunk:
+        raise StoreError("the store is not finished")
     data = open_perturbed(folder / "data.zarr", GENERATION.data)
     files = {str(path.relative_to(folder)): checksum(path.read_bytes()) for path in chunks}
     return files | of_arrays({"F": data.F, "lattice": data.lattice})

@@ -140,8 +140,8 @@ def write_tiff(options: dict[str, Any], folder: Path) -> Path:
 
 
 def use_curve(path: Path) -> None:
-    """Columns that are finite."""
-    curve = read_saxs(path)
+    """Columns that are finite; the format .pdh names no unit."""
+    curve = read_saxs(path, q_unit="1/nm" if path.suffix == ".pdh" else None)
     for values in (curve.q, curve.intensity, curve.sigma):
         assert np.isfinite(values).all()
 
