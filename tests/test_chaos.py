@@ -1,7 +1,6 @@
 """The chaos run: careless work is found out by kills, full disks, flipped bits and pairs; careful work passes."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -10,9 +9,9 @@ from random import Random
 
 import pytest
 
-from rephase.errors import DiskError, StoreError
+from rephase.errors import StoreError
 from rephase.paths import BENCHMARKS
-from rephase.writing import ResultSet, disk_errors
+from rephase.writing import ResultSet
 
 sys.path.insert(0, str(BENCHMARKS))
 

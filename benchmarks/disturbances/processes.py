@@ -47,6 +47,7 @@ class Running:
 
     def __init__(self, do: Callable[[Path], None], folder: Path, log: Path):
         self.folder, self.log, self.mark = folder, log, uuid.uuid4().hex
+        log.write_text("")
         self.process = CONTEXT.Process(target=_enter, args=(do, folder, log, self.mark))
         self.process.start()
         self.begun = time.perf_counter()
