@@ -1,7 +1,5 @@
-"""Changes of headers: of arrays in NumPy files, of TIFF images, of safetensors with their card."""
+"""Changes of headers: of arrays in NumPy files, of TIFF images."""
 
-import hashlib
-import json
 import struct
 from pathlib import Path
 from random import Random
@@ -86,52 +84,5 @@ def edit_tiff_tag(path: Path, random: Random) -> None:
     path.write_bytes(content)
 
 
-def edit_safetensors(path: Path, random: Random) -> None:
-    """Other tensors under a card with the right checksum: NaN, another type, shape, place or name, one lost."""
-    content = path.read_bytes()
-    length = int.from_bytes(content[:8], "little")
-    try:
-        header = json.loads(content[8 : 8 + length])
-    except ValueError:  # damaged before
-        return
-    name = random.choice([name for name in header if name != "__metadata__"])
-    entry, data = header[name], bytearray(content[8 + length :])
-    first, last = entry["data_offsets"]
-    match random.randrange(9):
-        case 0:
-            data[first:last] = np.full((last - first) // 2, random.choice([np.nan, np.inf]), np.float16).tobytes()
-        case 1:
-            entry["dtype"] = random.choice(["F16", "F32", "F64", "I64", "BF16", "BOOL", "X"])
-        case 2:
-            entry["shape"] = random.choice([[], [10**12], [-1], [0], [[1]], entry["shape"][::-1], [1, *entry["shape"]]])
-        case 3:
-            entry["data_offsets"] = random.choice([[0, 0], [0, 2**62], [last, first], [first, last + 2], "x"])
-        case 4:
-            del header[name]
-        case 5:
-            header[random.choice(["x", "<img>", "", name + ".", "x" * 10_000])] = header.pop(name)
-        case 6:
-            data[first : first + 2] = np.float16(random.choice([6e4, np.nan, -np.inf])).tobytes()
-        case 7:
-            data = data[: len(data) // 2]
-        case _:
-            header["__metadata__"] = random.choice([{"a": "b"}, {"a": 1}, [], "x"])
-    made = json.dumps(header).encode()
-    size = random.choice([len(made)] * 12 + [2**63 - 1, 0, 10**9])
-    path.write_bytes(size.to_bytes(8, "little") + made + bytes(data))
-    _sign(path)
-
-
-def _sign(path: Path) -> None:
-    """Write the checksum of weights into their card."""
-    beside = path.with_suffix(".json")
-    try:
-        card = json.loads(beside.read_text())
-    except ValueError:
-        return
-    beside.write_text(json.dumps(card | {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}))
-
-
 NUMPY_EDITS: tuple[Edit, ...] = (*(edit_numpy_header,) * 4, *(edit_numpy_values,) * 2, edit_bytes)
 TIFF_EDITS: tuple[Edit, ...] = (*(edit_tiff_tag,) * 4, edit_bytes)
-SAFETENSORS_EDITS: tuple[Edit, ...] = (*(edit_safetensors,) * 5, edit_bytes)

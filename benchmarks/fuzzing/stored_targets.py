@@ -10,7 +10,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 
-from fuzzing.array_edits import SAFETENSORS_EDITS
+from fuzzing.checkpoint_edits import CHECKPOINT_EDITS, SAFETENSORS_EDITS
 from fuzzing.crystal_targets import write_text
 from fuzzing.text_edits import TEXT_EDITS, Edit
 from fuzzing.tree_edits import JSON_EDITS, YAML_EDITS
@@ -33,9 +33,12 @@ SMALL = ["data.crystals=[Ni]", "data.unseen=[]", "data.n_per_crystal=20", "data.
 
 
 def write_weights(name: str, folder: Path) -> Path:
-    """Copies of shipped weights and their card."""
+    """Copies of shipped weights and their card, without the checksum of the card itself: what it says is read."""
     for suffix in (".json", ".safetensors"):
         shutil.copy(WEIGHTS / f"{name}{suffix}", folder)
+    card = json.loads((folder / f"{name}.json").read_text())
+    card.pop("card_sha256", None)
+    (folder / f"{name}.json").write_text(json.dumps(card, indent=1))
     return folder / f"{name}.safetensors"
 
 
@@ -45,7 +48,7 @@ def write_card(name: str, folder: Path) -> Path:
 
 
 def write_run(changed: str, folder: Path) -> Path:
-    """A run that has data, a trained model, a table, arrays, a status and a notebook; one file of it."""
+    """A run that has data, a trained model, a table, arrays, a status and a notebook; one file of it, unchecked."""
     run = open_run(folder / "run", "test", SMALL, device="cpu")
     data = build_data(run)
     fit(MODELS, "linear", data, run.config, run.checkpoints("linear"), device="cpu", progress=False)
@@ -60,7 +63,16 @@ def write_run(changed: str, folder: Path) -> Path:
     cells[1].outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "2"}, execution_count=1)]
     (run.folder / "notebooks").mkdir()
     nbformat.write(nbformat.v4.new_notebook(cells=cells), run.folder / "notebooks" / "01_x.ipynb")
-    return folder / "run" / changed
+    path = folder / "run" / changed
+    path.with_name(f".{path.name}.sha256").unlink(missing_ok=True)
+    return path
+
+
+def write_unfinished(folder: Path) -> Path:
+    """The last checkpoint of a training that has not said that it is finished."""
+    path = write_run("checkpoints/linear/last.ckpt", folder)
+    path.with_name("finished").unlink()
+    return path
 
 
 def run_folder(path: Path) -> Path:
@@ -155,7 +167,7 @@ _IN_RUN: dict[str, tuple[str, Callable[[Path], None], tuple[Edit, ...]]] = {
     "zarr.json": ("data/perturbed.zarr/zarr.json", use_store, JSON_EDITS),
     "zarr.json of F": ("data/perturbed.zarr/F/zarr.json", use_store, JSON_EDITS),
     "identity.json": ("checkpoints/linear/identity.json", use_training, JSON_EDITS),
-    "best.ckpt": ("checkpoints/linear/best.ckpt", use_training, TEXT_EDITS),
+    "best.ckpt": ("checkpoints/linear/best.ckpt", use_training, CHECKPOINT_EDITS),
 }
 TARGETS = {
     "configuration": Target(partial(write_text, "good.yaml", _CONFIG), use_config, YAML_EDITS),
@@ -164,6 +176,7 @@ TARGETS = {
     "name of a configuration": Target(partial(write_text, "name", "test"), use_source),
     "formula": Target(partial(write_text, "formula", "C20 H22.5 N2 O3 Cu"), use_formula),
     "COD numbers": Target(partial(write_text, "numbers", "2012000 # x\n2012001\n"), use_numbers),
+    "last.ckpt": Target(write_unfinished, use_training, CHECKPOINT_EDITS),
     **{name: Target(partial(write_run, changed), use, edits) for name, (changed, use, edits) in _IN_RUN.items()},
 }
 for _name, _kind in _KINDS.items():
