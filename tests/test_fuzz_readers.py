@@ -78,7 +78,7 @@ def silence(path: Path) -> None:
     [
         (raw_error, "KeyError"),
         (several_lines, "long message"),
-        (memory, "_ArrayMemoryError"),
+        (memory, "memory"),
         (memory_behind, "memory"),
         (death, "died with status -9"),
         (silence, "hangs"),

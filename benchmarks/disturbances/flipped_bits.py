@@ -14,13 +14,13 @@ from fuzzing.stored_targets import SMALL, first_weights, write_run
 
 from disturbances.processes import Running
 from disturbances.works import WORKS, State, checksum, of_arrays
-from rephase.cli import WEIGHTS
 from rephase.config import load_config
 from rephase.datasets.perturbed import open_perturbed
 from rephase.errors import RephaseError
 from rephase.models import MODELS
-from rephase.pipeline import _read_status
+from rephase.paths import WEIGHTS
 from rephase.report import write_report
+from rephase.run_status import read_status
 from rephase.runs import read_run
 from rephase.training import fit
 from rephase.weights import AMPLITUDES, load_weights
@@ -67,7 +67,7 @@ def _config(folder: Path) -> State:
 
 def _report(folder: Path) -> State:
     run = read_run(folder / "run")
-    return {"report": checksum(write_report(run, _read_status(run)).read_bytes())}
+    return {"report": checksum(write_report(run, read_status(run.folder)).read_bytes())}
 
 
 def _table(folder: Path) -> State:

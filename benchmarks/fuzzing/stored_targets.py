@@ -24,6 +24,7 @@ from rephase.models import MODELS
 from rephase.paths import CONFIGS, WEIGHTS
 from rephase.pipeline import sweep_points
 from rephase.report import write_report
+from rephase.run_status import read_status
 from rephase.runs import open_run, read_run
 from rephase.training import fit
 from rephase.weights import AMPLITUDES, IMAGES, POSTERIORS, Kind, load_weights, shipped_weights
@@ -129,10 +130,8 @@ def use_arrays(path: Path) -> None:
 
 def use_report(path: Path) -> None:
     """The report, as after a notebook."""
-    from rephase.pipeline import _read_status
-
     run = read_run(run_folder(path))
-    write_report(run, _read_status(run))
+    write_report(run, read_status(run.folder))
 
 
 def use_store(path: Path) -> None:

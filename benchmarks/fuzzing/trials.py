@@ -163,13 +163,13 @@ def _peak_mb() -> float:
 
 def _refusal(error: BaseException) -> str:
     """``refused`` for one line of the domain behind which no memory ran out, else the name of the failure."""
-    if not isinstance(error, RephaseError):
-        return type(error).__name__
     behind: BaseException | None = error
     while behind is not None:
         if isinstance(behind, MemoryError):
             return "memory"
         behind = behind.__cause__ or behind.__context__
+    if not isinstance(error, RephaseError):
+        return type(error).__name__
     text = str(error)
     if len(text) > _LONGEST or len(text.splitlines()) != 1:
         return "long message"
