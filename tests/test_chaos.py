@@ -39,14 +39,14 @@ def state(folder: Path) -> dict[str, str]:
 
 def write_one_by_one(folder: Path) -> None:
     for name in NAMES:
-        time.sleep(0.2)
+        time.sleep(0.4)
         (folder / "out" / name).write_bytes(b"new" * 10_000)
 
 
 def write_set(folder: Path) -> None:
     with ResultSet(folder / "out", NAMES).staged() as stage:
         for name in NAMES:
-            time.sleep(0.2)
+            time.sleep(0.4)
             (stage / name).write_bytes(b"new" * 10_000)
 
 
@@ -74,7 +74,7 @@ def place(tmp_path):
 )
 def test_kills_find_old_files_beside_new_ones(place, work, problem):
     reference = undisturbed(work, place / "reference")
-    found = kill(work, reference, place / "kill", Random(0), is_late=True)
+    found = kill(work, reference, place / "kill", Random(3), is_late=True)  # after a quarter of the time of writing
     assert found.partition(":")[0] == problem
 
 
