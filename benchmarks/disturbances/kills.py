@@ -1,0 +1,90 @@
+"""Work that is killed at random moments: what is left, and what comes of it when it is called again."""
+
+import shutil
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+from disturbances.processes import Ended, Running, contents
+from disturbances.works import State, Work, state_or_nothing
+from rephase.writing import ResultSet
+
+
+class Undisturbed(NamedTuple):
+    """The same work without a disturbance.
+
+    ``prepared`` is the folder before it, ``old`` and ``new`` are what has come of it before and after. It took
+    ``seconds``, and had changed something in its folder for the first time after ``first``.
+    """
+
+    prepared: Path
+    old: State | None
+    new: State
+    first: float
+    seconds: float
+
+
+def undisturbed(work: Work, place: Path) -> Undisturbed:
+    """Do a piece of work once."""
+    prepared, folder, log = place / "prepared", place / "undisturbed", place / "log"
+    ended = Running(work.prepare, prepared, log).end()
+    if ended.status:
+        raise RuntimeError(f"{work.name} cannot be prepared: {ended.said}")
+    shutil.copytree(prepared, folder)
+    before = contents(folder)
+    running = Running(work.do, folder, log)
+    running.wait_for_change(before)
+    first, ended = running.seconds, running.end()
+    if ended.status:
+        raise RuntimeError(f"{work.name} fails undisturbed: {log.read_text()}")
+    return Undisturbed(prepared, state_or_nothing(work, prepared), work.state(folder), first, running.seconds)
+
+
+def kill(work: Work, reference: Undisturbed, folder: Path, random: Random, *, is_late: bool) -> str:
+    """Kill it once, at any moment or (late) while it writes; what is wrong then, or nothing."""
+    shutil.copytree(reference.prepared, folder)
+    before, log = contents(folder), folder.with_suffix(".log")
+    running = Running(work.do, folder, log)
+    if is_late:
+        running.wait_for_change(before)
+        running.wait_until(running.seconds + random.random() * (reference.seconds - reference.first))
+    else:
+        running.wait_until(random.random() * reference.seconds)
+    running.kill()
+    if n := running.orphans():
+        return f"{n} processes lived on after the kill"
+    return _left(work, reference, folder) or _again(work, reference, folder, log)
+
+
+def _left(work: Work, reference: Undisturbed, folder: Path) -> str:
+    """What is wrong with what a kill has left; a set of results whose record names it whole is moved first."""
+    left = folder.with_name(f"{folder.name} left")
+    shutil.copytree(folder, left, symlinks=True)
+    try:
+        if reference.old is not None:
+            ResultSet(left / "out", ())
+        found = state_or_nothing(work, left)
+    except Exception as error:
+        return f"what is left cannot be read: {type(error).__name__}: {error}"
+    if reference.old is None or found in (reference.old, reference.new):
+        return ""
+    new = sum(found is not None and found.get(name) == value for name, value in reference.new.items())
+    return f"neither the old nor the new results are left: {new} of {len(reference.new)} are new"
+
+
+def _again(work: Work, reference: Undisturbed, folder: Path, log: Path) -> str:
+    """What is wrong when it is called again."""
+    return wrong_end(work, reference, folder, Running(work.do, folder, log).end())
+
+
+def wrong_end(work: Work, reference: Undisturbed, folder: Path, ended: Ended) -> str:
+    """What is wrong after an end that should be good: an error, other results, or what is left beside them."""
+    if ended.status:
+        return f"called again: {ended.said}"
+    found = state_or_nothing(work, folder)
+    if found is None or found != reference.new:
+        other = [name for name in reference.new if found is None or found.get(name) != reference.new[name]]
+        return f"called again: other results: {', '.join(other)[:100] or 'more than there were'}"
+    if left := [path.name for path in folder.rglob("*partial*")]:
+        return f"called again: {left[0]} is left"
+    return ""

@@ -1,0 +1,136 @@
+"""Pieces of work in processes of their own: started, watched, killed, with all that they have started."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from rephase.errors import RephaseError
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["rephase.cli", "rephase.pipeline", "rephase.solvers.solve", "rephase.completion"])
+_MARK = "REPHASE_DISTURBED"
+_LONGEST_S = 300.0
+
+
+class Ended(NamedTuple):
+    """How a process ended, and the last line that it said."""
+
+    status: int
+    said: str
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether an error of the domain in one line ended it."""
+        names = {kind.__name__ for kind in RephaseError.__subclasses__()}
+        return self.status == 2 and self.said.partition(":")[0] in names
+
+
+class Running:
+    """A piece of work that goes on in a process.
+
+    Parameters
+    ----------
+    do
+        The work.
+    folder
+        Where.
+    log
+        File for what it says.
+    """
+
+    def __init__(self, do: Callable[[Path], None], folder: Path, log: Path):
+        self.folder, self.log, self.mark = folder, log, uuid.uuid4().hex
+        log.write_text("")
+        self.process = CONTEXT.Process(target=_enter, args=(do, folder, log, self.mark))
+        self.process.start()
+        self.begun = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since it was started."""
+        return time.perf_counter() - self.begun
+
+    def wait_until(self, seconds: float) -> None:
+        """Until so long after the start, or the end of the process."""
+        self.process.join(max(0.0, seconds - self.seconds))
+
+    def wait_for_change(self, before: set) -> None:
+        """Until anything in the folder is another than `before`, or the end of the process."""
+        while self.process.is_alive() and contents(self.folder) == before:
+            time.sleep(0.001)
+
+    def end(self) -> Ended:
+        """Wait for its end; one that does not come is an end with status 124."""
+        self.process.join(_LONGEST_S)
+        if self.process.is_alive():
+            self.kill()
+            return Ended(124, f"had not ended after {_LONGEST_S:g} s")
+        lines = self.log.read_text(errors="replace").replace("\r", "\n").strip().splitlines()
+        said = next((line for line in reversed(lines) if line.strip()), "")
+        return Ended(self.process.exitcode or 0, said)
+
+    def kill(self) -> None:
+        """As the system does when memory runs out."""
+        self.process.kill()
+        self.process.join()
+
+    def orphans(self, patience_s: float = 5.0) -> int:
+        """How many of the processes that it has started live on; they are ended."""
+        until = time.perf_counter() + patience_s
+        while (left := _marked(self.mark)) and time.perf_counter() < until:
+            time.sleep(0.05)
+        for number in left:
+            os.kill(number, signal.SIGKILL)
+        return len(left)
+
+
+def contents(folder: Path) -> set:
+    """Names, sizes and times of everything in a folder."""
+    found = set()
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(place, name)
+            try:
+                about = os.stat(path, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            found.add((path, about.st_size, about.st_mtime_ns))
+    return found
+
+
+def _enter(do: Callable[[Path], None], folder: Path, log: Path, mark: str) -> None:
+    os.environ[_MARK] = mark
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        do(folder)
+    except RephaseError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+
+
+def _marked(mark: str) -> list[int]:
+    """Processes whose environment has a mark."""
+    wanted, found = f"{_MARK}={mark}".encode(), []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if wanted in (place / "environ").read_bytes() and b"Z" != _letter(place):
+                found.append(int(place.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def _letter(place: Path) -> bytes:
+    return (place / "stat").read_bytes().rpartition(b")")[2].split()[0]

@@ -1,0 +1,186 @@
+"""The pieces of work that are disturbed: what is there before, what each does, and what has come of it."""
+
+import hashlib
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from rephase.cli import main
+from rephase.config import load_config
+from rephase.crystal.map_files import write_cif
+from rephase.crystal.peaks import Peaks
+from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
+from rephase.crystal.reflection_files import write_hklf4
+from rephase.crystal.simulation import simulate_reflections
+from rephase.datasets.perturbed import PerturbedData, open_perturbed
+from rephase.errors import PipelineError, RephaseError, StoreError
+from rephase.models import MODELS
+from rephase.pipeline import run_sweep
+from rephase.runs import read_run
+from rephase.training import fit, trained_model
+
+State = dict[str, str]
+"""Checksums of what has come of a piece of work, by names."""
+SMALL = ["data.crystals=[Ni]", "data.unseen=[]", "data.h_max=[2, 2, 2]", "models={cnn3d: {options: {width: 4}}}"]
+_UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # what plotly calls the parts of a page
+GENERATION = load_config("test", [*SMALL, "data.n_per_crystal=4000", "data.chunk=40"])
+TRAINING = load_config("test", [*SMALL, "data.n_per_crystal=40", "training.epochs=12"])
+
+
+class Work(NamedTuple):
+    """A piece of work in a folder.
+
+    Parameters
+    ----------
+    prepare
+        Writes its inputs, and the results of an earlier call where there can be any.
+    do
+        Does it.
+    state
+        What has come of it, loaded by rephase where rephase reads it.
+    """
+
+    name: str
+    prepare: Callable[[Path], None]
+    do: Callable[[Path], None]
+    state: Callable[[Path], State]
+
+
+def checksum(content: bytes) -> str:
+    """A short one."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def of_arrays(arrays: dict[str, np.ndarray] | dict[str, torch.Tensor]) -> State:
+    """Checksums of arrays with their types and shapes."""
+    every = {name: np.asarray(values) for name, values in arrays.items()}
+    return {name: checksum(f"{a.dtype} {a.shape}".encode() + a.tobytes()) for name, a in every.items()}
+
+
+def command(*arguments: str | Path) -> None:
+    """A command of rephase in this process, which ends with it."""
+    sys.argv = ["rephase", *map(str, arguments)]
+    main()
+
+
+def _nothing(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _generate(folder: Path) -> None:
+    open_perturbed(folder / "data.zarr", GENERATION.data, workers=2)
+
+
+def _generated(folder: Path) -> State:
+    """Chunks as they lie there, and the arrays; opening would go on with a store that is not finished."""
+    chunks = sorted(path for path in (folder / "data.zarr").rglob("c/**/*") if path.is_file())
+    if len(chunks) < 2 * GENERATION.data.n_per_crystal // GENERATION.data.chunk:
+        raise StoreError("the store is not finished")
+    data = open_perturbed(folder / "data.zarr", GENERATION.data)
+    files = {str(path.relative_to(folder)): checksum(path.read_bytes()) for path in chunks}
+    return files | of_arrays({"F": data.F, "lattice": data.lattice})
+
+
+def _data(folder: Path) -> PerturbedData:
+    return open_perturbed(folder / "data.zarr", TRAINING.data)
+
+
+def _with_data(folder: Path) -> None:
+    _nothing(folder)
+    _data(folder)
+
+
+def _train(folder: Path) -> None:
+    fit(MODELS, "cnn3d", _data(folder), TRAINING, folder / "training", device="cpu", progress=False)
+
+
+def _trained(folder: Path) -> State:
+    model = trained_model(MODELS, "cnn3d", _data(folder), TRAINING, folder / "training", device="cpu")
+    return of_arrays(model.state_dict())
+
+
+def _measured(folder: Path) -> None:
+    """A list of reflections to 1 Å of a small crystal, with its cell and group beside it."""
+    _nothing(folder)
+    options = RandomCrystalOptions(space_groups=("P 1 21/c 1",), n_atoms=(6, 7))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(0), options=options).crystal(0)
+    reflections, _ = simulate_reflections(crystal, 1.0)
+    write_hklf4(folder / "sample.hkl", reflections)
+    none = Peaks(np.zeros((0, 3)), np.zeros(0), ())
+    write_cif(folder / "sample.cif", reflections.cell, reflections.group, none)
+
+
+def _solve(d_min: float, folder: Path) -> None:
+    command("solve", folder / "sample.hkl", "--out", folder / "out", "--effort", "0.02", "--d-min", str(d_min))
+
+
+def _complete(d_min: float, folder: Path) -> None:
+    command("complete", folder / "sample.hkl", "--out", folder / "out", "--model", "wilson", "--d-min", str(d_min))
+
+
+def _results(folder: Path) -> State:
+    """Files of results; those that begin with a dot are rephase's own."""
+    paths = (folder / "out").iterdir() if (folder / "out").is_dir() else ()
+    return {path.name: checksum(_UUID.sub(b"", path.read_bytes())) for path in paths if not path.name.startswith(".")}
+
+
+def _write_sweep(folder: Path) -> None:
+    _nothing(folder)
+    overrides = [*SMALL, "data.n_per_crystal=20"]
+    lines = ["base: test", f"overrides: {overrides!r}", "only: ['01']", "seeds: [0, 1]"]
+    (folder / "sweep.yaml").write_text("\n".join(lines))
+
+
+def _sweep(folder: Path) -> None:
+    run_sweep(folder / "sweep.yaml", out=folder / "sweep", jobs=2, device="cpu")
+
+
+def _swept(folder: Path) -> State:
+    """Arrays of every point."""
+    if not (folder / "sweep" / "status.csv").is_file():
+        raise PipelineError("the sweep has not ended")
+    points = sorted(path for path in (folder / "sweep").iterdir() if (path / "config.yaml").is_file())
+    arrays = {f"{path.name} {key}": value for path in points for key, value in read_run(path).arrays("example").items()}
+    return of_arrays(arrays) | {"status.csv": checksum((folder / "sweep" / "status.csv").read_bytes())}
+
+
+def _run(folder: Path) -> None:
+    settings = [part for setting in (*SMALL, "data.n_per_crystal=20") for part in ("--set", setting)]
+    command("run", "--config", "test", *settings, "--only", "01", "--device", "cpu", "--out", folder / "run")
+
+
+def _ran(folder: Path) -> State:
+    return of_arrays(read_run(folder / "run").arrays("example"))
+
+
+def state_or_nothing(work: Work, folder: Path) -> State | None:
+    """What has come of a piece of work; None where rephase says that nothing has yet."""
+    try:
+        return work.state(folder)
+    except (RephaseError, FileNotFoundError):
+        return None
+
+
+def prepare_results(do: Callable[[Path], None], folder: Path) -> None:
+    """Measured data, and the results of an earlier call."""
+    _measured(folder)
+    do(folder)
+
+
+WORKS = {
+    work.name: work
+    for work in (
+        Work("generation", _nothing, _generate, _generated),
+        Work("training", _with_data, _train, _trained),
+        Work("sweep", _write_sweep, _sweep, _swept),
+        Work("solve", partial(prepare_results, partial(_solve, 1.1)), partial(_solve, 1.0), _results),
+        Work("complete", partial(prepare_results, partial(_complete, 0.95)), partial(_complete, 0.9), _results),
+        Work("run", _nothing, _run, _ran),
+    )
+}

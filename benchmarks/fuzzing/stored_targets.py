@@ -1,0 +1,184 @@
+"""What rephase itself writes and is given: configurations, weights with cards, and everything in a run folder."""
+
+import json
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+
+from fuzzing.checkpoint_edits import CHECKPOINT_EDITS, SAFETENSORS_EDITS
+from fuzzing.crystal_targets import write_text
+from fuzzing.text_edits import TEXT_EDITS, Edit
+from fuzzing.tree_edits import JSON_EDITS, YAML_EDITS
+from fuzzing.trials import Target
+from rephase.cod import read_numbers
+from rephase.config import load_config, load_sweep
+from rephase.crystal.peaks import parse_formula
+from rephase.datasets.perturbed import open_perturbed
+from rephase.experiments import build_data
+from rephase.models import MODELS
+from rephase.paths import CONFIGS, WEIGHTS
+from rephase.pipeline import sweep_points
+from rephase.report import write_report
+from rephase.run_status import read_status
+from rephase.runs import open_run, read_run
+from rephase.training import fit
+from rephase.weights import AMPLITUDES, IMAGES, POSTERIORS, Kind, load_weights, shipped_weights
+
+SETTING = "data.perturbation.strain.sigma_strain=0.02\n"
+SMALL = ["data.crystals=[Ni]", "data.unseen=[]", "data.n_per_crystal=20", "data.h_max=[1, 1, 1]", "training.epochs=1"]
+
+
+def write_weights(name: str, folder: Path) -> Path:
+    """Copies of shipped weights and their card, without the checksum of the card itself: what it says is read."""
+    for suffix in (".json", ".safetensors"):
+        shutil.copy(WEIGHTS / f"{name}{suffix}", folder)
+    card = json.loads((folder / f"{name}.json").read_text())
+    card.pop("card_sha256", None)
+    (folder / f"{name}.json").write_text(json.dumps(card, indent=1))
+    return folder / f"{name}.safetensors"
+
+
+def write_card(name: str, folder: Path) -> Path:
+    """The card beside shipped weights."""
+    return write_weights(name, folder).with_suffix(".json")
+
+
+def write_run(changed: str, folder: Path) -> Path:
+    """A run that has data, a trained model, a table, arrays, a status and a notebook; one file of it, unchecked."""
+    run = open_run(folder / "run", "test", SMALL, device="cpu")
+    data = build_data(run)
+    fit(MODELS, "linear", data, run.config, run.checkpoints("linear"), device="cpu", progress=False)
+    row = {"experiment": "x", "model": "linear", "split": "test", "metric": "phase_loss_aligned", "unit": "rad",
+           "value": 0.5, "n": 4, "seed": 0}  # fmt: skip
+    metrics = ("phase_loss_aligned", "phase_loss_naive", "mean_phase_error", "map_cc", "ssim")
+    run.save_table("results_linear", pd.DataFrame([row | {"metric": metric} for metric in metrics]))
+    run.save_arrays("example", before=np.ones((3, 3, 3), complex), after=np.zeros((3, 3, 3)), reciprocal=np.eye(3))
+    status = {"01_x": {"seconds": 1.0, "finished": "0123abcd"}, "02_x": {"seconds": 2.0, "error": "E: x", "cell": 3}}
+    (run.folder / "status.json").write_text(json.dumps(status, indent=1))
+    cells = [nbformat.v4.new_markdown_cell("# 01 · x"), nbformat.v4.new_code_cell("1 + 1", execution_count=1)]
+    cells[1].outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "2"}, execution_count=1)]
+    (run.folder / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), run.folder / "notebooks" / "01_x.ipynb")
+    path = folder / "run" / changed
+    path.with_name(f".{path.name}.sha256").unlink(missing_ok=True)
+    return path
+
+
+def write_unfinished(folder: Path) -> Path:
+    """The last checkpoint of a training that has not said that it is finished."""
+    path = write_run("checkpoints/linear/last.ckpt", folder)
+    path.with_name("finished").unlink()
+    return path
+
+
+def run_folder(path: Path) -> Path:
+    """The folder of the run that a file of it belongs to."""
+    return next(parent for parent in path.parents if parent.name == "run")
+
+
+def use_config(path: Path) -> None:
+    """Resolve it."""
+    load_config(path).fingerprint()
+
+
+def use_sweep(path: Path) -> None:
+    """Every point of it."""
+    sweep_points(load_sweep(path)[0])
+
+
+def use_setting(path: Path) -> None:
+    """The value of a --set."""
+    load_config("test", [path.read_bytes().decode("utf-8", errors="replace").rstrip("\n")])
+
+
+def use_source(path: Path) -> None:
+    """The name of a configuration and that of a crystal."""
+    load_config(path.read_bytes().decode("utf-8", errors="replace"))
+
+
+def use_formula(path: Path) -> None:
+    """A formula of a formula unit."""
+    parse_formula(path.read_bytes().decode("utf-8", errors="replace"))
+
+
+def use_numbers(path: Path) -> None:
+    """COD numbers."""
+    read_numbers(path)
+
+
+def use_weights(kind: Kind, path: Path) -> None:
+    """Weights that are finite."""
+    model = load_weights(path.with_suffix(".safetensors"), kind).model
+    assert all(bool(value.isfinite().all()) for value in model.state_dict().values()), "weights that are not finite"
+
+
+def use_run(path: Path) -> None:
+    """Its configuration and its tables."""
+    read_run(run_folder(path)).write_results()
+
+
+def use_arrays(path: Path) -> None:
+    """Arrays by their names."""
+    for values in read_run(run_folder(path)).arrays("example").values():
+        np.abs(values).sum()
+
+
+def use_report(path: Path) -> None:
+    """The report, as after a notebook."""
+    run = read_run(run_folder(path))
+    write_report(run, read_status(run.folder))
+
+
+def use_store(path: Path) -> None:
+    """The data set of the run, opened again."""
+    config = load_config("test", SMALL)
+    data = open_perturbed(run_folder(path) / "data" / "perturbed.zarr", config.data)
+    data[[0, len(data) - 1]]
+
+
+def use_training(path: Path) -> None:
+    """The trained model, and the training called again."""
+    folder, config = run_folder(path), load_config("test", SMALL)
+    data = open_perturbed(folder / "data" / "perturbed.zarr", config.data)
+    model = fit(MODELS, "linear", data, config, folder / "checkpoints" / "linear", device="cpu", progress=False)
+    assert all(bool(value.isfinite().all()) for value in model.state_dict().values())
+
+
+def first_weights(kind: Kind) -> str:
+    """The smallest shipped weights of a kind."""
+    return min(shipped_weights(kind), key=lambda name: (WEIGHTS / f"{name}.safetensors").stat().st_size)
+
+
+_KINDS = {"amplitudes": AMPLITUDES, "images": IMAGES, "posteriors": POSTERIORS}
+_CONFIG, _SWEEP = (path.read_text() for path in (CONFIGS / "test.yaml", CONFIGS / "sweeps" / "tasks.yaml"))
+_IN_RUN: dict[str, tuple[str, Callable[[Path], None], tuple[Edit, ...]]] = {
+    "config.yaml of a run": ("config.yaml", use_run, YAML_EDITS),
+    "status.json": ("status.json", use_report, JSON_EDITS),
+    "environment.json": ("environment.json", use_report, JSON_EDITS),
+    "notebook of a run": ("notebooks/01_x.ipynb", use_report, JSON_EDITS),
+    "table of a run": ("tables/results_linear.csv", use_run, TEXT_EDITS),
+    "arrays of a run": ("arrays/example.npz", use_arrays, TEXT_EDITS),
+    "zarr.json": ("data/perturbed.zarr/zarr.json", use_store, JSON_EDITS),
+    "zarr.json of F": ("data/perturbed.zarr/F/zarr.json", use_store, JSON_EDITS),
+    "identity.json": ("checkpoints/linear/identity.json", use_training, JSON_EDITS),
+    "best.ckpt": ("checkpoints/linear/best.ckpt", use_training, CHECKPOINT_EDITS),
+}
+TARGETS = {
+    "configuration": Target(partial(write_text, "good.yaml", _CONFIG), use_config, YAML_EDITS),
+    "sweep": Target(partial(write_text, "sweep.yaml", _SWEEP), use_sweep, YAML_EDITS),
+    "setting": Target(partial(write_text, "setting", SETTING), use_setting, (*YAML_EDITS[-16:], *TEXT_EDITS)),
+    "name of a configuration": Target(partial(write_text, "name", "test"), use_source),
+    "formula": Target(partial(write_text, "formula", "C20 H22.5 N2 O3 Cu"), use_formula),
+    "COD numbers": Target(partial(write_text, "numbers", "2012000 # x\n2012001\n"), use_numbers),
+    "last.ckpt": Target(write_unfinished, use_training, CHECKPOINT_EDITS),
+    **{name: Target(partial(write_run, changed), use, edits) for name, (changed, use, edits) in _IN_RUN.items()},
+}
+for _name, _kind in _KINDS.items():
+    _file, _use = first_weights(_kind), partial(use_weights, _kind)
+    TARGETS[f"weights: {_name}"] = Target(partial(write_weights, _file), _use, SAFETENSORS_EDITS)
+    TARGETS[f"card: {_name}"] = Target(partial(write_card, _file), _use, JSON_EDITS)
