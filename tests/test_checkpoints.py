@@ -205,3 +205,25 @@ def test_a_path_in_a_checkpoint_is_never_removed(tmp_path):
     (tmp_path / "precious").write_text("x")
     CheckedCheckpoints().remove_checkpoint(tmp_path / "precious")
     assert (tmp_path / "precious").is_file()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"state_dict": {"model.map.weight": torch.zeros(2, 2)}},
+        {"optimizer_states": [[]]},
+        {"lr_schedulers": 3},
+        {"loops": {"fit_loop": []}},
+        {"callbacks": {"x": {"dirpath": 3, "best_k_models": 5}}},
+        {"callbacks": 5},
+        {"epoch": "x"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_state_that_no_training_goes_on_from_is_named(data, tmp_path, change):
+    train(data, tmp_path, epochs=1)
+    (tmp_path / "finished").unlink()
+    last = tmp_path / "last.ckpt"
+    write_checkpoint(last, read_checkpoint(last) | change)
+    with pytest.raises(TrainingError, match=r"last\.ckpt: .*delete its folder"):
+        train(data, tmp_path, epochs=1)

@@ -256,3 +256,10 @@ def test_a_sweep_of_nothing_is_refused(tmp_path, text):
     (tmp_path / "s.yaml").write_text(text)
     with pytest.raises(ConfigError, match="s.yaml: "):
         load_sweep(tmp_path / "s.yaml")
+
+
+def test_endless_yaml_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "long.yaml"
+    path.write_text("seed: 1\n" + "#" * 1_000_000)
+    with pytest.raises(ConfigError, match=r"too long: 1,000,008 letters, expected at most 200,000"):
+        load_config(path)

@@ -116,8 +116,12 @@ def test_full_disk_keeps_what_is_written(tmp_path, config, monkeypatch):
 def test_damaged_layout_is_told(tmp_path, config):
     path = tmp_path / "data.zarr"
     open_perturbed(path, config.data)
+    whole = (path / "zarr.json").read_text()
     (path / "F/zarr.json").write_text("{")
     with pytest.raises(StoreError, match="zarr.json is damaged"):
+        open_perturbed(path, config.data)
+    (path / "zarr.json").write_text(whole.replace('"group"', '"array"'))
+    with pytest.raises(StoreError, match=r"zarr\.json.*damaged.*build it again"):
         open_perturbed(path, config.data)
 
 

@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from rephase.plots import label, plain
 from rephase.report import write_report
-from rephase.run_status import Outcome
+from rephase.run_status import Outcome, seal
 from rephase.runs import open_run
 from rephase.tables import styled
 
@@ -156,3 +156,13 @@ def test_a_damaged_notebook_is_named_in_the_report(run, content):
     page = written(run, new_markdown_cell("prose"))
     assert "prose" in page
     assert "02_x.ipynb: a damaged notebook; run it again" in page
+
+
+def test_a_notebook_that_was_changed_is_named_in_the_report(run):
+    written(run, new_markdown_cell("prose"), name="03_y")
+    path = run.folder / "notebooks" / "03_y.ipynb"
+    seal(path)
+    assert "changed after" not in written(run)
+    path.write_bytes(path.read_bytes().replace(b"prose", b"prosa"))
+    with pytest.warns(UserWarning, match=r"03_y\.ipynb: changed after it was executed"):
+        assert "03_y.ipynb: changed after it was executed" in written(run)

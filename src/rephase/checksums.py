@@ -48,6 +48,12 @@ def checked_bytes(path: Path, error: type[RephaseError], *, remedy: str) -> byte
     return content
 
 
+def is_as_written(path: Path) -> bool:
+    """Whether a file is what was written, as far as there is a record of its checksum."""
+    known = _known(path)
+    return known is None or _checksum(path.read_bytes()) in known
+
+
 def _known(path: Path) -> list[str] | None:
     """The checksums that the file may have; None where there is no record of them."""
     record = beside(path)

@@ -41,7 +41,7 @@ from rephase.posteriors import check_posteriors
 from rephase.processes import end_children, run_child
 from rephase.reading import cif_files
 from rephase.report import write_report
-from rephase.run_status import Outcome, executed, is_whole, read_status, write_status
+from rephase.run_status import Outcome, executed, is_whole, read_status, seal, write_status
 from rephase.runs import Run, open_run
 from rephase.solving import check_solving
 from rephase.wave_posteriors import check_waves
@@ -111,6 +111,7 @@ def _run_each(run: Run, notebooks: list[Path], status: dict[str, Outcome]) -> st
             if status.get(name, Outcome()).finished == state and is_whole(executed(run.folder, name)):
                 continue
             found = _execute(run, notebook)
+            seal(executed(run.folder, name))
             status[name] = Outcome(**found) if "error" in found else Outcome(**found, finished=state)
             write_status(run.folder, status)
             if status[name].error:

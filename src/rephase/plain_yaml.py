@@ -11,6 +11,7 @@ import yaml
 from rephase.errors import ConfigError
 
 DEEPEST = 50
+LONGEST = 200_000  # letters; the reader takes seconds for a million
 _LONGEST_NUMBER = 18  # digits that 64 bits hold
 _RESOLVED = {
     "bool": (r"(true|True|TRUE|false|False|FALSE)", "tTfF"),
@@ -93,6 +94,8 @@ def yaml_value(text: str, subject: str) -> Any:
     ConfigError
         It is not YAML, or YAML that a configuration has no use for: "`subject` not YAML", and why.
     """
+    if len(text) > LONGEST:
+        raise ConfigError(f"{subject} too long: {len(text):,} letters, expected at most {LONGEST:,}")
     try:
         return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, TypeError) as error:

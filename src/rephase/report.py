@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import warnings
 from base64 import b64encode
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +16,7 @@ from nbconvert.preprocessors.sanitize import SanitizeHTML
 from nbformat import NotebookNode
 from plotly.offline import get_plotlyjs
 
+from rephase.checksums import is_as_written
 from rephase.completing import summary as completion_summary
 from rephase.config import dump_config
 from rephase.errors import PipelineError
@@ -106,6 +108,10 @@ def _section(path: Path, outcome: Outcome) -> str:
     except PipelineError as error:
         body = _error(str(error))
     failure = _error(f"Failed in cell {outcome.cell}: {outcome.error}") if outcome.error else ""
+    if not is_as_written(path):
+        changed = f"{path}: changed after it was executed, or damaged; delete it and run the notebook again"
+        warnings.warn(changed, stacklevel=2)
+        failure += _error(changed)
     return f'<section id="{_text(path.stem)}">{body}{failure}<p>{outcome.seconds:.0f} s</p></section>'
 
 

@@ -8,6 +8,7 @@ import nbformat
 from nbformat import NotebookNode
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from rephase.checksums import write_checked
 from rephase.errors import PipelineError
 from rephase.reading import file_bytes
 from rephase.writing import write_whole
@@ -76,6 +77,12 @@ def read_notebook(path: Path) -> NotebookNode:
     except Exception as error:  # what nbformat raises depends on where the file ends
         raise PipelineError(f"{path}: a damaged notebook; run it again") from error
     return notebook
+
+
+def seal(path: Path) -> None:
+    """Write the checksum of an executed notebook beside it: what changes it later is said in the report."""
+    if path.is_file():
+        write_checked(path, path.read_bytes())
 
 
 def is_whole(path: Path) -> bool:

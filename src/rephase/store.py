@@ -14,6 +14,7 @@ import torch
 import zarr
 from tqdm import tqdm
 from zarr.codecs import Crc32cCodec
+from zarr.errors import GroupNotFoundError
 from zarr.storage import MemoryStore
 
 from rephase.errors import RephaseError, StoreError
@@ -259,7 +260,14 @@ class _single_threaded_torch:
 
 
 def _is_laid_out(path: Path) -> bool:
-    return (path / "zarr.json").is_file() and "identity" in zarr.open_group(path, mode="r").attrs
+    if not (path / "zarr.json").is_file():
+        return False
+    try:
+        return "identity" in zarr.open_group(path, mode="r").attrs
+    except GroupNotFoundError as error:
+        raise StoreError(
+            f"{path / 'zarr.json'}: damaged, it describes no store; delete the folder and build it again"
+        ) from error
 
 
 def _checked_array(path: Path, group: Any, expected: Any) -> Any:

@@ -25,7 +25,7 @@ from rephase.config_sections import LearningConfig, TrainingConfig
 from rephase.datasets.batches import Batches, SplitData, StreamedData
 from rephase.datasets.monoclinic import CompletionBatch
 from rephase.devices import pick_device, seed_everything, trainer_options
-from rephase.errors import TrainingError
+from rephase.errors import RephaseError, TrainingError
 from rephase.models import Model, build_model
 from rephase.models.amplitude_gan import AmplitudeGAN
 from rephase.reading import file_text
@@ -219,14 +219,29 @@ def _train(module: ModelModule, name: str, data: SplitData, folder: Path, *, dev
     options, seed = module.options, module.seed
     seed_everything(seed)
     last, loader = folder / "last.ckpt", _training_loader(data, options, seed)
-    if last.is_file():  # the trainer starts the first loader of a resumed training before it tells it the epoch
-        _order_of(loader).set_epoch(int(read_checkpoint(last)["epoch"]) + 1)
-    with _quiet_lightning():
+    with _quiet_lightning(), _blamed_on_checkpoint(last):
+        if last.is_file():  # the trainer starts the first loader of a resumed training before it tells it the epoch
+            _order_of(loader).set_epoch(int(read_checkpoint(last)["epoch"]) + 1)
         _trainer(name, folder, options, device, progress).fit(
             module, loader, data.loader("validation", options.batch_size),
             ckpt_path=last if last.is_file() else None, weights_only=True,
         )  # fmt: skip
     write_whole(folder / "finished", "")
+
+
+@contextmanager
+def _blamed_on_checkpoint(path: Path) -> Iterator[None]:
+    """What goes wrong in a training that goes on from a checkpoint is likely its fault: a `TrainingError` names it."""
+    is_resumed = path.is_file()
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        if isinstance(error, RephaseError) or not is_resumed:
+            raise
+        raise TrainingError(
+            f"{path}: the training that goes on from it fails ({error}); if it does so again delete its folder, and "
+            "it is made again"
+        ) from error
 
 
 def trained_model(
