@@ -632,3 +632,33 @@ def test_many_numbers_are_what_python_reads():
     shown += ["+5", "5.", ".5", "-.5", "1e-3", "-2.5E+04", "123456789012345678", "0.1234567890123456789", "  7 "]
     raw = np.array([text.encode() for text in shown], dtype="S24")
     assert decimal_numbers(raw.view(np.uint8).reshape(len(raw), 24)).tolist() == [float(text) for text in shown]
+
+
+@pytest.mark.filterwarnings("ignore:.*more than h k l I σ")
+@pytest.mark.parametrize("pattern", ["{h} {k} {l} {c:.2f} {I:.2f} {s:.2f} o", "{h:4d}{k:4d}{l:4d}{c:8.2f}{I:8.2f}"])
+def test_calculated_beside_measured_intensities_are_not_taken_for_sigma(pattern, tmp_path):
+    content = [
+        pattern.format(h=h, k=k, l=l, c=1.04 * value + 1, I=value, s=sigma)
+        for (h, k, l), value, sigma in zip(HKL.tolist(), INTENSITY, SIGMA)
+    ]
+    with pytest.raises(ReflectionError, match="fifth column is as large as the fourth.*write the names above"):
+        read(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    "header", ["! h k l I sigma", "% h k l Fo-squared sigma", "// h k l I sig", "h k l I s\n-- -- --"]
+)
+def test_headers_with_the_marks_of_other_programs_are_read(header, tmp_path):
+    assert_read(read(tmp_path, [header, *lines()]))
+
+
+def test_named_columns_without_a_measured_one_are_refused(tmp_path):
+    content = ["h k l Fcalc2 Fmess2 Fehler", *lines("{h} {k} {l} {I:.2f} {s:.2f} 1.5")]
+    with pytest.raises(ReflectionError, match="called h, k, l, Fcalc2, Fmess2, Fehler: expected h, k, l, I or F"):
+        read(tmp_path, content)
+
+
+def test_numbers_that_overflowed_their_field_are_named(tmp_path):
+    content = [*lines("{h:4d}{k:4d}{l:4d}{I:8.2f}{s:8.2f}"), "   1   1   9********    2.00"]
+    with pytest.raises(ReflectionError, match=r"1   1   9\*{8}    2.00': asterisks, where a number had no place"):
+        read(tmp_path, content)

@@ -7,7 +7,7 @@ from itertools import takewhile
 import numpy as np
 
 from rephase.crystal.reflection_listing import Listing, listing_of
-from rephase.crystal.reflection_names import SEPARATORS, column_roles, fields_of
+from rephase.crystal.reflection_names import COMMENTS, SEPARATORS, column_roles, fields_of, names_indices
 from rephase.crystal.reflection_table import HKLF4, HKLM, fixed_table, spaced_table, without_comments, word_counts
 from rephase.crystal.shelx import Instructions
 from rephase.errors import ReflectionError
@@ -20,6 +20,7 @@ _ROW = re.compile(  # of a reflection, with spaces between the fields or in fixe
 _NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf)", re.IGNORECASE)
 _WORDS = re.compile(r"[\s,;\"]+")
 _ROLES = {"h": 0, "k": 1, "l": 2, "I": 3, "sigma": 4}  # where no header says otherwise
+_LIKE_THE_VALUE = 0.25  # σ/I - 1 of half of the brighter reflections below it: a calculated intensity
 _HIGHEST_ORDER = 9  # of satellites
 
 
@@ -118,8 +119,9 @@ def _without_header(lines: list[str], name: str) -> tuple[list[str], dict[str, i
     A warning shows words that are left out.
     """
     header = list(takewhile(_is_header, lines))
-    roles = _roles(header[-1], lines[len(header)], name) if 0 < len(header) < len(lines) else None
-    words = [line.strip() for line in header if not line.lstrip().startswith("#")]
+    named = [line for line in header if any(map(str.isalnum, line))]
+    roles = _roles(named[-1], lines[len(header)], name) if named and len(header) < len(lines) else None
+    words = [line.strip() for line in named if not line.lstrip().startswith(tuple(COMMENTS))]
     if len(words) > (roles is not None) and len(header) < len(lines):
         warnings.warn(
             f"{name}: {len(words)} lines of a header are left out, the last is {words[-1][:80]!r}; the columns are "
@@ -135,11 +137,12 @@ def _roles(header: str, row: str, name: str) -> dict[str, int] | None:
     Raises
     ------
     ReflectionError
-        Names with separators between them, none of which are h, k, l and a value: another kind of table.
+        Names of columns, but not of h, k, l and a value: which one the intensity is cannot be told.
     """
-    names, fields = (fields_of(line.partition("#")[0]) for line in (header.lstrip("# \t"), row))
+    names, fields = (fields_of(line.partition("#")[0]) for line in (header.lstrip(f"{COMMENTS} \t"), row))
     roles = column_roles(header) if len(names) == len(fields) else None
-    if roles is None and len(names) == len(fields) and any(sign in header for sign in SEPARATORS):
+    is_table = any(sign in header for sign in SEPARATORS) or names_indices(names)
+    if roles is None and len(names) == len(fields) and is_table:
         raise ReflectionError(
             f"{name}: the columns are called {', '.join(names)[:80]}: expected h, k, l, I or F, and sigma; rename them"
         )
@@ -147,9 +150,9 @@ def _roles(header: str, row: str, name: str) -> dict[str, int] | None:
 
 
 def _is_header(line: str) -> bool:
-    """A comment, or words with fewer numbers than h k l I among them."""
+    """A comment, a rule, or words with fewer numbers than h k l I among them."""
     plain = line.lstrip(f' "{SEPARATORS}')
-    if plain.startswith("#") or not plain:
+    if not any(map(str.isalnum, plain)) or plain.startswith(tuple(COMMENTS)):
         return True
     return plain[0].isalpha() and sum(_NUMBER.fullmatch(word) is not None for word in _WORDS.split(plain)) < 4
 
@@ -176,9 +179,24 @@ def _columns(lines: list[str], roles: dict[str, int] | None, name: str) -> dict[
         table = spaced_table(lines, list(roles.values()), name=name)
         return dict(zip(roles, table.T))
     columns = _unnamed_columns(lines, name)
-    if roles is not None and "F" in roles:
+    if roles is None:
+        _check_sigma(columns, name)
+    elif "F" in roles:
         columns["F"] = columns.pop("I")
     return columns
+
+
+def _check_sigma(columns: dict[str, np.ndarray], name: str) -> None:
+    """Raise where what stands at the place of σ follows the intensity, as a calculated intensity does and no σ."""
+    value, sigma = columns["I"], columns.get("sigma")
+    if sigma is None or not (bright := (value > 0) & (value >= np.median(value))).any():
+        return
+    ratio = sigma[bright] / value[bright]
+    if np.median(np.abs(ratio - 1)) < _LIKE_THE_VALUE and np.ptp(value[bright]) > 0:
+        raise ReflectionError(
+            f"{name}: the fifth column is as large as the fourth, as of calculated beside measured intensities, and no "
+            "line names the columns: expected h k l I σ; write the names above them, such as h k l Fc^2 Fo^2 sigma"
+        )
 
 
 def _unnamed_columns(lines: list[str], name: str) -> dict[str, np.ndarray]:
@@ -209,6 +227,11 @@ def _spaced_columns(lines: list[str], name: str) -> dict[str, np.ndarray]:
     """Columns by the words of each line."""
     counts = word_counts(lines)
     fewest, most = int(counts.min()), int(counts.max())
+    if overflowing := next((line for line in lines if "**" in line), None):
+        raise ReflectionError(
+            f"{name}: {overflowing.strip()[:80]!r}: asterisks, where a number had no place in its field; leave the "
+            "line out, or write the list again on a smaller scale"
+        )
     if fewest < 4:
         line = lines[int(counts.argmin())]
         raise ReflectionError(

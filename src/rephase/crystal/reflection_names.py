@@ -9,7 +9,8 @@ _NAMES = {
     "l": ("l", "indexl", "millerl", "hkll"),
     "m": ("m", "m1", "indexm", "indexm1"),
     "I": ("i", "int", "intensity", "intensities", "iobs", "imeas", "imean", "iavg", "intensitymeas", "intensityobs",
-          "intensitynet", "f2", "fo2", "fobs2", "fsq", "fosq", "fobssq", "fsquared", "fsquaredmeas", "fsquaredobs"),
+          "intensitynet", "f2", "fo2", "fobs2", "fsq", "fosq", "fobssq", "fsquared", "fosquared",
+          "fobssquared", "fsquaredmeas", "fsquaredobs"),
     "F": ("f", "fo", "fobs", "fmeas", "fp", "fmeasau", "amplitude", "amplitudeobs"),
     "phi": ("phi", "phase", "phidegrees", "phideg", "phasedeg", "phasecalc", "phasemeas", "phic"),
     "fom": ("fom", "figureofmerit"),
@@ -19,6 +20,7 @@ _SIGMA = re.compile(
     r"(sigma|sig|s|σ|esd|su|std|stddev|err|error|uncertainty|sd)(of)?(.*)|(.*)(sigma|esd|su|u|err|error)"
 )
 _ROLE = {name: role for role, names in _NAMES.items() for name in names}
+COMMENTS = "#!%/"  # signs that begin a line of words
 SEPARATORS = ";\t,"  # of fields, in the order in which they are looked for
 
 
@@ -33,7 +35,7 @@ def column_roles(header: str) -> dict[str, int] | None:
     >>> column_roles("h;k;l;Fo;Fc;sig(Fo)")
     {'h': 0, 'k': 1, 'l': 2, 'F': 3, 'sigma': 5}
     """
-    words = [_plain(word) for word in fields_of(header.lstrip("#! "))]
+    words = [_plain(word) for word in fields_of(header.lstrip(f"{COMMENTS} "))]
     roles: dict[str, int] = {}
     for place, word in enumerate(words):
         if word in _ROLE:
@@ -51,6 +53,11 @@ def fields_of(line: str) -> list[str]:
     """The fields of a line; between two separators is an empty one."""
     separator = next((sign for sign in SEPARATORS if sign in line), None)
     return line.replace('"', "").split(separator)
+
+
+def names_indices(names: list[str]) -> bool:
+    """Whether the first names of a header are those of h, k and l."""
+    return [_ROLE.get(_plain(name)) for name in names[:3]] == ["h", "k", "l"]
 
 
 def _plain(name: str) -> str:
