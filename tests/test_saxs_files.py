@@ -399,7 +399,7 @@ def test_a_fit_is_not_taken_as_sigma(written):
         read_saxs(written("# q (1/nm) I sigma", *rows))
     with pytest.raises(CurveError, match=r"no column of σ \(columns I_fit of the file: left out\)"):
         read_saxs(written("# q (1/nm) I I_fit", *rows))
-    with pytest.raises(CurveError, match="'2theta', an angle: expected q"):
+    with pytest.raises(CurveError, match="'2theta': expected q and I themselves"):
         read_saxs(written("2theta I sigma", *rows))
 
 
@@ -577,3 +577,33 @@ def test_hdf5_is_looked_at_before_it_is_read(tmp_path, changes, message):
 def test_units_of_hdf5_in_every_form(tmp_path, units):
     write_curve(tmp_path / "a.h5", units=units)
     assert read_saxs(tmp_path / "a.h5").q == pytest.approx(Q / 10)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "# log10(q) ln(I) sigma", "q^2 I sigma", "# q (1/nm)  I*q^2  sigma", "d(nm),I,sigma", "theta_deg I err",
+        "sample 4\n2-Theta Angle (Degrees)\nIntensity", "# s = 2 sin(theta)/lambda (1/nm)  I  sigma",
+    ],
+)  # fmt: skip
+def test_functions_of_q_and_i_are_not_taken_for_them(written, header):
+    with pytest.raises(CurveError, match="expected q .*convert it"):
+        read_saxs(written(header, *lines(Q, INTENSITY, SIGMA)), q_unit="1/nm")
+
+
+@pytest.mark.parametrize("header", ["# s = 4 pi sin(theta)/lambda [1/nm]  I  sigma", "q(1/nm)  I  dI\nsee log file"])
+def test_words_about_angles_and_logarithms_are_no_columns(written, header):
+    assert np.allclose(read_saxs(written(header, *lines(Q, INTENSITY, SIGMA))).q, Q)
+
+
+@pytest.mark.parametrize("name", ["sigma(%)", "err [%]", "sigma %"])
+def test_percentages_are_not_taken_as_sigma(written, name):
+    with pytest.raises(CurveError, match="no column of σ .columns .*% of the file: left out"):
+        read_saxs(written(f"q(1/nm) I {name}", *lines(Q, INTENSITY, np.full(20, 2.0))))
+
+
+def test_numbers_of_a_header_that_are_as_many_as_columns_are_left_out(written):
+    header = "LABEL: x\nMON LAMBDA(A) DIST\n1e8 6.0 4.0\nBCENT(X,Y) A1 TYP\n64.1 50 ORNL\nq (1/nm) | I | std. dev. I |"
+    curve = read_saxs(written(header, *lines(Q, INTENSITY, SIGMA)))
+    assert np.allclose(curve.q, Q)
+    assert curve.notes == ("1 lines of other numbers before the rows, the first in line 3 ('1e8 6.0 4.0'): left out",)

@@ -18,10 +18,21 @@ _ROLES = {
     "intensity": "i int intensity intensities iq iexp jexp expintensity experimentalintensity intensityexp iobs isub "
     "icorr iabs iavg imean icor y counts signal dsdo dσdω exptint exptintensity",
     "sigma": "s sigma sig σ σi err error errors esd std stdev stddev standarddeviation sd dev idev di δi deltai erri "
-    "ierr ierror interr intensityerror errorintensity isigma sigmai sigi uncertainty uncertainties unc experror experr "
+    "ierr ierror interr intensityerror intensityerrors errorintensity isigma sigmai sigi uncertainty uncertainties unc experror experr "
     "expterror yerr yerror erry dy e errorbar errorbars + ± stdi istd stddevi isd dintensity errint",
     "dq": "dq qdev resolution res sigmaq qsigma sigq σq qerr errq deltaq δq qerror qres dx ds",
 }
+_OTHERS = re.compile(  # quantities that stand where q or I is expected
+    r"(?:2|two)[ _*-]*(?:th|θ)|tth|theta|θ|angle|azimuth|radial distance|radius|d(?:[ _-]?spacings?)?(?![a-z])"
+    r"|(?:log|ln|lg)(?:10|_?e)?(?:\s*[(\[_]?\s*(?:[qsi](?![a-z])|int)|\s*\Z)"
+    r"|[qs]\s*(?:\^|\*\*)?\s*[2-4²³⁴](?!\w)|(?:i|int\w*)(?:\([qs]\))?\s*[*·×.]\s*[qs](?![a-z])|q\s*[*·×]\s*i",
+    re.IGNORECASE,
+)
+_OTHER_AXIS = re.compile(  # alone in a line, as Fit2D writes it
+    r"\W*(?:(?:2|two)[ _*-]*(?:theta|θ)(?: angle)?|azimuth|(?:radial )?distance|d[ -]spacing)\s*(?:\([^)]*\)|\[[^]]*\])?\W*",
+    re.IGNORECASE,
+)
+_SINE = re.compile(r"(?<![\d.])2\s*[*·]?\s*sin\b(?!.*(?:pi\b|π))", re.IGNORECASE)
 _FITTED = 0.5  # what stands for σ is as large as the intensity: |σ/I - 1| below this for the brighter half
 
 
@@ -31,9 +42,11 @@ def named_columns(name: str, header: list[str], values: np.ndarray) -> Found | N
     Raises
     ------
     CurveError
-        An angle in place of q.
+        Something else in place of q or I: an angle, 2 sin θ/λ, a logarithm, a power, a product.
     """
+    _check_axis(name, header)
     for names in _names(header, values.shape[1]):
+        _check_quantities(name, names)
         roles = _roles(names)
         if roles.keys() >= {"q", "intensity"}:
             left = [given for number, given in enumerate(names) if number not in roles.values()]
@@ -41,9 +54,25 @@ def named_columns(name: str, header: list[str], values: np.ndarray) -> Found | N
             q, intensity = values[:, roles["q"]], values[:, roles["intensity"]]
             sigma, dq = (values[:, roles[role]] if role in roles else None for role in ("sigma", "dq"))
             return (q, intensity, sigma, dq), notes
-        if "intensity" in roles and re.match(r"(?:2|two)[ _-]*(?:th|θ)|tth|angle", names[0], re.IGNORECASE):
-            raise CurveError(f"{name}: the first column is {names[0]!r}, an angle: expected q; convert it")
     return None
+
+
+def _check_axis(name: str, header: list[str]) -> None:
+    """Raise where a line of the header says that the first column is no q."""
+    for line in map(plain, header):
+        if _OTHER_AXIS.fullmatch(line) or (_SINE.search(line) and not re.search(r"\bpi\b|π", line, re.IGNORECASE)):
+            raise CurveError(
+                f"{name}: the first column is {line.strip()[:80]!r}: expected q = 4π sin θ/λ; convert it, and call it q"
+            )
+
+
+def _check_quantities(name: str, names: list[str]) -> None:
+    """Raise where names of columns say that one is a function of q or I, or an angle or a distance."""
+    others = [given for given in names[:2] if _OTHERS.match(given)]
+    if others and len(others) + len(_roles([given for given in names if given not in others])) >= 2:
+        raise CurveError(
+            f"{name}: a column is {others[0]!r}: expected q and I themselves; convert it, and call them q and I"
+        )
 
 
 def placed_columns(name: str, values: np.ndarray) -> Found:
@@ -82,7 +111,8 @@ def is_as_large(values: np.ndarray, intensity: np.ndarray) -> bool:
 def _names(header: list[str], n: int) -> Iterator[list[str]]:
     """Words of each line of a header, as many as there are columns, the line that is nearest to the rows first."""
     for line in reversed(header):
-        words = plain(line).replace('"', "").strip(f" \t,|{COMMENT}")
+        words = plain(line).replace('"', "").lstrip(f" \t,|{COMMENT}").rstrip(" \t,|#;!")
+        words = re.sub(r"\s*[(\[]?\s*%\s*[)\]]?", "%", words)
         for parts in (
             re.split(r"\s*[\t;|,]\s*", words),
             re.split(r"\s{2,}", words),
@@ -97,8 +127,8 @@ def _unbroken(words: str) -> str:
 
 
 def _roles(names: list[str]) -> dict[str, int]:
-    """Which column is q, intensity, sigma and dq; s is q where nothing else is, else σ."""
-    short = [re.sub(r"[^a-zσδω±+]", "", without_units(name).lower()) for name in names]
+    """Which column is q, intensity, sigma and dq; s is q where nothing else is, else σ. Percentages are none of them."""
+    short = ["" if "%" in name else re.sub(r"[^a-zσδω±+]", "", without_units(name).lower()) for name in names]
     roles: dict[str, int] = {}
     for role, known in _ROLES.items():
         candidates = [

@@ -20,6 +20,7 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+|(?<=[.\d])[+-]\
 _NO_NUMBER = re.compile(r"|[+-]?(?:nan|inf(?:inity)?)|n/?a|null|none|--|\*+|-?1\.#\w+", re.IGNORECASE)
 _PROGRAMS = {
     r"\s*%(?:File|Counts|Sample)\b": "a BerSANS file: counts of a detector, or parameters; average it to a curve first",
+    r"[\s#]*G N O M\b": "an output of GNOM, with a fit and p(r); give the curve that it was made of",
     r"\s*ALV-": "a correlation function of an ALV correlator, not a scattering curve",
     r"\s*(?:<!DOCTYPE )?<?html": "a page of the web; download the file itself",
     r"\s*\{\s*(?:EDF|HeaderID)": "an image in EDF; average it to a curve first",
@@ -117,6 +118,7 @@ def _table(name: str, lines: list[_Line]) -> _Table:
     table = max((run for run in runs if len(run[0].values or ()) > 1), key=len, default=[])
     if not table:
         raise CurveError(f"{name}: no columns of numbers: expected q, I, σ in every row")
+    table = _without_header(table, lines)
     first, last = table[0].number, table[-1].number
     before = [line for line in rows if line.number < first]
     astray = [line for line in rows if line.number > last] or (before if len(before) > _MOST_NUMBERS else [])
@@ -131,6 +133,17 @@ def _table(name: str, lines: list[_Line]) -> _Table:
     header = [line.text[:_LONGEST] for line in lines if line.number < first or _is_comment(line.text)]
     notes = (*_on_lines("of other numbers before the rows", before), *_on_lines("of words among the rows", others))
     return _Table(np.array([line.values for line in table]), header, [line.text for line in others], notes)
+
+
+def _without_header(table: list[_Line], lines: list[_Line]) -> list[_Line]:
+    """The rows without the numbers of a header that are as many: words follow them, and a smaller first number."""
+    words = [line.number for line in lines if line.values is None and not _is_comment(line.text)]
+    for n in range(min(_MOST_NUMBERS, len(table) - 1), 0, -1):
+        (*_, before), (after, *_) = table[:n], table[n:]
+        falls = (before.values or [0])[0] >= (after.values or [0])[0]
+        if falls and any(before.number < number < after.number for number in words):
+            return table[n:]
+    return table
 
 
 def _is_comment(line: str) -> bool:
