@@ -467,7 +467,7 @@ def test_labels_that_nobody_asks_for_do_no_harm(cxi):
     ("kind", "value"),
     [
         ("i4", -1), ("f4", -2), ("f8", np.nan), ("u2", 65535), ("u4", 2**32 - 1), ("u8", 2**32 - 1), ("f4", 2**32 - 1),
-        ("i2", 32767),
+        ("i2", 32767), ("u4", 2**32 - 2), ("i8", 65535), ("f4", 65535), ("f2", -1),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["a.npy", "a.tif", "a.h5"])
@@ -553,3 +553,12 @@ def test_files_of_other_programs_are_left_out_by_name(tmp_path):
 def test_what_is_read_must_be_an_image():
     with pytest.raises(ImageError, match=r"what was read has shape \(2, 40, 40\): expected an image \[y, x\]"):
         pixels_of(np.zeros((2, 40, 40)), np.ones((40, 40), dtype=bool))
+
+
+@pytest.mark.parametrize("name", ["mask", "pixel_mask"])
+def test_a_mask_beside_the_only_images_of_a_file_is_used_by_either_name(tmp_path, name):
+    hidden = np.zeros((40, 40), dtype=np.uint32)
+    hidden[:, :3] = 1
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"], file[name] = shot(1), hidden
+    assert np.array_equal(read_images(tmp_path / "a.h5", size=40)[[0]].mask[0].numpy(), hidden == 0)

@@ -18,8 +18,8 @@ _ROLES = {
     "intensity": "i int intensity intensities iq iexp jexp expintensity experimentalintensity intensityexp iobs isub "
     "icorr iabs iavg imean icor y counts signal dsdo dσdω exptint exptintensity",
     "sigma": "s sigma sig σ σi err error errors esd std stdev stddev standarddeviation sd dev idev di δi deltai erri "
-    "ierr ierror interr intensityerror intensityerrors errorintensity isigma sigmai sigi uncertainty uncertainties unc experror experr "
-    "expterror yerr yerror erry dy e errorbar errorbars + ± stdi istd stddevi isd dintensity errint",
+    "ierr ierror interr intensityerror errorintensity isigma sigmai sigi uncertainty uncertainties unc experror experr "
+    "intensityerrors expterror yerr yerror erry dy e errorbar errorbars + ± stdi istd stddevi isd dintensity errint",
     "dq": "dq qdev resolution res sigmaq qsigma sigq σq qerr errq deltaq δq qerror qres dx ds",
 }
 _OTHERS = re.compile(  # quantities that stand where q or I is expected
@@ -29,7 +29,8 @@ _OTHERS = re.compile(  # quantities that stand where q or I is expected
     re.IGNORECASE,
 )
 _OTHER_AXIS = re.compile(  # alone in a line, as Fit2D writes it
-    r"\W*(?:(?:2|two)[ _*-]*(?:theta|θ)(?: angle)?|azimuth|(?:radial )?distance|d[ -]spacing)\s*(?:\([^)]*\)|\[[^]]*\])?\W*",
+    r"\W*(?:(?:2|two)[ _*-]*(?:theta|θ)(?: angle)?|azimuth|(?:radial )?distance|d[ -]spacing)"
+    r"\s*(?:\([^)]*\)|\[[^]]*\])?\W*",
     re.IGNORECASE,
 )
 _SINE = re.compile(r"(?<![\d.])2\s*[*·]?\s*sin\b(?!.*(?:pi\b|π))", re.IGNORECASE)
@@ -127,7 +128,7 @@ def _unbroken(words: str) -> str:
 
 
 def _roles(names: list[str]) -> dict[str, int]:
-    """Which column is q, intensity, sigma and dq; s is q where nothing else is, else σ. Percentages are none of them."""
+    """Which column is q, intensity, sigma and dq; s is q where nothing else is, else σ; percentages are none."""
     short = ["" if "%" in name else re.sub(r"[^a-zσδω±+]", "", without_units(name).lower()) for name in names]
     roles: dict[str, int] = {}
     for role, known in _ROLES.items():

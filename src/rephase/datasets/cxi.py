@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from rephase.datasets.damaged_files import damage_named
-from rephase.datasets.hdf5_detectors import JOULE_PER_EV, MISSING, check_mask, measured_by, photon_energy_ev
+from rephase.datasets.hdf5_detectors import JOULE_PER_EV, MASKS, MISSING, check_mask, measured_by, photon_energy_ev
 from rephase.datasets.hdf5_files import Hdf5File, open_hdf5
 from rephase.datasets.image_labels import LabelSet
 from rephase.datasets.nexus_images import NexusFrames, frames_of
@@ -52,7 +52,8 @@ def list_cxi(path: Path, labels: LabelSet | None) -> Listing:
             parts = {name: partial(_shots_of_frames, file, frames, name) for name in frames.names}
             return _listing(path, parts)._replace(linked=frames.linked)
         image = _only_images(file)
-        return Listing(_stack(file, path.stem, image, image.name, file.dataset("mask", image.parent), None, labels), [])
+        mask = next(filter(None, (file.dataset(name, image.parent) for name in MASKS)), None)
+        return Listing(_stack(file, path.stem, image, image.name, mask, None, labels), [])
 
 
 def read_cxi(shot: Shot) -> tuple[np.ndarray, np.ndarray]:
@@ -208,7 +209,7 @@ def _only_images(file: Hdf5File) -> h5py.Dataset:
 
 
 def _holds_images(item: h5py.HLObject) -> bool:
-    is_mask = item.name.rpartition("/")[2] in ("mask", "pixel_mask")
+    is_mask = item.name.rpartition("/")[2] in MASKS
     return isinstance(item, h5py.Dataset) and item.ndim in (2, 3) and not is_mask
 
 

@@ -7,6 +7,7 @@ from rephase.datasets.hdf5_files import Hdf5File, attribute
 from rephase.errors import ImageError
 
 JOULE_PER_EV = 1.602176634e-19  # exact, SI 2019
+MASKS = ("mask", "pixel_mask")  # what they are called beside images: of CXI and of NeXus
 MISSING = 0x200
 UNUSABLE = 0x0FF | MISSING  # bits of a CXI mask: all up to "bad", and "missing" (Maia, Nat. Methods 9, 854, 2012)
 

@@ -10,7 +10,9 @@ from rephase.errors import ImageError
 
 SMALLEST = 16  # pixels along a side
 MOST_PIXELS, _MOST_IMAGES = 2**26, 10**6  # of an image, of a file: what claims more has a damaged header
-_GAPS = (-1, -2, 2**32 - 1)  # of Pilatus: gaps and bad pixels; of Eiger, in whatever type they were copied to
+# Of Pilatus: gaps and bad pixels; of Eiger the same, in whatever type they were copied to.
+_GAPS = (-1, -2, 2**32 - 1, 2**32 - 2)
+_SATURATED = 2**16 - 1  # of detectors with 16 bits, in whatever type, where nothing is above it
 
 
 class Shot(NamedTuple):
@@ -85,8 +87,9 @@ def pixels_of(numbers: np.ndarray, mask: np.ndarray) -> Pixels:
     """Counts of an image as a file holds them, and what was measured of them.
 
     Not measured is what `mask`, boolean [y, x], hides, and what no count can be: NaN, -1 and -2 (gaps and bad pixels of
-    Pilatus), and the largest whole number of 16 bits or more (of Eiger, and where a detector was saturated). What is
-    too large for single precision becomes infinite, and `check_counts` refuses it.
+    Pilatus; of Eiger as whole numbers of 32 bits without a sign), and the largest whole number of 16 bits or more
+    (where a detector was saturated). What is too large for single precision becomes infinite, and `check_counts`
+    refuses it.
 
     Raises
     ------
@@ -104,13 +107,19 @@ def pixels_of(numbers: np.ndarray, mask: np.ndarray) -> Pixels:
 def has_gap(numbers: np.ndarray) -> np.ndarray:
     """Where an array holds a number that says that nothing was measured, see `pixels_of`."""
     if numbers.dtype.kind == "f":
-        marks = [numbers.dtype.type(gap) for gap in _GAPS if abs(gap) <= np.finfo(numbers.dtype).max]
-        return np.isnan(numbers) | np.isin(numbers, marks)
-    if numbers.dtype.kind == "b" or numbers.dtype.itemsize == 1:
+        largest = float(np.finfo(numbers.dtype).max)
+        marks = [gap for gap in _GAPS if abs(gap) <= largest]
+        found = np.isnan(numbers)
+    elif numbers.dtype.kind == "b" or numbers.dtype.itemsize == 1:
         return numbers == -1 if numbers.dtype.kind == "i" else np.zeros(numbers.shape, dtype=bool)
-    limits = np.iinfo(numbers.dtype)
-    marks = [gap for gap in (*_GAPS, limits.max) if limits.min <= gap <= limits.max]
-    return np.isin(numbers, np.array(marks, dtype=numbers.dtype))
+    else:
+        limits = np.iinfo(numbers.dtype)
+        marks = [gap for gap in (*_GAPS, limits.max) if limits.min <= gap <= limits.max]
+        found = np.zeros(numbers.shape, dtype=bool)
+    found |= np.isin(numbers, np.array(marks, dtype=numbers.dtype))
+    if float(numbers[~found].max(initial=0)) == _SATURATED:
+        found |= numbers == _SATURATED
+    return found
 
 
 def hides_most(pixels: Pixels) -> bool:
