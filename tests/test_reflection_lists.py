@@ -596,6 +596,7 @@ def test_partially_recorded_reflections_are_left_out(tmp_path):
     ],
     ids=["empty first column", "brackets and mark", "dotted", "status", "table"],
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.*rows are left out 1 .status x")
 @pytest.mark.parametrize("packed", [False, True])
 def test_phases_are_read_from_whatever_has_them(packed, content, tmp_path):
     text = content(lines("{h} {k} {l}")).encode()
@@ -662,3 +663,11 @@ def test_numbers_that_overflowed_their_field_are_named(tmp_path):
     content = [*lines("{h:4d}{k:4d}{l:4d}{I:8.2f}{s:8.2f}"), "   1   1   9********    2.00"]
     with pytest.raises(ReflectionError, match=r"1   1   9\*{8}    2.00': asterisks, where a number had no place"):
         read(tmp_path, content)
+
+
+def test_reflections_that_a_status_excludes_are_left_out_and_counted(tmp_path):
+    rows = [f"{row} {'x' if n < 4 else 'o'}" for n, row in enumerate(lines())]
+    labels = "index_h index_k index_l F_squared_meas F_squared_sigma observed_status"
+    with pytest.warns(UserWarning, match=r"of 63 rows are left out 4 \(status x: excluded by the authors\)"):
+        found = read(tmp_path, cif(labels, rows))
+    assert_read(found, INTENSITY[4:], SIGMA[4:], HKL[4:])

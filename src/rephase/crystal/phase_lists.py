@@ -10,7 +10,7 @@ from rephase.crystal.cif_blocks import cif_document, is_cif
 from rephase.crystal.foreign_files import foreign_bytes
 from rephase.crystal.reflection_cif import PHASES, ReflectionLoop, with_metadata
 from rephase.crystal.reflection_files import read_listing
-from rephase.crystal.reflection_listing import SATELLITES, Listing, measured_rows
+from rephase.crystal.reflection_listing import Listing, measured_rows
 from rephase.crystal.reflection_mtz import filled_column, open_mtz
 from rephase.crystal.symmetry import Symmetry, symmetry_in
 from rephase.errors import ReflectionError
@@ -74,7 +74,7 @@ def read_phases(path: str | Path) -> PhaseList:
     Warns
     -----
     UserWarning
-        Satellites are left out.
+        Satellites and reflections that a status excludes are left out.
     """
     path = Path(path)
     content = file_bytes(path, ReflectionError)
@@ -114,9 +114,8 @@ def _from_cif(text: str, name: str) -> PhaseList:
         )
     phase = next(filter(loop.is_filled, (label for label in PHASES if label in loop.labels)))
     fom = loop.numbers("fom") if "fom" in loop.labels and loop.is_filled("fom") else None
-    phi_deg = np.where(loop.is_used, loop.numbers(phase), np.nan)
-    marked = {SATELLITES: loop.is_satellite}
-    listing = Listing(loop.hkl, phi_deg, phi_deg=phi_deg, fom=fom, marked=marked)
+    phi_deg = loop.numbers(phase)
+    listing = Listing(loop.hkl, phi_deg, phi_deg=phi_deg, fom=fom, marked=loop.marked)
     return _phase_list(with_metadata(listing, [loop.block]), name)
 
 

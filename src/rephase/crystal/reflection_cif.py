@@ -11,7 +11,7 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.cif_blocks import cell_of, cif_document, is_cif, space_group_of
 from rephase.crystal.cif_numbers import cif_numbers
 from rephase.crystal.reflection_columns import from_columns
-from rephase.crystal.reflection_listing import SATELLITES, Listing
+from rephase.crystal.reflection_listing import EXCLUDED, SATELLITES, Listing
 from rephase.crystal.shelx import read_instructions
 from rephase.crystal.symmetry import SpaceGroup
 from rephase.errors import CifError, ReflectionError, nearest_name
@@ -62,7 +62,7 @@ class ReflectionLoop:
 
     Labels may be asked for in any capitals; ``labels`` has them as written by those in small letters.
 
-    ``is_used`` [n] is False where a status excludes a row, ``is_satellite`` [n] where an index m is not 0.
+    ``marked`` has, by reason, which rows [n] a status excludes and which have an index m that is not 0.
     """
 
     def __init__(self, block: gemmi.cif.Block, prefix: str, *, name: str):
@@ -73,13 +73,14 @@ class ReflectionLoop:
         self.labels = {label: self._table.tags[place][len(prefix) :] for label, place in self._place.items()}
         self._parsed: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.hkl = np.stack([self.numbers(f"index_{axis}") for axis in "hkl"], axis=1)
-        self.is_used, self.is_satellite = np.ones((2, len(self.hkl)), bool)
+        is_excluded, is_satellite = np.zeros((2, len(self.hkl)), bool)
         for label in self.labels:
             if label in _STATUS:
                 texts = np.array(list(self._column(label)), dtype="U3")
-                self.is_used &= ~np.isin(texts, ("x", "'x'", '"x"'))
-        orders = [self.numbers(label) for label in self.labels if re.fullmatch(r"index_m(_\d+)?", label)]
-        self.is_satellite = (np.nan_to_num(orders) != 0).any(0) if orders else ~self.is_satellite
+                is_excluded |= np.isin(texts, ("x", "'x'", '"x"'))
+            elif re.fullmatch(r"index_m(_\d+)?", label):
+                is_satellite |= np.nan_to_num(self.numbers(label)) != 0
+        self.marked = {EXCLUDED: is_excluded, SATELLITES: is_satellite}
 
     @classmethod
     def first_of(
@@ -136,14 +137,13 @@ def _from_loop(loop: ReflectionLoop, column: str | None) -> Listing:
     values = _values(loop, column)
     signs = [-1 if "_minus" in value else 1 for value in values]
     phase = next((label for label in PHASES if label in loop.labels and loop.is_filled(label)), None)
-    kept = loop.is_used
     return Listing(
-        np.concatenate([sign * loop.hkl[kept] for sign in signs]),
-        np.concatenate([loop.numbers(value)[kept] for value in values]),
-        np.concatenate([_sigma(loop, value)[kept] for value in values]),
-        np.concatenate([sign * loop.numbers(phase)[kept] for sign in signs]) if phase else None,
+        np.concatenate([sign * loop.hkl for sign in signs]),
+        np.concatenate([loop.numbers(value) for value in values]),
+        np.concatenate([_sigma(loop, value) for value in values]),
+        np.concatenate([sign * loop.numbers(phase) for sign in signs]) if phase else None,
         _kind(values[0])[1],
-        marked={SATELLITES: np.concatenate([loop.is_satellite[kept]] * len(values))},
+        marked={reason: np.concatenate([rows] * len(values)) for reason, rows in loop.marked.items()},
     )
 
 

@@ -38,7 +38,7 @@ def read_reflections(
     embedded SHELX list · SHELX HKLF 4 (HKLF 3 where the ``.ins`` says so) · lines of h k l I σ, with spaces, commas or
     semicolons, also after a header, which may name the columns · XDS_ASCII, merged SCALEPACK, FullProf's ``.int``.
     Each may be packed by gzip. What the file lacks is taken from the ``.ins``, ``.res`` or ``.cif`` of the same name
-    beside it. Reflections without a value and those marked as excluded are left out, as is (0, 0, 0); satellites,
+    beside it. Reflections without a value are left out, as is (0, 0, 0); those marked as excluded, satellites,
     placeholders and rows with a negative σ are left out and counted. A σ that is missing or zero is estimated.
 
     Parameters

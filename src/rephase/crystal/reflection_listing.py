@@ -10,6 +10,7 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import SpaceGroup
 
 SATELLITES = "satellites of a modulated crystal; what is left is its average structure"
+EXCLUDED = "status x: excluded by the authors"
 _MISFITS = "σ below 0: misfits that the data processing rejected"
 _PLACEHOLDERS = "placeholders for what was not measured, such as I = σ = -1"
 _NINES = (99, 999, 9999, 99999, 999999, 99.99, 999.99, 9999.99, 99999.99)
