@@ -402,3 +402,13 @@ def test_move_and_afix_act_on_the_atoms_below(tmp_path):
 def test_a_shelx_file_is_known_by_its_lines(tmp_path):
     (tmp_path / "model.txt").write_text(SHELX)
     assert read_crystal(tmp_path / "model.txt").formula == read_crystal(SHELX).formula == "C8 O2.8"
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(b"PK\x03\x04\0\0", "a ZIP archive"), (b"%PDF-1.4\n", "a PDF"), (b"<html>", "an HTML page")],
+)
+def test_archives_and_documents_are_named(content, what, tmp_path):
+    (tmp_path / "x.cif").write_bytes(content)
+    with pytest.raises(CifError, match=f"x.cif: this is {what}.*; expected a CIF or a .res"):
+        read_crystal(tmp_path / "x.cif")

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "rephase"
 ROWS = [
     {"errors", "paths"},
     {"reading", "writing", "processes", "tables", "bounded_requests"},
-    {"checksums"},
+    {"checksums", "foreign_documents"},
     {"config_sections", "plain_yaml"},
     {"image_config", "posterior_config"},
     {"devices", "config"},

@@ -475,11 +475,11 @@ def test_points_that_say_nothing_are_left_out_and_counted(written, xml, nexus):
     [
         (b"%File\nFileName=D1.001\n%Counts\n1,2,3\n", "this is a BerSANS file"),
         (b"ALV-7004/USB\nDate : 1\n", "this is a correlation function of an ALV"),
-        (b"PK\x03\x04 whatever", "this is a workbook of a spreadsheet or a ZIP archive"),
-        (b"<!DOCTYPE html><html></html>", "this is a page of the web"),
+        (b"PK\x03\x04 whatever", "this is a ZIP archive"),
+        (b"<!DOCTYPE html><html></html>", "this is an HTML page"),
         (b"\x01\x02\x00\x00\x00binary", "a binary file"),
         (b"", "no columns of numbers"),
-        (gzip.compress(b"\x89HDF\r\n\x1a\n", mtime=0), "this is an HDF5 file that is packed by gzip"),
+        (gzip.compress(b"\x89HDF\r\n\x1a\n", mtime=0), "this is an HDF5 file: unpack it if it is packed"),
     ],
 )
 def test_files_of_other_programs_are_named(tmp_path, content, message):

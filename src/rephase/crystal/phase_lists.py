@@ -7,13 +7,13 @@ import numpy as np
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.cif_blocks import cif_document, is_cif
-from rephase.crystal.foreign_files import foreign_bytes
 from rephase.crystal.reflection_cif import PHASES, ReflectionLoop, with_metadata
 from rephase.crystal.reflection_files import read_listing
 from rephase.crystal.reflection_listing import Listing, measured_rows
 from rephase.crystal.reflection_mtz import filled_column, open_mtz
 from rephase.crystal.symmetry import Symmetry, symmetry_in
 from rephase.errors import ReflectionError
+from rephase.foreign_documents import foreign_document
 from rephase.reading import decoded, file_bytes
 
 
@@ -80,7 +80,7 @@ def read_phases(path: str | Path) -> PhaseList:
     content = file_bytes(path, ReflectionError)
     if content[:4] == b"MTZ ":
         return _from_mtz(content, path.name)
-    if not foreign_bytes(content) and is_cif(text := decoded(content)):
+    if not foreign_document(content) and is_cif(text := decoded(content)):
         return _from_cif(text, path.name)
     try:
         found = read_listing(path, needed=False)

@@ -7,7 +7,7 @@ import numpy as np
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.cif_blocks import is_cif
-from rephase.crystal.foreign_files import foreign_bytes, foreign_suffix, foreign_text
+from rephase.crystal.foreign_files import foreign_suffix, foreign_text
 from rephase.crystal.neighbours import instructions_beside, with_neighbours
 from rephase.crystal.reflection_checks import check_cell
 from rephase.crystal.reflection_cif import from_cif
@@ -18,6 +18,7 @@ from rephase.crystal.reflection_programs import program_of
 from rephase.crystal.reflections import Reflections, estimate_sigma
 from rephase.crystal.symmetry import Symmetry, symmetry_in
 from rephase.errors import ReflectionError
+from rephase.foreign_documents import foreign_document
 from rephase.reading import decoded, file_bytes, name_of
 from rephase.writing import write_whole
 
@@ -128,7 +129,7 @@ def read_listing(path: Path, column: str | None = None, *, needed: bool = True) 
     name = path.name
     if content[:4] == b"MTZ ":
         return from_mtz(content, name=name, column=column)
-    if what := foreign_bytes(content):
+    if what := foreign_document(content):
         raise ReflectionError(f"{name}: this is {what}")
     text = decoded(content)
     if "\0" in text[:4096]:

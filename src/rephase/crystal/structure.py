@@ -17,8 +17,9 @@ from rephase.crystal.structure_cif import crystal_from_cif
 from rephase.crystal.structure_formats import foreign_format, is_shelx
 from rephase.crystal.structure_shelx import crystal_from_shelx
 from rephase.errors import CifError, nearest_name
+from rephase.foreign_documents import foreign_document
 from rephase.paths import CIFS, NEEDED
-from rephase.reading import decoded, file_text
+from rephase.reading import decoded, file_bytes, file_text
 
 __all__ = ["Atoms", "Crystal", "bundled_names", "read_crystal"]
 _LONGEST_NAME = 200  # letters in a message
@@ -54,7 +55,7 @@ def read_crystal(source: str | Path) -> Crystal:
     if "\n" in text or "\r" in text:
         return _crystal_of_text(decoded(text.encode("utf-8", errors="replace")), "CIF text")
     if os.path.isfile(text):
-        return _crystal_of_text(file_text(text, CifError), text)
+        return _crystal_of_file(text)
     if text in {path.stem for path in CIFS.glob("*.cif")}:
         return _crystal_of_text(file_text(CIFS / f"{text}.cif", CifError), text)
     if text in _shipped_names():
@@ -65,6 +66,13 @@ def read_crystal(source: str | Path) -> Crystal:
     raise CifError(
         f"crystal {name!r}: no such file and no bundled crystal; {nearest_name(name, bundled_names())}{NEEDED}"
     )
+
+
+def _crystal_of_file(path: str) -> Crystal:
+    content = file_bytes(path, CifError)
+    if what := foreign_document(content):
+        raise CifError(f"{path}: this is {what}; expected a CIF or a .res")
+    return _crystal_of_text(decoded(content), path)
 
 
 def _crystal_of_text(text: str, origin: str) -> Crystal:

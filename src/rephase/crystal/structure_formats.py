@@ -13,8 +13,7 @@ _FORMATS = {
     "an XSF file": r"\A(?:#.*\n|\s)*(?:CRYSTAL|PRIMVEC|ANIMSTEPS)\b",
     "a MOL or SDF file": r"\A(?:.*\n){3}.*V[23]000",
     "a MOL2 file": r"@<TRIPOS>",
-    "a JSON file": r"\A\s*[\[{]",
-    "an XML or HTML page": r"\A\s*<",
+    "an XML document": r"\A\s*<",
     "a PLATON .spf file": r"(?im)^SPGR\b",
     "an XTL file": r"(?im)^SYMMETRY +(?:NUMBER|LABEL)\b",
     "a CASTEP .cell file": r"(?i)%BLOCK +(?:LATTICE|POSITIONS)",
@@ -23,7 +22,6 @@ _FORMATS = {
     "a .pcr file of FullProf": r"\ACOMM\b",
     "a model of JANA": r"(?i)\AVersion +Jana",
     "an MTZ file": r"\AMTZ ",
-    "an HDF5 file": r"\A\x89HDF|\AHDF",
 }
 _SHELX = re.compile(r"^CELL[ \t]", re.IGNORECASE | re.MULTILINE)
 _SHELX_CARD = re.compile(r"^(?:SFAC|LATT|ZERR|SYMM|UNIT)[ \t]", re.IGNORECASE | re.MULTILINE)

@@ -22,12 +22,7 @@ _PROGRAMS = {
     r"\s*%(?:File|Counts|Sample)\b": "a BerSANS file: counts of a detector, or parameters; average it to a curve first",
     r"[\s#]*G N O M\b": "an output of GNOM, with a fit and p(r); give the curve that it was made of",
     r"\s*ALV-": "a correlation function of an ALV correlator, not a scattering curve",
-    r"\s*(?:<!DOCTYPE )?<?html": "a page of the web; download the file itself",
     r"\s*\{\s*(?:EDF|HeaderID)": "an image in EDF; average it to a curve first",
-    r"PK\x03\x04": "a workbook of a spreadsheet or a ZIP archive; export the table as CSV, or unpack it",
-    r"%PDF": "a PDF; give the table of numbers as text",
-    r"\{\\rtf": "a text in RTF; save it as plain text",
-    r".HDF\r?\n": "an HDF5 file that is packed by gzip; unpack it",
 }
 
 

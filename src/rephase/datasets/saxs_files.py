@@ -15,7 +15,8 @@ from rephase.datasets.curve_text import read_curve_text
 from rephase.datasets.curve_units import Q_UNITS, Columns, in_per_cm, units_of_q
 from rephase.datasets.hdf5_files import is_hdf5
 from rephase.errors import CurveError
-from rephase.reading import file_text
+from rephase.foreign_documents import foreign_document
+from rephase.reading import decoded, file_bytes
 
 FEWEST = 5  # points
 
@@ -113,7 +114,10 @@ def _content(path: Path, entry: str | None) -> _Content:
     if is_hdf5(path) or path.suffix.lower() in _SUFFIXES:
         columns, units, notes = read_cansas_hdf5(path, entry)
         return _with_units(path.name, columns, units, notes)
-    text = file_text(path, CurveError)
+    content = file_bytes(path, CurveError)
+    if what := foreign_document(content):
+        raise CurveError(f"{path.name}: this is {what}")
+    text = decoded(content)
     if text.lstrip().startswith(("<?xml", "<SASroot")) or path.suffix.lower() == ".xml":
         return _with_units(path.name, *read_cansas_xml(path.name, text, entry))
     if entry is not None:
