@@ -671,3 +671,10 @@ def test_reflections_that_a_status_excludes_are_left_out_and_counted(tmp_path):
     with pytest.warns(UserWarning, match=r"of 63 rows are left out 4 \(status x: excluded by the authors\)"):
         found = read(tmp_path, cif(labels, rows))
     assert_read(found, INTENSITY[4:], SIGMA[4:], HKL[4:])
+
+
+def test_data_that_are_as_weak_as_their_noise_are_read(tmp_path):
+    weak = np.round(np.random.default_rng(2).normal(0.2, 1, len(HKL)), 2)
+    assert_read(read(tmp_path, lines(intensity=weak, sigma=np.ones(len(HKL)))), weak, np.ones(len(HKL)))
+    sigma = 1 + 0.05 * np.abs(weak)
+    assert_read(read(tmp_path, lines("{h} {k} {l} {I:.4f} {s:.4f}", weak, sigma)), weak, np.round(sigma, 4))

@@ -21,6 +21,7 @@ _NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf)"
 _WORDS = re.compile(r"[\s,;\"]+")
 _ROLES = {"h": 0, "k": 1, "l": 2, "I": 3, "sigma": 4}  # where no header says otherwise
 _LIKE_THE_VALUE = 0.25  # σ/I - 1 of half of the brighter reflections below it: a calculated intensity
+_AS_SPREAD = 0.5  # standard deviation of a calculated intensity over that of the intensity, at least
 _HIGHEST_ORDER = 9  # of satellites
 
 
@@ -191,8 +192,9 @@ def _check_sigma(columns: dict[str, np.ndarray], name: str) -> None:
     value, sigma = columns["I"], columns.get("sigma")
     if sigma is None or not (bright := (value > 0) & (value >= np.median(value))).any():
         return
-    ratio = sigma[bright] / value[bright]
-    if np.median(np.abs(ratio - 1)) < _LIKE_THE_VALUE and np.ptp(value[bright]) > 0:
+    value, sigma = value[bright], sigma[bright]
+    is_as_large = np.median(np.abs(sigma / value - 1)) < _LIKE_THE_VALUE
+    if is_as_large and np.std(sigma) > _AS_SPREAD * np.std(value) > 0:  # weak data have a σ as large, but an even one
         raise ReflectionError(
             f"{name}: the fifth column is as large as the fourth, as of calculated beside measured intensities, and no "
             "line names the columns: expected h k l I σ; write the names above them, such as h k l Fc^2 Fo^2 sigma"
