@@ -7,7 +7,7 @@ import pytest
 import torch
 import typer
 
-from rephase.cli import app
+from rephase.commands import app
 from rephase.completion import RESULTS
 from rephase.completion_routes import ROUTES
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals

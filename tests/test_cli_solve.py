@@ -14,7 +14,7 @@ import pytest
 import torch
 import typer
 
-from rephase.cli import app
+from rephase.commands import app
 from rephase.crystal.map_files import read_density
 from rephase.crystal.phase_lists import read_phases
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals

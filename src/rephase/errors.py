@@ -1,6 +1,5 @@
 """Errors of the domain, and the small checks that raise them at the boundary."""
 
-import difflib
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -101,6 +100,8 @@ def blamed_on(section: str) -> Iterator[None]:
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """Return a hint that names the closest known words: ``did you mean 'x'?`` or the whole list."""
+    import difflib  # here, as the command line imports this before all else
+
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
