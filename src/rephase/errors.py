@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+_MOST_AT_ONCE = 1000
 _LONGEST = 1500  # characters of a message; what it quotes may be a whole file
 
 
@@ -81,6 +82,12 @@ def check_positive(name: str, value: float, *, remedy: str, error: type[RephaseE
     """Raise `error` unless `value` is a finite number above zero."""
     if not (math.isfinite(value) and value > 0):
         raise error(f"{name} = {value}: expected a number above 0; {remedy}")
+
+
+def check_count(name: str, value: int, *, remedy: str) -> None:
+    """Raise `ConfigError` unless so many can work at the same time."""
+    if not 1 <= value <= _MOST_AT_ONCE:
+        raise ConfigError(f"{name} = {value}: expected 1 to {_MOST_AT_ONCE}; {remedy}")
 
 
 def check_file(name: str, path: str | None, *, otherwise: str) -> None:
