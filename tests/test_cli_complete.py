@@ -7,7 +7,7 @@ import pytest
 import torch
 import typer
 
-from rephase.cli import app
+from rephase.commands import app
 from rephase.completion import RESULTS
 from rephase.completion_routes import ROUTES
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
@@ -51,6 +51,7 @@ def test_a_file_in_and_files_out(command, sample, unet_weights, tmp_path, model,
         (["--model", "wilson", "--d-min", "1.4"], "ReflectionError: "),
         (["--d-min", "0.1"], "ConfigError: d_min = 0.1: expected at least 0.4"),
         (["--effort", "-1"], "ConfigError: effort = -1.0"),
+        (["--effort", "inf", "--model", "wilson"], "ConfigError: effort = inf"),
     ],
 )
 def test_a_mistake_is_one_line(command, sample, tmp_path, options, message):
@@ -133,9 +134,28 @@ def test_weights_of_a_run(command, completion_run, tmp_path):
     assert status == 0
     assert "unet_small.safetensors: 0." in printed
     assert {file.name for file in tmp_path.iterdir()} == {"unet_small.safetensors", "unet_small.json"}
+    assert command("weights", completion_run.folder, "--out", tmp_path, "--suffix", "_small")[0] == 0  # its own
     status, _, complaints = command("weights", tmp_path)
     assert status == 2
     assert "no run folder" in complaints
+
+
+@pytest.mark.parametrize("suffix", ["/../../x", "/x", "..", "x" * 300, "\n"])
+def test_a_suffix_leads_to_no_other_folder(command, completion_run, tmp_path, suffix):
+    status, _, complaints = command("weights", completion_run.folder, "--out", tmp_path / "out", "--suffix", suffix)
+    assert status == 2
+    assert complaints.startswith("ConfigError: suffix ")
+    assert not [*tmp_path.rglob("*.json"), *tmp_path.rglob("*.safetensors")]
+
+
+@pytest.mark.parametrize("name", ["unet.json", "unet.safetensors"])
+@pytest.mark.parametrize("content", ["mine", '{"model": "of others"}'])
+def test_weights_replace_no_files_of_others(command, completion_run, tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    status, _, complaints = command("weights", completion_run.folder, "--out", tmp_path)
+    assert status == 2
+    assert complaints.startswith(f"ConfigError: --out {tmp_path}: rephase did not write {name}; give another folder")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(name, content)]
 
 
 def test_every_route_is_named_in_help_and_readme():

@@ -14,7 +14,7 @@ import pytest
 import torch
 import typer
 
-from rephase.cli import app
+from rephase.commands import app
 from rephase.crystal.map_files import read_density
 from rephase.crystal.phase_lists import read_phases
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
@@ -74,6 +74,11 @@ def test_what_is_known_starts_the_search(command, sample, tmp_path):
         (["--fragment", "none.res"], "CifError: crystal 'none.res': no such file"),
         (["--d-min", "50"], "ReflectionError: "),
         (["--d-min", "0"], "ReflectionError: d_min = 0.0: expected a number above 0"),
+        (["--effort", "nan"], "ConfigError: effort = nan: expected a number above 0"),
+        (["--effort", "1e20"], "ConfigError: effort = 1e+20: expected at most 1e+06"),
+        (["--wavelength", "nan"], "ReflectionError: wavelength = nan: expected one of X-rays"),
+        (["--wavelength", "0"], "ReflectionError: wavelength = 0.0: expected one of X-rays"),
+        (["--wavelength", "-1"], "ReflectionError: wavelength = -1.0: expected one of X-rays"),
         (["--formula", "C10Xx2"], "CifError: formula 'C10Xx2': expected element symbols and counts"),
     ],
 )

@@ -61,6 +61,7 @@ ROWS = [
     {"run_status"},
     {"report"},
     {"pipeline"},
+    {"commands"},
     {"cli"},
 ]
 NOTEBOOK_FILES = sorted(NOTEBOOKS.glob("*.ipynb"))

@@ -29,7 +29,7 @@ from rephase.models.image_baselines import IMAGE_BASELINES
 from rephase.paths import NOTEBOOKS
 from rephase.pipeline import check_parameters, find_notebooks, run_notebooks, run_sweep
 from rephase.posteriors import section_of
-from rephase.run_status import read_status
+from rephase.run_status import read_notebook, read_status
 from rephase.runs import open_run, read_run
 from rephase.wave_posteriors import WAVE_METRICS
 from rephase.writing import only_writer
@@ -190,8 +190,9 @@ def test_wrong_folder_and_workers(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
         open_run(tmp_path / "file", "test")
-    with pytest.raises(ConfigError, match="workers = 0"):
-        open_run(tmp_path / "run", "test", workers=0)
+    for workers in (0, -1, 10**20):
+        with pytest.raises(ConfigError, match=f"workers = {workers}: expected 1 to 1000"):
+            open_run(tmp_path / "run", "test", workers=workers)
 
 
 def test_failed_notebook_keeps_its_partial_results(tmp_path, monkeypatch):
@@ -321,10 +322,43 @@ def test_a_number_of_jobs_that_makes_no_sense(tmp_path, jobs):
 
 def test_a_sweep_has_one_writer_and_a_folder_that_can_be_written(tmp_path):
     (tmp_path / "s.yaml").write_text("base: test\n")
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(ConfigError, match="cannot be made"):
         run_sweep(tmp_path / "s.yaml", out=tmp_path / "s.yaml")
     with only_writer(tmp_path / "out"), pytest.raises(DiskError, match="another process of rephase"):
         in_another_thread(run_sweep, tmp_path / "s.yaml", out=tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["results.csv", "status.csv"])
+def test_a_sweep_replaces_no_tables_of_others(tmp_path, monkeypatch, name):
+    (tmp_path / "s.yaml").write_text("base: test\n")
+    monkeypatch.setattr(pipeline, "_run_point", lambda *_: "failed")
+    out = run_sweep(tmp_path / "s.yaml", out=tmp_path / "out")
+    assert run_sweep(tmp_path / "s.yaml", out=out) == out  # its own are replaced
+    for folder in (tmp_path / "other", out):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text("mine")
+        with pytest.raises(ConfigError, match=f"{name} was changed after rephase wrote it, or rephase did not write"):
+            run_sweep(tmp_path / "s.yaml", out=folder)
+        assert (folder / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["a{b}", "{", "%s $HOME #1", "a b"])
+def test_a_notebook_is_executed_in_a_folder_of_any_name(tmp_path, monkeypatch, name):
+    folder = tmp_path / name / "notebooks"
+    folder.mkdir(parents=True)
+    cells = [nbformat.v4.new_code_cell(source, metadata={"tags": tags}) for source, tags in CELLS]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), folder / "01_x.ipynb")
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", folder)
+    run = run_notebooks("test", out=tmp_path / name / "run", only=["01"], device="cpu")
+    (printed,) = read_notebook(run.folder / "notebooks" / "01_x.ipynb").cells[-1].outputs
+    assert printed.text == f"{run.folder}\n"
+
+
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+CELLS = [
+    ('config = "quick"\nrun_folder = ""\ndevice = "auto"\nworkers = 2', ["parameters"]),
+    ("print(run_folder)", []),
+]
 
 
 def test_an_engine_that_is_not_there(tmp_path):

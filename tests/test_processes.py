@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -55,13 +56,14 @@ def test_the_status_of_a_command_is_kept(capsys):
 
 
 WAIT = """
-import sys, time
+import logging, sys, time
 from rephase.processes import status_of
 def command():
     try:
         print("ready", flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
+        logging.getLogger("library").error("Task exception was never retrieved")
         {}
 sys.exit(status_of(command))
 """
@@ -75,6 +77,64 @@ def test_an_interruption_is_one_line_whatever_a_library_makes_of_it(then):
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said == "interrupted\n"
+
+
+IMPORT = """
+import os, signal, sys
+import rephase.cli
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+sys.argv[1:] = ["bench"]
+rephase.cli.main()
+"""
+
+
+@pytest.mark.parametrize("module", ["rephase.processes", "rephase.errors", "rephase.commands", "typer", "tqdm"])
+def test_an_interruption_while_modules_are_imported_is_one_line(module):
+    with script(IMPORT.format(module)) as process:
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize("after", [0.02, 0.05, 0.1, 0.2, 0.4])  # seconds
+def test_an_interruption_in_the_first_moments_is_one_line(after):
+    text = "import sys; from rephase.cli import main; sys.argv[1:] = ['run', '--only', '99']; print(flush=True); main()"
+    with script(text) as process:
+        process.stdout.readline()
+        time.sleep(after)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) in [(130, "interrupted\n"), (2, said)]
+    assert said.count("\n") == 1
+
+
+def test_the_entry_imports_next_to_nothing():
+    text = "import sys; before = {*sys.modules}; import rephase.cli; print(*sorted({*sys.modules} - before))"
+    with script(text) as process:
+        assert process.communicate(timeout=60) == ("rephase rephase.cli\n", "")
+
+
+WARN = """
+import sys, warnings
+from rephase.processes import status_of
+def command():
+    for _ in range(3):
+        with warnings.catch_warnings():  # from here on Python has forgotten what it has said
+            warnings.warn("a row\\nis left out", stacklevel=1)
+    warnings.formatwarning = None  # libraries change it when they are imported
+    warnings.warn("of another kind", RuntimeWarning, stacklevel=1)
+    warnings.warn("for developers", DeprecationWarning, stacklevel=2)
+sys.exit(status_of(command))
+"""
+
+
+def test_a_warning_is_one_line_once():
+    with script(WARN) as process:
+        _, said = process.communicate(timeout=60)
+    assert said.splitlines() == ["warning: a row is left out", "warning: of another kind"]
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])

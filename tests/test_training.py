@@ -113,6 +113,30 @@ def test_folder_of_another_training_is_refused(data, tmp_path):
         train(data, tmp_path, overrides=["training.epochs=7"])
 
 
+LOG = "epoch,step,train_loss,validation_loss\n0,3,2.0,\n0,3,,3.0\n1,6,1.0,\n1,6,,"
+
+
+def logs(folder, *texts):
+    for number, text in enumerate(texts):
+        path = folder / "csv" / f"version_{number}" / "metrics.csv"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(text.encode("latin-1"))
+    return folder
+
+
+def test_a_curve_is_put_together_over_logs(tmp_path):
+    curve = loss_curve(logs(tmp_path, LOG, "train_loss\n9.0\n", "epoch,train_loss,validation_loss\n1,0.5,1.5\n"))
+    assert curve.to_dict("list") == {"epoch": [0, 1], "train_loss": [2.0, 0.5], "validation_loss": [3.0, 1.5]}
+
+
+@pytest.mark.parametrize(
+    "text", ["", '"', "\xff\xfe\x00", LOG + "1,2,3,4,5,6\n", LOG + "\nx,y,z,1\n", LOG + "\xff,\xff\n"]
+)
+def test_a_damaged_log_is_named(tmp_path, text):
+    with pytest.raises(TrainingError, match=r"version_1.metrics.csv: damaged \(.*\); delete it|no epoch in the logs"):
+        loss_curve(logs(tmp_path, "a\n1\n", text))
+
+
 @pytest.mark.parametrize("name", AMPLITUDE_MODELS)
 @pytest.mark.parametrize("loss", AMPLITUDE_LOSSES)
 def test_training_of_amplitudes_lowers_the_loss(name, loss, monoclinic, tmp_path):

@@ -1,7 +1,6 @@
 """rephase: the lost phases of X-ray diffraction, learned and classical."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as that of typing, which takes longer to import than all of this
 
 if TYPE_CHECKING:
     from rephase.crystal.phase_lists import PhaseList, read_phases
@@ -32,9 +31,11 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'rephase' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(f"rephase.{_HOMES[name]}"), name)
 
 

@@ -18,6 +18,7 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.statistics import unique_hkl, wilson
 from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.errors import ConfigError, ReflectionError
+from rephase.solvers.cost import check_effort
 from rephase.solvers.solution import Solution, density_of
 from rephase.solvers.solve import solve
 from rephase.writing import ResultSet, write_whole
@@ -190,6 +191,7 @@ def complete(
     WeightsError
         Damaged weights, or a d_min finer than they know.
     """
+    check_effort(effort)
     given, model = _checked(data, d_min).cut(d_min), str(model)
     measured = given.merge().reflections
     hkl = unique_hkl(measured.cell, measured.group, d_min)

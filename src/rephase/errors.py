@@ -1,11 +1,11 @@
 """Errors of the domain, and the small checks that raise them at the boundary."""
 
-import difflib
 import math
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+_MOST_AT_ONCE = 1000
 _LONGEST = 1500  # characters of a message; what it quotes may be a whole file
 
 
@@ -84,6 +84,12 @@ def check_positive(name: str, value: float, *, remedy: str, error: type[RephaseE
         raise error(f"{name} = {value}: expected a number above 0; {remedy}")
 
 
+def check_count(name: str, value: int, *, remedy: str) -> None:
+    """Raise `ConfigError` unless so many can work at the same time."""
+    if not 1 <= value <= _MOST_AT_ONCE:
+        raise ConfigError(f"{name} = {value}: expected 1 to {_MOST_AT_ONCE}; {remedy}")
+
+
 def check_file(name: str, path: str | None, *, otherwise: str) -> None:
     """Raise `ConfigError` if a path that a configuration gives is no file; null is what `otherwise` says."""
     if path is not None and not os.path.isfile(path):
@@ -101,6 +107,8 @@ def blamed_on(section: str) -> Iterator[None]:
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """Return a hint that names the closest known words: ``did you mean 'x'?`` or the whole list."""
+    import difflib  # here, as the command line imports this before all else
+
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"

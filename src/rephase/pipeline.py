@@ -28,7 +28,7 @@ from rephase.datasets.image_files import files_of
 from rephase.datasets.image_sources import check_images
 from rephase.datasets.perturbed import read_parents
 from rephase.devices import pick_device
-from rephase.errors import ConfigError, PipelineError, nearest_name
+from rephase.errors import ConfigError, PipelineError, check_count, nearest_name
 from rephase.figures import learning_curve
 from rephase.image_inference import check_image_inference
 from rephase.inference import check_inference
@@ -45,10 +45,9 @@ from rephase.run_status import Outcome, executed, is_whole, read_status, seal, w
 from rephase.runs import Run, open_run
 from rephase.solving import check_solving
 from rephase.wave_posteriors import check_waves
-from rephase.writing import only_writer, writable_folder, write_whole
+from rephase.writing import ResultSet, only_writer, write_whole
 
 DEFAULT_NOTEBOOKS = ("01", "02", "03", "04", "05", "06", "08")  # the main job
-_MOST_JOBS = 1000
 # Of a kernel: it talks to this machine alone, no need to warn of TCP; and it ends at once when its run does.
 _KERNEL = [
     "--log-level=40",
@@ -165,7 +164,7 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
     ConfigError
         An unknown parameter, or a notebook without a cell tagged ``parameters``.
     """
-    known = papermill.inspect_notebook(str(notebook))
+    known = papermill.inspect_notebook(_unformatted(notebook))
     if not known:
         raise ConfigError(f"{notebook.name}: no cell tagged 'parameters'; tag the cell that sets the defaults")
     for name in parameters:
@@ -187,14 +186,19 @@ def _execute(run: Run, notebook: Path) -> dict[str, Any]:
     try:
         with _quiet_papermill():
             papermill.execute_notebook(
-                str(notebook), str(output), parameters, kernel_name="python3", cwd=str(NOTEBOOKS), progress_bar=False,
-                extra_arguments=_KERNEL, shutdown_kernel="immediate",
+                _unformatted(notebook), _unformatted(output), parameters, kernel_name="python3", cwd=str(NOTEBOOKS),
+                progress_bar=False, extra_arguments=_KERNEL, shutdown_kernel="immediate",
             )  # fmt: skip
     except PapermillExecutionError as error:
         found = {"error": f"{error.ename}: {error.evalue}", "cell": error.cell_index}
     except DeadKernelError:
         found = {"error": "its kernel died: another program ended it, or the machine has too little memory"}
     return found | {"seconds": time.perf_counter() - start}
+
+
+def _unformatted(path: Path) -> str:
+    """A path for papermill, which takes braces for places of parameters."""
+    return str(path).replace("{", "{{").replace("}", "}}")
 
 
 @contextmanager
@@ -267,15 +271,16 @@ def run_sweep(
     Raises
     ------
     ConfigError
-        The sweep, the number of jobs or the engine is wrong; nothing has been run.
+        The sweep, the number of jobs or the engine is wrong, or the tables would replace files that rephase did not
+        write; nothing has been run.
     DiskError
         Another process works on the same sweep, or the folder cannot be written.
     """
-    if not 1 <= jobs <= _MOST_JOBS:
-        raise ConfigError(f"jobs = {jobs}: expected 1 to {_MOST_JOBS}; give the number of runs at the same time")
+    check_count("jobs", jobs, remedy="give the number of runs at the same time")
     sweep, name = load_sweep(source)
     default = RUNS / "sweeps" / f"{name}-{fingerprint(sweep.model_dump(mode='json'))}"
-    folder = writable_folder(Path(out) if out else default, name="--out").resolve()
+    results = ResultSet(Path(out) if out else default, ("results.csv", "status.csv"))
+    folder = results.folder.resolve()
     with only_writer(folder):
         points = sweep_points(sweep)
         errors = _run_points(sweep, points, folder, engine, jobs, device)
@@ -287,9 +292,10 @@ def run_sweep(
                 errors[number] = str(error)
         status = [{**point, "folder": _point_folder(folder, point).name, "error": error}
                   for point, error in zip(points, errors)]  # fmt: skip
-        _write_table(folder / "status.csv", pd.DataFrame(status).sort_values("folder"))
         table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-        _write_table(folder / "results.csv", table)
+        with results.staged() as stage:
+            _write_table(stage / "status.csv", pd.DataFrame(status).sort_values("folder"))
+            _write_table(stage / "results.csv", table)
     if len(table) and sweep.curve_over:
         save_figure(learning_curve(table, sweep.curve_over), folder / "figures", "learning_curve")
     return folder

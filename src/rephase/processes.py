@@ -1,34 +1,33 @@
 """Processes of rephase: what they say when they end, and that they end with the process that started them."""
 
-import ctypes
+# Before Ctrl-C is answered only this is imported; what takes longer is imported where it is used.
 import os
 import signal
-import subprocess
 import sys
-import threading
-from collections.abc import Callable
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
-from pathlib import Path
-
-import typer
 
 from rephase.errors import ConfigError, DiskError, RephaseError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import subprocess
+    from pathlib import Path
 
 INTERRUPTED = 130  # the status that shells give to a command that Ctrl-C ended
 _HELD = "REPHASE_STDIN_IS_HELD"  # in the environment of a process whose stdin stays open while its parent lives
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
-_children: set[subprocess.Popen[str]] = set()
+_children: "set[subprocess.Popen[str]]" = set()
 
 
 def status_of(command: Callable[[], object]) -> int:
     """Run a command and return the exit status; an error that the user can mend is one line of stderr.
 
     An interruption (Ctrl-C) is one line and status 130, whatever error a library makes of it. A reader that has
-    closed stdout or stderr ends the command quietly.
+    closed stdout or stderr ends the command quietly. A warning is one line of stderr as well.
     """
-    _open_streams()
-    _watch_parent()
     interruptions: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: _interrupt(interruptions, number))
     try:
@@ -40,7 +39,10 @@ def status_of(command: Callable[[], object]) -> int:
 
 def _status(command: Callable[[], object], interruptions: list[int]) -> int:
     try:
-        returned = command()
+        _open_streams()
+        _watch_parent()
+        with _plain_warnings():
+            returned = command()
         sys.stdout.flush()
         status, line = returned if isinstance(returned, int) else 0, ""
     except SystemExit as error:
@@ -49,19 +51,41 @@ def _status(command: Callable[[], object], interruptions: list[int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
         status, line = 1, ""
     except BaseException as error:
-        status, line = 2, _line(error)
+        status, line = 2, "" if interruptions else _line(error)
         if not line and not interruptions:
             raise
     if interruptions:
         status, line = INTERRUPTED, "interrupted"
     if line:
-        with suppress(OSError):
-            print(line, file=sys.stderr, flush=True)
+        _print_error(line)
     return status
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print each warning once, without its place in the code."""
+    said: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        line = f"warning: {RephaseError(str(message))}"
+        if line not in said:
+            said.add(line)
+            _print_error(line)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def _print_error(line: str) -> None:
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _line(error: BaseException) -> str:
     """What to say of an error that is no fault of rephase; empty for one that is."""
+    import typer
+
     if isinstance(error, RephaseError):
         return f"{type(error).__name__}: {error}"
     if isinstance(error, typer.TyperException):
@@ -76,6 +100,8 @@ def _line(error: BaseException) -> str:
 
 def _interrupt(interruptions: list[int], number: int) -> None:
     interruptions.append(number)
+    if "logging" in sys.modules:  # libraries would log what breaks now
+        sys.modules["logging"].disable()
     raise KeyboardInterrupt
 
 
@@ -93,8 +119,10 @@ def _open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def run_child(arguments: list[str], *, folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+def run_child(arguments: list[str], *, folder: "Path", environment: dict[str, str]) -> tuple[int, str]:
     """Run ``rephase`` in a process that ends with this one, however this one ends; its status and its stderr."""
+    import subprocess
+
     with subprocess.Popen(
         [sys.executable, "-m", "rephase.cli", *arguments], cwd=folder, env=environment | {_HELD: "1"},
         stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
@@ -116,12 +144,16 @@ def end_children() -> None:
 def end_with_parent() -> None:
     """Let Linux kill this process when the thread that started it ends, even while it waits for a library."""
     if sys.platform == "linux":
+        import ctypes
+
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _watch_parent() -> None:
     """End when the parent does, if it holds our stdin: on any system, and where it was gone before we could say so."""
     if os.environ.pop(_HELD, None) is not None:
+        import threading
+
         end_with_parent()
         threading.Thread(target=_wait_for_parent, daemon=True).start()
 

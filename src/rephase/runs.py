@@ -21,7 +21,7 @@ from pandas.io.formats.style import Styler
 
 from rephase.checksums import beside, checked_bytes, write_checked
 from rephase.config import Config, dump_config, find_config, load_config, read_yaml
-from rephase.errors import ConfigError, StoreError
+from rephase.errors import ConfigError, StoreError, check_count
 from rephase.paths import ROOT, RUNS
 from rephase.tables import styled
 from rephase.writing import LOCK, PARTIAL, disk_errors, writable_folder, write_whole
@@ -149,8 +149,7 @@ def open_run(
         a run; it cannot be written.
     """
     resolved = load_config(config, overrides)
-    if workers < 1:
-        raise ConfigError(f"workers = {workers}: expected at least 1")
+    check_count("workers", workers, remedy="give the number of parallel workers that build data")
     path = _run_folder(Path(folder) if folder else default_folder(config, resolved))
     if (path / _CONFIG).is_file():
         _check_same(path, resolved)

@@ -1,6 +1,7 @@
 """From the trainings of a run to files of weights, with cards that say how far they can be trusted."""
 
 import json
+import os
 import shlex
 from collections.abc import Iterator
 from itertools import chain
@@ -17,11 +18,11 @@ from rephase.classification_metrics import best_thresholds
 from rephase.classifying import build_images, training_of
 from rephase.completing import build_data
 from rephase.completion_evaluation import AmplitudePredictor, complete_batch
-from rephase.config_sections import LearningConfig
+from rephase.config_sections import LearningConfig, checked_name
 from rephase.datasets.image_data import ImageData
 from rephase.datasets.monoclinic import MonoclinicData, beta_of
 from rephase.datasets.simulators import SIMULATORS, WAVE_SIMULATORS
-from rephase.errors import TrainingError
+from rephase.errors import ConfigError, TrainingError
 from rephase.models import AMPLITUDE_MODELS, IMAGE_MODELS, IMAGE_POSTERIOR_MODELS, POSTERIOR_MODELS, Model
 from rephase.models.amplitudes import AmplitudeModel
 from rephase.models.flows import ParameterFlow
@@ -30,7 +31,7 @@ from rephase.models.image_networks import ImageClassifier
 from rephase.posteriors import build_patterns, section_of, training_folder
 from rephase.runs import Run, environment
 from rephase.training import trained_model
-from rephase.weights import IMAGE_POSTERIORS, POSTERIORS, Kind, Weights, save_weights
+from rephase.weights import IMAGE_POSTERIORS, POSTERIORS, Kind, Weights, has_card, save_weights
 
 _N_SHELLS = 12
 _NOTEBOOKS = {"saxs": "31", "oriented": "31", "gisaxs": "32", "ptychography": "33", "holography": "34"}
@@ -51,17 +52,32 @@ def ship_weights(run: Run, folder: Path, *, suffix: str = "") -> list[Path]:
 
     Raises
     ------
+    ConfigError
+        A suffix that names of files cannot have; a file in the folder that rephase did not write.
     TrainingError
         The run has trained none.
     """
+    try:
+        checked_name(f"model{suffix}")
+    except ValueError as error:
+        raise ConfigError(f"suffix {suffix!r}: {error}") from error
     trained = chain(_amplitude_weights(run), _image_weights(run), _posterior_weights(run), _wave_weights(run))
-    paths = [save_weights(folder / f"{card.name}{suffix}.safetensors", model, card) for model, card in trained]
+    paths = [save_weights(_place(folder, f"{card.name}{suffix}"), model, card) for model, card in trained]
     if not paths:
         raise TrainingError(
             f"{run.folder}: no trained model of amplitudes, images or posteriors; run notebooks 12 and 13, 22, or 31 "
             "to 34 of it first"
         )
     return paths
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Where weights go; files that are there have a card of rephase, which `save_weights` writes first."""
+    path = folder / f"{name}.safetensors"
+    there = [file.name for file in (path, path.with_suffix(".json")) if os.path.lexists(file)]
+    if there and not has_card(path):
+        raise ConfigError(f"--out {folder}: rephase did not write {' and '.join(there)}; give another folder")
+    return path
 
 
 def _amplitude_weights(run: Run) -> Iterator[Weights[AmplitudeModel, AmplitudeCard]]:

@@ -1,5 +1,6 @@
 """Training of the models of the table: Lightning module, checkpoints, early stop, resume."""
 
+import io
 import json
 import logging
 import warnings
@@ -28,13 +29,14 @@ from rephase.devices import pick_device, seed_everything, trainer_options
 from rephase.errors import RephaseError, TrainingError
 from rephase.models import Model, build_model
 from rephase.models.amplitude_gan import AmplitudeGAN
-from rephase.reading import file_text
+from rephase.reading import file_bytes, file_text
 from rephase.runs import environment
 from rephase.writing import disk_errors, only_writer, write_whole
 
 Samples = tuple[torch.Tensor, ...]
 """What the training itself sees of a batch: tensors that have the samples as their first axis."""
 
+_LOGGED = ["epoch", "train_loss", "validation_loss"]
 _DIVERGED = 1e10  # losses are near 1; flows that have lost their way come back from there to knowing nothing
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -271,11 +273,28 @@ def trained_model(
 
 
 def loss_curve(folder: Path) -> pd.DataFrame:
-    """Losses per epoch, ``epoch, train_loss, validation_loss``, put together over resumed trainings."""
+    """Losses per epoch, ``epoch, train_loss, validation_loss``, put together over resumed trainings.
+
+    Raises
+    ------
+    TrainingError
+        A log is damaged, or there is no epoch in any.
+    """
     logs = sorted(Path(folder).glob("csv/version_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1]))
-    rows = pd.concat([pd.read_csv(path) for path in logs], ignore_index=True)
-    curve = rows.groupby("epoch")[["train_loss", "validation_loss"]].last()
-    return curve.dropna().reset_index()
+    rows = pd.concat([pd.DataFrame(columns=_LOGGED, dtype=float), *map(_logged, logs)], ignore_index=True)
+    curve = rows.groupby("epoch").last().dropna().reset_index()
+    if curve.empty:
+        raise TrainingError(f"{folder}: no epoch in the logs of the training; delete its folder and train again")
+    return curve.astype({"epoch": int})
+
+
+def _logged(path: Path) -> pd.DataFrame:
+    """The losses in a log; not a number where it has none."""
+    content = file_bytes(path, TrainingError)
+    try:
+        return pd.read_csv(io.BytesIO(content)).reindex(columns=_LOGGED).astype(float)
+    except ValueError as error:
+        raise TrainingError(f"{path}: damaged ({error}); delete it, its epochs are then left out") from error
 
 
 @contextmanager

@@ -60,8 +60,8 @@ KINDS = {kind.name: kind for kind in (AMPLITUDES, IMAGES, POSTERIORS, IMAGE_POST
 def save_weights(path: Path, model: nn.Module, card: Card) -> Path:
     """Write weights in half precision, whole or not at all, and their card with both checksums beside them; the path.
 
-    A process that is killed between the two files leaves weights that the card is not of: both are then refused, and
-    writing them again mends that.
+    A process that is killed between the two files leaves a card that is not of the weights: both are then refused,
+    and writing them again mends that.
 
     Raises
     ------
@@ -77,11 +77,19 @@ def save_weights(path: Path, model: nn.Module, card: Card) -> Path:
     content = safetensors.torch.save({name: _halved(value).contiguous() for name, value in tensors.items()})
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content)
     said = card.model_dump(mode="json") | {"sha256": hashlib.sha256(content).hexdigest()}
     signed = json.dumps(said | {"card_sha256": card_checksum(said)}, indent=1, ensure_ascii=False)
     write_whole(path.with_suffix(".json"), signed + "\n")
+    write_whole(path, content)
     return path
+
+
+def has_card(path: Path) -> bool:
+    """Whether the card beside weights is one that `save_weights` wrote."""
+    try:
+        return {"model", "sha256"} <= said_by(path.with_suffix(".json")).keys()
+    except WeightsError:
+        return False
 
 
 def load_weights(

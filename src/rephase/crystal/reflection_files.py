@@ -71,6 +71,8 @@ def read_reflections(
     UserWarning
         Rows that are left out, σ that are estimated, slips in the file, files beside it that are not read.
     """
+    if wavelength is not None and not 0.01 < wavelength < 100:
+        raise ReflectionError(f"wavelength = {wavelength}: expected one of X-rays; give it in Å, e.g. 0.71073")
     path = Path(path)
     needed = cell is None or space_group is None
     found = read_listing(path, column, needed=needed)

@@ -10,11 +10,12 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.statistics import expected_intensity, wilson
 from rephase.crystal.symmetry import Symmetry
-from rephase.errors import ConfigError, GridError, ReflectionError, check_positive
+from rephase.errors import GridError, ReflectionError
 from rephase.solvers.atom_building import Builder
 from rephase.solvers.atom_errors import INFLATIONS, Errors, Trust, blurred, calibrated, errors_of
 from rephase.solvers.atom_factors import AtomFactors, AtomList
 from rephase.solvers.atom_refinement import Fit
+from rephase.solvers.cost import check_effort
 from rephase.solvers.rice import amplitude_moments
 from rephase.solvers.solution import Solution
 
@@ -93,7 +94,7 @@ def fit_atoms(solution: Solution, *, effort: float = 1.0, seed: int = 0) -> Atom
     ConfigError
         An effort that is not positive.
     """
-    check_positive("effort", effort, remedy="1 is the usual effort, 10 tries ten times as long", error=ConfigError)
+    check_effort(effort)
     data, rng = solution.reflections, np.random.default_rng(seed)
     builder = Builder(data, solution.amplitude, rng)
     fit = _likeliest(builder, builder.first(solution.density), effort)

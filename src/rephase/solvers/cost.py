@@ -10,10 +10,12 @@ import torch
 
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.symmetry import reduced_cell
+from rephase.errors import ConfigError, check_positive
 from rephase.solvers.grids import memory_needed, shape_for
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.strategy import Recipe
 
+_MOST_EFFORT = 1e6
 _BUDGET = 6e9  # voxel cycles of one unit of effort: under a minute on two cores where maps fit their cache
 _CYCLES_OF_OPERATION = 20  # that each operation of the group costs a trial when it is finished
 _FEWEST, _PART_FOR_FEWEST = 8, 0.1  # trials that are run in any case, as long as they cost but a part of the budget
@@ -36,6 +38,14 @@ class Cost(NamedTuple):
     seconds_of_cycle: float
     seconds_of_trial: float
     seconds: float
+
+
+def check_effort(effort: float) -> None:
+    """Raise `ConfigError` for an effort that is no number above zero, or that would take years."""
+    remedy = "1 is the usual effort, 10 tries ten times as long"
+    check_positive("effort", effort, remedy=remedy, error=ConfigError)
+    if effort > _MOST_EFFORT:
+        raise ConfigError(f"effort = {effort}: expected at most {_MOST_EFFORT:g}; {remedy}")
 
 
 def plan_trials(problem: PhaseProblem, recipes: Sequence[Recipe], effort: float) -> Plan:

@@ -13,10 +13,10 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.structure import Crystal
 from rephase.crystal.symmetry import rows_of
 from rephase.devices import pick_device
-from rephase.errors import ConfigError, check_positive, nearest_name
+from rephase.errors import ConfigError, nearest_name
 from rephase.solvers import RECIPES, recipes_for
 from rephase.solvers.claims import capped, verdict
-from rephase.solvers.cost import plan_trials, warn_of_cost
+from rephase.solvers.cost import check_effort, plan_trials, warn_of_cost
 from rephase.solvers.grids import check_memory
 from rephase.solvers.known import known_phasors
 from rephase.solvers.problem import PhaseProblem
@@ -95,7 +95,7 @@ def solve(
     """
     if solver not in RECIPES:
         raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, RECIPES)}")
-    check_positive("effort", effort, remedy="1 is the usual effort, 10 tries ten times as long", error=ConfigError)
+    check_effort(effort)
     cut = data if d_min is None else data.cut(d_min)
     reach, on = _reach(cut.d_min), pick_device(device)
     check_memory(cut, reach=reach, device=on)
