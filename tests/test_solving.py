@@ -1,6 +1,7 @@
 """The steps on real crystals: data, their quality, a solution, the benchmark; what simulation promises."""
 
 import runpy
+import shutil
 import sys
 from functools import partial
 
@@ -155,7 +156,14 @@ def test_measured_file_is_solved_without_truth(crystal, tmp_path):
 
 def test_a_changed_reflection_file_is_read_again(crystal, tmp_path, monkeypatch):
     executed = []
-    monkeypatch.setattr(pipeline, "_execute", lambda run, notebook: executed.append(notebook.stem) or {"seconds": 0.0})
+
+    def execute(run, notebook):
+        executed.append(notebook.stem)
+        (run.folder / "notebooks").mkdir(exist_ok=True)
+        shutil.copy(notebook, run.folder / "notebooks")
+        return {"seconds": 0.0}
+
+    monkeypatch.setattr(pipeline, "_execute", execute)
     monkeypatch.setattr(pipeline, "write_report", lambda run, status: run.folder)
     overrides = [f"solving.file={tmp_path / 'sample.hkl'}", "solving.cell=[7, 8, 9, 90, 90, 90]"]
     for d_min, expected in ((1.0, 1), (1.0, 1), (1.1, 2)):
