@@ -10,14 +10,12 @@ import numpy as np
 import torch
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.density import density_from_F
 from rephase.crystal.map_files import write_cif, write_density, write_res
 from rephase.crystal.peaks import VOLUME_PER_ATOM, Peaks, assign_elements, find_peaks, without_noise
 from rephase.crystal.pseudo_translations import PseudoTranslations
 from rephase.crystal.reflection_files import write_hklf4, write_mtz
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.statistics import wilson
-from rephase.crystal.structure_factors import to_grid
 from rephase.crystal.symmetry import Symmetry
 from rephase.solvers.space_groups import GroupFit
 from rephase.writing import ResultSet, write_whole
@@ -108,10 +106,15 @@ class Solution:
         formula
             Of one formula unit, such as ``C20 H22 N2 O3``.
         """
+        r, peaks = self.reflections, self._peaks
+        return peaks if formula is None else assign_elements(peaks, formula, r.group, r.cell)
+
+    @cached_property
+    def _peaks(self) -> Peaks:
+        """Of no element yet."""
         r = self.reflections
         n = math.ceil(1.3 * r.cell.volume / VOLUME_PER_ATOM / len(r.group.triplets)) + 2
-        peaks = without_noise(find_peaks(self.density, r.cell, r.group, n), self.density)
-        return peaks if formula is None else assign_elements(peaks, formula, r.group, r.cell)
+        return without_noise(find_peaks(self.density, r.cell, r.group, n), self.density)
 
     def summary(self) -> dict[str, str | float | int]:
         """What a user wants to know first."""
@@ -199,10 +202,11 @@ def density_of(hkl: np.ndarray, F: np.ndarray, cell: Cell, symmetry: Symmetry) -
     """
     d_min = float(cell.d_spacing(hkl).min())
     hkl, F = symmetry.expand(hkl, F)
-    h_max = tuple(int(m) for m in np.abs(hkl).max(axis=0))
-    grid, _ = to_grid(hkl, F, h_max)
-    shape = tuple(max(2 * m + 2, 4 * math.ceil(a / d_min)) for m, a in zip(h_max, cell.parameters))
-    return density_from_F(torch.as_tensor(grid), cell.volume, shape).numpy()
+    shape = tuple(max(2 * int(m) + 2, 4 * math.ceil(a / d_min)) for m, a in zip(np.abs(hkl).max(0), cell.parameters))
+    half, upper, lower = np.zeros((*shape[:2], shape[2] // 2 + 1), complex), hkl[:, 2] >= 0, hkl[:, 2] <= 0
+    half[tuple(hkl[upper].T)] = F[upper].conj() / 2  # the transform has exp(+2 pi i h.x)
+    half[tuple(-hkl[lower].T)] += F[lower] / 2
+    return torch.fft.irfftn(torch.as_tensor(half), s=shape, norm="forward").div_(cell.volume).numpy()
 
 
 def absolute_amplitude(reflections: Reflections) -> np.ndarray:
