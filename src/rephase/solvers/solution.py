@@ -25,6 +25,8 @@ RESULTS = ("solution.mtz", "density.ccp4", "solution.res", "solution.hkl", "solu
 NEXT_STEP = {
     "solved": "open solution.res and refine (--formula turns its peaks into atoms)",
     "possible": "look at the map: if the peaks make a molecule, refine it; else raise --effort, or give more data",
+    "rivals": "refine solution.res, and a model from each of the columns PHI_RIVAL1, ... of solution.mtz, which fit as "
+    "well: keep the one that refines to the lowest R over the weak reflections",
     "unsure": "do not trust this map: measure to a smaller d_min, check the space group, or raise --effort",
 }
 
@@ -56,10 +58,10 @@ class Solution:
     space_groups
         Where none was given: those that fit, the best first.
     pseudo_translations
-        Fractions of the cell that nearly repeat the structure; None where there are none, or phases were known.
+        Fractions of the cell that nearly repeat the structure; None where there are none.
     rival_phi
         [n_rivals, n_refl], radians: phases of other solutions that fit equally well, because only reflections that a
-        pseudo-translation weakens could tell them apart.
+        pseudo-translation weakens could tell them apart. None where phases were known: no others were looked for.
     """
 
     reflections: Reflections
@@ -139,12 +141,13 @@ class Solution:
         }
 
     def _next_step(self) -> str:
-        """By the verdict, and first of all to a space group where none was given."""
+        """By the verdict, and first of all to a space group where none was given, then to what rivals there are."""
+        by_verdict = NEXT_STEP["rivals" if self.n_rivals and self.verdict != "unsure" else self.verdict]
         if not self.space_groups or self.verdict == "unsure":
-            return NEXT_STEP[self.verdict]
+            return by_verdict
         symmetry = self.space_groups[0].symmetry
         if len(symmetry.triplets) == len(self.reflections.group.triplets):
-            return NEXT_STEP[self.verdict]
+            return by_verdict
         hands = "" if symmetry.origins.other_hand is not None else " (or its other hand, which |F| cannot tell apart)"
         return f"solve again with the space group that fits best: --space-group '{symmetry.symbol}'{hands}"
 
@@ -152,11 +155,11 @@ class Solution:
         """Which they are, how weak the superstructure is, whether its signs are known; empty where there are none."""
         if self.pseudo_translations is None:
             return ""
-        doubt = (
-            f"; their signs as a class are not sure: {self.n_rivals} other solution(s) fit equally well"
-            if self.n_rivals
-            else ""
-        )
+        doubt = ""
+        if self.rival_phi is None:
+            doubt = "; their signs as a class were not tested, as phases were given"
+        elif self.n_rivals:
+            doubt = f"; their signs as a class are not sure: {self.n_rivals} other solution(s) fit equally well"
         return f"{self.pseudo_translations}{doubt}"
 
     def _named_fits(self) -> list[str]:
@@ -182,7 +185,8 @@ class Solution:
     def write_files(self, folder: Path, *, formula: str | None = None) -> None:
         """Write the files of `write`, each by itself, into the stage of a set of results."""
         r, peaks = self.reflections, self.peaks(formula)
-        write_mtz(folder / "solution.mtz", r.hkl, self.amplitude, self.phi, self.fom, r.cell, r.group)
+        rivals = () if self.rival_phi is None else self.rival_phi
+        write_mtz(folder / "solution.mtz", r.hkl, self.amplitude, self.phi, self.fom, r.cell, r.group, rivals=rivals)
         write_density(folder / "density.ccp4", self.density, r.cell, r.group)
         res = folder / "solution.res"
         write_res(res, r.cell, r.group, peaks, wavelength=r.wavelength, formula=formula, title=r.name)
