@@ -192,6 +192,11 @@ def test_rivals_are_written_and_are_the_next_step(tmp_path):
     assert np.cos(listed.phi - solution.phi[rows]) == pytest.approx(np.ones(len(rows)), abs=1e-6)  # not a rival's
 
 
+def test_not_every_rival_is_listed(tmp_path, monkeypatch):
+    monkeypatch.setattr("rephase.solvers.rivals._MOST_RIVALS", 1)
+    assert solve(simulate_reflections(crystal_of(INDISTINCT, tmp_path), 0.8)[0], effort=0.02).n_rivals == 1
+
+
 def test_phases_that_are_given_do_not_settle_the_signs_of_a_superstructure(tmp_path):
     data, truth = simulate_reflections(crystal_of(SUBSTITUTED, tmp_path), 0.8)
     given = solve(data, effort=0.02, fragment=crystal_of(SUBSTITUTED, tmp_path))
