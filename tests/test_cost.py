@@ -33,8 +33,9 @@ def everything_is_large(monkeypatch):
 
 @pytest.mark.usefixtures("everything_is_large")
 def test_what_a_large_cell_takes_is_said_before_it_is_solved():
-    said = r"large: \d+ reflections to 1.30 Å need maps of \d+ x \d+ x \d+ = .* voxels: about .* for each trial, up to "
-    with pytest.warns(UserWarning, match=said + r".* in all, .* GiB of memory; d_min= \(--d-min\) 1\.64") as told:
+    said = r"large: \d+ reflections to 1.30 Å need maps of \d+ x \d+ x \d+ = .* voxels: about .* for each trial and "
+    said += r".* for tables, peaks and figures, up to .* in all, .* GiB of memory; d_min= \(--d-min\) 1\.64"
+    with pytest.warns(UserWarning, match=said) as told:
         solve(random_data())
     assert "\n" not in str(told[0].message)
 
@@ -83,8 +84,9 @@ def test_the_estimate_knows_the_grid_and_the_trials():
     found = estimate_cost(data, recipes, reach=1.2, effort=1.0, device=torch.device("cpu"))
     assert found.shape == shape_for(problem.reduced.cell, data.d_min / 1.2)
     n_trials = plan_trials(problem, recipes, 1.0).max_trials
-    assert found.seconds == pytest.approx(n_trials * found.seconds_of_trial, rel=0.3)  # sizes are known nearly
-    assert found.seconds_of_trial > 50 * found.seconds_of_cycle > 0
+    of_trials = found.seconds - found.seconds_of_rest
+    assert of_trials == pytest.approx(n_trials * found.seconds_of_trial, rel=0.3)  # sizes are known nearly
+    assert min(found.seconds_of_trial, found.seconds_of_rest) > 0
     assert found.n_bytes == memory_needed(int(np.prod(found.shape)), 4)
 
 

@@ -2,17 +2,19 @@
 
 from dataclasses import replace
 
+import gemmi
 import numpy as np
 import pytest
 import torch
 
 from rephase.crystal.peaks import site_order
+from rephase.crystal.phase_lists import read_phases
 from rephase.crystal.phase_scores import score_phases
 from rephase.crystal.pseudo_translations import find_pseudo_translations, patterson_at_fractions
 from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
 from rephase.crystal.simulation import simulate_reflections
 from rephase.crystal.structure import read_crystal
-from rephase.crystal.symmetry import find_symmetry
+from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.solvers.claims import capped, verdict
 from rephase.solvers.solve import solve
 from rephase.solvers.strategy import Outcome
@@ -178,6 +180,31 @@ def test_a_superstructure_is_claimed_only_where_no_flipped_class_fits_as_well(st
     assert score_phases(rivals, truth.F, **where).map_cc.max() > 0.99
 
 
+def test_rivals_are_written_and_are_the_next_step(tmp_path):
+    solution = solve(simulate_reflections(crystal_of(SUBSTITUTED, tmp_path), 0.8)[0], effort=0.02)
+    mtz = gemmi.read_mtz_file(str(solution.write(tmp_path / "out") / "solution.mtz"))
+    labels = [f"PHI_RIVAL{n}" for n in range(1, solution.n_rivals + 1)]
+    assert mtz.column_labels() == ["H", "K", "L", "F", "PHI", "FOM", *labels]
+    assert np.array(mtz.column_with_label("PHI_RIVAL1")) == pytest.approx(np.degrees(solution.rival_phi[0]), abs=1e-3)
+    assert ("PHI_RIVAL1" in solution.summary()["next_step"]) == (solution.verdict != "unsure")
+    listed = read_phases(tmp_path / "out" / "solution.mtz")
+    rows = rows_of(listed.hkl, solution.hkl)
+    assert np.cos(listed.phi - solution.phi[rows]) == pytest.approx(np.ones(len(rows)), abs=1e-6)  # not a rival's
+
+
+def test_not_every_rival_is_listed(tmp_path, monkeypatch):
+    monkeypatch.setattr("rephase.solvers.rivals._MOST_RIVALS", 1)
+    assert solve(simulate_reflections(crystal_of(INDISTINCT, tmp_path), 0.8)[0], effort=0.02).n_rivals == 1
+
+
+def test_phases_that_are_given_do_not_settle_the_signs_of_a_superstructure(tmp_path):
+    data, truth = simulate_reflections(crystal_of(SUBSTITUTED, tmp_path), 0.8)
+    given = solve(data, effort=0.02, fragment=crystal_of(SUBSTITUTED, tmp_path))
+    assert truth.score(given.F, data).map_cc[0] > 0.99
+    assert given.verdict != "solved"
+    assert "were not tested" in given.summary()["pseudo_translation"]
+
+
 def test_vacancies_are_where_the_peaks_are_not(tmp_path):
     data, truth = simulate_reflections(crystal_of(VACANCIES, tmp_path), 0.8)
     solution = solve(data, effort=0.02)
@@ -209,10 +236,11 @@ def test_nothing_is_possible_where_the_density_does_not_explain_the_amplitudes()
     assert verdict(1.0, outcome_of(0.7, n_agree=1)) == "unsure"
 
 
-@pytest.mark.parametrize(("fom", "n_rivals", "expected"), [
-    (0.98, 0, "solved"), (0.76, 0, "solved"), (0.63, 0, "possible"), (0.98, 1, "possible"), (None, 0, "solved"),
+@pytest.mark.parametrize(("fom", "is_open", "expected"), [
+    (0.98, False, "solved"), (0.76, False, "solved"), (0.63, False, "possible"), (0.98, True, "possible"),
+    (None, False, "solved"), (None, True, "possible"),
 ])  # fmt: skip
-def test_claims_are_capped(fom, n_rivals, expected):
+def test_claims_are_capped(fom, is_open, expected):
     values = None if fom is None else np.full(10, fom)
-    assert capped("solved", fom=values, n_rivals=n_rivals) == expected
-    assert capped("unsure", fom=values, n_rivals=n_rivals) == "unsure"
+    assert capped("solved", fom=values, is_open=is_open) == expected
+    assert capped("unsure", fom=values, is_open=is_open) == "unsure"

@@ -255,6 +255,14 @@ def test_hklf4_loses_nothing(data, tmp_path):
         assert found.intensity / scale == pytest.approx(scaled.intensity, rel=1e-3, abs=1e-7 * largest)
 
 
+def test_hklf4_fills_eight_columns(tmp_path):
+    values = {9.5: "  9.5000", -0.25: " -0.2500", 123.4567: " 123.457", -9999.25: "-9999.25", 12345.678: "12345.68"}
+    intensity = np.resize(list(values), 40)
+    write_hklf4(tmp_path / "x.hkl", Reflections(unique_hkl(CELL, GROUP, 1.0)[:40], intensity, np.ones(40), CELL, GROUP))
+    written = [line[12:20] for line in (tmp_path / "x.hkl").read_text().splitlines()[: len(values)]]
+    assert written == list(values.values())
+
+
 @pytest.mark.parametrize("symbol", ["P 21/n", "C 2/c", "A -1", "R 3:R", "P 2 1 1", "F d -3 m:1", "P 1"])
 def test_mtz_loses_nothing(symbol, tmp_path):
     group = find_symmetry(symbol)

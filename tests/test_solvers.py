@@ -27,6 +27,7 @@ from rephase.solvers.group import GroupTables
 from rephase.solvers.iterations import ITERATIONS
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus, around_peaks
+from rephase.solvers.solution import density_of
 from rephase.solvers.solve import solve, verdict
 from rephase.solvers.space_groups import without_group
 from rephase.solvers.strategy import Outcome
@@ -253,6 +254,14 @@ def test_an_unknown_space_group_is_named(group):
     assert group in solution.summary()["space_groups_that_fit"]
 
 
+def test_a_group_is_named_by_a_part_of_many_reflections(monkeypatch):
+    monkeypatch.setattr("rephase.solvers.space_groups._ENOUGH", 1000)
+    data, _ = simulate(molecular_crystal("P 1 21/c 1", seed=3), 1.0)
+    solution = solve(replace(data, symmetry=None, is_merged=False), effort=0.1)
+    assert 2 * len(solution.reflections) > 1000
+    assert solution.space_groups[0].symmetry.symbol == "P 1 21/c 1"
+
+
 def test_a_group_that_the_cell_fits_only_nearly_leaves_the_rim_as_it_is():
     cell = Cell(9.0, 9.03, 12.0)
     hkl = unique_hkl(cell, find_symmetry("P 1"), 1.3)
@@ -350,6 +359,23 @@ def test_peaks_lie_on_the_atoms(solution):
     peaks = solution.peaks()
     assert (peaks.height[: len(heavy)] > 4 * density.std()).all()
     assert len(peaks.height) >= len(heavy)
+
+
+def test_of_equal_neighbours_the_first_is_the_peak():
+    density = np.zeros((6, 6, 6))
+    density[2, 2, 2:4] = 5.0
+    density[5, 0, 0] = 4.0
+    peaks = find_peaks(density, Cell(12, 12, 12), find_symmetry("P 1"), 10)
+    assert len(peaks.height) == 2
+    assert peaks.xyz_frac[0] * 6 == pytest.approx([2, 2, 2.5])
+    assert peaks.xyz_frac[1] * 6 == pytest.approx([5, 0, 0])
+
+
+def test_the_density_of_one_reflection_is_a_cosine():
+    hkl, cell = np.array([[1, 0, 2]]), Cell(4, 5, 6)
+    density = density_of(hkl, np.array([3 * np.exp(0.5j)]), cell, find_symmetry("P 1"))
+    x, _, z = np.indices(density.shape) / np.array(density.shape)[:, None, None, None]
+    assert density == pytest.approx(2 * 3 / 120 * np.cos(2 * np.pi * (x + 2 * z) - 0.5))
 
 
 def test_peaks_at_a_face_of_the_cell_are_one():

@@ -23,6 +23,7 @@ STYLE = Path(__file__).with_name("rephase.mplstyle")
 ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0  # inches
 PHASE_MAP = "twilight"
 _D_TICKS = (5.0, 3.0, 2.0, 1.5, 1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2)
+_FINEST = 300  # points of a map along an edge that a print shows
 
 COLOURS = {
     "linear": "#56B4E9",
@@ -220,12 +221,20 @@ class Frame(NamedTuple):
 
 def cell_plane(ax: Axes, values: np.ndarray, frame: Frame, **options) -> QuadMesh:
     """Draw what is above zero of values [u, v] over one cell in its true shape."""
-    closed = np.maximum(np.pad(values, [(0, 1)] * 2, mode="wrap"), 0)
+    closed = np.maximum(np.pad(_as_printed(values), [(0, 1)] * 2, mode="wrap"), 0)
     u, v = np.meshgrid(*(np.linspace(0, 1, n) for n in closed.shape), indexing="ij")
     across, up = frame.names
     upwards = f"{up} (Å)" if np.isclose(frame.angle, 90) else f"⊥ {across} (Å)"
     ax.set(aspect="equal", xlabel=f"{across} (Å)", ylabel=upwards)
     return ax.pcolormesh(*frame.place(u, v), closed, shading="gouraud", cmap="magma", rasterized=True, **options)
+
+
+def _as_printed(values: np.ndarray) -> np.ndarray:
+    """Values [u, v] on no more points than a print shows: the largest of those that fall on one."""
+    for axis, n in enumerate(values.shape):
+        m = min(n, _FINEST)
+        values = np.maximum.reduceat(values, np.arange(m) * n // m, axis=axis)
+    return values
 
 
 def histogram(ax: Axes, values: np.ndarray, edges: np.ndarray, tint: str, name: str) -> None:

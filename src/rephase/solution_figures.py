@@ -18,6 +18,7 @@ from rephase.solvers.solution import Solution
 from rephase.writing import write_whole
 
 _LARGEST_SURFACE = 8_000_000  # points of a density whose surface is drawn as it is
+_MANY = 3000  # peaks that are drawn as points of the print, not each for itself
 _CELL_EDGES = "000 100 110 010 000 001 101 100 101 111 110 111 011 010 011 001"  # a path along all twelve
 
 
@@ -39,7 +40,7 @@ def draw_projections(density: np.ndarray, cell: Cell, peaks: np.ndarray, title: 
         frame = Frame.along(along, cell.parameters)
         mesh = cell_plane(ax, density.max(axis=along), frame, norm=norm)
         places = frame.place(*np.delete(peaks, along, axis=1).T)
-        ax.plot(*places, "o", ms=2.5, mfc="none", mec="#56B4E9", mew=0.5)
+        ax.plot(*places, "o", ms=2.5, mfc="none", mec="#56B4E9", mew=0.5, rasterized=len(peaks) > _MANY)
         ax.set_title(f"along {'abc'[along]}")
     figure.colorbar(mesh, ax=axes, shrink=0.7, label="largest ρ − ⟨ρ⟩ (e/Å³)")
     figure.suptitle(plain(title, longest=120), fontsize="medium")

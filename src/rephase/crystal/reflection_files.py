@@ -24,6 +24,8 @@ from rephase.writing import write_whole
 
 __all__ = ["read_reflections", "write_hklf4", "write_mtz", "write_mtz_columns"]
 
+_POWERS_OF_TEN = 10.0 ** np.arange(1, 9)
+
 
 def read_reflections(
     path: str | Path,
@@ -99,17 +101,18 @@ def write_hklf4(path: str | Path, reflections: Reflections) -> float:
     """
     largest = max(np.abs(reflections.intensity).max(), reflections.sigma.max())
     scale = 1.0 if 100 <= largest < 99999 else 10.0 ** (4 - np.floor(np.log10(largest)))
-    rows = zip(reflections.hkl.tolist(), reflections.intensity * scale, reflections.sigma * scale)
-    lines = [f"{h:4d}{k:4d}{l:4d}{_eight(value)}{_eight(sigma)}   1\n" for (h, k, l), value, sigma in rows]
+    columns = [each for column in (reflections.intensity, reflections.sigma) for each in _eight_wide(column * scale)]
+    rows = zip(reflections.hkl.tolist(), *columns)
+    lines = [f"{h:4d}{k:4d}{l:4d}{I:8.{m}f}{sigma:8.{n}f}   1\n" for (h, k, l), I, m, sigma, n in rows]
     write_whole(Path(path), "".join([*lines, "   0   0   0    0.00    0.00   0\n"]))
     return float(scale)
 
 
-def _eight(value: float) -> str:
-    """A number in eight columns: two decimals, as in SHELX, and more where one column still stays free."""
-    whole = len(f"{value:.0f}")
-    text = f"{value:8.{min(max(6 - whole, 2), 7 - whole)}f}"
-    return text if len(text) == 8 else f"{value:8.1f}"
+def _eight_wide(values: np.ndarray) -> tuple[list[float], list[int]]:
+    """Numbers [n], and with how many decimals each fills eight columns: two as in SHELX, more where one stays free."""
+    digits = 1 + np.searchsorted(_POWERS_OF_TEN, np.abs(np.rint(values)), side="right")
+    whole = digits + np.signbit(values)
+    return values.tolist(), np.minimum(np.maximum(6 - whole, 2), 7 - whole).tolist()
 
 
 def read_listing(path: Path, column: str | None = None, *, needed: bool = True) -> Listing:

@@ -1,7 +1,7 @@
 """Reflections in MTZ files, read and written."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -61,9 +61,9 @@ def from_mtz(content: bytes, *, name: str, column: str | None = None) -> Listing
 
 def write_mtz(
     path: str | Path, hkl: np.ndarray, amplitude: np.ndarray, phi: np.ndarray, fom: np.ndarray,
-    cell: Cell, symmetry: Symmetry,
+    cell: Cell, symmetry: Symmetry, *, rivals: Iterable[np.ndarray] = (),
 ) -> None:  # fmt: skip
-    """Write an MTZ file with the columns H K L F PHI FOM; the phases in degrees.
+    """Write an MTZ file with the columns H K L F PHI FOM, and PHI_RIVAL1, ...; the phases in degrees.
 
     Parameters
     ----------
@@ -71,8 +71,11 @@ def write_mtz(
         [n_refl, 3].
     amplitude, phi, fom
         [n_refl]; phi in radians, fom 0–1.
+    rivals
+        Each [n_refl], radians: other phases that explain the amplitudes as well.
     """
     columns = {"F": ("F", amplitude), "PHI": ("P", np.degrees(phi)), "FOM": ("W", fom)}
+    columns |= {f"PHI_RIVAL{n}": ("P", np.degrees(rival)) for n, rival in enumerate(rivals, start=1)}
     write_mtz_columns(path, hkl, columns, cell, symmetry)
 
 

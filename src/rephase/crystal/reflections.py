@@ -18,7 +18,7 @@ from rephase.crystal.reflection_checks import (
     checked_indices,
 )
 from rephase.crystal.shells import smooth_mean
-from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.crystal.symmetry import Symmetry, find_symmetry, unique_rows
 from rephase.errors import ReflectionError, check_positive
 
 _HIGH_ORDER = 8  # rotations; in such groups a few reflections stand for many
@@ -90,7 +90,7 @@ class Reflections:
         """Reflections for the check: in a merged list and in a group of high order with their equivalents."""
         if len(self) >= FEWEST or not (self.is_merged or len(self.group.point_group) > _HIGH_ORDER):
             return len(self)
-        unique = np.unique(self.group.representative(self.hkl), axis=0)
+        unique = unique_rows(self.group.representative(self.hkl))
         return int(self.group.multiplicity(unique).sum()) // 2
 
     @property

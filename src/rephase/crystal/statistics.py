@@ -11,7 +11,7 @@ from rephase.crystal.peaks import VOLUME_PER_ATOM
 from rephase.crystal.reflections import Merged, Reflections
 from rephase.crystal.scattering import form_factor_coefficients
 from rephase.crystal.shells import shell_index, shell_limits, smooth_mean
-from rephase.crystal.symmetry import Symmetry
+from rephase.crystal.symmetry import Symmetry, unique_rows
 from rephase.errors import ReflectionError
 
 _ORGANIC = {"C": 0.76, "N": 0.10, "O": 0.14, "H": 1.1}  # of each non-hydrogen atom
@@ -145,7 +145,7 @@ def unique_hkl(cell: Cell, symmetry: Symmetry, d_min: float) -> np.ndarray:
         slices.append(hkl[cell.d_spacing(hkl) >= d_min * (1 - 1e-9)])
     hkl = np.concatenate(slices)
     hkl = hkl[(hkl != 0).any(1)]
-    return np.unique(symmetry.representative(hkl[~symmetry.is_absent(hkl)]), axis=0)
+    return unique_rows(symmetry.representative(hkl[~symmetry.is_absent(hkl)]))
 
 
 def shell_table(merged: Merged, n_shells: int = 10) -> pd.DataFrame:

@@ -127,17 +127,17 @@ class Symmetry:
     def equivalents(self, hkl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Equivalents hR [n_ops, n_refl, 3] of ``hkl [n_refl, 3]`` and what each adds to the phase [n_ops, n_refl]."""
         hkl = np.asarray(hkl)
-        images = np.einsum("ri,oij->orj", hkl, self.rotations[self.point_group])
+        images = hkl @ self.rotations[self.point_group]
         return images, -2 * np.pi * (self.translations[self.point_group] @ hkl.T)
 
     def representative(self, hkl: np.ndarray) -> np.ndarray:
         """The equivalent, Friedel mates included, that stands for its class: the same for all of them, [n_refl, 3]."""
         hkl = np.asarray(hkl, dtype=np.int64)
-        best, best_key = hkl.copy(), _key(hkl)
+        best, best_key = hkl.copy(), key_of(hkl)
         for rotation in self.rotations[self.point_group]:
             for sign in (1, -1):
                 image = sign * (hkl @ rotation)
-                key = _key(image)
+                key = key_of(image)
                 better = key > best_key
                 best[better], best_key[better] = image[better], key[better]
         return best
@@ -162,7 +162,7 @@ class Symmetry:
         images, shifts = self.equivalents(hkl)
         values = F * np.exp(1j * shifts) if np.iscomplexobj(F) else np.broadcast_to(F, shifts.shape)
         both = np.concatenate([images, -images]).reshape(-1, 3)
-        _, first = np.unique(_key(both), return_index=True)
+        _, first = np.unique(key_of(both), return_index=True)
         return both[first], np.concatenate([values, values.conj()]).reshape(-1)[first]
 
     @cached_property
@@ -363,15 +363,21 @@ def cell_of(lattice: np.ndarray) -> Cell:
     return Cell(*map(float, lengths), *map(float, angles))
 
 
-def _key(hkl: np.ndarray) -> np.ndarray:
+def key_of(hkl: np.ndarray) -> np.ndarray:
     """One integer for each of [..., 3]; larger where h is, then k, then l."""
     h, k, l = np.moveaxis(np.asarray(hkl, dtype=np.int64), -1, 0)
     return (h * _KEY_RANGE + k) * _KEY_RANGE + l
 
 
+def unique_rows(hkl: np.ndarray) -> np.ndarray:
+    """Each of the indices ``hkl [n, 3]`` once, in their order by h, then k, then l."""
+    _, first = np.unique(key_of(hkl), return_index=True)
+    return hkl[first]
+
+
 def rows_of(hkl: np.ndarray, listed: np.ndarray) -> np.ndarray:
     """Positions [...] in the list [n, 3] of each of ``hkl [..., 3]``; -1 where it is not there."""
-    keys, wanted = _key(listed), _key(hkl)
+    keys, wanted = key_of(listed), key_of(hkl)
     order = np.argsort(keys)
     place = order[np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)]
     return np.where(keys[place] == wanted, place, -1)

@@ -38,8 +38,8 @@ def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
     return "possible" if (agree or stands_out) and outcome.misfit <= _LARGEST_MISFIT_OF_POSSIBLE else "unsure"
 
 
-def capped(answer: str, *, fom: np.ndarray | None, n_rivals: int) -> str:
-    """The verdict, at most ``possible`` where trials agree on too few phases, or rivals cannot be told apart.
+def capped(answer: str, *, fom: np.ndarray | None, is_open: bool) -> str:
+    """The verdict, at most ``possible`` where trials agree on too few phases, or other solutions may fit as well.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ def capped(answer: str, *, fom: np.ndarray | None, n_rivals: int) -> str:
         As `verdict` gives it.
     fom
         [n_refl], 0-1; None where trials were not independent.
-    n_rivals
-        Other solutions of a structure with pseudo-translations that fit equally well.
+    is_open
+        Whether a structure with pseudo-translations has rivals that fit equally well, or none were looked for.
     """
     disagree = fom is not None and fom.mean() < _SMALLEST_FOM
-    return "possible" if answer == "solved" and (disagree or n_rivals) else answer
+    return "possible" if answer == "solved" and (disagree or is_open) else answer

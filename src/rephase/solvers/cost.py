@@ -13,13 +13,16 @@ from rephase.crystal.symmetry import reduced_cell
 from rephase.errors import ConfigError, check_positive
 from rephase.solvers.grids import memory_needed, shape_for
 from rephase.solvers.problem import PhaseProblem
-from rephase.solvers.strategy import Recipe
+from rephase.solvers.strategy import LAST_CYCLES, Recipe
 
 _MOST_EFFORT = 1e6
 _BUDGET = 6e9  # voxel cycles of one unit of effort: under a minute on two cores where maps fit their cache
 _CYCLES_OF_OPERATION = 20  # that each operation of the group costs a trial when it is finished
 _FEWEST, _PART_FOR_FEWEST = 8, 0.1  # trials that are run in any case, as long as they cost but a part of the budget
 _LARGE = 2_000_000  # voxels of a map; what solving takes is said from here on
+# Measured with cells of 50 and 100 Å; in cycles: one of a finish, its part for each operation, the origin of the group
+_FINISH, _FINISH_OF_OPERATION, _ORIGIN = 1.3, 0.3, 12.0
+_CYCLE, _REST, _FIGURES = 1.4, 180.0, 10.0  # in transforms: a cycle, what comes before and after trials; s: figures
 _COARSER = 1.26  # times d_min: half the voxels
 
 
@@ -31,12 +34,15 @@ class Plan(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What solving takes: the grid, ``n_bytes`` of memory, and seconds of a cycle of one map, of a trial, of all."""
+    """What solving takes: the grid, ``n_bytes`` of memory, and seconds of a trial, of the rest, of everything.
+
+    The rest are the tables before the trials, and density, peaks, files and figures after them.
+    """
 
     shape: tuple[int, int, int]
     n_bytes: int
-    seconds_of_cycle: float
     seconds_of_trial: float
+    seconds_of_rest: float
     seconds: float
 
 
@@ -69,12 +75,11 @@ def estimate_cost(
     n_voxels = math.prod(shape)
     sizes = [n_voxels if recipe.beyond else inner for recipe in recipes]
     plan = _plan(sizes, n_voxels, n_operations, recipes, effort)
-    seconds_of_cycle = _timed_cycle(shape, device)
-    seconds_of_trial = seconds_of_cycle * _voxel_cycles(sizes, n_voxels, n_operations, plan.recipes) / n_voxels
-    return Cost(
-        shape, memory_needed(n_voxels, n_operations), seconds_of_cycle, seconds_of_trial,
-        plan.max_trials * seconds_of_trial,
-    )  # fmt: skip
+    cycles = [_cycles_taken(recipe, size / n_voxels, n_operations) for recipe, size in zip(plan.recipes, sizes)]
+    of_trial = _CYCLE * _timed_transforms(shape, device) * sum(cycles) / len(cycles)
+    of_rest = _FIGURES + _REST * _timed_transforms(shape, torch.device("cpu"))
+    n_bytes = memory_needed(n_voxels, n_operations)
+    return Cost(shape, n_bytes, of_trial, of_rest, plan.max_trials * of_trial + of_rest)
 
 
 def warn_of_cost(
@@ -93,9 +98,10 @@ def warn_of_cost(
     cost = estimate_cost(data, recipes, reach=reach, effort=effort, device=device)
     warnings.warn(
         f"{data.name}: {len(data)} reflections to {data.d_min:.2f} Å need maps of {' x '.join(map(str, cost.shape))} "
-        f"= {math.prod(cost.shape):.2g} voxels: about {_duration(cost.seconds_of_trial)} for each trial, up to "
-        f"{_duration(cost.seconds)} in all, {cost.n_bytes / 2**30:.1f} GiB of memory; d_min= (--d-min) "
-        f"{_COARSER * data.d_min:.2f} takes half of it, a smaller effort= (--effort) less time",
+        f"= {math.prod(cost.shape):.2g} voxels: about {_duration(cost.seconds_of_trial)} for each trial and "
+        f"{_duration(cost.seconds_of_rest)} for tables, peaks and figures, up to {_duration(cost.seconds)} in all, "
+        f"{cost.n_bytes / 2**30:.1f} GiB of memory; d_min= (--d-min) {_COARSER * data.d_min:.2f} takes half of it, "
+        "a smaller effort= (--effort) less time",
         stacklevel=3,
     )
 
@@ -116,12 +122,20 @@ def _voxel_cycles(sizes: Sequence[int], n_voxels: int, n_operations: int, recipe
     return sum(searches) / len(searches) + n_voxels * _CYCLES_OF_OPERATION * n_operations * part
 
 
-def _timed_cycle(shape: tuple[int, int, int], device: torch.device) -> float:
-    """Seconds of a Fourier transform of one map and its inverse, and as much again for what is done between them."""
-    maps = torch.zeros((1, *shape), device=device)
-    start = time.perf_counter()
-    float(torch.fft.irfftn(torch.fft.rfftn(maps, dim=(-3, -2, -1)), s=shape, dim=(-3, -2, -1)).sum())
-    return 2 * (time.perf_counter() - start)
+def _cycles_taken(recipe: Recipe, part: float, n_operations: int) -> float:
+    """Of a trial, in cycles of a map of all voxels; `part` of them are those of the search."""
+    finish = sum(recipe.n_finish) * (_FINISH + _FINISH_OF_OPERATION * n_operations)
+    return part * (recipe.n_search + recipe.n_settle + LAST_CYCLES) + _ORIGIN + finish
+
+
+def _timed_transforms(shape: tuple[int, int, int], device: torch.device) -> float:
+    """Seconds of a Fourier transform of one map and its inverse; of two tries the faster, as the first makes room."""
+    maps, taken = torch.zeros((1, *shape), device=device), []
+    for _ in range(2):
+        start = time.perf_counter()
+        float(torch.fft.irfftn(torch.fft.rfftn(maps, dim=(-3, -2, -1)), s=shape, dim=(-3, -2, -1)).sum())
+        taken.append(time.perf_counter() - start)
+    return min(taken)
 
 
 def _duration(seconds: float) -> str:

@@ -62,16 +62,16 @@ class PhaseProblem:
         everything, values = symmetry.expand(hkl, amplitude)
         half = _is_upper_half(indices := self.reduced.hkl(everything))
         indices, values = indices[half], values[half]
-        self.d_min = float(cell.d_spacing(everything).min())
+        self.d_min = float(cell.d_spacing(everything[half]).min())
         self.hkl_numpy, measured = self._ordered(indices, values, reach)
         self.n_known = len(measured)
-        expected = self._expected_square(len(values), measured)
+        d_hkl = self.reduced.cell.d_spacing(self.hkl_numpy)
+        expected = _expected_square(d_hkl, measured[: len(values)] ** 2)
         self.hkl = torch.as_tensor(self.hkl_numpy, device=self.device)
         self.amplitude = self._tensor(measured)
         self.E = self._tensor(measured / np.sqrt(expected[: self.n_known]))
-        self.limit = self._tensor(self._limit(expected)[self.n_known :])
+        self.limit = self._tensor(self._limit(d_hkl, expected)[self.n_known :])
         self.grid = HalfGrid(self.hkl, self._shape())
-        self.group = GroupTables(self.hkl_numpy, self.symmetry, self.device)
         self.known: torch.Tensor | None = None
         if known is not None:
             phasors = np.zeros(self.n_known, complex)
@@ -85,8 +85,17 @@ class PhaseProblem:
 
     def from_within_data(self, F: torch.Tensor) -> torch.Tensor:
         """Lists [..., n_refl] of `within_data` as lists of this problem, with zeros beyond the data."""
-        rows = torch.as_tensor(rows_of(self.within_data.hkl_numpy, self.hkl_numpy), device=self.device)
-        return F.new_zeros((*F.shape[:-1], len(self.hkl))).index_copy(-1, rows, F)
+        return F.new_zeros((*F.shape[:-1], len(self.hkl))).index_copy(-1, self._rows_within_data, F)
+
+    @cached_property
+    def _rows_within_data(self) -> torch.Tensor:
+        """Where the reflections of `within_data` stand in the lists of this problem."""
+        return torch.as_tensor(rows_of(self.within_data.hkl_numpy, self.hkl_numpy), device=self.device)
+
+    @cached_property
+    def group(self) -> GroupTables:
+        """The space group at work on lists."""
+        return GroupTables(self.hkl_numpy, self.symmetry, self.device)
 
     @property
     def origins(self) -> Origins:
@@ -133,15 +142,9 @@ class PhaseProblem:
         order = np.argsort(np.isnan(listed) * 2 + absent, kind="stable")
         return sphere[order], listed[order][: len(values) + int(absent.sum())]
 
-    def _expected_square(self, n_measured: int, measured: np.ndarray) -> np.ndarray:
-        """Mean |F|^2 at the resolution of each reflection, [n_refl]."""
-        d_hkl = self.reduced.cell.d_spacing(self.hkl_numpy)
-        mean_square = smooth_mean(d_hkl[:n_measured], measured[:n_measured] ** 2)
-        return np.interp(d_hkl**-2, *_increasing(d_hkl[:n_measured] ** -2, mean_square))
-
-    def _limit(self, expected: np.ndarray) -> np.ndarray:
+    def _limit(self, d_hkl: np.ndarray, expected: np.ndarray) -> np.ndarray:
         """How large each reflection [n_refl] may be: as Wilson statistics allow in the sphere of the data."""
-        is_inside = self.reduced.cell.d_spacing(self.hkl_numpy) ** -2 <= self.d_min**-2 * (1 + 1e-6)
+        is_inside = d_hkl**-2 <= self.d_min**-2 * (1 + 1e-6)
         return np.where(is_inside, _LARGEST_E * np.sqrt(expected), np.inf)
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
@@ -163,6 +166,13 @@ class PhaseProblem:
 def _is_upper_half(hkl: np.ndarray) -> np.ndarray:
     h, k, l = hkl.T
     return (l > 0) | ((l == 0) & ((k > 0) | ((k == 0) & (h > 0))))
+
+
+def _expected_square(d_hkl: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """Mean |F|^2 at the resolution (Å) of each reflection [n_refl], of which the first were measured: |F|^2 [n]."""
+    measured, others = np.split(d_hkl, [len(square)])
+    mean_square = smooth_mean(measured, square)
+    return np.concatenate([mean_square, np.interp(others**-2, *_increasing(measured**-2, mean_square))])
 
 
 def _increasing(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

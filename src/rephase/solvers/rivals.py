@@ -16,7 +16,7 @@ from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import above
 from rephase.solvers.strategy import Outcome, Recipe, Trials, aligned_phasors, figure_of_merit, polish
 
-_MOST_STARTS = 64  # origins times patterns of signs
+_MOST_STARTS, _MOST_RIVALS = 64, 8  # origins times patterns of signs; rivals that are told from each other
 _TOLD_APART = 0.8  # misfit of the weak classes over that of a rival; real crystals have at most 0.71
 _SAME_CLASS = 0.75  # correlation of each class of two solutions that are the same
 
@@ -122,10 +122,10 @@ def _is_same(problem: PhaseProblem, phasors: torch.Tensor, reference: torch.Tens
 def _distinct(
     problem: PhaseProblem, F: torch.Tensor, likely: torch.Tensor, score: torch.Tensor, classes: _Classes
 ) -> torch.Tensor:
-    """One of each set of likely solutions that are the same, the best first: F [n, n_refl]."""
+    """One of each set of likely solutions that are the same, the best first: F [n, n_refl], at most eight."""
     left = [int(i) for i in score.argsort() if likely[i]]
-    found = []
-    while left:
+    found: list[int] = []
+    while left and len(found) < _MOST_RIVALS:
         found.append(left[0])
         phasors = aligned_phasors(problem, F[left], 0)
         same = _is_same(problem, phasors, phasors[0], classes)

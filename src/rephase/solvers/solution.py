@@ -10,14 +10,12 @@ import numpy as np
 import torch
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.density import density_from_F
 from rephase.crystal.map_files import write_cif, write_density, write_res
 from rephase.crystal.peaks import VOLUME_PER_ATOM, Peaks, assign_elements, find_peaks, without_noise
 from rephase.crystal.pseudo_translations import PseudoTranslations
 from rephase.crystal.reflection_files import write_hklf4, write_mtz
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.statistics import wilson
-from rephase.crystal.structure_factors import to_grid
 from rephase.crystal.symmetry import Symmetry
 from rephase.solvers.space_groups import GroupFit
 from rephase.writing import ResultSet, write_whole
@@ -27,6 +25,8 @@ RESULTS = ("solution.mtz", "density.ccp4", "solution.res", "solution.hkl", "solu
 NEXT_STEP = {
     "solved": "open solution.res and refine (--formula turns its peaks into atoms)",
     "possible": "look at the map: if the peaks make a molecule, refine it; else raise --effort, or give more data",
+    "rivals": "refine solution.res, and a model from each of the columns PHI_RIVAL1, ... of solution.mtz, which fit as "
+    "well: keep the one that refines to the lowest R over the weak reflections",
     "unsure": "do not trust this map: measure to a smaller d_min, check the space group, or raise --effort",
 }
 
@@ -58,10 +58,10 @@ class Solution:
     space_groups
         Where none was given: those that fit, the best first.
     pseudo_translations
-        Fractions of the cell that nearly repeat the structure; None where there are none, or phases were known.
+        Fractions of the cell that nearly repeat the structure; None where there are none.
     rival_phi
         [n_rivals, n_refl], radians: phases of other solutions that fit equally well, because only reflections that a
-        pseudo-translation weakens could tell them apart.
+        pseudo-translation weakens could tell them apart. None where phases were known: no others were looked for.
     """
 
     reflections: Reflections
@@ -108,10 +108,15 @@ class Solution:
         formula
             Of one formula unit, such as ``C20 H22 N2 O3``.
         """
+        r, peaks = self.reflections, self._peaks
+        return peaks if formula is None else assign_elements(peaks, formula, r.group, r.cell)
+
+    @cached_property
+    def _peaks(self) -> Peaks:
+        """Of no element yet."""
         r = self.reflections
         n = math.ceil(1.3 * r.cell.volume / VOLUME_PER_ATOM / len(r.group.triplets)) + 2
-        peaks = without_noise(find_peaks(self.density, r.cell, r.group, n), self.density)
-        return peaks if formula is None else assign_elements(peaks, formula, r.group, r.cell)
+        return without_noise(find_peaks(self.density, r.cell, r.group, n), self.density)
 
     def summary(self) -> dict[str, str | float | int]:
         """What a user wants to know first."""
@@ -136,12 +141,13 @@ class Solution:
         }
 
     def _next_step(self) -> str:
-        """By the verdict, and first of all to a space group where none was given."""
+        """By the verdict, and first of all to a space group where none was given, then to what rivals there are."""
+        by_verdict = NEXT_STEP["rivals" if self.n_rivals and self.verdict != "unsure" else self.verdict]
         if not self.space_groups or self.verdict == "unsure":
-            return NEXT_STEP[self.verdict]
+            return by_verdict
         symmetry = self.space_groups[0].symmetry
         if len(symmetry.triplets) == len(self.reflections.group.triplets):
-            return NEXT_STEP[self.verdict]
+            return by_verdict
         hands = "" if symmetry.origins.other_hand is not None else " (or its other hand, which |F| cannot tell apart)"
         return f"solve again with the space group that fits best: --space-group '{symmetry.symbol}'{hands}"
 
@@ -149,11 +155,11 @@ class Solution:
         """Which they are, how weak the superstructure is, whether its signs are known; empty where there are none."""
         if self.pseudo_translations is None:
             return ""
-        doubt = (
-            f"; their signs as a class are not sure: {self.n_rivals} other solution(s) fit equally well"
-            if self.n_rivals
-            else ""
-        )
+        doubt = ""
+        if self.rival_phi is None:
+            doubt = "; their signs as a class were not tested, as phases were given"
+        elif self.n_rivals:
+            doubt = f"; their signs as a class are not sure: {self.n_rivals} other solution(s) fit equally well"
         return f"{self.pseudo_translations}{doubt}"
 
     def _named_fits(self) -> list[str]:
@@ -179,7 +185,8 @@ class Solution:
     def write_files(self, folder: Path, *, formula: str | None = None) -> None:
         """Write the files of `write`, each by itself, into the stage of a set of results."""
         r, peaks = self.reflections, self.peaks(formula)
-        write_mtz(folder / "solution.mtz", r.hkl, self.amplitude, self.phi, self.fom, r.cell, r.group)
+        rivals = () if self.rival_phi is None else self.rival_phi
+        write_mtz(folder / "solution.mtz", r.hkl, self.amplitude, self.phi, self.fom, r.cell, r.group, rivals=rivals)
         write_density(folder / "density.ccp4", self.density, r.cell, r.group)
         res = folder / "solution.res"
         write_res(res, r.cell, r.group, peaks, wavelength=r.wavelength, formula=formula, title=r.name)
@@ -199,10 +206,11 @@ def density_of(hkl: np.ndarray, F: np.ndarray, cell: Cell, symmetry: Symmetry) -
     """
     d_min = float(cell.d_spacing(hkl).min())
     hkl, F = symmetry.expand(hkl, F)
-    h_max = tuple(int(m) for m in np.abs(hkl).max(axis=0))
-    grid, _ = to_grid(hkl, F, h_max)
-    shape = tuple(max(2 * m + 2, 4 * math.ceil(a / d_min)) for m, a in zip(h_max, cell.parameters))
-    return density_from_F(torch.as_tensor(grid), cell.volume, shape).numpy()
+    shape = tuple(max(2 * int(m) + 2, 4 * math.ceil(a / d_min)) for m, a in zip(np.abs(hkl).max(0), cell.parameters))
+    half, upper, lower = np.zeros((*shape[:2], shape[2] // 2 + 1), complex), hkl[:, 2] >= 0, hkl[:, 2] <= 0
+    half[tuple(hkl[upper].T)] = F[upper].conj() / 2  # the transform has exp(+2 pi i h.x)
+    half[tuple(-hkl[lower].T)] += F[lower] / 2
+    return torch.fft.irfftn(torch.as_tensor(half), s=shape, norm="forward").div_(cell.volume).numpy()
 
 
 def absolute_amplitude(reflections: Reflections) -> np.ndarray:

@@ -115,12 +115,13 @@ def solve(
         is_enough=lambda outcome: _is_enough(outcome, verdict(problem.d_min, outcome, is_free=is_free)),
         report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
     )
-    pseudo = find_pseudo_translations(merged) if is_free else None
-    found_by_trials, (outcome, rivals) = outcome, _settled(problem, outcome, pseudo, recipes[0])
+    pseudo = find_pseudo_translations(merged)
+    found_by_trials, (outcome, rivals) = outcome, _settled(problem, outcome, pseudo if is_free else None, recipes[0])
+    is_open = len(rivals) > 0 or (pseudo is not None and not is_free)
     phi, fom = _in_setting_of_data(problem, outcome, merged.hkl)
     # rivals share the strong reflections: the trials that reached one of them speak for all
     answer = verdict(problem.d_min, found_by_trials if len(rivals) else outcome, is_free=is_free)
-    answer = capped(answer, fom=fom if is_free else None, n_rivals=len(rivals))
+    answer = capped(answer, fom=fom if is_free else None, is_open=is_open)
     return Solution(
         reflections=merged,
         amplitude=amplitude,
@@ -135,7 +136,7 @@ def solve(
         n_absent=found.n_absent,
         absent_i_over_sigma=found.absent_i_over_sigma,
         pseudo_translations=pseudo,
-        rival_phi=_phases_in_setting_of_data(problem, rivals, merged.hkl),
+        rival_phi=_phases_in_setting_of_data(problem, rivals, merged.hkl) if is_free else None,
         space_groups=fitting_groups(merged, merged.group, problem, outcome.F) if is_unknown else (),
     )
 

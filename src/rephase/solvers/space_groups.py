@@ -1,5 +1,6 @@
 """Which space groups fit: from the cell, from equivalents and absences, and from the map of a solution in P 1."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -9,12 +10,14 @@ import torch
 
 from rephase.crystal.reflections import Merged, Reflections
 from rephase.crystal.statistics import unique_hkl
-from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.crystal.symmetry import Symmetry, find_symmetry, key_of, unique_rows
+from rephase.solvers.grids import shape_for
 from rephase.solvers.group import GroupTables
 from rephase.solvers.problem import PhaseProblem
 
 _LARGEST_R_INT, _LARGEST_ABSENT = 0.25, 0.06  # of a group that the intensities allow
 _SMALLEST_AGREEMENT = 0.5  # of the worst operation, in the map
+_ENOUGH = 100_000  # reflections that tell groups apart in a map
 _COMPLETE = 0.7  # share of the possible reflections
 _CENTRINGS = ("P 1", "A 1", "B 1", "C 1", "I 1", "F 1", "R 3:H")
 _LAUE_GROUPS = (
@@ -54,11 +57,12 @@ def lattice_symmetry(data: Reflections) -> Symmetry:
 def allowed_groups(data: Reflections, lattice: Symmetry) -> list[tuple[Symmetry, float, float]]:
     """Groups with that lattice which cell and intensities allow, each with its R_int and share of absences."""
     allowed = []
+    r_int_of = _once_for_each_laue_group(data)
     for entry in gemmi.spacegroup_table():
         symmetry = find_symmetry(entry.xhm())
         if entry.centring_type() != lattice.symbol[0] or symmetry.misfit(data.cell):
             continue
-        r_int, absent = _r_int(data, symmetry), _absent_share(data, symmetry)
+        r_int, absent = r_int_of(symmetry), _absent_share(data, symmetry)
         if not r_int > _LARGEST_R_INT and absent <= _LARGEST_ABSENT:
             allowed.append((symmetry, r_int, absent))
     return allowed
@@ -80,15 +84,35 @@ def fitting_groups(
     F
         [n_refl], a solution of it.
     """
-    fits = []
+    fits, used = [], _those_that_tell(problem)
     for symmetry, r_int, absent in allowed_groups(data, lattice):
-        tables = GroupTables(problem.hkl_numpy, symmetry.in_basis(problem.reduced.basis), problem.device)
-        moved, _ = tables.move_to_origin(F[None], problem.n_known, problem.grid.shape)
-        agreement = float(tables.agreement(moved, problem.n_known).min())
+        tables = GroupTables(used.hkl, symmetry.in_basis(problem.reduced.basis), problem.device)
+        moved, _ = tables.move_to_origin(F[None, used.rows], used.n_known, used.shape)
+        agreement = float(tables.agreement(moved, used.n_known).min())
         if agreement >= _SMALLEST_AGREEMENT:
             fits.append(GroupFit(symmetry, r_int, absent, agreement))
     # settings of one group that differ in origin fit equally: the table's first one is the usual one
     return tuple(sorted(fits, key=lambda fit: (-len(fit.symmetry.triplets), -round(fit.agreement, 2))))
+
+
+class _Used(NamedTuple):
+    """``rows`` [n] of a problem with their indices ``hkl`` [n, 3], the known ones first; a grid that holds them."""
+
+    rows: torch.Tensor
+    hkl: np.ndarray
+    n_known: int
+    shape: tuple[int, int, int]
+
+
+def _those_that_tell(problem: PhaseProblem) -> _Used:
+    """The reflections of the lowest resolution, as many as tell groups apart: all of an ordinary crystal."""
+    d_hkl = problem.reduced.cell.d_spacing(problem.hkl_numpy)
+    if len(d_hkl) <= _ENOUGH:
+        return _Used(torch.arange(len(d_hkl)), problem.hkl_numpy, problem.n_known, problem.grid.shape)
+    d_min = np.partition(d_hkl, -_ENOUGH)[-_ENOUGH] * (1 - 1e-6)  # with all that are equivalent
+    rows = np.flatnonzero(d_hkl >= d_min)
+    n_known = int((rows < problem.n_known).sum())
+    return _Used(torch.as_tensor(rows), problem.hkl_numpy[rows], n_known, shape_for(problem.reduced.cell, d_min))
 
 
 def _centring(symbol: str) -> Symmetry:
@@ -98,13 +122,27 @@ def _centring(symbol: str) -> Symmetry:
     return Symmetry(f"{symbol[0]} 1", triplets)
 
 
+def _once_for_each_laue_group(data: Reflections) -> Callable[[Symmetry], float]:
+    """`_r_int` of a list, computed once for all the groups that make the same reflections equivalent."""
+    found: dict[bytes, float] = {}
+
+    def r_int(symmetry: Symmetry) -> float:
+        both = np.concatenate([symmetry.rotations, -symmetry.rotations]).reshape(-1, 9)
+        laue = np.unique(both, axis=0).tobytes()
+        if laue not in found:
+            found[laue] = _r_int(data, symmetry)
+        return found[laue]
+
+    return r_int
+
+
 def _r_int(data: Reflections, symmetry: Symmetry) -> float:
     """``sum |I - <I>| / sum I`` over the classes of the group that were measured more than once."""
-    _, each = np.unique(symmetry.representative(data.hkl), axis=0, return_inverse=True)
-    count = np.bincount(each.ravel())
-    mean = np.bincount(each.ravel(), data.intensity) / count
-    several = count[each.ravel()] > 1
-    deviation = np.abs(data.intensity - mean[each.ravel()])[several].sum()
+    _, each = np.unique(key_of(symmetry.representative(data.hkl)), return_inverse=True)
+    count = np.bincount(each)
+    mean = np.bincount(each, data.intensity) / count
+    several = count[each] > 1
+    deviation = np.abs(data.intensity - mean[each])[several].sum()
     return float(deviation / data.intensity[several].sum()) if several.any() else np.nan
 
 
@@ -136,7 +174,7 @@ def _laue_group_of_unique_list(data: Reflections) -> Symmetry | None:
     possible = len(unique_hkl(data.cell, lattice_symmetry(data), data.d_min))
     shares = []
     for group in fitting:
-        unique = np.unique(group.representative(data.hkl), axis=0)
+        unique = unique_rows(group.representative(data.hkl))
         shares.append(group.multiplicity(unique).sum() / 2 / possible)
     if shares[0] >= _COMPLETE:
         return None

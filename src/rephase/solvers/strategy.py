@@ -13,7 +13,7 @@ from rephase.solvers.iterations import ITERATIONS, low_density_elimination
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus, above, around_peaks
 
-_FINISH_DAMPING, _FINISH_CYCLES = 0.9, 20
+_FINISH_DAMPING, LAST_CYCLES = 0.9, 20  # of low-density elimination, where a search ends
 _VOXELS_AT_ONCE, _SMALLEST_BATCH = 400_000, 4  # in a batch of maps: larger ones leave the cache of a CPU
 _VOXELS_IN_MEMORY = 16_000_000  # in a batch of maps, where they are more than one
 _PHASORS_AT_ONCE = 50_000_000  # that are aligned, over all origins and both hands
@@ -104,7 +104,7 @@ def search(problem: PhaseProblem, phasors: torch.Tensor, is_known: torch.Tensor,
     for _ in range(recipe.n_settle):
         maps = step(maps, modulus, last * sigma, recipe.beta)
     modulus = Modulus(problem, amplitude, damping=_FINISH_DAMPING)
-    for _ in range(_FINISH_CYCLES):
+    for _ in range(LAST_CYCLES):
         maps = low_density_elimination(maps, modulus, sigma, 1.0)
     return problem.grid.get(modulus.coefficients(maps))
 
