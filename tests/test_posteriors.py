@@ -234,7 +234,7 @@ def check_all(changes):
         ({"posteriors.saxs.inference.n_draws": 241}, "inference, n_draws and chains: n = 241: expected 1 to 240"),
         ({"posteriors.oriented.inference.chains.n_walkers": 13}, "oriented.inference, .* n_walkers = 13: expected 14"),
         ({"posteriors.saxs.inference.truth": {"forward": 1e3}}, "truth.forward = 1000.0: expected 0.1 to 100.0, the"),
-        ({"posteriors.saxs.inference.truth": {"forward": math.nan}}, "truth.forward = nan: input should be a finite number"),
+        ({"posteriors.saxs.inference.truth": {"forward": math.nan}}, "truth.forward = nan: input should be a finite"),
         ({"posteriors.saxs.losses.cases": {"a": {"sise": [1.0, 2.0]}}}, "unknown key 'sise'; did you mean 'sizes'"),
         ({"posteriors.saxs.losses.cases": {"a": {"spread": [0.1, 3.0]}}}, "saxs.losses: width of a spread: expected"),
         ({"posteriors.saxs.losses.flows": {"physics": {}}}, "expected one called 'likelihood'"),

@@ -37,7 +37,8 @@ def edit_checkpoint(path: Path, random: Random) -> None:
     match random.randrange(5):
         case 0 if isinstance(weights, dict) and weights:
             name = random.choice(list(weights))
-            weights[name] = random.choice([*_TENSORS, weights[name] * torch.nan, weights[name][:1], "x", None])
+            kept = weights[name] if isinstance(weights[name], torch.Tensor) else torch.ones(2)  # changed before
+            weights[name] = random.choice([*_TENSORS, kept * torch.nan, kept.flatten()[:1], "x", None])
         case 1 if isinstance(tree, dict):
             tree[random.choice(["x", "callbacks", "state_dict", "loops", "epoch"])] = Executed()
         case _:

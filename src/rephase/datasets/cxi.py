@@ -15,7 +15,7 @@ from rephase.datasets.hdf5_detectors import JOULE_PER_EV, MASKS, MISSING, check_
 from rephase.datasets.hdf5_files import Hdf5File, open_hdf5
 from rephase.datasets.image_labels import LabelSet
 from rephase.datasets.nexus_images import NexusFrames, frames_of
-from rephase.datasets.shots import LeftOut, Listing, Shot, check_layout, check_number
+from rephase.datasets.shots import LeftOut, Listing, Shot, check_layout, check_number, has_gap
 from rephase.errors import ImageError
 from rephase.writing import disk_errors, write_whole
 
@@ -88,6 +88,7 @@ def write_cxi(path: Path, image: np.ndarray, mask: np.ndarray, labels: np.ndarra
     DiskError
         The disk is full, the folder cannot be written, and so on.
     """
+    mask = mask & ~np.stack([has_gap(shot) for shot in image])  # saturated pixels, which readers take so without it
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         file["cxi_version"], file["number_of_entries"] = 160, 1
