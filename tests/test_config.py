@@ -41,6 +41,7 @@ def test_every_sweep_is_valid(name):
         ("training.epochs", "expected path.to.key=value"),
         ("training.epochs=: [", "the value is not YAML"),
         ("data.h_max=[-1,6,6]", "data.h_max.0 = -1"),
+        ("data.h_max=[6,100000,6]", "data.h_max.1 = 100000"),
         ("data.energy_kev=-1", "data.energy_kev = -1"),
         ("data.unseen=[Ni]", "Ni stands twice in crystals and unseen"),
         ("data.crystals=[Ni,Ni]", "Ni stands twice"),

@@ -259,6 +259,8 @@ def test_a_cell_that_is_too_large_names_the_grid_that_would_do():
     MonoclinicGrid((41, 13, 18)).check(Cell(16.3, 10.0, 14.0, 90.0, 100.0, 90.0), 0.8)
     with pytest.raises(GridError, match="at least 3"):
         MonoclinicGrid((2, 18, 23))
+    with pytest.raises(GridError, match=r"10,764,000,000 points, expected at most 10,000,000"):
+        MonoclinicGrid((26, 18, 23_000_000))
 
 
 def test_the_longest_axes_are_those_of_the_grid():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rephase.config_sections import (
     LearningConfig,
@@ -60,6 +60,9 @@ class PerturbationConfig(Section):
     strain: Strain = Strain()
 
 
+LargestIndex = Annotated[int, Field(ge=0, le=200)]
+
+
 class DataConfig(Section):
     """The perturbed data set."""
 
@@ -67,7 +70,7 @@ class DataConfig(Section):
     unseen: tuple[str, ...] = Field((), description="crystals left out of training: the by-parent split")
     n_per_crystal: int = Field(1000, ge=10)
     energy_kev: float = Field(10.0, gt=0, allow_inf_nan=False)
-    h_max: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (6, 6, 6)
+    h_max: tuple[LargestIndex, LargestIndex, LargestIndex] = (6, 6, 6)
     d_min: float | None = Field(
         0.0, ge=0, description="Å; 0: the whole grid, as in the reference work; null: the limiting sphere λ/2"
     )

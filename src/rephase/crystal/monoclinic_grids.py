@@ -1,5 +1,6 @@
 """The unique reflections of monoclinic crystals (b unique) on one grid: every h, and k, l >= 0."""
 
+import math
 from functools import cached_property
 
 import numpy as np
@@ -8,6 +9,8 @@ import torch
 from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import Symmetry
 from rephase.errors import GridError
+
+_MOST_POINTS = 10_000_000
 
 
 class MonoclinicGrid:
@@ -30,6 +33,8 @@ class MonoclinicGrid:
     def __init__(self, shape: tuple[int, int, int]):
         if len(shape) != 3 or min(shape) < 3:
             raise GridError(f"shape = {shape}: expected three lengths of at least 3, e.g. (26, 18, 23)")
+        if math.prod(shape) > _MOST_POINTS:
+            raise GridError(f"shape = {shape}: {math.prod(shape):,} points, expected at most {_MOST_POINTS:,}")
         self.shape = tuple(map(int, shape))
 
     @classmethod
