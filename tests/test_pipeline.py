@@ -29,7 +29,7 @@ from rephase.models.image_baselines import IMAGE_BASELINES
 from rephase.paths import NOTEBOOKS
 from rephase.pipeline import check_parameters, find_notebooks, run_notebooks, run_sweep
 from rephase.posteriors import section_of
-from rephase.run_status import read_notebook, read_status
+from rephase.run_status import Outcome, read_status, write_status
 from rephase.runs import open_run, read_run
 from rephase.wave_posteriors import WAVE_METRICS
 from rephase.writing import only_writer
@@ -236,7 +236,15 @@ DAMAGED = [
 @pytest.mark.parametrize("content", DAMAGED)
 def test_a_damaged_record_counts_as_unfinished(tmp_path, content):
     (tmp_path / "status.json").write_bytes(content)
-    with pytest.warns(UserWarning, match=r"status.json: damaged; nothing counts as finished"):
+    with pytest.warns(UserWarning, match=r"status.json: damaged, .* nothing counts as finished"):
+        assert read_status(tmp_path) == {}
+
+
+def test_a_flipped_bit_in_the_record_counts_as_unfinished(tmp_path):
+    write_status(tmp_path, {"01_x": Outcome(seconds=1.0, finished="abc")})
+    path = tmp_path / "status.json"
+    path.write_bytes(path.read_bytes().replace(b"abc", b"abb"))
+    with pytest.warns(UserWarning, match="changed after it was written"):
         assert read_status(tmp_path) == {}
 
 

@@ -24,7 +24,7 @@ from rephase.models import MODELS
 from rephase.paths import CONFIGS, WEIGHTS
 from rephase.pipeline import sweep_points
 from rephase.report import write_report
-from rephase.run_status import read_status
+from rephase.run_status import Outcome, executed, read_status, seal, write_status
 from rephase.runs import open_run, read_run
 from rephase.training import fit
 from rephase.weights import AMPLITUDES, IMAGES, POSTERIORS, Kind, load_weights, shipped_weights
@@ -58,12 +58,13 @@ def write_run(changed: str, folder: Path) -> Path:
     metrics = ("phase_loss_aligned", "phase_loss_naive", "mean_phase_error", "map_cc", "ssim")
     run.save_table("results_linear", pd.DataFrame([row | {"metric": metric} for metric in metrics]))
     run.save_arrays("example", before=np.ones((3, 3, 3), complex), after=np.zeros((3, 3, 3)), reciprocal=np.eye(3))
-    status = {"01_x": {"seconds": 1.0, "finished": "0123abcd"}, "02_x": {"seconds": 2.0, "error": "E: x", "cell": 3}}
-    (run.folder / "status.json").write_text(json.dumps(status, indent=1))
+    failed = Outcome(seconds=2.0, error="E: x", cell=3)
+    write_status(run.folder, {"01_x": Outcome(seconds=1.0, finished="0123abcd"), "02_x": failed})
     cells = [nbformat.v4.new_markdown_cell("# 01 · x"), nbformat.v4.new_code_cell("1 + 1", execution_count=1)]
     cells[1].outputs = [nbformat.v4.new_output("execute_result", {"text/plain": "2"}, execution_count=1)]
     (run.folder / "notebooks").mkdir()
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), run.folder / "notebooks" / "01_x.ipynb")
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), executed(run.folder, "01_x"))
+    seal(executed(run.folder, "01_x"))
     path = folder / "run" / changed
     path.with_name(f".{path.name}.sha256").unlink(missing_ok=True)
     return path

@@ -8,10 +8,9 @@ import nbformat
 from nbformat import NotebookNode
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from rephase.checksums import write_checked
+from rephase.checksums import is_as_written, write_checked
 from rephase.errors import PipelineError
 from rephase.reading import file_bytes
-from rephase.writing import write_whole
 
 
 class Outcome(BaseModel):
@@ -45,15 +44,19 @@ def read_status(folder: Path) -> dict[str, Outcome]:
     if not os.path.lexists(path):
         return {}
     try:
-        return _STATUS.validate_json(file_bytes(path, PipelineError))
+        content = file_bytes(path, PipelineError)
+        if is_as_written(path):
+            return _STATUS.validate_json(content)
     except ValidationError:
-        warnings.warn(f"{path}: damaged; nothing counts as finished, and every notebook is run again", stacklevel=2)
-        return {}
+        pass
+    said = "damaged, or changed after it was written; nothing counts as finished, and every notebook is run again"
+    warnings.warn(f"{path}: {said}", stacklevel=2)
+    return {}
 
 
 def write_status(folder: Path, status: dict[str, Outcome]) -> None:
-    """Write the record whole."""
-    write_whole(folder / "status.json", _STATUS.dump_json(status, indent=1))
+    """Write the record whole, with its checksum."""
+    write_checked(folder / "status.json", _STATUS.dump_json(status, indent=1))
 
 
 def executed(folder: Path, name: str) -> Path:
