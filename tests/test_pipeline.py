@@ -29,7 +29,7 @@ from rephase.models.image_baselines import IMAGE_BASELINES
 from rephase.paths import NOTEBOOKS
 from rephase.pipeline import check_parameters, find_notebooks, run_notebooks, run_sweep
 from rephase.posteriors import section_of
-from rephase.run_status import Outcome, read_status, write_status
+from rephase.run_status import Outcome, read_notebook, read_status, write_status
 from rephase.runs import open_run, read_run
 from rephase.wave_posteriors import WAVE_METRICS
 from rephase.writing import only_writer
