@@ -24,6 +24,8 @@ from rephase.errors import RephaseError
 
 LIMIT_S, LIMIT_BYTES = 5.0, 2 * 2**30
 _HANG_S = 60.0  # by the clock, where the machine is busy
+_START_S = 300.0  # until a process has loaded what it needs and made its good file
+_READY = "ready"
 _LONGEST = 2000  # characters of a message
 _CHANGED = "CHANGED"  # names the file that is changed
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -82,8 +84,8 @@ def fuzz(name: str, target: Target, n: int, *, seed: int = 0, keep: Path | None 
 
 def _received(connection: Connection, process: BaseProcess, start: int) -> Iterator[Outcome]:
     """Outcomes that a process sends; its death or its silence is the last one."""
-    begun, number = time.perf_counter(), start
-    while connection.poll(_HANG_S):
+    begun, number, patience = time.perf_counter(), start, _START_S
+    while connection.poll(patience):
         try:
             sent = connection.recv()
         except EOFError:
@@ -92,10 +94,12 @@ def _received(connection: Connection, process: BaseProcess, start: int) -> Itera
             return
         if sent is None:
             return
-        yield sent
-        begun, number = time.perf_counter(), sent.number + 1
+        if sent != _READY:
+            yield sent
+            number = sent.number + 1
+        begun, patience = time.perf_counter(), _HANG_S
     process.kill()
-    yield Outcome(number, "hangs", _HANG_S)
+    yield Outcome(number, "hangs", patience)
 
 
 def _work(name: str, target: Target, place: Path, numbers: Iterable[int], seed: int, connection: Connection) -> None:
@@ -106,6 +110,7 @@ def _work(name: str, target: Target, place: Path, numbers: Iterable[int], seed: 
         make(target, good)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + LIMIT_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    connection.send(_READY)
     for number in numbers:
         folder = _input(place, number)
         outcome = used_file(target, changed_file(target, good, folder, Random(f"{seed} {name} {number}")), number)
