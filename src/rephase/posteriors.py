@@ -58,7 +58,11 @@ from rephase.runs import Run
 from rephase.training import fit, loss_curve
 from rephase.weights import POSTERIORS, load_flow
 
-_NEW, _ONE, _RANKS, _DRAWS = 31, 32, 33, 34  # streams of random numbers, apart from those of the data sets
+# streams of random numbers, apart from those of the data sets
+_NEW = 31
+_ONE = 32
+_RANKS = 33
+_DRAWS = 34
 _BATCH = 50  # patterns that are sampled at once
 _N_TIMED = 5
 _N_CLIMBED = 64  # draws that climb to peaks
