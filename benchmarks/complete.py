@@ -1,13 +1,13 @@
-"""How well each route foretells the amplitudes beyond the data.
+"""How well each route predicts the amplitudes beyond the resolution limit of the data.
 
     rephase bench complete -- --folder CIFS
     rephase bench complete -- --random 24 --space-groups "P 1 21/c 1" --model wilson fourier_unet
 
-Noise-free |F_calc| of the monoclinic CIFs of a folder, or of random crystals, is cut at --d-cut; `rephase.completion`
-sees that part, and everything to --d-min is judged by `rephase.inference.score_completion`. Models are the routes
-``atoms`` and ``wilson``, the names of shipped weights and files of weights; ``zero`` and ``median``, the true median of
-each shell, which nobody can know, stand beside them. With --true-phases `atoms` is spared the solver. Rows are appended
-to ``runs/bench/complete.csv``, and what is there is not done again; the medians of all rows are printed at the end,
+Noise-free |F_calc| of the monoclinic CIFs of a folder, or of random crystals, is cut at --d-cut; `rephase.complete`
+gets that part, and everything to --d-min is judged by `score_completion`. Models are the routes ``atoms`` and
+``wilson``, the names of shipped weights and files of weights; ``zero`` and ``median``, the true median of each shell,
+which nobody can know, stand beside them. With --true-phases `atoms` is spared the solver. Rows are appended to
+``runs/bench/complete.csv``, and what is there is not done again; the medians of all rows are printed at the end,
 with the mean squared difference times 1000.
 """
 
@@ -22,16 +22,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rephase.completion import Completion, complete
-from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
 from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections.simulation import Truth, simulate_reflections
 from rephase.crystal.shells import shell_index, shell_limits
-from rephase.crystal.simulation import Truth, simulate_reflections
-from rephase.crystal.structure import Crystal, read_crystal
+from rephase.crystal.structures import Crystal, read_crystal
 from rephase.crystal.symmetry import rows_of
 from rephase.errors import RephaseError
-from rephase.inference import Example, score_completion
+from rephase.labs.completion.comparison import Example, score_completion
+from rephase.labs.completion.complete import Completion, complete
 from rephase.paths import RUNS
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers.solution import Solution, absolute_amplitude
 
 KEYS = ["crystals", "phases", "effort", "d_cut", "d_min", "model"]

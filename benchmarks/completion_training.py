@@ -15,14 +15,15 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from rephase.config import MonoclinicConfig
-from rephase.config_sections import ModelConfig
-from rephase.datasets.monoclinic import CompletionBatch, open_monoclinic
+from rephase.config.completion import MonoclinicConfig
+from rephase.config.sections import ModelConfig
 from rephase.devices import pick_device
-from rephase.models import AMPLITUDE_MODELS, build_model
-from rephase.models.amplitude_gan import AmplitudeGAN
-from rephase.models.amplitude_unets import AmplitudeUNet, FourierUNet
-from rephase.models.amplitudes import AmplitudeModel
+from rephase.labs.completion.data import CompletionBatch, open_monoclinic
+from rephase.labs.completion.models import AMPLITUDE_MODELS
+from rephase.labs.completion.models.amplitudes import AmplitudeModel
+from rephase.labs.completion.models.gan import AmplitudeGAN
+from rephase.labs.completion.models.unets import AmplitudeUNet, FourierUNet
+from rephase.learning.models import build_model
 from rephase.paths import RUNS
 
 CONFIG = MonoclinicConfig(n_samples=40)

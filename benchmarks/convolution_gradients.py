@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from rephase.models.convolutions import CONVOLUTIONS
+from rephase.learning.convolutions import CONVOLUTIONS
 
 TORCH = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 PRECISIONS = {"float32": False, "bfloat16": True}

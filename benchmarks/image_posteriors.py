@@ -15,13 +15,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rephase.config_sections import ModelConfig
-from rephase.datasets.holograms import HologramSimulator
-from rephase.datasets.patterns import PatternBatch
-from rephase.datasets.ptychograms import PtychogramSimulator
-from rephase.models import IMAGE_POSTERIOR_MODELS, build_model
+from rephase.config.sections import ModelConfig
+from rephase.config.waves import HologramSimulation, PtychogramSimulation
+from rephase.inference.patterns import PatternBatch
+from rephase.labs.waves.data.holograms import HologramSimulator
+from rephase.labs.waves.data.ptychograms import PtychogramSimulator
+from rephase.labs.waves.models import IMAGE_POSTERIOR_MODELS
+from rephase.learning.models import build_model
 from rephase.paths import RUNS
-from rephase.posterior_config import HologramSimulation, PtychogramSimulation
 
 SIMULATORS = {
     ("holography", 32): lambda: HologramSimulator(HologramSimulation()),

@@ -15,14 +15,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rephase.config_sections import ModelConfig
-from rephase.datasets.image_data import ImageData
-from rephase.datasets.image_sources import open_images
-from rephase.datasets.images import ImageBatch
+from rephase.config.images import ImageDataConfig, ImageNoise
+from rephase.config.sections import ModelConfig
 from rephase.devices import pick_device
-from rephase.image_config import ImageDataConfig, ImageNoise
-from rephase.models import IMAGE_MODELS, build_model
-from rephase.models.image_networks import ImageClassifier
+from rephase.labs.images.data.batch import ImageBatch
+from rephase.labs.images.data.sources import open_images
+from rephase.labs.images.data.stored import ImageData
+from rephase.labs.images.models import IMAGE_MODELS
+from rephase.labs.images.models.networks import ImageClassifier
+from rephase.learning.models import build_model
 from rephase.paths import RUNS
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from rephase.datasets.ptycho_files import open_ptychography
+from rephase.labs.waves.data.files import open_ptychography
+from rephase.labs.waves.engines.ptychography import conjugate_gradients, descend, epie, reflect_exit_waves
+from rephase.labs.waves.scores import align_wave, amplitude_ssim, phase_ssim, wave_error
 from rephase.optics.noise import count
 from rephase.optics.propagation import FarField, Fresnel, effective_geometry, fresnel_number
 from rephase.optics.ptychography import Scan, gaussian_probe, raster, smallest_object
 from rephase.paths import RUNS
-from rephase.solvers.ptycho_engines import conjugate_gradients, descend, epie, reflect_exit_waves
-from rephase.wave_metrics import align_wave, amplitude_ssim, phase_ssim, wave_error
 
 
 def seeded(seed: int = 0) -> torch.Generator:

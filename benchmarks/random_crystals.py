@@ -14,10 +14,10 @@ import time
 import pandas as pd
 import torch
 
-from rephase.crystal.many_structure_factors import many_structure_factors, unique_reflections
-from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
 from rephase.devices import pick_device
 from rephase.paths import RUNS
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
+from rephase.random_crystals.structure_factors import many_structure_factors, unique_reflections
 
 D_MIN, SIZES = 1.5, {"5 to 60 atoms": (5, 60), "5 to 30 atoms": (5, 30)}
 N = {"cpu": 4096, "cuda": 16384}  # enough for full batches

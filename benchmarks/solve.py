@@ -29,17 +29,17 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rephase.crystal.random_crystals import random_crystals
-from rephase.crystal.reflection_files import read_reflections
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.simulation import Truth, random_phases, simulate_reflections
-from rephase.crystal.structure import Crystal, read_crystal
+from rephase.crystal.reflections.files import read_reflections
+from rephase.crystal.reflections.simulation import Truth, random_phases, simulate_reflections
 from rephase.crystal.structure_factors import structure_factors
+from rephase.crystal.structures import Crystal, read_crystal
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import ReflectionError
+from rephase.labs.solving.steps import score_row, solved_shares
 from rephase.paths import RUNS
+from rephase.random_crystals.crystals import random_crystals
 from rephase.solvers.solve import solve
-from rephase.solving import score_row, solved_shares
 
 KEYS = ("solver", "data", "effort", "d_min")
 SAME = [*KEYS, "seed", "name"]

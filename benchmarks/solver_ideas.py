@@ -18,10 +18,11 @@ import torch
 
 from rephase.crystal.phases import unit_phasor
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.simulation import Truth, simulate_reflections
-from rephase.crystal.structure import read_crystal
+from rephase.crystal.reflections.simulation import Truth, simulate_reflections
+from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import rows_of
 from rephase.errors import ReflectionError
+from rephase.labs.solving.steps import SOLVED
 from rephase.paths import RUNS
 from rephase.solvers import recipes_for
 from rephase.solvers.iterations import raar
@@ -29,8 +30,7 @@ from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus, above, around_peaks, highest_around
 from rephase.solvers.solution import absolute_amplitude
 from rephase.solvers.solve import working_problem
-from rephase.solvers.strategy import Recipe, Trials, finish, finish_in_group, random_phases, search, trials
-from rephase.solving import SOLVED
+from rephase.solvers.strategy import Recipe, Trials, finish, finish_in_group, random_starts, search, trials
 
 Idea = Callable[[PhaseProblem, int, Recipe, torch.Generator, Trials | None], Trials]
 
@@ -72,7 +72,7 @@ def tangent_formula(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
     """Refine random phases with the tangent formula first, here as the phases of the squared E map."""
-    phasors, _ = random_phases(problem, n, generator)
+    phasors, _ = random_starts(problem, n, generator)
     for _ in range(20):
         squared = problem.grid.to_map(problem.sharpened(1.0) * phasors) ** 2
         phasors = unit_phasor(problem.grid.from_map(squared)[:, : problem.n_known])
@@ -87,7 +87,7 @@ def histogram_matching(
     atoms = problem.grid.to_map(falloff(problem) * torch.polar(torch.ones_like(angle), angle).sum(0)[None])
     expected = atoms.flatten().sort().values
     matched = lambda maps: expected[maps.flatten(1).argsort().argsort()].view_as(maps)  # noqa: E731
-    return constrained(problem, search(problem, *random_phases(problem, n, generator), recipe), matched)
+    return constrained(problem, search(problem, *random_starts(problem, n, generator), recipe), matched)
 
 
 def known_composition(
@@ -95,7 +95,7 @@ def known_composition(
 ) -> Trials:
     """Keep only as many peaks as there are atoms, for twenty cycles after the search."""
     peaks_only = lambda maps: above(maps, around_peaks(maps, problem.n_atoms, 0.0))  # noqa: E731
-    return constrained(problem, search(problem, *random_phases(problem, n, generator), recipe), peaks_only)
+    return constrained(problem, search(problem, *random_starts(problem, n, generator), recipe), peaks_only)
 
 
 def peaks_in_the_search(
@@ -111,7 +111,7 @@ def local_search(
     """Start from the best trials so far, each with 40 % of its phases held, the strong ones first."""
     if pool is None:
         return trials(problem, n, recipe, generator)
-    phasors, _ = random_phases(problem, n, generator)
+    phasors, _ = random_starts(problem, n, generator)
     leader = unit_phasor(pool.F[torch.randint(len(pool.F), (n,), generator=generator), : problem.n_known])
     is_held = torch.rand(phasors.shape, generator=generator) < 0.4 * problem.E.clamp_max(1.5)
     return finish(problem, search(problem, torch.where(is_held, leader, phasors), is_held, recipe), recipe)
@@ -123,7 +123,7 @@ def group_from_the_start(
     """Impose the symmetry of the group on the search itself."""
     amplitude = problem.sharpened(recipe.sharpening)
     modulus, sigma = Modulus(problem, amplitude, damping=recipe.damping), problem.sigma(amplitude)
-    maps = problem.grid.to_map(amplitude * random_phases(problem, n, generator)[0])
+    maps = problem.grid.to_map(amplitude * random_starts(problem, n, generator)[0])
     for cycle in range(recipe.n_search):
         threshold = recipe.threshold[0] + (recipe.threshold[1] - recipe.threshold[0]) * cycle / recipe.n_search
         maps = problem.grid.to_map(problem.group.average(problem.grid.from_map(maps)))

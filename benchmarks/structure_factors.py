@@ -25,13 +25,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rephase.config import Strain
-from rephase.crystal.perturb import strain
+from rephase.config.crystals import Strain
 from rephase.crystal.scattering import dispersion, form_factor_coefficients
-from rephase.crystal.structure import Atoms, Crystal, read_crystal
 from rephase.crystal.structure_factors import GridKernel, grid_hkl
+from rephase.crystal.structures import Atoms, Crystal, read_crystal
+from rephase.labs.crystals.perturb import strain
+from rephase.learning.store import Store
 from rephase.paths import RUNS
-from rephase.store import Store
 
 CRYSTALS = ("Ni", "NaCl", "Ca2RuO4", "NaCoO2_stripe_supercell")
 H_MAX, ENERGY_KEV = (15, 15, 15), 10.0

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from rephase import classifying
 from rephase.cli import main
-from rephase.completing import build_data, train_and_score
 from rephase.config import load_config
-from rephase.datasets.perturbed import open_perturbed
+from rephase.labs.completion.steps import build_data, train_and_score
+from rephase.labs.crystals.data import open_perturbed
+from rephase.labs.images import steps as classifying
 from rephase.paths import ROOT
 from rephase.runs import open_run
 from rephase.shipping import ship_weights
@@ -80,7 +80,7 @@ def config():
 
 @pytest.fixture(scope="session")
 def data(config, tmp_path_factory):
-    return open_perturbed(tmp_path_factory.mktemp("data") / "perturbed.zarr", config.data)
+    return open_perturbed(tmp_path_factory.mktemp("data") / "perturbed.zarr", config.crystals.data)
 
 
 @pytest.fixture(scope="session")

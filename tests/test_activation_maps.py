@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from rephase.activation_maps import activation_map
-from rephase.config_sections import ModelConfig
-from rephase.datasets.images import ImageBatch
+from rephase.config.sections import ModelConfig
 from rephase.errors import RephaseError
-from rephase.models import IMAGE_MODELS, build_model
-from rephase.models.image_networks import GlobalMean, ImageClassifier
+from rephase.labs.images.activation_maps import activation_map
+from rephase.labs.images.data.batch import ImageBatch
+from rephase.labs.images.models import IMAGE_MODELS
+from rephase.labs.images.models.networks import GlobalMean, ImageClassifier
+from rephase.learning.models import build_model
 
 CORNERS = [(slice(0, 32), slice(0, 32)), (slice(32, 64), slice(32, 64))]
 

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from rephase.adaptation import adapt
-from rephase.config_sections import ModelConfig
-from rephase.datasets.patterns import expected_of
-from rephase.datasets.saxs_patterns import SaxsSimulator
+from rephase.config.scattering import SaxsSimulation
+from rephase.config.sections import ModelConfig
 from rephase.errors import PosteriorError
-from rephase.models import POSTERIOR_MODELS, build_model
+from rephase.inference.patterns import expected_of
+from rephase.labs.scattering.adaptation import adapt
+from rephase.labs.scattering.data.saxs import SaxsSimulator
+from rephase.labs.scattering.models import POSTERIOR_MODELS
+from rephase.learning.models import build_model
 from rephase.optics.noise import poisson_deviance
-from rephase.posterior_config import SaxsSimulation
 
 SIMULATOR = SaxsSimulator(SaxsSimulation(shape="sphere", n_q=32))
 OPTIONS = {"n_layers": 2, "width": 16, "n_features": 8, "channels": 4}

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from rephase.completion_metrics import complete, r_factor_missing
-from rephase.config import MeasuredPart, MonoclinicConfig
-from rephase.datasets.monoclinic import open_monoclinic
+from rephase.config.completion import MeasuredPart, MonoclinicConfig
 from rephase.errors import ConfigError
-from rephase.models import AMPLITUDE_MODELS
-from rephase.models.amplitude_baselines import WilsonAmplitude
-from rephase.models.amplitude_gan import AmplitudeGAN
-from rephase.models.amplitude_unets import FourierLayer
-from rephase.models.reflection_transformer import ReflectionTransformer
+from rephase.labs.completion.data import open_monoclinic
+from rephase.labs.completion.models import AMPLITUDE_MODELS
+from rephase.labs.completion.models.baselines import WilsonAmplitude
+from rephase.labs.completion.models.gan import AmplitudeGAN
+from rephase.labs.completion.models.transformer import ReflectionTransformer
+from rephase.labs.completion.models.unets import FourierLayer
+from rephase.labs.completion.scores import filled_in, r_factor_missing
 
 CONFIG = MonoclinicConfig(
     n_atoms=(5, 8), shape=(16, 12, 14), d_min=1.2, n_samples=20, chunk=20,
@@ -87,7 +87,7 @@ def test_mixed_precision_has_a_like_loss_and_finite_gradients(model, batch):
 def test_overfits_one_batch(model, data):
     batch = data[list(range(2))]
     optimiser = torch.optim.Adam(model.parameters(), lr=4e-3)
-    r = lambda predictor: r_factor_missing(complete(predictor.predict(batch), batch)).mean()  # noqa: E731
+    r = lambda predictor: r_factor_missing(filled_in(predictor.predict(batch), batch)).mean()  # noqa: E731
     for _ in range(80):
         optimiser.zero_grad()
         model.loss(batch).backward()

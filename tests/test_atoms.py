@@ -8,19 +8,19 @@ import torch
 from scipy.integrate import quad
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
-from rephase.crystal.simulation import random_phases, simulate_reflections
-from rephase.crystal.statistics import expected_intensity
-from rephase.crystal.structure import read_crystal
+from rephase.crystal.reflections.simulation import random_phases, simulate_reflections
+from rephase.crystal.reflections.statistics import expected_intensity
 from rephase.crystal.structure_factors import structure_factors
+from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.errors import ConfigError, GridError, ReflectionError
-from rephase.solvers.atom_errors import INFLATIONS, Trust, calibrated
-from rephase.solvers.atom_factors import AtomFactors, AtomList, lengths
-from rephase.solvers.atom_refinement import Amplitudes, refine
-from rephase.solvers.atom_restraints import close_pairs, site_projectors, usual_restraints
-from rephase.solvers.atoms import expected_amplitudes, fit_atoms
-from rephase.solvers.rice import amplitude_moments, figure_of_merit, log_likelihood
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
+from rephase.solvers.atoms.errors import INFLATIONS, Trust, calibrated
+from rephase.solvers.atoms.factors import AtomFactors, AtomList, lengths
+from rephase.solvers.atoms.fit import expected_amplitudes, fit_atoms
+from rephase.solvers.atoms.refinement import Amplitudes, refine
+from rephase.solvers.atoms.restraints import close_pairs, site_projectors, usual_restraints
+from rephase.solvers.atoms.rice import amplitude_moments, figure_of_merit, log_likelihood
 from rephase.solvers.solution import Solution, absolute_amplitude
 
 GROUPS = ["P 1 21/c 1", "C 1 2 1", "P 1 21 1", "C 1 2/c 1"]

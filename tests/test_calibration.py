@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rephase.calibration import (
+from rephase.errors import OpticsError, PosteriorError
+from rephase.inference.calibration import (
     LEVELS,
     bonferroni,
     c2st,
@@ -18,7 +19,6 @@ from rephase.calibration import (
     tarp_ranks,
     uniformity,
 )
-from rephase.errors import OpticsError, PosteriorError
 
 N_DRAWS, N_PATTERNS = 200, 500
 MIX = torch.tensor([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]]).double()  # two readings of three parameters

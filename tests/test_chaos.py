@@ -10,8 +10,8 @@ from random import Random
 import pytest
 
 from rephase.errors import StoreError
+from rephase.files.writing import ResultSet
 from rephase.paths import BENCHMARKS
-from rephase.writing import ResultSet
 
 sys.path.insert(0, str(BENCHMARKS))
 

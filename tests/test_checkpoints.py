@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from rephase.checkpoints import CheckedCheckpoints, read_checkpoint, write_checkpoint
 from rephase.config import load_config
 from rephase.errors import DiskError, TrainingError
-from rephase.models import MODELS
-from rephase.training import fit
+from rephase.labs.crystals.models import MODELS
+from rephase.learning.checkpoints import CheckedCheckpoints, read_checkpoint, write_checkpoint
+from rephase.learning.training import fit
 
 CHECKPOINT = {"epoch": 3, "state_dict": {"weight": torch.arange(20.0)}}
 
@@ -31,8 +31,8 @@ class Executed:
 
 
 def train(data, folder, *, epochs=2):
-    config = load_config("test", [f"training.epochs={epochs}"])
-    return fit(MODELS, "linear", data, config, folder, device="cpu", progress=False)
+    config = load_config("test", [f"crystals.training.epochs={epochs}"])
+    return fit(MODELS, "linear", data, config.crystals, folder, device="cpu", progress=False)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_a_training_without_its_identity_is_not_taken_for_this_one(data, tmp_pat
 @contextmanager
 def locked_by_another_process(folder):
     script = (
-        "import sys, time; from rephase.writing import only_writer\n"
+        "import sys, time; from rephase.files.writing import only_writer\n"
         "with only_writer(sys.argv[1]): print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE)

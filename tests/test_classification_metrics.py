@@ -7,15 +7,9 @@ import pytest
 import torch
 from torchmetrics.functional import classification as reference
 
-from rephase.classification_metrics import (
-    CLASSIFICATION_METRICS,
-    LABEL_METRICS,
-    Classified,
-    absent_labels,
-    best_thresholds,
-)
-from rephase.datasets.images import ImageBatch
-from rephase.models.image_baselines import IMAGE_BASELINES
+from rephase.labs.images.data.batch import ImageBatch
+from rephase.labs.images.models.baselines import IMAGE_BASELINES
+from rephase.labs.images.scores import CLASSIFICATION_METRICS, LABEL_METRICS, Classified, absent_labels, best_thresholds
 from rephase.paths import ROOT
 
 HALF = torch.full((3,), 0.5)

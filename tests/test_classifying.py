@@ -3,10 +3,16 @@
 import pandas as pd
 import pytest
 
-from rephase.classification_metrics import CLASSIFICATION_METRICS
-from rephase.classifying import (
+from rephase.config import load_config, load_sweep
+from rephase.errors import ConfigError
+from rephase.figures import draw
+from rephase.laboratories import all_results
+from rephase.labs.images.data.droplet_labels import LABELS
+from rephase.labs.images.models.baselines import IMAGE_BASELINES
+from rephase.labs.images.scores import CLASSIFICATION_METRICS
+from rephase.labs.images.steps import (
     build_images,
-    check_classifying,
+    check_experiments,
     describe_images,
     experiment_points,
     labels_not_judged,
@@ -17,14 +23,9 @@ from rephase.classifying import (
     train_and_score,
     train_and_score_all,
 )
-from rephase.config import load_config, load_sweep
-from rephase.datasets.droplet_labels import LABELS
-from rephase.errors import ConfigError
-from rephase.evaluation import COLUMNS
-from rephase.figures import draw
-from rephase.models.image_baselines import IMAGE_BASELINES
-from rephase.pipeline import sweep_points
+from rephase.learning.scoring import COLUMNS
 from rephase.runs import open_run
+from rephase.sweeps import sweep_points
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_scores_are_tidy_and_name_every_label_that_occurs(run, data):
     assert list(summary(run).columns) == list(CLASSIFICATION_METRICS)
     per_label = summary(run, metric="average_precision")
     assert set(per_label.columns) == set(LABELS) - set(labels_not_judged(data))
-    run.write_results()
+    run.write_results(all_results())
     written = pd.read_csv(run.folder / "results.csv")
     assert list(written.columns) == COLUMNS
     assert set(written["experiment"]) == {"images"}
@@ -154,7 +155,7 @@ def test_figures_of_images_are_drawn(run, data):
 )
 def test_wrong_experiments_are_refused(override, message):
     with pytest.raises(ConfigError, match=message):
-        check_classifying(load_config("test", [override]))
+        check_experiments(load_config("test", [override]))
 
 
 def test_an_experiment_that_is_not_listed_is_left_out_and_says_so(run):

@@ -8,12 +8,12 @@ import torch
 import typer
 
 from rephase.commands import app
-from rephase.completion import RESULTS
-from rephase.completion_routes import ROUTES
-from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
-from rephase.crystal.reflection_files import write_hklf4
-from rephase.crystal.simulation import simulate_reflections
+from rephase.crystal.reflections.files import write_hklf4
+from rephase.crystal.reflections.simulation import simulate_reflections
+from rephase.labs.completion.complete import RESULTS
+from rephase.labs.completion.routes import ROUTES
 from rephase.paths import ROOT
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ import typer
 
 from rephase.commands import app
 from rephase.crystal.map_files import read_density
-from rephase.crystal.phase_lists import read_phases
-from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
-from rephase.crystal.reflection_files import read_reflections, write_hklf4
-from rephase.crystal.simulation import simulate_reflections
-from rephase.crystal.structure import read_crystal
+from rephase.crystal.reflections.files import read_reflections, write_hklf4
+from rephase.crystal.reflections.phase_lists import read_phases
+from rephase.crystal.reflections.simulation import simulate_reflections
+from rephase.crystal.structures import read_crystal
+from rephase.labs.solving.pictures import write_figures
 from rephase.paths import ROOT
-from rephase.solution_figures import write_figures
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers import RECIPES
 from rephase.solvers.solution import RESULTS
 from rephase.solvers.solve import solve
@@ -211,7 +211,9 @@ def test_a_kill_while_results_are_written_leaves_the_old(command, sample, out):
 
 
 def test_another_process_that_solves_there_is_waited_for(command, sample, out):
-    script = f"from rephase.writing import only_writer\nwith only_writer({str(out)!r}): print(flush=True), input()"
+    script = (
+        f"from rephase.files.writing import only_writer\nwith only_writer({str(out)!r}): print(flush=True), input()"
+    )
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
         status, _, complaints = command("solve", sample[0], *sample[1], "--out", out)

@@ -13,9 +13,10 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
-from rephase import __version__, cod
+from rephase import __version__
 from rephase.cli import main
 from rephase.errors import ConfigError
+from rephase.formats import cod
 
 A, B, C = "2002926", "1000041", "4300001"
 # Cut after any line it is still a CIF that can be read: only its length tells that something is missing.

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from rephase.completion import complete
-from rephase.completion_figures import completion_overview
 from rephase.crystal.cell import Cell
 from rephase.crystal.map_files import read_density
-from rephase.crystal.monoclinic_grids import MonoclinicGrid
-from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.simulation import simulate_reflections
-from rephase.crystal.statistics import unique_hkl
+from rephase.crystal.reflections.simulation import simulate_reflections
+from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.symmetry import cell_of, find_symmetry, rows_of
 from rephase.errors import ConfigError, GridError, ReflectionError, SymmetryError, WeightsError
+from rephase.labs.completion.complete import complete
+from rephase.labs.completion.grids import MonoclinicGrid
+from rephase.labs.completion.pictures import completion_overview
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers.solution import Solution, absolute_amplitude
 
 D_CUT, D_MIN = 1.8, 1.2  # Å, of the small networks

@@ -5,7 +5,16 @@ import pandas as pd
 import pytest
 import torch
 
-from rephase.completing import (
+from rephase.crystal.map_files import write_cif
+from rephase.crystal.peaks import Peaks
+from rephase.crystal.symmetry import find_symmetry
+from rephase.errors import RephaseError
+from rephase.figures import draw
+from rephase.laboratories import all_results
+from rephase.labs.completion.grids import MonoclinicGrid
+from rephase.labs.completion.models.baselines import AMPLITUDE_BASELINES
+from rephase.labs.completion.scores import COMPLETION_METRICS, MAP_SCORE
+from rephase.labs.completion.steps import (
     build_data,
     describe_data,
     score_baselines,
@@ -13,18 +22,9 @@ from rephase.completing import (
     train_and_score,
     train_and_score_phases,
 )
-from rephase.completion_evaluation import MAP_SCORE
-from rephase.completion_metrics import COMPLETION_METRICS
-from rephase.crystal.map_files import write_cif
-from rephase.crystal.monoclinic_grids import MonoclinicGrid
-from rephase.crystal.peaks import Peaks
-from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
-from rephase.crystal.symmetry import find_symmetry
-from rephase.errors import RephaseError
-from rephase.evaluation import COLUMNS
-from rephase.figures import draw
-from rephase.models.amplitude_baselines import AMPLITUDE_BASELINES
+from rephase.learning.scoring import COLUMNS
 from rephase.pipeline import run_notebooks
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.runs import open_run
 
 
@@ -34,7 +34,9 @@ def folder(config, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cifs")
     options = RandomCrystalOptions(space_groups=("P 1 21/n 1",), n_atoms=(5, 8))
     made = random_crystals(12, generator=torch.Generator().manual_seed(1), options=options)
-    fitting = MonoclinicGrid(config.monoclinic.shape).holds(made.lattice, config.monoclinic.d_min).nonzero()[:2, 0]
+    fitting = (
+        MonoclinicGrid(config.completion.data.shape).holds(made.lattice, config.completion.data.d_min).nonzero()[:2, 0]
+    )
     for number in fitting.tolist():
         crystal = made.crystal(number)
         unit = crystal.asymmetric_unit
@@ -47,7 +49,7 @@ def folder(config, tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(folder, tmp_path_factory):
     """A run with its baselines and one model scored."""
-    overrides = [f"monoclinic.folder={folder}", "completion.models={unet: {options: {width: 4}}}"]
+    overrides = [f"completion.data.folder={folder}", "completion.models={unet: {options: {width: 4}}}"]
     run = open_run(tmp_path_factory.mktemp("run"), "test", overrides, device="cpu")
     data = build_data(run)
     score_baselines(run, data)
@@ -75,7 +77,7 @@ def test_every_table_has_the_baselines_and_both_test_sets(run):
     assert (scores.loc["zero_fill", "r_factor_missing"] == 1).all()
     assert (scores.loc["shell_median", "r_factor_missing"] < scores.loc["wilson", "r_factor_missing"]).all()
     assert "real:P 1 21/n 1" in summary(run, per_group=True).index.get_level_values("split")
-    run.write_results()
+    run.write_results(all_results())
     written = pd.read_csv(run.folder / "results.csv")
     assert list(written.columns) == COLUMNS
     assert set(written["experiment"]) == {"completion"}
@@ -88,19 +90,19 @@ def test_a_model_that_is_not_listed_is_left_out_and_says_so(run):
 
 
 def test_phases_are_scored_beside_chance_in_both_test_sets(folder, tmp_path):
-    run = open_run(tmp_path, "test", [f"monoclinic.folder={folder}"], device="cpu")
+    run = open_run(tmp_path, "test", [f"completion.data.folder={folder}"], device="cpu")
     data = build_data(run)
     scores = train_and_score_phases(run, data, "unet")
     assert set(scores.index) == {(model, split) for model in ("unet", "chance") for split in ("test", "real")}
     assert scores.loc["chance", "map_cc"].between(0, 0.6).all()
     assert scores["mean_phase_error_weighted"].between(30, 110).all()
     assert run.table("monoclinic_phases_shells_unet")["split"].unique().tolist() == ["test", "real"]
-    run.write_results()
+    run.write_results(all_results())
     assert set(pd.read_csv(run.folder / "results.csv")["experiment"]) == {"monoclinic_phases"}
     drawn = draw(run, "monoclinic_phases_by_resolution").axes
     assert [[line.get_label() for line in ax.lines] for ax in drawn] == [["U-Net", "chance"]] * 2
     left_out = train_and_score_phases(run, data, "fourier_unet")["left out"]
-    assert left_out.tolist() == ["not in monoclinic_phases.models of this configuration"]
+    assert left_out.tolist() == ["not in completion.phases.models of this configuration"]
 
 
 def test_figures_show_every_test_set(run):
@@ -130,13 +132,13 @@ def test_a_drawn_layer_has_its_reflections_in_their_places(run):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("monoclinic.folder=nowhere", r"no folder with \*.cif"),
-        ("monoclinic.space_groups=[P -1]", "b unique"),
+        ("completion.data.folder=nowhere", r"no folder with \*.cif"),
+        ("completion.data.space_groups=[P -1]", "b unique"),
         ("completion.models.fourier={}", "did you mean 'fourier_unet'"),
         ("completion.models.unet.training.epoch=3", "unknown key 'epoch'; did you mean 'epochs'"),
     ],
 )
 def test_wrong_completion_stops_before_anything_runs(tmp_path, override, message):
     with pytest.raises(RephaseError, match=message):
-        run_notebooks("test", [override], out=tmp_path)
+        run_notebooks("test", [override], out=tmp_path, only=["completion"])
     assert not (tmp_path / "notebooks").exists()

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from rephase.completion_metrics import COMPLETION_METRICS, complete
-from rephase.config import MonoclinicConfig
-from rephase.crystal.statistics import squared_form_factors
-from rephase.datasets.monoclinic import CompletionBatch, MonoclinicData, open_monoclinic
-from rephase.metrics import structural_similarity
-from rephase.models.amplitude_baselines import AMPLITUDE_BASELINES, wilson_amplitude
+from rephase.config.completion import MonoclinicConfig
+from rephase.crystal.reflections.statistics import squared_form_factors
+from rephase.labs.completion.data import CompletionBatch, MonoclinicData, open_monoclinic
+from rephase.labs.completion.models.baselines import AMPLITUDE_BASELINES, wilson_amplitude
+from rephase.labs.completion.scores import COMPLETION_METRICS, filled_in
+from rephase.learning.similarity import structural_similarity
 
 CONFIG = MonoclinicConfig(
     space_groups=("P 1 21/c 1", "C 1 2 1"), n_atoms=(8, 12), shape=(30, 24, 30), d_min=0.9, n_samples=20, chunk=20
@@ -26,7 +26,7 @@ def batch(data) -> CompletionBatch:
 
 
 def scores(amplitude, batch):
-    return {name: entry.function(complete(amplitude, batch)) for name, entry in COMPLETION_METRICS.items()}
+    return {name: entry.function(filled_in(amplitude, batch)) for name, entry in COMPLETION_METRICS.items()}
 
 
 def test_the_truth_is_perfect_and_the_observed_part_is_the_data(batch):

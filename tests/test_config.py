@@ -8,9 +8,10 @@ import yaml
 
 from rephase.config import dump_config, load_config, load_sweep, override_of
 from rephase.errors import ConfigError, RephaseError
+from rephase.files.plain_yaml import yaml_text, yaml_value
+from rephase.laboratories import check_work
 from rephase.paths import CONFIGS
-from rephase.pipeline import check_work, sweep_points
-from rephase.plain_yaml import yaml_text, yaml_value
+from rephase.sweeps import sweep_points
 
 
 @pytest.mark.parametrize("name", [path.stem for path in CONFIGS.glob("*.yaml")])
@@ -28,25 +29,28 @@ def test_every_sweep_is_valid(name):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data.pertubation.kind=strain", "unknown key 'data.pertubation'; did you mean 'perturbation'"),
-        ("training.epoch=3", "unknown key 'training.epoch'; did you mean 'epochs'"),
-        ("models.mlp.option={}", "unknown key 'models.mlp.option'; did you mean 'options'"),
-        ("training.epochs=many", "training.epochs = 'many'"),
-        ("training.epochs=0", "training.epochs = 0"),
-        ("data.perturbation.kind=shake", "data.perturbation.kind = 'shake'"),
-        ("data.h_max=[6,6]", "data.h_max"),
-        ("data.d_min=-1", "data.d_min = -1"),
+        (
+            "crystals.data.pertubation.kind=strain",
+            "unknown key 'crystals.data.pertubation'; did you mean 'perturbation'",
+        ),
+        ("crystals.training.epoch=3", "unknown key 'crystals.training.epoch'; did you mean 'epochs'"),
+        ("crystals.models.mlp.option={}", "unknown key 'crystals.models.mlp.option'; did you mean 'options'"),
+        ("crystals.training.epochs=many", "crystals.training.epochs = 'many'"),
+        ("crystals.training.epochs=0", "crystals.training.epochs = 0"),
+        ("crystals.data.perturbation.kind=shake", "crystals.data.perturbation.kind = 'shake'"),
+        ("crystals.data.h_max=[6,6]", "crystals.data.h_max"),
+        ("crystals.data.d_min=-1", "crystals.data.d_min = -1"),
         ("completion.model={}", "unknown key 'completion.model'; did you mean 'models'"),
         ("completion.training.loss=r_faktor", "completion.training.loss = 'r_faktor'"),
         ("training.epochs", "expected path.to.key=value"),
-        ("training.epochs=: [", "the value is not YAML"),
-        ("data.h_max=[-1,6,6]", "data.h_max.0 = -1"),
-        ("data.h_max=[6,100000,6]", "data.h_max.1 = 100000"),
-        ("data.energy_kev=-1", "data.energy_kev = -1"),
-        ("data.unseen=[Ni]", "Ni stands twice in crystals and unseen"),
-        ("data.crystals=[Ni,Ni]", "Ni stands twice"),
-        ("data.split={train: 0.9, validation: 0.5}", "the test split would be empty"),
-        ("data.split={train: 0.9, validation: 0.005}", "the validation split would be empty"),
+        ("crystals.training.epochs=: [", "the value is not YAML"),
+        ("crystals.data.h_max=[-1,6,6]", "crystals.data.h_max.0 = -1"),
+        ("crystals.data.h_max=[6,100000,6]", "crystals.data.h_max.1 = 100000"),
+        ("crystals.data.energy_kev=-1", "crystals.data.energy_kev = -1"),
+        ("crystals.data.unseen=[Ni]", "Ni stands twice in crystals and unseen"),
+        ("crystals.data.crystals=[Ni,Ni]", "Ni stands twice"),
+        ("crystals.data.split={train: 0.9, validation: 0.5}", "the test split would be empty"),
+        ("crystals.data.split={train: 0.9, validation: 0.005}", "the validation split would be empty"),
     ],
 )
 def test_wrong_overrides(override, message):
@@ -73,23 +77,23 @@ def test_file_that_is_no_yaml(tmp_path):
 
 def test_model_and_its_training_are_checked():
     with pytest.raises(ConfigError, match="unknown option 'witdh'; did you mean 'width'"):
-        check_work(load_config("test", ["models.mlp.options.witdh=3"]))
-    with pytest.raises(ConfigError, match="models.mlp.training: unknown key 'epoch'; did you mean 'epochs'"):
-        check_work(load_config("test", ["models.mlp.training.epoch=3"]))
+        check_work(load_config("test", ["crystals.models.mlp.options.witdh=3"]))
+    with pytest.raises(ConfigError, match="crystals: models.mlp.training: unknown key 'epoch'; did you mean 'epochs'"):
+        check_work(load_config("test", ["crystals.models.mlp.training.epoch=3"]))
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("models.mlp.options.width=abc", "width = 'abc' cannot be built"),
-        ("models.mlp.options.width=-3", "width = -3 cannot be built"),
-        ("models.unet3d.options.levels=0", "levels = 0.* cannot be built"),
-        ("models.transformer={}", "unknown model 'transformer'"),
+        ("crystals.models.mlp.options.width=abc", "width = 'abc' cannot be built"),
+        ("crystals.models.mlp.options.width=-3", "width = -3 cannot be built"),
+        ("crystals.models.unet3d.options.levels=0", "levels = 0.* cannot be built"),
+        ("crystals.models.transformer={}", "unknown model 'transformer'"),
         ("completion.models.unett={}", "unknown model 'unett'; did you mean 'unet'"),
         ("completion.models.unet.options.widht=8", "unknown option 'widht'; did you mean 'width'"),
         ("completion.models.unet.training.loss=aligned", "loss = 'aligned'"),
-        ("data.crystals=[Nii]", "did you mean 'Ni'"),
-        ("data.energy_kev=100", "energy_kev = 100.0: the table of Ni covers"),
+        ("crystals.data.crystals=[Nii]", "did you mean 'Ni'"),
+        ("crystals.data.energy_kev=100", "energy_kev = 100.0: the table of Ni covers"),
     ],
 )
 def test_work_that_cannot_be_done_is_refused_before_it_starts(override, message):
@@ -104,9 +108,9 @@ def test_fingerprint_follows_every_value():
 
 
 def test_own_training_of_a_model_goes_first():
-    config = load_config("test", ["models.mlp.training={epochs: 7}"])
-    assert config.training_of("mlp").epochs == 7
-    assert config.training_of("linear").epochs == 2
+    config = load_config("test", ["crystals.models.mlp.training={epochs: 7}"])
+    assert config.crystals.training_of("mlp").epochs == 7
+    assert config.crystals.training_of("linear").epochs == 2
 
 
 def test_points_of_a_sweep(tmp_path):
@@ -191,28 +195,38 @@ def test_a_folder_is_no_configuration(tmp_path):
     "text", ["/data/Sample #1/a.hkl", "/data/x: y.hkl", "/data/[1]", "/data/'a'", "/data/- a", "/2020-01-01"]
 )
 def test_set_takes_a_text_as_it_stands(text):
-    config = load_config("test", [f"solving.file={text}", f"example={text}", f"solving.space_group={text}"])
-    assert (config.solving.file, config.example, config.solving.space_group) == (text, text, text)
+    config = load_config("test", [f"solving.file={text}", f"crystals.example={text}", f"solving.space_group={text}"])
+    assert (config.solving.file, config.crystals.example, config.solving.space_group) == (text, text, text)
     assert override_of("solving.file", text) == f"solving.file={text}"
 
 
 def test_set_of_anything_else_is_yaml():
     config = load_config(
-        "test", ["solving.file=null", "data.d_min=null", "data.crystals=[Ni, Copper]", "data.unseen=[]"]
+        "test",
+        [
+            "solving.file=null",
+            "crystals.data.d_min=null",
+            "crystals.data.crystals=[Ni, Copper]",
+            "crystals.data.unseen=[]",
+        ],
     )
-    assert (config.solving.file, config.data.d_min, config.data.crystals) == (None, None, ("Ni", "Copper"))
+    assert (config.solving.file, config.crystals.data.d_min, config.crystals.data.crystals) == (
+        None,
+        None,
+        ("Ni", "Copper"),
+    )
     for value in ("strain", "all_atoms"):
-        override = override_of("data.perturbation.kind", value)
-        assert load_config("test", [override]).data.perturbation.kind == value
+        override = override_of("crystals.data.perturbation.kind", value)
+        assert load_config("test", [override]).crystals.data.perturbation.kind == value
 
 
 PLACES_OF_NAMES = [
-    "models={{{}: {{}}}}",
+    "crystals.models={{{}: {{}}}}",
     "completion.models={{{}: {{}}}}",
     "images.models={{{}: {{}}}}",
-    "posteriors.saxs.models={{{}: {{}}}}",
-    "posteriors.saxs.losses.flows={{{}: {{}}}}",
-    "posteriors.saxs.losses.cases={{{}: {{}}}}",
+    "scattering.saxs.models={{{}: {{}}}}",
+    "scattering.saxs.losses.flows={{{}: {{}}}}",
+    "scattering.saxs.losses.cases={{{}: {{}}}}",
     "images.experiments={{{}: {{seed: [1]}}}}",
 ]
 
@@ -227,7 +241,12 @@ def test_names_are_no_paths(place, name):
 
 
 @pytest.mark.parametrize(
-    "key", ["posteriors.saxs.inference.weights=../../x", "inference.models=[../../x]", "images.classify.weights=a/b"]
+    "key",
+    [
+        "scattering.saxs.inference.weights=../../x",
+        "completion.comparison.models=[../../x]",
+        "images.classify.weights=a/b",
+    ],
 )
 def test_names_of_weights_are_no_paths_to_nothing(key):
     with pytest.raises(ConfigError, match="expected letters, digits, blanks inside, _ and -"):
@@ -235,14 +254,14 @@ def test_names_of_weights_are_no_paths_to_nothing(key):
 
 
 def test_names_have_letters_of_any_language():
-    config = load_config("test", ["posteriors.saxs.losses.flows={größer als-2_x: {}}"])
-    assert list(config.posteriors.saxs.losses.flows) == ["größer als-2_x"]
+    config = load_config("test", ["scattering.saxs.losses.flows={größer als-2_x: {}}"])
+    assert list(config.scattering.saxs.losses.flows) == ["größer als-2_x"]
     assert yaml_value(dump_config(config), "it is") == config.model_dump(mode="json")
 
 
 UNBOUNDED = [
-    "seed=-1", "seed=1e20", "seed=9223372036854775808", "images.seeds=[-1]", "data.seed=0.5",
-    "training.learning_rate=.inf", "training.learning_rate=.nan", "solving.effort=.nan",
+    "seed=-1", "seed=1e20", "seed=9223372036854775808", "images.seeds=[-1]", "crystals.data.seed=0.5",
+    "crystals.training.learning_rate=.inf", "crystals.training.learning_rate=.nan", "solving.effort=.nan",
 ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import torch
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.statistics import unique_hkl
+from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import GridError
 from rephase.solvers import cost, recipes_for

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rephase.crystal.cell import Cell, limiting_d_min, wavelength
-from rephase.crystal.structure import bundled_names, read_crystal
+from rephase.crystal.structures import bundled_names, read_crystal
 from rephase.errors import CifError, GridError
 
 CIF = """data_salt

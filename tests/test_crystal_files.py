@@ -8,7 +8,7 @@ import pytest
 from rephase.crystal.atoms import at_origin_of
 from rephase.crystal.cell import Cell
 from rephase.crystal.map_files import read_density, write_density
-from rephase.crystal.structure import read_crystal
+from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import CifError, GridError, RephaseError
 

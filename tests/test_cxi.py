@@ -9,13 +9,13 @@ import pytest
 import tifffile
 import torch
 
-from rephase.datasets.cxi import JOULE_PER_EV, write_cxi
-from rephase.datasets.droplet_labels import DROPLET_LABEL_SET, LABELS, draw_combinations, label_table
-from rephase.datasets.image_files import read_images
-from rephase.datasets.image_labels import LabelSet
-from rephase.datasets.image_sizes import resize, to_cartesian
-from rephase.datasets.shots import pixels_of
 from rephase.errors import ConfigError, ImageError
+from rephase.formats.cxi import JOULE_PER_EV, write_cxi
+from rephase.formats.label_sets import LabelSet
+from rephase.formats.shots import pixels_of
+from rephase.labs.images.data.droplet_labels import DROPLET_LABEL_SET, LABELS, draw_combinations, label_table
+from rephase.labs.images.data.files import read_images
+from rephase.labs.images.data.sizes import resize, to_cartesian
 
 ROUND = np.array([1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0])
 EMPTY = np.array([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])

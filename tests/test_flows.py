@@ -7,14 +7,15 @@ import pytest
 import torch
 from scipy import stats
 
-from rephase.config_sections import ModelConfig
-from rephase.datasets.patterns import PatternBatch, log_joint, projections, store_patterns
-from rephase.datasets.saxs_patterns import SaxsSimulator
+from rephase.config.scattering import SaxsConfig
+from rephase.config.sections import ModelConfig
 from rephase.errors import ConfigError, PosteriorError
-from rephase.models import POSTERIOR_MODELS, build_model
+from rephase.inference.patterns import PatternBatch, log_joint, projections, store_patterns
+from rephase.labs.scattering.data.saxs import SaxsSimulator
+from rephase.labs.scattering.models import POSTERIOR_MODELS
+from rephase.learning.models import build_model
+from rephase.learning.training import fit
 from rephase.optics.noise import poisson_deviance
-from rephase.posterior_config import SaxsConfig
-from rephase.training import fit
 
 SMALL = {"n_layers": 2, "width": 16, "n_features": 8, "channels": 4}
 CONFIG = SaxsConfig(

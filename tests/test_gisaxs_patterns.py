@@ -7,12 +7,13 @@ import pytest
 import scipy.special
 import torch
 
-from rephase.config_sections import ModelConfig, validate
-from rephase.datasets.gisaxs_patterns import GisaxsSimulator
+from rephase.config.scattering import GisaxsSimulation
+from rephase.config.sections import ModelConfig, validate
 from rephase.errors import ConfigError
-from rephase.models import POSTERIOR_MODELS, build_model
+from rephase.labs.scattering.data.gisaxs import GisaxsSimulator
+from rephase.labs.scattering.models import POSTERIOR_MODELS
+from rephase.learning.models import build_model
 from rephase.optics.detector import wavelength_nm
-from rephase.posterior_config import GisaxsSimulation
 
 ALIKE = {"spread": None, "background": (1e-9, 2e-9)}
 
@@ -177,7 +178,7 @@ def test_the_cuts_of_the_notebook_see_something():
 )
 def test_what_cannot_be_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
-        validate(GisaxsSimulation, changes, "posteriors.gisaxs.data")
+        validate(GisaxsSimulation, changes, "scattering.gisaxs.data")
 
 
 def test_bounds_in_falling_order_are_refused_by_their_name():

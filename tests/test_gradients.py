@@ -8,24 +8,22 @@ import pytest
 import torch
 from torch import nn
 
-from rephase.config import MonoclinicConfig
-from rephase.config_sections import ModelConfig
-from rephase.datasets.holograms import HologramSimulator
-from rephase.datasets.images import ImageBatch
-from rephase.datasets.monoclinic import open_monoclinic
-from rephase.datasets.saxs_patterns import SaxsSimulator
-from rephase.models import (
-    AMPLITUDE_MODELS,
-    IMAGE_MODELS,
-    IMAGE_POSTERIOR_MODELS,
-    MODELS,
-    MONOCLINIC_PHASE_MODELS,
-    POSTERIOR_MODELS,
-    build_model,
-)
-from rephase.models.amplitude_gan import AmplitudeGAN
-from rephase.models.convolutions import CONVOLUTIONS
-from rephase.posterior_config import HologramSimulation, SaxsSimulation
+from rephase.config.completion import MonoclinicConfig
+from rephase.config.scattering import SaxsSimulation
+from rephase.config.sections import ModelConfig
+from rephase.config.waves import HologramSimulation
+from rephase.labs.completion.data import open_monoclinic
+from rephase.labs.completion.models import AMPLITUDE_MODELS, MONOCLINIC_PHASE_MODELS
+from rephase.labs.completion.models.gan import AmplitudeGAN
+from rephase.labs.crystals.models import MODELS
+from rephase.labs.images.data.batch import ImageBatch
+from rephase.labs.images.models import IMAGE_MODELS
+from rephase.labs.scattering.data.saxs import SaxsSimulator
+from rephase.labs.scattering.models import POSTERIOR_MODELS
+from rephase.labs.waves.data.holograms import HologramSimulator
+from rephase.labs.waves.models import IMAGE_POSTERIOR_MODELS
+from rephase.learning.convolutions import CONVOLUTIONS
+from rephase.learning.models import build_model
 
 CRYSTALS = MonoclinicConfig(
     n_atoms=(5, 8), shape=(8, 8, 8), d_min=2.0, n_samples=20, chunk=20, measured={"d_min": (2.4, 2.8)}

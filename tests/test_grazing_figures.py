@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from rephase.grazing_figures import pattern_prediction, predicted_image
+from rephase.labs.scattering.figures import pattern_prediction, predicted_image
 
 ROWS, COLUMNS = np.linspace(0.05, 0.95, 10), np.linspace(0.0, 1.9, 20)
 AXES = {"exit angle (degrees)": ROWS, "angle beside the plane of incidence (degrees)": COLUMNS}

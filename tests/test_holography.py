@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from rephase.errors import OpticsError
+from rephase.labs.waves.engines.holography import invert_contrast, retrieve
+from rephase.labs.waves.engines.projections import KnownObject, alternate, reflect
 from rephase.optics.holography import holograms, object_wave, weak_contrast
 from rephase.optics.noise import count
-from rephase.solvers.holography import invert_contrast, retrieve
-from rephase.solvers.wave_projections import KnownObject, alternate, reflect
 
 NUMBERS = torch.tensor([0.03, 0.05])
 

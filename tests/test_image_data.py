@@ -6,19 +6,19 @@ import pytest
 import torch
 
 from rephase.config import load_config
-from rephase.datasets import image_data
-from rephase.datasets.droplet_labels import LABELS
-from rephase.datasets.droplets import DropletShots, droplets_with, labels_of, possible_combinations, turned
-from rephase.datasets.image_noise import labelled_part, scaled, with_fewer_photons, with_gaussian_noise
-from rephase.datasets.image_sources import open_images
-from rephase.datasets.images import ImageBatch
-from rephase.datasets.simulated_shots import LEAST_PHOTONS
-from rephase.datasets.single_particles import CLASSES, ParticleShots
+from rephase.config.images import DetectorConfig, ImageDataConfig, ImageNoise
 from rephase.errors import ConfigError, ImageError, RephaseError, StoreError
-from rephase.image_config import DetectorConfig, ImageDataConfig, ImageNoise
+from rephase.laboratories import check_work
+from rephase.labs.images.data import stored as image_data
+from rephase.labs.images.data.batch import ImageBatch
+from rephase.labs.images.data.droplet_labels import LABELS
+from rephase.labs.images.data.droplets import DropletShots, droplets_with, labels_of, possible_combinations, turned
+from rephase.labs.images.data.noise import labelled_part, scaled, with_fewer_photons, with_gaussian_noise
+from rephase.labs.images.data.simulated_shots import LEAST_PHOTONS
+from rephase.labs.images.data.single_particles import CLASSES, ParticleShots
+from rephase.labs.images.data.sources import open_images
 from rephase.optics.correlation import correlation_map
 from rephase.optics.droplet_shapes import join, spheroids
-from rephase.pipeline import check_work
 
 SMALL = ImageDataConfig(size=32, n_samples=40, n_views=2, chunk=10, split={"train": 0.6, "validation": 0.2})
 PARTICLES = SMALL.model_copy(update={"kind": "single_particles"})

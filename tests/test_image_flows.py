@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from rephase.config_sections import ModelConfig
-from rephase.datasets.holograms import HologramSimulator
-from rephase.datasets.patterns import PatternBatch, store_patterns
-from rephase.datasets.ptychograms import PtychogramSimulator
+from rephase.config.sections import ModelConfig
+from rephase.config.waves import HolographyConfig, PtychogramSimulation
 from rephase.errors import ConfigError, PosteriorError
-from rephase.models import IMAGE_POSTERIOR_MODELS, build_model
-from rephase.models.image_flows import _doubled, _halved
-from rephase.posterior_config import HolographyConfig, PtychogramSimulation
-from rephase.training import fit
+from rephase.inference.patterns import PatternBatch, store_patterns
+from rephase.labs.waves.data.holograms import HologramSimulator
+from rephase.labs.waves.data.ptychograms import PtychogramSimulator
+from rephase.labs.waves.models import IMAGE_POSTERIOR_MODELS
+from rephase.labs.waves.models.flows import _doubled, _halved
+from rephase.learning.models import build_model
+from rephase.learning.training import fit
 
 SMALL = {"width": 8, "n_blocks": 2}
 CONFIG = HolographyConfig(

@@ -8,16 +8,18 @@ import pytest
 import tifffile
 import torch
 
-from rephase import image_inference, pipeline
-from rephase.classifying import build_images
+from rephase import pipeline
 from rephase.config import load_config
-from rephase.datasets.image_files import ImageFiles
 from rephase.errors import ConfigError, RephaseError, WeightsError
 from rephase.figures import draw
-from rephase.image_inference import check_image_inference, classify_images, open_classifier, own_images
-from rephase.models.image_networks import GlobalMean, ImageClassifier
+from rephase.labs.images import own_images as image_inference
+from rephase.labs.images.cards import IMAGES
+from rephase.labs.images.data.files import ImageFiles
+from rephase.labs.images.models.networks import GlobalMean, ImageClassifier
+from rephase.labs.images.own_images import check_own_images, classify_images, open_classifier, own_images
+from rephase.labs.images.steps import build_images
+from rephase.learning.weights import Weights, load_weights
 from rephase.runs import open_run
-from rephase.weights import IMAGES, Weights, load_weights
 
 MIDDLE = 10.0  # counts
 
@@ -269,14 +271,14 @@ def test_a_network_of_correlation_maps_gets_maps(open_folder, brightness):
 )
 def test_what_is_not_there_is_refused_before_anything_runs(change, error, message):
     with pytest.raises(error, match=message):
-        check_image_inference(load_config("test", [change]))
+        check_own_images(load_config("test", [change]))
 
 
 def test_a_folder_without_images_and_weights_of_other_models_are_refused(tmp_path, unet_weights):
     with pytest.raises(ConfigError, match="a folder without .npy"):
-        check_image_inference(load_config("test", [f"images.classify.path={tmp_path}"]))
+        check_own_images(load_config("test", [f"images.classify.path={tmp_path}"]))
     with pytest.raises(WeightsError, match="weights of a model of amplitudes"):
-        check_image_inference(load_config("test", [f"images.classify.weights={unet_weights}"]))
+        check_own_images(load_config("test", [f"images.classify.weights={unet_weights}"]))
 
 
 def test_neither_weights_nor_a_model_is_refused(tmp_path):
@@ -287,8 +289,8 @@ def test_neither_weights_nor_a_model_is_refused(tmp_path):
 def test_files_of_weights_mean_the_same_everywhere_and_names_stay_names(image_weights, monkeypatch):
     monkeypatch.chdir(image_weights.parent)
     for given, expected in (("resnet18.safetensors", str(image_weights)), ("resnet18", "resnet18")):
-        config = load_config("test", [f"images.classify.weights={given}", f"inference.models=[{given}]"])
-        assert (config.images.classify.weights, config.inference.models) == (expected, (expected,))
+        config = load_config("test", [f"images.classify.weights={given}", f"completion.comparison.models=[{given}]"])
+        assert (config.images.classify.weights, config.completion.comparison.models) == (expected, (expected,))
 
 
 def test_the_notebook_is_made_anew_when_images_or_weights_change(open_folder, image_weights, tmp_path):
@@ -299,6 +301,6 @@ def test_the_notebook_is_made_anew_when_images_or_weights_change(open_folder, im
     states = []
     for change in (lambda: None, lambda: save_images(run, a=14), lambda: weights.write_bytes(b"two"), lambda: None):
         change()
-        states.append(pipeline._fingerprint(run.config, notebook, ""))
+        states.append(pipeline.notebook_state(run.config, *notebook))
     assert len(set(states)) == 3
     assert states[2] == states[3]

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from rephase.config_sections import LearningConfig, ModelConfig, Section, TrainingConfig
-from rephase.datasets.batches import SplitData
-from rephase.datasets.images import ImageBatch
+from rephase.config.sections import LearningConfig, ModelConfig, Section, TrainingConfig
 from rephase.errors import ConfigError
-from rephase.models import IMAGE_MODELS, build_model, check_model
-from rephase.models.image_layers import ACTIVATIONS, FirstConvolution, LogActivation, flip
-from rephase.models.image_networks import ImageClassifier
-from rephase.training import fit, loss_curve
+from rephase.labs.images.data.batch import ImageBatch
+from rephase.labs.images.models import IMAGE_MODELS
+from rephase.labs.images.models.layers import ACTIVATIONS, FirstConvolution, LogActivation, flip
+from rephase.labs.images.models.networks import ImageClassifier
+from rephase.learning.batches import SplitData
+from rephase.learning.models import build_model, check_model
+from rephase.learning.training import fit, loss_curve
 
 SHAPE, N_LABELS = (32, 40), 3
 SMALL = {name: ModelConfig(options={"width": 4 if name == "resnet50" else 8}) for name in IMAGE_MODELS}

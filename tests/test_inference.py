@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rephase.completion import complete
 from rephase.config import load_config
-from rephase.crystal.reflection_files import write_hklf4
 from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections.files import write_hklf4
 from rephase.errors import ConfigError, RephaseError
 from rephase.figures import draw
-from rephase.inference import check_inference, complete_example, example_data, score_completion
+from rephase.labs.completion.comparison import check_comparison, complete_example, example_data, score_completion
+from rephase.labs.completion.complete import complete
 from rephase.runs import open_run
 
 D_CUT, D_MIN = 1.8, 1.2  # Å, of the small networks
@@ -19,7 +19,7 @@ D_CUT, D_MIN = 1.8, 1.2  # Å, of the small networks
 
 def overrides(*models, **changes):
     values = {"d_cut": D_CUT, "d_min": D_MIN, "models": f"[{', '.join(map(str, models))}]", "effort": 0.01} | changes
-    return [f"inference.{key}={value}" for key, value in values.items()]
+    return [f"completion.comparison.{key}={value}" for key, value in values.items()]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,10 @@ def test_measured_reflections_are_cut_and_judged_as_simulated_ones(example, tmp_
 
 
 def test_a_route_that_cannot_take_the_crystal_says_why(unet_weights, tmp_path):
-    changes = [*overrides("wilson", unet_weights), "inference.simulated={space_group: P -1, n_atoms: [5, 6]}"]
+    changes = [
+        *overrides("wilson", unet_weights),
+        "completion.comparison.simulated={space_group: P -1, n_atoms: [5, 6]}",
+    ]
     table = complete_example(open_run(tmp_path / "one", "test", changes)).set_index("model")
     assert "expected a monoclinic one" in table.loc["unet", "left out"]
     assert np.isnan(table.loc["wilson", "mse"])
@@ -110,12 +113,12 @@ def test_a_route_that_cannot_take_the_crystal_says_why(unet_weights, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("inference.d_cut=0.7", r"expected coarser than d_min = 1\.0"),
-        ("inference.file=nowhere.hkl", "no such file"),
-        ("inference.models=[atom]", "did you mean 'atoms'"),
-        ("inference.simulated.space_group=P 99", "not in the tables"),
+        ("completion.comparison.d_cut=0.7", r"expected coarser than d_min = 1\.0"),
+        ("completion.comparison.file=nowhere.hkl", "no such file"),
+        ("completion.comparison.models=[atom]", "did you mean 'atoms'"),
+        ("completion.comparison.simulated.space_group=P 99", "not in the tables"),
     ],
 )
 def test_wrong_inference_is_refused(change, message):
     with pytest.raises(RephaseError, match=message):
-        check_inference(load_config("test", [change]))
+        check_comparison(load_config("test", [change]))

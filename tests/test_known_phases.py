@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.phase_lists import PhaseList, read_phases
 from rephase.crystal.phase_scores import score_phases
-from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
-from rephase.crystal.reflection_files import write_mtz
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.simulation import simulate_reflections
-from rephase.crystal.statistics import unique_hkl
-from rephase.crystal.structure import read_crystal
+from rephase.crystal.reflections.files import write_mtz
+from rephase.crystal.reflections.phase_lists import PhaseList, read_phases
+from rephase.crystal.reflections.simulation import simulate_reflections
+from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
+from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.errors import CifError, ReflectionError, RephaseError
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers.known import _in_group, known_phasors, phasors_of_fragment, phasors_of_list
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus

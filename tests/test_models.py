@@ -3,12 +3,13 @@
 import pytest
 import torch
 
-from rephase.config_sections import ModelConfig
+from rephase.config.sections import ModelConfig
 from rephase.crystal.phases import friedel_mate
-from rephase.datasets.perturbed import Batch
 from rephase.errors import ConfigError
-from rephase.models import MODELS, build_model
-from rephase.models.layers import HalfSpace, friedel_pair
+from rephase.labs.crystals.data import Batch
+from rephase.labs.crystals.models import MODELS
+from rephase.labs.crystals.models.layers import HalfSpace, friedel_pair
+from rephase.learning.models import build_model
 
 SHAPE = (7, 7, 7)
 SMALL = {"mlp": {"width": 64}, "cnn3d": {"width": 8}, "unet3d": {"width": 8}}

@@ -7,20 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from rephase.config import Config, MeasuredPart, MonoclinicConfig, load_config
+from rephase.config import Config, load_config
+from rephase.config.completion import MeasuredPart, MonoclinicConfig
 from rephase.crystal.cell import Cell
-from rephase.crystal.many_structure_factors import many_structure_factors
 from rephase.crystal.map_files import write_cif
-from rephase.crystal.monoclinic_grids import MonoclinicGrid
-from rephase.crystal.monoclinic_phases import monoclinic_operations, whole_sphere
 from rephase.crystal.peaks import Peaks
-from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
-from rephase.crystal.statistics import unique_hkl
-from rephase.crystal.structure import read_crystal
+from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
+from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import find_symmetry
-from rephase.datasets.monoclinic import monoclinic_group, open_monoclinic, read_monoclinic_folder
 from rephase.errors import CifError, ConfigError, GridError, StoreError, SymmetryError
+from rephase.labs.completion.data import monoclinic_group, open_monoclinic, read_monoclinic_folder
+from rephase.labs.completion.grid_phases import monoclinic_operations, whole_sphere
+from rephase.labs.completion.grids import MonoclinicGrid
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
+from rephase.random_crystals.structure_factors import many_structure_factors
 
 SMALL = MonoclinicConfig(
     space_groups=("P 1 21/c 1", "C 1 2 1", "P 1 21 1"), n_atoms=(5, 8), shape=(16, 12, 14), d_min=1.2, n_samples=24,
@@ -232,10 +233,10 @@ def test_real_monoclinic_crystals_are_read(real_crystals):
 
 def test_a_config_that_leaves_nothing_to_complete_is_refused():
     with pytest.raises(ConfigError, match=r"coarser than d_min = 1\.2"):
-        load_config("test", ["monoclinic.measured.d_min=[0.7, 1.0]"])
+        load_config("test", ["completion.data.measured.d_min=[0.7, 1.0]"])
     with pytest.raises(ConfigError, match="rising order"):
-        load_config("test", ["monoclinic.measured.d_min=[1.6, 1.5]"])
-    assert isinstance(load_config("test", ["monoclinic.measured.missing=0.1"]), Config)
+        load_config("test", ["completion.data.measured.d_min=[1.6, 1.5]"])
+    assert isinstance(load_config("test", ["completion.data.measured.missing=0.1"]), Config)
 
 
 @pytest.mark.parametrize("symbol", ["P -1", "P 21 21 21", "P 1 1 21", "P 2 1 1", "P 1"])

@@ -4,18 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from rephase.completion_evaluation import evaluate_monoclinic_phases
-from rephase.completion_metrics import PHASE_METRICS, align_phases
-from rephase.config import MonoclinicConfig
-from rephase.config_sections import LearningConfig
+from rephase.config.completion import MonoclinicConfig
+from rephase.config.sections import LearningConfig
 from rephase.crystal.cell import Cell
-from rephase.crystal.monoclinic_phases import align_monoclinic, symmetrise
 from rephase.crystal.phase_scores import score_phases
 from rephase.crystal.phases import unit_phasor
-from rephase.datasets.monoclinic import open_monoclinic
-from rephase.models import MONOCLINIC_PHASE_MODELS
-from rephase.models.monoclinic_phases import ChancePhases, phasor_error
-from rephase.training import fit, loss_curve
+from rephase.labs.completion.data import open_monoclinic
+from rephase.labs.completion.grid_phases import align_monoclinic, symmetrise
+from rephase.labs.completion.models import MONOCLINIC_PHASE_MODELS
+from rephase.labs.completion.models.phases import ChancePhases, phasor_error
+from rephase.labs.completion.scores import PHASE_METRICS, align_phases, evaluate_monoclinic_phases
+from rephase.learning.training import fit, loss_curve
 
 GROUPS = ("P 1 21/c 1", "C 1 2 1", "P 1 21 1", "C 1 2/c 1", "P 1 21/n 1", "P 1 c 1", "C 1 c 1")
 CONFIG = MonoclinicConfig(

@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy.special import j1
 
-from rephase.datasets.oriented_patterns import OrientedSimulator
-from rephase.datasets.patterns import PatternBatch
-from rephase.posterior_config import OrientedSimulation
+from rephase.config.scattering import OrientedSimulation
+from rephase.inference.patterns import PatternBatch
+from rephase.labs.scattering.data.oriented import OrientedSimulator
 
 SIMULATOR = OrientedSimulator(OrientedSimulation(n_pixels=17))
 

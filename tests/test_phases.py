@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from rephase.config import PerturbationConfig, Strain
+from rephase.config.crystals import PerturbationConfig, Strain
 from rephase.crystal.density import F_from_density, density_from_F, refine
-from rephase.crystal.perturb import PERTURBATIONS, perturb
 from rephase.crystal.phases import align, align_hand, friedel_mate, phase_difference, shift_origin, wrap
-from rephase.crystal.structure import read_crystal
 from rephase.crystal.structure_factors import GridKernel
+from rephase.crystal.structures import read_crystal
 from rephase.errors import ConfigError
+from rephase.labs.crystals.perturb import PERTURBATIONS, perturb
 
 H_MAX = (5, 6, 4)
 

@@ -13,26 +13,27 @@ import pandas as pd
 import pytest
 
 from rephase import pipeline
-from rephase.classification_metrics import CLASSIFICATION_METRICS, LABEL_METRICS
-from rephase.completion_evaluation import MAP_SCORE
-from rephase.completion_metrics import COMPLETION_METRICS, PHASE_METRICS
 from rephase.config import load_config
-from rephase.datasets.simulators import SIMULATORS
 from rephase.errors import ConfigError, DiskError, PipelineError
-from rephase.evaluation import COLUMNS
-from rephase.figures import FIGURES, draw_all
-from rephase.metrics import METRICS
-from rephase.models import MODELS
-from rephase.models.amplitude_baselines import AMPLITUDE_BASELINES
-from rephase.models.baselines import BASELINES
-from rephase.models.image_baselines import IMAGE_BASELINES
+from rephase.figures import draw_all
+from rephase.files.writing import only_writer
+from rephase.laboratories import all_figures
+from rephase.labs.completion.models.baselines import AMPLITUDE_BASELINES
+from rephase.labs.completion.scores import COMPLETION_METRICS, MAP_SCORE, PHASE_METRICS
+from rephase.labs.crystals.models import MODELS
+from rephase.labs.crystals.models.baselines import BASELINES
+from rephase.labs.crystals.scores import METRICS
+from rephase.labs.images.models.baselines import IMAGE_BASELINES
+from rephase.labs.images.scores import CLASSIFICATION_METRICS, LABEL_METRICS
+from rephase.labs.scattering.data.simulators import SIMULATORS
+from rephase.labs.scattering.flow import section_of
+from rephase.labs.waves.steps import WAVE_METRICS
+from rephase.learning.scoring import COLUMNS
 from rephase.paths import NOTEBOOKS
-from rephase.pipeline import check_parameters, find_notebooks, run_notebooks, run_sweep
-from rephase.posteriors import section_of
-from rephase.run_status import Outcome, read_notebook, read_status, write_status
+from rephase.pipeline import check_parameters, find_notebooks, run_notebooks
 from rephase.runs import open_run, read_run
-from rephase.wave_posteriors import WAVE_METRICS
-from rephase.writing import only_writer
+from rephase.runs.status import Outcome, read_notebook, read_status, write_status
+from rephase.sweeps import run_sweep
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_results_are_tidy_and_complete(run):
     of_inference = results["experiment"] == "inference"
     assert {"atoms", "wilson"} <= set(results.loc[of_inference, "model"])
     of_phases = results["experiment"] == "monoclinic_phases"
-    assert set(results.loc[of_phases, "model"]) == {*run.config.monoclinic_phases.models, "chance"}
+    assert set(results.loc[of_phases, "model"]) == {*run.config.completion.phases.models, "chance"}
     assert set(results.loc[of_phases, "metric"]) == set(PHASE_METRICS)
     of_images = results["experiment"].str.startswith("images")
     assert set(results.loc[of_images, "model"]) == {*run.config.images.models, *IMAGE_BASELINES}
@@ -76,14 +77,14 @@ def test_results_are_tidy_and_complete(run):
 
 
 def test_every_figure_is_there_in_print_and_on_screen(run):
-    for name in FIGURES:
+    for name in all_figures():
         assert (run.folder / "figures" / f"{name}.pdf").stat().st_size > 1000
         assert (run.folder / "figures" / f"{name}.png").stat().st_size > 1000
 
 
 def test_report_opens_offline(run):
     report = (run.folder / "report.html").read_text()
-    assert report.count("data:image/png;base64") >= len(FIGURES)
+    assert report.count("data:image/png;base64") >= len(all_figures())
     assert report.count("Plotly.newPlot(") >= 2  # the densities to turn
     assert "default-src 'none'; img-src data: blob:;" in report.split("</head>")[0]
 
@@ -99,14 +100,17 @@ def test_finished_notebooks_are_skipped(run, monkeypatch):
     run_notebooks("test", out=run.folder, only=["all"], device="cpu")
 
 
-@pytest.mark.parametrize("key", ["monoclinic.folder", "solving.benchmark.folder", "inference.file", "solving.file"])
+@pytest.mark.parametrize(
+    "key", ["completion.data.folder", "solving.benchmark.folder", "completion.comparison.file", "solving.file"]
+)
 def test_a_notebook_is_made_anew_when_a_file_changes(key, tmp_path):
+    (notebook,) = find_notebooks(["08" if key.startswith("solving") else "12"])
     path = tmp_path / "a.cif"
     config = load_config("test", [f"{key}={tmp_path if key.endswith('folder') else path}"])
     path.write_text("one")
-    before = pipeline._fingerprint(config, pipeline.find_notebooks(["01"])[0], "")
+    before = pipeline.notebook_state(config, *notebook)
     path.write_text("two")
-    assert pipeline._fingerprint(config, pipeline.find_notebooks(["01"])[0], "") != before
+    assert pipeline.notebook_state(config, *notebook) != before
 
 
 def test_figures_are_drawn_again_without_training(run, monkeypatch):
@@ -115,7 +119,7 @@ def test_figures_are_drawn_again_without_training(run, monkeypatch):
     checkpoints.rename(run.folder / "hidden")
     drawn = draw_all(read_run(run.folder))
     (run.folder / "hidden").rename(checkpoints)
-    assert set(drawn) == set(FIGURES)
+    assert set(drawn) == set(all_figures())
     assert all(path.is_file() for path in drawn.values())
 
 
@@ -126,8 +130,8 @@ def test_figures_say_what_they_lack(tmp_path, config):
 
 
 def test_folder_of_another_configuration_is_refused(run):
-    with pytest.raises(ConfigError, match=r"training.epochs = 2, not 5; choose another folder"):
-        open_run(run.folder, "test", ["training.epochs=5"])
+    with pytest.raises(ConfigError, match=r"crystals.training.epochs = 2, not 5; choose another folder"):
+        open_run(run.folder, "test", ["crystals.training.epochs=5"])
 
 
 def test_every_configuration_has_a_folder_of_its_own(tmp_path, monkeypatch):
@@ -160,13 +164,13 @@ def test_unknown_notebook():
 
 
 def test_main_job_is_the_default_and_all_is_all():
-    assert [path.name[:2] for path in find_notebooks()] == ["01", "02", "03", "04", "05", "06", "08"]
+    assert [path.name[:2] for path, _ in find_notebooks()] == ["01", "02", "03", "04", "05", "06", "08"]
     assert len(find_notebooks(["all"])) == len(list(NOTEBOOKS.glob("*.ipynb")))
 
 
 def test_unknown_key_stops_before_anything_runs(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'width'"):
-        run_notebooks("test", ["models.mlp.options.widht=3"], out=tmp_path)
+        run_notebooks("test", ["crystals.models.mlp.options.widht=3"], out=tmp_path)
     assert not (tmp_path / "notebooks").exists()
 
 
@@ -404,12 +408,12 @@ def test_sweep_goes_on_after_a_failure(tmp_path, engine):
         "base: test\nonly: ['02']\ngrid: {data.perturbation.kind: [single_atom, shake, all_atoms]}\n"
     )
     folder = run_sweep(tmp_path / "s.yaml", engine=engine, jobs=2, device="cpu", out=tmp_path / "out")
-    status = pd.read_csv(folder / "status.csv").set_index("data.perturbation.kind")
+    status = pd.read_csv(folder / "status.csv").set_index("crystals.data.perturbation.kind")
     assert status["error"].isna().to_dict() == {"single_atom": True, "all_atoms": True, "shake": False}
-    assert "data.perturbation.kind = 'shake'" in status.loc["shake", "error"]
+    assert "crystals.data.perturbation.kind = 'shake'" in status.loc["shake", "error"]
     results = pd.read_csv(folder / "results.csv")
-    assert set(results["data.perturbation.kind"]) == {"single_atom", "all_atoms"}
-    assert results.groupby("data.perturbation.kind")["value"].mean().nunique() == 2
+    assert set(results["crystals.data.perturbation.kind"]) == {"single_atom", "all_atoms"}
+    assert results.groupby("crystals.data.perturbation.kind")["value"].mean().nunique() == 2
 
 
 def command(*arguments):
@@ -417,7 +421,7 @@ def command(*arguments):
 
 
 def test_error_on_the_command_line_is_one_line():
-    found = command("run", "--config", "test", "--set", "training.epoch=3")
+    found = command("run", "--config", "test", "--set", "crystals.training.epoch=3")
     assert found.returncode == 2
     assert found.stderr.strip().splitlines() == [
         "ConfigError: test: unknown key 'training.epoch'; did you mean 'epochs'?"
@@ -427,7 +431,7 @@ def test_error_on_the_command_line_is_one_line():
 def test_figures_command(run):
     found = command("figures", str(run.folder))
     assert found.returncode == 0
-    assert all(name in found.stdout for name in FIGURES)
+    assert all(name in found.stdout for name in all_figures())
 
 
 def test_bench_lists_its_names():

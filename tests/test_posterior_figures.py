@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from rephase.calibration import ecdf_band
-from rephase.posterior_figures import (
+from rephase.inference.calibration import ecdf_band
+from rephase.labs.scattering.drawing import (
     calibration,
     corner,
     draw_coverage,

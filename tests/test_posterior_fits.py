@@ -6,10 +6,10 @@ import pytest
 import torch
 from scipy import stats
 
-from rephase.datasets.patterns import ParameterSimulator, PatternBatch
 from rephase.errors import PosteriorError
-from rephase.posterior_fits import best_fits, importance, laplace_samples, markov_chains, resample, weigh
-from rephase.priors import BoxPrior, Parameter
+from rephase.inference.fits import best_fits, importance, laplace_samples, markov_chains, resample, weigh
+from rephase.inference.patterns import ParameterSimulator, PatternBatch
+from rephase.inference.priors import BoxPrior, Parameter
 
 LEVEL, N_PIXELS = 1e4, 12
 RESPONSE = 100 * torch.randn(N_PIXELS, 2, generator=torch.Generator().manual_seed(7), dtype=torch.double)

@@ -11,32 +11,28 @@ import pytest
 import torch
 
 from rephase.config import load_config
-from rephase.config_sections import ModelConfig
-from rephase.datasets.patterns import PatternBatch, pattern_of
-from rephase.datasets.saxs_patterns import SaxsSimulator
+from rephase.config.scattering import SaxsSimulation
+from rephase.config.sections import ModelConfig
 from rephase.errors import ConfigError, CurveError, PosteriorError, WeightsError
-from rephase.models import POSTERIOR_MODELS, build_model
+from rephase.inference.cards import posterior_card
+from rephase.inference.fits import peaks
+from rephase.inference.patterns import PatternBatch, pattern_of
+from rephase.labs.images.cards import IMAGES
+from rephase.labs.scattering.by_counts import score_by_counts
+from rephase.labs.scattering.calibration import inverse_error, score_flow
+from rephase.labs.scattering.cards import POSTERIORS, ParameterCard
+from rephase.labs.scattering.data.saxs import SaxsSimulator
+from rephase.labs.scattering.flow import build_patterns, open_flow, section_of, simulator_of
+from rephase.labs.scattering.models import POSTERIOR_MODELS
+from rephase.labs.scattering.one_pattern import example_pattern, find_peaks, infer
+from rephase.labs.scattering.out_of_distribution import ADAPTED, REFERENCE, WEIGHTED, check_losses, compare_losses
+from rephase.labs.scattering.steps import check_posteriors, train_and_score_all
+from rephase.labs.waves.cards import IMAGE_POSTERIORS
+from rephase.learning.models import build_model
+from rephase.learning.weights import load_weights, save_weights
 from rephase.paths import NOTEBOOKS
-from rephase.posterior_config import SaxsSimulation
-from rephase.posterior_fits import peaks
-from rephase.posterior_losses import ADAPTED, REFERENCE, WEIGHTED, check_losses, compare_losses
-from rephase.posterior_quarters import score_by_counts
-from rephase.posteriors import (
-    build_patterns,
-    check_posteriors,
-    example_pattern,
-    find_peaks,
-    infer,
-    inverse_error,
-    open_flow,
-    score_flow,
-    section_of,
-    simulator_of,
-    train_and_score_all,
-)
 from rephase.runs import open_run
-from rephase.shipping import posterior_card, ship_weights
-from rephase.weights import IMAGE_POSTERIORS, IMAGES, POSTERIORS, PosteriorCard, load_weights, save_weights
+from rephase.shipping import ship_weights
 
 
 @pytest.fixture(scope="module")
@@ -62,17 +58,17 @@ def test_a_flow_is_adapted_to_the_pattern_where_the_configuration_says_how(run, 
     before = {name: value.clone() for name, value in flow.state_dict().items()}
     pattern, _ = example_pattern(run, "saxs", flow)
     changed = {"n_steps": 100, "n_samples": 8, "learning_rate": 0.01}
-    more = run.config.changed({"posteriors.saxs.inference.adaptation": changed})
+    more = run.config.changed({"scattering.saxs.inference.adaptation": changed})
     deviance = infer(type(run)(tmp_path, more, "cpu"), "saxs", flow, pattern).set_index("method")["deviance / points"]
     assert deviance["flow, adapted"] < 0.3 * deviance["flow"]
     assert all(torch.equal(flow.state_dict()[name], value) for name, value in before.items())
-    none = run.config.changed({"posteriors.saxs.inference.adaptation": None})
+    none = run.config.changed({"scattering.saxs.inference.adaptation": None})
     assert "flow, adapted" not in set(infer(type(run)(tmp_path, none, "cpu"), "saxs", flow, pattern)["method"])
 
 
 def test_a_wrong_key_of_what_may_be_null_is_told_with_the_nearest(run):
     with pytest.raises(ConfigError, match="unknown key .*n_step.; did you mean 'n_steps'"):
-        run.config.changed({"posteriors.saxs.inference.adaptation": {"n_step": 3}})
+        run.config.changed({"scattering.saxs.inference.adaptation": {"n_step": 3}})
 
 
 def with_truth(seed, truth):
@@ -113,7 +109,7 @@ def spoiled(flow, draw):
 
 def test_points_that_know_the_pattern_tell_a_flow_that_does_not(run, flow, tmp_path):
     simulator, rng = flow.simulator, np.random.default_rng(3)
-    many = run.config.changed({"posteriors.saxs.scoring": {"n_patterns": 200, "n_draws": 50}})
+    many = run.config.changed({"scattering.saxs.scoring": {"n_patterns": 200, "n_draws": 50}})
     prior = spoiled(flow, lambda batch, n: simulator.prior.draw(n * len(batch.u), rng).unflatten(0, (n, -1)))
     (row,) = score_flow(type(run)(tmp_path, many, "cpu"), "saxs", prior).to_dict("records")
     assert min(row["sbc_p"], row["tarp_p"]) > 0.05
@@ -186,15 +182,15 @@ def test_measured_curves_come_in_by_their_file(run, flow, tmp_path):
     intensity = 10 / (1 + q**2) ** 2 + 0.01
     path = tmp_path / "curve.dat"
     np.savetxt(path, np.stack([q, intensity, 0.03 * intensity], 1), header="q [1/nm] I sigma")
-    config = run.config.changed({"posteriors.saxs.file.path": str(path)})
+    config = run.config.changed({"scattering.saxs.file.path": str(path)})
     measured = example_pattern(type(run)(run.folder, config, "cpu"), "saxs", flow)
     assert measured.pattern.counts.shape == (1, 32)
     assert torch.isnan(measured.pattern.u).all()
     assert flow.sample(measured.pattern, 5).isfinite().all()
-    config = run.config.changed({"posteriors.saxs.file.path": str(path), "posteriors.saxs.file.q_unit": "1/A"})
+    config = run.config.changed({"scattering.saxs.file.path": str(path), "scattering.saxs.file.q_unit": "1/A"})
     with pytest.raises(CurveError, match="q_unit"):
         example_pattern(type(run)(run.folder, config, "cpu"), "saxs", flow)
-    config = run.config.changed({"posteriors.saxs.file.path": str(path), "posteriors.saxs.file.entry": "rear"})
+    config = run.config.changed({"scattering.saxs.file.path": str(path), "scattering.saxs.file.entry": "rear"})
     with pytest.raises(CurveError, match="entry = 'rear': text has one curve"):
         example_pattern(type(run)(run.folder, config, "cpu"), "saxs", flow)
 
@@ -219,26 +215,26 @@ def check_all(changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"posteriors.saxs.inference.truth": {"radius": 1.0}}, "no 'radius'; did you mean 'radius_polar'"),
-        ({"posteriors.saxs.file.path": "/nowhere/curve.dat"}, "no such file"),
-        ({"posteriors.saxs.data.sizes": [5.0, 1.0]}, "expected two finite numbers above 0 in rising order"),
-        ({"posteriors.saxs.data.growth": [2.0, 0.0]}, r"posteriors.saxs.data: growth = \(2.0, 0.0\): .* rising order"),
-        ({"posteriors.saxs.data.spread": [0.1, 3.0]}, "posteriors.saxs.data: width of a spread: expected 0 to 1"),
-        ({"posteriors.gisaxs.data.incidence_deg": [-0.1, 0.2]}, "posteriors.gisaxs.data: grazing angles: expected"),
-        ({"posteriors.gisaxs.data.thickness": [-5.0, 20.0]}, "posteriors.gisaxs.data: thickness has values"),
-        ({"posteriors.gisaxs.data.roughness": [-1.0, 2.0]}, "posteriors.gisaxs.data: roughness has values"),
-        ({"posteriors.gisaxs.data.particle": [5e-5, -5e-6]}, r"gisaxs.data.particle.1 = -5e-06: .* equal to 0"),
-        ({"posteriors.gisaxs.data.layer": [5e-5, -5e-6]}, r"gisaxs.data.layer.1 = -5e-06: .* equal to 0"),
-        ({"posteriors.gisaxs.data.pixels": [1, 1]}, "gisaxs.*: expected .*1.* or more"),
-        ({"posteriors.oriented.models": {"nsf": {"options": {"widht": 3}}}}, "posteriors.oriented: .* mean 'width'"),
-        ({"posteriors.saxs.inference.n_draws": 241}, "inference, n_draws and chains: n = 241: expected 1 to 240"),
-        ({"posteriors.oriented.inference.chains.n_walkers": 13}, "oriented.inference, .* n_walkers = 13: expected 14"),
-        ({"posteriors.saxs.inference.truth": {"forward": 1e3}}, "truth.forward = 1000.0: expected 0.1 to 100.0, the"),
-        ({"posteriors.saxs.inference.truth": {"forward": math.nan}}, "truth.forward = nan: input should be a finite"),
-        ({"posteriors.saxs.losses.cases": {"a": {"sise": [1.0, 2.0]}}}, "unknown key 'sise'; did you mean 'sizes'"),
-        ({"posteriors.saxs.losses.cases": {"a": {"spread": [0.1, 3.0]}}}, "saxs.losses: width of a spread: expected"),
-        ({"posteriors.saxs.losses.flows": {"physics": {}}}, "expected one called 'likelihood'"),
-        ({"posteriors.saxs.scoring.n_draws": 241}, "losses, scoring.n_draws and inference.chains: n = 241: expected"),
+        ({"scattering.saxs.inference.truth": {"radius": 1.0}}, "no 'radius'; did you mean 'radius_polar'"),
+        ({"scattering.saxs.file.path": "/nowhere/curve.dat"}, "no such file"),
+        ({"scattering.saxs.data.sizes": [5.0, 1.0]}, "expected two finite numbers above 0 in rising order"),
+        ({"scattering.saxs.data.growth": [2.0, 0.0]}, r"scattering.saxs.data: growth = \(2.0, 0.0\): .* rising order"),
+        ({"scattering.saxs.data.spread": [0.1, 3.0]}, "scattering.saxs.data: width of a spread: expected 0 to 1"),
+        ({"scattering.gisaxs.data.incidence_deg": [-0.1, 0.2]}, "scattering.gisaxs.data: grazing angles: expected"),
+        ({"scattering.gisaxs.data.thickness": [-5.0, 20.0]}, "scattering.gisaxs.data: thickness has values"),
+        ({"scattering.gisaxs.data.roughness": [-1.0, 2.0]}, "scattering.gisaxs.data: roughness has values"),
+        ({"scattering.gisaxs.data.particle": [5e-5, -5e-6]}, r"gisaxs.data.particle.1 = -5e-06: .* equal to 0"),
+        ({"scattering.gisaxs.data.layer": [5e-5, -5e-6]}, r"gisaxs.data.layer.1 = -5e-06: .* equal to 0"),
+        ({"scattering.gisaxs.data.pixels": [1, 1]}, "gisaxs.*: expected .*1.* or more"),
+        ({"scattering.oriented.models": {"nsf": {"options": {"widht": 3}}}}, "scattering.oriented: .* mean 'width'"),
+        ({"scattering.saxs.inference.n_draws": 241}, "inference, n_draws and chains: n = 241: expected 1 to 240"),
+        ({"scattering.oriented.inference.chains.n_walkers": 13}, "oriented.inference, .* n_walkers = 13: expected 14"),
+        ({"scattering.saxs.inference.truth": {"forward": 1e3}}, "truth.forward = 1000.0: expected 0.1 to 100.0, the"),
+        ({"scattering.saxs.inference.truth": {"forward": math.nan}}, "truth.forward = nan: input should be a finite"),
+        ({"scattering.saxs.losses.cases": {"a": {"sise": [1.0, 2.0]}}}, "unknown key 'sise'; did you mean 'sizes'"),
+        ({"scattering.saxs.losses.cases": {"a": {"spread": [0.1, 3.0]}}}, "saxs.losses: width of a spread: expected"),
+        ({"scattering.saxs.losses.flows": {"physics": {}}}, "expected one called 'likelihood'"),
+        ({"scattering.saxs.scoring.n_draws": 241}, "losses, scoring.n_draws and inference.chains: n = 241: expected"),
     ],
 )
 def test_what_cannot_be_is_told_before_a_run(changes, message):
@@ -249,7 +245,7 @@ def test_what_cannot_be_is_told_before_a_run(changes, message):
 def test_unknown_kinds_and_missing_flows_are_named(run):
     with pytest.raises(ConfigError, match="kind of posteriors 'sax'; did you mean 'saxs'"):
         section_of(run.config, "sax")
-    config = run.config.changed({"posteriors.saxs.models": {}})
+    config = run.config.changed({"scattering.saxs.models": {}})
     with pytest.raises(ConfigError, match="models lists no flow; give weights"):
         open_flow(type(run)(run.folder, config, "cpu"), "saxs")
 
@@ -260,14 +256,14 @@ def test_a_flow_draws_the_same_after_its_way_through_a_file(run, flow, shipped):
     assert torch.allclose(flow.log_prob(batch), again.log_prob(batch), atol=0.05)
     assert not torch.equal(flow.log_prob(batch), again.log_prob(batch))  # stored in half precision
     assert inverse_error(again, batch) < 1e-4
-    assert (card.experiment, card.data) == ("saxs", run.config.posteriors.saxs.data)
+    assert (card.experiment, card.data) == ("saxs", run.config.scattering.saxs.data)
     assert again.simulator.q.tolist() == flow.simulator.q.tolist()
     assert shipped.name == "nsf_saxs.safetensors"
     assert {"nll", "sbc_p", "tarp_p"} <= card.figures["new"].keys()
 
 
 def test_a_run_uses_weights_without_training(run, shipped, tmp_path):
-    named = [f"posteriors.saxs.inference.weights={shipped}", "posteriors.saxs.models={}"]
+    named = [f"scattering.saxs.inference.weights={shipped}", "scattering.saxs.models={}"]
     other = open_run(tmp_path, "test", named, device="cpu")
     score_flow(other, "saxs", open_flow(other, "saxs"))
     assert not (tmp_path / "checkpoints").exists()
@@ -275,7 +271,7 @@ def test_a_run_uses_weights_without_training(run, shipped, tmp_path):
 
 
 def test_weights_answer_for_no_other_patterns_than_they_know(run, shipped, tmp_path):
-    named = {"posteriors.saxs.inference.weights": str(shipped), "posteriors.saxs.data.sizes": [1.0, 30.0]}
+    named = {"scattering.saxs.inference.weights": str(shipped), "scattering.saxs.data.sizes": [1.0, 30.0]}
     other = type(run)(tmp_path, run.config.changed(named), "cpu")
     for ask in (lambda: check_posteriors(other.config), lambda: open_flow(other, "saxs")):
         with pytest.raises(ConfigError, match=r"saxs.data.sizes = \(1.0, 30.0\): the weights .* with \(1.0, 10.0\)"):
@@ -293,15 +289,15 @@ def test_the_command_of_notebook_35_trains_for_particles_of_different_sizes():
     (command,) = re.findall("^rephase run .*data.spread.*$", text, re.MULTILINE)
     config = load_config("quick", shlex.split(command)[5::2])
     check_posteriors(config)
-    assert config.posteriors.saxs.inference.weights is None
-    assert simulator_of(config.posteriors.saxs, "saxs").names == ("radius", "forward", "background", "spread")
-    assert config.posteriors.saxs.models
+    assert config.scattering.saxs.inference.weights is None
+    assert simulator_of(config.scattering.saxs, "saxs").names == ("radius", "forward", "background", "spread")
+    assert config.scattering.saxs.models
 
 
 def test_the_command_of_a_card_trains_the_same(run, shipped):
     words = shlex.split(load_weights(shipped, POSTERIORS).card.command)
     assert words[:4] == ["rephase", "run", "--only", "31"]
-    again, own = load_config("quick", words[5::2]).posteriors.saxs, run.config.posteriors.saxs
+    again, own = load_config("quick", words[5::2]).scattering.saxs, run.config.scattering.saxs
     assert (again.data, again.models, again.training) == (own.data, own.models, own.training)
     assert again.inference.weights is None
 
@@ -317,10 +313,10 @@ def test_the_command_of_a_card_trains_the_same(run, shipped):
     ],
 )
 def test_cards_of_every_experiment_come_back(run, kind, experiment, name):
-    card = posterior_card(run, kind, experiment, name, {})
+    card = posterior_card(run, kind.card, experiment, name, notebook="31", judged_by={"n_draws"}, figures={})
     again = kind.card.model_validate_json(card.model_dump_json())
     assert again == card
-    assert again.data == getattr(run.config.posteriors, experiment).data
+    assert again.data == getattr(getattr(run.config, kind.card.laboratory), experiment).data
     assert again.name == f"{name}_{experiment}"
 
 
@@ -334,9 +330,9 @@ def test_cards_of_other_flows_are_refused(shipped, tmp_path):
     with pytest.raises(WeightsError, match="the card belongs to other weights"):
         load_weights(path, POSTERIORS)
     with pytest.raises(ValueError, match="did you mean 'saxs'"):
-        PosteriorCard.model_validate(card.model_dump() | {"experiment": "sax"})
+        ParameterCard.model_validate(card.model_dump() | {"experiment": "sax"})
     with pytest.raises(ValueError, match="data of a SaxsSimulation: gisaxs has a GisaxsSimulation"):
-        PosteriorCard.model_validate(card.model_dump() | {"experiment": "gisaxs"})
+        ParameterCard.model_validate(card.model_dump() | {"experiment": "gisaxs"})
 
 
 def test_the_shipped_flow_finds_directions_and_their_twins():

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from rephase.errors import ConfigError
-from rephase.priors import BoxPrior, Parameter
+from rephase.inference.priors import BoxPrior, Parameter
 
 PRIOR = BoxPrior(Parameter("radius", "nm", 1.0, 100.0, is_log=True), Parameter("angle", "deg", -30.0, 60.0))
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from rephase.crystal.peaks import site_order
-from rephase.crystal.phase_lists import read_phases
 from rephase.crystal.phase_scores import score_phases
-from rephase.crystal.pseudo_translations import find_pseudo_translations, patterson_at_fractions
-from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
-from rephase.crystal.simulation import simulate_reflections
-from rephase.crystal.structure import read_crystal
+from rephase.crystal.reflections.phase_lists import read_phases
+from rephase.crystal.reflections.pseudo_translations import find_pseudo_translations, patterson_at_fractions
+from rephase.crystal.reflections.simulation import simulate_reflections
+from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import find_symmetry, rows_of
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers.claims import capped, verdict
 from rephase.solvers.solve import solve
 from rephase.solvers.strategy import Outcome

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from rephase.datasets.cxi import JOULE_PER_EV
-from rephase.datasets.ptycho_files import open_ptychography
 from rephase.errors import ImageError
+from rephase.formats.cxi import JOULE_PER_EV
+from rephase.labs.waves.data.files import open_ptychography
+from rephase.labs.waves.engines.ptychography import descend
 from rephase.optics.propagation import Fresnel, effective_geometry, fresnel_number
 from rephase.optics.ptychography import Scan, smallest_object
-from rephase.solvers.ptycho_engines import descend
 
 DETECTOR, SOURCE = "entry_1/instrument_1/detector_1", "entry_1/instrument_1/source_1"
 POSITIONS = "entry_1/sample_1/geometry_1/translation"

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from rephase.errors import OpticsError
+from rephase.labs.waves.engines.ptychography import conjugate_gradients, descend, epie, reflect_exit_waves
+from rephase.labs.waves.scores import align_wave, amplitude_ssim, wave_error
 from rephase.optics.noise import count
 from rephase.optics.propagation import FarField, Fresnel
 from rephase.optics.ptychography import Scan, gaussian_probe, raster, shifted, smallest_object
-from rephase.solvers.ptycho_engines import conjugate_gradients, descend, epie, reflect_exit_waves
-from rephase.wave_metrics import align_wave, amplitude_ssim, wave_error
 
 
 def seeded(seed=0):

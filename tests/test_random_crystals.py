@@ -5,22 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from rephase.crystal.contacts import CONTACT_SLACK
-from rephase.crystal.fragments import POLAR_HYDROGEN_RADIUS, VDW_RADII, fragment_library
-from rephase.crystal.many_structure_factors import many_structure_factors, unique_reflections
-from rephase.crystal.random_crystals import (
-    ELEMENTS,
-    SPACE_GROUPS,
-    RandomCrystalOptions,
-    random_crystals,
-)
-from rephase.crystal.structure import read_crystal
 from rephase.crystal.structure_factors import structure_factors
-from rephase.crystal.structure_statistics import intensities, nearest_contacts, volume_per_atom
+from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, GridError, SymmetryError
-from rephase.experiments import compare_structures
-from rephase.solving_figures import random_crystals as draw
+from rephase.labs.solving.figures import random_crystals as draw
+from rephase.labs.solving.structure_statistics import compare_structures, intensities, nearest_contacts, volume_per_atom
+from rephase.random_crystals.contacts import CONTACT_SLACK
+from rephase.random_crystals.crystals import ELEMENTS, SPACE_GROUPS, RandomCrystalOptions, random_crystals
+from rephase.random_crystals.fragments import POLAR_HYDROGEN_RADIUS, VDW_RADII, fragment_library
+from rephase.random_crystals.structure_factors import many_structure_factors, unique_reflections
 
 SMALL = RandomCrystalOptions(n_atoms=(5, 18))
 # shortest and longest bonds of Allen et al. (1987), any order, and X-ray distances to hydrogen, Å

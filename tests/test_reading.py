@@ -3,7 +3,7 @@ import gzip
 import pytest
 
 from rephase.errors import CifError
-from rephase.reading import LARGEST, decoded, file_bytes, file_text
+from rephase.files.reading import LARGEST, decoded, file_bytes, file_text
 
 TEXT = "_cell_length_a 5.43 # Å\nsecond\n"
 
@@ -50,7 +50,7 @@ def test_unreadable_files_say_why(tmp_path):
 
 
 def test_a_small_file_that_unpacks_to_an_endless_one_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("rephase.reading.LARGEST", 1000)
+    monkeypatch.setattr("rephase.files.reading.LARGEST", 1000)
     (tmp_path / "bomb.gz").write_bytes(gzip.compress(b"0" * 10_000))
     with pytest.raises(CifError, match="expected at most 1,000 bytes"):
         file_bytes(tmp_path / "bomb.gz", CifError)

@@ -12,11 +12,11 @@ import rephase
 from rephase.crystal.cell import Cell
 from rephase.crystal.map_files import read_density, write_cif, write_density, write_res
 from rephase.crystal.peaks import Peaks, assign_elements, find_peaks, parse_formula, site_order, without_noise
-from rephase.crystal.reflection_files import read_reflections, write_hklf4, write_mtz
 from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections.files import read_reflections, write_hklf4, write_mtz
+from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.shelx import lattice_lines, read_instructions
-from rephase.crystal.shelx_atoms import read_sites
-from rephase.crystal.statistics import unique_hkl
+from rephase.crystal.structures.shelx_atoms import read_sites
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import CifError, GridError, ReflectionError, RephaseError
 

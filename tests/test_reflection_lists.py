@@ -9,10 +9,10 @@ import pytest
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.decimal_numbers import decimal_numbers
-from rephase.crystal.phase_lists import read_phases
-from rephase.crystal.reflection_files import read_reflections, write_mtz
-from rephase.crystal.reflection_names import column_roles
-from rephase.crystal.statistics import unique_hkl
+from rephase.crystal.reflections.files import read_reflections, write_mtz
+from rephase.crystal.reflections.names import column_roles
+from rephase.crystal.reflections.phase_lists import read_phases
+from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ReflectionError, RephaseError
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.french_wilson import french_wilson
 from rephase.crystal.reflections import Reflections, estimate_sigma, merge
-from rephase.crystal.statistics import unique_hkl
+from rephase.crystal.reflections.french_wilson import french_wilson
+from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ReflectionError
 

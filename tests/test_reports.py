@@ -6,12 +6,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from rephase.crystal.reflection_files import read_reflections
-from rephase.crystal.structure import read_crystal
-from rephase.datasets.image_files import read_images
-from rephase.datasets.ptycho_files import open_ptychography
-from rephase.datasets.saxs_files import read_saxs
+from rephase.crystal.reflections.files import read_reflections
+from rephase.crystal.structures import read_crystal
 from rephase.errors import CifError, CurveError, ImageError, ReflectionError
+from rephase.formats.curves import read_saxs
+from rephase.labs.images.data.files import read_images
+from rephase.labs.waves.data.files import open_ptychography
 
 CELL = (8.12, 5.94, 11.73, 90, 101.3, 90)
 GROUP = "P 1 21/c 1"

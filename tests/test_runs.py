@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from rephase import checksums
 from rephase.errors import ConfigError, DiskError, StoreError
+from rephase.files import checksums
 from rephase.plots import save_figure
 from rephase.runs import Run, open_run, read_run
 

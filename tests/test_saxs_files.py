@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
-from rephase.datasets.saxs_files import read_saxs
 from rephase.errors import CurveError
+from rephase.formats.curves import read_saxs
 
 Q = np.linspace(0.05, 2.0, 20)
 INTENSITY = 50 * np.exp(-(Q**2)) + 0.1

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from rephase.config_sections import validate
-from rephase.datasets.patterns import expected_of, pattern_of, store_patterns
-from rephase.datasets.saxs_files import SaxsCurve
-from rephase.datasets.saxs_measured import measured_pattern
-from rephase.datasets.saxs_patterns import SaxsSimulator
+from rephase.config.scattering import SaxsSimulation
+from rephase.config.sections import validate
 from rephase.errors import ConfigError, CurveError, StoreError
+from rephase.formats.curves import SaxsCurve
+from rephase.inference.patterns import expected_of, pattern_of, store_patterns
+from rephase.labs.scattering.data.measured import measured_pattern
+from rephase.labs.scattering.data.saxs import SaxsSimulator
 from rephase.optics.saxs import curve
-from rephase.posterior_config import SaxsSimulation
 
 
 def simulator(**changes):
@@ -124,12 +124,12 @@ def test_bounds_that_cannot_be_are_refused(changes, message):
 @pytest.mark.parametrize("changes", [{"hidden": 0.5}, {"hidden": 0.48}, {"missing": 0.8, "n_q": 16}])
 def test_curves_of_which_nothing_may_be_left_are_refused(changes):
     with pytest.raises(ConfigError, match=r"hidden = .*, missing = .*expected 5 or more points .* lower hidden"):
-        validate(SaxsSimulation, changes, "posteriors.saxs.data")
+        validate(SaxsSimulation, changes, "scattering.saxs.data")
 
 
 def test_an_unknown_shape_is_refused():
     with pytest.raises(ConfigError, match="shape = 'cube'"):
-        validate(SaxsSimulation, {"shape": "cube"}, "posteriors.saxs.data")
+        validate(SaxsSimulation, {"shape": "cube"}, "scattering.saxs.data")
 
 
 @pytest.fixture

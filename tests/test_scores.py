@@ -6,10 +6,9 @@ import torch
 from skimage.metrics import structural_similarity
 
 from rephase.crystal.phases import friedel_mate, shift_origin
-from rephase.evaluation import evaluate
-from rephase.losses import LOSSES
-from rephase.metrics import METRICS, compare
-from rephase.models.baselines import BASELINES, Chance, NearestNeighbour, ParentPhases
+from rephase.labs.crystals.losses import LOSSES
+from rephase.labs.crystals.models.baselines import BASELINES, Chance, NearestNeighbour, ParentPhases
+from rephase.labs.crystals.scores import METRICS, compare, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +43,7 @@ def test_wrong_hand_costs_the_naive_loss_alone(batch):
 
 
 def test_random_phases_average_ninety_degrees_before_alignment(data):
-    from rephase.metrics import phase_error
+    from rephase.crystal.phases import phase_error
 
     batch = data[data.splits["train"]]
     error = phase_error(Chance().predict(batch), batch.F)[batch.scored]
@@ -58,7 +57,7 @@ def test_chance_obeys_friedels_law(batch):
 
 def test_ssim_agrees_with_scikit_image():
     """On maps that are periodic anyway, away from the border where scikit-image does not know it."""
-    from rephase.metrics import Comparison, ssim
+    from rephase.labs.crystals.scores import Comparison, ssim
 
     rng = np.random.default_rng(0)
     x, y = (rng.random((16, 16, 16)) for _ in range(2))

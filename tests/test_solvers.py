@@ -12,15 +12,15 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.map_files import read_density
 from rephase.crystal.peaks import find_peaks
 from rephase.crystal.phase_scores import score_phases
-from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
-from rephase.crystal.reflection_files import read_reflections
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.simulation import simulate_reflections
-from rephase.crystal.statistics import unique_hkl
-from rephase.crystal.structure import read_crystal
+from rephase.crystal.reflections.files import read_reflections
+from rephase.crystal.reflections.simulation import simulate_reflections
+from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
+from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.errors import ConfigError, GridError, ReflectionError
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers import RECIPES
 from rephase.solvers.grids import check_memory, shape_for
 from rephase.solvers.group import GroupTables

@@ -13,18 +13,14 @@ import torch
 from rephase import pipeline
 from rephase.crystal.map_files import write_cif
 from rephase.crystal.peaks import Peaks
-from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
-from rephase.crystal.reflection_files import write_hklf4
-from rephase.crystal.simulation import random_phases, simulate_reflections
-from rephase.crystal.structure import read_crystal
+from rephase.crystal.reflections.files import write_hklf4
+from rephase.crystal.reflections.simulation import random_phases, simulate_reflections
 from rephase.crystal.structure_factors import structure_factors
+from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, ReflectionError
 from rephase.figures import draw
-from rephase.paths import BENCHMARKS
-from rephase.pipeline import run_notebooks
-from rephase.runs import open_run
-from rephase.solving import (
+from rephase.labs.solving.steps import (
     benchmark_solvers,
     data_quality,
     measured_reflections,
@@ -32,6 +28,10 @@ from rephase.solving import (
     solve_example,
     solved_shares,
 )
+from rephase.paths import BENCHMARKS
+from rephase.pipeline import run_notebooks
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
+from rephase.runs import open_run
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def test_a_changed_reflection_file_is_read_again(crystal, tmp_path, monkeypatch)
 )
 def test_wrong_solving_stops_before_anything_runs(tmp_path, override, message):
     with pytest.raises(ConfigError, match=message):
-        run_notebooks("test", [override], out=tmp_path)
+        run_notebooks("test", [override], out=tmp_path, only=["solving"])
     assert not (tmp_path / "notebooks").exists()
 
 

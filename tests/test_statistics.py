@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.reflection_files import read_reflections
 from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections.files import read_reflections
+from rephase.crystal.reflections.statistics import d_min_supported, normalise, shell_table, unique_hkl, wilson
 from rephase.crystal.shells import shell_index, shell_limits, smooth_mean
-from rephase.crystal.statistics import d_min_supported, normalise, shell_table, unique_hkl, wilson
-from rephase.crystal.structure import Atoms, Crystal
 from rephase.crystal.structure_factors import structure_factors
+from rephase.crystal.structures import Atoms, Crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ReflectionError
 

@@ -11,8 +11,8 @@ from Dans_Diffraction.classes_structures import Structures
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.scattering import dispersion, form_factor_coefficients
-from rephase.crystal.structure import Atoms, Crystal, read_crystal
 from rephase.crystal.structure_factors import GridKernel, grid_hkl, sphere_mask, structure_factors, to_grid
+from rephase.crystal.structures import Atoms, Crystal, read_crystal
 from rephase.errors import CifError, GridError
 
 H_MAX = (4, 3, 5)

@@ -15,9 +15,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from rephase.plots import label, plain
 from rephase.report import write_report
-from rephase.run_status import Outcome, seal
 from rephase.runs import open_run
-from rephase.tables import styled
+from rephase.runs.status import Outcome, seal
+from rephase.runs.tables import styled
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 

@@ -14,28 +14,30 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from rephase.checkpoints import read_checkpoint
 from rephase.config import load_config
-from rephase.datasets.monoclinic import open_monoclinic
-from rephase.datasets.perturbed import open_perturbed
 from rephase.devices import pick_device
 from rephase.errors import DeviceError, TrainingError
-from rephase.models import AMPLITUDE_MODELS, MODELS, build_model
-from rephase.models.amplitude_gan import AmplitudeGAN
-from rephase.models.amplitudes import AMPLITUDE_LOSSES
-from rephase.training import fit, loss_curve
+from rephase.labs.completion.data import open_monoclinic
+from rephase.labs.completion.models import AMPLITUDE_MODELS
+from rephase.labs.completion.models.amplitudes import AMPLITUDE_LOSSES
+from rephase.labs.completion.models.gan import AmplitudeGAN
+from rephase.labs.crystals.data import open_perturbed
+from rephase.labs.crystals.models import MODELS
+from rephase.learning.checkpoints import read_checkpoint
+from rephase.learning.models import build_model
+from rephase.learning.training import fit, loss_curve
 
-FIVE_EPOCHS = ["training.epochs=5"]
+FIVE_EPOCHS = ["crystals.training.epochs=5"]
 
 
 def train(data, folder, name="mlp", overrides=FIVE_EPOCHS):
     config = load_config("test", overrides)
-    return fit(MODELS, name, data, config, folder, seed=config.seed, device="cpu", progress=False)
+    return fit(MODELS, name, data, config.crystals, folder, seed=config.seed, device="cpu", progress=False)
 
 
 @pytest.fixture(scope="module")
 def monoclinic(config, tmp_path_factory):
-    return open_monoclinic(tmp_path_factory.mktemp("monoclinic") / "data.zarr", config.monoclinic)
+    return open_monoclinic(tmp_path_factory.mktemp("monoclinic") / "data.zarr", config.completion.data)
 
 
 def complete(data, folder, name="unet", overrides=()):
@@ -49,7 +51,7 @@ def weights(model):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_training_lowers_the_loss(name, data, tmp_path):
-    train(data, tmp_path, name, ["training.epochs=6", "training.learning_rate=0.003"])
+    train(data, tmp_path, name, ["crystals.training.epochs=6", "crystals.training.learning_rate=0.003"])
     curve = loss_curve(tmp_path)
     assert list(curve["epoch"]) == list(range(6))
     assert curve["train_loss"].iloc[-1] < curve["train_loss"].iloc[0]
@@ -66,11 +68,11 @@ def test_seed_changes_the_training(data, tmp_path):
 
 def train_a_unet(kind: str, folder: Path, name: str):
     """Twelve epochs of a U-Net that learns phases or amplitudes, on data in `folder`."""
-    config = load_config("test", ["training.epochs=12", "completion.training.epochs=12"])
+    config = load_config("test", ["crystals.training.epochs=12", "completion.training.epochs=12"])
     if kind == "phases":
-        data = open_perturbed(folder / "data.zarr", config.data)
-        return fit(MODELS, "unet3d", data, config, folder / name, device="cpu", progress=False)
-    data = open_monoclinic(folder / "data.zarr", config.monoclinic)
+        data = open_perturbed(folder / "data.zarr", config.crystals.data)
+        return fit(MODELS, "unet3d", data, config.crystals, folder / name, device="cpu", progress=False)
+    data = open_monoclinic(folder / "data.zarr", config.completion.data)
     return fit(AMPLITUDE_MODELS, "unet", data, config.completion, folder / name, device="cpu", progress=False)
 
 
@@ -110,7 +112,7 @@ def test_finished_training_is_only_read(data, tmp_path):
 def test_folder_of_another_training_is_refused(data, tmp_path):
     train(data, tmp_path)
     with pytest.raises(TrainingError, match="holds another training"):
-        train(data, tmp_path, overrides=["training.epochs=7"])
+        train(data, tmp_path, overrides=["crystals.training.epochs=7"])
 
 
 LOG = "epoch,step,train_loss,validation_loss\n0,3,2.0,\n0,3,,3.0\n1,6,1.0,\n1,6,,"
@@ -252,7 +254,7 @@ def test_nan_in_the_validation_stops_too(data, tmp_path, monkeypatch):
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_precision_trains(name, precision, data, tmp_path):
-    train(data, tmp_path, name, ["training.epochs=1", f"training.precision={precision}"])
+    train(data, tmp_path, name, ["crystals.training.epochs=1", f"crystals.training.precision={precision}"])
     assert len(loss_curve(tmp_path)) == 1
 
 
@@ -260,7 +262,7 @@ def test_last_checkpoint_is_of_the_last_epoch(data, tmp_path, monkeypatch):
     """Also where the validation loss no longer falls, so that a kill costs one epoch at most."""
     loss, worse = MODELS["mlp"].loss, itertools.count(1.0)
     monkeypatch.setattr(MODELS["mlp"], "loss", lambda self, b: loss(self, b) * (1.0 if self.training else next(worse)))
-    train(data, tmp_path, overrides=["training.epochs=8"])
+    train(data, tmp_path, overrides=["crystals.training.epochs=8"])
     epochs = {name: read_checkpoint(tmp_path / f"{name}.ckpt")["epoch"] for name in ("last", "best")}
     assert epochs["last"] == 7
     assert epochs["best"] < 7
@@ -272,12 +274,20 @@ def test_it_is_written_what_a_training_was_made_with(data, tmp_path):
 
 
 def test_streamed_training(data, tmp_path):
-    train(data, tmp_path, overrides=[*FIVE_EPOCHS, "training.n_streamed=100"])
+    train(data, tmp_path, overrides=[*FIVE_EPOCHS, "crystals.training.n_streamed=100"])
     assert len(loss_curve(tmp_path)) == 5
 
 
 def test_early_stop(data, tmp_path):
-    train(data, tmp_path, overrides=["training.epochs=200", "training.patience=2", "training.learning_rate=0.1"])
+    train(
+        data,
+        tmp_path,
+        overrides=[
+            "crystals.training.epochs=200",
+            "crystals.training.patience=2",
+            "crystals.training.learning_rate=0.1",
+        ],
+    )
     assert len(loss_curve(tmp_path)) < 200
 
 
@@ -291,7 +301,7 @@ def test_cuda_is_refused_where_there_is_none(data, tmp_path):
     with pytest.raises(DeviceError, match="torch sees no GPU"):
         pick_device("cuda")
     with pytest.raises(DeviceError, match="--device cpu"):
-        fit(MODELS, "mlp", data, load_config("test"), tmp_path, device="cuda", progress=False)
+        fit(MODELS, "mlp", data, load_config("test").crystals, tmp_path, device="cuda", progress=False)
 
 
 def test_unknown_device():

@@ -7,7 +7,7 @@ import pytest
 import skimage.metrics
 import torch
 
-from rephase.wave_metrics import align_wave, amplitude_ssim, phase_ssim, ring_correlation, wave_error
+from rephase.labs.waves.scores import align_wave, amplitude_ssim, phase_ssim, ring_correlation, wave_error
 
 
 def objects(n=3, rows=40, columns=48, seed=0):

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from rephase.config_sections import validate
-from rephase.datasets.holograms import HologramSimulator
-from rephase.datasets.patterns import store_patterns
-from rephase.datasets.ptychograms import PtychogramSimulator
-from rephase.datasets.random_objects import RandomObjects
+from rephase.config.sections import validate
+from rephase.config.waves import HologramSimulation, ObjectsConfig, PtychogramSimulation
 from rephase.errors import ConfigError, OpticsError
+from rephase.inference.patterns import store_patterns
+from rephase.labs.waves.data.holograms import HologramSimulator
+from rephase.labs.waves.data.objects import RandomObjects
+from rephase.labs.waves.data.ptychograms import PtychogramSimulator
+from rephase.labs.waves.scores import align_wave, wave_error
 from rephase.optics.noise import poisson_deviance
-from rephase.posterior_config import HologramSimulation, ObjectsConfig, PtychogramSimulation
-from rephase.wave_metrics import align_wave, wave_error
 
 HOLOGRAMS = {"size": 16, "fresnel_numbers": (0.1, 0.2), "n_samples": 40, "chunk": 20}
 PTYCHOGRAMS = {"size": 16, "frame": 8, "n_side": 4, "step": 2.4, "probe_width": 2.5, "n_samples": 40, "chunk": 20}

@@ -8,16 +8,14 @@ import pytest
 import torch
 
 from rephase.config import load_config
-from rephase.datasets.cxi import JOULE_PER_EV
-from rephase.datasets.ptycho_files import open_ptychography
 from rephase.errors import ConfigError, ImageError, WeightsError
-from rephase.evaluation import COLUMNS
 from rephase.figures import draw
-from rephase.optics.propagation import FarField
-from rephase.runs import Run, open_run
-from rephase.shipping import ship_weights
-from rephase.wave_metrics import align_wave, wave_error
-from rephase.wave_posteriors import (
+from rephase.formats.cxi import JOULE_PER_EV
+from rephase.labs.scattering.cards import POSTERIORS
+from rephase.labs.waves.cards import IMAGE_POSTERIORS
+from rephase.labs.waves.data.files import open_ptychography
+from rephase.labs.waves.scores import align_wave, wave_error
+from rephase.labs.waves.steps import (
     WAVE_METRICS,
     ImagePosteriors,
     build_patterns,
@@ -30,7 +28,11 @@ from rephase.wave_posteriors import (
     scan_of,
     score_routes,
 )
-from rephase.weights import IMAGE_POSTERIORS, POSTERIORS, load_weights, shipped_weights
+from rephase.learning.scoring import COLUMNS
+from rephase.learning.weights import load_weights, shipped_weights
+from rephase.optics.propagation import FarField
+from rephase.runs import Run, open_run
+from rephase.shipping import ship_weights
 
 KINDS = ("holography", "ptychography")
 
@@ -96,7 +98,7 @@ def test_predictions_in_pieces_are_those_of_all_at_once(run, kind, made, monkeyp
 
 
 def predicted_deviance(run, kind, data, batch, monkeypatch, n_pixels):
-    monkeypatch.setattr("rephase.wave_posteriors._PIXELS_AT_ONCE", n_pixels)
+    monkeypatch.setattr("rephase.labs.waves.steps._PIXELS_AT_ONCE", n_pixels)
     check_calibration(run, kind, data, ImagePosteriors(batch, batch.u.expand(3, *batch.u.shape) + 1e-3))
     return run.table(f"wave_predictive_{kind}")["deviance"]
 
@@ -126,7 +128,7 @@ def test_the_truth_is_kept_by_refinement_and_found_by_the_engine(run, kind, made
     errors = [wave_error(align_wave(found, true, weight), true, weight)
               for found in (simulator.reconstruct(perfect, n_iterations=60), torch.ones_like(true))]  # fmt: skip
     assert (errors[0] < 0.5 * errors[1]).all()
-    config = run.config.posteriors.holography if kind == "holography" else run.config.posteriors.ptychography
+    config = run.config.waves.holography if kind == "holography" else run.config.waves.ptychography
     for route in routes(simulator, flow, config).values():
         assert route(batch).shape == true.shape
 
@@ -159,13 +161,13 @@ def test_a_flow_of_images_draws_the_same_after_its_way_through_a_file(run, kind,
     assert torch.allclose(before, after, atol=0.01)
     assert not torch.equal(before, after)  # stored in half precision
     assert inverse_error(again, batch) < 1e-4
-    assert (card.experiment, card.data) == (kind, getattr(run.config.posteriors, kind).data)
+    assert (card.experiment, card.data) == (kind, getattr(run.config.waves, kind).data)
     (channel, *_) = data.simulator.names
     assert {"wave_error", "phase_ssim", "deviance", "seconds", f"coverage_90 {channel}"} <= card.figures["test"].keys()
 
 
 def test_a_run_uses_weights_of_images_without_training(run, kind, made, weights, tmp_path):
-    own = Run(tmp_path, run.config.changed({f"posteriors.{kind}.inference.weights": str(weights)}), "cpu")
+    own = Run(tmp_path, run.config.changed({f"waves.{kind}.inference.weights": str(weights)}), "cpu")
     check_waves(own.config)
     flow = open_flow(own, kind, made[0])
     batch, expected = made[0][np.arange(2)], load_weights(weights, IMAGE_POSTERIORS).model
@@ -177,21 +179,21 @@ def test_a_run_uses_weights_of_images_without_training(run, kind, made, weights,
 def test_the_command_of_a_card_of_images_trains_the_same(run, kind, weights):
     words = shlex.split(load_weights(weights, IMAGE_POSTERIORS).card.command)
     assert words[:4] == ["rephase", "run", "--only", {"holography": "34", "ptychography": "33"}[kind]]
-    again, own = (getattr(config.posteriors, kind) for config in (load_config("quick", words[5::2]), run.config))
+    again, own = (getattr(config.waves, kind) for config in (load_config("quick", words[5::2]), run.config))
     assert (again.data, again.models, again.training) == (own.data, own.models, own.training)
     assert again.inference.weights is None
 
 
 def test_weights_of_other_patterns_are_refused_before_anything_runs(run, kind, weights):
-    changed = {f"posteriors.{kind}.inference.weights": str(weights)}
+    changed = {f"waves.{kind}.inference.weights": str(weights)}
     other = "ptychography" if kind == "holography" else "holography"
     with pytest.raises(WeightsError, match=f"a flow of {kind}; name weights of this kind, or null"):
-        check_waves(run.config.changed({f"posteriors.{other}.inference.weights": str(weights)}))
+        check_waves(run.config.changed({f"waves.{other}.inference.weights": str(weights)}))
     with pytest.raises(ConfigError, match=rf"{kind}.data.size = 32: the weights .* were trained with 16; set it so"):
-        check_waves(run.config.changed(changed | {f"posteriors.{kind}.data.size": 32}))
+        check_waves(run.config.changed(changed | {f"waves.{kind}.data.size": 32}))
     with pytest.raises(ConfigError, match="data.photons = .* were trained with"):
-        check_waves(run.config.changed(changed | {f"posteriors.{kind}.data.photons": (10.0, 20.0)}))
-    check_waves(run.config.changed(changed | {f"posteriors.{kind}.data.n_samples": 60}))
+        check_waves(run.config.changed(changed | {f"waves.{kind}.data.photons": (10.0, 20.0)}))
+    check_waves(run.config.changed(changed | {f"waves.{kind}.data.n_samples": 60}))
     with pytest.raises(WeightsError, match="weights of a model of image posteriors, expected one of posteriors"):
         load_weights(weights, POSTERIORS)
 
@@ -230,7 +232,7 @@ def measured(tmp_path):
 
 @pytest.mark.parametrize("focus", [None, 20.0])
 def test_a_measured_scan_is_reconstructed_and_drawn(run, tmp_path, measured, focus):
-    changes = {"posteriors.ptychography.measured": {"path": str(measured((16, 16))), "focus_mm": focus, "n_epochs": 4}}
+    changes = {"waves.ptychography.measured": {"path": str(measured((16, 16))), "focus_mm": focus, "n_epochs": 4}}
     own = Run(tmp_path, run.config.changed(changes), "cpu")
     table = reconstruct_measured(own)
     assert float(table["last epoch"].iloc[0]) < float(table["first epoch"].iloc[0])
@@ -259,14 +261,14 @@ def test_pixels_of_a_measured_object(measured):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"posteriors.holography.data.fresnel_numbers": (0.01,)}, "posteriors.holography.data: .*under-sampled"),
-        ({"posteriors.holography.data.strengths": [0.0, 0.1]}, "strengths.0 = 0.0: input should be greater than 0"),
-        ({"posteriors.ptychography.data.step": 9.0}, "posteriors.ptychography.data: .*outside of the object"),
-        ({"posteriors.ptychography.data.amplitude": [-1.0, 0.4]}, "amplitude.0 = -1.0: input should be greater than"),
-        ({"posteriors.ptychography.measured.path": "/nowhere/scan.cxi"}, "measured.path = /nowhere/scan.cxi: no such"),
-        ({"posteriors.holography.models.image_flow.options": {"widht": 3}}, "did you mean 'width'"),
-        ({"posteriors.ptychography.data.size": 22}, "set data.size to 16"),
-        ({"posteriors.holography.models": {"nsf": {}}}, "nsf: expected image_flow"),
+        ({"waves.holography.data.fresnel_numbers": (0.01,)}, "waves.holography.data: .*under-sampled"),
+        ({"waves.holography.data.strengths": [0.0, 0.1]}, "strengths.0 = 0.0: input should be greater than 0"),
+        ({"waves.ptychography.data.step": 9.0}, "waves.ptychography.data: .*outside of the object"),
+        ({"waves.ptychography.data.amplitude": [-1.0, 0.4]}, "amplitude.0 = -1.0: input should be greater than"),
+        ({"waves.ptychography.measured.path": "/nowhere/scan.cxi"}, "measured.path = /nowhere/scan.cxi: no such"),
+        ({"waves.holography.models.image_flow.options": {"widht": 3}}, "did you mean 'width'"),
+        ({"waves.ptychography.data.size": 22}, "set data.size to 16"),
+        ({"waves.holography.models": {"nsf": {}}}, "nsf: expected image_flow"),
     ],
 )
 def test_what_cannot_be_is_told_before_anything_runs(run, changes, said):

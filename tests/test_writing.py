@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from rephase.errors import ConfigError, DiskError
-from rephase.writing import ResultSet, only_writer, writable_folder, write_whole
+from rephase.files.writing import ResultSet, only_writer, writable_folder, write_whole
 
 NAMES = ("a.txt", "b.txt", "c.txt")
 
@@ -185,7 +185,7 @@ def test_a_damaged_record_is_named(tmp_path):
 
 
 def test_a_folder_has_one_writer(tmp_path):
-    script = f"from rephase.writing import only_writer\nwith only_writer({str(tmp_path)!r}): print('written')"
+    script = f"from rephase.files.writing import only_writer\nwith only_writer({str(tmp_path)!r}): print('written')"
     run = lambda: subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)  # noqa: E731
     with only_writer(tmp_path), only_writer(tmp_path):
         refused = run()
@@ -194,7 +194,9 @@ def test_a_folder_has_one_writer(tmp_path):
 
 
 def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
-    script = f"import os\nfrom rephase.writing import only_writer\nwith only_writer({str(tmp_path)!r}): os._exit(9)"
+    script = (
+        f"import os\nfrom rephase.files.writing import only_writer\nwith only_writer({str(tmp_path)!r}): os._exit(9)"
+    )
     assert subprocess.run([sys.executable, "-c", script]).returncode == 9
     with only_writer(tmp_path):
         pass

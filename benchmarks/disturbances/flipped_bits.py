@@ -15,15 +15,16 @@ from fuzzing.stored_targets import SMALL, first_weights, write_run
 from disturbances.processes import Running
 from disturbances.works import WORKS, State, checksum, of_arrays
 from rephase.config import load_config
-from rephase.datasets.perturbed import open_perturbed
 from rephase.errors import RephaseError
-from rephase.models import MODELS
+from rephase.labs.completion.cards import AMPLITUDES
+from rephase.labs.crystals.data import open_perturbed
+from rephase.labs.crystals.models import MODELS
+from rephase.learning.training import fit
+from rephase.learning.weights import load_weights
 from rephase.paths import WEIGHTS
 from rephase.report import write_report
-from rephase.run_status import read_status
 from rephase.runs import read_run
-from rephase.training import fit
-from rephase.weights import AMPLITUDES, load_weights
+from rephase.runs.status import read_status
 
 
 class Stored(NamedTuple):
@@ -79,14 +80,14 @@ def _arrays(folder: Path) -> State:
 
 
 def _store(folder: Path) -> State:
-    data = open_perturbed(folder / "run" / "data" / "perturbed.zarr", load_config("test", SMALL).data)
+    data = open_perturbed(folder / "run" / "data" / "perturbed.zarr", load_config("test", SMALL).crystals.data)
     return of_arrays({"F": data.F, "lattice": data.lattice})
 
 
 def _fitted(folder: Path) -> State:
     config, run = load_config("test", SMALL), folder / "run"
-    data = open_perturbed(run / "data" / "perturbed.zarr", config.data)
-    model = fit(MODELS, "linear", data, config, run / "checkpoints" / "linear", device="cpu", progress=False)
+    data = open_perturbed(run / "data" / "perturbed.zarr", config.crystals.data)
+    model = fit(MODELS, "linear", data, config.crystals, run / "checkpoints" / "linear", device="cpu", progress=False)
     return of_arrays(model.state_dict())
 
 

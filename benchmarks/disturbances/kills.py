@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from disturbances.processes import Ended, Running, contents
 from disturbances.works import State, Work, state_or_nothing
-from rephase.writing import ResultSet
+from rephase.files.writing import ResultSet
 
 
 class Undisturbed(NamedTuple):

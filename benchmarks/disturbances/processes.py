@@ -14,7 +14,9 @@ from typing import NamedTuple
 from rephase.errors import RephaseError
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["rephase.cli", "rephase.pipeline", "rephase.solvers.solve", "rephase.completion"])
+CONTEXT.set_forkserver_preload(
+    ["rephase.cli", "rephase.pipeline", "rephase.solvers.solve", "rephase.labs.completion.complete"]
+)
 _MARK = "REPHASE_DISTURBED"
 _LONGEST_S = 300.0
 

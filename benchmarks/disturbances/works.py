@@ -15,22 +15,27 @@ from rephase.cli import main
 from rephase.config import load_config
 from rephase.crystal.map_files import write_cif
 from rephase.crystal.peaks import Peaks
-from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
-from rephase.crystal.reflection_files import write_hklf4
-from rephase.crystal.simulation import simulate_reflections
-from rephase.datasets.perturbed import PerturbedData, open_perturbed
+from rephase.crystal.reflections.files import write_hklf4
+from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.errors import PipelineError, RephaseError, StoreError
-from rephase.models import MODELS
-from rephase.pipeline import run_sweep
+from rephase.labs.crystals.data import PerturbedData, open_perturbed
+from rephase.labs.crystals.models import MODELS
+from rephase.learning.training import fit, trained_model
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.runs import read_run
-from rephase.training import fit, trained_model
+from rephase.sweeps import run_sweep
 
 State = dict[str, str]
 """Checksums of what has come of a piece of work, by names."""
-SMALL = ["data.crystals=[Ni]", "data.unseen=[]", "data.h_max=[2, 2, 2]", "models={cnn3d: {options: {width: 4}}}"]
+SMALL = [
+    "crystals.data.crystals=[Ni]",
+    "crystals.data.unseen=[]",
+    "crystals.data.h_max=[2, 2, 2]",
+    "crystals.models={cnn3d: {options: {width: 4}}}",
+]
 _UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # what plotly calls the parts of a page
-GENERATION = load_config("test", [*SMALL, "data.n_per_crystal=4000", "data.chunk=40"])
-TRAINING = load_config("test", [*SMALL, "data.n_per_crystal=40", "training.epochs=12"])
+GENERATION = load_config("test", [*SMALL, "crystals.data.n_per_crystal=4000", "crystals.data.chunk=40"])
+TRAINING = load_config("test", [*SMALL, "crystals.data.n_per_crystal=40", "crystals.training.epochs=12"])
 
 
 class Work(NamedTuple):
@@ -74,21 +79,21 @@ def _nothing(folder: Path) -> None:
 
 
 def _generate(folder: Path) -> None:
-    open_perturbed(folder / "data.zarr", GENERATION.data, workers=2)
+    open_perturbed(folder / "data.zarr", GENERATION.crystals.data, workers=2)
 
 
 def _generated(folder: Path) -> State:
     """Chunks as they lie there, and the arrays; opening would go on with a store that is not finished."""
     chunks = sorted(path for path in (folder / "data.zarr").rglob("c/**/*") if path.is_file())
-    if len(chunks) < 2 * GENERATION.data.n_per_crystal // GENERATION.data.chunk:
+    if len(chunks) < 2 * GENERATION.crystals.data.n_per_crystal // GENERATION.crystals.data.chunk:
         raise StoreError("the store is not finished")
-    data = open_perturbed(folder / "data.zarr", GENERATION.data)
+    data = open_perturbed(folder / "data.zarr", GENERATION.crystals.data)
     files = {str(path.relative_to(folder)): checksum(path.read_bytes()) for path in chunks}
     return files | of_arrays({"F": data.F, "lattice": data.lattice})
 
 
 def _data(folder: Path) -> PerturbedData:
-    return open_perturbed(folder / "data.zarr", TRAINING.data)
+    return open_perturbed(folder / "data.zarr", TRAINING.crystals.data)
 
 
 def _with_data(folder: Path) -> None:
@@ -97,11 +102,11 @@ def _with_data(folder: Path) -> None:
 
 
 def _train(folder: Path) -> None:
-    fit(MODELS, "cnn3d", _data(folder), TRAINING, folder / "training", device="cpu", progress=False)
+    fit(MODELS, "cnn3d", _data(folder), TRAINING.crystals, folder / "training", device="cpu", progress=False)
 
 
 def _trained(folder: Path) -> State:
-    model = trained_model(MODELS, "cnn3d", _data(folder), TRAINING, folder / "training", device="cpu")
+    model = trained_model(MODELS, "cnn3d", _data(folder), TRAINING.crystals, folder / "training", device="cpu")
     return of_arrays(model.state_dict())
 
 
@@ -132,7 +137,7 @@ def _results(folder: Path) -> State:
 
 def _write_sweep(folder: Path) -> None:
     _nothing(folder)
-    overrides = [*SMALL, "data.n_per_crystal=20"]
+    overrides = [*SMALL, "crystals.data.n_per_crystal=20"]
     lines = ["base: test", f"overrides: {overrides!r}", "only: ['01']", "seeds: [0, 1]"]
     (folder / "sweep.yaml").write_text("\n".join(lines))
 
@@ -151,7 +156,7 @@ def _swept(folder: Path) -> State:
 
 
 def _run(folder: Path) -> None:
-    settings = [part for setting in (*SMALL, "data.n_per_crystal=20") for part in ("--set", setting)]
+    settings = [part for setting in (*SMALL, "crystals.data.n_per_crystal=20") for part in ("--set", setting)]
     command("run", "--config", "test", *settings, "--only", "01", "--device", "cpu", "--out", folder / "run")
 
 

@@ -11,11 +11,11 @@ import torch
 from fuzzing.trials import Target
 from rephase.crystal.cell import Cell
 from rephase.crystal.map_files import read_density, write_density
-from rephase.crystal.phase_lists import read_phases
-from rephase.crystal.reflection_files import read_reflections, write_mtz
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.structure import read_crystal
+from rephase.crystal.reflections.files import read_reflections, write_mtz
+from rephase.crystal.reflections.phase_lists import read_phases
 from rephase.crystal.structure_factors import structure_factors
+from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.paths import ROOT
 

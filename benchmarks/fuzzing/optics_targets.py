@@ -14,11 +14,11 @@ from fuzzing.crystal_targets import write_text
 from fuzzing.hdf5_edits import HDF5_EDITS
 from fuzzing.text_edits import TEXT_EDITS
 from fuzzing.trials import Target
-from rephase.datasets.cxi import JOULE_PER_EV, write_cxi
-from rephase.datasets.droplet_labels import LABELS
-from rephase.datasets.image_files import read_images
-from rephase.datasets.ptycho_files import open_ptychography
-from rephase.datasets.saxs_files import read_saxs
+from rephase.formats.curves import read_saxs
+from rephase.formats.cxi import JOULE_PER_EV, write_cxi
+from rephase.labs.images.data.droplet_labels import LABELS
+from rephase.labs.images.data.files import read_images
+from rephase.labs.waves.data.files import open_ptychography
 
 Q = np.linspace(0.05, 2.0, 20)
 INTENSITY = 50 * np.exp(-(Q**2)) + 0.1

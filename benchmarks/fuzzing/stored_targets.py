@@ -15,22 +15,32 @@ from fuzzing.crystal_targets import write_text
 from fuzzing.text_edits import TEXT_EDITS, Edit
 from fuzzing.tree_edits import JSON_EDITS, YAML_EDITS
 from fuzzing.trials import Target
-from rephase.cod import read_numbers
 from rephase.config import load_config, load_sweep
 from rephase.crystal.peaks import parse_formula
-from rephase.datasets.perturbed import open_perturbed
-from rephase.experiments import build_data
-from rephase.models import MODELS
+from rephase.formats.cod import read_numbers
+from rephase.laboratories import all_results
+from rephase.labs.completion.cards import AMPLITUDES
+from rephase.labs.crystals.data import open_perturbed
+from rephase.labs.crystals.models import MODELS
+from rephase.labs.crystals.steps import build_data
+from rephase.labs.images.cards import IMAGES
+from rephase.labs.scattering.cards import POSTERIORS
+from rephase.learning.training import fit
+from rephase.learning.weights import Kind, load_weights, shipped_weights
 from rephase.paths import CONFIGS, WEIGHTS
-from rephase.pipeline import sweep_points
 from rephase.report import write_report
-from rephase.run_status import Outcome, executed, read_status, seal, write_status
 from rephase.runs import open_run, read_run
-from rephase.training import fit
-from rephase.weights import AMPLITUDES, IMAGES, POSTERIORS, Kind, load_weights, shipped_weights
+from rephase.runs.status import Outcome, executed, read_status, seal, write_status
+from rephase.sweeps import sweep_points
 
-SETTING = "data.perturbation.strain.sigma_strain=0.02\n"
-SMALL = ["data.crystals=[Ni]", "data.unseen=[]", "data.n_per_crystal=20", "data.h_max=[1, 1, 1]", "training.epochs=1"]
+SETTING = "crystals.data.perturbation.strain.sigma_strain=0.02\n"
+SMALL = [
+    "crystals.data.crystals=[Ni]",
+    "crystals.data.unseen=[]",
+    "crystals.data.n_per_crystal=20",
+    "crystals.data.h_max=[1, 1, 1]",
+    "crystals.training.epochs=1",
+]
 
 
 def write_weights(name: str, folder: Path) -> Path:
@@ -120,7 +130,7 @@ def use_weights(kind: Kind, path: Path) -> None:
 
 def use_run(path: Path) -> None:
     """Its configuration and its tables."""
-    read_run(run_folder(path)).write_results()
+    read_run(run_folder(path)).write_results(all_results())
 
 
 def use_arrays(path: Path) -> None:
@@ -138,15 +148,17 @@ def use_report(path: Path) -> None:
 def use_store(path: Path) -> None:
     """The data set of the run, opened again."""
     config = load_config("test", SMALL)
-    data = open_perturbed(run_folder(path) / "data" / "perturbed.zarr", config.data)
+    data = open_perturbed(run_folder(path) / "data" / "perturbed.zarr", config.crystals.data)
     data[[0, len(data) - 1]]
 
 
 def use_training(path: Path) -> None:
     """The trained model, and the training called again."""
     folder, config = run_folder(path), load_config("test", SMALL)
-    data = open_perturbed(folder / "data" / "perturbed.zarr", config.data)
-    model = fit(MODELS, "linear", data, config, folder / "checkpoints" / "linear", device="cpu", progress=False)
+    data = open_perturbed(folder / "data" / "perturbed.zarr", config.crystals.data)
+    model = fit(
+        MODELS, "linear", data, config.crystals, folder / "checkpoints" / "linear", device="cpu", progress=False
+    )
     assert all(bool(value.isfinite().all()) for value in model.state_dict().values())
 
 

@@ -3,11 +3,11 @@
 TYPE_CHECKING = False  # as that of typing, which takes longer to import than all of this
 
 if TYPE_CHECKING:
-    from rephase.crystal.phase_lists import PhaseList, read_phases
-    from rephase.crystal.reflection_files import read_reflections
     from rephase.crystal.reflections import Reflections
-    from rephase.crystal.structure import Crystal, read_crystal
+    from rephase.crystal.reflections.files import read_reflections
+    from rephase.crystal.reflections.phase_lists import PhaseList, read_phases
     from rephase.crystal.structure_factors import structure_factors
+    from rephase.crystal.structures import Crystal, read_crystal
     from rephase.solvers.solution import Solution
     from rephase.solvers.solve import solve
 
@@ -19,13 +19,13 @@ __version__ = "0.1.0"
 
 # Found when they are first asked for: the command line answers, and can be interrupted, before torch is loaded.
 _HOMES = {
-    "Crystal": "crystal.structure",
-    "PhaseList": "crystal.phase_lists",
+    "Crystal": "crystal.structures",
+    "PhaseList": "crystal.reflections.phase_lists",
     "Reflections": "crystal.reflections",
     "Solution": "solvers.solution",
-    "read_crystal": "crystal.structure",
-    "read_phases": "crystal.phase_lists",
-    "read_reflections": "crystal.reflection_files",
+    "read_crystal": "crystal.structures",
+    "read_phases": "crystal.reflections.phase_lists",
+    "read_reflections": "crystal.reflections.files",
     "solve": "solvers.solve",
     "structure_factors": "crystal.structure_factors",
 }

@@ -14,8 +14,8 @@ import typer
 from tqdm import tqdm
 
 from rephase.errors import ConfigError, nearest_name
+from rephase.files.writing import ResultSet, only_writer, writable_folder
 from rephase.paths import BENCHMARKS, NEEDED, RUNS, WEIGHTS
-from rephase.writing import ResultSet, only_writer, writable_folder
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Recover lost phases."
@@ -60,7 +60,7 @@ def sweep(
     """Run a configuration over lists and grids of parameters and seeds, into one table."""
     import pandas as pd
 
-    from rephase.pipeline import run_sweep
+    from rephase.sweeps import run_sweep
 
     folder = run_sweep(source, engine=engine, jobs=jobs, device=device, out=out)
     failed = pd.read_csv(folder / "status.csv").dropna(subset="error")
@@ -103,10 +103,10 @@ def solve(
 ) -> None:
     """Solve a crystal: phases, density and peaks from measured intensities."""
     from rephase.crystal.peaks import parse_formula
-    from rephase.crystal.phase_lists import read_phases
-    from rephase.crystal.reflection_files import read_reflections
-    from rephase.crystal.structure import read_crystal
-    from rephase.solution_figures import write_figures
+    from rephase.crystal.reflections.files import read_reflections
+    from rephase.crystal.reflections.phase_lists import read_phases
+    from rephase.crystal.structures import read_crystal
+    from rephase.labs.solving.pictures import write_figures
     from rephase.solvers.solution import RESULTS
     from rephase.solvers.solve import solve as solve_crystal
 
@@ -146,11 +146,11 @@ def complete(
     device: Device = "auto",
 ) -> None:
     """Complete a crystal: the amplitudes that were not measured, each with its uncertainty, and the maps."""
-    from rephase.completion import RESULTS
-    from rephase.completion import complete as complete_crystal
-    from rephase.completion_figures import write_figures
-    from rephase.completion_routes import check_route
-    from rephase.crystal.reflection_files import read_reflections
+    from rephase.crystal.reflections.files import read_reflections
+    from rephase.labs.completion.complete import RESULTS
+    from rephase.labs.completion.complete import complete as complete_crystal
+    from rephase.labs.completion.pictures import write_figures
+    from rephase.labs.completion.routes import check_route
 
     check_route(model)
     data = read_reflections(file, cell=_numbers(cell), space_group=space_group or None, column=column or None)
@@ -226,7 +226,7 @@ def fetch_cod(
     url: Annotated[str, typer.Option(help="folder of NUMBER.cif; the public database if none is given")] = "",
 ) -> None:
     """Download crystals of the Crystallography Open Database by number."""
-    from rephase import cod
+    from rephase.formats import cod
 
     numbers = [*(ids or []), *(cod.read_numbers(list_) if list_ else [])]
     folder = writable_folder(out or RUNS / "cod", name="--out")

@@ -17,7 +17,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 from skimage.measure import marching_cubes
 
-from rephase.writing import disk_errors, write_whole
+from rephase.files.writing import disk_errors, write_whole
 
 STYLE = Path(__file__).with_name("rephase.mplstyle")
 ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0  # inches

@@ -5,7 +5,9 @@ import json
 import re
 import warnings
 from base64 import b64encode
+from contextlib import suppress
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,13 @@ from nbconvert.preprocessors.sanitize import SanitizeHTML
 from nbformat import NotebookNode
 from plotly.offline import get_plotlyjs
 
-from rephase.checksums import is_as_written
-from rephase.completing import summary as completion_summary
 from rephase.config import dump_config
 from rephase.errors import PipelineError
-from rephase.experiments import summary
-from rephase.run_status import Outcome, read_notebook
+from rephase.files.checksums import is_as_written
+from rephase.files.writing import write_whole
+from rephase.laboratories import LABORATORIES
 from rephase.runs import Run, environment
-from rephase.writing import write_whole
+from rephase.runs.status import Outcome, read_notebook
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -88,13 +89,11 @@ def _page(body: str) -> str:
 
 
 def _headline(run: Run) -> str:
-    found = ""
-    if run.has_results():
-        table = summary(run)[["phase_loss_aligned", "phase_loss_naive", "mean_phase_error", "map_cc", "ssim"]]
-        found += f"<h2>Results</h2>{_table(table)}"
-    if run.has_results("completion_results"):
-        found += f"<h2>Completed amplitudes</h2>{_table(completion_summary(run))}"
-    return found
+    found = []
+    for title, table_of in chain.from_iterable(each.headlines.items() for each in LABORATORIES.values()):
+        with suppress(FileNotFoundError):  # nothing was scored
+            found.append(f"<h2>{_text(title)}</h2>{_table(table_of(run))}")
+    return "".join(found)
 
 
 def _table(table: pd.DataFrame) -> str:

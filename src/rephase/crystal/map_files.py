@@ -13,8 +13,8 @@ from rephase.crystal.peaks import UNASSIGNED, Peaks, parse_formula, site_order, 
 from rephase.crystal.shelx import lattice_lines
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import GridError
-from rephase.reading import file_bytes, plain_copy
-from rephase.writing import write_whole
+from rephase.files.reading import file_bytes, plain_copy
+from rephase.files.writing import write_whole
 
 _U_ISO = 0.05  # Å^2, to start a refinement
 _MOLYBDENUM = 0.71073  # Å

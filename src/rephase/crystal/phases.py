@@ -9,6 +9,8 @@ import torch
 from rephase.crystal.symmetry import Origins
 
 _N_MAXIMA, _ASCENT_STEPS = 8, 4
+
+
 _POINTS_AT_ONCE = 1 << 24  # of the grids of shifts that are in memory together
 
 
@@ -218,3 +220,13 @@ def _ascent_steps(turned: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tens
         ridge = 1e-6 * curvature.abs().amax((-2, -1))[..., None, None] + torch.finfo(index.dtype).tiny
         steps.append(torch.linalg.solve(curvature + ridge * identity, gradient).clamp(-0.05, 0.05))
     return steps[0], steps[1]
+
+
+def phase_error(F: torch.Tensor, F_true: torch.Tensor) -> torch.Tensor:
+    """|Δφ| in degrees, [0, 180]."""
+    return torch.rad2deg((unit_phasor(F) * unit_phasor(F_true).conj()).angle().abs())
+
+
+def phase_misfit(E_pred: torch.Tensor, E_true: torch.Tensor) -> torch.Tensor:
+    """1 - cos(phi_pred - phi_true) of every reflection: 0 for a right phase, 1 on average for a random one."""
+    return 1 - (unit_phasor(E_pred) * unit_phasor(E_true).conj()).real

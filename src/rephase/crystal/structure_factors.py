@@ -9,7 +9,7 @@ import torch
 
 from rephase.crystal.cell import limiting_d_min
 from rephase.crystal.scattering import dispersion, form_factor_coefficients
-from rephase.crystal.structure import Atoms, Crystal
+from rephase.crystal.structures import Atoms, Crystal
 from rephase.errors import GridError
 
 _VOXELS_AT_ONCE = 1 << 18  # keeps the working set of a slice of the batch near the CPU's L2 cache

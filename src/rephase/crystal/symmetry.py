@@ -15,13 +15,7 @@ import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.space_group_names import (
-    group_of_hall,
-    group_of_number,
-    group_of_symbol,
-    has_setting,
-    in_ascii,
-)
+from rephase.crystal.space_group_names import group_of_hall, group_of_number, group_of_symbol, has_setting, in_ascii
 from rephase.errors import SymmetryError
 
 _DENOMINATOR = 24  # every translation of the tables is a multiple of 1/24

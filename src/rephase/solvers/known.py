@@ -8,10 +8,10 @@ import torch
 from rephase.crystal.atoms import Crystal, at_origin_of
 from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import site_order
-from rephase.crystal.phase_lists import PhaseList
 from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections.phase_lists import PhaseList
+from rephase.crystal.reflections.statistics import normalise
 from rephase.crystal.shells import smooth_mean
-from rephase.crystal.statistics import normalise
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import Symmetry, find_symmetry, rows_of
 from rephase.errors import CifError, ReflectionError

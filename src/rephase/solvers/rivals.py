@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from rephase.crystal.pseudo_translations import PseudoTranslations
+from rephase.crystal.reflections.pseudo_translations import PseudoTranslations
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import above
 from rephase.solvers.strategy import Outcome, Recipe, Trials, aligned_phasors, figure_of_merit, polish

@@ -12,13 +12,13 @@ import torch
 from rephase.crystal.cell import Cell
 from rephase.crystal.map_files import write_cif, write_density, write_res
 from rephase.crystal.peaks import VOLUME_PER_ATOM, Peaks, assign_elements, find_peaks, without_noise
-from rephase.crystal.pseudo_translations import PseudoTranslations
-from rephase.crystal.reflection_files import write_hklf4, write_mtz
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.statistics import wilson
+from rephase.crystal.reflections.files import write_hklf4, write_mtz
+from rephase.crystal.reflections.pseudo_translations import PseudoTranslations
+from rephase.crystal.reflections.statistics import wilson
 from rephase.crystal.symmetry import Symmetry
+from rephase.files.writing import ResultSet, write_whole
 from rephase.solvers.space_groups import GroupFit
-from rephase.writing import ResultSet, write_whole
 
 RESULTS = ("solution.mtz", "density.ccp4", "solution.res", "solution.hkl", "solution.cif", "solution.json",
            "density.png", "density.pdf", "density.html")  # fmt: skip

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from rephase.crystal.phase_lists import PhaseList
 from rephase.crystal.phases import wrap
-from rephase.crystal.pseudo_translations import PseudoTranslations, find_pseudo_translations
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.structure import Crystal
+from rephase.crystal.reflections.phase_lists import PhaseList
+from rephase.crystal.reflections.pseudo_translations import PseudoTranslations, find_pseudo_translations
+from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import rows_of
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, nearest_name

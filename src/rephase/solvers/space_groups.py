@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from rephase.crystal.reflections import Merged, Reflections
-from rephase.crystal.statistics import unique_hkl
+from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.symmetry import Symmetry, find_symmetry, key_of, unique_rows
 from rephase.solvers.grids import shape_for
 from rephase.solvers.group import GroupTables

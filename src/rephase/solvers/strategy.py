@@ -72,7 +72,7 @@ class Trials(NamedTuple):
     misfit: torch.Tensor
 
 
-def random_phases(problem: PhaseProblem, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def random_starts(problem: PhaseProblem, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Phasors [n, n_known] to start from, and which of them are known: each trial draws that by their weights."""
     phi = 2 * math.pi * torch.rand((n, problem.n_known), generator=generator)
     phasors = torch.polar(torch.ones_like(phi), phi).to(problem.device)
@@ -124,7 +124,7 @@ def finish_in_group(problem: PhaseProblem, F: torch.Tensor, amplitude: torch.Ten
 def trials(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator) -> Trials:
     """Run `n` random starts to the end: search, then origin of the group, averaging, finish, figures."""
     space = recipe.space(problem)
-    F = search(space, *random_phases(space, n, generator), recipe)
+    F = search(space, *random_starts(space, n, generator), recipe)
     return finish(problem, F if recipe.beyond else problem.from_within_data(F), recipe)
 
 

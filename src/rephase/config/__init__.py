@@ -1,0 +1,199 @@
+"""What a run is made of: pydantic models of the configuration files; an unknown key is an error."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from rephase.config.completion import CompletionConfig
+from rephase.config.crystals import CrystalsConfig
+from rephase.config.images import ImagesConfig
+from rephase.config.scattering import ScatteringConfig
+from rephase.config.sections import (
+    Section,
+    Seed,
+    fingerprint,
+    is_text,
+    may_be_null,
+    validate,
+)
+from rephase.config.solving import SolvingConfig
+from rephase.config.waves import WavesConfig
+from rephase.errors import ConfigError, nearest_name
+from rephase.files.plain_yaml import yaml_text, yaml_value
+from rephase.files.reading import file_text
+from rephase.paths import CONFIGS, NEEDED
+
+_MOVED = {  # keys of earlier versions: where each is now
+    "example": "crystals.example",
+    "data": "crystals.data",
+    "models": "crystals.models",
+    "training": "crystals.training",
+    "monoclinic": "completion.data",
+    "monoclinic_phases": "completion.phases",
+    "inference": "completion.comparison",
+    "posteriors.saxs": "scattering.saxs",
+    "posteriors.oriented": "scattering.oriented",
+    "posteriors.gisaxs": "scattering.gisaxs",
+    "posteriors.holography": "waves.holography",
+    "posteriors.ptychography": "waves.ptychography",
+}
+
+
+class Config(Section):
+    """Everything that changes the result of a run, and nothing else: a section for each laboratory."""
+
+    seed: Seed = 0
+    crystals: CrystalsConfig = CrystalsConfig()
+    solving: SolvingConfig = SolvingConfig()
+    completion: CompletionConfig = CompletionConfig()
+    images: ImagesConfig = ImagesConfig()
+    scattering: ScatteringConfig = ScatteringConfig()
+    waves: WavesConfig = WavesConfig()
+
+    def fingerprint(self) -> str:
+        """Eight hex digits that change when any value does."""
+        return fingerprint(self.model_dump(mode="json"))
+
+    def changed(self, changes: Mapping[str, Any]) -> "Config":
+        """The same with other values, by their paths, e.g. ``{"crystals.data.perturbation.kind": "strain"}``.
+
+        Raises
+        ------
+        ConfigError
+            An unknown path, or a value of the wrong type.
+        """
+        values = self.model_dump()
+        for key, value in changes.items():
+            _place(values, key, value)
+        return _config(values, ", ".join(changes))
+
+
+class SweepConfig(Section):
+    """A configuration run again over lists and grids of parameters and seeds."""
+
+    base: str = "quick"
+    overrides: tuple[str, ...] = Field((), description="changes that every run shares, path.to.key=value")
+    only: tuple[str, ...] = Field((), description="numbers of the notebooks; all by default")
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        {}, description="path.to.key: values; every combination is run"
+    )
+    cases: tuple[dict[str, Any], ...] = Field((), description="changes that belong together; each is run")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1)
+    curve_over: str = Field("", description="draw the aligned loss against this parameter")
+
+
+def load_config(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Read a configuration.
+
+    Parameters
+    ----------
+    source
+        Path of a YAML file, or the name of one in ``configs/``.
+    overrides
+        Changes of the form ``path.to.key=value``; a text, such as a path, as it stands; any other value in YAML.
+
+    Raises
+    ------
+    ConfigError
+        A missing file, an unknown key (with the nearest known one), a value of the wrong type.
+
+    Examples
+    --------
+    >>> load_config("test", ["crystals.data.perturbation.kind=strain"]).crystals.data.perturbation.kind
+    'strain'
+    """
+    values = read_yaml(find_config(source))
+    for override in overrides:
+        _set_value(values, override)
+    return _config(values, str(source))
+
+
+def load_sweep(source: str | Path) -> tuple[SweepConfig, str]:
+    """Read a sweep from a YAML file or by its name in ``configs/sweeps/``; the sweep and its name."""
+    named = CONFIGS / "sweeps" / f"{source}.yaml"
+    path = named if os.path.isfile(named) else find_config(source)
+    sweep = validate(SweepConfig, read_yaml(path), str(source))
+    varied = [
+        *sweep.grid,
+        *(key for case in sweep.cases for key in case),
+        *(o.partition("=")[0] for o in sweep.overrides),
+    ]
+    for key in varied:
+        values: dict[str, Any] = {}
+        _place(values, key.strip(), None)
+        _check_moved(values, str(source))
+    return sweep, path.stem
+
+
+def find_config(source: str | Path) -> Path:
+    """Path of a configuration given as a path or as a name in ``configs/``."""
+    for path in (Path(source), CONFIGS / source, CONFIGS / f"{source}.yaml"):
+        if os.path.isfile(path):
+            return path
+    if os.path.isdir(source):
+        raise ConfigError(f"config {str(source)!r}: is a folder; give a YAML file, or the name of one in {CONFIGS}")
+    known = (str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
+    raise ConfigError(
+        f"config {str(source)!r}: no such file, nor in {CONFIGS}; {nearest_name(str(source), known)}{NEEDED}"
+    )
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping."""
+    values = yaml_value(file_text(path, ConfigError), f"{path}:")
+    if not isinstance(values, dict):
+        found = "nothing" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(f"{path}: expected keys and values, found {found}; give a file such as configs/quick.yaml")
+    return values
+
+
+def dump_config(config: Config) -> str:
+    """YAML of the resolved configuration, every default spelled out."""
+    return yaml_text(config.model_dump(mode="json"))
+
+
+def override_of(key: str, value: Any) -> str:
+    """The change ``path.to.key=value`` that `load_config` reads as this value."""
+    return f"{key}={value if isinstance(value, str) and is_text(Config, key) else json.dumps(value)}"
+
+
+def _config(values: dict[str, Any], origin: str) -> Config:
+    _check_moved(values, origin)
+    return validate(Config, values, origin)
+
+
+def _check_moved(values: dict[str, Any], origin: str) -> None:
+    """Raise `ConfigError` on keys of earlier versions, and name the new ones."""
+    moved = [f"{old} is now {new}" for old, new in _MOVED.items() if _has(values, old.split("."))]
+    if moved:
+        raise ConfigError(f"{origin}: keys of an earlier version: {', '.join(moved)}; write the new ones")
+
+
+def _has(values: Any, path: list[str]) -> bool:
+    return not path or (isinstance(values, dict) and path[0] in values and _has(values[path[0]], path[1:]))
+
+
+def _set_value(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    key = key.strip()
+    if not (separator and key):
+        raise ConfigError(f"override {override!r}: expected path.to.key=value, e.g. crystals.training.epochs=5")
+    if not is_text(Config, key):
+        value = yaml_value(text, f"override {override!r}: the value is")
+    else:
+        value = None if text in ("", "null") and may_be_null(Config, key) else text
+    _place(values, key, value)
+
+
+def _place(values: dict[str, Any], key: str, value: Any) -> None:
+    """Put a value where a path through sections leads."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {}) if isinstance(values, dict) else {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{key} = {value!r}: {'.'.join(parents)} is a value, not a section")
+    values[last] = value

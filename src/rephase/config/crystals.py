@@ -1,0 +1,78 @@
+"""Configuration of perturbed crystals: the data set, and the models of phases."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rephase.config.sections import LearningConfig, Section, Seed, SplitConfig, TrainingConfig
+
+
+class SingleAtom(Section):
+    """One atom moves along one axis by N(0, sigma_frac) of the lattice constant."""
+
+    sigma_frac: float = Field(0.05, gt=0, description="standard deviation, fractional")
+    axis: Literal["a", "b", "c"] = "a"
+    atom: int = Field(0, ge=0, description="which atom of the cell")
+
+
+class AllAtoms(Section):
+    """Every atom moves by an isotropic normal displacement."""
+
+    sigma: float = Field(0.1, gt=0, description="standard deviation along each Cartesian axis, Å")
+
+
+class Strain(AllAtoms):
+    """The lattice is strained and every atom moves."""
+
+    sigma_strain: float = Field(0.01, gt=0, lt=0.2, description="standard deviation of the diagonal strain components")
+
+
+class PerturbationConfig(Section):
+    """Which perturbation, and the options of each."""
+
+    kind: Literal["single_atom", "all_atoms", "strain"] = "single_atom"
+    single_atom: SingleAtom = SingleAtom()
+    all_atoms: AllAtoms = AllAtoms()
+    strain: Strain = Strain()
+
+
+LargestIndex = Annotated[int, Field(ge=0, le=200)]
+
+
+class DataConfig(Section):
+    """The perturbed data set."""
+
+    crystals: tuple[str, ...] = Field(("Ni",), min_length=1, description="crystals that are trained on")
+    unseen: tuple[str, ...] = Field((), description="crystals left out of training: the by-parent split")
+    n_per_crystal: int = Field(1000, ge=10)
+    energy_kev: float = Field(10.0, gt=0, allow_inf_nan=False)
+    h_max: tuple[LargestIndex, LargestIndex, LargestIndex] = (6, 6, 6)
+    d_min: float | None = Field(
+        0.0, ge=0, description="Å; 0: the whole grid, as in the reference work; null: the limiting sphere λ/2"
+    )
+    perturbation: PerturbationConfig = PerturbationConfig()
+    split: SplitConfig = SplitConfig()
+    seed: Seed = 0
+    chunk: int = Field(100, ge=1, description="samples in one chunk of the store")
+
+    @model_validator(mode="after")
+    def _check_splits(self) -> Self:
+        names = [*self.crystals, *self.unseen]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"{', '.join(repeated)} stands twice in crystals and unseen; a split would leak")
+        self.split.check(self.n_per_crystal, "n_per_crystal")
+        return self
+
+
+class PhaseTraining(TrainingConfig):
+    """Training of the models of phases."""
+
+    loss: Literal["sum", "mean", "amplitude_weighted", "aligned", "complex_F"] = "aligned"
+
+
+class CrystalsConfig(LearningConfig):
+    """Perturbed crystals, and the models that predict their phases."""
+
+    example: str = Field("Ni", description="the crystal of notebook 01")
+    data: DataConfig = DataConfig()
+    training: PhaseTraining = PhaseTraining()

@@ -1,0 +1,53 @@
+"""What the configurations of all posteriors share: simulators, flows, their training and scoring, shipped weights."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rephase.config.sections import LearningConfig, NameOrFile, Section, Seed, SplitConfig, TrainingConfig
+
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class SimulatorConfig(Section):
+    """What the data sets of simulators share."""
+
+    n_samples: int = Field(5000, ge=20, description="stored patterns")
+    split: SplitConfig = SplitConfig()
+    seed: Seed = 0
+    chunk: int = Field(500, ge=1, description="samples in one chunk of the store")
+
+    @model_validator(mode="after")
+    def _splits_fit(self) -> Self:
+        self.split.check(self.n_samples, "n_samples")
+        return self
+
+
+class FlowTraining(TrainingConfig):
+    """Training of flows: by the likelihood of simulated unknowns; weights of the physics are options of the models."""
+
+    loss: Literal["nll"] = "nll"
+    gradient_norm: float | None = Field(10.0, gt=0)
+
+
+class ScoringConfig(Section):
+    """New patterns that say whether posteriors are right."""
+
+    n_patterns: int = Field(500, ge=20)
+    n_draws: int = Field(250, ge=20, description="samples of each posterior")
+
+
+class WeightsConfig(Section):
+    """Which flow is asked."""
+
+    weights: NameOrFile | None = Field(
+        None, description="shipped weights or a file of them; null: this run's first flow"
+    )
+
+
+class FlowLearning(LearningConfig):
+    """Flows of one kind of experiment, and how they are trained."""
+
+    data: SimulatorConfig = SimulatorConfig()
+    training: FlowTraining = FlowTraining()
+    inference: WeightsConfig = WeightsConfig()

@@ -1,0 +1,183 @@
+"""What every part of a configuration is made of: sections where an unknown key is an error, splits, trainings."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from types import NoneType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from rephase.errors import ConfigError, nearest_name
+
+_LONGEST_NAME = 100  # bytes; file systems take 255, and we put words around it
+
+
+class Section(BaseModel):
+    """A part of a configuration: plain values that do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def checked_name(name: str) -> str:
+    """A name that may become a part of a path: of letters, digits, blanks inside, ``_`` and ``-``.
+
+    Raises
+    ------
+    ValueError
+        It is empty, too long or has other characters.
+    """
+    if not re.fullmatch(r"\w([\w -]*[\w-])?", name) or len(name.encode(errors="replace")) > _LONGEST_NAME:
+        raise ValueError(
+            f"name {name!r}: expected letters, digits, blanks inside, _ and -, at most {_LONGEST_NAME} in all, as "
+            "files are called by it"
+        )
+    return name
+
+
+def absolute_path(path: str | None) -> str | None:
+    """A path that means the same in every folder, as notebooks have one of their own."""
+    return None if path is None else os.path.realpath(os.path.expanduser(path))
+
+
+def _absolute_file(name: str) -> str:
+    path = os.path.expanduser(name)
+    return os.path.realpath(path) if os.path.isfile(path) else checked_name(name)
+
+
+Name = Annotated[str, AfterValidator(checked_name)]
+
+
+"""What a user calls a model or an experiment; files are called by it."""
+
+
+NameOrFile = Annotated[str, AfterValidator(_absolute_file)]
+
+
+"""A name, or a file by its path, which then means the same in every folder."""
+
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+"""Of random numbers: what generators take, with room for the offsets that we add."""
+
+
+class SplitConfig(Section):
+    """Shares of the samples that are learned from; the rest is the test set."""
+
+    train: float = Field(0.8, gt=0, lt=1)
+    validation: float = Field(0.1, gt=0, lt=1)
+
+    def shares(self) -> dict[str, float]:
+        """Share of the samples of each split."""
+        return {"train": self.train, "validation": self.validation, "test": 1 - self.train - self.validation}
+
+    def check(self, n: int, counted: str) -> None:
+        """Raise `ValueError` if a split of `n` samples, or of what they are counted by, would be empty."""
+        for name, share in self.shares().items():
+            if round(share * n) < 1:
+                raise ValueError(
+                    f"the {name} split would be empty: {share:.3f} of {counted} = {n}; "
+                    "train + validation must leave a rest, and each share at least one sample"
+                )
+
+
+class TrainingConfig(Section):
+    """How a model is trained; a model's own section may override any of it."""
+
+    loss: str
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(64, ge=1)
+    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="sgd: with Nesterov momentum")
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    gradient_norm: float | None = Field(
+        None, gt=0, description="larger gradients are scaled down to it; null: none are"
+    )
+    patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
+    precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
+    n_streamed: int = Field(0, ge=0, description="train on so many samples generated on the fly; 0: on the stored ones")
+
+
+class ModelConfig(Section):
+    """One model: options of its constructor, and what its training does differently."""
+
+    options: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+
+class LearningConfig(Section):
+    """Models by their name in a table, and how they are trained."""
+
+    models: dict[Name, ModelConfig] = {}
+    training: TrainingConfig
+
+    def training_of(self, model: str) -> TrainingConfig:
+        """Training of one model: the common section with the model's own on top."""
+        own = self.models[model].training
+        return validate(type(self.training), self.training.model_dump() | own, f"models.{model}.training")
+
+
+def validate(model: type[Section], values: dict[str, Any], origin: str) -> Any:
+    """The section that plain values make; `ConfigError` names each that is wrong, and where it stands."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{origin}: " + "; ".join(_explain(model, item) for item in error.errors())) from error
+
+
+def _explain(model: type[Section], item: Any) -> str:
+    where = ".".join(map(str, item["loc"]))
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {where!r}; {nearest_name(str(item['loc'][-1]), _keys_at(model, item['loc'][:-1]))}"
+    if item["type"] == "missing":
+        return f"{where}: missing; give a value"
+    return f"{where} = {item.get('input')!r}: {item['msg'][0].lower()}{item['msg'][1:]}"
+
+
+def is_text(model: type[Section], key: str) -> bool:
+    """Whether the value at a path to a key is a text: a path, a name, a formula."""
+    return _without_none(_annotation_at(model, key.split("."))) is str
+
+
+def may_be_null(model: type[Section], key: str) -> bool:
+    """Whether the value at a path to a key may be null."""
+    return NoneType in get_args(_annotation_at(model, key.split(".")))
+
+
+def _keys_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:
+    """Known keys of the section that a location in the configuration leads to."""
+    found = _without_none(_annotation_at(model, loc))
+    return list(found.model_fields) if _is_section(found) else []
+
+
+def _annotation_at(model: Any, loc: Iterable[int | str]) -> Any:
+    """Type of what a location in the configuration leads to; `Any` where nothing is said of it."""
+    for part in loc:
+        model = _without_none(model)
+        if _is_section(model):
+            model = model.model_fields[str(part)].annotation if str(part) in model.model_fields else Any
+        elif get_origin(model) in (dict, Union, tuple):
+            model = next((kind for kind in reversed(get_args(model)) if kind is not Ellipsis), Any)
+        else:
+            model = Any
+    return model
+
+
+def _is_section(model: Any) -> bool:
+    return isinstance(model, type) and issubclass(model, Section)
+
+
+def _without_none(annotation: Any) -> Any:
+    """What a value is of where it may be null, without conditions on it; any other annotation as it is."""
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
+    kind = kinds[0] if len(kinds) == 1 and NoneType in get_args(annotation) else annotation
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
+
+
+def fingerprint(values: Any) -> str:
+    """Eight hex digits of the canonical JSON of plain values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,0 +1,52 @@
+"""Configuration of real crystals: what is solved, and the benchmark of the solvers."""
+
+from pydantic import Field, field_validator
+
+from rephase.config.sections import Section, Seed, absolute_path
+
+
+class SimulatedData(Section):
+    """A random crystal and a measurement of it, where no file of reflections is given."""
+
+    space_group: str = "P 21 21 21"
+    n_atoms: tuple[int, int] = Field((12, 20), description="fewest and most non-hydrogen atoms of the molecule")
+    d_min: float = Field(0.85, gt=0, description="Å")
+    noise: float = Field(0.03, ge=0, lt=1, description="standard deviation of |F|, as a part of it")
+    background: float = Field(0.03, ge=0, description="standard deviation of I, as a part of the mean I")
+    missing: float = Field(0.05, ge=0, lt=1, description="share of the reflections")
+    n_each: int = Field(3, ge=1, description="measurements of each reflection")
+    seed: Seed = 0
+
+
+class SolverBenchmark(Section):
+    """Crystals that are solved by several solvers at several resolutions."""
+
+    folder: str | None = Field(None, description="CIFs of real crystals; null: random crystals")
+    n_crystals: int = Field(4, ge=1, description="random ones, or at most so many of the folder")
+    n_atoms: tuple[int, int] = Field((8, 20), description="of the random crystals")
+    n_compared: int = Field(60, ge=1, description="random crystals whose statistics are looked at")
+    d_mins: tuple[float, ...] = Field((1.0, 1.5), min_length=1, description="Å")
+    solvers: tuple[str, ...] = Field(("raar", "charge_flipping"), min_length=1)
+    effort: float = Field(0.2, gt=0)
+    noise: float = Field(0.0, ge=0, lt=1, description="standard deviation of |F|, as a part of it")
+    missing: float = Field(0.0, ge=0, lt=1, description="share of the reflections")
+    seed: Seed = 0
+
+    _anywhere = field_validator("folder")(absolute_path)
+
+
+class SolvingConfig(Section):
+    """Measured reflections, how they are solved, and how well the solvers do."""
+
+    file: str | None = Field(None, description="reflections: CIF, SHELX .hkl, .fcf or MTZ; null: simulated ones")
+    cell: tuple[float, float, float, float, float, float] | None = Field(None, description="where the file has none")
+    space_group: str | None = Field(None, description="where the file has none")
+    simulated: SimulatedData = SimulatedData()
+    d_min: float | None = Field(
+        None, gt=0, description="Å; reflections beyond are left out; null: what the data support"
+    )
+    solver: str = "raar"
+    effort: float = Field(1.0, gt=0, description="1: about a minute at most")
+    benchmark: SolverBenchmark = SolverBenchmark()
+
+    _anywhere = field_validator("file")(absolute_path)

@@ -1,0 +1,319 @@
+"""`Reflections`: measured intensities with what they belong to; merging equivalents, amplitudes."""
+
+import warnings
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.reflections.checks import (
+    FEWEST,
+    check_cell,
+    check_count,
+    check_shapes,
+    check_values,
+    checked_indices,
+)
+from rephase.crystal.reflections.french_wilson import Amplitudes, french_wilson
+from rephase.crystal.shells import smooth_mean
+from rephase.crystal.symmetry import Symmetry, find_symmetry, unique_rows
+from rephase.errors import ReflectionError, check_positive
+
+_HIGH_ORDER = 8  # rotations; in such groups a few reflections stand for many
+_CONTRADICTION = 5.0, 0.25  # spread in σ, and as a part of the intensity
+_STRONG_ABSENCES = 0.05, 5.0  # mean I of the absences over that of the others, and in σ
+_FEWEST_ABSENCES = 5  # that can tell
+
+
+@dataclass(frozen=True, eq=False)
+class Reflections:
+    """A list of measured reflections.
+
+    Parameters
+    ----------
+    hkl
+        [n_refl, 3] integers.
+    intensity
+        [n_refl], |F|^2 on any scale, negative values as measured.
+    sigma
+        [n_refl], standard uncertainty of the intensity, above zero.
+    cell
+        Lengths in Å, angles in degrees.
+    symmetry
+        None: not known, treated as P 1.
+    phi
+        [n_refl], radians, NaN where unknown; None: no phases.
+    wavelength
+        Å.
+    name
+        For messages and titles.
+    is_merged
+        One reflection of each class of equivalents, Friedel mates included, and no systematic absences.
+
+    Raises
+    ------
+    ReflectionError
+        Columns of unequal length, a value that is not finite, indices that are not integers or out of range, a σ that
+        is not positive, no intensity above zero, fewer than 30 reflections (merged, or in a group of more than eight
+        rotations: with their equivalents),
+        or a cell that the operations of the group do not leave as it is.
+    """
+
+    hkl: np.ndarray
+    intensity: np.ndarray
+    sigma: np.ndarray
+    cell: Cell
+    symmetry: Symmetry | None = None
+    phi: np.ndarray | None = None
+    wavelength: float | None = None
+    name: str = "reflections"
+    is_merged: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hkl", np.asarray(self.hkl))
+        for column in ("intensity", "sigma", "phi"):
+            if getattr(self, column) is not None:
+                object.__setattr__(self, column, np.asarray(getattr(self, column), dtype=np.float64))
+        columns = {"intensity": self.intensity, "sigma": self.sigma, "phi": self.phi}
+        check_shapes(self.hkl, columns, name=self.name)
+        check_cell(self.cell, self.symmetry, name=self.name)
+        object.__setattr__(self, "hkl", checked_indices(self.hkl, self.cell, name=self.name))
+        check_values(self.intensity, self.sigma, name=self.name)
+        check_count(self._count(), name=self.name)
+
+    def __len__(self) -> int:
+        return len(self.hkl)
+
+    def _count(self) -> int:
+        """Reflections for the check: in a merged list and in a group of high order with their equivalents."""
+        if len(self) >= FEWEST or not (self.is_merged or len(self.group.point_group) > _HIGH_ORDER):
+            return len(self)
+        unique = unique_rows(self.group.representative(self.hkl))
+        return int(self.group.multiplicity(unique).sum()) // 2
+
+    @property
+    def group(self) -> Symmetry:
+        """The symmetry that calculations use: P 1 where none is known."""
+        return self.symmetry or find_symmetry("P 1")
+
+    @cached_property
+    def d_hkl(self) -> np.ndarray:
+        """[n_refl], Å."""
+        return self.cell.d_spacing(self.hkl)
+
+    @property
+    def d_min(self) -> float:
+        """Smallest d in Å."""
+        return float(self.d_hkl.min())
+
+    def take(self, index: np.ndarray) -> "Reflections":
+        """Return the reflections at `index`, positions or a boolean [n_refl]."""
+        phi = None if self.phi is None else self.phi[index]
+        return replace(self, hkl=self.hkl[index], intensity=self.intensity[index], sigma=self.sigma[index], phi=phi)
+
+    def cut(self, d_min: float) -> "Reflections":
+        """Return the reflections with d >= `d_min` (Å).
+
+        Raises
+        ------
+        ReflectionError
+            Hardly any are left.
+        """
+        check_positive("d_min", d_min, remedy="give it in Å, e.g. 1.0", error=ReflectionError)
+        inside = self.d_hkl >= d_min * (1 - 1e-9)
+        if not inside.any():
+            raise ReflectionError(
+                f"{self.name}: d_min = {d_min} Å leaves no reflection; "
+                f"give a value between {self.d_min:.3g} and {self.d_hkl.max():.3g} Å"
+            )
+        return self.take(inside)
+
+    def merge(self) -> "Merged":
+        """Return one reflection of each class of equivalents; see `merge`."""
+        return merge(self)
+
+    def amplitudes(self) -> Amplitudes:
+        """|F| and its standard uncertainty by the estimate of French & Wilson, for a merged list; see `french_wilson`.
+
+        The expected intensity is the smooth mean of I/ε over the list, times ε.
+        """
+        epsilon = self.group.epsilon(self.hkl)
+        expected = smooth_mean(self.d_hkl, self.intensity / epsilon) * epsilon
+        return french_wilson(self.intensity, self.sigma, expected, self.group.is_centric(self.hkl))
+
+
+class Merged(NamedTuple):
+    """What `merge` found; ``n_each`` and ``spread`` [n_refl] are of each merged reflection.
+
+    ``r_int`` is ``sum |I - <I>| / sum I`` over the classes measured more than once, NaN where there are none;
+    ``redundancy`` the mean number of measurements; ``absent_i_over_sigma`` the mean I/σ of the ``n_absent`` systematic
+    absences, NaN where there are none; ``n_contradictory`` the classes whose spread is far above their σ;
+    ``spread`` the ``sum |I - <I>|`` of a class; ``absences_are_strong`` where the group cannot be the right one in this
+    setting: the mean intensity of its absences is above 5 % of that of the others, and above 5 σ.
+    """
+
+    reflections: Reflections
+    r_int: float
+    n_measured: int
+    n_absent: int
+    absent_i_over_sigma: float
+    redundancy: float
+    n_contradictory: int
+    n_each: np.ndarray
+    spread: np.ndarray
+    absences_are_strong: bool
+
+
+def merge(reflections: Reflections) -> Merged:
+    """Merge equivalents and Friedel mates to one reflection each: the inverse-variance weighted mean.
+
+    σ is the larger of the one from counting, ``(sum 1/σ^2)^-1/2``, and the one from the spread of the class.
+    Systematic absences are left out and counted. Phases are moved to the representative before they are averaged.
+
+    Raises
+    ------
+    ReflectionError
+        Nothing but systematic absences.
+
+    Warns
+    -----
+    UserWarning
+        Equivalents that contradict each other: spread above 5 σ and a quarter of their intensity. Absences that are
+        strong.
+    """
+    group = reflections.group
+    absent = group.is_absent(reflections.hkl)
+    if absent.all():
+        raise ReflectionError(
+            f"{reflections.name}: all {len(absent)} reflections are absences of {group.symbol}; "
+            "give the right space_group= (--space-group)"
+        )
+    hkl, value, sigma = (column[~absent] for column in (reflections.hkl, reflections.intensity, reflections.sigma))
+    classes = _Classes(group.representative(hkl))
+    mean, sigma_of_mean, deviation = _weighted_mean(value, sigma, classes)
+    spread, several = classes.total(deviation), classes.n_each > 1
+    intensity_sum = classes.total(value)[several].sum()
+    merged = replace(
+        reflections,
+        hkl=classes.hkl,
+        intensity=mean,
+        sigma=sigma_of_mean,
+        phi=None if reflections.phi is None else _merged_phi(group, hkl, reflections.phi[~absent], classes),
+        is_merged=True,
+    )
+    absent_i_over_sigma, are_strong = _judged_absences(reflections, absent)
+    return Merged(
+        merged,
+        r_int=float(spread[several].sum() / intensity_sum) if several.any() and intensity_sum > 0 else np.nan,
+        n_measured=len(reflections),
+        n_absent=int(absent.sum()),
+        absent_i_over_sigma=absent_i_over_sigma,
+        redundancy=float(classes.n_each.mean()),
+        n_contradictory=_count_contradictions(deviation, sigma, value, classes, reflections),
+        n_each=classes.n_each,
+        spread=spread,
+        absences_are_strong=are_strong,
+    )
+
+
+def estimate_sigma(intensity: np.ndarray, sigma: np.ndarray | None, *, name: str) -> np.ndarray:
+    """Fill in the σ [n] that are zero, negative or missing (NaN): 5 % of I, and no less than the usual σ.
+
+    The usual σ is the median of those that are given, or 1 % of the mean |I| where none is.
+
+    Warns
+    -----
+    UserWarning
+        How many were filled in.
+    """
+    sigma = np.full(len(intensity), np.nan) if sigma is None else sigma
+    known = sigma > 0
+    if known.all():
+        return sigma
+    floor = np.median(sigma[known]) if known.any() else 0.01 * np.abs(intensity).mean()
+    warnings.warn(
+        f"{name}: {(~known).sum()} of {len(sigma)} reflections have no σ above zero; it is taken as 5 % of the "
+        f"intensity, at least {floor:.3g}",
+        stacklevel=3,
+    )
+    return np.where(known, sigma, np.maximum(0.05 * np.abs(intensity), floor))
+
+
+class _Classes:
+    """Rows of a list [n] by what they are equivalent to: ``hkl`` [n_classes, 3], ``n_each`` and ``of_row`` [n]."""
+
+    def __init__(self, representative: np.ndarray):
+        self.representative = representative
+        self._order = np.lexsort(representative.T[::-1])
+        self._starts = np.flatnonzero(np.r_[True, np.diff(representative[self._order], axis=0).any(1)])
+        self.hkl = representative[self._order][self._starts]
+        self.n_each = np.diff(np.r_[self._starts, len(self._order)])
+        self.of_row = np.empty(len(self._order), int)
+        self.of_row[self._order] = np.repeat(np.arange(len(self._starts)), self.n_each)
+
+    def total(self, column: np.ndarray) -> np.ndarray:
+        """Sums [n_classes] over the rows of each class."""
+        return np.add.reduceat(column[self._order], self._starts)
+
+
+def _weighted_mean(
+    value: np.ndarray, sigma: np.ndarray, classes: _Classes
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean of each class and its σ, both [n_classes], and how far each row is from it, [n]."""
+    weight = (sigma / sigma.min()) ** -2.0  # relative, so that no square overflows
+    total = classes.total(weight)
+    mean = classes.total(weight * value) / total
+    deviation = np.abs(value - mean[classes.of_row])
+    counting = sigma.min() / np.sqrt(total)
+    scatter = np.sqrt(classes.total(weight * deviation**2) / (total * np.maximum(classes.n_each - 1, 1)))
+    return mean, np.maximum(counting, scatter), deviation
+
+
+def _judged_absences(reflections: Reflections, absent: np.ndarray) -> tuple[float, bool]:
+    """Mean I/σ of the absences, and whether they are so strong that the group is wrong; a warning where they are."""
+    if not absent.any():
+        return np.nan, False
+    i_over_sigma = float((reflections.intensity / reflections.sigma)[absent].mean())
+    mean, mean_of_others = (reflections.intensity[chosen].mean() for chosen in (absent, ~absent))
+    part, in_sigma = _STRONG_ABSENCES
+    are_strong = absent.sum() >= _FEWEST_ABSENCES and i_over_sigma > in_sigma and mean > part * mean_of_others
+    if are_strong:
+        warnings.warn(
+            f"{reflections.name}: the {absent.sum()} systematic absences of {reflections.group.symbol} are strong "
+            f"(<I/σ> = {i_over_sigma:.1f}) and left out; that is not the group, or not its setting: try another one "
+            "(P 21/c, P 21/n, P 21/a; obverse and reverse of an R lattice), or none",
+            stacklevel=4,
+        )
+    return i_over_sigma, bool(are_strong)
+
+
+def _count_contradictions(
+    deviation: np.ndarray, sigma: np.ndarray, value: np.ndarray, classes: _Classes, reflections: Reflections
+) -> int:
+    """Classes whose largest deviation is above 5 σ and a quarter of the summed intensities' mean size; with a warning.
+
+    All but `reflections` are of its rows [n] that are no absences.
+    """
+    in_sigma, part = _CONTRADICTION
+    far = np.sqrt(classes.total(deviation**2)) > in_sigma * np.sqrt(classes.total(sigma**2))
+    n = int((far & (classes.total(deviation) > part * classes.total(np.abs(value)))).sum())
+    if n:
+        warnings.warn(
+            f"{reflections.name}: {n} of {len(classes.hkl)} reflections have equivalents that contradict each other "
+            f"in {reflections.group.symbol}; their σ is raised to the spread: check the space group and the list",
+            stacklevel=4,
+        )
+    return n
+
+
+def _merged_phi(group: Symmetry, hkl: np.ndarray, phi: np.ndarray, classes: _Classes) -> np.ndarray:
+    """Phases of the representatives: those of the equivalents moved there and averaged as unit vectors."""
+    images, shifts = group.equivalents(hkl)
+    same, mate = ((sign * images == classes.representative).all(-1) for sign in (1, -1))
+    column = np.arange(len(hkl))
+    moved = np.where(same.any(0), phi + shifts[same.argmax(0), column], -phi - shifts[mate.argmax(0), column])
+    vector = np.exp(1j * moved)
+    summed = classes.total(np.where(np.isfinite(moved), vector, 0))
+    return np.where(summed == 0, np.nan, np.angle(summed))

@@ -1,0 +1,209 @@
+"""Reflections in CIF: loops of core CIF (COD, SHELX .fcf) and mmCIF, and SHELX lists embedded in one."""
+
+import itertools
+import re
+import warnings
+
+import gemmi
+import numpy as np
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.cif_blocks import cell_of, cif_document, is_cif, space_group_of
+from rephase.crystal.cif_numbers import cif_numbers
+from rephase.crystal.reflections.columns import from_columns
+from rephase.crystal.reflections.listing import EXCLUDED, SATELLITES, Listing
+from rephase.crystal.shelx import read_instructions
+from rephase.crystal.symmetry import SpaceGroup
+from rephase.errors import CifError, ReflectionError, nearest_name
+
+# Label of a value to those that its σ may have, and whether it is an amplitude; the first that is not empty is read.
+CIF_COLUMNS = {
+    "F_squared_meas": (("F_squared_sigma", "F_squared_meas_su"), False),
+    "intensity_meas": (("intensity_sigma", "intensity_meas_su"), False),
+    "intensity_net": (("intensity_u", "intensity_sigma", "intensity_net_su"), False),
+    "pdbx_I_plus": (("pdbx_I_plus_sigma",), False),
+    "pdbx_I_minus": (("pdbx_I_minus_sigma",), False),
+    "F_meas": (("F_sigma", "F_meas_sigma", "F_meas_su"), True),
+    "F_meas_au": (("F_meas_sigma_au",), True),
+    "pdbx_F_plus": (("pdbx_F_plus_sigma",), True),
+    "pdbx_F_minus": (("pdbx_F_minus_sigma",), True),
+}
+_LOOPS = ("_refln_", "_diffrn_refln_")  # merged or not, before what is not
+_TWIN = "_twin_refln_"
+PHASES = ("phase_meas", "phase_calc")
+_STATUS = ("observed_status", "include_status", "status")
+_EMBEDDED = ("_shelx_hkl_file", "_iucr_refine_reflections_details", "_shelx_fcf_file")
+
+
+def from_cif(text: str, *, name: str, column: str | None = None) -> Listing:
+    """Read the first loop of reflections of a CIF, or the list that is embedded in one.
+
+    Columns of the two Friedel mates, ``_plus`` and ``_minus`` of mmCIF, are read as separate reflections.
+
+    Raises
+    ------
+    ReflectionError
+        Not a CIF, no reflections in it, or a field that is not a number.
+    """
+    document = cif_document(text, name=name)
+    if loop := ReflectionLoop.first_of(document, name=name):
+        others = [block for block in document if block is not loop.block]
+        return with_metadata(_from_loop(loop, column), [loop.block, *others])
+    for block in document:
+        for tag in _EMBEDDED:
+            inner = gemmi.cif.as_string(block.find_value(tag) or "")
+            if inner.strip():
+                return with_metadata(_from_embedded(inner, block, f"{name}, {tag}", column), [block])
+    raise ReflectionError(f"{name}: {_why_none(document)}")
+
+
+class ReflectionLoop:
+    """The loop of reflections of a CIF: ``hkl`` [n, 3], and the ``labels`` of its columns without the category.
+
+    Labels may be asked for in any capitals; ``labels`` has them as written by those in small letters.
+
+    ``marked`` has, by reason, which rows [n] a status excludes and which have an index m that is not 0.
+    """
+
+    def __init__(self, block: gemmi.cif.Block, prefix: str, *, name: str):
+        self.block, self.name, self._prefix = block, name, prefix
+        self._table = block.item_as_table(block.find_loop_item(f"{prefix}index_h"))
+        tags = [tag.lower() for tag in self._table.tags]
+        self._place = {tag.removeprefix(prefix): tags.index(tag) for tag in tags if tag.startswith(prefix)}
+        self.labels = {label: self._table.tags[place][len(prefix) :] for label, place in self._place.items()}
+        self._parsed: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.hkl = np.stack([self.numbers(f"index_{axis}") for axis in "hkl"], axis=1)
+        is_excluded, is_satellite = np.zeros((2, len(self.hkl)), bool)
+        for label in self.labels:
+            if label in _STATUS:
+                texts = np.array(list(self._column(label)), dtype="U3")
+                is_excluded |= np.isin(texts, ("x", "'x'", '"x"'))
+            elif re.fullmatch(r"index_m(_\d+)?", label):
+                is_satellite |= np.nan_to_num(self.numbers(label)) != 0
+        self.marked = {EXCLUDED: is_excluded, SATELLITES: is_satellite}
+
+    @classmethod
+    def first_of(
+        cls, document: gemmi.cif.Document, *, name: str, needs: tuple[str, ...] = ()
+    ) -> "ReflectionLoop | None":
+        """The first loop of a document that has reflections, merged ones before others.
+
+        Where labels are in `needs`, one of them is in the loop and has values.
+        """
+        for prefix, block in itertools.product(_LOOPS, document):
+            has_needed = not needs or any(block.find_loop(f"{prefix}{label}") for label in needs)
+            if has_needed and len(block.find_loop(f"{prefix}index_h")):
+                loop = cls(block, prefix, name=name)
+                if not needs or any(label in loop.labels and loop.is_filled(label) for label in needs):
+                    return loop
+        return None
+
+    def numbers(self, label: str) -> np.ndarray:
+        """The values [n] of a column; NaN where they are unknown."""
+        return self._numbers(label)[0]
+
+    def uncertainties(self, label: str) -> np.ndarray:
+        """The standard uncertainties [n] in the brackets of a column; NaN where there are none."""
+        return self._numbers(label)[1]
+
+    def is_filled(self, label: str) -> bool:
+        """Whether a column has a value other than 0."""
+        return bool((np.nan_to_num(self.numbers(label)) != 0).any())
+
+    def _column(self, label: str) -> gemmi.cif.Column:
+        return self._table.column(self._place[label.lower()])
+
+    def _numbers(self, label: str) -> tuple[np.ndarray, np.ndarray]:
+        if label not in self._parsed:
+            if label.lower() not in self.labels:
+                raise ReflectionError(f"{self.name}: no column {self._prefix}{label}; a reflection needs h, k and l")
+            self._parsed[label] = cif_numbers(self._column(label), f"{self._prefix}{label}", name=self.name)
+        return self._parsed[label]
+
+
+def _why_none(document: gemmi.cif.Document) -> str:
+    """What a CIF has instead of reflections."""
+    if any(block.find_loop(f"{_TWIN}index_h") for block in document):
+        return (
+            f"the reflections are of a twin (the loop {_TWIN}), each a sum over its domains: not supported; "
+            "give detwinned data, for instance HKLF 4 of the refinement program"
+        )
+    expected = f"expected a loop with _refln_index_h or _diffrn_refln_index_h, or one of {', '.join(_EMBEDDED)}"
+    has_atoms = any(block.find_loop(f"_atom_site_{tag}") for block in document for tag in ("fract_x", "Cartn_x"))
+    return f"no reflections in this CIF{', only a structure' if has_atoms else ''}; {expected}"
+
+
+def _from_loop(loop: ReflectionLoop, column: str | None) -> Listing:
+    values = _values(loop, column)
+    signs = [-1 if "_minus" in value else 1 for value in values]
+    phase = next((label for label in PHASES if label in loop.labels and loop.is_filled(label)), None)
+    return Listing(
+        np.concatenate([sign * loop.hkl for sign in signs]),
+        np.concatenate([loop.numbers(value) for value in values]),
+        np.concatenate([_sigma(loop, value) for value in values]),
+        np.concatenate([sign * loop.numbers(phase) for sign in signs]) if phase else None,
+        _kind(values[0])[1],
+        marked={reason: np.concatenate([rows] * len(values)) for reason, rows in loop.marked.items()},
+    )
+
+
+def _sigma(loop: ReflectionLoop, value: str) -> np.ndarray:
+    """σ of a value: its own column where that has numbers, else what stands in brackets."""
+    labels = [label for label in _kind(value)[0] if label.lower() in loop.labels and loop.is_filled(label)]
+    return loop.numbers(labels[0]) if labels else loop.uncertainties(value)
+
+
+def _kind(value: str) -> tuple[tuple[str, ...], bool]:
+    """Labels that the σ of a value may have, and whether it is an amplitude."""
+    return CIF_COLUMNS.get(value, ((), "squared" not in value and "intensity" not in value))
+
+
+def _values(loop: ReflectionLoop, column: str | None) -> list[str]:
+    """Label of the value, or those of both Friedel mates: the first that is not empty."""
+    if column is not None:
+        label = re.sub(r"^_(diffrn_)?refln[_.]", "", column)
+        if label.lower() not in loop.labels:
+            raise ReflectionError(f"{loop.name}: no column {column!r}; {nearest_name(label, loop.labels.values())}")
+        return [next((known for known in CIF_COLUMNS if known.lower() == label.lower()), label)]
+    listed = [value for value in CIF_COLUMNS if value.lower() in loop.labels]
+    if not listed:
+        raise ReflectionError(
+            f"{loop.name}: no measured column among {', '.join(loop.labels.values())}; expected one of "
+            f"{', '.join(CIF_COLUMNS)}, or name another with column="
+        )
+    value = next(filter(loop.is_filled, listed), listed[0])
+    mate = value.replace("_plus", "_minus")
+    return [value, mate] if mate != value and mate in listed else [value]
+
+
+def _from_embedded(text: str, block: gemmi.cif.Block, name: str, column: str | None) -> Listing:
+    if is_cif(text):
+        return from_cif(text, name=name, column=column)
+    instructions = gemmi.cif.as_string(block.find_value("_shelx_res_file") or "")
+    return from_columns(text, name=name, instructions=read_instructions(instructions, name=name))
+
+
+def with_metadata(listing: Listing, blocks: list[gemmi.cif.Block]) -> Listing:
+    """The listing with the cell, group and wavelength of the first block that has them."""
+    cell = listing.cell or next(filter(None, map(_cell_or_none, blocks)), None)
+    group: SpaceGroup | None = listing.space_group
+    group = group or next((stated for stated in map(space_group_of, blocks) if stated), None)
+    return listing._replace(cell=cell, space_group=group, wavelength=listing.wavelength or _wavelength(blocks[0]))
+
+
+def _cell_or_none(block: gemmi.cif.Block) -> Cell | None:
+    """The cell of a block; a warning and None where it is impossible: another one may be given."""
+    try:
+        return cell_of(block)
+    except CifError as error:
+        warnings.warn(f"{block.name}: the cell in the file is not read: {error}", stacklevel=4)
+        return None
+
+
+def _wavelength(block: gemmi.cif.Block) -> float | None:
+    for tag in ("_diffrn_radiation_wavelength", "_diffrn_radiation_wavelength_wavelength"):
+        for text in block.find_values(tag):
+            value = gemmi.cif.as_number(text)
+            if 0.01 < value < 100:
+                return value
+    return None

@@ -1,0 +1,75 @@
+"""What the files beside a list of reflections say: the `.ins` or `.res`, and the `.cif` of the same name."""
+
+import os
+import warnings
+from pathlib import Path
+
+from rephase.crystal.cif_blocks import cell_of, cif_document, space_group_of
+from rephase.crystal.reflections.listing import Listing
+from rephase.crystal.shelx import Instructions, read_instructions
+from rephase.errors import ReflectionError, RephaseError
+from rephase.files.reading import file_text, stem_of
+
+
+def beside(path: Path, *suffixes: str) -> Path | None:
+    """The first file of the same name with one of some suffixes, in any capitals, packed by gzip or not."""
+    try:
+        names = sorted(os.listdir(path.parent), key=lambda name: not name.startswith(stem_of(path)))
+    except OSError:
+        return None
+    found = {name.lower(): name for name in reversed(names)}
+    wanted = [f"{stem_of(path)}{suffix}{packed}".lower() for suffix in suffixes for packed in ("", ".gz")]
+    others = (path.parent / found[name] for name in wanted if name in found and found[name] != path.name)
+    return next((other for other in others if os.path.isfile(other)), None)
+
+
+def instructions_beside(path: Path, *, needed: bool) -> Instructions | None:
+    """The instructions of the `.ins` or `.res` beside a file; None where there are none.
+
+    Raises
+    ------
+    RephaseError
+        They make no sense and are `needed`.
+
+    Warns
+    -----
+    UserWarning
+        They make no sense and are not needed.
+    """
+    other = beside(path, ".ins", ".res")
+    if other is None:
+        return None
+    try:
+        return read_instructions(file_text(other, ReflectionError), name=other.name)
+    except RephaseError as error:
+        if needed:
+            raise
+        warnings.warn(f"{path.name}: the file beside it is not read: {error}", stacklevel=3)
+        return None
+
+
+def with_neighbours(path: Path, found: Listing) -> Listing:
+    """The listing with the cell and group of the files beside it, where it has none.
+
+    Warns
+    -----
+    UserWarning
+        The CIF beside it cannot be read.
+    """
+    if instructions := instructions_beside(path, needed=True):
+        found = found._replace(
+            cell=found.cell or instructions.cell,
+            space_group=found.space_group or instructions.symmetry,
+            wavelength=found.wavelength or instructions.wavelength,
+        )
+    other = beside(path, ".cif")
+    if other is None or (found.cell is not None and found.space_group is not None):
+        return found
+    try:
+        blocks = list(cif_document(file_text(other, ReflectionError), name=other.name))
+        for block in blocks:
+            group = found.space_group or space_group_of(block)
+            found = found._replace(cell=found.cell or cell_of(block), space_group=group)
+    except RephaseError as error:
+        warnings.warn(f"{path.name}: the file beside it is not read: {error}", stacklevel=3)
+    return found

@@ -1,0 +1,107 @@
+"""Measurements that never took place: reflections of a known crystal, with noise and gaps, and the phases they lost."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.phase_scores import PhaseScores, score_phases
+from rephase.crystal.phases import wrap
+from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections.statistics import unique_hkl
+from rephase.crystal.structure_factors import structure_factors
+from rephase.crystal.structures import Crystal
+from rephase.crystal.symmetry import Symmetry, find_symmetry, rows_of
+from rephase.errors import ReflectionError
+
+
+class Truth(NamedTuple):
+    """The true F, complex [n_refl], of every reflection ``hkl [n_refl, 3]`` that could have been measured."""
+
+    hkl: np.ndarray
+    F: np.ndarray
+
+    def score(self, F: np.ndarray, data: Reflections, *, n_shells: int = 5) -> PhaseScores:
+        """Score F, complex [n_trials, n_refl] or [n_refl], of a merged list; see `score_phases`."""
+        rows = rows_of(data.hkl, self.hkl)
+        if (rows < 0).any():
+            raise ReflectionError(
+                f"{data.name}: {data.hkl[rows < 0][0].tolist()} is not among the true reflections; score a list of the "
+                "same cell, group and sphere"
+            )
+        true = self.F[rows]
+        return score_phases(F, true, hkl=data.hkl, cell=data.cell, symmetry=data.group, n_shells=n_shells)
+
+
+def simulate_reflections(
+    crystal: Crystal,
+    d_min: float,
+    *,
+    noise: float = 0.0,
+    background: float = 0.0,
+    missing: float = 0.0,
+    strongest_missing: int = 0,
+    missing_cone: float = 0.0,
+    n_each: int = 1,
+    seed: int = 0,
+) -> tuple[Reflections, Truth]:
+    """Intensities |F_calc|^2 without dispersion, as a measurement would give them.
+
+    Parameters
+    ----------
+    d_min
+        Å.
+    noise
+        Standard deviation of each |F|, as a part of it: what absorption and scaling leave.
+    background
+        Standard deviation that is added to every intensity, as a part of their mean: weak ones become negative.
+    missing
+        Share of the reflections that are left out, 0–1.
+    strongest_missing
+        How many of the strongest are left out, as overloads and the beam stop do.
+    missing_cone
+        Degrees: reflections closer to c* than this, with all their equivalents, are left out.
+    n_each
+        How often each is measured.
+    seed
+        Of the noise and the gaps.
+    """
+    symmetry, rng = find_symmetry(crystal.space_group), np.random.default_rng(seed)
+    hkl = unique_hkl(crystal.cell, symmetry, d_min)
+    F = structure_factors(crystal, hkl, energy_kev=None)
+    square = np.abs(F) ** 2
+    intensity = square * (1 + noise * rng.normal(size=(n_each, len(F)))) ** 2
+    kept = (rng.random(len(F)) >= missing) & ~_in_cone(hkl, crystal.cell, symmetry, missing_cone)
+    kept[np.argsort(-square)[:strongest_missing]] = False
+    spread = background * square.mean()
+    if spread:
+        intensity = intensity + spread * rng.normal(size=intensity.shape)
+    sigma = np.maximum(np.hypot(2 * max(noise, 0.001) * square, spread), 1e-6 * square.max())
+    data = Reflections(
+        np.tile(hkl[kept], (n_each, 1)),
+        intensity[:, kept].ravel(),
+        np.tile(sigma[kept], n_each),
+        crystal.cell,
+        symmetry,
+        name=crystal.name,
+        is_merged=n_each == 1,
+    )
+    return data, Truth(hkl, F)
+
+
+def _in_cone(hkl: np.ndarray, cell: Cell, symmetry: Symmetry, half_angle: float) -> np.ndarray:
+    """Which reflections [n] lie within an angle (degrees) of ±c*, as all their equivalents do."""
+    images, _ = symmetry.equivalents(hkl)
+    vectors = images @ np.linalg.inv(cell.orthogonalisation)
+    axis = np.array([0, 0, 1]) @ np.linalg.inv(cell.orthogonalisation)
+    cosine = np.abs(vectors @ axis) / np.linalg.norm(vectors, axis=-1) / np.linalg.norm(axis)
+    return (cosine > np.cos(np.radians(half_angle)) + 1e-9).all(0)  # none at an angle of 0, rounding or not
+
+
+def random_phases(hkl: np.ndarray, symmetry: Symmetry, n: int, rng: np.random.Generator) -> np.ndarray:
+    """`n` sets of random phases [n, n_refl] in radians; those of centric reflections are one of the two allowed."""
+    centric = symmetry.centric_phase(hkl)
+    either = centric + np.pi * rng.integers(0, 2, (n, len(hkl)))
+    phi = np.where(np.isnan(centric), rng.uniform(-np.pi, np.pi, (n, len(hkl))), either)
+    return wrap(torch.as_tensor(phi)).numpy()

@@ -1,1 +1,0 @@
-"""Data sets: generate → store → torch `Dataset`, one file each."""

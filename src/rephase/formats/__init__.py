@@ -1,0 +1,1 @@
+"""Formats of strangers' files: detector images, scattering curves, labels, entries of databases."""

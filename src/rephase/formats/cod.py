@@ -1,0 +1,349 @@
+"""Entries of the Crystallography Open Database (COD) by number: fetched one after another, kept whole or not at all."""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import gemmi
+import httpx
+import pandas as pd
+
+from rephase import __version__
+from rephase.errors import ConfigError, check_positive
+from rephase.files.bounded_requests import BoundedClient
+from rephase.files.reading import decoded
+from rephase.files.writing import writable_folder, write_whole
+
+COD = "https://www.crystallography.net/cod"
+LONGEST_REST = 300.0  # s; a server that wants more is left alone
+LONGEST_REQUEST = 86_400.0  # s
+_MOST_REDIRECTS = 5
+_BUSY = (429, 500, 502, 503, 504)
+
+
+class FetchReport(NamedTuple):
+    """What became of every number.
+
+    Parameters
+    ----------
+    fetched, already_there
+        Numbers whose ``NUMBER.cif`` came now, or was in the folder before.
+    failed
+        Why each of the others could not be had.
+    """
+
+    fetched: list[str]
+    already_there: list[str]
+    failed: dict[str, str]
+
+
+def fetch_cod(
+    ids: Iterable[str | int], folder: str | Path, *, base_url: str = COD, pause: float = 1.0, n_retries: int = 4,
+    timeout: float = 60.0, max_mb: float = 50.0, progress: Callable[[list[str]], Iterable[str]] = iter,
+) -> FetchReport:  # fmt: skip
+    """Download entries of the COD as ``FOLDER/NUMBER.cif``.
+
+    A CIF that is there is not asked for again. A download that broke off goes on where it was if the server still has
+    the same version; a file gets its name when it is whole and can be read. What cannot be had is written with its
+    reason to ``FOLDER/failed.csv``, and the rest goes on. A redirect is followed on the same server only.
+
+    Parameters
+    ----------
+    ids
+        COD numbers of seven digits; each is fetched once.
+    folder
+        Where the files go; made if it is not there.
+    base_url
+        ``http`` or ``https`` address of a folder of ``NUMBER.cif``.
+    pause
+        Seconds between requests, at most 300; doubled at every retry. A longer ``Retry-After`` counts.
+    n_retries
+        How often an entry is asked for again after a server is busy or a connection breaks.
+    timeout
+        Seconds that one request may take, to the last byte, at most a day; what came by then is kept for the retry.
+    max_mb
+        Largest file, in 10^6 bytes.
+    progress
+        Wraps the list of numbers that is gone through, e.g. ``tqdm``.
+
+    Raises
+    ------
+    ConfigError
+        A number, the address or an option that makes no sense; nothing has been asked for yet.
+    """
+    numbers = _check_numbers(ids)
+    _check_options(base_url, pause=pause, n_retries=n_retries, timeout=timeout, max_mb=max_mb)
+    folder = writable_folder(folder, name="--out")
+    # Compressed on the way, a part of a file would be of no use, and its length would not be that of the file.
+    headers = {"User-Agent": f"rephase/{__version__}", "Accept-Encoding": "identity"}
+    report = FetchReport([], [], {})
+    with httpx.Client(headers=headers, follow_redirects=False) as client:
+        server = _Server(BoundedClient(client, timeout), pause, n_retries, int(max_mb * 1e6))
+        for number in progress(numbers):
+            path = folder / f"{number}.cif"
+            if path.is_file() and not _fault(path):
+                report.already_there.append(number)
+                continue
+            try:
+                server.download(httpx.URL(f"{base_url.rstrip('/')}/{number}.cif"), path)
+                report.fetched.append(number)
+            except _Failed as failure:
+                report.failed[number] = str(failure)
+    _write_failures(folder / "failed.csv", report.failed)
+    return report
+
+
+def read_numbers(path: str | Path) -> list[str]:
+    """Read COD numbers from a file, one a line; ``#`` starts a comment.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be read.
+    """
+    try:
+        text = decoded(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: cannot be read ({reason}); give a file of COD numbers") from error
+    lines = (line.split("#")[0].strip() for line in text.splitlines())
+    return [line for line in lines if line]
+
+
+class _Failed(Exception):
+    """An entry that cannot be had; the message is the reason."""
+
+
+class _BrokenOff(Exception):
+    """A request that may succeed when it is repeated; the message is the reason."""
+
+
+@dataclass
+class _Part:
+    """What came of a file so far, and beside it the version that it is a part of."""
+
+    path: Path
+    version_path: Path
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    @property
+    def version(self) -> str:
+        """As the server names it; empty where it gives no name that can be sent back."""
+        text = self.version_path.read_text(encoding="utf-8", errors="replace") if self.version_path.is_file() else ""
+        return text if text.isascii() and text.isprintable() else ""
+
+    def begin(self, version: str) -> None:
+        """Start again; the old bytes go first, so that they never stand beside the new version."""
+        self.path.write_bytes(b"")
+        self.version_path.write_text(version, encoding="utf-8")
+
+    def drop(self) -> None:
+        self.path.unlink(missing_ok=True)
+        self.version_path.unlink(missing_ok=True)
+
+    def range_headers(self) -> dict[str, str]:
+        """Ask for what is missing, or for all of it where the server has another version by now."""
+        if not (self.size and self.version):
+            return {}
+        return {"Range": f"bytes={self.size}-", "If-Range": self.version}
+
+
+@dataclass
+class _Server:
+    """A server that is asked for one thing at a time, and not before `next_request` (s, of the monotonic clock)."""
+
+    client: BoundedClient
+    pause: float
+    n_retries: int
+    max_bytes: int
+    next_request: float = 0.0
+
+    def download(self, url: httpx.URL, path: Path) -> None:
+        """Fetch a CIF, with retries; it appears at `path` when it is whole."""
+        part = _Part(path.with_suffix(".part"), path.with_suffix(".part.version"))
+        for attempt in range(self.n_retries + 1):
+            try:
+                self._request(url, part)
+                break
+            except (_BrokenOff, httpx.RequestError) as error:
+                reason = str(error) or type(error).__name__
+                self._rest(min(self.pause * 2 ** (attempt + 1), LONGEST_REST))
+        else:
+            raise _Failed(f"given up after {self.n_retries + 1} requests: {reason}")
+        if fault := _fault(part.path):
+            part.drop()
+            raise _Failed(fault)
+        part.path.replace(path)
+        part.drop()
+
+    def _request(self, url: httpx.URL, part: _Part) -> None:
+        """One request, and those that it is redirected to; what comes of it is added to the part."""
+        place = url
+        for _ in range(_MOST_REDIRECTS + 1):
+            with self._answer(place, part.range_headers()) as response:
+                if response.next_request is not None:
+                    place = _same_server(url, response.next_request.url)
+                    continue
+                self._check_status(response, part)
+                total = self._begin(response, part)
+                self._receive(response, part)
+            if total not in (None, part.size):
+                raise _BrokenOff(f"{part.size} bytes of {total} came")
+            return
+        raise _Failed(f"redirected more than {_MOST_REDIRECTS} times, at last to {str(place)[:200]}")
+
+    @contextmanager
+    def _answer(self, url: httpx.URL, headers: dict[str, str]) -> Iterator[httpx.Response]:
+        """The answer to a request that waits for its turn; the pause starts when the answer has been read."""
+        delay = self.next_request - time.monotonic()
+        if delay > LONGEST_REST:
+            raise _Failed(f"not asked: the server wants to be left alone for {delay:.0f} s; fetch again later")
+        time.sleep(max(delay, 0.0))
+        try:
+            with self.client.get(url, headers) as response:
+                yield response
+        finally:
+            self._rest(self.pause)
+
+    def _rest(self, seconds: float) -> None:
+        self.next_request = max(self.next_request, time.monotonic() + seconds)
+
+    def _check_status(self, response: httpx.Response, part: _Part) -> None:
+        code = response.status_code
+        reason = f"HTTP {code} {httpx.codes.get_reason_phrase(code)}".strip()
+        if code in _BUSY:
+            self._rest(_retry_after(response))
+            raise _BrokenOff(reason)
+        if code == 416 or (code == 206 and not _continues(response, part)):
+            part.drop()  # nothing can be added to it
+            raise _BrokenOff(f"{reason}, which does not continue what is there")
+        if code not in (200, 206):
+            raise _Failed(reason)
+
+    def _begin(self, response: httpx.Response, part: _Part) -> int | None:
+        """Length of the whole file (None: sent in chunks, whose end is marked); a new file starts with no bytes."""
+        total = _total_size(response)
+        if total is not None and total > self.max_bytes:
+            part.drop()
+            raise _Failed(f"larger than {self.max_bytes / 1e6:g} MB ({total} bytes)")
+        if response.status_code == 200:
+            part.begin(_version(response))
+        return total
+
+    def _receive(self, response: httpx.Response, part: _Part) -> None:
+        size = part.size
+        with part.path.open("ab") as file:
+            for chunk in response.iter_raw():
+                size += len(chunk)
+                if size > self.max_bytes:
+                    break
+                file.write(chunk)
+        if size > self.max_bytes:
+            part.drop()
+            raise _Failed(f"larger than {self.max_bytes / 1e6:g} MB")
+
+
+def _same_server(asked: httpx.URL, place: httpx.URL) -> httpx.URL:
+    """Where a redirect leads, if that is on the server that was asked, perhaps by https."""
+    ways = [(asked.scheme, asked.port), ("https", asked.port)]
+    shown = str(place)[:200]
+    if place.scheme not in ("http", "https"):
+        raise _Failed(f"redirected to {shown}, which is not followed: unsupported protocol")
+    if place.host != asked.host or (place.scheme, place.port) not in ways:
+        raise _Failed(f"redirected to {shown}, which is not followed: another server than {asked.host}; give --url")
+    return place
+
+
+def _version(response: httpx.Response) -> str:
+    """What names this version byte for byte (RFC 9110, 13.1.5): a strong ETag, else the date; empty if nothing does."""
+    version = response.headers.get("ETag") or response.headers.get("Last-Modified", "")
+    return "" if version.startswith("W/") else version
+
+
+def _content_range(response: httpx.Response) -> tuple[int, int]:
+    """First byte and length of the whole file of a partial answer; (-1, -1) where it does not say them."""
+    found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})", response.headers.get("Content-Range", ""))
+    return (int(found[1]), int(found[2])) if found else (-1, -1)
+
+
+def _continues(response: httpx.Response, part: _Part) -> bool:
+    """Whether a partial answer starts where the part ends and is of the same version."""
+    return _content_range(response)[0] == part.size and _version(response) == part.version != ""
+
+
+def _total_size(response: httpx.Response) -> int | None:
+    if response.status_code == 206:
+        return _content_range(response)[1]
+    if "chunked" in response.headers.get("Transfer-Encoding", ""):
+        return None
+    if "Content-Length" not in response.headers:
+        raise _Failed("the server does not say how long the file is, so that nobody knows whether it is whole")
+    return int(response.headers["Content-Length"])
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds that the server wants to be left alone, given as such or as a date; 0 where it does not say."""
+    value = response.headers.get("Retry-After", "0")
+    try:
+        return float(value) if value.isdigit() else parsedate_to_datetime(value).timestamp() - time.time()
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def _fault(path: Path) -> str | None:
+    """Why a file is no CIF; None if it is one. It is parsed as data; nothing in it is evaluated."""
+    try:
+        blocks = gemmi.cif.read_string(path.read_bytes())
+    except (ValueError, RuntimeError) as error:
+        return f"not a CIF ({error})"
+    return None if len(blocks) else "not a CIF (no data block)"
+
+
+def _check_numbers(ids: Iterable[str | int]) -> list[str]:
+    numbers = list(dict.fromkeys(str(number) for number in ids))
+    wrong = [number for number in numbers if not re.fullmatch("[0-9]{7}", number)]
+    if wrong:
+        raise ConfigError(
+            f"COD number {wrong[0]!r}: expected seven digits, e.g. 2002926; mend {len(wrong)} of {len(numbers)}, "
+            "nothing was downloaded"
+        )
+    if not numbers:
+        raise ConfigError("no COD number: expected at least one, e.g. 2002926; give numbers or --list FILE")
+    return numbers
+
+
+def _check_options(base_url: str, *, pause: float, n_retries: int, timeout: float, max_mb: float) -> None:
+    if not _is_web_address(base_url):
+        raise ConfigError(f"address {base_url!r}: expected http:// or https:// and a host; give one such as {COD}")
+    check_positive("pause", pause, remedy="give seconds, e.g. 1", error=ConfigError)
+    check_positive("timeout", timeout, remedy="give seconds, e.g. 60", error=ConfigError)
+    if timeout > LONGEST_REQUEST:
+        raise ConfigError(f"timeout = {timeout}: expected at most {LONGEST_REQUEST:g} s; give seconds, e.g. 60")
+    check_positive("max_mb", max_mb, remedy="give the largest file in MB, e.g. 50", error=ConfigError)
+    if pause > LONGEST_REST:
+        raise ConfigError(f"pause = {pause}: expected at most {LONGEST_REST:g} s; give seconds, e.g. 1")
+    if n_retries < 0:
+        raise ConfigError(f"n_retries = {n_retries}: expected 0 or more; give a count, e.g. 4")
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        return False
+    return url.scheme in ("http", "https") and bool(url.host)
+
+
+def _write_failures(path: Path, failed: dict[str, str]) -> None:
+    if failed:
+        write_whole(path, pd.DataFrame(failed.items(), columns=["id", "reason"]).to_csv(index=False))
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What every posterior shares: patterns and their simulators, priors, calibration, fits, cards of weights."""

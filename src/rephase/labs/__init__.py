@@ -1,0 +1,1 @@
+"""The laboratories: each answers one question, with the same names inside; none imports another."""

@@ -1,0 +1,1 @@
+"""Completion: from the measured amplitudes of monoclinic crystals to complete structure factors."""

@@ -1,0 +1,239 @@
+"""`complete`: from the reflections that were measured to all of them, with how sure each is, and to files."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.map_files import write_density
+from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections.files import write_mtz_columns
+from rephase.crystal.reflections.statistics import unique_hkl, wilson
+from rephase.crystal.symmetry import find_symmetry, rows_of
+from rephase.errors import ConfigError, ReflectionError
+from rephase.files.writing import ResultSet, write_whole
+from rephase.labs.completion.routes import Facts, by_atoms, by_network, by_wilson, check_route
+from rephase.solvers.cost import check_effort
+from rephase.solvers.solution import Solution, density_of
+from rephase.solvers.solve import solve
+
+RESULTS = ("completed.mtz", "density_before.ccp4", "density_after.ccp4", "patterson_before.ccp4",
+           "patterson_after.ccp4", "completion.json", "completion.png", "completion.pdf")  # fmt: skip
+_FINEST = 0.4  # Å
+
+
+@dataclass(frozen=True, eq=False)
+class Completion:
+    """Every reflection of a crystal to some d_min: measured ones as they were measured, the others as expected.
+
+    Parameters
+    ----------
+    reflections
+        What was measured, merged.
+    model
+        Name of the route.
+    hkl
+        [n_refl, 3], one of each class of equivalents, no systematic absences.
+    is_observed
+        [n_refl] boolean.
+    amplitude, sigma
+        [n_refl], |F| and its standard deviation on the scale of ``sqrt(intensity)`` of the data: of a measured
+        reflection those of French & Wilson; of another the mean and the deviation of what it may be.
+    phi, fom
+        [n_refl], radians and figures of merit in 0–1; None where the route knows no phases.
+    facts
+        What the route found, for the summary.
+    outside
+        In words, where the data are outside what the model was trained on: then nobody knows how good it is.
+    """
+
+    reflections: Reflections
+    model: str
+    hkl: np.ndarray
+    is_observed: np.ndarray
+    amplitude: np.ndarray
+    sigma: np.ndarray
+    phi: np.ndarray | None
+    fom: np.ndarray | None
+    facts: Facts
+    outside: tuple[str, ...]
+
+    @cached_property
+    def d_hkl(self) -> np.ndarray:
+        """[n_refl], Å."""
+        return self.reflections.cell.d_spacing(self.hkl)
+
+    @property
+    def kind_of_map(self) -> str:
+        """``density``, or ``patterson`` where no phases are known."""
+        return "patterson" if self.phi is None else "density"
+
+    @cached_property
+    def maps(self) -> tuple[np.ndarray, np.ndarray]:
+        """Maps [x, y, z] of the measured reflections and of all, on one grid of about d_min/4, F(000) left out.
+
+        In e/Å^3, each F weighted with its figure of merit; where no phases are known the Patterson maps in e^2/Å^3.
+        The scale is Wilson's.
+        """
+        r, scale = self.reflections, wilson(self.reflections).scale
+        if self.phi is None or self.fom is None:
+            F = (self.amplitude**2 + self.sigma**2 * ~self.is_observed) / scale
+        else:
+            F = self.amplitude * self.fom * np.exp(1j * self.phi) / math.sqrt(scale)
+        before, after = (density_of(self.hkl, values, r.cell, r.group) for values in (F * self.is_observed, F))
+        return before, after
+
+    def summary(self) -> dict[str, str | float | int]:
+        """What a user wants to know first.
+
+        ``relative_sigma`` is sum σ / sum |F| of the completed reflections; 0.8 of it is the R to expect of them, as far
+        as their errors are normal.
+        """
+        r, completed = self.reflections, ~self.is_observed
+        return {
+            "name": r.name,
+            "model": self.model,
+            "space_group": r.group.symbol,
+            "d_min_observed": round(r.d_min, 4),
+            "d_min": round(float(self.d_hkl.min()), 4),
+            "n_observed": int(self.is_observed.sum()),
+            "n_completed": int(completed.sum()),
+            "relative_sigma": round(float(self.sigma[completed].sum() / self.amplitude[completed].sum()), 4),
+            **self.facts,
+            "outside_training": "; ".join(self.outside) or "nothing",
+        }
+
+    def write(self, folder: str | Path) -> Path:
+        """Write ``completed.mtz``, the maps before and after, ``completion.json`` into a folder, all or none; its path.
+
+        The MTZ has H K L F SIGF FLAG (1: measured, 0: completed), and PHI FOM where phases are known. Results that
+        are there already are replaced, with their pictures.
+
+        Raises
+        ------
+        ConfigError
+            The folder cannot be written; a file that is no result, or was changed since, would be replaced.
+        DiskError
+            The disk is full, or another process writes there.
+        """
+        with ResultSet(folder, RESULTS).staged() as stage:
+            self.write_files(stage)
+        return Path(folder)
+
+    def write_files(self, folder: Path) -> None:
+        """Write the files of `write`, each by itself, into the stage of a set of results."""
+        r = self.reflections
+        columns = {"F": ("F", self.amplitude), "SIGF": ("Q", self.sigma), "FLAG": ("I", self.is_observed)}
+        if self.phi is not None and self.fom is not None:
+            columns |= {"PHI": ("P", np.degrees(self.phi)), "FOM": ("W", self.fom)}
+        write_mtz_columns(folder / "completed.mtz", self.hkl, columns, r.cell, r.group)
+        symmetry = find_symmetry("P 1") if self.phi is None else r.group
+        for name, values in zip(("before", "after"), self.maps):
+            write_density(folder / f"{self.kind_of_map}_{name}.ccp4", values, r.cell, symmetry)
+        write_whole(folder / "completion.json", json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
+
+
+class Sections(NamedTuple):
+    """The same section of maps of one cell, ``values`` [n_maps, u, v], seen along the cell axis ``along`` (0, 1, 2)."""
+
+    values: np.ndarray
+    along: int
+
+
+def sections_of(maps: Sequence[np.ndarray], cell: Cell) -> Sections:
+    """Sections of maps [x, y, z] seen along the shortest axis, at the highest point of the last one."""
+    along = int(np.argmin(cell.parameters[:3]))
+    place = np.unravel_index(maps[-1].argmax(), maps[-1].shape)[along]
+    return Sections(np.stack([values.take(place, axis=along) for values in maps]), along)
+
+
+def complete(
+    data: Reflections, *, model: str | Path = "atoms", d_min: float = 0.8, effort: float = 1.0, seed: int = 0,
+    solution: Solution | None = None, device: str = "auto",
+    report: Callable[[int, int, int], None] = lambda n_trials, n_agree, max_trials: None,
+) -> Completion:  # fmt: skip
+    """Complete a crystal: the amplitudes that were not measured, gaps and beyond, to a given resolution.
+
+    Parameters
+    ----------
+    data
+        As `read_reflections` gives it, merged or not, with its space group.
+    model
+        ``atoms`` solves the crystal, places atoms, and gives what they let expect: any space group, phases too, σ by
+        the errors of the atoms. ``wilson`` gives the mean amplitude by Wilson's line, σ that of Wilson's statistics.
+        Else the name of shipped weights of a network, or the path of such a file: monoclinic crystals, σ by the errors
+        that the network had on crystals it was not trained on, at that resolution.
+    d_min
+        Å; measured reflections beyond are left out.
+    effort, seed, report
+        Of ``atoms``, as in `solve`.
+    solution
+        For ``atoms``: that of these data, where they are solved already.
+    device
+        ``auto``, ``cpu`` or ``cuda``.
+
+    Raises
+    ------
+    ReflectionError
+        No space group; too few reflections; nothing missing; a solution of other data.
+    ConfigError
+        An unknown model; a d_min below 0.4 Å, or an effort that is not positive.
+    SymmetryError
+        A network for a crystal that is not monoclinic.
+    GridError
+        A cell too large for the grid of a network; the one that would do is named.
+    WeightsError
+        Damaged weights, or a d_min finer than they know.
+    """
+    check_effort(effort)
+    given, model = _checked(data, d_min).cut(d_min), str(model)
+    measured = given.merge().reflections
+    hkl = unique_hkl(measured.cell, measured.group, d_min)
+    rows = rows_of(hkl, measured.hkl)
+    is_observed = rows >= 0
+    if is_observed.all():
+        raise ReflectionError(
+            f"{data.name}: all {len(hkl)} reflections to {d_min} Å were measured; give a smaller d_min"
+        )
+    if model == "atoms":
+        found = solution or solve(given, effort=effort, seed=seed, device=device, report=report)
+        estimate = by_atoms(_checked_solution(found, measured), hkl, rows, effort=effort, seed=seed)
+    elif model == "wilson":
+        estimate = by_wilson(measured, hkl)
+    else:
+        estimate = by_network(measured, hkl, check_route(model), d_min=d_min, device=device)
+    own = measured.amplitudes()
+    return Completion(
+        measured,
+        Path(model).stem,
+        hkl,
+        is_observed,
+        np.where(is_observed, own.amplitude[rows], estimate.amplitude),
+        np.where(is_observed, own.sigma[rows], estimate.sigma),
+        *estimate[2:],
+    )
+
+
+def _checked(data: Reflections, d_min: float) -> Reflections:
+    if data.symmetry is None:
+        raise ReflectionError(
+            f"{data.name}: no space group; give space_group= (--space-group), `rephase solve` says which ones fit"
+        )
+    if not d_min >= _FINEST:
+        raise ConfigError(f"d_min = {d_min}: expected at least {_FINEST} Å; give what is wanted, e.g. 0.8")
+    return data
+
+
+def _checked_solution(solution: Solution, measured: Reflections) -> Solution:
+    if not np.array_equal(solution.hkl, measured.hkl):
+        raise ReflectionError(
+            f"{measured.name}: the solution has {len(solution.hkl)} reflections, the data {len(measured)} others; "
+            "give the one that `solve` finds for these data"
+        )
+    return solution

@@ -1,0 +1,53 @@
+"""The laboratory of completion, as the rest of the program knows it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rephase.config import Config
+from rephase.files.reading import cif_files
+from rephase.labs.completion import figures
+from rephase.labs.completion.cards import AMPLITUDES
+from rephase.labs.completion.comparison import check_comparison
+from rephase.labs.completion.models import AMPLITUDE_MODELS, MONOCLINIC_PHASE_MODELS
+from rephase.labs.completion.shipping import trained_weights
+from rephase.labs.completion.steps import check_crystals, summary
+from rephase.labs.laboratory import Laboratory, with_neighbours
+from rephase.learning.models import check_models
+from rephase.learning.weights import shipped_files
+
+
+def check(config: Config) -> None:
+    """Raise if a crystal, a file, a route, a model or its training is wrong."""
+    check_models(AMPLITUDE_MODELS, config.completion, "completion")
+    check_models(MONOCLINIC_PHASE_MODELS, config.completion.phases, "completion.phases")
+    check_crystals(config)
+    check_comparison(config)
+
+
+def files(config: Config) -> Iterator[Path]:
+    """The crystals, the reflections that are completed, and weights."""
+    comparison = config.completion.comparison
+    if config.completion.data.folder is not None:
+        yield from cif_files(config.completion.data.folder)
+    yield from with_neighbours(comparison.file, *(comparison.models or ()))
+    yield from shipped_files(AMPLITUDES)
+
+
+LABORATORY = Laboratory(
+    package="rephase.labs.completion",
+    notebooks=("11", "12", "13", "14"),
+    check=check,
+    files=files,
+    results=("completion_results", "monoclinic_phases_results", "inference_scores"),
+    headlines={"Completed amplitudes": summary},
+    figures={
+        "monoclinic_crystals": figures.monoclinic_crystals,
+        "completion_loss_curves": figures.completion_loss_curves,
+        "completion_by_resolution": figures.completion_by_resolution,
+        "completion_layers": figures.completion_layers,
+        "monoclinic_phases_by_resolution": figures.monoclinic_phases_by_resolution,
+        "inference_by_resolution": figures.inference_by_resolution,
+        "inference_maps": figures.inference_maps,
+    },
+    weights=trained_weights,
+)

@@ -1,0 +1,122 @@
+"""What the models on a monoclinic grid share: fields of it, their use as amplitudes, the grid as input."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+from rephase.labs.completion.data import CompletionBatch
+from rephase.labs.completion.grids import MonoclinicGrid
+from rephase.labs.completion.models.baselines import MEAN_OF_ROOT_MEAN_SQUARE, wilson_amplitude
+
+_LARGEST_LOG_RATIO = 4.0  # of |F| over what is expected: larger ones do not occur, and exp() of them would overflow
+
+
+def squared_error(pred: torch.Tensor, true: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference over the missing reflections, each crystal on the scale of its own missing ones."""
+    power = (true.square() * missing).sum((1, 2, 3))
+    return (((pred - true).square() * missing).sum((1, 2, 3)) / power).mean()
+
+
+def absolute_error(pred: torch.Tensor, true: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
+    """R factor over the missing reflections."""
+    return (((pred - true).abs() * missing).sum((1, 2, 3)) / (true * missing).sum((1, 2, 3))).mean()
+
+
+AMPLITUDE_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "mse": squared_error,
+    "r_factor": absolute_error,
+}
+
+
+class GridModel(nn.Module, ABC):
+    """A model on a monoclinic grid: a subclass for each kind of network has ``fields``, one for each task the rest.
+
+    Parameters
+    ----------
+    shape
+        Points of the grid along h, k, l.
+    loss
+        Name in ``losses`` of the task; the first of them by default.
+    """
+
+    n_fields: int
+    losses: Mapping[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]]
+
+    def __init__(self, shape: tuple[int, int, int], loss: str | None = None):
+        super().__init__()
+        self.grid, self.loss_name = MonoclinicGrid(shape), loss or next(iter(self.losses))
+
+    @abstractmethod
+    def fields(self, batch: CompletionBatch) -> torch.Tensor:
+        """Real numbers of every reflection, [batch, n_fields, h, k, l]."""
+
+    @abstractmethod
+    def loss(self, batch: CompletionBatch) -> torch.Tensor:
+        """Loss of a batch, one number."""
+
+    @abstractmethod
+    def predict(self, batch: CompletionBatch) -> torch.Tensor:
+        """What the task asks of every reflection, [batch, h, k, l]."""
+
+
+class AmplitudeModel(GridModel):
+    """A model that completes amplitudes: it corrects what Wilson's line expects of each reflection.
+
+    Its field is the logarithm of |F| over that. Equivalents get one amplitude by construction, and what was observed
+    is given back as it is.
+    """
+
+    n_fields = 1
+    losses = AMPLITUDE_LOSSES
+
+    def forward(self, batch: CompletionBatch) -> torch.Tensor:
+        """|F| [batch, h, k, l] in electrons of every reflection, observed or not."""
+        ratio = self.fields(batch)[:, 0].clamp(-_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
+        ratio = (ratio + self.grid.partner(ratio)) / 2
+        return MEAN_OF_ROOT_MEAN_SQUARE * wilson_amplitude(batch) * ratio.exp() * batch.mask
+
+    def loss(self, batch: CompletionBatch) -> torch.Tensor:
+        """Loss of a batch over the missing reflections, one number."""
+        return self.misfit(self(batch), batch)
+
+    def misfit(self, amplitude: torch.Tensor, batch: CompletionBatch) -> torch.Tensor:
+        """Loss of |F| [batch, h, k, l] in electrons over the missing reflections, one number."""
+        return self.losses[self.loss_name](amplitude, batch.F.abs(), batch.missing)
+
+    @torch.no_grad()
+    def predict(self, batch: CompletionBatch) -> torch.Tensor:
+        """|F| [batch, h, k, l] in electrons; what was observed is the observed data."""
+        return torch.where(batch.observed, batch.F.abs(), self(batch))
+
+
+class AmplitudeInput(nn.Module):
+    """The grid as channels of a convolution: |E| where observed, what is observed, what exists, 1/d, centric zones.
+
+    h is centred, as h and -h are neighbours of h = 0; k and l begin at 0.
+    """
+
+    n_channels = 8
+    coordinates: torch.Tensor
+
+    def __init__(self, shape: tuple[int, int, int]):
+        super().__init__()
+        grid = MonoclinicGrid(shape)
+        index = torch.as_tensor(grid.hkl, dtype=torch.float32) / torch.tensor(grid.largest)
+        zones = torch.as_tensor(grid.hkl[..., 1:2] == 0, dtype=torch.float32)  # (h, 0, l): special in every group
+        channels = torch.cat([index, zones], dim=-1).movedim(-1, 0)
+        self.register_buffer("coordinates", channels[None], persistent=False)
+
+    def forward(self, batch: CompletionBatch) -> torch.Tensor:
+        """Channels [batch, 8, h, k, l]."""
+        E = batch.F.abs() * batch.observed / wilson_amplitude(batch)
+        own = [E, batch.observed, batch.mask, (4 * batch.s_squared).sqrt()]  # 1/d in Å^-1
+        stacked = torch.stack([field.to(self.coordinates.dtype) for field in own], dim=1)
+        every = torch.cat([stacked, self.coordinates.expand(len(E), -1, -1, -1, -1)], dim=1)
+        return torch.fft.fftshift(every, dim=-3)
+
+    @staticmethod
+    def uncentred(fields: torch.Tensor) -> torch.Tensor:
+        """Undo the centring of h."""
+        return torch.fft.ifftshift(fields, dim=-3)

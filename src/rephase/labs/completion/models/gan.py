@@ -1,0 +1,114 @@
+"""Conditional adversarial network that completes amplitudes (Goodfellow et al. 2014; Mirza & Osindero 2014)."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from rephase.config.sections import TrainingConfig
+from rephase.errors import ConfigError, nearest_name
+from rephase.labs.completion.data import CompletionBatch
+from rephase.labs.completion.models.amplitudes import AmplitudeInput, AmplitudeModel
+from rephase.labs.completion.models.baselines import wilson_amplitude
+from rephase.labs.completion.models.unets import AmplitudeUNet, FourierUNet
+from rephase.learning.convolutions import Conv3d
+
+if TYPE_CHECKING:
+    from rephase.labs.completion.models.adversarial import AdversarialModule
+
+GENERATORS: dict[str, type[AmplitudeUNet | FourierUNet]] = {"unet": AmplitudeUNet, "fourier_unet": FourierUNet}
+
+
+class Critic(nn.Module):
+    """3D convolutions that tell true amplitudes from completed ones, place by place, beside what was observed.
+
+    Spectral normalisation bounds their slope (Miyato et al. 2018, arXiv 1802.05957), group normalisation brings the
+    small differences out that it leaves.
+
+    Parameters
+    ----------
+    shape
+        Points of the grid along h, k, l.
+    width
+        Channels of the first layer; they double at each of the two that follow.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], width: int):
+        super().__init__()
+        self.input = AmplitudeInput(shape)
+        self.layers = nn.Sequential(
+            spectral_norm(Conv3d(self.input.n_channels + 1, width, 3, padding=1)), nn.LeakyReLU(0.2),
+            *_halving_block(width, 2 * width), *_halving_block(2 * width, 4 * width), Conv3d(4 * width, 1, 1),
+        )  # fmt: skip
+
+    def forward(self, amplitude: torch.Tensor, batch: CompletionBatch) -> torch.Tensor:
+        """Scores [batch, places], high for true amplitudes; |F| [batch, h, k, l] in electrons."""
+        completed = torch.where(batch.observed, batch.F.abs(), amplitude) * batch.mask
+        E = torch.fft.fftshift(completed / wilson_amplitude(batch), dim=-3)  # centred in h like the other channels
+        return self.layers(torch.cat([self.input(batch), E[:, None]], dim=1)).flatten(1)
+
+
+def _halving_block(n_in: int, n_out: int) -> tuple[nn.Module, ...]:
+    convolution = spectral_norm(Conv3d(n_in, n_out, 3, stride=2, padding=1))
+    return convolution, nn.GroupNorm(max(1, n_out // 8), n_out), nn.LeakyReLU(0.2)
+
+
+class AmplitudeGAN(AmplitudeModel):
+    """A U-Net whose completions shall look true to a critic that sees the observed part as well.
+
+    The completion of a measurement is one answer and not a draw, as in Ledig et al. (2017, arXiv 1609.04802). The two
+    networks are trained in turn: the critic with the hinge loss, the generator with ``reconstruction x its loss as a
+    model + adversarial part``. What is validated and compared is the reconstruction alone.
+
+    Parameters
+    ----------
+    shape, loss
+        As in `GridModel`.
+    generator
+        Name in `GENERATORS`.
+    width, levels
+        Of the generator, as in `AmplitudeUNet`.
+    critic_width
+        As in `Critic`.
+    reconstruction
+        Weight of the reconstruction.
+
+    Raises
+    ------
+    ConfigError
+        An unknown generator.
+    """
+
+    def __init__(
+        self, shape: tuple[int, int, int], loss: str | None = None, *, generator: str = "fourier_unet", width: int = 64,
+        levels: int = 2, critic_width: int = 32, reconstruction: float = 100.0,
+    ):  # fmt: skip
+        super().__init__(shape, loss)
+        if generator not in GENERATORS:
+            raise ConfigError(f"unknown generator {generator!r}; {nearest_name(generator, GENERATORS)}")
+        self.generator = GENERATORS[generator](shape, loss, width=width, levels=levels)
+        self.critic = Critic(shape, critic_width)
+        self.reconstruction = reconstruction
+
+    def fields(self, batch: CompletionBatch) -> torch.Tensor:
+        """Those of the generator, [batch, 1, h, k, l]."""
+        return self.generator.fields(batch)
+
+    def critic_loss(self, amplitude: torch.Tensor, batch: CompletionBatch) -> torch.Tensor:
+        """Hinge loss of the critic (Lim & Ye 2017, arXiv 1705.02894), one number: 2 for one that knows nothing.
+
+        `amplitude` [batch, h, k, l] is what the generator made of the batch.
+        """
+        true, false = self.critic(batch.F.abs(), batch), self.critic(amplitude.detach(), batch)
+        return (nn.functional.relu(1 - true) + nn.functional.relu(1 + false)).mean()
+
+    def generator_loss(self, amplitude: torch.Tensor, batch: CompletionBatch) -> torch.Tensor:
+        """Reconstruction and what the critic finds false in it, one number; `amplitude` as in `critic_loss`."""
+        return self.reconstruction * self.misfit(amplitude, batch) - self.critic(amplitude, batch).mean()
+
+    def training_module(self, options: TrainingConfig, seed: int) -> "AdversarialModule":
+        """What trains the two networks in turn."""
+        from rephase.labs.completion.models.adversarial import AdversarialModule  # Lightning: for training alone
+
+        return AdversarialModule(self, options, seed)

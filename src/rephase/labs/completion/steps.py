@@ -1,0 +1,200 @@
+"""The steps of the notebooks on completion: monoclinic crystals, baselines, models, and their scores."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rephase.config import Config
+from rephase.errors import ConfigError
+from rephase.files.reading import cif_files
+from rephase.labs.completion.data import (
+    FolderData,
+    MonoclinicData,
+    beta_of,
+    monoclinic_group,
+    open_monoclinic,
+    read_monoclinic_folder,
+)
+from rephase.labs.completion.models import AMPLITUDE_MODELS, MONOCLINIC_PHASE_MODELS
+from rephase.labs.completion.models.baselines import AMPLITUDE_BASELINES
+from rephase.labs.completion.models.phases import ChancePhases
+from rephase.labs.completion.scores import (
+    COMPLETION_METRICS,
+    MAP_SCORE,
+    PHASE_METRICS,
+    AmplitudePredictor,
+    PhasePredictor,
+    complete_batch,
+    evaluate_completion,
+    evaluate_monoclinic_phases,
+)
+from rephase.learning.scoring import summarise
+from rephase.learning.training import fit, loss_curve
+from rephase.runs import Run
+
+_N_SHELLS = 12  # of the mean amplitudes of the crystals
+_SCORES = [*COMPLETION_METRICS, MAP_SCORE]
+
+
+class CompletionData(NamedTuple):
+    """Random crystals, and those of the folder that the configuration names, which no model is trained on."""
+
+    random: MonoclinicData
+    folder: FolderData | None
+
+    def test_sets(self) -> Iterator[tuple[str, MonoclinicData]]:
+        """What models are judged on: a split and the data that it belongs to."""
+        yield "test", self.random
+        if self.folder is not None:
+            yield "real", self.folder.data
+
+
+def check_crystals(config: Config) -> None:
+    """Raise `ConfigError` or `SymmetryError` if a space group or the folder of CIFs is wrong."""
+    for symbol in config.completion.data.space_groups:
+        monoclinic_group(symbol)
+    folder = config.completion.data.folder
+    if folder is not None and not cif_files(folder):
+        raise ConfigError(
+            f"completion.data.folder = {folder}: no folder with *.cif in it; null takes random crystals alone"
+        )
+
+
+def build_data(run: Run) -> CompletionData:
+    """Build or open the random crystals of the run, and read its folder; what was left out is in table ``left_out``."""
+    config = run.config.completion.data
+    random = open_monoclinic(run.folder / "data" / "monoclinic.zarr", config, workers=run.workers)
+    if config.folder is None:
+        return CompletionData(random, None)
+    folder = read_monoclinic_folder(Path(config.folder), config)
+    run.save_table("monoclinic_left_out", folder.left_out)
+    return CompletionData(random, folder)
+
+
+def describe_data(run: Run, data: CompletionData) -> pd.DataFrame:
+    """Describe the crystals, and leave tables ``monoclinic_crystals`` and ``monoclinic_shells`` for the figure.
+
+    Returns
+    -------
+    pandas.DataFrame
+        For each source and space group: crystals, ranges of the cell (Å, degrees), reflections of the grid per
+        crystal and the share of them that is observed.
+    """
+    sources = {"random": data.random, **({} if data.folder is None else {"real": data.folder.data})}
+    described = {source: _describe(part) for source, part in sources.items()}
+    crystals = pd.concat([table.assign(source=source) for source, (table, _) in described.items()])
+    run.save_table("monoclinic_crystals", crystals)
+    run.save_table("monoclinic_shells", pd.concat([t.assign(source=source) for source, (_, t) in described.items()]))
+    rows = []
+    for (source, group), part in crystals.groupby(["source", "space group"], sort=False):
+        ranges = {f"{name} ({unit})": f"{part[name].min():.1f}–{part[name].max():.1f}" for name, unit in _CELL.items()}
+        rows.append({"crystals": source, "space group": group, "n": len(part), **ranges,
+                     "reflections": part["reflections"].mean().round(),
+                     "observed (%)": (100 * part["observed"] / part["reflections"]).mean().round(1)})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+_CELL = {"a": "Å", "b": "Å", "c": "Å", "β": "°"}
+
+
+def _describe(data: MonoclinicData) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A row per crystal, and a row per shell: root mean square |F|/scale over all crystals and reflections."""
+    rows, edges = [], np.linspace(0, data.config.d_min**-2, _N_SHELLS + 1)
+    n, power = np.zeros(_N_SHELLS), np.zeros(_N_SHELLS)
+    for samples in torch.arange(len(data)).split(64):
+        batch = data[samples]
+        lengths, angles = batch.lattice.norm(dim=1), beta_of(batch.lattice)
+        columns = [*lengths.T, angles, torch.linalg.det(batch.lattice), batch.mask.sum((1, 2, 3)),
+                   batch.observed.sum((1, 2, 3))]  # fmt: skip
+        names = [*_CELL, "volume", "reflections", "observed"]
+        groups = [data.symmetries[number].symbol for number in batch.group.tolist()]
+        rows.append(pd.DataFrame(dict(zip(names, (c.numpy() for c in columns)))).assign(**{"space group": groups}))
+        shell = np.digitize(4 * batch.s_squared[batch.mask].numpy(), edges[1:-1])
+        n += np.bincount(shell, minlength=_N_SHELLS)
+        power += np.bincount(shell, ((batch.F.abs() / batch.scale) ** 2)[batch.mask].numpy(), _N_SHELLS)
+    middle = (edges[:-1] + edges[1:]) / 2
+    shells = pd.DataFrame({"inverse_d_squared": middle, "rms_amplitude": np.sqrt(power / np.maximum(n, 1))})
+    return pd.concat(rows, ignore_index=True), shells[n > 0]
+
+
+def score_baselines(run: Run, data: CompletionData) -> pd.DataFrame:
+    """Score what needs no learning, and leave its tables."""
+    for name, make in AMPLITUDE_BASELINES.items():
+        _score(run, data, name, make(), "cpu")
+    return summary(run)
+
+
+def train_and_score(run: Run, data: CompletionData, name: str) -> pd.DataFrame:
+    """Train a model of completed amplitudes, score it, leave its tables and curve; the scores of all so far.
+
+    A model that the configuration does not list is left out, so that a sweep may train fewer.
+    """
+    config = run.config.completion
+    if name not in config.models:
+        return pd.DataFrame({"model": [name], "left out": ["not in completion.models of this configuration"]})
+    folder = run.checkpoints("completion") / name
+    model = fit(AMPLITUDE_MODELS, name, data.random, config, folder, seed=run.config.seed, device=run.device)
+    run.save_table(f"completion_curve_{name}", loss_curve(folder))
+    _score(run, data, name, model, next(model.parameters()).device)
+    return summary(run)
+
+
+def train_and_score_phases(run: Run, data: CompletionData, name: str) -> pd.DataFrame:
+    """Score chance, train a network of the table for phases, score it, leave their tables and curve; the scores so far.
+
+    A network that the configuration does not list is left out.
+    """
+    config = run.config.completion.phases
+    _score_phases(run, data, "chance", ChancePhases(), "cpu")
+    if name not in config.models:
+        return pd.DataFrame({"model": [name], "left out": ["not in completion.phases.models of this configuration"]})
+    folder = run.checkpoints("monoclinic_phases") / name
+    model = fit(MONOCLINIC_PHASE_MODELS, name, data.random, config, folder, seed=run.config.seed, device=run.device)
+    run.save_table(f"monoclinic_phases_curve_{name}", loss_curve(folder))
+    _score_phases(run, data, name, model, next(model.parameters()).device)
+    return summarise(run.results("monoclinic_phases_results"), [*PHASE_METRICS]).round(3)
+
+
+def _score_phases(
+    run: Run, data: CompletionData, name: str, predictor: PhasePredictor, device: torch.device | str
+) -> None:
+    """Tables ``monoclinic_phases_results_NAME`` and ``monoclinic_phases_shells_NAME``."""
+    scores = [
+        evaluate_monoclinic_phases(name, predictor, part, splits=(split,), seed=run.config.seed, device=device)
+        for split, part in data.test_sets()
+    ]
+    for kind, tables in zip(("results", "shells"), zip(*scores)):
+        run.save_table(f"monoclinic_phases_{kind}_{name}", pd.concat(tables))
+
+
+def _score(
+    run: Run, data: CompletionData, name: str, predictor: AmplitudePredictor, device: torch.device | str
+) -> None:
+    """Tables ``completion_results_NAME`` and ``completion_shells_NAME``; amplitudes of an example of each test set."""
+    seed, scores, layers = run.config.seed, [], []
+    for split, part in data.test_sets():
+        scores.append(evaluate_completion(name, predictor, part, splits=(split,), seed=seed, device=device))
+        layers.append({"split": np.array(split), **_layer(predictor, part, int(part.splits[split][0]), device)})
+    results, shells = (pd.concat(tables) for tables in zip(*scores))
+    run.save_table(f"completion_results_{name}", results)
+    run.save_table(f"completion_shells_{name}", shells)
+    run.save_arrays(f"completion_layer_{name}", **{key: np.stack([one[key] for one in layers]) for key in layers[0]})
+
+
+def _layer(
+    predictor: AmplitudePredictor, data: MonoclinicData, sample: int, device: torch.device | str
+) -> dict[str, np.ndarray]:
+    """The layer hk0 of a crystal, [h, k] each."""
+    batch = data[[sample]]
+    completed = complete_batch(predictor, batch, device)
+    fields = {**completed._asdict(), "observed": batch.observed}
+    return {key: values[0, :, :, 0].numpy() for key, values in fields.items()}
+
+
+def summary(run: Run, *, per_group: bool = False) -> pd.DataFrame:
+    """The scores so far as a table to read: one row per model and split, or space group, and one column per metric."""
+    return summarise(run.results("completion_results"), _SCORES, parts=per_group).round(5)

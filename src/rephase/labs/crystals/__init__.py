@@ -1,0 +1,1 @@
+"""Perturbed crystals: models that predict the phases of structure factors."""

@@ -1,0 +1,52 @@
+"""The laboratory of perturbed crystals, as the rest of the program knows it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from rephase.config import Config
+from rephase.labs.crystals import figures
+from rephase.labs.crystals.data import read_parents
+from rephase.labs.crystals.models import MODELS
+from rephase.labs.crystals.steps import summary
+from rephase.labs.laboratory import Laboratory, with_neighbours
+from rephase.learning.models import check_models
+from rephase.runs import Run
+
+
+def check(config: Config) -> None:
+    """Raise if a crystal, the energy, a model or its training is wrong."""
+    read_parents(config.crystals.data).kernels  # noqa: B018  reads the crystals and looks the energy up
+    check_models(MODELS, config.crystals, "crystals")
+
+
+def files(config: Config) -> Iterator[Path]:
+    """Crystals that are files."""
+    return with_neighbours(config.crystals.example, *config.crystals.data.crystals, *config.crystals.data.unseen)
+
+
+def headline(run: Run) -> pd.DataFrame:
+    """The scores of every model."""
+    return summary(run)[["phase_loss_aligned", "phase_loss_naive", "mean_phase_error", "map_cc", "ssim"]]
+
+
+LABORATORY = Laboratory(
+    package="rephase.labs.crystals",
+    notebooks=("01", "02", "03", "04", "05", "06"),
+    check=check,
+    files=files,
+    results=("results",),
+    headlines={"Results": headline},
+    figures={
+        "reciprocal_space": figures.reciprocal_space,
+        "perturbation_tiles": figures.perturbation_tiles,
+        "perturbation_comparison": figures.perturbation_comparison,
+        "loss_curves": figures.loss_curves,
+        "model_comparison": figures.model_comparison,
+        "phase_error_by_resolution": figures.phase_error_by_resolution,
+        "density_slices": figures.density_slices,
+        "density_isosurface": figures.density_isosurface,
+    },
+    learning_curve=figures.learning_curve,
+)

@@ -1,0 +1,74 @@
+"""Losses of predicted structure factors against the true ones: pure functions of complex grids, one table.
+
+Every loss takes ``E_pred`` and ``E_true``, complex [batch, h, k, l], and ``scored``, True where a phase counts, and
+returns one number, the mean over the batch.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as nn_functional
+
+from rephase.crystal.phases import friedel_mate, grid_indices, phase_misfit, unit_phasor
+
+
+def _total(misfit: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+    return (misfit * scored).sum((-3, -2, -1))
+
+
+def phase_loss_sum(E_pred: torch.Tensor, E_true: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+    """Sum over the reflections of 1 - cos Δφ: the loss of the reference work, which cannot see the two hands."""
+    return _total(phase_misfit(E_pred, E_true), scored).mean()
+
+
+def phase_loss_mean(E_pred: torch.Tensor, E_true: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+    """Mean over the reflections of 1 - cos Δφ."""
+    return (_total(phase_misfit(E_pred, E_true), scored) / scored.sum((1, 2, 3))).mean()
+
+
+def phase_loss_amplitude_weighted(E_pred: torch.Tensor, E_true: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+    """Mean of 1 - cos Δφ with the true |E| as weight: strong reflections shape the map."""
+    weight = E_true.abs() * scored
+    return (_total(phase_misfit(E_pred, E_true), weight) / weight.sum((1, 2, 3))).mean()
+
+
+def phase_loss_aligned(E_pred: torch.Tensor, E_true: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+    """Sum of 1 - cos Δφ, best over both hands and the eight origins (0 or 1/2 along each axis).
+
+    A pattern tells neither apart: in a centred lattice of equal atoms, a shift by a centring vector only renames the
+    atoms. Against one of them alone a network learns the mean of all answers. Other shifts need no search here, as the
+    data sets fix the origin (no net displacement); the scoring searches them all.
+    """
+    agreement = _best_agreement(unit_phasor(E_pred), unit_phasor(E_true), scored)
+    return (scored.sum((1, 2, 3)) - agreement).mean()
+
+
+def complex_F_loss(E_pred: torch.Tensor, E_true: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+    """Sum of |E_pred - E_true|^2, best as in `phase_loss_aligned`: for models that predict amplitudes as well."""
+    squares = (E_pred.real**2 + E_pred.imag**2 + E_true.real**2 + E_true.imag**2) * scored
+    return (squares.sum((1, 2, 3)) - 2 * _best_agreement(E_pred, E_true, scored)).mean()
+
+
+def _best_agreement(pred: torch.Tensor, true: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+    """Largest Re sum pred true* over two hands and eight origins, [batch].
+
+    A shift by half a cell changes the sign of the odd indices only, so the sums over the eight parity classes of hkl
+    give all eight origins: their Hadamard transform.
+    """
+    hands = torch.stack([true, friedel_mate(true)], dim=1)
+    product = ((pred[:, None] * hands.conj()).real * scored[:, None]).flatten(2)
+    index = grid_indices(pred.shape[-3:], pred).long()
+    parity = (index % 2) @ torch.tensor([4, 2, 1], device=index.device)
+    classes = nn_functional.one_hot(parity, 8).to(product.dtype)
+    bits = torch.tensor([[i >> 2 & 1, i >> 1 & 1, i & 1] for i in range(8)], device=index.device)
+    signs = (1 - 2 * ((bits @ bits.T) % 2)).to(product.dtype)
+    return (product @ classes @ signs).amax((1, 2))
+
+
+LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "sum": phase_loss_sum,
+    "mean": phase_loss_mean,
+    "amplitude_weighted": phase_loss_amplitude_weighted,
+    "aligned": phase_loss_aligned,
+    "complex_F": complex_F_loss,
+}

@@ -1,0 +1,150 @@
+"""The steps that the notebooks call: each does one piece of work and leaves tables and arrays in the run folder."""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rephase.crystal.phases import phase_difference
+from rephase.crystal.structure_factors import GridKernel, grid_hkl
+from rephase.crystal.structures import read_crystal
+from rephase.labs.crystals.data import PerturbedData, open_perturbed, read_parents
+from rephase.labs.crystals.models import MODELS
+from rephase.labs.crystals.models.baselines import BASELINES
+from rephase.labs.crystals.perturb import PERTURBATIONS, perturb
+from rephase.labs.crystals.scores import METRICS, evaluate, predict_batch
+from rephase.learning.scoring import summarise
+from rephase.learning.training import fit, loss_curve
+from rephase.runs import Run
+
+_N_EXAMPLES = 8
+
+
+_N_COMPARED = 200  # variants per crystal when perturbations are compared
+
+
+def example_structure_factors(run: Run) -> pd.DataFrame:
+    """Structure factors of the example crystal before and after a perturbation, the largest of a few, for notebook 01.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The strongest reflections: hkl, d (Å), |F| and φ (degrees) before and after.
+    """
+    data = run.config.crystals.data
+    crystal = read_crystal(run.config.crystals.example)
+    variants = perturb(crystal, _N_EXAMPLES, np.random.default_rng(data.seed), data.perturbation)
+    lattice = None if variants.lattice is None else torch.as_tensor(variants.lattice)
+    kernel = GridKernel(crystal, data.h_max, energy_kev=data.energy_kev, dtype=torch.float64)
+    before = kernel(torch.as_tensor(crystal.atoms.xyz_frac)[None])[0].numpy()
+    every = kernel(torch.as_tensor(variants.xyz_frac), lattice).numpy()
+    after = every[np.abs(every - before).sum((1, 2, 3)).argmax()]
+    d_hkl = crystal.cell.d_spacing(grid_hkl(data.h_max))
+    reciprocal = np.linalg.inv(crystal.cell.orthogonalisation)
+    run.save_arrays("example", before=before, after=after, reciprocal=reciprocal)
+    return _strongest(before, after, d_hkl, data.h_max)
+
+
+def _strongest(before: np.ndarray, after: np.ndarray, d_hkl: np.ndarray, h_max: tuple[int, int, int]) -> pd.DataFrame:
+    hkl = grid_hkl(h_max).reshape(-1, 3)
+    order = np.argsort(-np.abs(after).ravel(), kind="stable")[1:200]
+    first_of_pair = [i for i in order if tuple(hkl[i]) > tuple(-hkl[i])][:12]
+    columns = {"h k l": [" ".join(map(str, hkl[i])) for i in first_of_pair], "d (Å)": d_hkl.ravel()[first_of_pair]}
+    for label, F in (("before", before), ("after", after)):
+        columns[f"|F| {label} (e)"] = np.abs(F).ravel()[first_of_pair]
+        columns[f"φ {label} (°)"] = np.degrees(np.angle(F)).ravel()[first_of_pair]
+    return pd.DataFrame(columns).round(3)
+
+
+def build_data(run: Run) -> PerturbedData:
+    """Build or open the data set of the run."""
+    return open_perturbed(run.folder / "data" / "perturbed.zarr", run.config.crystals.data, workers=run.workers)
+
+
+def describe_data(run: Run, data: PerturbedData) -> pd.DataFrame:
+    """One row per crystal: space group, cell, samples in each split, measured and undefined reflections."""
+    rows = []
+    for number, crystal in enumerate(data.parents.crystals):
+        share = {split: int((data.parent[samples] == number).sum()) for split, samples in data.splits.items()}
+        batch = data[np.flatnonzero(data.parent.numpy() == number)[:50]]
+        measured = int(batch.mask[0].sum()) - 1
+        undefined = measured - float(batch.scored.sum((1, 2, 3)).float().mean())
+        described = {"crystal": crystal.name, "space group": crystal.space_group, "content": crystal.formula}
+        described["a, b, c (Å)"] = _lengths(crystal.cell)
+        rows.append({**described, **share, "reflections": measured, "undefined phases": undefined})
+    table = pd.DataFrame(rows)
+    run.save_table("crystals", table)
+    return table
+
+
+def _lengths(cell) -> str:
+    return ", ".join(f"{x:.3f}" for x in dict.fromkeys((cell.a, cell.b, cell.c)))
+
+
+def compare_perturbations(run: Run) -> pd.DataFrame:
+    """How far each kind of perturbation moves amplitudes and phases of every training crystal.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Means per kind: R between the amplitudes of variant and parent, and |Δφ| in degrees weighted by amplitude.
+    """
+    tables = []
+    for kind in PERTURBATIONS:
+        options = run.config.crystals.data.perturbation.model_copy(update={"kind": kind})
+        parents = read_parents(run.config.crystals.data.model_copy(update={"perturbation": options}))
+        for number, crystal in enumerate(parents.crystals):
+            rng = np.random.default_rng([run.config.crystals.data.seed, 2, number])
+            F, parent = parents.generate(number, _N_COMPARED, rng)[0], parents.F[number]
+            weight = F.abs().clone()
+            weight[:, 0, 0, 0] = 0
+            total = weight.sum((1, 2, 3))
+            change = ((F.abs() - parent.abs()).abs() * (weight > 0)).sum((1, 2, 3)) / total
+            error = (phase_difference(F.angle(), parent.angle()).abs() * weight).sum((1, 2, 3)) / total
+            tables.append(pd.DataFrame({"kind": kind, "crystal": crystal.name, "amplitude_change": change.numpy(),
+                                        "phase_change_deg": np.degrees(error.numpy())}))  # fmt: skip
+    table = pd.concat(tables, ignore_index=True)
+    run.save_table("perturbations", table)
+    return table.groupby("kind", sort=False)[["amplitude_change", "phase_change_deg"]].mean().round(3)
+
+
+def score_baselines(run: Run, data: PerturbedData) -> pd.DataFrame:
+    """Score what needs no learning, and leave its tables."""
+    for name, make in BASELINES.items():
+        _score(run, data, name, make(data), "cpu")
+    return summary(run)
+
+
+def train_and_score(run: Run, data: PerturbedData, name: str) -> pd.DataFrame:
+    """Train a model, score it on every split, leave tables, curve and predictions; the scores of all models so far.
+
+    A model that the configuration does not list is left out, so that a sweep may train fewer.
+    """
+    if name not in run.config.crystals.models:
+        return pd.DataFrame({"model": [name], "left out": ["not in the models of this configuration"]})
+    model = fit(MODELS, name, data, run.config.crystals, run.checkpoints(name), seed=run.config.seed, device=run.device)
+    run.save_table(f"curve_{name}", loss_curve(run.checkpoints(name)))
+    _score(run, data, name, model, next(model.parameters()).device)
+    return summary(run)
+
+
+def _score(run: Run, data: PerturbedData, name: str, predictor, device) -> None:
+    experiment = run.config.crystals.data.perturbation.kind
+    results, shells = evaluate(name, predictor, data, seed=run.config.seed, experiment=experiment, device=device)
+    run.save_table(f"results_{name}", results)
+    run.save_table(f"shells_{name}", shells)
+    chosen = _one_sample_per_crystal(data)
+    comparison = predict_batch(predictor, data[chosen], device)
+    run.save_arrays(f"predictions_{name}", F_pred=comparison.F_aligned.numpy(), F_true=comparison.F_true.numpy(),
+                    density_pred=comparison.density_pred.numpy(), density_true=comparison.density_true.numpy(),
+                    crystal=np.array([data.parents.crystals[p].name for p in data.parent[chosen]]))  # fmt: skip
+
+
+def _one_sample_per_crystal(data: PerturbedData) -> np.ndarray:
+    """The first sample of every crystal that no model was trained on."""
+    held_out = np.concatenate([data.splits["test"], data.splits["unseen"]])
+    return held_out[np.unique(data.parent[held_out].numpy(), return_index=True)[1]]
+
+
+def summary(run: Run, *, per_crystal: bool = False) -> pd.DataFrame:
+    """The results so far as a table to read: one row per model and split, one column per metric."""
+    return summarise(run.results(), [*METRICS, "undefined_phases"], parts=per_crystal).round(3)

@@ -1,0 +1,1 @@
+"""Diffraction images: classifiers of single shots."""

@@ -1,0 +1,1 @@
+"""Diffraction images: simulated and measured ones, their labels, noise and sizes."""

@@ -1,0 +1,60 @@
+"""The eleven labels of images of helium nanodroplets, and how often each combination of them was measured."""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rephase.errors import ImageError
+from rephase.formats.label_sets import LabelSet
+from rephase.paths import DROPLET_LABELS, NEEDED
+
+LABELS = (
+    "oblate", "round", "elliptical", "prolate", "streak", "bent",
+    "asymmetric", "newton_rings", "double_rings", "layered", "empty",
+)  # fmt: skip
+"""In the order of CXIDB 94."""
+
+DROPLET_LABEL_SET = LabelSet(
+    LABELS,
+    (
+        *(("empty", other) for other in LABELS[:-1]),
+        *(("prolate", other) for other in ("oblate", "round", "elliptical")),
+        *((outline, other) for outline in ("round", "elliptical") for other in ("streak", "bent")),
+        ("round", "elliptical"),
+    ),
+)
+
+
+class LabelTable(NamedTuple):
+    """Combinations of labels, boolean [n, n_labels], and how many images carry each, [n]."""
+
+    combinations: np.ndarray
+    images: np.ndarray
+
+
+@functools.cache
+def label_table() -> LabelTable:
+    """The combinations of the 7,264 measured images (Zimmermann et al., Phys. Rev. E 99, 063309, 2019; CXIDB 94)."""
+    if not DROPLET_LABELS.is_file():
+        raise ImageError(f"{DROPLET_LABELS}: no such file, and droplets are drawn as it says{NEEDED}")
+    table = pd.read_csv(DROPLET_LABELS, comment="#")
+    return LabelTable(table[list(LABELS)].to_numpy(bool), table["images"].to_numpy())
+
+
+def draw_combinations(
+    n: int, rng: np.random.Generator, *, power: float = 1.0, among: LabelTable | None = None
+) -> np.ndarray:
+    """Draw `n` combinations of labels, boolean [n, n_labels].
+
+    Parameters
+    ----------
+    power
+        Each is drawn as often as its count to this power: 1 as measured, 0 all equally often.
+    among
+        The combinations to draw from; all that were measured where not given.
+    """
+    table = label_table() if among is None else among
+    weights = table.images.astype(float) ** power
+    return table.combinations[rng.choice(len(weights), size=n, p=weights / weights.sum())]

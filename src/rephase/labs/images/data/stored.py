@@ -1,0 +1,150 @@
+"""What the data sets of images share: a source of shots, one store, splits by droplet or particle, noise, input."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from rephase.config.images import ImageDataConfig
+from rephase.config.sections import fingerprint
+from rephase.formats.label_sets import LabelSet
+from rephase.labs.images.data.batch import ImageBatch
+from rephase.labs.images.data.noise import labelled_part, with_noise
+from rephase.learning.batches import SplitData, shuffled_splits
+from rephase.learning.store import Store
+from rephase.optics.correlation import correlation_map
+
+_NOT_MEASURED = -1.0  # in the store; counts are never negative
+
+
+class ImageSource(Protocol):
+    """What shots come from.
+
+    ``parents`` [n_samples] numbers the droplet or particle of each shot; ``identity`` fixes the shots.
+    """
+
+    config: ImageDataConfig
+    label_set: LabelSet
+    parents: np.ndarray
+    identity: dict[str, Any]
+
+    def shots(self, rows: slice) -> ImageBatch:
+        """The shots of a range of samples that starts and ends with a parent; the same whenever they are asked for."""
+
+    def draw(self, n: int, rng: np.random.Generator) -> ImageBatch:
+        """`n` new shots of new parents."""
+
+
+class ImageData(SplitData[ImageBatch]):
+    """Stored shots; indexing with a list of samples reads these alone, and gives what a network takes.
+
+    That is, by the configuration: raw counts with its noise, or their correlation maps, [ring, Δ] with half as many
+    rings as pixels. A parent is in one split only. ``train`` has only those whose labels are used; every shot of
+    ``validation`` and ``test`` has its labels.
+
+    Parameters
+    ----------
+    source
+        Where the shots come from.
+    store
+        Filled with them.
+    maps
+        Filled with their correlation maps, where these are the input; None: they are computed as they are asked for.
+    """
+
+    config: ImageDataConfig
+
+    def __init__(self, source: ImageSource, store: Store, maps: Store | None = None):
+        self.source, self.store, self.maps, self.config = source, store, maps, source.config
+        self.labels = store.load("labels")
+        self.built_with = {"n_labels": self.labels.shape[1]}
+        self.splits = _splits(source)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """Names of the labels in order."""
+        return self.source.label_set.names
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the input: y and x, or rings and Δ."""
+        return self.config.shape
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, samples: list[int] | np.ndarray | torch.Tensor) -> ImageBatch:
+        numbers = np.asarray(samples)
+        labels = self.labels[numbers].float()
+        if self.maps is not None:
+            stored = torch.as_tensor(self.maps.take("map", numbers))
+            mask = ~stored.isnan()
+            return ImageBatch(torch.where(mask, stored, 0), mask, labels)
+        stored = torch.as_tensor(self.store.take("image", numbers))
+        shots = ImageBatch(stored.clamp(min=0), stored != _NOT_MEASURED, labels)
+        return self._input(shots, numbers, self.config.seed)
+
+    def draw(self, n: int, rng: np.random.Generator) -> ImageBatch:
+        """Draw `n` new shots of droplets or particles that are in no split."""
+        return self._input(self.source.draw(n, rng), np.arange(n), int(rng.integers(1 << 62)))
+
+    def _input(self, shots: ImageBatch, samples: np.ndarray, seed: int) -> ImageBatch:
+        return input_of(with_noise(shots, samples, self.config.noise, seed=seed), self.config)
+
+
+def input_of(shots: ImageBatch, config: ImageDataConfig) -> ImageBatch:
+    """What a network of a configuration takes of shots: themselves, or their correlation maps [ring, Δ]."""
+    if config.input == "image":
+        return shots
+    rings, angles = config.shape
+    image, mask = correlation_map(shots.image, shots.mask, n_q=rings, n_delta=angles)
+    return shots._replace(image=image, mask=mask)
+
+
+def store_images(path: Path, source: ImageSource, *, workers: int = 1) -> ImageData:
+    """Open the store of a source; build what is missing of it, and of the correlation maps where these are the input.
+
+    Raises
+    ------
+    StoreError
+        The folder holds another data set, a damaged chunk, or the disk is full.
+    """
+    size, n_labels = source.config.size, len(source.label_set.names)
+    layout = {"image": ((size, size), "float32"), "labels": ((n_labels,), "bool")}
+    store = Store(path, layout, len(source.parents), source.config.chunk, source.identity)
+
+    def build(rows: slice) -> dict[str, np.ndarray]:
+        shots = source.shots(rows)
+        image = torch.where(shots.mask, shots.image, _NOT_MEASURED)
+        return {"image": image.numpy(), "labels": shots.labels.bool().numpy()}
+
+    store.fill(build, workers=workers, label="diffraction images")
+    store.check()
+    data = ImageData(source, store)
+    return data if source.config.input == "image" else ImageData(source, store, _store_maps(data, workers))
+
+
+def _store_maps(data: ImageData, workers: int) -> Store:
+    """What a network takes of every shot, noise included: a store within that of the images, NaN where no pairs are."""
+    config, images = data.config, data.store
+    noise = {"noise": config.noise.model_dump(mode="json"), "seed": config.seed}
+    path = images.path / f"correlation-{fingerprint(noise)}"
+    store = Store(path, {"map": (data.shape, "float32")}, len(data), images.chunk, data.source.identity | noise)
+
+    def build(rows: slice) -> dict[str, np.ndarray]:
+        shots = data[np.arange(rows.start, rows.stop)]
+        return {"map": torch.where(shots.mask, shots.image, torch.nan).numpy()}
+
+    store.fill(build, workers=workers, label="correlation maps")
+    store.check()
+    return store
+
+
+def _splits(source: ImageSource) -> dict[str, np.ndarray]:
+    """Samples of each split, and those of ``train`` whose labels are used."""
+    config, parents = source.config, source.parents
+    by_parent = shuffled_splits(int(parents.max()) + 1, config.split, config.seed)
+    splits = {name: np.flatnonzero(np.isin(parents, part)) for name, part in by_parent.items()}
+    kept = labelled_part(parents[splits["train"]], config.label_fraction, seed=config.seed)
+    return splits | {"train": splits["train"][kept]}

@@ -1,0 +1,60 @@
+"""The laboratory of diffraction images, as the rest of the program knows it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rephase.config import Config
+from rephase.labs.images import figures
+from rephase.labs.images.cards import IMAGES
+from rephase.labs.images.data.files import files_of
+from rephase.labs.images.data.sources import check_images
+from rephase.labs.images.models import IMAGE_MODELS
+from rephase.labs.images.models.networks import SMALLEST_IMAGE
+from rephase.labs.images.own_images import check_own_images
+from rephase.labs.images.shipping import trained_weights
+from rephase.labs.images.steps import check_experiments
+from rephase.labs.laboratory import Laboratory, with_neighbours
+from rephase.learning.models import check_models
+from rephase.learning.weights import shipped_files
+
+
+def check(config: Config) -> None:
+    """Raise if images, a file, an experiment, a network or its training is wrong."""
+    check_models(IMAGE_MODELS, config.images, "images", (SMALLEST_IMAGE, SMALLEST_IMAGE))
+    check_images(config.images.data)
+    check_experiments(config)
+    check_own_images(config)
+
+
+def files(config: Config) -> Iterator[Path]:
+    """The mask of the user's images, and weights."""
+    yield from with_neighbours(config.images.classify.mask, config.images.classify.weights)
+    yield from shipped_files(IMAGES)
+
+
+def large_files(config: Config) -> Iterator[Path]:
+    """Measured images."""
+    images = config.images
+    for path in (images.classify.path, images.data.file.path if images.data.kind == "file" else None):
+        yield from files_of(Path(path)) if path is not None else ()
+
+
+LABORATORY = Laboratory(
+    package="rephase.labs.images",
+    notebooks=("21", "22", "23", "24"),
+    check=check,
+    files=files,
+    large_files=large_files,
+    results=("image_results", "image_trial_results"),
+    figures={
+        "image_labels": figures.image_labels,
+        "image_examples": figures.image_examples,
+        "image_correlations": figures.image_correlations,
+        "image_loss_curves": figures.image_loss_curves,
+        "image_scores": figures.image_scores,
+        "image_calibration": figures.image_calibration,
+        "image_experiments": figures.image_experiments,
+        "classified_images": figures.classified_images,
+    },
+    weights=trained_weights,
+)

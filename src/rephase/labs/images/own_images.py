@@ -1,0 +1,219 @@
+"""The steps of notebook 24: images of one's own, which labels a classifier gives them, where, and how surely."""
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rephase.config import Config
+from rephase.config.images import ImagesConfig
+from rephase.devices import pick_device
+from rephase.errors import ConfigError, check_file
+from rephase.formats.cxi import write_cxi
+from rephase.formats.image_formats import FORMATS, format_of
+from rephase.formats.label_sets import LabelSet
+from rephase.labs.images.activation_maps import activation_map
+from rephase.labs.images.cards import IMAGES, ImageCard
+from rephase.labs.images.data.batch import ImageBatch
+from rephase.labs.images.data.files import ImageFiles, files_of, read_images
+from rephase.labs.images.data.noise import with_noise
+from rephase.labs.images.data.sources import IMAGE_SOURCES, FileShots, label_set_of
+from rephase.labs.images.data.stored import input_of
+from rephase.labs.images.models.networks import ImageClassifier
+from rephase.labs.images.shipping import image_card
+from rephase.labs.images.steps import build_images, trained_classifier
+from rephase.learning.weights import Weights, load_weights
+from rephase.runs import Run
+
+Classifier = Weights[ImageClassifier, ImageCard]
+
+_BATCH = 64
+_STREAM = 14  # of random numbers, apart from those of the data set and its noise
+_PER_SHOWN = 8  # simulated images for each that is drawn
+_UNSURE = 0.25
+
+
+def check_own_images(config: Config) -> None:
+    """Raise if images or their mask are not where the configuration says, or its weights are no classifier's."""
+    options = config.images.classify
+    if options.path is not None and not files_of(Path(options.path)):
+        raise ConfigError(
+            f"images.classify.path = {options.path}: a folder without {', '.join(FORMATS)} files; "
+            "give another, or null for simulated images"
+        )
+    check_file("images.classify.mask", options.mask, otherwise="")
+    if options.weights is not None:
+        load_weights(options.weights, IMAGES)
+
+
+def open_classifier(run: Run) -> Classifier:
+    """The classifier of the weights that the run names, else its own first one, trained where it is not yet.
+
+    Raises
+    ------
+    ConfigError
+        There are neither weights nor a model to train; or weights that know other labels than the images of the run's
+        own data set have, where no others are named.
+    """
+    images = run.config.images
+    if images.classify.weights is not None:
+        classifier = load_weights(images.classify.weights, IMAGES, device=pick_device(run.device))
+        _check_labels(images, classifier.card.labels)
+        return classifier
+    if not images.models:
+        raise ConfigError("images.classify.weights: null, but images.models lists no model to train; give weights")
+    name, data = next(iter(images.models)), build_images(run)
+    model = trained_classifier(run, data, name)
+    return Weights(model, image_card(run, data, name, model))
+
+
+def _check_labels(images: ImagesConfig, known: tuple[str, ...]) -> None:
+    own = label_set_of(images.data).names
+    if images.classify.path is None and own != known:
+        raise ConfigError(
+            f"images.classify.weights = {images.classify.weights}: gives the labels {', '.join(known)}, but images of "
+            f"images.data.kind = {images.data.kind} have {', '.join(own)}; set images.classify.weights=null to take "
+            "the first model of this run, or name images of your own in images.classify.path"
+        )
+
+
+def own_images(run: Run, size: int, labels: tuple[str, ...] = ()) -> ImageFiles:
+    """The images that the run names, resampled to a square of `size` pixels when they are asked for.
+
+    Labels in their files are taken where there are as many as in `labels`, 0 or 1 each; all others are ignored.
+    Without a path: those of the file that its data set is made from; else new simulated shots like its data set, with
+    labels, which no training saw. These are written to the run first, as ``data/simulated_shots.cxi``.
+
+    Raises
+    ------
+    ImageError
+        No image can be used; the message says why the first could not.
+    """
+    options, data = run.config.images.classify, run.config.images.data
+    named = data.file if options.path is None and data.kind == "file" else options
+    if named.path is not None:
+        images = read_images(named.path, size=size, geometry=named.geometry, mask=named.mask, labels=None)
+        return _with_noted(images, LabelSet(labels)) if labels else images
+    source, path = IMAGE_SOURCES[data.kind](data), run.folder / "data" / "simulated_shots.cxi"
+    if not path.is_file():
+        n, rng = _PER_SHOWN * options.n_shown, np.random.default_rng([data.seed, _STREAM])
+        shots = with_noise(source.draw(n, rng), np.arange(n), data.noise, seed=int(rng.integers(1 << 62)))
+        write_cxi(path, *(field.numpy() for field in shots))
+    return read_images(path, size=size, labels=source.label_set)
+
+
+def _with_noted(images: ImageFiles, labels: LabelSet) -> ImageFiles:
+    """Images with the labels that their files tell, where these can be of a set."""
+    files = {shot.path for shot in images.shots}
+    listed = [shot for file in files for shot in format_of(file).list(file, labels).shots]
+    told = {(shot.path, shot.name): shot.labels for shot in listed}
+    shots = [shot._replace(labels=told.get((shot.path, shot.name))) for shot in images.shots]
+    config = images.config.model_copy(update={"labels": labels.names})
+    return ImageFiles(shots, images.left_out.itertuples(index=False), config, images.size)
+
+
+def classify_images(run: Run, classifier: Classifier, images: ImageFiles) -> pd.DataFrame:
+    """Give labels to images, batch by batch.
+
+    Leaves the table ``classified_images``; ``classified_left_out``, the images that cannot be used; the arrays
+    ``image_embeddings``: names and features [n, n_features] of the images, for any later use.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per image in the order given: file and name; ``labels`` that it is given; ``unsure``, those of which this
+        decision, given or not, is wrong with a probability above 1/4; ``expected_wrong``, the sum of these
+        probabilities over all labels; ``p(LABEL)`` of each. Where files tell labels, these as ``noted``, and where the
+        classifier learned from the file ``split``: ``train``, ``validation``, ``test``, or ``none`` of them.
+        Probabilities are the network's: as right as it is calibrated.
+    """
+    found = [_seen(classifier, batch) for batch in images.batches("all", _BATCH)]
+    probability, features = (torch.cat(parts).numpy() for parts in zip(*found))
+    labels, given = classifier.card.labels, probability >= np.array(classifier.card.thresholds)
+    wrong = np.where(given, 1 - probability, probability)
+    table = pd.DataFrame({"file": [shot.path.name for shot in images.shots], "name": images.names})
+    table["labels"], table["unsure"] = _named(given, labels), _named(wrong > _UNSURE, labels)
+    table["expected_wrong"] = wrong.sum(1)
+    if any(shot.labels is not None for shot in images.shots):
+        table["noted"] = _noted(images)
+    if _learned_from_these(run, classifier):
+        table["split"] = _splits(run, images)
+    table[[f"p({label})" for label in labels]] = probability
+    run.save_table("classified_images", table)
+    run.save_table("classified_left_out", images.left_out)
+    run.save_arrays("image_embeddings", names=np.array(images.names), features=features)
+    _save_examples(run, classifier, images, table, wrong)
+    return table
+
+
+@torch.no_grad()
+def _seen(classifier: Classifier, batch: ImageBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities [batch, n_labels] and features [batch, n_features] of images, on the CPU."""
+    features = classifier.model.embed(_taken(classifier, batch))
+    return classifier.model.head(features).sigmoid().cpu(), features.cpu()
+
+
+def _taken(classifier: Classifier, batch: ImageBatch) -> ImageBatch:
+    """What the network takes of images, where it is."""
+    device = next(classifier.model.parameters()).device
+    return ImageBatch(*(field.to(device) for field in input_of(batch, classifier.card.data)))
+
+
+def _named(carried: np.ndarray, labels: tuple[str, ...]) -> list[str]:
+    """Labels in words, of each row of boolean [n, n_labels]."""
+    return [", ".join(name for name, is_there in zip(labels, row) if is_there) or "none" for row in carried]
+
+
+def _noted(images: ImageFiles) -> list[str]:
+    """Labels in words that the files tell of each image."""
+    names = images.config.labels
+    return ["not told" if shot.labels is None else _named(shot.labels[None], names)[0] for shot in images.shots]
+
+
+def _learned_from_these(run: Run, classifier: Classifier) -> bool:
+    """Whether the images are those of the file that the classifier was trained on."""
+    images = run.config.images
+    return images.classify.path is None and images.data.kind == "file" and classifier.card.data == images.data
+
+
+def _splits(run: Run, images: ImageFiles) -> list[str]:
+    """The split of the run's data set that each image is in."""
+    data = build_images(run)
+    shots = cast(FileShots, data.source).files.shots  # the only source of kind "file"
+    split = {(shots[n].path, shots[n].name): name for name, numbers in data.splits.items() for n in numbers}
+    return [split.get((shot.path, shot.name), "none") for shot in images.shots]
+
+
+def _save_examples(
+    run: Run, classifier: Classifier, images: ImageFiles, table: pd.DataFrame, wrong: np.ndarray
+) -> None:
+    """Arrays ``classified_examples``: the surest images, then as many of the most doubtful, and where a label is seen.
+
+    That is the most probable label of a sure image, and of a doubtful one that which is most probably wrong.
+    """
+    labels, order = classifier.card.labels, np.argsort(table["expected_wrong"].to_numpy(), kind="stable")
+    n = min(run.config.images.classify.n_shown, len(order))
+    chosen = np.concatenate([order[: -(-n // 2)], order[::-1][: n // 2]])
+    is_sure = np.arange(n) < -(-n // 2)
+    probability = table[[f"p({label})" for label in labels]].to_numpy()[chosen]
+    decides = np.where(is_sure, probability.argmax(1), wrong[chosen].argmax(1))
+    shown = images[chosen]
+    run.save_arrays(
+        "classified_examples", image=shown.image.numpy(), mask=shown.mask.numpy(), is_sure=is_sure,
+        activation=_activation(classifier, shown, decides), decides=np.array(labels)[decides],
+        probability=probability[np.arange(n), decides], title=table["name"].to_numpy(str)[chosen],
+        labels=table["labels"].to_numpy(str)[chosen],
+    )  # fmt: skip
+
+
+def _activation(classifier: Classifier, batch: ImageBatch, label: np.ndarray) -> np.ndarray:
+    """Where a label of each image is seen, [batch, y, x]; 0 for a network of correlation maps: they have no places."""
+    found = torch.zeros_like(batch.image)
+    if classifier.card.data.input == "image":
+        taken = _taken(classifier, batch)
+        for number in np.unique(label):
+            rows = np.flatnonzero(label == number)
+            found[rows] = activation_map(classifier.model, ImageBatch(*(f[rows] for f in taken)), int(number)).cpu()
+    return found.numpy()

@@ -1,0 +1,40 @@
+"""From the trainings of a run to weights of classifiers, with their cards."""
+
+from collections.abc import Iterator
+
+from rephase.labs.images.cards import ImageCard
+from rephase.labs.images.data.stored import ImageData
+from rephase.labs.images.models import IMAGE_MODELS
+from rephase.labs.images.models.networks import ImageClassifier
+from rephase.labs.images.scores import best_thresholds, probabilities
+from rephase.labs.images.steps import build_images, training_of
+from rephase.learning.cards import training_command, training_facts, training_figures
+from rephase.learning.training import trained_model
+from rephase.learning.weights import Weights
+from rephase.runs import Run
+
+
+def trained_weights(run: Run) -> Iterator[Weights[ImageClassifier, ImageCard]]:
+    """The models that a run has trained, of their best epochs, each with its card."""
+    trainings = {name: training_of(run, name) for name in run.config.images.models}
+    trained = {name: training for name, training in trainings.items() if (training.folder / "best.ckpt").is_file()}
+    if not trained:
+        return
+    data = build_images(run)
+    for name, (config, folder) in trained.items():
+        model = trained_model(IMAGE_MODELS, name, data, config, folder, device=run.device)
+        yield Weights(model, image_card(run, data, name, model))
+
+
+def image_card(run: Run, data: ImageData, name: str, model: ImageClassifier) -> ImageCard:
+    """What a trained classifier of a run is; its thresholds are chosen on the validation images."""
+    shown = run.config.model_dump(mode="json", include={"seed": True, "images": {"data", "models", "training"}})
+    shown["images"]["models"] = {name: shown["images"]["models"][name]}
+    thresholds = best_thresholds(*probabilities(model, data, "validation", next(model.parameters()).device))
+    return ImageCard(
+        **training_facts(run, training_of(run, name).images, name, training_figures(run, name, "image_results")),
+        data=data.config,
+        labels=data.label_names,
+        thresholds=tuple(thresholds.tolist()),
+        command=training_command("24", shown),  # 22 makes experiments as well, which are not those of every network
+    )

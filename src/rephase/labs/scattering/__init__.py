@@ -1,0 +1,1 @@
+"""Scattering: posteriors of parameters from small-angle and grazing-incidence patterns."""

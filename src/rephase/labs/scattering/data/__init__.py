@@ -1,0 +1,1 @@
+"""Simulated and measured patterns of small-angle and grazing-incidence scattering."""

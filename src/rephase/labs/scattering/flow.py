@@ -1,0 +1,73 @@
+"""The flow of one kind of experiment: its section, simulator and patterns, and how it is trained or read."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from rephase.config import Config
+from rephase.config.scattering import PosteriorLearning
+from rephase.devices import pick_device
+from rephase.errors import ConfigError, blamed_on, nearest_name
+from rephase.inference.cards import load_flow
+from rephase.inference.patterns import BoundedSimulator, PatternData, store_patterns
+from rephase.labs.scattering.cards import POSTERIORS
+from rephase.labs.scattering.data.simulators import SIMULATORS
+from rephase.labs.scattering.models import POSTERIOR_MODELS
+from rephase.labs.scattering.models.flows import ParameterFlow
+from rephase.learning.training import fit, loss_curve
+from rephase.runs import Run
+
+
+def section_of(config: Config, kind: str) -> PosteriorLearning:
+    """The section of the configuration that a kind of experiment has."""
+    if kind not in SIMULATORS:
+        raise ConfigError(f"kind of posteriors {kind!r}; {nearest_name(kind, SIMULATORS)}")
+    return cast(PosteriorLearning, getattr(config.scattering, kind))
+
+
+def simulator_of(section: Any, kind: str) -> BoundedSimulator:
+    """The simulator of a section."""
+    with blamed_on(f"scattering.{kind}.data"):
+        return SIMULATORS[kind](section.data)
+
+
+def build_patterns(run: Run, kind: str) -> PatternData:
+    """Build or open the simulated patterns of the run."""
+    simulator = simulator_of(section_of(run.config, kind), kind)
+    return store_patterns(run.folder / "data" / f"{kind}.zarr", simulator, workers=run.workers)
+
+
+def training_folder(run: Run, kind: str, name: str) -> Path:
+    """Where checkpoints and logs of a flow are."""
+    return run.checkpoints("posteriors") / kind / name
+
+
+def trained_flow(run: Run, data: PatternData, kind: str, name: str) -> ParameterFlow:
+    """A flow of the configuration, trained where it is not yet; its loss curve is left as a table."""
+    section, folder = section_of(run.config, kind), training_folder(run, kind, name)
+    flow = fit(POSTERIOR_MODELS, name, data, section, folder, seed=run.config.seed, device=run.device)
+    run.save_table(f"posterior_curve_{kind}_{name}", loss_curve(folder))
+    return flow
+
+
+def flow_name(section: PosteriorLearning) -> str:
+    """What the flow of `open_flow` is called: the name of its weights, or of the first model if there is one."""
+    weights = section.inference.weights
+    return Path(weights).stem if weights is not None else next(iter(section.models), "flow")
+
+
+def open_flow(run: Run, kind: str) -> ParameterFlow:
+    """The flow of the weights that the run names, else its own first one, trained where it is not yet.
+
+    Raises
+    ------
+    ConfigError
+        There are neither weights nor a flow to train, or the weights are of patterns of another law.
+    WeightsError
+        The weights are of another kind of experiment.
+    """
+    section = section_of(run.config, kind)
+    if section.inference.weights is not None:
+        return load_flow(section, POSTERIORS, kind, device=pick_device(run.device))
+    if not section.models:
+        raise ConfigError(f"scattering.{kind}.inference.weights: null, but {kind}.models lists no flow; give weights")
+    return trained_flow(run, build_patterns(run, kind), kind, next(iter(section.models)))

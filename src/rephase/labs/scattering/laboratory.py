@@ -1,0 +1,50 @@
+"""The laboratory of scattering, as the rest of the program knows it."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from rephase.config import Config
+from rephase.labs.laboratory import Laboratory, with_neighbours
+from rephase.labs.scattering import figures
+from rephase.labs.scattering.cards import POSTERIORS
+from rephase.labs.scattering.out_of_distribution import check_losses
+from rephase.labs.scattering.shipping import trained_weights
+from rephase.labs.scattering.steps import check_posteriors
+from rephase.learning.weights import shipped_files
+
+
+def check(config: Config) -> None:
+    """Raise if a simulator, a flow, weights, chains, a file or the experiment of notebook 35 is wrong."""
+    check_posteriors(config)
+    check_losses(config)
+
+
+def files(config: Config) -> Iterator[Path]:
+    """The measured curve, and weights."""
+    sections = (config.scattering.saxs, config.scattering.oriented, config.scattering.gisaxs)
+    yield from with_neighbours(config.scattering.saxs.file.path, *(each.inference.weights for each in sections))
+    yield from shipped_files(POSTERIORS)
+
+
+LABORATORY = Laboratory(
+    package="rephase.labs.scattering",
+    notebooks=("31", "32", "35"),
+    check=check,
+    files=files,
+    results=("posterior_results",),
+    figures={
+        "saxs_calibration": partial(figures.posterior_calibration, kind="saxs"),
+        "saxs_posterior": partial(figures.posterior_corner, kind="saxs"),
+        "saxs_prediction": partial(figures.posterior_prediction, kind="saxs"),
+        "saxs_losses": partial(figures.posterior_losses, kind="saxs"),
+        "oriented_calibration": partial(figures.posterior_calibration, kind="oriented"),
+        "oriented_posterior": partial(figures.posterior_corner, kind="oriented"),
+        "oriented_prediction": partial(figures.pattern_prediction, kind="oriented"),
+        "gisaxs_loss_curves": partial(figures.posterior_loss_curves, kind="gisaxs"),
+        "gisaxs_calibration": partial(figures.posterior_calibration, kind="gisaxs"),
+        "gisaxs_posterior": partial(figures.posterior_corner, kind="gisaxs"),
+        "gisaxs_prediction": partial(figures.pattern_prediction, kind="gisaxs"),
+    },
+    weights=trained_weights,
+)

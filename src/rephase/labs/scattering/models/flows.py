@@ -1,0 +1,139 @@
+"""Normalizing flows of parameters, conditioned on patterns: samples and densities of p(u | pattern)."""
+
+import torch
+from torch import nn
+from zuko.distributions import DiagNormal, NormalizingFlow
+from zuko.flows import ElementWiseTransform, Flow, GeneralCouplingTransform, UnconditionalDistribution
+from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform, Transform
+
+from rephase.errors import ConfigError
+from rephase.inference.patterns import PatternBatch, Simulator, SummingSimulator, check_patterns, expected_of
+from rephase.labs.scattering.models.encoders import PatternEncoder
+from rephase.optics.noise import poisson_deviance
+
+_FAR = 3.0  # deviance per measured point; samples of the right posterior have about 1
+
+
+class ParameterFlow(nn.Module):
+    """Neural spline flow with coupling layers over z, conditioned on a summary of the pattern.
+
+    Each parameter is first centred and scaled by what the summary says, as many counts leave a thousandth of the prior;
+    splines then bend what is left. Coupling layers are as fast to sample from as to train (Durkan et al. 2019, arXiv
+    1906.04032). The loss is, per parameter and in nats::
+
+        -log q(z | pattern) + physics_weight (r(D(z')) / 2 - log p(z') + entropy_weight log q(z')),   z' ~ q
+
+    The second part is the negative evidence lower bound with the forward model in it, D the deviance of the pattern
+    from what is expected of a sample: with an `entropy_weight` of 1 the true posterior is at the minimum of both parts;
+    with less, samples are pressed together at the best fit. r(D) is D up to 3 per measured point, and from there on
+    goes with its logarithm: the first samples of a flow, 10^5 times worse, do not drown everything else.
+
+    Parameters
+    ----------
+    shape
+        Of a pattern, one or two axes.
+    loss
+        ``nll``.
+    simulator
+        Prior and forward model, and what sums over pixels tell of its patterns.
+    n_layers
+        Of coupling; every one changes half of the parameters.
+    n_bins
+        Of the splines.
+    width
+        Numbers in the hidden layers, two in each coupling.
+    n_features
+        Numbers that the pattern is summarised by.
+    channels
+        Of the first convolution of the summary; they double to four times as many.
+    physics_weight, entropy_weight
+        See above; a `physics_weight` of 0 never calls the forward model.
+
+    Raises
+    ------
+    ConfigError
+        A simulator with fewer than two parameters, or an unknown loss.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], loss: str = "nll", *, simulator: SummingSimulator, n_layers: int = 6,
+        n_bins: int = 8, width: int = 96, n_features: int = 48, channels: int = 16, physics_weight: float = 0.0,
+        entropy_weight: float = 1.0,
+    ):  # fmt: skip
+        super().__init__()
+        if loss != "nll":
+            raise ConfigError(f"loss = {loss!r}: expected nll, the one loss of flows")
+        if len(simulator.u_shape) != 1 or simulator.u_shape[0] < 2:
+            raise ConfigError(f"unknowns of shape {simulator.u_shape}: expected two parameters or more for this flow")
+        self.simulator: Simulator = simulator
+        self.loss_name = loss
+        self.physics_weight, self.entropy_weight = physics_weight, entropy_weight
+        self.encoder = PatternEncoder(shape, n_features, summaries=simulator.summaries, channels=channels)
+        self.flow = _spline_flow(simulator.u_shape[0], n_features, n_layers, n_bins, width)
+
+    def loss(self, batch: PatternBatch) -> torch.Tensor:
+        """Loss of a batch in nats per parameter; in evaluation the likelihood alone."""
+        posterior = self.posterior(batch)
+        loss = -posterior.log_prob(self.simulator.to_normal(batch.u)).mean()
+        if self.training and self.physics_weight:
+            loss = loss + self.physics_weight * self.physics_loss(batch)
+        return loss / self.simulator.u_shape[0]
+
+    def physics_loss(self, batch: PatternBatch, n: int = 1) -> torch.Tensor:
+        """Second part of the loss in nats, from `n` samples of each pattern; ``batch.u`` is not looked at."""
+        z, log_q = self.posterior(batch).rsample_and_log_prob((n,))
+        if not torch.isfinite(z).all():  # it has diverged: no forward model takes that, and who trains stops at NaN
+            return z.sum() * torch.nan
+        expected = expected_of(self.simulator, self.simulator.from_normal(z), batch)
+        deviance = poisson_deviance(expected, batch.counts, batch.mask)
+        prior = self.simulator.log_prior(z)
+        known = 0.0 if prior is None else prior
+        misfit = _bounded(deviance, _FAR * batch.mask.flatten(1).sum(1)) / 2
+        return (misfit - known + self.entropy_weight * log_q).mean()
+
+    def posterior(self, batch: PatternBatch) -> NormalizingFlow:
+        """Distribution of z [sample, parameter]."""
+        return self.flow(self.encoder(batch))
+
+    @torch.no_grad()
+    def log_prob(self, batch: PatternBatch) -> torch.Tensor:
+        """Logarithm of the density of z, [..., sample], of parameters ``batch.u`` [..., sample, parameter]."""
+        return self.posterior(batch).log_prob(self.simulator.to_normal(batch.u))
+
+    @torch.no_grad()
+    def sample(self, batch: PatternBatch, n: int) -> torch.Tensor:
+        """Parameters [n, sample, parameter], within their bounds.
+
+        Raises
+        ------
+        PosteriorError
+            A pattern that is hidden, or whose counts, photons or mask cannot be.
+        ConfigError
+            Patterns of another size than the flow was made for.
+        """
+        check_patterns(batch)
+        return self.simulator.from_normal(self.posterior(batch).sample((n,)))
+
+
+def _bounded(deviance: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
+    """Deviance [n, sample] up to `far` [sample], which then grows with its logarithm, as steep at the seam."""
+    return torch.where(deviance < far, deviance, far * (1 + (deviance.clamp_min(1e-6) / far).log()))
+
+
+def _spline_flow(n: int, n_features: int, n_layers: int, n_bins: int, width: int) -> Flow:
+    """Flow of `n` parameters; the first transform is that next to them."""
+    centre = ElementWiseTransform(n, n_features, univariate=_centred, hidden_features=(width,))
+    splines = [
+        GeneralCouplingTransform(
+            n, n_features, mask=(torch.arange(n) + number) % 2 == 1, univariate=MonotonicRQSTransform,
+            shapes=[(n_bins,), (n_bins,), (n_bins - 1,)], hidden_features=(width, width),
+        )
+        for number in range(n_layers)
+    ]  # fmt: skip
+    normal = UnconditionalDistribution(DiagNormal, torch.zeros(n), torch.ones(n), buffer=True)
+    return Flow([centre, *splines], normal)
+
+
+def _centred(middle: torch.Tensor, log_width: torch.Tensor) -> Transform:
+    """``(z - middle) / width``, the width within a factor of 10^4 of 1."""
+    return MonotonicAffineTransform(middle, log_width, slope=1e-4).inv

@@ -1,0 +1,181 @@
+"""The experiment of notebook 35: what likelihood, physics and adaptation bring, on familiar and on other patterns."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from rephase.config import Config
+from rephase.config.scattering import LossExperiment, PosteriorLearning
+from rephase.config.sections import Section, validate
+from rephase.errors import ConfigError, blamed_on
+from rephase.inference.calibration import c2st, coverage, predictive_check, sbc_ranks
+from rephase.inference.fits import check_chains, importance, markov_chains, resample
+from rephase.inference.patterns import (
+    BoundedSimulator,
+    PatternBatch,
+    Simulator,
+    check_simulator,
+    expected_of,
+    store_patterns,
+)
+from rephase.labs.scattering.data.simulators import SIMULATORS
+from rephase.labs.scattering.flow import section_of
+from rephase.labs.scattering.models import POSTERIOR_MODELS
+from rephase.labs.scattering.models.flows import ParameterFlow
+from rephase.labs.scattering.one_pattern import adapted_samples
+from rephase.learning.models import check_model
+from rephase.learning.training import fit
+from rephase.runs import Run
+
+_CASES, _DRAWS = 35, 36  # streams of random numbers
+_LEVEL = 0.9
+REFERENCE = "Markov chains"
+ADAPTED = "adapted by physics alone"
+WEIGHTED = "likelihood, weighted"
+_ALONE = "likelihood"  # the flow that adapts and is weighted
+
+
+def check_losses(config: Config) -> None:
+    """Raise `ConfigError` if the experiment changes what does not exist, or lacks the flow that is adapted."""
+    for kind in SIMULATORS:
+        section, where = section_of(config, kind), f"scattering.{kind}.losses"
+        experiment = section.losses
+        if experiment.cases and _ALONE not in experiment.flows:
+            raise ConfigError(f"{where}.flows: expected one called {_ALONE!r}, which is adapted; add it")
+        for changes in ({}, experiment.trained, *experiment.cases.values()):
+            simulator = _simulator(section, kind, changes)
+            with blamed_on(where):
+                check_simulator(simulator)
+        if experiment.cases:
+            _check_flows(section, kind, where)
+
+
+def _check_flows(section: PosteriorLearning, kind: str, where: str) -> None:
+    """Raise `ConfigError` if a flow cannot be built, or chains are too few for the draws that are compared."""
+    simulator, chains = _simulator(section, kind, {}), section.inference.chains
+    with blamed_on(where):
+        for model in section.losses.flows.values():
+            check_model(POSTERIOR_MODELS, "nsf", model, simulator.pattern_shape, simulator=simulator)
+    with blamed_on(f"{where}, scoring.n_draws and inference.chains"):
+        n = section.scoring.n_draws
+        check_chains(len(simulator.names), n, n_walkers=chains.n_walkers, n_steps=chains.n_steps)
+
+
+def compare_losses(run: Run, kind: str) -> pd.DataFrame:
+    """Train the flows of the experiment on what its ``trained`` says, and ask them for the patterns of every case.
+
+    The prior of all is that of ``data``: narrower trainings leave a part of it unseen. Leaves the table
+    ``posterior_losses_KIND``: per case and method the accuracy of a classifier that tells samples from Markov chains
+    (C2ST, 1/2 to 1; NaN of the chains themselves), the share of truths within the central 90 % over parameters that
+    the case shares, deviance of samples over the number of measured points, p-value of the predictive check, seconds
+    per pattern, and how many patterns each is the mean of.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table. One row that says so where the configuration has no cases.
+    """
+    section, experiment = section_of(run.config, kind), section_of(run.config, kind).losses
+    if not experiment.cases:
+        return pd.DataFrame({"left out": [f"scattering.{kind}.losses.cases of this configuration are empty"]})
+    flows, rows = _flows(run, section, kind), []
+    for number, (case, changes) in enumerate(experiment.cases.items()):
+        rng = np.random.default_rng([run.config.seed, _CASES, number])
+        patterns = _shared(_simulator(section, kind, changes), flows[_ALONE].simulator, experiment.n_patterns, rng)
+        rows += [{"case": case, **row} for row in _judged(run, section, flows, patterns)]
+    table = pd.DataFrame(rows)
+    run.save_table(f"posterior_losses_{kind}", table)
+    return table
+
+
+def _simulator(section: Any, kind: str, changes: dict[str, Any]) -> BoundedSimulator:
+    data: Section = section.data
+    values = data.model_dump() | section.losses.data | changes
+    config = validate(type(data), values, f"scattering.{kind}.losses")
+    with blamed_on(f"scattering.{kind}.losses"):
+        return SIMULATORS[kind](config)
+
+
+def _flows(run: Run, section: PosteriorLearning, kind: str) -> dict[str, ParameterFlow]:
+    """The flows of the experiment: trained on narrower patterns, with the whole prior in their physics."""
+    experiment = section.losses
+    narrow, whole = _simulator(section, kind, experiment.trained), _simulator(section, kind, {})
+    data = store_patterns(run.folder / "data" / f"{kind}_losses.zarr", narrow, workers=run.workers)
+    data.built_with = {"simulator": whole}
+    flows = {}
+    for name, model in experiment.flows.items():
+        learning = section.model_copy(update={"models": {"nsf": model}, "training": experiment.training})
+        folder = run.checkpoints("posteriors") / f"{kind}_losses" / name.replace(" ", "_")
+        flows[name] = fit(POSTERIOR_MODELS, "nsf", data, learning, folder, seed=run.config.seed, device=run.device)
+    return flows
+
+
+def _shared(source: Simulator, asked: Simulator, n: int, rng: np.random.Generator) -> PatternBatch:
+    """Patterns of one simulator with those of its unknowns that another knows."""
+    batch = source.draw(n, rng)
+    return batch._replace(u=batch.u[:, [source.names.index(name) for name in asked.names]])
+
+
+def _judged(
+    run: Run, section: PosteriorLearning, flows: dict[str, ParameterFlow], patterns: PatternBatch
+) -> Iterator[dict[str, Any]]:
+    """A row for each method; the slow ones on the first patterns alone."""
+    experiment, n = section.losses, section.scoring.n_draws
+    generator, first = torch.Generator().manual_seed(run.config.seed), flows[_ALONE]
+    few = PatternBatch(*(field[: experiment.n_compared] for field in patterns))
+    length = section.inference.chains.model_dump()
+    methods: dict[str, tuple[PatternBatch, Callable[[PatternBatch], torch.Tensor]]] = {
+        REFERENCE: (few, lambda b: markov_chains(first.simulator, b, n, generator=generator, **length).samples.float()),
+        **{name: (patterns, _sampler(flow, n)) for name, flow in flows.items()},
+        WEIGHTED: (patterns, lambda b: _weighted(first, b, n, generator)),
+        ADAPTED: (few, lambda b: _adapted(first, b, n, experiment, run.config.seed)),
+    }
+    reference = None
+    for name, (batch, draw) in methods.items():
+        with torch.random.fork_rng():
+            torch.manual_seed(run.config.seed + _DRAWS)
+            start = time.perf_counter()
+            samples = draw(batch)
+            seconds = (time.perf_counter() - start) / len(batch.u)
+        reference = samples if reference is None else reference
+        yield {"method": name, **_scores(first.simulator, samples, reference, batch, run.config.seed),
+               "seconds": seconds, "n": len(batch.u)}  # fmt: skip
+
+
+def _sampler(flow: ParameterFlow, n: int) -> Callable[[PatternBatch], torch.Tensor]:
+    return lambda batch: flow.cpu().sample(batch, n)
+
+
+def _weighted(flow: ParameterFlow, batch: PatternBatch, n: int, generator: torch.Generator) -> torch.Tensor:
+    samples = flow.cpu().sample(batch, n)
+    return resample(samples, importance(flow, batch, samples).weights, n, generator=generator)
+
+
+def _adapted(flow: ParameterFlow, batch: PatternBatch, n: int, experiment: LossExperiment, seed: int) -> torch.Tensor:
+    """Samples of a copy of the flow for each pattern, adapted to it alone."""
+    ones = (PatternBatch(*fields) for fields in zip(*(field.split(1) for field in batch)))
+    return torch.cat([adapted_samples(flow.cpu(), one, n, experiment.adaptation, seed=seed) for one in ones], 1)
+
+
+def _scores(
+    simulator: Simulator, samples: torch.Tensor, reference: torch.Tensor, batch: PatternBatch, seed: int
+) -> dict[str, float]:
+    generator, n_few = torch.Generator().manual_seed(seed), reference.shape[1]
+    z, truths = simulator.to_normal(samples), simulator.to_normal(batch.u)
+    told = torch.tensor(torch.nan)
+    if samples is not reference:
+        told = c2st(z[:, :n_few], simulator.to_normal(reference), seed=seed)
+    with torch.no_grad():
+        expected = expected_of(simulator, samples, batch)
+    check = predictive_check(expected, batch.counts, batch.mask, generator=generator)
+    n_measured = batch.mask.flatten(1).sum(1)
+    return {
+        "c2st": float(told.mean()),
+        "coverage_90": float(coverage(sbc_ranks(z, truths, generator=generator), [_LEVEL]).mean()),
+        "deviance": float((check.measured / n_measured).median()),
+        "p_value": float(check.p_value.median()),
+    }

@@ -1,0 +1,1 @@
+"""Real crystals: measured data, their solution, and the benchmark of the solvers."""

@@ -1,0 +1,34 @@
+"""The laboratory of real crystals, as the rest of the program knows it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rephase.config import Config
+from rephase.files.reading import cif_files
+from rephase.labs.laboratory import Laboratory, with_neighbours
+from rephase.labs.solving import figures
+from rephase.labs.solving.steps import check_solving
+
+
+def files(config: Config) -> Iterator[Path]:
+    """The reflections, and the crystals of the benchmark."""
+    yield from with_neighbours(config.solving.file)
+    if config.solving.benchmark.folder is not None:
+        yield from cif_files(config.solving.benchmark.folder)
+
+
+LABORATORY = Laboratory(
+    package="rephase.labs.solving",
+    notebooks=("07", "08", "09"),
+    check=check_solving,
+    files=files,
+    results=("solver_scores",),
+    figures={
+        "data_quality": figures.data_quality,
+        "e_distribution": figures.e_distribution,
+        "solution_density": figures.solution_density,
+        "solution_shells": figures.solution_shells,
+        "solver_benchmark": figures.solver_benchmark,
+        "compared_crystals": figures.compared_crystals,
+    },
+)

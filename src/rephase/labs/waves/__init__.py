@@ -1,0 +1,1 @@
+"""Waves: posteriors of objects from ptychography and holography."""

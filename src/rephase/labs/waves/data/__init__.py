@@ -1,0 +1,1 @@
+"""Simulated and measured patterns of ptychography and holography."""

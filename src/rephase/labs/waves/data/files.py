@@ -1,0 +1,200 @@
+"""Ptychographic scans in CXI files: geometry, positions and mask at once, frames when they are asked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from rephase.errors import ImageError
+from rephase.formats.hdf5 import Hdf5File, open_hdf5
+from rephase.formats.hdf5_detectors import check_mask, length_nm, measured_by, nm_per_unit, photon_energy_ev
+from rephase.formats.shots import check_layout, has_gap, hides_most, pixels_of, warn_of_masks
+from rephase.optics.detector import wavelength_nm
+
+_DETECTOR = "entry_1/instrument_1/detector_1"
+_WAVELENGTHS = ("entry_1/instrument_1/beam_1/incident_wavelength", "entry_1/instrument_1/source_1/wavelength")
+_POSITIONS = ("entry_1/sample_1/geometry_1/translation", "entry_1/data_1/translation", f"{_DETECTOR}/translation")
+_SHORTEST, _LONGEST = wavelength_nm(1e6), wavelength_nm(1.0)
+_AXES = -np.eye(3)[[1, 0]]  # rows run down, columns to the right of who looks along the beam: -y and -x of CXI
+
+
+@dataclass(frozen=True)
+class PtychoFile:
+    """A scan whose frames stay in their file.
+
+    Attributes
+    ----------
+    path
+        Of the file.
+    shape
+        Frames, rows and columns.
+    wavelength, distance, pixel
+        In nm; from sample to detector, and of the square pixels of the detector.
+    positions
+        [frame, 2] nm, float64: of the beam on the sample along the rows and columns of the detector, from the middle of
+        their range.
+    mask
+        Boolean [row, column], True = measured.
+    """
+
+    path: Path
+    shape: tuple[int, int, int]
+    wavelength: float
+    distance: float
+    pixel: float
+    positions: torch.Tensor
+    mask: torch.Tensor
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def frames(self, chosen: slice | list[int] = slice(None)) -> torch.Tensor:
+        """Read counts, float32 [frame, row, column], of some frames or all; 0 where they are masked.
+
+        Raises
+        ------
+        ImageError
+            Frames that are damaged or no longer there, or counts that are negative or NaN although not masked.
+        """
+        numbers = np.arange(len(self))[chosen]
+        order = np.unique(numbers)  # as HDF5 wants them
+        with open_hdf5(self.path, ImageError) as file:
+            counts = _frames(file)[_as_slice(order)]
+        is_wrong = has_gap(counts) | (counts < 0) | ~np.isfinite(counts)
+        if (is_wrong & self.mask.numpy()).any():
+            raise ImageError(
+                f"{self.path}: measured counts are negative or NaN in places, or the largest number of {counts.dtype}; "
+                "mask or clip such pixels"
+            )
+        counts = np.where(self.mask, counts, 0).astype(np.float32)[np.searchsorted(order, numbers)]
+        return torch.as_tensor(counts)
+
+
+def open_ptychography(path: Path) -> PtychoFile:
+    """Read what a CXI file says of a scan; frames are left where they are.
+
+    All is looked for in ``entry_1``: counts [frame, y, x] in ``instrument_1/detector_1/data`` (or ``data_1/data``),
+    beside them ``distance`` and ``x_pixel_size``, ``mask`` (booleans, True = measured, or the bits of CXI) and
+    ``basis_vectors`` [3, 2], the directions of rows and columns; the photon energy in ``beam_1`` or ``source_1`` (see
+    `photon_energy_ev`), or a wavelength; ``translation`` [frame, 3] of the sample (the beam goes over it the other
+    way). Lengths are in their ``units``, in m without. Without basis vectors rows go along -y and columns along -x.
+    Pixels of the first frame that hold a number that no count is are masked.
+
+    Raises
+    ------
+    ImageError
+        No HDF5 file; something of it is missing or makes no sense.
+
+    Warns
+    -----
+    UserWarning
+        Pixels that are masked by their number; a mask that hides most of the counts.
+    """
+    with open_hdf5(path, ImageError) as file:
+        frames = _frames(file)
+        return PtychoFile(
+            path=Path(path),
+            shape=frames.shape,
+            wavelength=_wavelength(file),
+            distance=_length(file, f"{_DETECTOR}/distance", what="distance"),
+            pixel=_pixel(file),
+            positions=_positions(file, len(frames)),
+            mask=_mask(file, frames),
+        )
+
+
+def _frames(file: Hdf5File) -> h5py.Dataset:
+    names = (f"{_DETECTOR}/data", "entry_1/data_1/data")
+    found = next((item for name in names if isinstance(item := file.find(name), h5py.Dataset)), None)
+    if found is None:
+        raise ImageError(f"{file.path}: no frames; looked for {' and '.join(names)}")
+    check_layout(found.shape or (), found.dtype)
+    if found.ndim != 3:
+        raise ImageError(f"{file.path}: frames of shape {found.shape}: expected a scan [frame, y, x]")
+    file.check_stored(found)
+    return found
+
+
+def _as_slice(rows: np.ndarray) -> slice | np.ndarray:
+    """Neighbouring rows, which HDF5 reads much faster as such; others as they are."""
+    first, last = int(rows[0]), int(rows[-1])
+    return slice(first, last + 1) if last - first + 1 == len(rows) else rows
+
+
+def _length(file: Hdf5File, *names: str, what: str) -> float:
+    """The number above 0 that has the first of `names`, in nm."""
+    noted = next((item for name in names if (item := file.dataset(name)) is not None), None)
+    if noted is None or noted.size != 1:
+        raise ImageError(f"{file.path}: no {what}; looked for one number in {' and '.join(names)}")
+    value = length_nm(file, noted)
+    if not (np.isfinite(value) and value > 0):
+        raise ImageError(f"{file.path}: {what} = {value:g}: expected a number above 0 in {noted.name}")
+    return value
+
+
+def _wavelength(file: Hdf5File) -> float:
+    """In nm; that of the energy, where there is one of photons."""
+    entry = file.group("entry_1")
+    energy_ev, reason = (float("nan"), "") if entry is None else photon_energy_ev(file, entry)
+    if np.isfinite(energy_ev):
+        return wavelength_nm(energy_ev)
+    if reason and not any(file.find(name) for name in _WAVELENGTHS):
+        raise ImageError(f"{file.path}: {reason}")
+    value = _length(file, *_WAVELENGTHS, what="photon energy or wavelength")
+    if not _SHORTEST <= value <= _LONGEST:
+        raise ImageError(f"{file.path}: wavelength = {value:g} nm: expected that of photons of 1 eV to 1 MeV, in m")
+    return value
+
+
+def _pixel(file: Hdf5File) -> float:
+    x, y = (_length(file, f"{_DETECTOR}/{axis}_pixel_size", what="size of pixels") for axis in "xy")
+    if abs(x - y) > 1e-3 * x:
+        raise ImageError(f"{file.path}: pixels of {x:g} x {y:g} nm: expected square ones; resample the frames")
+    return x
+
+
+def _positions(file: Hdf5File, n: int) -> torch.Tensor:
+    noted = next((item for name in _POSITIONS if (item := file.dataset(name)) is not None), None)
+    if noted is None:
+        raise ImageError(f"{file.path}: no positions; looked for {', '.join(_POSITIONS)}")
+    if noted.shape != (n, 3):
+        raise ImageError(
+            f"{file.path}: positions of shape {noted.shape} for {n} frames: expected ({n}, 3) in {noted.name}"
+        )
+    sample = file.numbers(noted).astype(np.float64)
+    if not np.isfinite(sample).all():
+        n_bad = int((~np.isfinite(sample)).any(1).sum())
+        raise ImageError(f"{file.path}: {n_bad} positions are NaN or infinite in {noted.name}")
+    beam = -nm_per_unit(file, noted) * sample @ _directions(file).T
+    return torch.as_tensor(beam - (beam.min(0) + beam.max(0)) / 2)
+
+
+def _directions(file: Hdf5File) -> np.ndarray:
+    """Unit vectors [2, 3] along the rows, downwards, and along the columns."""
+    noted = file.dataset(f"{_DETECTOR}/basis_vectors")
+    if noted is None:
+        return _AXES
+    if noted.shape != (3, 2):
+        raise ImageError(f"{file.path}: basis vectors of shape {noted.shape}: expected [3, 2]")
+    vectors = file.numbers(noted).astype(np.float64)
+    lengths = np.linalg.norm(vectors, axis=0)
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise ImageError(f"{file.path}: basis vectors {vectors.tolist()}: expected [3, 2], neither of them 0")
+    return (vectors / lengths).T
+
+
+def _mask(file: Hdf5File, frames: h5py.Dataset) -> torch.Tensor:
+    """What the file shows as measured, and the first frame does not say otherwise."""
+    noted, measured = file.dataset(f"{_DETECTOR}/mask"), np.ones(frames.shape[1:], dtype=bool)
+    if noted is not None:
+        if noted.ndim != 2:
+            raise ImageError(f"{file.path}: a mask of shape {noted.shape}: expected one for all frames, [y, x]")
+        check_mask(noted, frames.shape)
+        measured = measured_by(file.numbers(noted), "mask")
+    if not measured.any():
+        raise ImageError(f"{file.path}: every pixel is masked: nothing was measured; is the mask inverted?")
+    first = pixels_of(frames[0], measured)
+    warn_of_masks(file.path, {"frame 0": first.n_gaps}, ["frame 0"] if hides_most(first) else [])
+    return torch.as_tensor(first.mask)

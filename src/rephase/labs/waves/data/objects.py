@@ -1,0 +1,115 @@
+"""Random objects in a coherent beam: the prior of posteriors of images.
+
+An object is a film with cells on it. Cells, of a number from ``n_cells``, equally often, are ellipses with their middle
+uniform in the inner 70 % of the field, semi-axes log-uniform in ``radii``, any direction, an edge of 0.5 to 2 pixels, a
+profile between that of a slab and that of a ball, and for each channel a density uniform in 0.2 to 1. The film has a
+density uniform in 0 to 0.1. All matter has one texture: its density varies by ``exp(texture field)``, a normal field
+with the power spectrum ``f^-b``, b uniform in 1 to 3. Densities D add up to a share of the way from the empty beam to
+the densest object, ``s = 0.04 + 0.92 (1 - exp(-D))``. Each pixel and channel has its grain: it is
+``z = Phi^-1(s) + grain N(0, 1)``, Phi the cumulative normal distribution, and ``u = empty + (densest - empty) Phi(z)``.
+
+Without the grain smooth objects would fill no volume, and there would be no density to learn.
+"""
+
+import math
+
+import numpy as np
+import torch
+
+from rephase.config.waves import ObjectsConfig
+from rephase.errors import ConfigError
+
+_EDGE = 1e-6  # what lies nearer to a bound counts as so near; z then is within 4.76
+_SHARES = (0.04, 0.96)  # of empty beam and densest object before the grain
+
+
+class RandomObjects:
+    """Images of objects, and their map to a space without bounds.
+
+    Parameters
+    ----------
+    config
+        Of the law above.
+    size
+        Pixels along each side.
+    bounds
+        For each channel its value in the empty beam and in the densest object.
+
+    Raises
+    ------
+    ConfigError
+        Ranges that are not in rising order, or bounds that are equal.
+    """
+
+    def __init__(self, config: ObjectsConfig, size: int, bounds: tuple[tuple[float, float], ...]):
+        for name, (low, high) in (("n_cells", config.n_cells), ("radii", config.radii)):
+            if not 0 < low <= high:
+                raise ConfigError(f"objects.{name} = ({low}, {high}): expected two numbers above 0 in rising order")
+        for empty, densest in bounds:
+            if empty == densest or not (math.isfinite(empty) and math.isfinite(densest)):
+                raise ConfigError(f"bounds ({empty}, {densest}): expected two finite numbers that differ")
+        self.config, self.size, self.bounds = config, size, bounds
+        self.shape = (len(bounds), size, size)
+
+    def draw(self, n: int, rng: np.random.Generator) -> torch.Tensor:
+        """Objects [n, channel, row, column], float32."""
+        uniform = lambda low, high, *shape: low + (high - low) * torch.as_tensor(rng.random((n, *shape)))  # noqa: E731
+        film = uniform(0, 0.1, 1, 1, 1)
+        density = uniform(0.2, 1, self.config.n_cells[1], len(self.bounds))
+        matter = film + torch.einsum("nmc,nmyx->ncyx", density, self._cells(n, rng))
+        matter = matter * torch.exp(self.config.texture * self._field(n, rng))[:, None]
+        low, high = _SHARES
+        share = low + (high - low) * -torch.expm1(-matter)
+        grain = torch.as_tensor(rng.standard_normal(share.shape))
+        return self.from_normal(torch.special.ndtri(share) + self.config.grain * grain).float()
+
+    def to_normal(self, u: torch.Tensor) -> torch.Tensor:
+        """Objects [..., channel, row, column] as z; what is beyond a bound counts as at it."""
+        return torch.special.ndtri(self.share(u).clamp(_EDGE, 1 - _EDGE))
+
+    def from_normal(self, z: torch.Tensor) -> torch.Tensor:
+        """Objects of z [..., channel, row, column], within their bounds."""
+        return self.at(torch.special.ndtr(z))
+
+    def share(self, u: torch.Tensor) -> torch.Tensor:
+        """How far objects are on the way from the empty beam, 0, to the densest object, 1."""
+        empty, densest = self._ends(u)
+        return (u - empty) / (densest - empty)
+
+    def at(self, share: torch.Tensor) -> torch.Tensor:
+        """Objects that are so far on the way, the inverse of `share`."""
+        empty, densest = self._ends(share)
+        return torch.lerp(empty, densest, share)
+
+    def _ends(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        empty, densest = like.new_tensor(self.bounds)[..., None, None].unbind(1)
+        return empty, densest
+
+    def _cells(self, n: int, rng: np.random.Generator) -> torch.Tensor:
+        """Thickness of cells [n, cell, row, column], 0 to 1; 0 of cells that are not there."""
+        fewest, most = self.config.n_cells
+        draw = lambda low, high, *shape: torch.as_tensor(rng.uniform(low, high, (n, most, *shape, 1, 1)))  # noqa: E731
+        y, x = (side - 0.5 - draw(-0.35, 0.35) for side in self._sides())
+        angle, edge, is_ball = draw(0, math.pi), draw(0.5, 2), draw(0, 1)
+        axes = torch.exp(draw(*np.log(self.config.radii), 2))
+        along, across = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
+        distance = torch.hypot(along / axes[:, :, 0], across / axes[:, :, 1])
+        inside = torch.sigmoid((1 - distance) * axes.amin(2) * self.size / edge * 4)
+        ball = (1 - distance.square()).clamp_min(0).sqrt()
+        is_there = torch.arange(most) < torch.as_tensor(rng.integers(fewest, most + 1, n))[:, None]
+        return inside * torch.lerp(torch.ones_like(ball), ball, is_ball) * is_there[..., None, None]
+
+    def _field(self, n: int, rng: np.random.Generator) -> torch.Tensor:
+        """Normal random fields [n, row, column] of mean 0 and variance 1 over each."""
+        spectrum = torch.fft.rfft2(torch.as_tensor(rng.standard_normal((n, self.size, self.size))))
+        fy, fx = torch.fft.fftfreq(self.size)[:, None], torch.fft.rfftfreq(self.size)
+        frequency = torch.hypot(fy, fx).clamp_min(0.5 / self.size)
+        power = torch.as_tensor(rng.uniform(1, 3, (n, 1, 1)))
+        field = torch.fft.irfft2(spectrum * frequency ** (-power / 2), s=(self.size, self.size))
+        field = field - field.mean((1, 2), keepdim=True)
+        return field / field.std((1, 2), keepdim=True)
+
+    def _sides(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Middles of rows and columns over the side, 0 to 1."""
+        middle = (torch.arange(self.size) + 0.5) / self.size
+        return middle[:, None], middle

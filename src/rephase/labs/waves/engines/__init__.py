@@ -1,0 +1,1 @@
+"""Iterative engines of ptychography and holography."""

@@ -1,0 +1,36 @@
+"""The laboratory of waves, as the rest of the program knows it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rephase.config import Config
+from rephase.labs.laboratory import Laboratory, with_neighbours
+from rephase.labs.waves.cards import IMAGE_POSTERIORS
+from rephase.labs.waves.figures import WAVE_FIGURES
+from rephase.labs.waves.shipping import trained_weights
+from rephase.labs.waves.steps import check_waves
+from rephase.learning.weights import shipped_files
+
+
+def files(config: Config) -> Iterator[Path]:
+    """Weights."""
+    waves = config.waves
+    yield from with_neighbours(waves.holography.inference.weights, waves.ptychography.inference.weights)
+    yield from shipped_files(IMAGE_POSTERIORS)
+
+
+def large_files(config: Config) -> Iterator[Path]:
+    """The measured scan."""
+    return with_neighbours(config.waves.ptychography.measured.path)
+
+
+LABORATORY = Laboratory(
+    package="rephase.labs.waves",
+    notebooks=("33", "34"),
+    check=check_waves,
+    files=files,
+    large_files=large_files,
+    results=("wave_results",),
+    figures=WAVE_FIGURES,
+    weights=trained_weights,
+)

@@ -1,0 +1,289 @@
+"""Posteriors of images: an invertible network that adds detail to detail, conditioned on the pattern at every scale."""
+
+import math
+from functools import partial
+
+import torch
+from FrEIA.framework import SequenceINN
+from FrEIA.modules import ConditionalAffineTransform, GLOWCouplingBlock, InvertibleModule
+from torch import nn
+
+from rephase.errors import ConfigError, check_positive
+from rephase.inference.patterns import PatternBatch, check_patterns, check_shape, expected_of
+from rephase.labs.waves.data.patterns import WaveSimulator
+from rephase.learning.convolutions import Conv2d
+from rephase.optics.noise import poisson_deviance
+
+_COARSEST = 4  # pixels along each side of the mean that all details are added to
+_WIDER = 4  # networks of the coarsest means, which look at all pixels at once
+_FARTHEST = 2.0  # of z of a guess: beyond it there is more noise than object
+
+
+class ImageFlow(nn.Module):
+    """p(u | pattern) of images: Haar details of z, each scale given what is coarser, and features of the pattern.
+
+    z is split into means of 2 x 2 pixels and three details of each, the means again, down to 4 x 4. The details of each
+    scale, and the last means, are mapped to normal numbers: by an affine map that is given by features of the pattern
+    and of a guess, a cheap classical estimate, then by FrEIA's coupling blocks of the GLOW kind with clamped scales.
+    Drawing goes the other way, from coarse to fine.
+
+    Parameters
+    ----------
+    shape
+        Of a pattern; only the simulator looks at it.
+    loss
+        ``nll``: the negative logarithm of the density for each unknown number. In training the misfit of counts drawn
+        from the posterior is added, see `physics_weight`.
+    simulator
+        Gives the condition, the map to z and the forward model.
+    width
+        Channels of features and of the networks inside the coupling blocks.
+    n_blocks
+        Coupling blocks at each scale.
+    clamp
+        A block scales by exp(-clamp) to exp(clamp).
+    physics_weight
+        Of the deviance of Poisson counts per measured pixel, between the pattern and that of one posterior sample. It
+        tightens posteriors: 0 for calibrated ones.
+
+    Raises
+    ------
+    ConfigError
+        Another loss, a size that cannot be halved down to 4 pixels, or options that are not above 0.
+
+    References
+    ----------
+    Ardizzone et al. (2019), arXiv:1907.02392; Yu, Derpanis & Brubaker (2020), arXiv:2010.13821, on details of wavelets.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], loss: str = "nll", *, simulator: WaveSimulator, width: int = 32,
+        n_blocks: int = 4, clamp: float = 1.5, physics_weight: float = 0.0,
+    ):  # fmt: skip
+        super().__init__()
+        if loss != "nll":
+            raise ConfigError(f"loss = {loss!r}: expected nll, the one loss of flows")
+        for name, value in (("width", width), ("n_blocks", n_blocks), ("clamp", clamp)):
+            check_positive(name, value, remedy="see the options of ImageFlow", error=ConfigError)
+        n_channels, *sides = simulator.u_shape
+        n_scales = _halvings(sides)
+        self.simulator, self.loss_name, self.physics_weight = simulator, loss, physics_weight
+        self.n_unknowns = math.prod(simulator.u_shape)
+        self.features = Features(simulator.n_seen + n_channels, width, n_scales)
+        n_seen = width + 4 * n_channels
+        self.details = nn.ModuleList(
+            _chain((3 * n_channels, sides[0] >> scale, sides[1] >> scale), n_seen + n_channels, width, n_blocks, clamp)
+            for scale in range(1, n_scales + 1)
+        )
+        rows, columns = (side >> n_scales for side in sides)
+        n_pixels = rows * columns
+        self.means = _chain((n_channels, rows, columns), n_seen, width, 0, clamp)
+        self.coarsest = _chain((n_channels * n_pixels, 1, 1), n_seen * n_pixels, _WIDER * width, n_blocks, clamp)
+
+    def loss(self, batch: PatternBatch) -> torch.Tensor:
+        """Loss of a batch, one number."""
+        seen = self.look(batch)
+        nll = -self._log_density(batch, seen).mean() / self.n_unknowns
+        if not (self.training and self.physics_weight):
+            return nll
+        return nll + self.physics_weight * self.misfit(batch, seen)
+
+    def misfit(self, batch: PatternBatch, seen: list[torch.Tensor]) -> torch.Tensor:
+        """Deviance of the counts from what one posterior sample of each pattern predicts, per measured pixel."""
+        expected = expected_of(self.simulator, self._draw(seen), batch)
+        return poisson_deviance(expected, batch.counts, batch.mask).sum() / batch.mask.sum()
+
+    @torch.no_grad()
+    def log_prob(self, batch: PatternBatch) -> torch.Tensor:
+        """Logarithm of the posterior density of z at the batch's own unknowns, [sample]."""
+        return self._log_density(batch, self.look(batch))
+
+    @torch.no_grad()
+    def sample(self, batch: PatternBatch, n: int) -> torch.Tensor:
+        """Posterior samples u [n, sample, channel, row, column]; errors as `centre`."""
+        check_patterns(batch)
+        seen = [scale.repeat(n, 1, 1, 1) for scale in self.look(batch)]
+        return self._draw(seen).unflatten(0, (n, len(batch.counts)))
+
+    @torch.no_grad()
+    def centre(self, batch: PatternBatch) -> torch.Tensor:
+        """Middle of the posterior, u [sample, channel, row, column]: what no noise at all becomes, near the mean.
+
+        Raises
+        ------
+        PosteriorError
+            A pattern that is hidden, or whose counts, photons or mask cannot be.
+        ConfigError
+            Patterns of another size than the flow was made for.
+        """
+        check_patterns(batch)
+        seen = self.look(batch)
+        return self.simulator.from_normal(self.to_image(seen[0].new_zeros(len(seen[0]), self.n_unknowns), seen))
+
+    def look(self, batch: PatternBatch) -> list[torch.Tensor]:
+        """Features of patterns and the guess, [sample, channel, row, column] at half the size, a quarter and so on.
+
+        ``batch.u`` is not looked at.
+
+        Raises
+        ------
+        ConfigError
+            Patterns of another size than the flow was made for.
+        """
+        check_shape(batch, self.simulator.pattern_shape)
+        dtype = next(self.parameters()).dtype
+        with torch.no_grad():
+            guess = self.simulator.to_normal(self.simulator.guess(batch)).clamp(-_FARTHEST, _FARTHEST).to(dtype)
+            condition = self.simulator.condition(batch).to(dtype)
+        seen = []
+        for features in self.features(torch.cat([guess, condition], dim=1)):
+            guess, details = _halved(guess)
+            seen.append(torch.cat([features, guess, details], dim=1))
+        return seen
+
+    def to_noise(self, z: torch.Tensor, seen: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normal numbers [sample, unknown] of z, and the logarithm of the volume that they take for one of z."""
+        noise, log_volume = [], z.new_zeros(len(z))
+        for chain, features in zip(self.details, seen):
+            z, detail = _halved(z)
+            part, change = chain(detail, c=[torch.cat([features, z], dim=1)])
+            noise.append(part.flatten(1))
+            log_volume = log_volume + change
+        z, shrunk = self.means(z, c=[seen[-1]])
+        part, change = self.coarsest(_as_pixel(z), c=[_as_pixel(seen[-1])])
+        return torch.cat([*noise, part.flatten(1)], dim=1), log_volume + shrunk + change
+
+    def to_image(self, noise: torch.Tensor, seen: list[torch.Tensor]) -> torch.Tensor:
+        """Images z of normal numbers, the inverse of `to_noise`."""
+        shapes = [chain.shapes[0] for chain in [*self.details, self.coarsest]]
+        parts = [part.unflatten(1, shape) for part, shape in zip(noise.split([*map(math.prod, shapes)], 1), shapes)]
+        z, _ = self.coarsest(parts.pop(), c=[_as_pixel(seen[-1])], rev=True)
+        z, _ = self.means(z.reshape(len(z), -1, *seen[-1].shape[-2:]), c=[seen[-1]], rev=True)
+        for chain, features, part in reversed(list(zip(self.details, seen, parts))):
+            detail, _ = chain(part, c=[torch.cat([features, z], dim=1)], rev=True)
+            z = _doubled(z, detail)
+        return z
+
+    def _draw(self, seen: list[torch.Tensor]) -> torch.Tensor:
+        noise = torch.randn(len(seen[0]), self.n_unknowns, dtype=seen[0].dtype, device=seen[0].device)
+        return self.simulator.from_normal(self.to_image(noise, seen))
+
+    def _log_density(self, batch: PatternBatch, seen: list[torch.Tensor]) -> torch.Tensor:
+        noise, log_volume = self.to_noise(self.simulator.to_normal(batch.u).to(seen[0]), seen)
+        return log_volume - (noise.square() + math.log(2 * math.pi)).sum(1) / 2
+
+
+class Features(nn.Module):
+    """A U-Net: features [sample, width, row, column] at half the size, a quarter and so on, each knowing the coarser.
+
+    Parameters
+    ----------
+    n_in
+        Channels that come in.
+    width
+        Channels that go out at every scale.
+    n_scales
+        How many.
+    """
+
+    def __init__(self, n_in: int, width: int, n_scales: int):
+        super().__init__()
+        self.first = nn.Sequential(nn.PixelUnshuffle(2), Conv2d(4 * n_in, width, 3, padding=1))
+        self.down = nn.ModuleList(Residual(width) for _ in range(n_scales))
+        self.halve = nn.ModuleList(Conv2d(width, width, 2, stride=2) for _ in range(n_scales - 1))
+        self.join = nn.ModuleList(Conv2d(2 * width, width, 1) for _ in range(n_scales - 1))
+        self.up = nn.ModuleList(Residual(width) for _ in range(n_scales - 1))
+
+    def forward(self, condition: torch.Tensor) -> list[torch.Tensor]:
+        """Features from fine to coarse."""
+        x = self.first(condition)
+        seen = [x := self.down[0](x)]
+        for halve, block in zip(self.halve, self.down[1:]):
+            seen.append(x := block(halve(x)))
+        out = [x]
+        for skipped, join, block in reversed(list(zip(seen, self.join, self.up))):
+            wider = nn.functional.interpolate(out[0], scale_factor=2.0)
+            out.insert(0, block(join(torch.cat([skipped, wider], dim=1))))
+        return out
+
+
+class Residual(nn.Module):
+    """``x + convolutions(x)``, 5 x 5 pixels wide, twice."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.SiLU(), Conv2d(width, width, 3, padding=1), nn.SiLU(), Conv2d(width, width, 3, padding=1))
+            for _ in range(2)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Features of the shape of x."""
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+
+class Roll(InvertibleModule):
+    """Channels moved on by a third of them, so that each block of a chain keeps others as they are."""
+
+    def forward(
+        self, x_or_z: tuple[torch.Tensor, ...], c: object = None, rev: bool = False, jac: bool = True
+    ) -> tuple[tuple[torch.Tensor, ...], float]:
+        """The channels in their new order, of volume 1."""
+        (x,) = x_or_z
+        by = max(1, x.shape[1] // 3)
+        return (x.roll(-by if rev else by, 1),), 0.0
+
+    def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+        """Shape of the result, that of the input."""
+        return input_dims
+
+
+def _halvings(sides: list[int]) -> int:
+    n = round(math.log2(max(2, min(sides) / _COARSEST)))
+    if any(side % 2**n for side in sides) or min(sides) < 2 * _COARSEST:
+        raise ConfigError(
+            f"images of {' x '.join(map(str, sides))} pixels: expected {_COARSEST} times a power of 2, from "
+            f"{2 * _COARSEST} on; set data.size to {_COARSEST << n}"
+        )
+    return n
+
+
+def _chain(shape: tuple[int, ...], n_seen: int, width: int, n_blocks: int, clamp: float) -> SequenceINN:
+    """Coupling blocks for numbers of a shape, given `n_seen` channels."""
+    chain, kernel = SequenceINN(*shape), 3 if shape[-1] > 1 else 1
+    seen = {"cond": 0, "cond_shape": (n_seen, *shape[1:]), "clamp": clamp}
+    chain.append(ConditionalAffineTransform, subnet_constructor=partial(_network, width, 1), **seen | {"clamp": 4.0})
+    for _ in range(n_blocks):
+        chain.append(GLOWCouplingBlock, subnet_constructor=partial(_network, width, kernel), **seen)
+        chain.append(Roll)
+    return chain
+
+
+def _network(width: int, kernel: int, n_in: int, n_out: int) -> nn.Sequential:
+    """Convolutions that give 0 before they have learned: a flow starts as the identity."""
+    last = Conv2d(width, n_out, 1)
+    for weights in last.parameters():
+        nn.init.zeros_(weights)
+    return nn.Sequential(
+        Conv2d(n_in, width, kernel, padding=kernel // 2), nn.SiLU(), Conv2d(width, width, 1), nn.SiLU(), last
+    )
+
+
+def _as_pixel(image: torch.Tensor) -> torch.Tensor:
+    """All numbers of images as channels of one pixel."""
+    return image.flatten(1)[..., None, None]
+
+
+def _halved(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Orthonormal Haar wavelets: means of 2 x 2 pixels times 2, and the three details of each channel."""
+    a, b, c, d = (z[..., i::2, j::2] for i in (0, 1) for j in (0, 1))
+    return (a + b + c + d) / 2, torch.cat([a - b + c - d, a + b - c - d, a - b - c + d], dim=1) / 2
+
+
+def _doubled(mean: torch.Tensor, details: torch.Tensor) -> torch.Tensor:
+    """The inverse of `_halved`."""
+    h, v, x = details.chunk(3, dim=1)
+    rows = [torch.stack([mean + h + s * (v + x), mean - h + s * (v - x)], dim=-1).flatten(-2) for s in (1, -1)]
+    return torch.stack(rows, dim=-2).flatten(-3, -2) / 2

@@ -1,0 +1,1 @@
+"""What every learned model shares: stores, batches, training, scoring, weights, layers."""

@@ -1,0 +1,104 @@
+"""What the data sets share: samples in splits, and the order in which a trainer sees them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from torch.utils.data import DataLoader, Dataset
+
+from rephase.config.sections import SplitConfig
+
+BatchType = TypeVar("BatchType")
+Drawn = TypeVar("Drawn", covariant=True)
+
+
+class Batches:
+    """Lists of sample numbers. With a seed their order depends on the epoch alone, so a resumed run repeats it."""
+
+    def __init__(self, samples: np.ndarray, batch_size: int, seed: int | None):
+        self.samples, self.batch_size, self.seed, self.epoch = samples, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order; the trainer calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-len(self.samples) // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self.samples
+        if self.seed is not None:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
+        return (order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size))
+
+
+class Source(Protocol[Drawn]):
+    """What new samples can be drawn from."""
+
+    def draw(self, n: int, rng: np.random.Generator) -> Drawn:
+        """Return a batch of `n` new samples."""
+
+
+class StreamedData(Dataset, Generic[BatchType]):
+    """Samples generated on the fly; batch `i` is the same whenever it is asked for."""
+
+    def __init__(self, source: Source[BatchType], n_samples: int, batch_size: int, *, seed: int):
+        self.source, self.n_samples, self.batch_size, self.seed = source, n_samples, batch_size, seed
+
+    def __len__(self) -> int:
+        return -(-self.n_samples // self.batch_size)
+
+    def __getitem__(self, batch: list[int]) -> BatchType:
+        (number,) = batch
+        size = min(self.batch_size, self.n_samples - number * self.batch_size)
+        return self.source.draw(size, np.random.default_rng([self.seed, 7, number]))
+
+    def loader(self) -> DataLoader:
+        """All batches in an order that changes from epoch to epoch."""
+        return DataLoader(self, sampler=Batches(np.arange(len(self)), 1, self.seed), batch_size=None)
+
+
+def shuffled_splits(n: int, split: SplitConfig, seed: int) -> dict[str, np.ndarray]:
+    """Divide the numbers 0 to n - 1 at random into ``train``, ``validation`` and ``test``; sorted in each."""
+    shuffled = np.random.default_rng([seed, 1]).permutation(n)
+    shares = np.cumsum([split.train, split.validation])
+    parts = np.split(shuffled, np.rint(n * shares).astype(int))
+    return {name: np.sort(part) for name, part in zip(split.shares(), parts)}
+
+
+class SplitData(Dataset, ABC, Generic[BatchType]):
+    """Samples in splits; a subclass gives a batch for a list of sample numbers, and draws new ones like the stored.
+
+    ``config`` says what they were made from, ``splits`` has the sample numbers of each split by its name. Every field
+    of a batch has the samples as its first axis. ``built_with``: what models need to know of it besides the shape, as
+    arguments of their constructors.
+    """
+
+    config: BaseModel
+    splits: dict[str, np.ndarray]
+    built_with: Mapping[str, Any] = {}
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample, which models are built for: a grid of reflections, an image."""
+
+    @abstractmethod
+    def __getitem__(self, samples: list[int] | np.ndarray | torch.Tensor) -> BatchType:
+        """The batch of a list of sample numbers."""
+
+    @abstractmethod
+    def draw(self, n: int, rng: np.random.Generator) -> BatchType:
+        """Return a batch of `n` new samples of the kind that is trained on."""
+
+    def batches(self, split: str, batch_size: int = 64) -> Iterator[BatchType]:
+        """The samples of a split in order, batch by batch."""
+        for first in range(0, len(self.splits[split]), batch_size):
+            yield self[self.splits[split][first : first + batch_size]]
+
+    def loader(self, split: str, batch_size: int, *, seed: int | None = None) -> DataLoader:
+        """Batches of a split for a trainer; shuffled anew in each epoch where a seed is given."""
+        return DataLoader(self, sampler=Batches(self.splits[split], batch_size, seed), batch_size=None)

@@ -1,0 +1,156 @@
+"""Cards of weights: what a model is, what it was trained on, how far it can be trusted; checked as they are read."""
+
+import hashlib
+import json
+import os
+import shlex
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeInt,
+    ValidationError,
+)
+
+from rephase.config.sections import LearningConfig, Name, Section
+from rephase.errors import WeightsError
+from rephase.files.reading import decoded, file_bytes
+from rephase.runs import Run, environment
+
+_LARGEST = 1_000_000  # bytes; cards have some thousands
+
+
+class CardPart(BaseModel):
+    """A part of a card: unknown keys and numbers that are not finite are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Card(CardPart):
+    """What a file of weights is.
+
+    Parameters
+    ----------
+    kind
+        Name of the `Kind` of weights.
+    model, options, loss
+        As in a configuration.
+    data
+        What it was trained on.
+    training, seed, figures, command, made_with
+        How it was trained, what it scored (split: metric: value), the command that does it again, versions.
+    sha256
+        Of the file of weights.
+    card_sha256
+        Of the card, its keys sorted, without this one; the first cards have none.
+    """
+
+    kind: str
+    model: Name
+    options: dict[str, Any]
+    loss: str
+    data: Section
+    training: dict[str, Any]
+    seed: NonNegativeInt
+    figures: dict[str, dict[str, float]]
+    command: str
+    made_with: dict[str, Any]
+    sha256: str = ""
+    card_sha256: str = ""
+
+    @property
+    def name(self) -> str:
+        """What files of it are called."""
+        return self.model
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the data that the model was built for."""
+        raise NotImplementedError
+
+    @property
+    def built_with(self) -> dict[str, Any]:
+        """What the model was built with besides the shape of its data, as `SplitData.built_with`."""
+        return {}
+
+
+CardType = TypeVar("CardType", bound=Card)
+
+
+def said_by(path: Path) -> dict[str, Any]:
+    """What a card says; the first cards, of amplitudes all, did not say their kind.
+
+    Raises
+    ------
+    WeightsError
+        There is no card, or no JSON, or it has numbers that are not finite.
+    """
+    if not os.path.isfile(path):
+        raise WeightsError(f"{path}: no such card; expected it beside the weights, `rephase weights` writes both")
+    content = file_bytes(path, WeightsError)
+    try:
+        if len(content) > _LARGEST:
+            raise ValueError(f"{len(content):,} bytes, expected at most {_LARGEST:,}")
+        said = json.loads(decoded(content))
+        json.dumps(said, allow_nan=False)
+        return {"kind": "amplitudes"} | said
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{path}: no card of weights ({error}); get both files again") from error
+
+
+def card_checksum(said: dict[str, Any]) -> str:
+    """SHA-256 of what a card says, but for this one."""
+    values = {key: value for key, value in said.items() if key != "card_sha256"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def read_card(path: Path, said: dict[str, Any], card: type[CardType]) -> CardType:
+    """The card that says this.
+
+    Raises
+    ------
+    WeightsError
+        A value that is missing, unknown or cannot be.
+    """
+    try:
+        return card.model_validate_json(json.dumps(said))
+    except ValidationError as error:
+        first, *others = error.errors(include_input=False, include_url=False, include_context=False)
+        where = ".".join(map(str, first["loc"])) or "card"
+        more = f", and {len(others)} more faults" if others else ""
+        raise WeightsError(
+            f"{path}: no card of weights ({where}: {first['msg']}{more}); get both files again"
+        ) from error
+
+
+def training_facts(run: Run, config: LearningConfig, name: str, figures: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """What cards of every kind say."""
+    training = config.training_of(name)
+    return {
+        "model": name,
+        "options": config.models[name].options,
+        "loss": training.loss,
+        "training": training.model_dump(mode="json"),
+        "seed": run.config.seed,
+        "figures": figures,
+        "made_with": environment(),
+    }
+
+
+def training_command(only: str, shown: dict[str, Any]) -> str:
+    """What trains the model again, from any configuration."""
+    changes = [part for key, value in shown.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    return shlex.join(["rephase", "run", "--only", only, *changes])
+
+
+def training_figures(run: Run, name: str, results: str) -> dict[str, dict[str, float]]:
+    """Scores of a model by split and metric, as far as the run has them."""
+    if not run.has_results(results):
+        return {}
+    table = run.results(results)
+    own = table[(table["model"] == name) & ~table["split"].str.contains(":")]
+    own = own[np.isfinite(own["value"])]
+    return {split: dict(zip(part["metric"], part["value"].round(5))) for split, part in own.groupby("split")}

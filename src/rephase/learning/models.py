@@ -1,0 +1,68 @@
+"""Models by their names in a table: built from a configuration, and checked before."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from rephase.config.sections import LearningConfig, ModelConfig
+from rephase.errors import ConfigError, blamed_on, nearest_name
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def build_model(
+    table: Mapping[str, type[Model]], name: str, shape: tuple[int, ...], config: ModelConfig | None = None, *,
+    loss: str | None = None, seed: int = 0, **built_with: Any,
+) -> Model:  # fmt: skip
+    """Make a model of a table with weights that depend on the seed alone; `loss` where it is not the model's own.
+
+    ``built_with`` is what models of a kind need to know besides the shape: `SplitData.built_with` of their data set.
+
+    Raises
+    ------
+    ConfigError
+        An unknown model or an option that it does not have (the nearest known one is named).
+    """
+    options: dict[str, Any] = (config or ModelConfig()).options
+    check_names(table, name, options)
+    given = built_with if loss is None else built_with | {"loss": loss}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return table[name](shape, **given, **options)
+
+
+def check_model(
+    table: Mapping[str, type[nn.Module]], name: str, config: ModelConfig, shape: tuple[int, ...] = (5, 5, 5),
+    **built_with: Any,
+) -> None:  # fmt: skip
+    """Raise unless the model can be built: by its name, its options and their values, tried on a small shape."""
+    try:
+        build_model(table, name, shape, config, **built_with)
+    except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        given = ", ".join(f"{key} = {value!r}" for key, value in config.options.items())
+        raise ConfigError(f"models.{name}.options: {given} cannot be built ({error}); check type and range") from error
+
+
+def check_models(
+    table: Mapping[str, type[nn.Module]], config: LearningConfig, where: str, shape: tuple[int, ...] = (5, 5, 5)
+) -> None:
+    """Raise unless every model of the section at `where` can be built, and its training is right."""
+    with blamed_on(where):
+        for name, model in config.models.items():
+            check_model(table, name, model, shape)
+            config.training_of(name)
+
+
+def check_names(table: Mapping[str, type[nn.Module]], name: str, options: dict[str, Any]) -> None:
+    """Raise on an unknown model or option, naming the nearest known one."""
+    if name not in table:
+        raise ConfigError(f"unknown model {name!r}; {nearest_name(name, table)}")
+    known = [p.name for p in inspect.signature(table[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            raise ConfigError(f"models.{name}.options: unknown option {option!r}; {nearest_name(option, known)}")

@@ -1,0 +1,305 @@
+"""One array store for every data set: Zarr 3, chunked along samples, checksummed, resumable, written in parallel."""
+
+import errno
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zarr
+from tqdm import tqdm
+from zarr.codecs import Crc32cCodec
+from zarr.errors import GroupNotFoundError
+from zarr.storage import MemoryStore
+
+from rephase.errors import RephaseError, StoreError
+from rephase.files.writing import disk_errors, only_writer
+
+Layout = dict[str, tuple[tuple[int, ...], str]]
+"""Name → (shape of one sample, dtype) of the arrays that are written chunk by chunk."""
+
+_SEALS = "seals"  # array of the store: what each chunk file was when it was written
+_CHECKSUM = 4  # bytes at the end of a chunk file
+
+
+class Store:
+    """Arrays that share their first axis, the samples.
+
+    A chunk of every array holds the same samples. A chunk file is written whole or not at all and ends in a CRC-32C,
+    so a run that is killed leaves only good chunks behind and a flipped bit is seen when it is read. Last of a chunk
+    its seals are written, one for each array: checksums of the identity, the name, the number of the chunk and the
+    CRC-32C, so that a chunk of another place or another store is seen as well.
+
+    Parameters
+    ----------
+    path
+        Folder of the store; made when it is not there.
+    layout
+        The arrays.
+    n_samples, chunk
+        Length of the first axis, and how many samples one chunk holds.
+    identity
+        Plain values that fix the content (configuration, seeds, parents); kept in the attributes.
+
+    Raises
+    ------
+    StoreError
+        There is a store at `path` that was written with another identity or layout, or it is damaged.
+    DiskError
+        The folder cannot be read or written.
+    """
+
+    def __init__(self, path: Path, layout: Layout, n_samples: int, chunk: int, identity: dict[str, Any]):
+        self.path, self.n_samples, self.chunk = Path(path), n_samples, min(chunk, n_samples)
+        self.names = tuple(layout)
+        self._good: set[tuple[str, int]] = set()
+        expected = zarr.create_group(MemoryStore())
+        for name, (shape, dtype) in layout.items():
+            _create(expected, name, (n_samples, *shape), dtype, (self.chunk, *shape))
+        _create(expected, _SEALS, (self.n_chunks, len(layout)), "uint32", (1, len(layout)))
+        with disk_errors(self.path), _damage_of_layout(self.path):
+            if not _is_laid_out(self.path):
+                with only_writer(self.path):
+                    self._lay_out(expected, identity)
+            group = zarr.open_group(self.path, mode="r+")
+            stored: Any = group.attrs["identity"]
+            _check_identity(self.path, stored, identity)
+            self._arrays = {name: _checked_array(self.path / name, group, array) for name, array in expected.arrays()}
+            self._identity_sum = zlib.crc32(json.dumps(stored, sort_keys=True).encode())
+
+    def _lay_out(self, expected: Any, identity: dict[str, Any]) -> None:
+        if _is_laid_out(self.path):  # by another process, just now
+            return
+        if (self.path / _SEALS / "c").exists():
+            raise StoreError(
+                f"{self.path}: has chunks, but its zarr.json does not say of what; delete the folder and build it again"
+            )
+        group = zarr.open_group(self.path, mode="a")
+        for name, array in expected.arrays():
+            if name not in group:
+                _create(group, name, array.shape, array.dtype, array.chunks)
+        group.attrs["identity"] = identity  # last: a store without it was never finished being laid out
+
+    @property
+    def n_chunks(self) -> int:
+        """How many chunks there are in all."""
+        return -(-self.n_samples // self.chunk)
+
+    def rows(self, index: int) -> slice:
+        """The samples that chunk `index` holds."""
+        return slice(index * self.chunk, min((index + 1) * self.chunk, self.n_samples))
+
+    def missing(self) -> list[int]:
+        """Chunks that are not written yet, in any of the arrays."""
+        names = (*self.names, _SEALS)
+        return [i for i in range(self.n_chunks) if not all(self._chunk_file(name, i).is_file() for name in names)]
+
+    def fill(self, build: Callable[[slice], dict[str, np.ndarray]], *, workers: int = 1, label: str = "store") -> None:
+        """Write every missing chunk; `build` makes the arrays of a range of samples, whatever the order of calls.
+
+        Raises
+        ------
+        StoreError
+            The disk is full, or cannot be written; what is written stays and the next call goes on from there.
+        DiskError
+            Another process fills this store.
+        """
+        if not self.missing():
+            return
+        with only_writer(self.path):
+            missing = self.missing()  # another process may have filled it in between
+            write = lambda index: self._write(index, build(self.rows(index)))  # noqa: E731
+            # one torch thread per worker: sums then have one order, and the store the same bits on any machine
+            pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+            done = self.n_chunks - len(missing)
+            bar = tqdm(total=self.n_chunks, initial=done, desc=label, unit="chunk")
+            with _single_threaded_torch(), self._progress_kept(), pool, bar:
+                try:
+                    for _ in pool.map(write, missing):
+                        bar.update()
+                finally:
+                    pool.shutdown(cancel_futures=True)
+
+    @contextmanager
+    def _progress_kept(self) -> Iterator[None]:
+        """What the disk refuses becomes a `StoreError` that says how far it came."""
+        try:
+            yield
+        except OSError as error:
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            reason = "the disk is full" if is_full else f"cannot be written ({error.strerror or error})"
+            written = self.n_chunks - len(self.missing())
+            raise StoreError(
+                f"{self.path}: {reason}; {written} of {self.n_chunks} chunks are written and good. "
+                f"{'Free some space' if is_full else 'Mend that'} and run again: it goes on from there"
+            ) from error
+
+    def read(self, name: str) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield (samples, array) chunk by chunk.
+
+        Raises
+        ------
+        StoreError
+            A chunk is missing, does not match its checksum, or is not the one that was written there.
+        """
+        for index in range(self.n_chunks):
+            yield self.rows(index), self._read_chunk(name, index)
+
+    def _read_chunk(self, name: str, index: int) -> np.ndarray:
+        path = self._chunk_file(name, index)
+        if not (path.is_file() and self._chunk_file(_SEALS, index).is_file()):
+            raise StoreError(f"{path}: missing; build the data set again to write it")
+        with _damage_of_chunk(path):
+            array = self._arrays[name]
+            size, expected = path.stat().st_size, array.dtype.itemsize * int(np.prod(array.chunks)) + _CHECKSUM
+            if size != expected:
+                raise ValueError(f"{size} bytes, expected {expected}")
+            if self._seal(name, index) != self._arrays[_SEALS][index, self.names.index(name)]:
+                raise ValueError("not the chunk that was written here")
+            values = np.asarray(array[self.rows(index)])
+        self._good.add((name, index))
+        return values
+
+    def load(self, name: str) -> torch.Tensor:
+        """Read a whole array into one tensor, holding one chunk beside it."""
+        array = self._arrays[name]
+        out = torch.empty(array.shape, dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype)
+        for rows, values in self.read(name):
+            out[rows] = torch.from_numpy(values)
+        return out
+
+    def take(self, name: str, samples: np.ndarray) -> np.ndarray:
+        """Some samples of an array, in the order given; nothing else of it stays in memory.
+
+        A chunk is checked as a whole when it is first used.
+
+        Raises
+        ------
+        StoreError
+            As `read`.
+        """
+        array, chunk = self._arrays[name], samples // self.chunk
+        taken = np.empty((len(samples), *array.shape[1:]), array.dtype)
+        for index in np.unique(chunk).tolist():
+            if (name, index) not in self._good:
+                self._read_chunk(name, index)
+            inside, path = chunk == index, self._chunk_file(name, index)
+            with _damage_of_chunk(path):
+                rows = np.memmap(path, array.dtype, "r", shape=(self.chunk, *array.shape[1:]))
+            taken[inside] = rows[samples[inside] - index * self.chunk]
+        return taken
+
+    def check(self) -> None:
+        """Read everything once, a chunk at a time.
+
+        Raises
+        ------
+        StoreError
+            As `read`.
+        """
+        for name in self.names:
+            for _ in self.read(name):
+                pass
+
+    def _write(self, index: int, arrays: dict[str, np.ndarray]) -> None:
+        for name in self.names:
+            self._arrays[name][self.rows(index)] = arrays[name]
+        self._arrays[_SEALS][index] = [self._seal(name, index) for name in self.names]
+
+    def _seal(self, name: str, index: int) -> int:
+        """Checksum of what a chunk file ends in, and of where it belongs."""
+        with self._chunk_file(name, index).open("rb") as file:
+            file.seek(-_CHECKSUM, 2)
+            return zlib.crc32(file.read() + f"{name}/{index}".encode(), self._identity_sum)
+
+    def _chunk_file(self, name: str, index: int) -> Path:
+        array = self._arrays[name]
+        return self.path / name / array.metadata.encode_chunk_key((index, *(0,) * (array.ndim - 1)))
+
+
+def _create(group: Any, name: str, shape: tuple[int, ...], dtype: Any, chunks: tuple[int, ...]) -> None:
+    group.create_array(name, shape=shape, dtype=dtype, chunks=chunks, compressors=[Crc32cCodec()])
+
+
+@contextmanager
+def _damage_of_layout(path: Path) -> Iterator[None]:
+    """Whatever zarr says of a zarr.json that it cannot read becomes a `StoreError`."""
+    try:
+        yield
+    except (RephaseError, OSError):
+        raise
+    except Exception as error:  # zarr looks at little before it uses it: nearly anything can be raised
+        raise StoreError(f"{path}: its zarr.json is damaged ({error}); delete the folder and build it again") from error
+
+
+@contextmanager
+def _damage_of_chunk(path: Path) -> Iterator[None]:
+    """What is wrong with a chunk file becomes a `StoreError`."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise StoreError(
+            f"{path}: damaged ({error}); delete this file and build the data set again: only this chunk is made anew"
+        ) from error
+
+
+class _single_threaded_torch:
+    """Give torch's intra-operation threads back as they were."""
+
+    def __enter__(self) -> None:
+        self.threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self.threads)
+
+
+def _is_laid_out(path: Path) -> bool:
+    if not (path / "zarr.json").is_file():
+        return False
+    try:
+        return "identity" in zarr.open_group(path, mode="r").attrs
+    except GroupNotFoundError as error:
+        raise StoreError(
+            f"{path / 'zarr.json'}: damaged, it describes no store; delete the folder and build it again"
+        ) from error
+
+
+def _checked_array(path: Path, group: Any, expected: Any) -> Any:
+    """An array of the store, to be written with chunks of zeros as files like any other; its layout is checked."""
+    if path.name not in group:
+        raise StoreError(
+            f"{path / 'zarr.json'}: missing, or the store is from an older version of rephase; delete the folder of "
+            "the store and build it again"
+        )
+    array = group[path.name].with_config({"write_empty_chunks": True})
+    stored, wanted = array.metadata.to_dict(), expected.metadata.to_dict()
+    for key in sorted(stored.keys() | wanted.keys()):
+        if stored.get(key) != wanted.get(key):
+            raise StoreError(
+                f"{path / 'zarr.json'}: damaged or of another layout: {key} is {stored.get(key)!r} there, "
+                f"{wanted.get(key)!r} here; delete the folder of the store and build it again"
+            )
+    return array
+
+
+def _check_identity(path: Path, stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> None:
+    """Raise for the first value that differs, by its path."""
+    if not isinstance(stored, dict):
+        raise StoreError(
+            f"{path}: its zarr.json is damaged: identity is no mapping; delete the folder and build it again"
+        )
+    for key in sorted(stored.keys() | wanted.keys()):
+        old, new = stored.get(key), wanted.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            _check_identity(path, old, new, f"{prefix}{key}.")
+        elif old != new:
+            raise StoreError(
+                f"{path}: written with another configuration: {prefix}{key} is {old!r} there, {new!r} here; "
+                "choose another output folder, or delete this one"
+            )

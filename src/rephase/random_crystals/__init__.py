@@ -1,0 +1,1 @@
+"""Random molecular crystals, many at once, and their structure factors."""

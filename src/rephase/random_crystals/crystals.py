@@ -1,0 +1,325 @@
+"""Random molecular crystals, many at once: realistic space groups, cells, molecules, packing and displacements."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import gemmi
+import numpy as np
+import torch
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.structures import Atoms, Crystal
+from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.errors import ConfigError, nearest_name
+from rephase.random_crystals.cells import crystal_system, draw_lattices, free_points
+from rephase.random_crystals.contacts import CONTACT_SLACK, Surroundings, surroundings
+from rephase.random_crystals.fragments import Library, fragment_library
+from rephase.random_crystals.growth import Molecules, grow, pick, planted
+from rephase.random_crystals.settling import is_free, settle
+
+# Approximate shares (%) of the 20 commonest low-symmetry groups among molecular crystals, after the "CSD space group
+# statistics" of the CCDC; only the 34 % of P21/c was checked. P21/c and C2/c are divided over two settings each.
+# Molecules lie in general positions.
+SPACE_GROUPS = {
+    "P -1": 25.0, "P 1 21/c 1": 20.0, "P 1 21/n 1": 14.0, "C 1 2/c 1": 7.5, "P 21 21 21": 7.0, "P 1 21 1": 5.0,
+    "P b c a": 3.2, "P n a 21": 1.3, "C 1 c 1": 1.0, "P 1": 1.0, "P n m a": 1.0, "P b c n": 0.8, "C 1 2 1": 0.8,
+    "I 1 2/a 1": 0.7, "P c a 21": 0.7, "P 1 2/c 1": 0.6, "P 1 21/m 1": 0.5, "C 1 2/m 1": 0.4, "P 1 c 1": 0.4,
+    "P 21 21 2": 0.4, "P c c n": 0.4, "F d d 2": 0.3,
+}  # fmt: skip
+ELEMENTS = ("C", "N", "O", "F", "S", "Cl", "Br")
+_AT_ONCE = 1024  # structures that grow together: enough to hide what each step costs however few there are
+_ROOM = 1.2  # radius of the sphere that a molecule keeps to, over that of its volume
+_VOLUME, _VOLUME_SD, _VOLUME_RANGE = 16.5, 1.4, (14.0, 19.0)  # Å^3 per non-hydrogen atom of the wanted molecule
+_CEILING, _CEILING_SD, _CEILING_RANGE = 18.4, 1.7, (16.0, 23.0)  # Å^3, the most per atom of the one that was grown
+_HOPEFUL = 1.03  # over the ceiling: what is less dense before it is settled is given up
+_LEAST_SCALE = 0.97  # of a cell that may shrink; its contacts are looked for in no smaller one
+_LOOSER = 1.02  # a cell that could not be filled is made larger by this, and may hold that much less
+
+
+@dataclass(frozen=True)
+class RandomCrystalOptions:
+    """What the random crystals are like.
+
+    Parameters
+    ----------
+    space_groups
+        Symbols; any triclinic, monoclinic (b unique) or orthorhombic group. Those of `SPACE_GROUPS` come as often as in
+        the Cambridge Structural Database, others as the rarest.
+    n_atoms
+        Fewest and most non-hydrogen atoms of the molecule; there is one in the asymmetric unit.
+    u_range
+        Smallest and largest U of non-hydrogen atoms, Å^2.
+    elements
+        Besides hydrogen; carbon must be one.
+    longest
+        Axes a, b and c in Å that a cell should not exceed; one that is drawn for a large molecule still may.
+
+    Raises
+    ------
+    ConfigError
+        A range that is empty or impossible, an element that no fragment has, no or an unsuitable space group.
+    """
+
+    space_groups: tuple[str, ...] = tuple(SPACE_GROUPS)
+    n_atoms: tuple[int, int] = (5, 60)
+    u_range: tuple[float, float] = (0.01, 0.10)
+    elements: tuple[str, ...] = ELEMENTS
+    longest: tuple[float, float, float] = (math.inf, math.inf, math.inf)
+
+    def __post_init__(self) -> None:
+        low, high = self.n_atoms
+        if not 3 <= low <= high <= 100:
+            raise ConfigError(f"n_atoms = {self.n_atoms}: expected fewest and most, from 3 to 100")
+        if not 0 <= self.u_range[0] <= self.u_range[1] < 1:
+            raise ConfigError(f"u_range = {self.u_range}: expected smallest and largest U in Å², from 0 to 1")
+        if "C" not in self.elements:
+            raise ConfigError(f"elements = {self.elements}: molecules need carbon; add 'C'")
+        for element in self.elements:
+            if element not in ELEMENTS:
+                raise ConfigError(f"element {element!r}: no fragment has it; {nearest_name(element, ELEMENTS)}")
+        if not all(length > 0 for length in self.longest):
+            raise ConfigError(f"longest = {self.longest}: expected three lengths above 0 in Å")
+        if not self.space_groups:
+            raise ConfigError("space_groups is empty; name at least one, e.g. 'P 1 21/c 1'")
+        for symbol in self.space_groups:
+            crystal_system(find_symmetry(symbol))
+
+
+@dataclass(frozen=True)
+class RandomCrystals:
+    """Crystals as padded tensors; one general position of each atom, the others follow from the space group.
+
+    Parameters
+    ----------
+    symmetries
+        The space groups that `group` [n] counts.
+    lattice
+        [n, 3, 3], cell vectors as columns, Å.
+    group
+        [n], index in `symmetries`.
+    xyz_frac
+        [n, most_atoms, 3], fractional; a molecule is in one piece.
+    numbers
+        [n, most_atoms] atomic numbers; 0: no atom.
+    u_iso
+        [n, most_atoms], Å^2.
+    """
+
+    symmetries: tuple[Symmetry, ...]
+    lattice: torch.Tensor
+    group: torch.Tensor
+    xyz_frac: torch.Tensor
+    numbers: torch.Tensor
+    u_iso: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+    def take(self, rows: torch.Tensor) -> "RandomCrystals":
+        """The crystals at `rows`, without columns that none of them fills."""
+        used = int((self.numbers[rows] > 0).sum(1).max()) if len(rows) else 0
+        columns = (getattr(self, name)[rows, :used] for name in ("xyz_frac", "numbers", "u_iso"))
+        return RandomCrystals(self.symmetries, self.lattice[rows], self.group[rows], *columns)
+
+    def crystal(self, i: int) -> Crystal:
+        """Crystal `i` as a `Crystal`, its symmetry applied."""
+        there = (self.numbers[i] > 0).cpu().numpy()
+        numbers, xyz, u_iso = (t[i].cpu().numpy()[there] for t in (self.numbers, self.xyz_frac, self.u_iso))
+        symmetry = self.symmetries[int(self.group[i])]
+        xyz = xyz.astype(float)
+        images = np.einsum("oij,aj->aoi", symmetry.rotations, xyz) + symmetry.translations
+        n_ops = len(symmetry.triplets)
+        unit, cell = _atoms(numbers, xyz, u_iso), np.repeat(np.arange(len(xyz)), n_ops)
+        atoms = _atoms(numbers[cell], images.reshape(-1, 3) % 1.0, u_iso[cell])
+        return Crystal(f"random {i}", _cell(self.lattice[i].cpu().numpy()), symmetry.symbol, unit, atoms)
+
+
+def _atoms(numbers: np.ndarray, xyz_frac: np.ndarray, u_iso: np.ndarray) -> Atoms:
+    elements = tuple(gemmi.Element(int(number)).name for number in numbers)
+    labels = tuple(f"{element}{i + 1}" for i, element in enumerate(elements))
+    return Atoms(labels, elements, (0,) * len(elements), xyz_frac, np.ones(len(elements)), u_iso.astype(float))
+
+
+def _cell(lattice: np.ndarray) -> Cell:
+    metric = lattice.T.astype(float) @ lattice
+    lengths = np.sqrt(np.diag(metric))
+    cosines = np.round(metric / np.outer(lengths, lengths), 7)
+    angles = np.degrees(np.arccos([cosines[1, 2], cosines[0, 2], cosines[0, 1]]))
+    return Cell(*map(float, lengths), *map(float, angles))
+
+
+def random_crystals(
+    n: int,
+    *,
+    generator: torch.Generator,
+    options: RandomCrystalOptions | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> RandomCrystals:
+    """Make `n` random molecular crystals, on the device of the generator.
+
+    A cell of the volume that the wanted molecule takes is drawn; the molecule is grown inside it fragment by fragment,
+    clear of its own images, until it is complete or nothing more fits. Then it turns and shifts as a whole, and the
+    cell is scaled until the closest contact is that of van der Waals radii. What is not dense is tried again.
+
+    Parameters
+    ----------
+    n
+        How many.
+    generator
+        Decides every draw and the device.
+    options
+        Space groups, sizes, displacements, elements; the defaults of `RandomCrystalOptions` where not given.
+    dtype
+        Of coordinates; float32 or float64.
+
+    Returns
+    -------
+    RandomCrystals
+        The order is random: any part is a fair sample.
+    """
+    if n < 1:
+        raise ConfigError(f"n = {n}: expected at least one crystal")
+    options = options or RandomCrystalOptions()
+    draws = _draw(n, options, generator, dtype)
+    library = fragment_library(options.elements).to(generator.device, dtype)
+    made, pending, looser = _blank(n, options, draws), torch.arange(n, device=generator.device), 1.0
+    while len(pending):
+        for rows in _batches(pending, draws):
+            _fill(made, draws, rows, library, options.longest, generator)
+        pending = pending[made.numbers[pending, 0] == 0]
+        looser *= _LOOSER
+        volume, ceiling = _packing(draws.size[pending], generator, dtype)
+        draws.volume[pending], draws.ceiling[pending] = looser * volume, looser * ceiling
+    u_iso = _displacements(made, options, generator)
+    return RandomCrystals(draws.symmetries, made.lattice, draws.group, made.xyz_frac, made.numbers, u_iso).take(
+        torch.arange(n, device=generator.device)
+    )
+
+
+class _Draws(NamedTuple):
+    """What is decided before a crystal is made, [n] each.
+
+    ``size`` of the wanted molecule, at ``least`` so many atoms; its ``volume`` in Å^3 and the ``ceiling`` of what each
+    atom of the molecule that is grown may take.
+    """
+
+    symmetries: tuple[Symmetry, ...]
+    group: torch.Tensor
+    order: torch.Tensor
+    system: torch.Tensor
+    size: torch.Tensor
+    least: int
+    ceiling: torch.Tensor
+    volume: torch.Tensor
+
+
+class _Made(NamedTuple):
+    lattice: torch.Tensor
+    xyz_frac: torch.Tensor
+    numbers: torch.Tensor
+
+
+def _draw(n: int, options: RandomCrystalOptions, generator: torch.Generator, dtype: torch.dtype) -> _Draws:
+    device = generator.device
+    symmetries = tuple(find_symmetry(symbol) for symbol in options.space_groups)
+    rarest = min(SPACE_GROUPS.values())
+    shares = torch.tensor([SPACE_GROUPS.get(s.symbol, rarest) for s in symmetries], dtype=dtype, device=device)
+    group = pick(shares.expand(n, -1), generator)
+    uniform = torch.rand(n, generator=generator, device=device, dtype=dtype)
+    low, high = options.n_atoms
+    size = (low + (high + 1 - low) * uniform**1.7).long().clamp(max=high)  # small molecules are commoner
+    order = torch.tensor([len(s.triplets) for s in symmetries], device=device)[group]
+    system = torch.tensor([crystal_system(s) for s in symmetries], device=device)[group]
+    volume, ceiling = _packing(size, generator, dtype)
+    return _Draws(symmetries, group, order, system, size, low, ceiling, volume)
+
+
+def _packing(size: torch.Tensor, generator: torch.Generator, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Volumes of molecules of `size` [n] atoms, and the most that an atom of the grown one may take; Å^3."""
+    normal = torch.randn(2, len(size), generator=generator, device=size.device, dtype=dtype)
+    per_atom = (_VOLUME + _VOLUME_SD * normal[0]).clamp(*_VOLUME_RANGE)
+    ceiling = (_CEILING + _CEILING_SD * normal[1]).clamp(*_CEILING_RANGE)
+    return per_atom * size, torch.maximum(ceiling, 1.1 * per_atom)
+
+
+def _blank(n: int, options: RandomCrystalOptions, draws: _Draws) -> _Made:
+    most = 3 * options.n_atoms[1] + 2
+    like = draws.volume
+    return _Made(like.new_zeros(n, 3, 3), like.new_zeros(n, most, 3), draws.size.new_zeros(n, most))
+
+
+def _batches(pending: torch.Tensor, draws: _Draws) -> Iterator[torch.Tensor]:
+    """Rows of like size, as many at a time as are fast; the last few rows several times, as one of them may do."""
+    pending = pending[draws.size[pending].argsort(stable=True)]
+    if len(pending) < _AT_ONCE:
+        pending = pending.repeat_interleave(min(4, _AT_ONCE // len(pending)))
+    for rows in pending.split(_AT_ONCE):
+        yield rows[draws.order[rows].argsort(stable=True)]
+
+
+def _operations(draws: _Draws, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rotations [n, most, 3, 3], translations [n, most, 3], and which of them there are [n, most]."""
+    most = max(len(symmetry.triplets) for symmetry in draws.symmetries)
+    table = draws.volume.new_zeros(len(draws.symmetries), most, 3, 4)
+    for entry, symmetry in zip(table, draws.symmetries):
+        entry[: len(symmetry.triplets), :, :3] = torch.as_tensor(symmetry.rotations)
+        entry[: len(symmetry.triplets), :, 3] = torch.as_tensor(symmetry.translations)
+    chosen = table[draws.group[rows], : int(draws.order[rows].max())]
+    return chosen[..., :3], chosen[..., 3], chosen[..., :3].flatten(2).any(2)
+
+
+def _fill(
+    made: _Made, draws: _Draws, rows: torch.Tensor, library: Library, longest: tuple[float, float, float],
+    generator: torch.Generator,
+) -> None:  # fmt: skip
+    """Try once to make the crystals at `rows`; those that succeed are written."""
+    lattice = draw_lattices(draws.volume[rows] * draws.order[rows], draws.system[rows], longest, generator)
+    operations = _operations(draws, rows)
+    centre = free_points(lattice, *operations, generator)
+    radius = _ROOM * (3 * draws.volume[rows] / (4 * math.pi)) ** (1 / 3) + 1
+    around = surroundings(lattice, *operations, radius, centre)
+    molecules = planted(around, draws.size[rows], library, generator)
+    grow(molecules, around, draws.size[rows], library, generator)
+    hopeful = draws.volume[rows] < _HOPEFUL * draws.ceiling[rows] * molecules.count
+    kept = (hopeful & (molecules.count >= draws.least)).nonzero()[:, 0]
+    if len(kept):
+        _finish(made, draws, rows[kept], molecules.take(kept), around.take(kept))
+
+
+def _finish(made: _Made, draws: _Draws, rows: torch.Tensor, molecules: Molecules, around: Surroundings) -> None:
+    """Settle molecules, scale their cells, and write those that are dense and free of short contacts."""
+    used = int(molecules.used.max())
+    radii = torch.where(molecules.radii < 0, -1.0, molecules.radii - CONTACT_SLACK / 2)[:, :used]
+    xyz, scale = settle(molecules.xyz[:, :used], radii, around)
+    scale = scale.clamp(min=_LEAST_SCALE) * (1 + 1e-4)  # rounding errors stay on the safe side
+    around = around.scaled(scale)
+    good = draws.volume[rows] * scale**3 < draws.ceiling[rows] * molecules.count
+    if not good.any():
+        return
+    good[good.clone()] = is_free(xyz[good], radii[good], around.take(good))
+    targets, kept = rows[good], good.nonzero()[:, 0]
+    is_first = torch.ones_like(targets, dtype=torch.bool)
+    is_first[1:] = targets[1:] != targets[:-1]  # a row that was tried several times stands in one run
+    targets, kept = targets[is_first], kept[is_first]
+    numbers, order = molecules.numbers[kept, :used].sort(dim=1, descending=True, stable=True)
+    lattice, centred = around.lattice[kept], xyz[kept] + around.centre[kept, None]
+    xyz = torch.linalg.solve(lattice[:, None], centred[..., None])[..., 0]
+    xyz = xyz.gather(1, order[..., None].expand(-1, -1, 3)) * (numbers > 0)[..., None]
+    columns = min(used, made.numbers.shape[1])
+    made.lattice[targets], made.xyz_frac[targets, :columns] = lattice, xyz[:, :columns]
+    made.numbers[targets, :columns] = numbers[:, :columns]
+
+
+def _displacements(made: _Made, options: RandomCrystalOptions, generator: torch.Generator) -> torch.Tensor:
+    """U_iso that grows outwards from the middle of the molecule; hydrogens 1.2 times as much."""
+    there = (made.numbers > 0).to(made.lattice)
+    xyz = made.xyz_frac @ made.lattice.mT
+    middle = (xyz * there[..., None]).sum(1, keepdim=True) / there.sum(1)[:, None, None]
+    square = (xyz - middle).square().sum(-1) * there
+    low, high = options.u_range
+    normal = torch.randn(2, len(xyz), 1, generator=generator, device=xyz.device, dtype=xyz.dtype)
+    inner = low + (high - low) * torch.sigmoid(normal[0] * 0.7 - 1.4)
+    u_iso = inner * (1 + (0.8 + 0.3 * normal[1]).clamp(min=0) * square / square.amax(1, keepdim=True))
+    return u_iso.clamp(low, high) * torch.where(made.numbers == 1, 1.2, 1.0) * there

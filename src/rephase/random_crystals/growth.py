@@ -1,0 +1,250 @@
+"""Molecules grown inside their crystal: a hydrogen gives way to a fragment wherever nothing is in the way."""
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import torch
+from torch.nn.functional import normalize
+
+from rephase.random_crystals.contacts import REACH, Surroundings, is_clear, others, overlaps, side_by_side, tested
+from rephase.random_crystals.fragments import Library
+
+_SLACK = 0.5  # Å by which atoms of two molecules may be closer than the sum of their radii, before they are settled
+_INTRAMOLECULAR = 0.74  # share of the sum of the radii that atoms four and more bonds apart keep
+_TRIALS = 16  # hydrogens looked at in a step; fragments, each turned at random, tried on one of them
+_PROBE, _PROBE_RADIUS = 1.45, 1.5  # Å, a little less than the first atom of any fragment needs
+_BESIDE = 2.0  # Å, what is nearer to an atom is bonded to it
+_SMALL = 5  # atoms of fragments that a hydrogen must have room for to stay open
+_EVEN = 2.0  # atoms of a fragment that chance counts for when one of those that fit is chosen
+_EARLY, _SELDOM = 8, 6  # larger fragments: every second of the first steps, then every sixth
+_GOING_ON = 0.1  # share of a batch below which the rest is given up: it would be slow for its size
+
+
+@dataclass
+class Molecules:
+    """Molecules that grow, positions in Å about the centre; the last column of each table takes what is dropped.
+
+    Of the atoms, [n, most]: ``numbers`` (0: no atom), ``xyz``, ``radii`` (negative: no atom), ``carriers`` of hydrogens
+    (-1 of other atoms), ``is_open``: hydrogens that may still give way. Of the molecules, [n]: ``used`` columns,
+    ``count`` of atoms but hydrogen.
+    """
+
+    numbers: torch.Tensor
+    xyz: torch.Tensor
+    radii: torch.Tensor
+    carriers: torch.Tensor
+    is_open: torch.Tensor
+    used: torch.Tensor
+    count: torch.Tensor
+
+    def take(self, rows: torch.Tensor) -> "Molecules":
+        """The molecules at `rows`."""
+        return Molecules(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def put(self, rows: torch.Tensor, others: "Molecules") -> None:
+        """Write others at `rows`."""
+        for field in fields(self):
+            getattr(self, field.name)[rows] = getattr(others, field.name)
+
+
+def grow(
+    molecules: Molecules, around: Surroundings, room: torch.Tensor, library: Library, generator: torch.Generator
+) -> None:
+    """Let molecules grow until they have `room` [n] atoms but hydrogen, or nothing more fits."""
+    small = (library.radii >= 0).sum(1) <= _SMALL
+    parts = [library.part(small), library.part(~small)]
+    active = torch.arange(len(room), device=room.device)
+    growing, place, wanted = molecules.take(active), around, room
+    step = 0
+    while len(active) > _GOING_ON * len(room):
+        is_large = step % 2 == 0 if step < _EARLY else step % _SELDOM == 0
+        _grow_once(growing, place, wanted, parts[is_large], generator, not is_large)
+        going = (growing.count < wanted) & growing.is_open.any(1)
+        if int(going.sum()) < 0.85 * len(active):
+            molecules.put(active, growing)
+            active, wanted = active[going], wanted[going]
+            growing, place = growing.take(going), place.take(going)
+        step += 1
+    molecules.put(active, growing)
+
+
+def pick(weights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Index [...] drawn from weights [..., n]."""
+    total = weights.cumsum(-1)
+    drawn = torch.rand(total.shape[:-1], generator=generator, device=total.device, dtype=total.dtype)
+    return (total <= (drawn * total[..., -1])[..., None]).sum(-1).clamp(max=weights.shape[-1] - 1)
+
+
+def _frames(directions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Rotations [..., 3, 3] that turn z to unit `directions` [..., 3], by a random angle about them."""
+    any_way = torch.randn(directions.shape, generator=generator, device=directions.device, dtype=directions.dtype)
+    across = torch.linalg.cross(any_way, directions)
+    across = across / across.norm(dim=-1, keepdim=True)
+    return torch.stack([across, torch.linalg.cross(directions, across), directions], -1)
+
+
+def planted(around: Surroundings, room: torch.Tensor, library: Library, generator: torch.Generator) -> Molecules:
+    """A first fragment, the hydrogen that others lose kept, in a random pose about the centre."""
+    n, slots = len(room), library.numbers.shape[1]
+    chosen = pick(library.weights[0] * (library.sizes <= room[:, None]) * (library.carriers >= 0).any(1), generator)
+    up = torch.randn(n, 3, generator=generator, device=room.device, dtype=around.lattice.dtype)
+    turn = _frames(up / up.norm(dim=-1, keepdim=True), generator)
+    most = max(3 * int(room.max()), slots) + 2 + slots
+    zeros = lambda *shape: torch.zeros(n, *shape, dtype=torch.long, device=room.device)  # noqa: E731
+    molecules = Molecules(
+        zeros(most), turn.new_zeros(n, most, 3), turn.new_full((n, most), -1.0), zeros(most) - 1, zeros(most) > 0,
+        zeros() + slots + 1, library.sizes[chosen],
+    )  # fmt: skip
+    molecules.xyz[:, 0], molecules.xyz[:, 1 : slots + 1] = library.lost[chosen], library.xyz[chosen]
+    molecules.xyz[:, : slots + 1] = molecules.xyz[:, : slots + 1] @ turn.mT
+    molecules.numbers[:, 0], molecules.numbers[:, 1 : slots + 1] = 1, library.numbers[chosen]
+    molecules.radii[:, 0], molecules.radii[:, 1 : slots + 1] = library.lost_radii[chosen], library.radii[chosen]
+    on = library.carriers[chosen]
+    molecules.carriers[:, 0], molecules.carriers[:, 1 : slots + 1] = 1, torch.where(on >= 0, on + 1, -1)
+    first = slice(slots + 1)
+    clear = _is_clear_of_own_images(around, molecules.xyz[:, first], molecules.radii[:, first])
+    molecules.is_open[:] = (molecules.carriers >= 0) & clear[:, None]
+    return molecules
+
+
+def _grow_once(
+    molecules: Molecules,
+    around: Surroundings,
+    room: torch.Tensor,
+    library: Library,
+    generator: torch.Generator,
+    is_last: bool,
+) -> None:
+    """Try fragments on one hydrogen of each molecule; one that leaves no room to the small ones is closed."""
+    site = _sites(molecules, around, room, library, generator)
+    if not len(site.row):
+        return
+    rows, foot, number = site.row, site.foot, molecules.numbers[site.row, site.parent]
+    allowed = library.weights[(number != 6).long()] * (library.sizes <= (room - molecules.count)[rows, None])
+    chosen = pick(allowed[:, None].expand(-1, _TRIALS, -1), generator)
+    length = library.bond_lengths[number[:, None], library.numbers[chosen, 0]][..., None]
+    turn = _frames(site.direction[:, None].expand(-1, _TRIALS, -1), generator)
+    new = library.xyz[chosen] @ turn.mT + (length * site.direction[:, None] + foot[:, None])[:, :, None]
+    radii = library.radii[chosen]
+    fits = ((new.norm(dim=-1) < around.radius[rows, None, None]) | (radii < 0)).all(2)
+    fits &= is_clear(tested(new[:, :, 0].mT, radii[:, :, 0]), site.before_first)
+    if new.shape[2] > 1:
+        rest = tested(new[:, :, 1:].flatten(1, 2).mT, radii[:, :, 1:].flatten(1))
+        fits &= is_clear(rest, site.before_rest).view(*fits.shape, -1).all(2)
+    lot = torch.rand(fits.shape, generator=generator, device=fits.device, dtype=new.dtype)
+    lot = torch.where(fits, library.sizes[chosen] + _EVEN * lot, -1)
+    found = fits.any(1).nonzero()[:, 0]
+    best = lot[found].argmax(1)
+    new, chosen, radii, at = new[found, best], chosen[found, best], radii[found, best], rows[found]
+    clear = _is_clear_of_own_images(around.take(at), new, radii)
+    if is_last:
+        molecules.is_open[rows, site.lost] = False
+    _add(molecules, at[clear], site.lost[found[clear]], library, chosen[clear], new[clear])
+
+
+class _Sites(NamedTuple):
+    """Hydrogens that something may be bound in the place of, [n_sites], and the atoms near them.
+
+    ``row`` of the molecule, ``lost`` hydrogen and its ``parent`` in the molecule; ``foot``, the place of the parent,
+    and the ``direction`` of the bond [n_sites, 3]. What the first atom of a fragment may not touch, and what the rest
+    may not touch, are tables of `others`.
+    """
+
+    row: torch.Tensor
+    lost: torch.Tensor
+    parent: torch.Tensor
+    foot: torch.Tensor
+    direction: torch.Tensor
+    before_first: torch.Tensor
+    before_rest: torch.Tensor
+
+
+def _sites(
+    molecules: Molecules, around: Surroundings, room: torch.Tensor, library: Library, generator: torch.Generator
+) -> _Sites:
+    """A random open hydrogen of each molecule; one where not even the smallest atom has room is closed."""
+    rows, used = torch.arange(len(room), device=room.device), int(molecules.used.max())
+    is_open = molecules.is_open[:, :used]
+    lost = pick(is_open.to(around.lattice), generator)
+    parent = molecules.carriers[rows, lost].clamp(min=0)
+    foot = molecules.xyz[rows, parent]
+    direction = normalize(molecules.xyz[rows, lost] - foot, dim=-1)
+    point, probe = foot + (_PROBE + library.middle) * direction, foot + _PROBE * direction
+    others_near = _nearby(molecules, around, point, library.reach)
+    first, rest = (
+        torch.cat([own, others_near], 1).mT for own in _own_nearby(molecules, point, library.reach, lost, parent)
+    )
+    clear = is_clear(tested(probe[..., None], probe.new_full((1, 1), _PROBE_RADIUS)), first)[:, 0]
+    molecules.is_open[rows, lost] &= clear
+    clear &= is_open.any(1) & (library.sizes.min() <= room - molecules.count)
+    return _Sites(*(column[clear] for column in (rows, lost, parent, foot, direction, first, rest)))
+
+
+def _nearby(molecules: Molecules, around: Surroundings, point: torch.Tensor, reach: float) -> torch.Tensor:
+    """The atoms of other molecules that may touch what lies within `reach` Å of a point [n, 3]: as `others`.
+
+    An atom has an image near the point where the point has an image, by the inverse motion, near the atom.
+    """
+    used = int(molecules.used.max())
+    xyz, radii = molecules.xyz[:, :used], molecules.radii[:, :used]
+    beyond = (xyz.norm(dim=-1) + radii).amax(1, keepdim=True) + reach
+    row, motion, _, images = around.near(point[:, None], torch.zeros_like(point), beyond)
+    motion, _ = side_by_side(row, len(point), motion, 0)
+    images, _ = side_by_side(row, len(point), images)
+    seven = tested(images.mT, images.new_full((1, images.shape[1]), reach))
+    row, image, atom = overlaps(seven, others(xyz.mT, radii))
+    back = around.moved_back(row, motion[row, image], xyz[row, atom])
+    seven = others(back.T[None], (radii[row, atom] - _SLACK)[None])[0].T
+    return side_by_side(row, len(point), seven)[0]
+
+
+def _own_nearby(
+    molecules: Molecules, point: torch.Tensor, reach: float, lost: torch.Tensor, parent: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The atoms of each molecule near a point [n, 3], as `others`: those not beside the parent, and all but these two.
+
+    An atom beside the parent is bonded to it, so it is beside what is bonded to the parent.
+    """
+    rows, used = torch.arange(len(lost), device=lost.device), int(molecules.used.max())
+    xyz, radii = molecules.xyz[:, :used], _INTRAMOLECULAR * molecules.radii[:, :used]
+    is_near = ((xyz - point[:, None]).norm(dim=-1) < reach + radii) & (radii >= 0)
+    is_near[rows, lost] = is_near[rows, parent] = False
+    row, atom = is_near.nonzero().unbind(1)
+    near, radii = xyz[row, atom], radii[row, atom]
+    is_beside = (near - xyz[row, parent[row]]).norm(dim=-1) < _BESIDE
+    seven = (others(near.T[None], r[None], _INTRAMOLECULAR)[0].T for r in (torch.where(is_beside, -1.0, radii), radii))
+    first, rest = (side_by_side(row, len(lost), columns)[0] for columns in seven)
+    return first, rest
+
+
+def _is_clear_of_own_images(around: Surroundings, xyz: torch.Tensor, radii: torch.Tensor) -> torch.Tensor:
+    """Whether atoms [n, p, 3] are clear of their own images: [n]."""
+    radii = radii - _SLACK / 2
+    extent = torch.where(radii < 0, 0.0, (xyz - xyz[:, :1]).norm(dim=-1)).amax(1, keepdim=True)
+    row, motion, *_ = around.near(xyz[:, :1], xyz[:, 0], 2 * extent + REACH - _SLACK)
+    images = around.rotations[row, :, motion] @ xyz.mT[row] + around.shifts[row, :, motion][..., None]
+    is_blocked = ~is_clear(tested(images, radii[row]), others(xyz.mT, radii)[row]).all(1)
+    clear = torch.ones_like(xyz[:, 0, 0], dtype=torch.bool)
+    clear[row[is_blocked]] = False
+    return clear
+
+
+def _add(
+    molecules: Molecules, rows: torch.Tensor, lost: torch.Tensor, library: Library, chosen: torch.Tensor,
+    xyz: torch.Tensor,
+) -> None:  # fmt: skip
+    """Write a fragment [k, new, 3] to each of the molecules at `rows` [k]; what fills it up goes to the last column."""
+    last = molecules.numbers.shape[1] - 1
+    numbers, carriers = library.numbers[chosen], library.carriers[chosen]
+    later = molecules.used[rows, None] + torch.arange(-1, numbers.shape[1] - 1, device=lost.device)
+    later[:, 0] = lost  # the first atom takes the place of the lost hydrogen
+    slots = torch.where(numbers > 0, later, last)
+    at = rows[:, None]
+    molecules.numbers[at, slots], molecules.xyz[at, slots] = numbers, xyz
+    molecules.radii[at, slots] = library.radii[chosen]
+    on = torch.where(carriers >= 0, later.gather(1, carriers.clamp(min=0)), -1)
+    molecules.carriers[at, slots], molecules.is_open[at, slots] = on, on >= 0
+    molecules.numbers[:, last], molecules.radii[:, last], molecules.carriers[:, last] = 0, -1.0, -1
+    molecules.is_open[:, last] = False
+    molecules.used[rows] += (numbers > 0).sum(1) - 1
+    molecules.count[rows] += library.sizes[chosen]

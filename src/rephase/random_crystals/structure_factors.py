@@ -1,0 +1,205 @@
+"""Structure factors of many different crystals at once, each with its own cell, space group and atoms.
+
+Only the asymmetric unit is summed: an operation (R, t) moves x to R x + t, so ``h.(R x + t) = (h R).x + h.t``.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import gemmi
+import numpy as np
+import torch
+
+from rephase.crystal.cell import limiting_d_min
+from rephase.crystal.scattering import dispersion, form_factor_coefficients
+from rephase.crystal.symmetry import Symmetry
+from rephase.errors import GridError
+from rephase.random_crystals.crystals import RandomCrystals
+
+_NUMBERS_AT_ONCE = 1 << 17  # atoms times reflections of a slice: what stays in the cache of a CPU
+_VOLUME_AT_ONCE = 1 << 15  # Å^3 of cells whose reflections are listed at once
+
+
+class ReflectionLists(NamedTuple):
+    """``hkl`` [n, most, 3] integers and ``mask`` [n, most]: True where there is a reflection; the rest is (0, 0, 0)."""
+
+    hkl: torch.Tensor
+    mask: torch.Tensor
+
+
+def unique_reflections(crystals: RandomCrystals, d_min: float) -> ReflectionLists:
+    """List one reflection of each Laue class with d >= d_min in Å, (0, 0, 0) and lattice absences left out.
+
+    Raises
+    ------
+    GridError
+        A d_min that is not positive.
+    """
+    if not (math.isfinite(d_min) and d_min > 0):
+        raise GridError(f"d_min = {d_min}: expected a number above 0; give it in Å, e.g. 1.5")
+    volume = torch.linalg.det(crystals.lattice)
+    parts = [(rows, _unique(crystals, rows, d_min)) for rows in _slices(crystals, volume, _VOLUME_AT_ONCE)]
+    most = max(mask.sum(1).max() for _, (_, mask) in parts)
+    hkl = crystals.group.new_zeros(len(crystals), int(most), 3)
+    mask = torch.zeros(hkl.shape[:2], dtype=torch.bool, device=hkl.device)
+    for rows, (index, inside) in parts:
+        row, column = inside.nonzero().unbind(1)
+        rank = (inside.cumsum(1) - 1)[row, column]
+        hkl[rows[row], rank], mask[rows[row], rank] = index[column], True
+    return ReflectionLists(hkl, mask)
+
+
+def _unique(crystals: RandomCrystals, rows: torch.Tensor, d_min: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """A box of indices [n_box, 3] and which of them each crystal of one group has, [n, n_box]."""
+    symmetry, lattice = crystals.symmetries[int(crystals.group[rows[0]])], crystals.lattice[rows]
+    reach = (lattice.norm(dim=1) / d_min).amax(0).int().tolist()
+    is_halved = _halved(symmetry)
+    axes = [torch.arange(0 if half else -m, m + 1, device=lattice.device) for m, half in zip(reach, is_halved)]
+    hkl = torch.cartesian_prod(*axes)
+    h, k, l = hkl.unbind(1)
+    kept = (l > 0) | ((l == 0) & ((h > 0) | ((h == 0) & (k > 0))))  # of a plane l = 0 half is enough
+    centring = _centring(symmetry).to(lattice)
+    turns = hkl.to(lattice) @ centring.T
+    kept &= ((turns - turns.round()).abs() < 0.1).all(1)
+    hkl = hkl[kept]
+    inside = _s_squared(lattice, hkl.to(lattice).expand(len(rows), -1, -1)) * (4 * d_min**2) <= 1
+    return hkl, inside
+
+
+def _halved(symmetry: Symmetry) -> tuple[bool, bool, bool]:
+    """Along which axes only indices >= 0 are needed: l for triclinic, k and l for monoclinic, all for orthorhombic."""
+    diagonals = np.diagonal(symmetry.rotations, axis1=1, axis2=2)
+    n_laue = len(np.unique(diagonals * diagonals[:, :1], axis=0))  # a rotation and its negative count once
+    return {1: (False, False, True), 2: (False, True, True)}.get(n_laue, (True, True, True))
+
+
+def _centring(symmetry: Symmetry) -> torch.Tensor:
+    is_pure = (symmetry.rotations == np.eye(3, dtype=int)).all((1, 2))
+    return torch.as_tensor(symmetry.translations[is_pure])
+
+
+def _s_squared(lattice: torch.Tensor, hkl: torch.Tensor) -> torch.Tensor:
+    """(2d)^-2 in Å^-2 of indices [n, n_refl, 3]."""
+    reciprocal = torch.linalg.inv(lattice.to(torch.float64)).to(lattice)
+    return (hkl @ reciprocal).square().sum(-1) / 4
+
+
+def _slices(crystals: RandomCrystals, numbers: torch.Tensor, at_once: int) -> Iterator[torch.Tensor]:
+    """Rows of one space group and like size, that have about `at_once` of the `numbers` [n] of each."""
+    for group in crystals.group.unique().tolist():
+        rows = (crystals.group == group).nonzero()[:, 0]
+        rows = rows[numbers[rows].argsort(stable=True)]
+        part = numbers[rows].cumsum(0) // at_once
+        yield from rows.split(part.unique_consecutive(return_counts=True)[1].tolist())
+
+
+def many_structure_factors(
+    crystals: RandomCrystals, hkl: torch.Tensor, *, energy_kev: float | None = 10.0
+) -> torch.Tensor:
+    """Structure factors of many crystals, in the dtype and on the device of their coordinates.
+
+    Parameters
+    ----------
+    crystals
+        n of them.
+    hkl
+        [n, n_refl, 3] integers, e.g. of `unique_reflections`.
+    energy_kev
+        Photon energy; None: no dispersion and no limiting sphere.
+
+    Returns
+    -------
+    torch.Tensor
+        Complex [n, n_refl], in electrons per cell: the same as `structure_factors` of each crystal.
+
+    Raises
+    ------
+    GridError
+        hkl of another shape, or beyond the limiting sphere d >= λ/2.
+    """
+    if hkl.ndim != 3 or hkl.shape[0] != len(crystals) or hkl.shape[2] != 3:
+        raise GridError(f"hkl of shape {tuple(hkl.shape)}: expected [{len(crystals)}, n_refl, 3], a list per crystal")
+    s_squared = _s_squared(crystals.lattice, hkl.to(crystals.lattice))
+    if energy_kev is not None and s_squared.numel() and s_squared.max() * 4 * limiting_d_min(energy_kev) ** 2 > 1:
+        d_hkl = float(s_squared.max()) ** -0.5 / 2
+        raise GridError(
+            f"a reflection has d = {d_hkl:.4f} Å, beyond the limiting sphere d >= λ/2 = "
+            f"{limiting_d_min(energy_kev):.4f} Å at {energy_kev} keV; leave it out or raise energy_kev"
+        )
+    table = _Table(crystals.numbers, energy_kev, s_squared)
+    F = torch.zeros(s_squared.shape, dtype=s_squared.dtype.to_complex(), device=s_squared.device)
+    # (0, 0, 0) fills the lists up: one of them is enough
+    used = (hkl.any(2) * torch.arange(2, hkl.shape[1] + 2, device=hkl.device)).amax(1).clamp(1, hkl.shape[1])
+    for rows in _slices(crystals, used * (crystals.numbers > 0).sum(1), _NUMBERS_AT_ONCE):
+        most = int(used[rows].max())
+        summed = _sum(crystals.take(rows), hkl[rows, :most], s_squared[rows, :most], table)
+        F[rows, :most], F[rows, most:] = summed, summed[:, -1:]
+    return F
+
+
+class _Table:
+    """Form factors of the elements that occur: Gaussians, constant with f', and f''."""
+
+    def __init__(self, numbers: torch.Tensor, energy_kev: float | None, like: torch.Tensor):
+        present = [int(number) for number in numbers.unique() if number]
+        elements = [gemmi.Element(number).name for number in present]
+        coefficients, corrections = form_factor_coefficients(elements), dispersion(elements, energy_kev)
+        self.heights = torch.block_diag(*like.new_tensor(coefficients[:, 0:8:2])[..., None])
+        self.widths = like.new_tensor(coefficients[:, 1:8:2]).flatten()
+        self.constant = like.new_tensor(coefficients[:, 8] + corrections.real)
+        self.f_double_prime = like.new_tensor(corrections.imag)
+        self.column = torch.zeros(120, dtype=torch.long, device=like.device)
+        self.column[present] = torch.arange(len(present), device=like.device)
+
+    def f0(self, s_squared: torch.Tensor) -> torch.Tensor:
+        """f0 + f' [..., n_elements] for s^2 [...]."""
+        return torch.exp(-self.widths * s_squared[..., None]) @ self.heights + self.constant
+
+
+def _sum(crystals: RandomCrystals, hkl: torch.Tensor, s_squared: torch.Tensor, table: _Table) -> torch.Tensor:
+    """F of crystals that share a space group, [n, n_refl]."""
+    symmetry = crystals.symmetries[int(crystals.group[0])]
+    real, imaginary = _unit_sums(crystals.xyz_frac, hkl.to(s_squared), symmetry)
+    damped = torch.exp(s_squared[..., None] * (-8 * math.pi**2 * crystals.u_iso[:, None]))
+    of_element = torch.nn.functional.one_hot(table.column[crystals.numbers], len(table.constant)).to(s_squared)
+    of_element = of_element * (crystals.numbers > 0)[..., None]
+    sums = [part.mul_(damped) @ of_element for part in (real, imaginary) if part is not None]  # of each element
+    f0 = table.f0(s_squared)
+    turned, shifted = [(f0 * part).sum(-1) for part in sums], [part @ table.f_double_prime for part in sums]
+    if imaginary is None:
+        return torch.complex(turned[0], shifted[0])
+    return torch.complex(turned[0] - shifted[1], turned[1] + shifted[0])
+
+
+def _unit_sums(
+    xyz_frac: torch.Tensor, hkl: torch.Tensor, symmetry: Symmetry
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Real and imaginary part of the sum of exp(2 pi i h.x) over the images of each atom, [n, n_refl, n_atoms].
+
+    With an inversion centre at the origin half of the operations give half of a real sum: the imaginary part is None.
+    """
+    operations, is_centric = _operations(symmetry)
+    turns = hkl @ _centring(symmetry).to(hkl).T
+    multiplicity = torch.cos(2 * math.pi * turns).sum(-1, keepdim=True) * (2 if is_centric else 1)
+    positions = 2 * math.pi * torch.cat([xyz_frac, torch.ones_like(xyz_frac[..., :1])], -1).mT
+    real = hkl.new_zeros(*hkl.shape[:2], xyz_frac.shape[1])
+    imaginary = None if is_centric else torch.zeros_like(real)
+    for rotation, translation in operations:
+        angle = torch.cat([hkl @ rotation.to(hkl), (hkl @ translation.to(hkl))[..., None]], -1) @ positions
+        real += angle.cos()
+        if imaginary is not None:
+            imaginary += angle.sin()
+    return real * multiplicity, None if imaginary is None else imaginary * multiplicity
+
+
+def _operations(symmetry: Symmetry) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], bool]:
+    """One operation of each rotation; with an inversion at the origin, one of each pair x, -x."""
+    chosen = symmetry.point_group
+    rotations, translations = symmetry.rotations[chosen], symmetry.translations[chosen]
+    inverts = (rotations == -np.eye(3, dtype=int)).all((1, 2))
+    is_centric = bool(inverts.any()) and not translations[inverts].any()
+    if is_centric:
+        kept = np.linalg.det(rotations) > 0
+        rotations, translations = rotations[kept], translations[kept]
+    return [(torch.as_tensor(R), torch.as_tensor(t)) for R, t in zip(rotations, translations)], is_centric

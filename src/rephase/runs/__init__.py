@@ -1,0 +1,258 @@
+"""The run folder: what lies where, and that everything in it belongs to one configuration."""
+
+import errno
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from rephase.files.checksums import beside, checked_bytes, write_checked
+from rephase.config import Config, dump_config, find_config, load_config, read_yaml
+from rephase.errors import ConfigError, StoreError, check_count
+from rephase.config.sections import LearningConfig, Section
+from rephase.paths import ROOT, RUNS
+from rephase.runs.tables import styled
+from rephase.files.writing import LOCK, PARTIAL, disk_errors, writable_folder, write_whole
+
+_CONFIG, _ENVIRONMENT = "config.yaml", "environment.json"  # written in this order
+_AGAIN = "make it again: delete status.json of the run, and run its notebooks"
+_UNREADABLE = (ValueError, KeyError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+_RECORDED = ("torch", "numpy", "Dans_Diffraction", "gemmi", "lightning", "zarr", "scikit-image")
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder of results that can be made again from its ``config.yaml``.
+
+    Parameters
+    ----------
+    folder
+        Where everything lies.
+    config
+        What fixes the results.
+    device, workers
+        How it is computed; they change no result beyond rounding.
+    """
+
+    folder: Path
+    config: Config
+    device: str = "auto"
+    workers: int = 2
+
+    def checkpoints(self, model: str) -> Path:
+        """Folder of the checkpoints and logs of a model."""
+        return self.folder / "checkpoints" / model
+
+    def settings(self, *sections: str) -> Styler:
+        """Sections of the resolved configuration as a table to read, e.g. ``settings("data", "scattering.saxs")``."""
+        values, chosen = _flatten(self.config.model_dump(mode="json")), tuple(f"{name}." for name in sections)
+        shown = {key: _words(value) for key, value in values.items() if f"{key}.".startswith(chosen)}
+        table = styled(pd.DataFrame({"value": shown})).set_table_attributes('class="settings"')
+        return table.set_properties(**{"text-align": "left"})
+
+    def save_table(self, name: str, table: pd.DataFrame) -> None:
+        """Write ``tables/NAME.csv``; `DiskError` where the disk refuses."""
+        text = table.to_csv(index=False)
+        write_checked(self.folder / "tables" / f"{name}.csv", text.encode(errors="backslashreplace"))
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Read ``tables/NAME.csv``; `FileNotFoundError` where there is none yet, `StoreError` where it is damaged."""
+        return _read(self.folder / "tables" / f"{name}.csv", lambda content: pd.read_csv(io.BytesIO(content)))
+
+    def tables(self, prefix: str) -> dict[str, pd.DataFrame]:
+        """Tables ``PREFIX_*.csv`` by the rest of their name, models in the order of the configuration.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is none yet.
+        StoreError
+            One is damaged.
+        """
+        found = {
+            path.stem.removeprefix(f"{prefix}_"): path for path in (self.folder / "tables").glob(f"{prefix}_*.csv")
+        }
+        if not found:
+            raise FileNotFoundError(errno.ENOENT, "no table yet", f"tables/{prefix}_*.csv")
+        listed = dict.fromkeys(_models_in(self.config))
+        order = [*listed, *sorted(found.keys() - listed.keys())]
+        return {name: self.table(found[name].stem) for name in order if name in found}
+
+    def has_results(self, kind: str = "results") -> bool:
+        """Whether anything of a kind has been scored."""
+        return any((self.folder / "tables").glob(f"{kind}_*.csv"))
+
+    def results(self, kind: str = "results") -> pd.DataFrame:
+        """Every result of a kind so far, tidy: ``results``, ``completion_results`` and so on."""
+        return pd.concat(self.tables(kind).values(), ignore_index=True)
+
+    def write_results(self, kinds: Iterable[str]) -> None:
+        """Write every result of these kinds so far to ``results.csv``; nothing if there is none."""
+        tables = [self.results(kind) for kind in kinds if self.has_results(kind)]
+        if tables:
+            write_whole(self.folder / "results.csv", pd.concat(tables, ignore_index=True).to_csv(index=False))
+
+    def save_arrays(self, name: str, **arrays: np.ndarray) -> None:
+        """Write ``arrays/NAME.npz``; `DiskError` where the disk refuses."""
+        content = io.BytesIO()
+        np.savez_compressed(content, allow_pickle=False, **arrays)
+        write_checked(self.folder / "arrays" / f"{name}.npz", content.getvalue())
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """Read ``arrays/NAME.npz``; `FileNotFoundError` where there is none yet, `StoreError` where it is damaged."""
+        return _read(self.folder / "arrays" / f"{name}.npz", lambda content: dict(np.load(io.BytesIO(content))))
+
+
+def open_run(
+    folder: str | Path | None, config: str | Path, overrides: list[str] | tuple[str, ...] = (), *,
+    device: str = "auto", workers: int = 2,
+) -> Run:  # fmt: skip
+    """Open the run folder of a configuration, or make it.
+
+    Parameters
+    ----------
+    folder
+        Where; None or empty: ``runs/NAME-FINGERPRINT``, so that every configuration has a folder of its own.
+    config, overrides
+        As in `load_config`.
+    device, workers
+        As in `Run`.
+
+    Raises
+    ------
+    ConfigError
+        The folder belongs to another configuration, the first key that differs is named; it holds anything else than
+        a run; it cannot be written.
+    """
+    resolved = load_config(config, overrides)
+    check_count("workers", workers, remedy="give the number of parallel workers that build data")
+    path = _run_folder(Path(folder) if folder else default_folder(config, resolved))
+    if (path / _CONFIG).is_file():
+        _check_same(path, resolved)
+    else:
+        write_checked(path / _CONFIG, dump_config(resolved).encode())
+    write_whole(path / _ENVIRONMENT, json.dumps(environment(), indent=1))
+    return Run(path, resolved, device, workers)
+
+
+def read_run(folder: str | Path) -> Run:
+    """Open a run folder that is there already.
+
+    Raises
+    ------
+    ConfigError
+        The folder is no run, or its configuration is damaged.
+    """
+    path = Path(os.path.realpath(folder))
+    if not os.path.isfile(path / _CONFIG):
+        raise ConfigError(f"{folder}: no run folder (it has no config.yaml); give one that `rephase run` made")
+    _check_config(path)
+    return Run(path, load_config(path / _CONFIG))
+
+
+def default_folder(source: str | Path, config: Config) -> Path:
+    """``runs/NAME-FINGERPRINT`` of a configuration."""
+    path = find_config(source)
+    name = path.parent.name.rsplit("-", 1)[0] if path.stem == "config" else path.stem
+    return RUNS / f"{name}-{config.fingerprint()}"
+
+
+def _run_folder(folder: Path) -> Path:
+    """The folder, made where there is none yet; one that holds anything else than a run is refused.
+
+    A run that was killed while it was opened has left what is written first, which is no harm.
+    """
+    if os.path.isfile(folder):
+        raise ConfigError(f"run folder {folder}: is a file; give a folder with --out")
+    if not str(folder).isprintable():
+        raise ConfigError(
+            f"--out {folder}: notebooks keep no such name; give a folder with letters that can be printed"
+        )
+    path = writable_folder(folder, name="--out").resolve()
+    with disk_errors(path):
+        found = set(os.listdir(path))
+    first = {LOCK, beside(path / _CONFIG).name, _CONFIG}
+    foreign = sorted(name for name in found - first if not name.endswith(PARTIAL))
+    if foreign and not found >= {_CONFIG, _ENVIRONMENT}:
+        raise ConfigError(
+            f"--out {path}: holds {foreign[0]!r} and is no run, its files could be lost; give a new folder, an empty "
+            "one, or a run of this configuration"
+        )
+    return path
+
+
+def _check_config(path: Path) -> None:
+    """Raise unless the configuration of a run is what was written."""
+    checked_bytes(path / _CONFIG, ConfigError, remedy="give the run a new folder")
+
+
+def _read(path: Path, parse: Callable[[bytes], Content]) -> Content:
+    content = checked_bytes(path, StoreError, remedy=_AGAIN)
+    try:
+        return parse(content)
+    except _UNREADABLE as error:
+        raise StoreError(f"{path}: damaged ({error}); {_AGAIN}") from error
+
+
+def _check_same(path: Path, config: Config) -> None:
+    _check_config(path)
+    stored, wanted = (_flatten(values) for values in (read_yaml(path / _CONFIG), config.model_dump(mode="json")))
+    for key in sorted(stored.keys() | wanted.keys()):
+        if stored.get(key) != wanted.get(key):
+            raise ConfigError(
+                f"{path}: this run has {key} = {stored.get(key)!r}, not {wanted.get(key)!r}; choose another folder "
+                "with --out, or leave --out away and get a folder of its own"
+            )
+
+
+def _flatten(values: dict, prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _models_in(section: Section) -> Iterator[str]:
+    """Names of the models that a configuration lists, section by section."""
+    if isinstance(section, LearningConfig):
+        yield from section.models
+    for name in type(section).model_fields:
+        part = getattr(section, name)
+        if isinstance(part, Section):
+            yield from _models_in(part)
+
+
+def _commit() -> str:
+    if shutil.which("git") is None:
+        return ""
+    describe = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(describe, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def environment() -> dict[str, Any]:
+    """Commit, Python, machine and package versions, to be kept beside what was made with them."""
+    return {
+        "commit": _commit() or "not a git checkout",
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "packages": {name: version(name) for name in _RECORDED},
+    }

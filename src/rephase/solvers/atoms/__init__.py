@@ -1,0 +1,1 @@
+"""Models of atoms: built, refined and their errors, against amplitudes."""

@@ -1,0 +1,65 @@
+"""The source files that a package is made from: its own, and those of its project that it imports."""
+
+import ast
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from rephase.errors import ConfigError
+
+_OURS = __name__.partition(".")[0]
+
+
+def source_files(package: str) -> list[Path]:
+    """Every file that a package or module leads to by imports within its own project and within rephase, in order.
+
+    Raises
+    ------
+    ConfigError
+        There is no such package.
+    """
+    own = package.partition(".")[0]
+    roots = {name: _root(name) for name in {own, _OURS}}
+    waiting, found = list(_files(roots[own], package)), set[Path]()
+    if not waiting:
+        raise ConfigError(f"no package {package!r} beside {roots[own]}; give the dotted name of a laboratory's code")
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            for name in _imported(path):
+                if (root := roots.get(name.partition(".")[0])) is not None:
+                    waiting += _modules(root, name)
+    return sorted(found)
+
+
+def _root(name: str) -> Path:
+    """The folder that a package lies in."""
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ConfigError(f"no package {name!r}; install it, or put its folder on the PYTHONPATH")
+    return Path(spec.origin).parents[1 if spec.submodule_search_locations else 0]
+
+
+def _files(root: Path, package: str) -> Iterator[Path]:
+    """All files of a package, or that of a module."""
+    place = root.joinpath(*package.split("."))
+    yield from place.rglob("*.py")
+    yield from _modules(root, package)
+
+
+def _modules(root: Path, name: str) -> Iterator[Path]:
+    """The file of a module, and those of the packages around it."""
+    parts = name.split(".")
+    for n in range(1, len(parts) + 1):
+        place = root.joinpath(*parts[:n])
+        yield from filter(Path.is_file, (place / "__init__.py", place.with_suffix(".py")))
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """Dotted names that a file imports: of modules, and of what it takes from them, which may be modules too."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
