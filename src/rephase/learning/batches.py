@@ -1,8 +1,8 @@
 """What the data sets share: samples in splits, and the order in which a trainer sees them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -13,6 +13,13 @@ from rephase.config.sections import SplitConfig
 
 BatchType = TypeVar("BatchType")
 Drawn = TypeVar("Drawn", covariant=True)
+Tensors = TypeVar("Tensors", bound=tuple[torch.Tensor, ...])
+
+
+def on_device(batch: Tensors, device: torch.device | str) -> Tensors:
+    """The same batch, every tensor of it on a device."""
+    make = cast(Callable[..., Tensors], type(batch))
+    return make(*(field.to(device) for field in batch))
 
 
 class Batches:

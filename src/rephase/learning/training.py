@@ -27,7 +27,7 @@ from rephase.files.writing import disk_errors, only_writer, write_whole
 from rephase.learning.batches import Batches, SplitData, StreamedData
 from rephase.learning.checkpoints import CheckedCheckpoints, read_checkpoint
 from rephase.learning.models import Model, build_model
-from rephase.runs import environment
+from rephase.runs import Run, environment
 
 Samples = tuple[torch.Tensor, ...]
 """What the training itself sees of a batch: tensors that have the samples as their first axis."""
@@ -178,6 +178,16 @@ def fit(
                 _claim(folder, identity)
                 _train(module_of(model, options, seed), name, data, folder, device=device, progress=progress)
     return trained_model(table, name, data, config, folder, device=device)
+
+
+def train(
+    run: Run, table: Mapping[str, type[Model]], name: str, data: SplitData, config: LearningConfig, folder: Path, *,
+    curve: str,
+) -> Model:  # fmt: skip
+    """Train a model as `fit` does, with the seed and on the device of a run; its losses become the table `curve`."""
+    model = fit(table, name, data, config, folder, seed=run.config.seed, device=run.device)
+    run.save_table(curve, loss_curve(folder))
+    return model
 
 
 def _train(module: ModelModule, name: str, data: SplitData, folder: Path, *, device: str, progress: bool) -> None:

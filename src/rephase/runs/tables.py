@@ -6,6 +6,11 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 
 
+def left_out(reason: str, **named: str) -> pd.DataFrame:
+    """One row that says what was not done, in columns of its own, and why, in the column ``left out``."""
+    return pd.DataFrame({**{column: [name] for column, name in named.items()}, "left out": [reason]})
+
+
 def styled(table: pd.DataFrame, pattern: str | None = None, *, precision: int | None = None) -> Styler:
     """A table to look at, in HTML where nothing that comes from data is markup.
 

@@ -16,6 +16,7 @@ from rephase.errors import ConfigError, ReflectionError, WeightsError, nearest_n
 from rephase.labs.completion.cards import AMPLITUDES, AmplitudeCard
 from rephase.labs.completion.data import CompletionBatch, Setting, beta_of, one_crystal, setting_on_grid
 from rephase.labs.completion.grids import MonoclinicGrid
+from rephase.learning.batches import on_device
 from rephase.learning.weights import load_weights, shipped_weights
 from rephase.paths import NEEDED
 from rephase.solvers.atoms.fit import expected_structure_factors, fit_atoms
@@ -97,7 +98,7 @@ def by_network(data: Reflections, hkl: np.ndarray, source: str, *, d_min: float,
     setting = setting_on_grid(data.cell, data.group, grid, card.data.d_min, preferred=_groups(card))
     everything = np.ones(len(data), bool)
     batch = one_crystal(data.hkl, data.amplitudes().amplitude, everything, setting, card.data)
-    predicted = network.predict(CompletionBatch(*(field.to(pick_device(device)) for field in batch)))[0].cpu().numpy()
+    predicted = network.predict(on_device(batch, pick_device(device)))[0].cpu().numpy()
     number, is_there = grid.from_list(hkl @ setting.basis, np.arange(len(hkl), dtype=float), setting.symmetry)
     amplitude = np.zeros(len(hkl))
     amplitude[number[is_there].astype(int)] = predicted[is_there]

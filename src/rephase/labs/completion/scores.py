@@ -11,6 +11,7 @@ from rephase.crystal.phases import phase_error, unit_phasor
 from rephase.labs.completion.data import CompletionBatch, MonoclinicData
 from rephase.labs.completion.grid_phases import align_monoclinic
 from rephase.labs.completion.grids import MonoclinicGrid
+from rephase.learning.batches import on_device
 from rephase.learning.scoring import Judged, Metric, Scoring, score_splits
 from rephase.learning.similarity import map_similarity, structural_similarity
 
@@ -187,7 +188,7 @@ def _phase_scoring(data: MonoclinicData) -> Scoring[CompletionBatch]:
     groups = np.array([symmetry.symbol for symmetry in data.symmetries])
 
     def judge(predictor: PhasePredictor, batch: CompletionBatch, device: torch.device | str) -> Judged:
-        there = CompletionBatch(*(field.to(device) for field in batch))
+        there = on_device(batch, device)
         phased = align_phases(predictor.predict(there).cpu(), batch)
         scores = {metric: entry.function(phased).numpy() for metric, entry in PHASE_METRICS.items()}
         amplitude = (phased.multiplicity * phased.true.abs())[batch.mask]
@@ -213,7 +214,7 @@ def complete_batch(
     predictor: AmplitudePredictor, batch: CompletionBatch, device: torch.device | str = "cpu"
 ) -> Completed:
     """Complete a batch and put the truth beside it, on the CPU."""
-    there = CompletionBatch(*(field.to(device) for field in batch))
+    there = on_device(batch, device)
     return filled_in(predictor.predict(there).cpu(), batch)
 
 

@@ -33,8 +33,9 @@ from rephase.labs.completion.scores import (
     evaluate_monoclinic_phases,
 )
 from rephase.learning.scoring import summarise
-from rephase.learning.training import fit, loss_curve
+from rephase.learning.training import train
 from rephase.runs import Run
+from rephase.runs.tables import left_out
 
 _N_SHELLS = 12  # of the mean amplitudes of the crystals
 _SCORES = [*COMPLETION_METRICS, MAP_SCORE]
@@ -135,10 +136,9 @@ def train_and_score(run: Run, data: CompletionData, name: str) -> pd.DataFrame:
     """
     config = run.config.completion
     if name not in config.models:
-        return pd.DataFrame({"model": [name], "left out": ["not in completion.models of this configuration"]})
+        return left_out("not in completion.models of this configuration", model=name)
     folder = run.checkpoints("completion") / name
-    model = fit(AMPLITUDE_MODELS, name, data.random, config, folder, seed=run.config.seed, device=run.device)
-    run.save_table(f"completion_curve_{name}", loss_curve(folder))
+    model = train(run, AMPLITUDE_MODELS, name, data.random, config, folder, curve=f"completion_curve_{name}")
     _score(run, data, name, model, next(model.parameters()).device)
     return summary(run)
 
@@ -151,10 +151,10 @@ def train_and_score_phases(run: Run, data: CompletionData, name: str) -> pd.Data
     config = run.config.completion.phases
     _score_phases(run, data, "chance", ChancePhases(), "cpu")
     if name not in config.models:
-        return pd.DataFrame({"model": [name], "left out": ["not in completion.phases.models of this configuration"]})
+        return left_out("not in completion.phases.models of this configuration", model=name)
     folder = run.checkpoints("monoclinic_phases") / name
-    model = fit(MONOCLINIC_PHASE_MODELS, name, data.random, config, folder, seed=run.config.seed, device=run.device)
-    run.save_table(f"monoclinic_phases_curve_{name}", loss_curve(folder))
+    curve = f"monoclinic_phases_curve_{name}"
+    model = train(run, MONOCLINIC_PHASE_MODELS, name, data.random, config, folder, curve=curve)
     _score_phases(run, data, name, model, next(model.parameters()).device)
     return summarise(run.results("monoclinic_phases_results"), [*PHASE_METRICS]).round(3)
 

@@ -10,6 +10,7 @@ import torch
 from rephase.crystal.density import density_from_F
 from rephase.crystal.phases import align, align_hand, friedel_mate, phase_error, phase_misfit
 from rephase.labs.crystals.data import Batch, PerturbedData
+from rephase.learning.batches import on_device
 from rephase.learning.scoring import Judged, Metric, Scoring, score_splits
 from rephase.learning.similarity import map_similarity
 
@@ -173,7 +174,7 @@ def evaluate(
 @torch.no_grad()
 def predict_batch(predictor: Predictor, batch: Batch, device: torch.device | str = "cpu") -> Comparison:
     """Predict a batch and compare it with the truth, on the CPU."""
-    batch = Batch(*(field.to(device) for field in batch))
+    batch = on_device(batch, device)
     return compare(predictor.predict(batch).cpu(), batch.F.cpu(), batch.scored.cpu(), batch.volume.cpu())
 
 

@@ -13,8 +13,9 @@ from rephase.labs.crystals.models.baselines import BASELINES
 from rephase.labs.crystals.perturb import PERTURBATIONS, perturb
 from rephase.labs.crystals.scores import METRICS, evaluate, predict_batch
 from rephase.learning.scoring import summarise
-from rephase.learning.training import fit, loss_curve
+from rephase.learning.training import train
 from rephase.runs import Run
+from rephase.runs.tables import left_out
 
 _N_EXAMPLES = 8
 
@@ -120,9 +121,8 @@ def train_and_score(run: Run, data: PerturbedData, name: str) -> pd.DataFrame:
     A model that the configuration does not list is left out, so that a sweep may train fewer.
     """
     if name not in run.config.crystals.models:
-        return pd.DataFrame({"model": [name], "left out": ["not in the models of this configuration"]})
-    model = fit(MODELS, name, data, run.config.crystals, run.checkpoints(name), seed=run.config.seed, device=run.device)
-    run.save_table(f"curve_{name}", loss_curve(run.checkpoints(name)))
+        return left_out("not in crystals.models of this configuration", model=name)
+    model = train(run, MODELS, name, data, run.config.crystals, run.checkpoints(name), curve=f"curve_{name}")
     _score(run, data, name, model, next(model.parameters()).device)
     return summary(run)
 

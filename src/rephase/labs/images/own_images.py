@@ -24,6 +24,7 @@ from rephase.labs.images.data.stored import input_of
 from rephase.labs.images.models.networks import ImageClassifier
 from rephase.labs.images.shipping import image_card
 from rephase.labs.images.steps import build_images, trained_classifier
+from rephase.learning.batches import on_device
 from rephase.learning.weights import Weights, load_weights
 from rephase.runs import Run
 
@@ -158,7 +159,7 @@ def _seen(classifier: Classifier, batch: ImageBatch) -> tuple[torch.Tensor, torc
 def _taken(classifier: Classifier, batch: ImageBatch) -> ImageBatch:
     """What the network takes of images, where it is."""
     device = next(classifier.model.parameters()).device
-    return ImageBatch(*(field.to(device) for field in input_of(batch, classifier.card.data)))
+    return on_device(input_of(batch, classifier.card.data), device)
 
 
 def _named(carried: np.ndarray, labels: tuple[str, ...]) -> list[str]:

@@ -7,7 +7,7 @@ import pandas as pd
 import torch
 
 from rephase.labs.images.data.batch import ImageBatch
-from rephase.learning.batches import SplitData
+from rephase.learning.batches import SplitData, on_device
 from rephase.learning.scoring import COLUMNS, Metric
 
 _N_BINS = 15
@@ -186,8 +186,7 @@ def probabilities(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Probabilities [n, n_labels] of the images of a split, and their labels, bool, both on the CPU."""
     found = [
-        (predictor.predict(ImageBatch(*(field.to(device) for field in batch))).cpu(), batch.labels > 0.5)
-        for batch in data.batches(split, _BATCH)
+        (predictor.predict(on_device(batch, device)).cpu(), batch.labels > 0.5) for batch in data.batches(split, _BATCH)
     ]
     probability, truth = (torch.cat(parts) for parts in zip(*found))
     return probability, truth

@@ -30,6 +30,7 @@ from rephase.learning.scoring import summarise
 from rephase.learning.training import fit, loss_curve
 from rephase.optics.correlation import correlation_map
 from rephase.runs import Run
+from rephase.runs.tables import left_out
 
 _N_EXAMPLES = 12
 _SPLITS = ("train", "validation", "test")
@@ -101,7 +102,7 @@ def train_and_score(run: Run, data: ImageData, name: str) -> pd.DataFrame:
     One that the configuration does not list is left out, so that a sweep may train fewer.
     """
     if name not in run.config.images.models:
-        return pd.DataFrame({"model": [name], "left out": ["not in images.models of this configuration"]})
+        return left_out("not in images.models of this configuration", model=name)
     model = trained_classifier(run, data, name)
     run.save_table(f"image_curve_{name}", loss_curve(training_of(run, name).folder))
     _score(run, data, name, model, next(model.parameters()).device)
@@ -172,7 +173,7 @@ def score_hits(run: Run) -> pd.DataFrame:
     """
     data = run.config.images.data
     if data.kind != "single_particles":
-        return pd.DataFrame({"left out": [f"images.data.kind = {data.kind}: no kind of particle is wanted"]})
+        return left_out(f"images.data.kind = {data.kind}: no kind of particle is wanted")
     results = run.results("image_results")
     of_wanted = results[results["split"] == f"test:{data.wanted}"]
     table = of_wanted.pivot_table(index="model", columns="metric", values="value", sort=False)
@@ -206,7 +207,7 @@ def run_experiment(run: Run, name: str) -> pd.DataFrame:
         Means over the seeds, a row for each combination, a column per metric; below them what needs no image.
     """
     if name not in run.config.images.experiments:
-        return pd.DataFrame({"experiment": [name], "left out": ["not in images.experiments of this configuration"]})
+        return left_out("not in images.experiments of this configuration", experiment=name)
     baselines = score_baselines(run, build_images(run)).loc[[*IMAGE_BASELINES]]
     model = next(iter(run.config.images.models))
     tables, results = [], []

@@ -10,6 +10,7 @@ from rephase.inference.patterns import PatternBatch, expected_of, log_joint
 from rephase.labs.scattering.calibration import draws_of
 from rephase.labs.scattering.flow import flow_name, section_of
 from rephase.labs.scattering.models.flows import ParameterFlow
+from rephase.learning.batches import on_device
 from rephase.runs import Run
 
 _COUNTS = 37  # stream of random numbers
@@ -53,7 +54,7 @@ def _explained(
 ) -> pd.DataFrame:
     """A row per pattern: its counts, the share of its draws that count, and whether they do not explain it."""
     device, simulator = next(flow.parameters()).device, flow.simulator
-    log_q = flow.log_prob(PatternBatch(*(field.to(device) for field in batch._replace(u=drawn)))).cpu()
+    log_q = flow.log_prob(on_device(batch._replace(u=drawn), device)).cpu()
     expected = expected_of(simulator, drawn.double(), batch)
     joint = log_joint(simulator, simulator.to_normal(drawn.double()), batch, expected=expected)
     check = predictive_check(expected, batch.counts, batch.mask, generator=generator)

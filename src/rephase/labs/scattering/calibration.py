@@ -20,6 +20,7 @@ from rephase.inference.patterns import (
 )
 from rephase.labs.scattering.flow import flow_name, section_of
 from rephase.labs.scattering.models.flows import ParameterFlow
+from rephase.learning.batches import on_device
 from rephase.learning.scoring import COLUMNS
 from rephase.runs import Run
 
@@ -102,7 +103,7 @@ def draws_of(flow: ParameterFlow, batch: PatternBatch, n: int, seed: int) -> tup
     with torch.random.fork_rng():
         torch.manual_seed(seed + _DRAWS)
         for first in range(0, len(batch.u), _BATCH):
-            part = PatternBatch(*(field[first : first + _BATCH].to(device) for field in batch))
+            part = on_device(PatternBatch(*(field[first : first + _BATCH] for field in batch)), device)
             samples.append(flow.sample(part, n).cpu())
             likelihood.append(flow.log_prob(part).cpu())
     return torch.cat(samples, 1), -float(torch.cat(likelihood).mean()) / batch.u.shape[1]
@@ -112,7 +113,7 @@ def draws_of(flow: ParameterFlow, batch: PatternBatch, n: int, seed: int) -> tup
 def inverse_error(flow: ParameterFlow, batch: PatternBatch) -> float:
     """Largest difference of normal noise from itself after it became z and came back, for each pattern once."""
     device = next(flow.parameters()).device
-    transform = flow.posterior(PatternBatch(*(field.to(device) for field in batch))).transform
+    transform = flow.posterior(on_device(batch, device)).transform
     noise = torch.randn(batch.u.shape, generator=torch.Generator().manual_seed(0)).to(device)
     return float((transform(transform.inv(noise)) - noise).abs().max())
 
@@ -120,7 +121,7 @@ def inverse_error(flow: ParameterFlow, batch: PatternBatch) -> float:
 def seconds_of_1000(flow: ParameterFlow, batch: PatternBatch) -> float:
     """Seconds that 1,000 samples for the first pattern take, the pattern's summary included; the median of five."""
     device = next(flow.parameters()).device
-    one = PatternBatch(*(field[:1].to(device) for field in batch))
+    one = on_device(PatternBatch(*(field[:1] for field in batch)), device)
     times = []
     for _ in range(_N_TIMED + 1):  # the first is to warm up
         start = time.perf_counter()

@@ -13,7 +13,7 @@ from rephase.labs.scattering.cards import POSTERIORS
 from rephase.labs.scattering.data.simulators import SIMULATORS
 from rephase.labs.scattering.models import POSTERIOR_MODELS
 from rephase.labs.scattering.models.flows import ParameterFlow
-from rephase.learning.training import fit, loss_curve
+from rephase.learning.training import train
 from rephase.runs import Run
 
 
@@ -44,9 +44,7 @@ def training_folder(run: Run, kind: str, name: str) -> Path:
 def trained_flow(run: Run, data: PatternData, kind: str, name: str) -> ParameterFlow:
     """A flow of the configuration, trained where it is not yet; its loss curve is left as a table."""
     section, folder = section_of(run.config, kind), training_folder(run, kind, name)
-    flow = fit(POSTERIOR_MODELS, name, data, section, folder, seed=run.config.seed, device=run.device)
-    run.save_table(f"posterior_curve_{kind}_{name}", loss_curve(folder))
-    return flow
+    return train(run, POSTERIOR_MODELS, name, data, section, folder, curve=f"posterior_curve_{kind}_{name}")
 
 
 def flow_name(section: PosteriorLearning) -> str:

@@ -29,6 +29,7 @@ from rephase.labs.scattering.data.saxs import SaxsSimulator
 from rephase.labs.scattering.flow import section_of
 from rephase.labs.scattering.models.flows import ParameterFlow
 from rephase.labs.scattering.steps import _with_truth
+from rephase.learning.batches import on_device
 from rephase.runs import Run
 
 _ONE = 32
@@ -90,7 +91,7 @@ def infer(run: Run, kind: str, flow: ParameterFlow, pattern: PatternBatch) -> pd
         A pattern that is hidden, or whose counts, photons or mask cannot be.
     """
     options, simulator = section_of(run.config, kind).inference, flow.simulator
-    one = PatternBatch(*(field.cpu() for field in pattern))
+    one = on_device(pattern, "cpu")
     drawn = _by_all_methods(run, kind, flow, one)
     generator = torch.Generator().manual_seed(options.seed + _DRAWS)
     expected = {name: expected_of(simulator, found.samples.float(), one) for name, found in drawn.items()}
@@ -114,7 +115,7 @@ def infer(run: Run, kind: str, flow: ParameterFlow, pattern: PatternBatch) -> pd
 def _by_all_methods(run: Run, kind: str, flow: ParameterFlow, one: PatternBatch) -> dict[str, _Drawn]:
     options, simulator = section_of(run.config, kind).inference, flow.simulator
     device, generator = next(flow.parameters()).device, torch.Generator().manual_seed(options.seed)
-    there = PatternBatch(*(field.to(device) for field in one))
+    there = on_device(one, device)
     n, drawn, clock = options.n_draws, {}, time.perf_counter
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
@@ -180,7 +181,7 @@ def _save_posterior(
 
 def find_peaks(run: Run, kind: str, flow: ParameterFlow, pattern: PatternBatch) -> pd.DataFrame:
     """Separate maxima of the posterior that samples of the flow climb to: share, nats below the highest, parameters."""
-    one, simulator = PatternBatch(*(field.cpu() for field in pattern)), flow.simulator
+    one, simulator = on_device(pattern, "cpu"), flow.simulator
     samples = torch.as_tensor(run.arrays(f"posterior_{kind}")["samples"][0, :_N_CLIMBED, None])
     found = peaks(simulator, one, samples)
     table = pd.DataFrame({"share of samples": found.share.numpy(), "nats below": found.below.numpy()})

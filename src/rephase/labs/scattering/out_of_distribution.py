@@ -30,6 +30,7 @@ from rephase.labs.scattering.one_pattern import adapted_samples
 from rephase.learning.models import check_model
 from rephase.learning.training import fit
 from rephase.runs import Run
+from rephase.runs.tables import left_out
 
 _CASES, _DRAWS = 35, 36  # streams of random numbers
 _LEVEL = 0.9
@@ -81,7 +82,7 @@ def compare_losses(run: Run, kind: str) -> pd.DataFrame:
     """
     section, experiment = section_of(run.config, kind), section_of(run.config, kind).losses
     if not experiment.cases:
-        return pd.DataFrame({"left out": [f"scattering.{kind}.losses.cases of this configuration are empty"]})
+        return left_out(f"scattering.{kind}.losses.cases of this configuration are empty")
     flows, rows = _flows(run, section, kind), []
     for number, (case, changes) in enumerate(experiment.cases.items()):
         rng = np.random.default_rng([run.config.seed, _CASES, number])

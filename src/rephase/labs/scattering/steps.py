@@ -23,6 +23,7 @@ from rephase.labs.scattering.flow import build_patterns, section_of, simulator_o
 from rephase.labs.scattering.models import POSTERIOR_MODELS
 from rephase.learning.models import check_model
 from rephase.runs import Run
+from rephase.runs.tables import left_out
 
 
 def check_posteriors(config: Config) -> None:
@@ -75,7 +76,7 @@ def train_and_score_all(run: Run, kind: str) -> pd.DataFrame:
     """
     models = section_of(run.config, kind).models
     if not models:
-        return pd.DataFrame({"left out": [f"no flow in scattering.{kind}.models of this configuration"]})
+        return left_out(f"no flow in scattering.{kind}.models of this configuration")
     data = build_patterns(run, kind)
     flows = {name: trained_flow(run, data, kind, name) for name in models}
     return pd.concat([score_flow(run, kind, flow, name) for name, flow in flows.items()], ignore_index=True)

@@ -25,9 +25,10 @@ from rephase.labs.waves.engines.ptychography import descend
 from rephase.labs.waves.models import IMAGE_POSTERIOR_MODELS
 from rephase.labs.waves.models.flows import ImageFlow
 from rephase.labs.waves.scores import align_wave, amplitude_ssim, phase_ssim, ring_correlation, wave_error
+from rephase.learning.batches import on_device
 from rephase.learning.models import check_model
 from rephase.learning.scoring import COLUMNS, summarise
-from rephase.learning.training import fit, loss_curve
+from rephase.learning.training import train
 from rephase.optics.noise import poisson_deviance
 from rephase.optics.propagation import (
     FarField,
@@ -39,6 +40,7 @@ from rephase.optics.propagation import (
 )
 from rephase.optics.ptychography import Scan, smallest_object
 from rephase.runs import Run
+from rephase.runs.tables import left_out
 
 WAVE_METRICS = {"wave_error": "1", "amplitude_ssim": "1", "phase_ssim": "1", "deviance": "1/pixel", "seconds": "s"}
 _SEEN = 0.1  # of the brightest illumination; scores are of what has more
@@ -105,9 +107,7 @@ def open_flow(run: Run, kind: str, data: PatternData) -> ImageFlow:
     if config.inference.weights is not None:
         run.save_table(f"wave_curve_{kind}", pd.DataFrame(columns=["epoch", "train_loss", "validation_loss"]))
         return load_flow(config, IMAGE_POSTERIORS, kind, device=pick_device(run.device))
-    flow = fit(IMAGE_POSTERIOR_MODELS, "image_flow", data, config, folder, seed=run.config.seed, device=run.device)
-    run.save_table(f"wave_curve_{kind}", loss_curve(folder))
-    return flow
+    return train(run, IMAGE_POSTERIOR_MODELS, "image_flow", data, config, folder, curve=f"wave_curve_{kind}")
 
 
 def draw_posteriors(run: Run, kind: str, data: PatternData, flow: ImageFlow) -> ImagePosteriors:
@@ -139,7 +139,7 @@ def _asked(
     """What is answered, [..., n_patterns, channel, row, column], to pieces of a batch on the device of the flow."""
     device = next(flow.parameters()).device
     pieces = zip(*(field.split(n_patterns) for field in batch))
-    return torch.cat([ask(PatternBatch(*(f.to(device) for f in piece))).cpu() for piece in pieces], dim=-4)
+    return torch.cat([ask(on_device(PatternBatch(*piece), device)).cpu() for piece in pieces], dim=-4)
 
 
 def check_calibration(run: Run, kind: str, data: PatternData, posteriors: ImagePosteriors) -> pd.DataFrame:
@@ -285,7 +285,7 @@ def reconstruct_measured(run: Run) -> pd.DataFrame:
     config = run.config.waves.ptychography.measured
     if config.path is None:
         run.save_arrays("ptychography_measured")
-        return pd.DataFrame({"left out": ["no waves.ptychography.measured.path in this configuration"]})
+        return left_out("no waves.ptychography.measured.path in this configuration")
     data = open_ptychography(Path(config.path))
     frames, (scan, pixel) = data.frames(), scan_of(data, config.focus_mm)
     probe = scan.propagator.back(frames.mean(0).sqrt().to(torch.complex64))
