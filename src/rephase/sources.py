@@ -20,9 +20,10 @@ def source_files(package: str) -> list[Path]:
     """
     own = package.partition(".")[0]
     roots = {name: _root(name) for name in {own, _OURS}}
-    waiting, found = list(_files(roots[own], package)), set[Path]()
-    if not waiting:
-        raise ConfigError(f"no package {package!r} beside {roots[own]}; give the dotted name of a laboratory's code")
+    place = roots[own].joinpath(*package.split("."))
+    if not place.is_dir() and not place.with_suffix(".py").is_file():
+        raise ConfigError(f"no package {package!r} in {roots[own]}; give the dotted name of a laboratory's code")
+    waiting, found = [*place.rglob("*.py"), *_modules(roots[own], package)], set[Path]()
     while waiting:
         path = waiting.pop()
         if path not in found:
@@ -39,13 +40,6 @@ def _root(name: str) -> Path:
     if spec is None or spec.origin is None:
         raise ConfigError(f"no package {name!r}; install it, or put its folder on the PYTHONPATH")
     return Path(spec.origin).parents[1 if spec.submodule_search_locations else 0]
-
-
-def _files(root: Path, package: str) -> Iterator[Path]:
-    """All files of a package, or that of a module."""
-    place = root.joinpath(*package.split("."))
-    yield from place.rglob("*.py")
-    yield from _modules(root, package)
 
 
 def _modules(root: Path, name: str) -> Iterator[Path]:
