@@ -6,7 +6,6 @@ import pytest
 from rephase.config import load_config, load_sweep
 from rephase.errors import ConfigError
 from rephase.figures import draw
-from rephase.laboratories import all_results
 from rephase.labs.images.data.droplet_labels import LABELS
 from rephase.labs.images.models.baselines import IMAGE_BASELINES
 from rephase.labs.images.scores import CLASSIFICATION_METRICS
@@ -23,8 +22,7 @@ from rephase.labs.images.steps import (
     train_and_score,
     train_and_score_all,
 )
-from rephase.learning.scoring import COLUMNS
-from rephase.runs import open_run
+from rephase.runs import COLUMNS, open_run
 from rephase.sweeps import sweep_points
 
 
@@ -55,7 +53,7 @@ def test_scores_are_tidy_and_name_every_label_that_occurs(run, data):
     assert list(summary(run).columns) == list(CLASSIFICATION_METRICS)
     per_label = summary(run, metric="average_precision")
     assert set(per_label.columns) == set(LABELS) - set(labels_not_judged(data))
-    run.write_results(all_results())
+    run.write_results()
     written = pd.read_csv(run.folder / "results.csv")
     assert list(written.columns) == COLUMNS
     assert set(written["experiment"]) == {"images"}

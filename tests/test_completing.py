@@ -10,7 +10,6 @@ from rephase.crystal.peaks import Peaks
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import RephaseError
 from rephase.figures import draw
-from rephase.laboratories import all_results
 from rephase.labs.completion.grids import MonoclinicGrid
 from rephase.labs.completion.models.baselines import AMPLITUDE_BASELINES
 from rephase.labs.completion.scores import COMPLETION_METRICS, MAP_SCORE
@@ -22,10 +21,9 @@ from rephase.labs.completion.steps import (
     train_and_score,
     train_and_score_phases,
 )
-from rephase.learning.scoring import COLUMNS
 from rephase.pipeline import run_notebooks
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
-from rephase.runs import open_run
+from rephase.runs import COLUMNS, open_run
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +75,7 @@ def test_every_table_has_the_baselines_and_both_test_sets(run):
     assert (scores.loc["zero_fill", "r_factor_missing"] == 1).all()
     assert (scores.loc["shell_median", "r_factor_missing"] < scores.loc["wilson", "r_factor_missing"]).all()
     assert "real:P 1 21/n 1" in summary(run, per_group=True).index.get_level_values("split")
-    run.write_results(all_results())
+    run.write_results()
     written = pd.read_csv(run.folder / "results.csv")
     assert list(written.columns) == COLUMNS
     assert set(written["experiment"]) == {"completion"}
@@ -97,7 +95,7 @@ def test_phases_are_scored_beside_chance_in_both_test_sets(folder, tmp_path):
     assert scores.loc["chance", "map_cc"].between(0, 0.6).all()
     assert scores["mean_phase_error_weighted"].between(30, 110).all()
     assert run.table("monoclinic_phases_shells_unet")["split"].unique().tolist() == ["test", "real"]
-    run.write_results(all_results())
+    run.write_results()
     assert set(pd.read_csv(run.folder / "results.csv")["experiment"]) == {"monoclinic_phases"}
     drawn = draw(run, "monoclinic_phases_by_resolution").axes
     assert [[line.get_label() for line in ax.lines] for ax in drawn] == [["U-Net", "chance"]] * 2

@@ -8,7 +8,7 @@ from rephase.config.completion import MonoclinicConfig
 from rephase.labs.completion.data import open_monoclinic
 from rephase.labs.completion.models.baselines import ZeroFill
 from rephase.labs.completion.scores import COMPLETION_METRICS, MAP_SCORE, N_SHELLS, evaluate_completion
-from rephase.learning.scoring import COLUMNS
+from rephase.runs import COLUMNS
 
 CONFIG = MonoclinicConfig(
     space_groups=("P 1 21/c 1", "C 1 2 1"), n_atoms=(5, 8), shape=(16, 12, 14), d_min=1.2, n_samples=24, chunk=24,

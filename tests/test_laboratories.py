@@ -59,7 +59,7 @@ def check(config):
 
 
 LABORATORY = Laboratory(
-    "toy", ("71",), Path(__file__).parent, check, results=("toy_results",), figures={"toy_error": error_bar},
+    "toy", ("71",), Path(__file__).parent, check, figures={"toy_error": error_bar},
     headlines={"Toy": lambda run: run.results("toy_results")},
 )
 '''

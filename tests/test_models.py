@@ -25,24 +25,10 @@ def model(request):
     return build_model(MODELS, request.param, SHAPE, ModelConfig(options=SMALL.get(request.param, {})))
 
 
-def to_double(batch: Batch) -> Batch:
-    return Batch(*(x.to(torch.complex128) if x.is_complex() else x for x in batch))
-
-
 def test_shape_and_observed_amplitudes(model, batch):
     F = model.predict(batch)
     assert F.shape == batch.F.shape
     assert torch.allclose(F.abs(), batch.F.abs(), atol=1e-3)
-
-
-def test_finite_loss_and_a_gradient_in_every_parameter(model, batch):
-    loss = model.loss(batch)
-    loss.backward()
-    assert torch.isfinite(loss)
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
-        assert parameter.grad.abs().max() > 0, name
 
 
 def test_overfits_one_batch(model, batch):
@@ -55,29 +41,6 @@ def test_overfits_one_batch(model, batch):
         optimiser.step()
     # three convolutions cannot see the whole grid, so they need not learn it by heart
     assert float(loss.detach()) < (0.5 if type(model).__name__ == "CNN3D" else 0.1) * first
-
-
-def test_saved_and_loaded(model, batch, tmp_path):
-    torch.save(model.state_dict(), tmp_path / "weights.pt")
-    name = next(key for key, value in MODELS.items() if type(model) is value)
-    other = build_model(MODELS, name, SHAPE, ModelConfig(options=SMALL.get(name, {})), seed=1)
-    assert not torch.equal(other.predict(batch), model.predict(batch))
-    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
-    assert torch.equal(other.predict(batch), model.predict(batch))
-
-
-def test_double_precision_agrees(model, batch):
-    single = model.predict(batch)
-    double = model.double().predict(to_double(batch))
-    assert double.dtype == torch.complex128
-    assert torch.linalg.norm(double - single) < 1e-3 * torch.linalg.norm(double)
-
-
-def test_weights_depend_on_the_seed_alone(model, batch):
-    name = next(key for key, value in MODELS.items() if type(model) is value)
-    torch.rand(5)
-    again = build_model(MODELS, name, SHAPE, ModelConfig(options=SMALL.get(name, {})))
-    assert torch.equal(again.predict(batch), model.predict(batch))
 
 
 def test_prediction_uses_amplitudes_only(model, batch):

@@ -28,10 +28,9 @@ from rephase.labs.images.scores import CLASSIFICATION_METRICS, LABEL_METRICS
 from rephase.labs.scattering.data.simulators import SIMULATORS
 from rephase.labs.scattering.flow import section_of
 from rephase.labs.waves.steps import WAVE_METRICS
-from rephase.learning.scoring import COLUMNS
 from rephase.paths import NOTEBOOKS
 from rephase.pipeline import check_parameters, find_notebooks, run_notebooks
-from rephase.runs import open_run, read_run
+from rephase.runs import COLUMNS, open_run, read_run
 from rephase.runs.status import Outcome, read_notebook, read_status, write_status
 from rephase.sweeps import run_sweep
 

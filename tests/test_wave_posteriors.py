@@ -28,10 +28,9 @@ from rephase.labs.waves.steps import (
     scan_of,
     score_routes,
 )
-from rephase.learning.scoring import COLUMNS
 from rephase.learning.weights import load_weights, shipped_weights
 from rephase.optics.propagation import FarField
-from rephase.runs import Run, open_run
+from rephase.runs import COLUMNS, Run, open_run
 from rephase.shipping import ship_weights
 
 KINDS = ("holography", "ptychography")

@@ -18,7 +18,6 @@ from fuzzing.trials import Target
 from rephase.config import load_config, load_sweep
 from rephase.crystal.peaks import parse_formula
 from rephase.formats.cod import read_numbers
-from rephase.laboratories import all_results
 from rephase.labs.completion.cards import AMPLITUDES
 from rephase.labs.crystals.data import open_perturbed
 from rephase.labs.crystals.models import MODELS
@@ -130,7 +129,7 @@ def use_weights(kind: Kind, path: Path) -> None:
 
 def use_run(path: Path) -> None:
     """Its configuration and its tables."""
-    read_run(run_folder(path)).write_results(all_results())
+    read_run(run_folder(path)).write_results()
 
 
 def use_arrays(path: Path) -> None:

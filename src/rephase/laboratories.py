@@ -31,11 +31,6 @@ def check_work(config: Config, names: Iterable[str] | None = None) -> None:
         LABORATORIES[name].check(config)
 
 
-def all_results() -> list[str]:
-    """The kinds of result tables of every laboratory, in the order in which ``results.csv`` has them."""
-    return [kind for laboratory in LABORATORIES.values() for kind in laboratory.results]
-
-
 def all_figures() -> dict[str, Callable[[Run], Figure]]:
     """The figures of every laboratory, by name."""
     return {name: draw for laboratory in LABORATORIES.values() for name, draw in laboratory.figures.items()}

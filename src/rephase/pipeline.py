@@ -19,7 +19,7 @@ from rephase.config.sections import fingerprint
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, PipelineError, nearest_name
 from rephase.files.writing import only_writer
-from rephase.laboratories import LABORATORIES, MAIN_JOB, all_results, check_work
+from rephase.laboratories import LABORATORIES, MAIN_JOB, check_work
 from rephase.paths import NEEDED, NOTEBOOKS
 from rephase.report import write_report
 from rephase.runs import Run, open_run
@@ -68,7 +68,7 @@ def run_notebooks(
     with only_writer(run.folder):
         status = read_status(run.folder)
         last = _run_each(run, notebooks, status)
-        run.write_results(all_results())
+        run.write_results()
         report = write_report(run, status)
     if status[last].error:
         raise PipelineError(

@@ -38,8 +38,6 @@ class Laboratory:
         The user's files that a configuration names; a notebook is stale when the bytes of one have changed.
     large_files
         The same of files too large to be read for that: their size and time count.
-    results
-        Kinds of result tables, in the order in which ``results.csv`` has them.
     headlines
         Tables at the top of the report, by their titles; one raises `FileNotFoundError` where a run has no results.
     figures
@@ -56,7 +54,6 @@ class Laboratory:
     check: Callable[[Config], Any] = _nothing
     files: Callable[[Config], Iterator[Path]] = _nothing
     large_files: Callable[[Config], Iterator[Path]] = _nothing
-    results: tuple[str, ...] = ()
     headlines: Mapping[str, Callable[[Run], pd.DataFrame]] = field(default_factory=dict)
     figures: Mapping[str, Callable[[Run], Figure]] = field(default_factory=dict)
     learning_curve: Callable[[pd.DataFrame, str], Figure] | None = None

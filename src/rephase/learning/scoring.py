@@ -8,9 +8,9 @@ import pandas as pd
 import torch
 
 from rephase.learning.batches import BatchType, SplitData
+from rephase.runs import COLUMNS
 
 Compared = TypeVar("Compared")
-COLUMNS = ["experiment", "model", "split", "metric", "unit", "value", "n", "seed"]
 
 
 _BATCH = 32  # the search over origins works on small maps: more at once leave the cache

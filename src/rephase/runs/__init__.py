@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +33,8 @@ _UNREADABLE = (ValueError, KeyError, EOFError, OSError, NotImplementedError, zip
 _RECORDED = ("torch", "numpy", "Dans_Diffraction", "gemmi", "lightning", "zarr", "scikit-image")
 
 Content = TypeVar("Content")
+COLUMNS = ["experiment", "model", "split", "metric", "unit", "value", "n", "seed"]
+"""Of every table of scores, one row for each."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +103,10 @@ class Run:
         """Every result of a kind so far, tidy: ``results``, ``completion_results`` and so on."""
         return pd.concat(self.tables(kind).values(), ignore_index=True)
 
-    def write_results(self, kinds: Iterable[str]) -> None:
-        """Write every result of these kinds so far to ``results.csv``; nothing if there is none."""
-        tables = [self.results(kind) for kind in kinds if self.has_results(kind)]
+    def write_results(self) -> None:
+        """Write every table of scores so far, which has the columns `COLUMNS`, to ``results.csv``; nothing for none."""
+        saved = (self.table(path.stem) for path in sorted((self.folder / "tables").glob("*.csv")))
+        tables = [table for table in saved if list(table.columns) == COLUMNS]
         if tables:
             write_whole(self.folder / "results.csv", pd.concat(tables, ignore_index=True).to_csv(index=False))
 

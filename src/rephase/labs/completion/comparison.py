@@ -23,10 +23,9 @@ from rephase.labs.completion.data import one_crystal, setting_on_grid
 from rephase.labs.completion.grids import MonoclinicGrid
 from rephase.labs.completion.routes import ROUTES, check_route
 from rephase.labs.completion.scores import MAP_SCORE, filled_in, score_completed
-from rephase.learning.scoring import COLUMNS
 from rephase.learning.weights import load_weights, shipped_weights
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
-from rephase.runs import Run
+from rephase.runs import COLUMNS, Run
 from rephase.solvers.solution import density_of
 
 _N_SHELLS = 10

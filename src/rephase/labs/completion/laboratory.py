@@ -38,7 +38,6 @@ LABORATORY = Laboratory(
     notebooks=("11", "12", "13", "14"),
     check=check,
     files=files,
-    results=("completion_results", "monoclinic_phases_results", "inference_scores"),
     headlines={"Completed amplitudes": summary},
     figures={
         "monoclinic_crystals": figures.monoclinic_crystals,

@@ -36,7 +36,6 @@ LABORATORY = Laboratory(
     notebooks=("01", "02", "03", "04", "05", "06"),
     check=check,
     files=files,
-    results=("results",),
     headlines={"Results": headline},
     figures={
         "reciprocal_space": figures.reciprocal_space,

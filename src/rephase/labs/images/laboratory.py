@@ -45,7 +45,6 @@ LABORATORY = Laboratory(
     check=check,
     files=files,
     large_files=large_files,
-    results=("image_results", "image_trial_results"),
     figures={
         "image_labels": figures.image_labels,
         "image_examples": figures.image_examples,

@@ -8,7 +8,8 @@ import torch
 
 from rephase.labs.images.data.batch import ImageBatch
 from rephase.learning.batches import SplitData, on_device
-from rephase.learning.scoring import COLUMNS, Metric
+from rephase.learning.scoring import Metric
+from rephase.runs import COLUMNS
 
 _N_BINS = 15
 

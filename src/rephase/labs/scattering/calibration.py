@@ -21,8 +21,7 @@ from rephase.inference.patterns import (
 from rephase.labs.scattering.flow import flow_name, section_of
 from rephase.labs.scattering.models.flows import ParameterFlow
 from rephase.learning.batches import on_device
-from rephase.learning.scoring import COLUMNS
-from rephase.runs import Run
+from rephase.runs import COLUMNS, Run
 
 # streams of random numbers, apart from those of the data sets
 _NEW = 31

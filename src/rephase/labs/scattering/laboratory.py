@@ -32,7 +32,6 @@ LABORATORY = Laboratory(
     notebooks=("31", "32", "35"),
     check=check,
     files=files,
-    results=("posterior_results",),
     figures={
         "saxs_calibration": partial(figures.posterior_calibration, kind="saxs"),
         "saxs_posterior": partial(figures.posterior_corner, kind="saxs"),

@@ -22,7 +22,6 @@ LABORATORY = Laboratory(
     notebooks=("07", "08", "09"),
     check=check_solving,
     files=files,
-    results=("solver_scores",),
     figures={
         "data_quality": figures.data_quality,
         "e_distribution": figures.e_distribution,

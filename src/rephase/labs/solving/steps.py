@@ -20,9 +20,8 @@ from rephase.crystal.structures import Crystal, read_crystal
 from rephase.errors import CifError, ConfigError, check_file, nearest_name
 from rephase.files.reading import cif_files
 from rephase.labs.solving.structure_statistics import compare_structures
-from rephase.learning.scoring import COLUMNS
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
-from rephase.runs import Run
+from rephase.runs import COLUMNS, Run
 from rephase.solvers import RECIPES
 from rephase.solvers.solution import Solution
 from rephase.solvers.solve import solve

@@ -30,7 +30,6 @@ LABORATORY = Laboratory(
     check=check_waves,
     files=files,
     large_files=large_files,
-    results=("wave_results",),
     figures=WAVE_FIGURES,
     weights=trained_weights,
 )

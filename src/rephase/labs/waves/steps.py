@@ -27,7 +27,7 @@ from rephase.labs.waves.models.flows import ImageFlow
 from rephase.labs.waves.scores import align_wave, amplitude_ssim, phase_ssim, ring_correlation, wave_error
 from rephase.learning.batches import on_device
 from rephase.learning.models import check_model
-from rephase.learning.scoring import COLUMNS, summarise
+from rephase.learning.scoring import summarise
 from rephase.learning.training import train
 from rephase.optics.noise import poisson_deviance
 from rephase.optics.propagation import (
@@ -39,7 +39,7 @@ from rephase.optics.propagation import (
     fresnel_number,
 )
 from rephase.optics.ptychography import Scan, smallest_object
-from rephase.runs import Run
+from rephase.runs import COLUMNS, Run
 from rephase.runs.tables import left_out
 
 WAVE_METRICS = {"wave_error": "1", "amplitude_ssim": "1", "phase_ssim": "1", "deviance": "1/pixel", "seconds": "s"}

@@ -1,4 +1,4 @@
-"""Gradients of every model of every table, in each precision that it trains in, against those in double precision."""
+"""What every model of every table promises: its loss, gradients, precisions, seeds, and its way through a file."""
 
 from contextlib import nullcontext
 from copy import deepcopy
@@ -89,9 +89,59 @@ def to_double(batch):
     return type(batch)(*(x.to(doubles.get(x.dtype, x.dtype)) for x in batch))
 
 
+def build(kind, name, batch, seed=1):
+    """A small model, that drops and mirrors nothing at random; flows of images begin as the identity, and are moved."""
+    models, options, built_with = TABLES[kind]
+    config = ModelConfig(options=options.get(name, {}))
+    model = build_model(models, name, shape_of(kind, batch), config, seed=seed, **built_with).eval()
+    if kind == "image posteriors":
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def loss_of(model, batch):
+    torch.manual_seed(0)
+    return model.loss(batch)
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY)
+def test_finite_loss_and_a_gradient_in_every_parameter(kind, name, batches):
+    model = build(kind, name, batches[kind])
+    assert torch.isfinite(loss_of(model, batches[kind]))
+    for each, gradient in gradients(model, batches[kind], "32-true").items():
+        assert torch.isfinite(gradient).all(), each
+        assert gradient.abs().max() > 0, each
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY)
+def test_weights_depend_on_the_seed_alone_and_come_back_from_a_file(kind, name, batches, tmp_path):
+    batch = batches[kind]
+    model, other = build(kind, name, batch), build(kind, name, batch, seed=2)
+    torch.rand(5)
+    assert torch.equal(loss_of(build(kind, name, batch), batch), loss_of(model, batch))
+    assert not torch.equal(loss_of(other, batch), loss_of(model, batch))
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert torch.equal(loss_of(other, batch), loss_of(model, batch))
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY)
+def test_other_precisions_have_a_like_loss(kind, name, batches):
+    model, batch = build(kind, name, batches[kind]), batches[kind]
+    single = loss_of(model, batch).item()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert loss_of(model, batch).item() == pytest.approx(single, rel=0.1)
+    double = loss_of(model.double(), to_double(batch))
+    assert double.dtype == torch.float64
+    assert double.item() == pytest.approx(single, rel=1e-3)
+
+
 def gradients(model, batch, precision):
     """Name → gradient in float64, of every loss that a training steps along."""
-    model = deepcopy(model).eval()  # nothing is dropped or mirrored at random, and no small batch is normalised
+    model = deepcopy(model)
     if precision == "64-true":
         model, batch = model.double(), to_double(batch)
     with torch.autocast("cpu", torch.bfloat16) if precision == "bf16-mixed" else nullcontext():
@@ -108,9 +158,8 @@ def gradients(model, batch, precision):
 @pytest.mark.parametrize(("precision", "bound"), [("32-true", 2e-3), ("bf16-mixed", 0.5)])
 @pytest.mark.parametrize(("kind", "name"), EVERY)
 def test_gradients_are_those_of_double_precision(kind, name, precision, bound, batches):
-    models, options, built_with = TABLES[kind]
-    config, batch = ModelConfig(options=options.get(name, {})), batches[kind]
-    model = build_model(models, name, shape_of(kind, batch), config, seed=1, **built_with)
+    batch = batches[kind]
+    model = build(kind, name, batch)
     exact = gradients(model, batch, "64-true")
     whole = torch.stack([each.norm() for each in exact.values()]).norm()
     for each, gradient in gradients(model, batch, precision).items():
@@ -120,9 +169,7 @@ def test_gradients_are_those_of_double_precision(kind, name, precision, bound, b
 
 @pytest.mark.parametrize(("kind", "name"), EVERY)
 def test_models_convolve_by_what_has_right_gradients(kind, name, batches):
-    models, options, built_with = TABLES[kind]
-    config = ModelConfig(options=options.get(name, {}))
-    for each, part in build_model(models, name, shape_of(kind, batches[kind]), config, **built_with).named_modules():
+    for each, part in build(kind, name, batches[kind]).named_modules():
         if isinstance(part, nn.modules.conv._ConvTransposeNd):
             assert part.kernel_size == part.stride, f"{each}: no kernel is then larger than the grid that comes out"
         elif isinstance(part, nn.modules.conv._ConvNd):
