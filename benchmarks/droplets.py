@@ -36,10 +36,11 @@ from rephase.paths import RUNS
 
 CASES = {
     "oblate": ("oblate", ()), "prolate": ("prolate", ()), "pill": ("pill", ()), "bent": ("bent", ()),
-    "asymmetric": ("oblate", ("asymmetric",)), "twin": ("oblate", ("twin",)), "core-shell": ("oblate", ("core_shell",)),
+    "asymmetric": ("oblate", ("asymmetric",)), "partner": ("oblate", ("partner",)),
+    "core-shell": ("oblate", ("core_shell",)),
     "layered": ("oblate", ("layered",)),
 }  # fmt: skip
-MIXTURE = {"oblate": 83, "bent": 5, "asymmetric": 5, "twin": 6, "core-shell": 3}  # %, roughly the real set's
+MIXTURE = {"oblate": 83, "bent": 5, "asymmetric": 5, "partner": 6, "core-shell": 3}  # %, roughly the real set's
 
 
 def draw(n: int, case: str, generator: torch.Generator) -> Droplets:

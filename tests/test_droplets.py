@@ -161,7 +161,7 @@ def test_small_angles_are_symmetric_under_inversion_and_wide_ones_are_not():
 
 
 def test_turning_droplets_about_the_beam_turns_their_images():
-    droplets = join([draw(1, "bent"), draw(1, features=("asymmetric", "twin", "layered", "core_shell"))])
+    droplets = join([draw(1, "bent"), draw(1, features=("asymmetric", "partner", "layered", "core_shell"))])
     quarter = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]], dtype=torch.float64)
     turned = droplets._replace(
         rotation=quarter @ droplets.rotation, partner_offset=droplets.partner_offset @ quarter.mT
@@ -271,7 +271,7 @@ def test_rotations_are_rotations_and_point_everywhere():
 
 
 def test_draws_repeat_with_their_seed():
-    one, same, other = (draw(2, "bent", seed=seed, features=("twin",)) for seed in (1, 1, 2))
+    one, same, other = (draw(2, "bent", seed=seed, features=("partner",)) for seed in (1, 1, 2))
     assert all(torch.equal(a, b) for a, b in zip(one, same))
     assert not torch.equal(one.semi_axes, other.semi_axes)
 
@@ -293,7 +293,7 @@ def big() -> Droplets:
     ("call", "message"),
     [
         (lambda: draw(1, "obalte"), "did you mean 'oblate'"),
-        (lambda: draw(1, features=("twins",)), "did you mean 'twin'"),
+        (lambda: draw(1, features=("partners",)), "did you mean 'partner'"),
         (lambda: draw(0), "at least one droplet"),
         (lambda: draw(1, aspect=(0.5, 1.0)), "longest over the shortest axis"),
         (lambda: scatter(big(), WIDE), "8000 nm large: expected at most 100 wavelengths"),

@@ -19,9 +19,9 @@ from rephase.labs.waves.steps import (
     WAVE_METRICS,
     ImagePosteriors,
     build_patterns,
-    check_calibration,
     check_waves,
     draw_posteriors,
+    measure_calibration,
     open_flow,
     reconstruct_measured,
     routes,
@@ -59,7 +59,7 @@ def test_samples_of_test_patterns_are_drawn_and_shown(run, kind, made):
     assert posteriors.u.shape == (4, 4, *data.simulator.u_shape)
     assert torch.equal(posteriors.batch.u, data[data.splits["test"]].u)
     assert torch.equal(draw_posteriors(run, kind, data, flow).u, posteriors.u)
-    check_calibration(run, kind, data, posteriors)
+    measure_calibration(run, kind, data, posteriors)
     for name in ("posteriors", "calibration", "loss_curve"):
         assert draw(run, f"{kind}_{name}").axes
 
@@ -68,7 +68,7 @@ def test_draws_of_the_prior_cover_the_truth_and_explain_no_pattern(run, kind, ma
     data, _ = made
     batch = data[np.arange(40)]
     prior = data.draw(40 * 60, np.random.default_rng(9)).u.unflatten(0, (60, 40))
-    table = check_calibration(run, kind, data, ImagePosteriors(batch, prior))
+    table = measure_calibration(run, kind, data, ImagePosteriors(batch, prior))
     assert list(table.columns) == [0.5, 0.8, 0.9, "p < 0.05"]
     assert np.allclose(table.iloc[:, :3], [[0.5, 0.8, 0.9]] * len(table), atol=0.05)
     assert (table["p < 0.05"] > 0.9).all()
@@ -83,9 +83,9 @@ def test_the_truth_as_posterior_explains_its_pattern_but_is_too_narrow(run, kind
     data, _ = made
     batch = data[np.arange(40)]
     noise = 1e-4 * torch.randn(20, *batch.u.shape, generator=torch.Generator().manual_seed(0))
-    table = check_calibration(run, kind, data, ImagePosteriors(batch, batch.u + 1e-2 + noise))
+    table = measure_calibration(run, kind, data, ImagePosteriors(batch, batch.u + 1e-2 + noise))
     assert float(table.iloc[:, :3].to_numpy().max()) < 0.1
-    table = check_calibration(run, kind, data, ImagePosteriors(batch, batch.u + noise))
+    table = measure_calibration(run, kind, data, ImagePosteriors(batch, batch.u + noise))
     assert (table["p < 0.05"] < 0.3).all()
 
 
@@ -98,7 +98,7 @@ def test_predictions_in_pieces_are_those_of_all_at_once(run, kind, made, monkeyp
 
 def predicted_deviance(run, kind, data, batch, monkeypatch, n_pixels):
     monkeypatch.setattr("rephase.labs.waves.steps._PIXELS_AT_ONCE", n_pixels)
-    check_calibration(run, kind, data, ImagePosteriors(batch, batch.u.expand(3, *batch.u.shape) + 1e-3))
+    measure_calibration(run, kind, data, ImagePosteriors(batch, batch.u.expand(3, *batch.u.shape) + 1e-3))
     return run.table(f"wave_predictive_{kind}")["deviance"]
 
 
@@ -136,7 +136,7 @@ def test_the_truth_is_kept_by_refinement_and_found_by_the_engine(run, kind, made
 def weights(run, kind, made, tmp_path_factory):
     """Path of the weights of the flow, its scores with them."""
     data, flow = made
-    check_calibration(run, kind, data, draw_posteriors(run, kind, data, flow))
+    measure_calibration(run, kind, data, draw_posteriors(run, kind, data, flow))
     score_routes(run, kind, data, flow)
     paths = {path.stem: path for path in ship_weights(run, tmp_path_factory.mktemp("weights"))}
     return paths[f"image_flow_{kind}"]

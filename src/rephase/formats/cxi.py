@@ -14,7 +14,14 @@ from rephase.errors import ImageError
 from rephase.files.writing import disk_errors, write_whole
 from rephase.formats.damaged_files import damage_named
 from rephase.formats.hdf5 import Hdf5File, open_hdf5
-from rephase.formats.hdf5_detectors import JOULE_PER_EV, MASKS, MISSING, check_mask, measured_by, photon_energy_ev
+from rephase.formats.hdf5_detectors import (
+    JOULE_PER_EV,
+    MASKS,
+    MISSING,
+    check_mask_dataset,
+    measured_by,
+    photon_energy_ev,
+)
 from rephase.formats.label_sets import LabelSet
 from rephase.formats.nexus_images import NexusFrames, frames_of
 from rephase.formats.shots import LeftOut, Listing, Shot, check_layout, check_number, has_gap
@@ -172,7 +179,7 @@ def _stack(
     check_layout(image.shape or (), image.dtype)
     file.check_stored(image)
     if mask is not None:
-        check_mask(mask, image.shape)
+        check_mask_dataset(mask, image.shape)
         file.check_stored(mask)
     energy_ev = float("nan") if entry is None else photon_energy_ev(file, entry)[0]
     shot = Shot(file.path, name, dataset, mask=None if mask is None else mask.name, energy_ev=energy_ev)

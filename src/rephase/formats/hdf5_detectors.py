@@ -35,7 +35,7 @@ def measured_by(mask: np.ndarray, name: str) -> np.ndarray:
     return mask if mask.dtype == bool else (mask.astype(np.int64) & UNUSABLE) == 0
 
 
-def check_mask(mask: h5py.Dataset, shape: tuple[int, ...]) -> None:
+def check_mask_dataset(mask: h5py.Dataset, shape: tuple[int, ...]) -> None:
     """Raise `ImageError` unless a dataset can be the mask of images of a shape, one for each or for all."""
     if mask.shape not in (shape, shape[-2:]) or mask.dtype.kind not in "bui":
         raise ImageError(

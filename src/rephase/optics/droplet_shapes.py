@@ -261,7 +261,7 @@ def _asymmetric(droplets: Droplets, draw: _Draw) -> Droplets:
     return droplets._replace(harmonics=height * direction / direction.norm(dim=1, keepdim=True))
 
 
-def _twin(droplets: Droplets, draw: _Draw) -> Droplets:
+def _partner(droplets: Droplets, draw: _Draw) -> Droplets:
     radius = draw.radii()
     angle = draw.uniform(0, 2 * math.pi)
     apart = _GAP * (droplets.extent().norm(dim=1) + radius) + draw.uniform(0, 800)
@@ -279,7 +279,7 @@ def _layered(droplets: Droplets, draw: _Draw) -> Droplets:
 
 
 FEATURES: dict[str, Callable[[Droplets, _Draw], Droplets]] = {
-    "asymmetric": _asymmetric, "twin": _twin, "core_shell": _core_shell, "layered": _layered,
+    "asymmetric": _asymmetric, "partner": _partner, "core_shell": _core_shell, "layered": _layered,
 }  # fmt: skip
 """What a droplet of any kind may have besides, by name."""
 
@@ -302,7 +302,7 @@ def random_droplets(
     kind
         Name in `KINDS`: oblate, prolate, pill, bent or empty.
     features
-        Names in `FEATURES`: asymmetric, twin, core_shell, layered.
+        Names in `FEATURES`: asymmetric, partner, core_shell, layered.
     aspect
         Range of the longest over the shortest axis, at least 1; that of the kind where not given.
     generator

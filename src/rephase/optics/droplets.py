@@ -101,13 +101,13 @@ class _Beam:
 def _wave(droplets: Droplets, directions: torch.Tensor, beam: _Beam) -> torch.Tensor:
     """Scattered amplitude in nm at the pixels, complex [droplet, row, column], partners included."""
     wave = _single_wave(droplets, directions, beam)
-    twins = (droplets.partner_radius > 0).nonzero()[:, 0]
-    if len(twins):
-        look = directions if len(directions) == 1 else directions[twins]
-        partners = spheroids(droplets.partner_radius[twins, None].repeat(1, 3))
-        apart = droplets.partner_offset[twins]
-        path = torch.einsum("bc,bijc->bij", apart, look.expand(len(twins), -1, -1, -1)) - apart[:, 2, None, None]
-        wave[twins] += _single_wave(partners, look, beam) * torch.polar(torch.ones_like(path), -beam.k * path)
+    paired = (droplets.partner_radius > 0).nonzero()[:, 0]
+    if len(paired):
+        look = directions if len(directions) == 1 else directions[paired]
+        partners = spheroids(droplets.partner_radius[paired, None].repeat(1, 3))
+        apart = droplets.partner_offset[paired]
+        path = torch.einsum("bc,bijc->bij", apart, look.expand(len(paired), -1, -1, -1)) - apart[:, 2, None, None]
+        wave[paired] += _single_wave(partners, look, beam) * torch.polar(torch.ones_like(path), -beam.k * path)
     return wave
 
 

@@ -11,7 +11,7 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.reflections.checks import (
     FEWEST,
     check_cell,
-    check_count,
+    check_enough,
     check_shapes,
     check_values,
     checked_indices,
@@ -81,7 +81,7 @@ class Reflections:
         check_cell(self.cell, self.symmetry, name=self.name)
         object.__setattr__(self, "hkl", checked_indices(self.hkl, self.cell, name=self.name))
         check_values(self.intensity, self.sigma, name=self.name)
-        check_count(self._count(), name=self.name)
+        check_enough(self._count(), name=self.name)
 
     def __len__(self) -> int:
         return len(self.hkl)

@@ -72,7 +72,7 @@ def check_values(intensity: np.ndarray, sigma: np.ndarray, *, name: str) -> None
         )
 
 
-def check_count(count: int, *, name: str) -> None:
+def check_enough(count: int, *, name: str) -> None:
     """Raise for too few reflections."""
     if count < FEWEST:
         raise ReflectionError(

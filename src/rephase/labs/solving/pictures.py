@@ -47,7 +47,7 @@ def draw_projections(density: np.ndarray, cell: Cell, peaks: np.ndarray, title: 
     return figure
 
 
-def density_in_hand(solution: Solution) -> go.Figure:
+def solution_in_hand(solution: Solution) -> go.Figure:
     """The density as a surface in Å, with the cell and the peaks, to turn in a browser."""
     density, cell = solution.density, solution.reflections.cell
     level = HIGH * float(density.std())
@@ -77,7 +77,7 @@ def density_in_hand(solution: Solution) -> go.Figure:
 def write_figures(solution: Solution, folder: Path) -> None:
     """Write ``density.png``, ``density.pdf`` and ``density.html``, into the stage of a set of results."""
     save_figure(density_projections(solution), folder, "density")
-    write_whole(folder / "density.html", density_in_hand(solution).to_html(include_plotlyjs=True, div_id="density"))
+    write_whole(folder / "density.html", solution_in_hand(solution).to_html(include_plotlyjs=True, div_id="density"))
 
 
 def _peaks(solution: Solution) -> np.ndarray:

@@ -142,7 +142,7 @@ def _asked(
     return torch.cat([ask(on_device(PatternBatch(*piece), device)).cpu() for piece in pieces], dim=-4)
 
 
-def check_calibration(run: Run, kind: str, data: PatternData, posteriors: ImagePosteriors) -> pd.DataFrame:
+def measure_calibration(run: Run, kind: str, data: PatternData, posteriors: ImagePosteriors) -> pd.DataFrame:
     """How often the truth is within the intervals of its pixels, and whether samples explain their pattern.
 
     Leaves ``wave_coverage_KIND`` and ``wave_predictive_KIND``, and of the coverage of 90 % intervals and the share of

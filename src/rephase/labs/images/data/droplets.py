@@ -163,7 +163,7 @@ def _ways(carried: frozenset[str]) -> list[tuple[str, tuple[str, ...]]]:
         return [("empty", ())]
     features = tuple(
         feature
-        for label, feature in (("newton_rings", "twin"), ("double_rings", "core_shell"), ("layered", "layered"))
+        for label, feature in (("newton_rings", "partner"), ("double_rings", "core_shell"), ("layered", "layered"))
         if label in carried
     )
     uneven = (*features, "asymmetric") if "asymmetric" in carried else features

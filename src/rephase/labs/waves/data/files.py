@@ -9,7 +9,7 @@ import torch
 
 from rephase.errors import ImageError
 from rephase.formats.hdf5 import Hdf5File, open_hdf5
-from rephase.formats.hdf5_detectors import check_mask, length_nm, measured_by, nm_per_unit, photon_energy_ev
+from rephase.formats.hdf5_detectors import check_mask_dataset, length_nm, measured_by, nm_per_unit, photon_energy_ev
 from rephase.formats.shots import check_layout, has_gap, hides_most, pixels_of, warn_of_masks
 from rephase.optics.detector import wavelength_nm
 
@@ -191,7 +191,7 @@ def _mask(file: Hdf5File, frames: h5py.Dataset) -> torch.Tensor:
     if noted is not None:
         if noted.ndim != 2:
             raise ImageError(f"{file.path}: a mask of shape {noted.shape}: expected one for all frames, [y, x]")
-        check_mask(noted, frames.shape)
+        check_mask_dataset(noted, frames.shape)
         measured = measured_by(file.numbers(noted), "mask")
     if not measured.any():
         raise ImageError(f"{file.path}: every pixel is masked: nothing was measured; is the mask inverted?")
