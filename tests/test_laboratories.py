@@ -131,6 +131,7 @@ def test_code_of_a_laboratory_is_what_it_imports():
         assert not any(other != name and package / "labs" / other / "laboratory.py" in files for other in own)
     assert package / "optics" / "saxs.py" in own["scattering"]
     assert package / "optics" / "saxs.py" not in own["crystals"] | own["solving"]
+    assert package / "solvers" / "solve.py" not in own["crystals"]
     assert package / "crystal" / "density.py" in own["crystals"]
 
 
