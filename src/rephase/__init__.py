@@ -1,6 +1,6 @@
-"""rephase: the lost phases of X-ray diffraction, learned and classical."""
+"""rephase: learned and classical recovery of the phases lost in X-ray diffraction."""
 
-TYPE_CHECKING = False  # as that of typing, which takes longer to import than all of this
+TYPE_CHECKING = False  # stands in for typing.TYPE_CHECKING: importing typing takes longer than all of this module
 
 if TYPE_CHECKING:
     from rephase.crystal.reflections import Reflections
@@ -17,7 +17,7 @@ __all__ = [
 ]  # fmt: skip
 __version__ = "0.1.0"
 
-# Found when they are first asked for: the command line answers, and can be interrupted, before torch is loaded.
+# Imported on first use, so that the command line responds, and can be interrupted, before torch is loaded.
 _HOMES = {
     "Crystal": "crystal.structures",
     "PhaseList": "crystal.reflections.phase_lists",

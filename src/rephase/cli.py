@@ -1,15 +1,15 @@
-"""The entry of the command line: Ctrl-C is answered from here on, so what takes time is imported later."""
+"""Entry point of the command line. Ctrl-C is handled from here on, so slow imports come later."""
 
 import sys
 
 
 def main() -> None:
-    """Run a command; an error that the user can mend is one line without a traceback."""
+    """Run a command; an error that the user can fix is printed as one line without a traceback."""
     try:
         from rephase.processes import status_of
 
         status = status_of(_command)
-    except KeyboardInterrupt:  # before or after `status_of` answers it
+    except KeyboardInterrupt:  # before or after `status_of` handles it
         sys.stderr.write("interrupted\n")
         status = 130
     raise SystemExit(status)

@@ -22,12 +22,12 @@ app = typer.Typer(
 )
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
-Measured = Annotated[Path, typer.Argument(metavar="FILE", help="reflections: COD or CIF, SHELX .hkl, .fcf, MTZ")]
-CellText = Annotated[str, typer.Option(help="a,b,c,alpha,beta,gamma where the file has none")]
-GroupText = Annotated[str, typer.Option(help="symbol or number where the file has none, e.g. 'P 21/c'")]
-Column = Annotated[str, typer.Option(help="label of the data, where an MTZ or a CIF has several")]
-Effort = Annotated[float, typer.Option(help="how much to try at most; 10 tries ten times as long")]
-Seed = Annotated[int, typer.Option(help="of the random starts", min=0, max=2**63 - 1)]
+Measured = Annotated[Path, typer.Argument(metavar="FILE", help="reflection file: COD or CIF, SHELX .hkl, .fcf, MTZ")]
+CellText = Annotated[str, typer.Option(help="unit cell a,b,c,alpha,beta,gamma (Å, degrees), if the file has none")]
+GroupText = Annotated[str, typer.Option(help="space group, symbol or number, if the file has none, e.g. 'P 21/c'")]
+Column = Annotated[str, typer.Option(help="label of the data column, if an MTZ or a CIF file has several")]
+Effort = Annotated[float, typer.Option(help="upper limit of the search effort; 10 searches up to ten times as long")]
+Seed = Annotated[int, typer.Option(help="seed of the random starts", min=0, max=2**63 - 1)]
 
 
 @app.command()
@@ -35,11 +35,13 @@ def run(
     config: Annotated[str, typer.Option(help="a YAML file, or the name of one in configs/")] = "quick",
     set_: Annotated[list[str] | None, typer.Option("--set", help="path.to.key=value; may be repeated")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="run folder", show_default="one of the configuration's own in runs/")
+        Path | None, typer.Option(help="run folder", show_default="runs/NAME-FINGERPRINT of the configuration")
     ] = None,
-    only: Annotated[str, typer.Option(help="numbers of notebooks, e.g. 01,02, or all", show_default="01-06,08")] = "",
+    only: Annotated[
+        str, typer.Option(help="notebook numbers or laboratories, e.g. 01,02 or waves; or all", show_default="01-06,08")
+    ] = "",
     device: Device = "auto",
-    workers: Annotated[int, typer.Option(help="parallel workers that build data")] = 2,
+    workers: Annotated[int, typer.Option(help="number of parallel workers that build data")] = 2,
 ) -> None:
     """Run the notebooks headless and write results, figures and a report."""
     from rephase.pipeline import run_notebooks
@@ -53,11 +55,11 @@ def run(
 def sweep(
     source: Annotated[str, typer.Argument(help="a YAML file, or the name of one in configs/sweeps/")],
     engine: Annotated[str, typer.Option(help="local, dask, or the address of a Dask scheduler")] = "local",
-    jobs: Annotated[int, typer.Option(help="runs at the same time")] = 1,
+    jobs: Annotated[int, typer.Option(help="number of simultaneous runs")] = 1,
     device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="folder of the sweep")] = None,
+    out: Annotated[Path | None, typer.Option(help="sweep folder", show_default="runs/sweeps/NAME-FINGERPRINT")] = None,
 ) -> None:
-    """Run a configuration over lists and grids of parameters and seeds, into one table."""
+    """Run a configuration for every combination of swept parameters and seeds, and collect the results in one table."""
     import pandas as pd
 
     from rephase.sweeps import run_sweep
@@ -72,7 +74,7 @@ def sweep(
 
 @app.command()
 def figures(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> None:
-    """Draw every figure of a run again from its saved results, as PDF and PNG."""
+    """Redraw every figure of a run from its saved results, as PDF and PNG."""
     from rephase.figures import draw_all
     from rephase.runs import read_run
 
@@ -85,23 +87,25 @@ def figures(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> Non
 @app.command()
 def solve(
     file: Measured,
-    out: Annotated[Path | None, typer.Option(help="folder of the results", show_default="runs/solve/NAME")] = None,
-    d_min: Annotated[float | None, typer.Option(help="Å; leave reflections beyond out")] = None,
+    out: Annotated[Path | None, typer.Option(help="results folder", show_default="runs/solve/NAME")] = None,
+    d_min: Annotated[float | None, typer.Option(help="resolution limit (Å); finer reflections are ignored")] = None,
     cell: CellText = "",
     space_group: GroupText = "",
-    formula: Annotated[str, typer.Option(help="of one formula unit, e.g. 'C20 H22 N2 O3'; types the atoms")] = "",
+    formula: Annotated[str, typer.Option(help="formula unit, e.g. 'C20 H22 N2 O3'; assigns elements")] = "",
     column: Column = "",
-    wavelength: Annotated[float | None, typer.Option(help="Å, where the file has none; for solution.res")] = None,
+    wavelength: Annotated[
+        float | None, typer.Option(help="wavelength (Å) for solution.res, if the file has none")
+    ] = None,
     solver: Annotated[
-        str, typer.Option(help="raar, charge_flipping, difference_map, hio, low_density_elimination")
+        str, typer.Option(help="algorithm: raar, charge_flipping, difference_map, hio, low_density_elimination")
     ] = "raar",
     effort: Effort = 1.0,
     seed: Seed = 0,
-    phases: Annotated[Path | None, typer.Option(help="phases that are known: MTZ with PHI (FOM), or CIF")] = None,
-    fragment: Annotated[Path | None, typer.Option(help="a part of the structure: CIF, or SHELX .res")] = None,
+    phases: Annotated[Path | None, typer.Option(help="known phases: MTZ with PHI (and FOM), or CIF")] = None,
+    fragment: Annotated[Path | None, typer.Option(help="known part of the structure: CIF, or SHELX .res")] = None,
     device: Device = "auto",
 ) -> None:
-    """Solve a crystal: phases, density and peaks from measured intensities."""
+    """Solve a crystal structure: find phases, density and peaks from measured intensities."""
     from rephase.crystal.peaks import parse_formula
     from rephase.crystal.reflections.files import read_reflections
     from rephase.crystal.reflections.phase_lists import read_phases
@@ -111,7 +115,7 @@ def solve(
     from rephase.solvers.solve import solve as solve_crystal
 
     if formula:
-        parse_formula(formula)  # before the work, not after it
+        parse_formula(formula)  # a wrong formula fails before the search, not after it
     data = read_reflections(
         file, cell=_numbers(cell), space_group=space_group or None, column=column or None, wavelength=wavelength
     )
@@ -133,11 +137,11 @@ def solve(
 @app.command()
 def complete(
     file: Measured,
-    out: Annotated[Path | None, typer.Option(help="folder of the results", show_default="runs/complete/NAME")] = None,
+    out: Annotated[Path | None, typer.Option(help="results folder", show_default="runs/complete/NAME")] = None,
     model: Annotated[
-        str, typer.Option(help="atoms, wilson, the name of shipped weights of a network, or a file of weights")
+        str, typer.Option(help="atoms, wilson, the name of a network's shipped weights, or a weights file")
     ] = "atoms",
-    d_min: Annotated[float, typer.Option(help="Å; complete to this")] = 0.8,
+    d_min: Annotated[float, typer.Option(help="resolution limit (Å) of the completed data")] = 0.8,
     cell: CellText = "",
     space_group: GroupText = "",
     column: Column = "",
@@ -145,7 +149,7 @@ def complete(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Complete a crystal: the amplitudes that were not measured, each with its uncertainty, and the maps."""
+    """Complete a data set: predict the unmeasured amplitudes, each with its uncertainty, and compute the maps."""
     from rephase.crystal.reflections.files import read_reflections
     from rephase.labs.completion.complete import RESULTS
     from rephase.labs.completion.complete import complete as complete_crystal
@@ -168,11 +172,11 @@ def complete(
 
 @app.command()
 def weights(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder with trained models")],
-    out: Annotated[Path | None, typer.Option(help="folder of the weights", show_default="data/weights")] = None,
-    suffix: Annotated[str, typer.Option(help="added to the name of each model")] = "",
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="run folder with trained models")],
+    out: Annotated[Path | None, typer.Option(help="weights folder", show_default="data/weights")] = None,
+    suffix: Annotated[str, typer.Option(help="suffix of each model's name")] = "",
 ) -> None:
-    """Write the best weights of a run's models, with cards: for `complete` and notebooks 24, 31, 33 and 34."""
+    """Write the best weights of a run's models, with their cards, for `complete` and notebooks 24, 31, 33 and 34."""
     from rephase.runs import read_run
     from rephase.shipping import ship_weights
 
@@ -182,21 +186,21 @@ def weights(
 
 
 def _say(summary: dict[str, str | float | int], folder: Path) -> None:
-    """Print a summary, and where everything is."""
+    """Print a summary, and the folder that holds the results."""
     for key, value in summary.items():
         typer.echo(f"{key}: {value}")
     typer.echo(f"written: {folder}")
 
 
 def _read_with(*files: Path | None) -> list[Path]:
-    """Files that a command reads, and those beside them that start with the same word: readers look into some."""
+    """List the input files of a command and the neighbours that share their first word, which readers may also open."""
     given = [file for file in files if file is not None]
     beside = [file.parent.glob(f"{glob.escape(file.name.split('.')[0])}.*") for file in given]
     return [*given, *chain.from_iterable(beside)]
 
 
 def _numbers(text: str) -> tuple[float, ...] | None:
-    """Numbers separated by commas; None for nothing."""
+    """Parse numbers separated by commas; None for an empty text."""
     try:
         return tuple(float(part) for part in text.split(",")) if text else None
     except ValueError:
@@ -205,8 +209,8 @@ def _numbers(text: str) -> tuple[float, ...] | None:
 
 @contextmanager
 def _trial_bar(*, is_shown: bool = True) -> Iterator[Callable[[int, int, int], None]]:
-    """A progress bar of trials that also shows how many agree."""
-    with tqdm(unit="trial", desc="solving", disable=not is_shown, delay=1e-3) as bar:  # from the first trial on
+    """Show a progress bar of trials that also counts how many agree."""
+    with tqdm(unit="trial", desc="solving", disable=not is_shown, delay=1e-3) as bar:  # appears at the first trial
 
         def report(n_trials: int, n_agree: int, max_trials: int) -> None:
             bar.total = max_trials
@@ -219,13 +223,17 @@ def _trial_bar(*, is_shown: bool = True) -> Iterator[Callable[[int, int, int], N
 @app.command()
 def fetch_cod(
     ids: Annotated[list[str] | None, typer.Argument(help="COD numbers, seven digits each")] = None,
-    list_: Annotated[Path | None, typer.Option("--list", help="a file of numbers, one a line, # comments")] = None,
-    out: Annotated[Path | None, typer.Option(help="folder of the CIFs; runs/cod if none is given")] = None,
-    pause: Annotated[float, typer.Option(help="seconds between requests")] = 1.0,
-    timeout: Annotated[float, typer.Option(help="seconds that one request may take")] = 60.0,
-    url: Annotated[str, typer.Option(help="folder of NUMBER.cif; the public database if none is given")] = "",
+    list_: Annotated[
+        Path | None, typer.Option("--list", help="file of COD numbers, one per line; # starts a comment")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="CIF folder", show_default="runs/cod")] = None,
+    pause: Annotated[float, typer.Option(help="pause between requests (s)")] = 1.0,
+    timeout: Annotated[float, typer.Option(help="time limit of one request (s)")] = 60.0,
+    url: Annotated[
+        str, typer.Option(help="URL of the folder that holds NUMBER.cif", show_default="the public database")
+    ] = "",
 ) -> None:
-    """Download crystals of the Crystallography Open Database by number."""
+    """Download crystal structures from the Crystallography Open Database by number."""
     from rephase.formats import cod
 
     numbers = [*(ids or []), *(cod.read_numbers(list_) if list_ else [])]
@@ -244,10 +252,10 @@ def fetch_cod(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="a file of benchmarks/; none lists them")] = "",
-    options: Annotated[list[str] | None, typer.Argument(help="of the benchmark, after --")] = None,
+    name: Annotated[str, typer.Argument(help="name of a file in benchmarks/; without one, all are listed")] = "",
+    options: Annotated[list[str] | None, typer.Argument(help="options of the benchmark, after --")] = None,
 ) -> None:
-    """Run a benchmark against its peers."""
+    """Run a benchmark, which compares rephase with its peers."""
     known = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
     if not known:
         raise ConfigError(f"no benchmarks in {BENCHMARKS}{NEEDED}")

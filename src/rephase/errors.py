@@ -1,4 +1,4 @@
-"""Errors of the domain, and the small checks that raise them at the boundary."""
+"""Domain errors, and the small checks that raise them at the boundary."""
 
 import math
 import os
@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 _MOST_AT_ONCE = 1000
-_LONGEST = 1500  # characters of a message; what it quotes may be a whole file
+_LONGEST = 1500  # characters of a message, which may quote a whole file
 
 
 class RephaseError(ValueError):
-    """Base of the errors that a user can mend; the message says how, in one line of printable text."""
+    """Base of the errors that a user can fix; the message says how, in one line of printable text."""
 
     def __init__(self, message: str = ""):
         text = "".join(letter if letter.isprintable() else " " for letter in str(message))
@@ -23,7 +23,7 @@ class CifError(RephaseError):
 
 
 class SymmetryError(RephaseError):
-    """A space group that is unknown, or does not fit the cell or the data."""
+    """A space group is unknown, or does not fit the cell or the data."""
 
 
 class ReflectionError(RephaseError):
@@ -35,11 +35,11 @@ class GridError(RephaseError):
 
 
 class OpticsError(RephaseError):
-    """A beam, a detector or an object in the beam that cannot be."""
+    """A beam, a detector or an object in the beam is physically impossible."""
 
 
 class DiskError(RephaseError):
-    """A file or folder that the disk, its permissions or another process does not let us write."""
+    """A file or folder cannot be written because of the disk, its permissions or another process."""
 
 
 class ConfigError(RephaseError):
@@ -51,11 +51,11 @@ class StoreError(RephaseError):
 
 
 class WeightsError(RephaseError):
-    """Weights of a model are damaged, do not fit their card, or know nothing of what is asked."""
+    """Weights of a model are damaged, do not fit their card, or were not trained for this request."""
 
 
 class ImageError(RephaseError):
-    """Diffraction images, their labels or a file of them cannot be read or make no sense."""
+    """Diffraction images, their labels or an image file cannot be read or make no sense."""
 
 
 class CurveError(RephaseError):
@@ -63,15 +63,15 @@ class CurveError(RephaseError):
 
 
 class PosteriorError(RephaseError):
-    """Samples of a posterior or their densities make no sense."""
+    """Posterior samples or their densities make no sense."""
 
 
 class DeviceError(RephaseError):
-    """A device was asked for that is not there."""
+    """The requested device is not available."""
 
 
 class TrainingError(RephaseError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class PipelineError(RephaseError):
@@ -85,20 +85,20 @@ def check_positive(name: str, value: float, *, remedy: str, error: type[RephaseE
 
 
 def check_count(name: str, value: int, *, remedy: str) -> None:
-    """Raise `ConfigError` unless so many can work at the same time."""
+    """Raise `ConfigError` unless `value` is a reasonable number of simultaneous processes."""
     if not 1 <= value <= _MOST_AT_ONCE:
         raise ConfigError(f"{name} = {value}: expected 1 to {_MOST_AT_ONCE}; {remedy}")
 
 
 def check_file(name: str, path: str | None, *, otherwise: str) -> None:
-    """Raise `ConfigError` if a path that a configuration gives is no file; null is what `otherwise` says."""
+    """Raise `ConfigError` if a configured path is not a file; `otherwise` says what null would mean."""
     if path is not None and not os.path.isfile(path):
         raise ConfigError(f"{name} = {path}: no such file; give one, or null{otherwise}")
 
 
 @contextmanager
 def blamed_on(section: str) -> Iterator[None]:
-    """Errors of the domain become a `ConfigError` that names the section of the configuration that they come from."""
+    """Turn domain errors into a `ConfigError` that names the section of the configuration that caused them."""
     try:
         yield
     except RephaseError as error:
@@ -107,7 +107,7 @@ def blamed_on(section: str) -> Iterator[None]:
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
     """Return a hint that names the closest known words: ``did you mean 'x'?`` or the whole list."""
-    import difflib  # here, as the command line imports this before all else
+    import difflib  # here, because the command line imports this module before all others
 
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

@@ -1,4 +1,4 @@
-"""The figures of the paper: each takes a run and returns a Figure drawn from what the run has saved."""
+"""The figures of the paper: each function takes a run and draws a Figure from its saved results."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from rephase.runs import Run
 
 
 def draw(run: Run, name: str) -> Figure:
-    """Draw a figure of the table from what the run has saved, and write it to ``figures/`` as PDF and PNG."""
+    """Draw the named figure from the saved results of a run, and write it to ``figures/`` as PDF and PNG."""
     known = all_figures()
     if name not in known:
         raise ConfigError(f"no figure {name!r}; {nearest_name(name, known)}")
@@ -26,12 +26,12 @@ def draw(run: Run, name: str) -> Figure:
 
 
 def draw_all(run: Run) -> dict[str, Path | str]:
-    """Draw every figure whose data the run has; where it has not, say what is missing."""
+    """Draw every figure whose data the run has; for the others, say which file is missing."""
     drawn: dict[str, Path | str] = {}
     for name in all_figures():
         try:
             draw(run, name)
             drawn[name] = run.folder / "figures" / f"{name}.png"
         except FileNotFoundError as error:
-            drawn[name] = f"not drawn: {Path(error.filename).name} is not there yet"
+            drawn[name] = f"not drawn: {Path(error.filename).name} does not exist yet"
     return drawn

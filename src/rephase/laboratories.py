@@ -1,4 +1,4 @@
-"""The laboratories by name. A new one is a line here, or one in a program of one's own."""
+"""The laboratories by name. A new laboratory is one line here, or one line in the user's own program."""
 
 from collections.abc import Callable, Iterable
 
@@ -22,15 +22,15 @@ LABORATORIES: dict[str, Laboratory] = {
     "scattering": scattering,
     "waves": waves,
 }
-MAIN_JOB = ("01", "02", "03", "04", "05", "06", "08")  # numbers of the notebooks that run where none are named
+MAIN_JOB = ("01", "02", "03", "04", "05", "06", "08")  # numbers of the notebooks that run by default
 
 
 def check_work(config: Config, names: Iterable[str] | None = None) -> None:
-    """Raise before anything runs whatever the laboratories of these names, or all, find wrong in a configuration."""
+    """Let the named laboratories, or all, check a configuration and raise their errors before anything runs."""
     for name in LABORATORIES if names is None else names:
         LABORATORIES[name].check(config)
 
 
 def all_figures() -> dict[str, Callable[[Run], Figure]]:
-    """The figures of every laboratory, by name."""
+    """Return the figures of every laboratory by name."""
     return {name: draw for laboratory in LABORATORIES.values() for name, draw in laboratory.figures.items()}

@@ -1,10 +1,14 @@
-"""Absolute paths of the project: of the checkout that the package lies in, or that we work in, else of the folder."""
+"""Absolute paths of the project.
+
+They belong to the checkout that contains the package, else to the one around the working directory, else to that
+directory itself.
+"""
 
 from pathlib import Path
 
 
 def _project() -> Path:
-    """The checkout; where there is none, results go to the working directory, and never beside installed packages."""
+    """Return the checkout; without one, results go to the working directory, never beside installed packages."""
     package, here = Path(__file__).resolve(), Path.cwd()
     for folder in (package.parents[2], here, *here.parents):
         if (folder / "src" / "rephase" / "paths.py").is_file() and (folder / "notebooks").is_dir():
