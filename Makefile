@@ -1,5 +1,5 @@
 PYTHON ?= python3
-LABS ?=  # numbers of notebooks, or all; by default those of the main job
+LABS ?=  # numbers of notebooks or names of laboratories, or all; by default the main job
 BIN := .venv/bin
 
 .PHONY: run test lab clean

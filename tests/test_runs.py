@@ -83,7 +83,7 @@ def test_a_folder_that_cannot_be_a_run_is_named(tmp_path, name):
 
 @pytest.mark.parametrize("name", [os.fsdecode(b"\xfc"), "a\nb"])
 def test_a_folder_that_notebooks_cannot_name_is_refused(tmp_path, name):
-    with pytest.raises(ConfigError, match="notebooks keep no such name"):
+    with pytest.raises(ConfigError, match="notebooks cannot store this name"):
         open_run(tmp_path / name, "test")
     assert not (tmp_path / name).exists()
 

@@ -255,7 +255,7 @@ def bench(
     name: Annotated[str, typer.Argument(help="name of a file in benchmarks/; without one, all are listed")] = "",
     options: Annotated[list[str] | None, typer.Argument(help="options of the benchmark, after --")] = None,
 ) -> None:
-    """Run a benchmark, which compares rephase with its peers."""
+    """Run a benchmark from benchmarks/."""
     known = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
     if not known:
         raise ConfigError(f"no benchmarks in {BENCHMARKS}{NEEDED}")

@@ -1,4 +1,4 @@
-"""Headless runs of the notebooks over papermill, sweeps of such runs, and the report."""
+"""Headless runs of the notebooks with papermill, which notebooks they include, and when one is out of date."""
 
 import hashlib
 import logging
@@ -26,7 +26,7 @@ from rephase.runs import Run, open_run
 from rephase.runs.status import Outcome, executed, is_whole, read_status, seal, write_status
 from rephase.sources import source_files
 
-# Of a kernel: it talks to this machine alone, no need to warn of TCP; and it ends at once when its run does.
+# Kernel options: no warnings of TCP, because the kernel talks to this machine only; it ends as soon as its run ends.
 _KERNEL = [
     "--log-level=40",
     "--IPKernelApp.exec_lines=__import__('rephase.processes', fromlist=['_']).end_with_parent()",
@@ -37,29 +37,29 @@ def run_notebooks(
     config: str | Path = "quick", overrides: list[str] | tuple[str, ...] = (), *, out: str | Path | None = None,
     only: list[str] | tuple[str, ...] = (), device: str = "auto", workers: int = 2,
 ) -> Run:  # fmt: skip
-    """Run the notebooks of a configuration headless and write results, figures and report.
+    """Run the notebooks of a configuration headless, and write the results, figures and report.
 
-    A notebook that was finished for the same configuration and code is skipped. When one fails its partial output is
-    kept and the report is written with what there is.
+    A notebook that has already finished with the same configuration and code is skipped. If one fails, its partial
+    output is kept and the report is written from what exists so far.
 
     Parameters
     ----------
     config, overrides
         As in `load_config`.
     out
-        Run folder; by default one of the configuration's own under ``runs/``.
+        Run folder; by default ``runs/NAME-FINGERPRINT`` of the configuration.
     only
-        Numbers of the notebooks to run, e.g. ``["01", "02"]``, names of laboratories, or ``["all"]``; `MAIN_JOB` where
-        nothing is given.
+        Numbers of the notebooks to run, e.g. ``["01", "02"]``, names of laboratories, or ``["all"]``; by default
+        `MAIN_JOB`.
     device, workers
         As in `open_run`.
 
     Raises
     ------
     ConfigError
-        Something in the configuration is wrong; nothing has been run.
+        The configuration has an error; nothing has been run.
     PipelineError
-        A notebook failed: names it, the cell and the error.
+        A notebook failed; the message names it, the cell and the error.
     """
     pick_device(device)
     notebooks = find_notebooks(only)
@@ -79,15 +79,15 @@ def run_notebooks(
 
 
 class Notebook(NamedTuple):
-    """A notebook, and the name of the laboratory that it belongs to."""
+    """A notebook and the name of its laboratory."""
 
     path: Path
     laboratory: str
 
 
 def _run_each(run: Run, notebooks: list[Notebook], status: dict[str, Outcome]) -> str:
-    """Run the notebooks that are not finished, to the first that fails; the name of the last."""
-    before: dict[str, str] = {}  # of each laboratory: a later notebook is made anew when an earlier one was
+    """Run the unfinished notebooks up to the first failure; return the name of the last one."""
+    before: dict[str, str] = {}  # state by laboratory: a notebook runs again when an earlier one of its laboratory has
     with tqdm(notebooks, unit="notebook", desc="notebooks") as bar:
         for notebook, laboratory in bar:
             name = notebook.stem
@@ -106,12 +106,12 @@ def _run_each(run: Run, notebooks: list[Notebook], status: dict[str, Outcome]) -
 
 
 def find_notebooks(only: list[str] | tuple[str, ...] = ()) -> list[Notebook]:
-    """The notebooks of these numbers or laboratories, every one for ``all``, else those of `MAIN_JOB`.
+    """Find the notebooks with these numbers or of these laboratories, all of them for ``all``, else `MAIN_JOB`.
 
     Raises
     ------
     ConfigError
-        An unknown number or laboratory (the nearest known one is named), or a notebook that is not there.
+        A number or laboratory is unknown (the message names the nearest known one), or a notebook is missing.
     """
     places = {number: name for name, laboratory in LABORATORIES.items() for number in laboratory.notebooks}
     numbers: dict[str, None] = {}
@@ -134,12 +134,12 @@ def _file_of(number: str, folder: Path) -> Path:
 
 
 def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
-    """Raise on a parameter that the notebook does not have; papermill itself would only warn.
+    """Raise if the notebook does not have one of the parameters; papermill itself would only warn.
 
     Raises
     ------
     ConfigError
-        An unknown parameter, or a notebook without a cell tagged ``parameters``.
+        A parameter is unknown, or the notebook has no cell tagged ``parameters``.
     """
     known = papermill.inspect_notebook(_unformatted(notebook))
     if not known:
@@ -150,7 +150,7 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
 
 
 def _execute(run: Run, notebook: Path) -> dict[str, Any]:
-    """Execute one notebook into the run folder; what it took, or where and how it failed."""
+    """Execute one notebook into the run folder; return its time and, if it failed, the cell and the error."""
     parameters = {
         "config": str(run.folder / "config.yaml"), "run_folder": str(run.folder),
         "device": run.device, "workers": run.workers,
@@ -169,18 +169,18 @@ def _execute(run: Run, notebook: Path) -> dict[str, Any]:
     except PapermillExecutionError as error:
         found = {"error": f"{error.ename}: {error.evalue}", "cell": error.cell_index}
     except DeadKernelError:
-        found = {"error": "its kernel died: another program ended it, or the machine has too little memory"}
+        found = {"error": "its kernel died: another program ended it, or the machine ran out of memory"}
     return found | {"seconds": time.perf_counter() - start}
 
 
 def _unformatted(path: Path) -> str:
-    """A path for papermill, which takes braces for places of parameters."""
+    """Escape the braces in a path, which papermill would read as placeholders for parameters."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
 @contextmanager
 def _quiet_papermill() -> Iterator[None]:
-    """Keep papermill's own messages out of ours."""
+    """Suppress the log messages and warnings of papermill and its libraries."""
     logger = logging.getLogger("papermill")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -191,7 +191,7 @@ def _quiet_papermill() -> Iterator[None]:
 
 
 def notebook_state(config: Config, notebook: Path, laboratory: str) -> str:
-    """Changes with configuration, notebook, and the code, weights and files of the user that its laboratory reads."""
+    """Fingerprint the configuration, the notebook, and the code, weights and user files that its laboratory reads."""
     lab, content = LABORATORIES[laboratory], hashlib.sha256()
     for path in [notebook, *source_files(lab.package), *sorted(set(lab.files(config)))]:
         content.update(path.read_bytes())

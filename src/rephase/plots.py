@@ -1,4 +1,4 @@
-"""Axis-level drawing: reciprocal planes, resolution axes, slices and isosurfaces. No data is computed here."""
+"""Axis-level drawing: reciprocal planes, resolution axes, slices and isosurfaces. No data are computed here."""
 
 import io
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ STYLE = Path(__file__).with_name("rephase.mplstyle")
 ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0  # inches
 PHASE_MAP = "twilight"
 _D_TICKS = (5.0, 3.0, 2.0, 1.5, 1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2)
-_FINEST = 300  # points of a map along an edge that a print shows
+_FINEST = 300  # most points along the edge of a map that are visible in print
 
 COLOURS = {
     "linear": "#56B4E9",
@@ -72,7 +72,7 @@ LABELS = {
     "chance": "chance",
     "single_atom": "one atom moved",
     "all_atoms": "all atoms moved",
-    "strain": "strained, all moved",
+    "strain": "strained, all atoms moved",
     "unet": "U-Net",
     "fourier_unet": "Fourier U-Net",
     "transformer": "transformer",
@@ -92,38 +92,38 @@ LABELS = {
     "vgg19": "VGG-19",
     "most_common": "most common labels",
     "frequencies": "frequency of the label",
-    "image_flow": "flow of images",
+    "image_flow": "image flow",
     "estimate": "cheap estimate",
-    "estimate_engine": "the estimate, refined",
+    "estimate_engine": "refined estimate",
     "engine": "iterative engine",
-    "flow": "middle of the posterior",
-    "flow_engine": "the middle, refined",
+    "flow": "posterior centre",
+    "flow_engine": "refined posterior centre",
     "nsf": "flow",
     "log": "log activation, raw counts",
     "log_scaled": "log activation, counts in units of the data",
     "leaky_relu": "leaky ReLU, scaled images",
     "correlation": "correlation map",
     "gaussian": "noise, σ / mean count",
-    "photons": "share of the photons",
-    "scale": "factor on the counts",
-    "label_fraction": "share of the training droplets with labels",
+    "photons": "fraction of the photons",
+    "scale": "scale factor of the counts",
+    "label_fraction": "fraction of the training droplets with labels",
     "macro_f1": "macro-F1",
     "n_streamed": "training samples, generated on the fly",
 }
 
 
 def colour(model: str) -> str:
-    """The colour of a model or solver, the same in every figure; black for one that has none yet."""
+    """Return the colour of a model or solver, the same in every figure; black if none is defined."""
     return COLOURS.get(model, "black")
 
 
 def label(name: str) -> str:
-    """How a model, a solver, a perturbation or a swept parameter is called in figures."""
+    """Return the label of a model, a solver, a perturbation or a swept parameter in figures."""
     return LABELS.get(name, plain(name))
 
 
 def plain(text: object, *, longest: int = 60) -> str:
-    """Text from data as a figure shows it: never mathematics, on one line, and shortened in the middle."""
+    """Prepare text from data for a figure: on one line, shortened in the middle, never parsed as mathematics."""
     line = "".join(letter if letter.isprintable() else " " for letter in str(text))
     if len(line) > longest:
         line = f"{line[: longest // 2 - 1]} … {line[len(line) - longest // 2 + 2 :]}"
@@ -136,7 +136,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     Raises
     ------
     DiskError
-        The disk is full, the folder cannot be written, and so on.
+        The disk is full, or the folder cannot be written.
     """
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,14 +150,14 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def said(words: str) -> Figure:
-    """A figure of words alone, where there is nothing to draw."""
+    """Return a figure that contains only words, for when there is nothing to draw."""
     figure = plt.figure(figsize=(TWO_COLUMNS, 0.5))
     figure.text(0.5, 0.5, words, ha="center", va="center")
     return figure
 
 
 def draw_loss_curves(curves: dict[str, pd.DataFrame], loss: str) -> Figure:
-    """Draw training and validation loss against the epoch, for tables ``epoch, train_loss, validation_loss``."""
+    """Draw training and validation loss against epoch, from tables ``epoch, train_loss, validation_loss``."""
     figure, ax = plt.subplots(figsize=(ONE_COLUMN * 1.3, 2.6))
     for name, curve in curves.items():
         ax.plot(curve["epoch"] + 1, curve["validation_loss"], "-o", color=colour(name), label=label(name))
@@ -172,7 +172,7 @@ def draw_loss_curves(curves: dict[str, pd.DataFrame], loss: str) -> Figure:
 
 
 def resolution_axis(ax: Axes, d_min: float) -> None:
-    """Turn an x axis in 1/d^2 into one that reads d in Å, from infinity to d_min."""
+    """Label an x axis in 1/d^2 with d in Å, from infinity to d_min."""
     ticks = np.array([d for d in _D_TICKS if d >= d_min])
     kept = [i for i, d in enumerate(ticks) if i == 0 or d**-2.0 - ticks[i - 1] ** -2.0 > 0.06 * d_min**-2.0]
     ax.set_xticks(ticks[kept] ** -2.0, [f"{d:g}" for d in ticks[kept]])
@@ -181,7 +181,7 @@ def resolution_axis(ax: Axes, d_min: float) -> None:
 
 
 def reciprocal_plane(ax: Axes, values: np.ndarray, h_max: tuple[int, int], **options) -> AxesImage:
-    """Draw a plane [h, k] with h to the right and k upwards, the origin in the middle."""
+    """Draw a plane [h, k] with h to the right, k upwards and the origin in the centre."""
     h, k = h_max
     ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -208,19 +208,19 @@ class Frame(NamedTuple):
 
     @classmethod
     def along(cls, axis: int, parameters: Sequence[float]) -> "Frame":
-        """The plane that is seen along a cell axis (0, 1, 2), for a, b, c (Å), α, β, γ (degrees)."""
+        """Return the plane seen along a cell axis (0, 1, 2), for the parameters a, b, c (Å), α, β, γ (degrees)."""
         across, up = (other for other in range(3) if other != axis)
         return cls(("abc"[across], "abc"[up]), (parameters[across], parameters[up]), parameters[3 + axis])
 
     def place(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Places in Å, to the right and upwards, of fractions along the two axes."""
+        """Convert fractional coordinates along the two axes to positions in Å, to the right and upwards."""
         along = self.lengths[1] * np.asarray(v)
         right = self.lengths[0] * np.asarray(u) + along * np.cos(np.radians(self.angle))
         return right, along * np.sin(np.radians(self.angle))
 
 
 def cell_plane(ax: Axes, values: np.ndarray, frame: Frame, **options) -> QuadMesh:
-    """Draw what is above zero of values [u, v] over one cell in its true shape."""
+    """Draw the positive part of values [u, v] over one cell in its true shape."""
     closed = np.maximum(np.pad(_as_printed(values), [(0, 1)] * 2, mode="wrap"), 0)
     u, v = np.meshgrid(*(np.linspace(0, 1, n) for n in closed.shape), indexing="ij")
     across, up = frame.names
@@ -230,7 +230,7 @@ def cell_plane(ax: Axes, values: np.ndarray, frame: Frame, **options) -> QuadMes
 
 
 def _as_printed(values: np.ndarray) -> np.ndarray:
-    """Values [u, v] on no more points than a print shows: the largest of those that fall on one."""
+    """Reduce values [u, v] to the points visible in print, each with the largest of the values that fall on it."""
     for axis, n in enumerate(values.shape):
         m = min(n, _FINEST)
         values = np.maximum.reduceat(values, np.arange(m) * n // m, axis=axis)
@@ -238,14 +238,14 @@ def _as_printed(values: np.ndarray) -> np.ndarray:
 
 
 def histogram(ax: Axes, values: np.ndarray, edges: np.ndarray, tint: str, name: str) -> None:
-    """Draw the density of values as a filled step; what lies outside the edges counts, but is not drawn."""
+    """Draw a normalised histogram as filled steps; values outside the edges count in the norm but are not drawn."""
     share, _ = np.histogram(values, edges)
     ax.stairs(share / max(1, len(values)) / np.diff(edges), edges, color=tint, label=name)
     ax.stairs(share / max(1, len(values)) / np.diff(edges), edges, color=tint, fill=True, alpha=0.15)
 
 
 def isosurface(ax: Axes3D, density: np.ndarray, level: float, face: str) -> None:
-    """Draw the surface of equal density over one cell, the map continued periodically to its far faces."""
+    """Draw an isosurface of the density over one cell; the map is continued periodically to the far faces."""
     wrapped = np.pad(density, [(0, 1)] * 3, mode="wrap")
     vertices, faces, _, _ = marching_cubes(wrapped, level)
     vertices = vertices / np.array(density.shape)

@@ -1,6 +1,6 @@
-"""Processes of rephase: what they say when they end, and that they end with the process that started them."""
+"""The processes of rephase: their final message and exit status, and how they end with their parent process."""
 
-# Before Ctrl-C is answered only this is imported; what takes longer is imported where it is used.
+# Only these modules are imported before Ctrl-C is handled; slower ones are imported where they are used.
 import os
 import signal
 import sys
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     import subprocess
     from pathlib import Path
 
-INTERRUPTED = 130  # the status that shells give to a command that Ctrl-C ended
-_HELD = "REPHASE_STDIN_IS_HELD"  # in the environment of a process whose stdin stays open while its parent lives
+INTERRUPTED = 130  # the exit status that shells report for a command ended by Ctrl-C
+_HELD = "REPHASE_STDIN_IS_HELD"  # set in the environment of a process whose stdin stays open while its parent lives
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 _children: "set[subprocess.Popen[str]]" = set()
 
 
 def status_of(command: Callable[[], object]) -> int:
-    """Run a command and return the exit status; an error that the user can mend is one line of stderr.
+    """Run a command and return its exit status; an error that the user can fix is printed as one line on stderr.
 
-    An interruption (Ctrl-C) is one line and status 130, whatever error a library makes of it. A reader that has
-    closed stdout or stderr ends the command quietly. A warning is one line of stderr as well.
+    An interruption (Ctrl-C) prints one line and returns status 130, whatever error a library turns it into. If the
+    reader of stdout or stderr has closed it, the command ends quietly. Each warning is one line on stderr.
     """
     interruptions: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: _interrupt(interruptions, number))
@@ -63,7 +63,7 @@ def _status(command: Callable[[], object], interruptions: list[int]) -> int:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Print each warning once, without its place in the code."""
+    """Print each warning once, without its location in the code."""
     said: set[str] = set()
 
     def show(message: Warning | str, *_: object, **__: object) -> None:
@@ -83,7 +83,7 @@ def _print_error(line: str) -> None:
 
 
 def _line(error: BaseException) -> str:
-    """What to say of an error that is no fault of rephase; empty for one that is."""
+    """Return the message of an error that is not a bug in rephase; empty for any other error."""
     import typer
 
     if isinstance(error, RephaseError):
@@ -94,33 +94,33 @@ def _line(error: BaseException) -> str:
         where = f"{error.filename}: " if error.filename else ""
         return f"DiskError: {DiskError(f'{where}{error.strerror or error}')}"
     if isinstance(error, MemoryError):
-        return "MemoryError: there is not enough memory; give less data at once, or a larger machine"
+        return "MemoryError: there is not enough memory; give less data at once, or use a machine with more memory"
     return ""
 
 
 def _interrupt(interruptions: list[int], number: int) -> None:
     interruptions.append(number)
-    if "logging" in sys.modules:  # libraries would log what breaks now
+    if "logging" in sys.modules:  # libraries would log the errors that the interruption causes
         sys.modules["logging"].disable()
     raise KeyboardInterrupt
 
 
 def _open_streams() -> None:
-    """Open what the caller has closed, before a file gets its number, and print any name in any locale."""
+    """Reopen the streams that the caller closed, before a file gets their numbers; make any name printable."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  open to the end
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  stays open to the end
         elif isinstance(stream := getattr(sys, name), TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def run_child(arguments: list[str], *, folder: "Path", environment: dict[str, str]) -> tuple[int, str]:
-    """Run ``rephase`` in a process that ends with this one, however this one ends; its status and its stderr."""
+    """Run ``rephase`` in a process that ends when this one does, however it ends; return its status and stderr."""
     import subprocess
 
     with subprocess.Popen(
@@ -136,13 +136,13 @@ def run_child(arguments: list[str], *, folder: "Path", environment: dict[str, st
 
 
 def end_children() -> None:
-    """End the processes that threads of this one wait for."""
+    """End the child processes that threads of this process wait for."""
     for process in tuple(_children):
         process.terminate()
 
 
 def end_with_parent() -> None:
-    """Let Linux kill this process when the thread that started it ends, even while it waits for a library."""
+    """Make Linux kill this process when the thread that started it ends, even during a library call."""
     if sys.platform == "linux":
         import ctypes
 
@@ -150,7 +150,7 @@ def end_with_parent() -> None:
 
 
 def _watch_parent() -> None:
-    """End when the parent does, if it holds our stdin: on any system, and where it was gone before we could say so."""
+    """End when the parent that holds our stdin ends: on any system, even if it had ended before this call."""
     if os.environ.pop(_HELD, None) is not None:
         import threading
 

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file with every picture inside, which opens offline and runs no script but plotly's."""
+"""The report of a run: one HTML file with every picture embedded; it opens offline and runs only plotly's scripts."""
 
 import html
 import json
@@ -48,12 +48,12 @@ _CLEANER = SanitizeHTML(
 
 
 def write_report(run: Run, status: dict[str, Outcome]) -> Path:
-    """Write ``report.html`` from the executed notebooks of a run and what became of each.
+    """Write ``report.html`` from the executed notebooks of a run and the outcome of each.
 
     Returns
     -------
     Path
-        The file.
+        Path of the report.
     """
     notebooks = sorted((run.folder / "notebooks").glob("*.ipynb"))
     sections = [_section(path, status.get(path.stem, Outcome())) for path in notebooks]
@@ -75,9 +75,9 @@ def write_report(run: Run, status: dict[str, Outcome]) -> Path:
 
 
 def _page(body: str) -> str:
-    """A page that fetches nothing, and runs no script whose checksum is not in its head."""
+    """Return a page that fetches nothing and runs only the scripts whose checksums are in its head."""
     library = f"<script>{get_plotlyjs()}</script>" if "<script" in body else ""
-    scripts = re.findall(r"<script[^>]*>(.*?)</script>", library + body, re.DOTALL)  # all else was cleaned or escaped
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", library + body, re.DOTALL)  # the rest was cleaned or escaped
     checksums = [b64encode(sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{checksum}'" for checksum in checksums) or "'none'"
     policy = f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {allowed}"
@@ -91,7 +91,7 @@ def _page(body: str) -> str:
 def _headline(run: Run) -> str:
     found = []
     for title, table_of in chain.from_iterable(each.headlines.items() for each in LABORATORIES.values()):
-        with suppress(FileNotFoundError):  # nothing was scored
+        with suppress(FileNotFoundError):  # no results yet
             found.append(f"<h2>{_text(title)}</h2>{_table(table_of(run))}")
     return "".join(found)
 
@@ -101,7 +101,7 @@ def _table(table: pd.DataFrame) -> str:
 
 
 def _section(path: Path, outcome: Outcome) -> str:
-    """Prose and outputs of one notebook; the code stays in the notebook."""
+    """Render the prose and outputs of one notebook, without its code."""
     try:
         body = "".join(_cell(cell) for cell in read_notebook(path).cells)
     except PipelineError as error:
@@ -122,7 +122,7 @@ def _cell(cell: NotebookNode) -> str:
 
 
 def _output(output: NotebookNode) -> str:
-    """What an output shows: a figure, a picture, a table or text; nothing of any other kind."""
+    """Render an output that is a figure, a picture, a table or text; outputs of other kinds are dropped."""
     if output.output_type == "stream":
         return "" if output.name == "stderr" else f"<pre>{_text(output.text)}</pre>"
     if output.output_type == "error":
@@ -138,7 +138,7 @@ def _output(output: NotebookNode) -> str:
 
 
 def _figure(values: Any) -> str:
-    """A plotly figure; plotly takes its texts as text, but for a few tags such as <b>, and writes its own script."""
+    """Render a plotly figure; plotly escapes its texts, except a few tags such as <b>, and writes its own script."""
     try:
         figure = plotly.io.from_json(json.dumps(values), skip_invalid=True)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -147,7 +147,7 @@ def _figure(values: Any) -> str:
 
 
 def _clean(markup: str) -> str:
-    """Markup without scripts, styles, pictures and attributes but those of tables and links."""
+    """Remove scripts, styles, pictures and all attributes except those of tables and links."""
     return _CLEANER.sanitize_html_tags(
         re.sub(r"<(style|script)\b.*?</\1\s*>", "", markup, flags=re.DOTALL | re.IGNORECASE)
     )
@@ -158,5 +158,5 @@ def _error(message: str) -> str:
 
 
 def _text(value: object) -> str:
-    """Text in a page, whatever it holds."""
+    """Escape any value for use as text in a page."""
     return html.escape(strip_ansi(str(value)))

@@ -1,4 +1,4 @@
-"""From the trainings of a run to files of weights, with cards that say how far they can be trusted."""
+"""Write the trained models of a run as weights files, with cards that say how far they can be trusted."""
 
 import os
 from itertools import chain
@@ -12,23 +12,23 @@ from rephase.runs import Run
 
 
 def ship_weights(run: Run, folder: Path, *, suffix: str = "") -> list[Path]:
-    """Write the weights of every model of amplitudes, images or posteriors that a run has trained, of its best epoch.
+    """Write the best epoch's weights of every amplitude, image or posterior model that a run has trained.
 
     Parameters
     ----------
     run
-        Its data are built again where they are gone.
+        Run with trained models; its data are built again if they are gone.
     folder
-        For ``MODEL.safetensors`` and ``MODEL.json``; those of posteriors are called after their experiment as well.
+        Folder of ``MODEL.safetensors`` and ``MODEL.json``; posterior models are also named after their experiment.
     suffix
-        Added to the names, where a folder holds several of a model.
+        Suffix of the names, if a folder holds several weights of one model.
 
     Raises
     ------
     ConfigError
-        A suffix that names of files cannot have; a file in the folder that rephase did not write.
+        File names cannot have the suffix, or the folder has a file of that name that rephase did not write.
     TrainingError
-        The run has trained none.
+        The run has no trained model.
     """
     try:
         checked_name(f"model{suffix}")
@@ -38,14 +38,14 @@ def ship_weights(run: Run, folder: Path, *, suffix: str = "") -> list[Path]:
     paths = [save_weights(_place(folder, f"{card.name}{suffix}"), model, card) for model, card in trained]
     if not paths:
         raise TrainingError(
-            f"{run.folder}: no trained model of amplitudes, images or posteriors; run notebooks 12 and 13, 22, or 31 "
-            "to 34 of it first"
+            f"{run.folder}: no trained model of amplitudes, images or posteriors; first run its notebooks 12 and 13, "
+            "22, or 31 to 34"
         )
     return paths
 
 
 def _place(folder: Path, name: str) -> Path:
-    """Where weights go; files that are there have a card of rephase, which `save_weights` writes first."""
+    """Return the path for weights; files already there must have a rephase card, which `save_weights` writes first."""
     path = folder / f"{name}.safetensors"
     there = [file.name for file in (path, path.with_suffix(".json")) if os.path.lexists(file)]
     if there and not has_card(path):

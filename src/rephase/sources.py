@@ -1,4 +1,4 @@
-"""The source files that a package is made from: its own, and those of its project that it imports."""
+"""The source files that a package depends on: its own, and those of its project and of rephase that it imports."""
 
 import ast
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ _OURS = __name__.partition(".")[0]
 
 
 def source_files(package: str) -> list[Path]:
-    """Every file that a package or module leads to by imports within its own project and within rephase, in order.
+    """List every file that a package or module imports, directly or not, from its own project or rephase, in order.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def source_files(package: str) -> list[Path]:
 
 
 def _root(name: str) -> Path:
-    """The folder that a package lies in."""
+    """Return the folder that contains a package."""
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise ConfigError(f"no package {name!r}; install it, or put its folder on the PYTHONPATH")
@@ -43,7 +43,7 @@ def _root(name: str) -> Path:
 
 
 def _modules(root: Path, name: str) -> Iterator[Path]:
-    """The file of a module, and those of the packages around it."""
+    """List the file of a module and the ``__init__`` files of the packages around it."""
     parts = name.split(".")
     for n in range(1, len(parts) + 1):
         place = root.joinpath(*parts[:n])
@@ -51,7 +51,7 @@ def _modules(root: Path, name: str) -> Iterator[Path]:
 
 
 def _imported(path: Path) -> Iterator[str]:
-    """Dotted names that a file imports when it runs: modules, and what it takes from them, which may be modules too."""
+    """List the dotted names that a file imports when it runs: modules, and objects in them, which may be modules too."""
     waiting: list[ast.AST] = [ast.parse(path.read_bytes())]
     while waiting:
         node = waiting.pop()

@@ -1,4 +1,4 @@
-"""Sweeps: a configuration run again over lists and grids of parameters and seeds, one process for each run."""
+"""Sweeps: runs of one configuration over lists and grids of parameters and seeds, one process for each run."""
 
 import itertools
 import os
@@ -24,23 +24,23 @@ from rephase.processes import end_children, run_child
 def run_sweep(
     source: str | Path, *, engine: str = "local", jobs: int = 1, device: str = "auto", out: str | Path | None = None
 ) -> Path:
-    """Run a configuration over lists and grids of parameters and seeds, one run folder each.
+    """Run a configuration over lists and grids of parameters and seeds, each run in its own folder.
 
-    Each run is a process of its own; one that fails is recorded and does not stop the others; called again, finished
-    notebooks are skipped.
+    Each run is a separate process. A failed run is recorded and does not stop the others. When the sweep is run again,
+    finished notebooks are skipped.
 
     Parameters
     ----------
     source
-        YAML of a `SweepConfig`, or the name of one in ``configs/sweeps/``.
+        YAML file of a `SweepConfig`, or the name of one in ``configs/sweeps/``.
     engine
         ``local`` for processes on this machine, ``dask`` for a local Dask cluster, or the address of a scheduler.
     jobs
-        Runs at the same time.
+        Number of simultaneous runs.
     device
         As in `open_run`.
     out
-        Folder of the sweep; by default ``runs/sweeps/NAME-FINGERPRINT``.
+        Sweep folder; by default ``runs/sweeps/NAME-FINGERPRINT``.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def run_sweep(
         The sweep, the number of jobs or the engine is wrong, or the tables would replace files that rephase did not
         write; nothing has been run.
     DiskError
-        Another process works on the same sweep, or the folder cannot be written.
+        Another process is working on the same sweep, or the folder cannot be written.
     """
     check_count("jobs", jobs, remedy="give the number of runs at the same time")
     sweep, name = load_sweep(source)
@@ -81,7 +81,7 @@ def run_sweep(
 
 
 def _draw_curves(table: pd.DataFrame, x: str, folder: Path) -> None:
-    """The learning curve of every laboratory that has one, and of whose scores the table has some."""
+    """Draw the learning curve of every laboratory that has one and has scores in the table."""
     for name, laboratory in LABORATORIES.items():
         if laboratory.learning_curve is not None:
             save_figure(laboratory.learning_curve(table, x), folder, f"{name}_learning_curve")
@@ -90,7 +90,7 @@ def _draw_curves(table: pd.DataFrame, x: str, folder: Path) -> None:
 def _run_points(
     sweep: SweepConfig, points: list[dict[str, Any]], folder: Path, engine: str, jobs: int, device: str
 ) -> list[str]:
-    """Run every point; the error of each, or nothing."""
+    """Run every point; return the error of each, empty if there was none."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with _executor(engine, jobs) as pool:
         futures = [pool.submit(_run_point, sweep, point, str(_point_folder(folder, point)), device, threads)
@@ -101,7 +101,7 @@ def _run_points(
 
 
 def sweep_points(sweep: SweepConfig) -> list[dict[str, Any]]:
-    """Every combination of the grid, of the list and of the seeds, as overrides by path."""
+    """List every combination of the grid, the cases and the seeds, as overrides by path."""
     grids = [dict(zip(sweep.grid, values)) for values in itertools.product(*sweep.grid.values())]
     return [
         grid | dict(entry) | {"seed": seed}
@@ -113,12 +113,12 @@ def sweep_points(sweep: SweepConfig) -> list[dict[str, Any]]:
 
 @contextmanager
 def _executor(engine: str, jobs: int) -> Iterator[Executor]:
-    """Something with ``submit``: threads that each wait for a process, or a Dask cluster that runs them."""
+    """Open an executor: threads that each wait for a process, or a Dask cluster that runs the processes."""
     if engine == "local":
         with ThreadPoolExecutor(jobs) as pool:
             try:
                 yield pool
-            except BaseException:  # an interruption: the runs end before the threads that wait for them
+            except BaseException:  # interrupted: end the runs first, then the threads that wait for them
                 pool.shutdown(wait=False, cancel_futures=True)
                 end_children()
                 raise
@@ -142,7 +142,7 @@ def _dask_client(engine: str, jobs: int) -> Any:
 
 
 def _run_point(sweep: SweepConfig, point: dict[str, Any], folder: str, device: str, threads: int) -> str:
-    """Run one point in a process of its own; the last line of its error, or nothing."""
+    """Run one point in its own process; return the last line of its error, empty if there was none."""
     overrides = [*sweep.overrides, *(override_of(key, value) for key, value in point.items())]
     arguments = [
         "run",
@@ -168,7 +168,7 @@ def _point_folder(folder: Path, point: dict[str, Any]) -> Path:
 
 
 def _results(folder: Path, point: dict[str, Any]) -> pd.DataFrame:
-    """The results of a point with its parameters; empty where its notebooks score nothing."""
+    """Read the results of a point and add its parameters; empty if its notebooks score nothing."""
     path = _point_folder(folder, point) / "results.csv"
     if not path.is_file():
         return pd.DataFrame()

@@ -1,4 +1,4 @@
-"""What the rest of the program knows of a laboratory."""
+"""The interface of a laboratory to the rest of the program."""
 
 import glob
 import os
@@ -22,30 +22,30 @@ def _nothing(_: Any) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Laboratory:
-    """One question, the notebooks that answer it, and what they need and leave.
+    """A question, the notebooks that answer it, and their inputs and results.
 
     Parameters
     ----------
     package
-        Dotted name of its code: a notebook is stale when a module that this code imports has changed.
+        Dotted name of its code; a notebook is out of date when a module that this code imports has changed.
     notebooks
-        Their numbers, two digits each, in order.
+        Notebook numbers, two digits each, in order.
     folder
-        Where the notebooks are, ``NN_name.ipynb``.
+        Folder of the notebooks ``NN_name.ipynb``.
     check
-        Raises before a run whatever can be known to be wrong in a configuration.
+        Function that raises, before a run, every error that can be found in a configuration.
     files
-        The user's files that a configuration names; a notebook is stale when the bytes of one have changed.
+        User files named by a configuration; a notebook is out of date when the bytes of one have changed.
     large_files
-        The same of files too large to be read for that: their size and time count.
+        User files too large to be read for that; they count as changed by their size and time.
     headlines
-        Tables at the top of the report, by their titles; one raises `FileNotFoundError` where a run has no results.
+        Tables at the top of the report, by title; they raise `FileNotFoundError` if a run has no results.
     figures
-        Functions that draw from what a run has saved, by the names of the figures.
+        Functions that draw a figure from the saved results of a run, by figure name.
     learning_curve
-        Draws the results of a sweep against the parameter that was swept.
+        Function that draws the results of a sweep against the swept parameter.
     weights
-        The trained models of a run, each with its card.
+        Trained models of a run, each with its card.
     """
 
     package: str
@@ -61,7 +61,7 @@ class Laboratory:
 
 
 def with_neighbours(*named: str | Path | None) -> Iterator[Path]:
-    """Files that a configuration names, where they exist, and those beside them with the same stem."""
+    """List the existing files that a configuration names, and their neighbours with the same stem."""
     for file in named:
         if file is not None and os.path.isfile(file):
             path = Path(file)

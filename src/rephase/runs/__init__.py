@@ -1,4 +1,4 @@
-"""The run folder: what lies where, and that everything in it belongs to one configuration."""
+"""The run folder: its layout, and the checks that everything in it belongs to one configuration."""
 
 import errno
 import io
@@ -39,16 +39,16 @@ COLUMNS = ["experiment", "model", "split", "metric", "unit", "value", "n", "seed
 
 @dataclass(frozen=True)
 class Run:
-    """A folder of results that can be made again from its ``config.yaml``.
+    """A folder of results that can be reproduced from its ``config.yaml``.
 
     Parameters
     ----------
     folder
-        Where everything lies.
+        Run folder.
     config
-        What fixes the results.
+        Configuration, which determines the results.
     device, workers
-        How it is computed; they change no result beyond rounding.
+        Device and number of workers; they change results only by rounding.
     """
 
     folder: Path
@@ -57,34 +57,34 @@ class Run:
     workers: int = 2
 
     def checkpoints(self, model: str) -> Path:
-        """Folder of the checkpoints and logs of a model."""
+        """Return the folder of a model's checkpoints and logs."""
         return self.folder / "checkpoints" / model
 
     def settings(self, *sections: str) -> Styler:
-        """Sections of the resolved configuration as a table to read, e.g. ``settings("data", "scattering.saxs")``."""
+        """Show sections of the resolved configuration as a table, e.g. ``settings("seed", "scattering.saxs")``."""
         values, chosen = _flatten(self.config.model_dump(mode="json")), tuple(f"{name}." for name in sections)
         shown = {key: _words(value) for key, value in values.items() if f"{key}.".startswith(chosen)}
         table = styled(pd.DataFrame({"value": shown})).set_table_attributes('class="settings"')
         return table.set_properties(**{"text-align": "left"})
 
     def save_table(self, name: str, table: pd.DataFrame) -> None:
-        """Write ``tables/NAME.csv``; `DiskError` where the disk refuses."""
+        """Write ``tables/NAME.csv``; `DiskError` if the disk refuses."""
         text = table.to_csv(index=False)
         write_checked(self.folder / "tables" / f"{name}.csv", text.encode(errors="backslashreplace"))
 
     def table(self, name: str) -> pd.DataFrame:
-        """Read ``tables/NAME.csv``; `FileNotFoundError` where there is none yet, `StoreError` where it is damaged."""
+        """Read ``tables/NAME.csv``; `FileNotFoundError` if it does not exist yet, `StoreError` if it is damaged."""
         return _read(self.folder / "tables" / f"{name}.csv", lambda content: pd.read_csv(io.BytesIO(content)))
 
     def tables(self, prefix: str) -> dict[str, pd.DataFrame]:
-        """Tables ``PREFIX_*.csv`` by the rest of their name, models in the order of the configuration.
+        """Read the tables ``PREFIX_*.csv`` by the rest of their names, models in the order of the configuration.
 
         Raises
         ------
         FileNotFoundError
-            There is none yet.
+            There is no such table yet.
         StoreError
-            One is damaged.
+            A table is damaged.
         """
         found = {
             path.stem.removeprefix(f"{prefix}_"): path for path in (self.folder / "tables").glob(f"{prefix}_*.csv")
@@ -96,28 +96,28 @@ class Run:
         return {name: self.table(found[name].stem) for name in order if name in found}
 
     def has_results(self, kind: str = "results") -> bool:
-        """Whether anything of a kind has been scored."""
+        """Whether there are results of this kind."""
         return any((self.folder / "tables").glob(f"{kind}_*.csv"))
 
     def results(self, kind: str = "results") -> pd.DataFrame:
-        """Every result of a kind so far, tidy: ``results``, ``completion_results`` and so on."""
+        """Read all results of a kind so far as one tidy table; kinds are ``results``, ``completion_results``, ..."""
         return pd.concat(self.tables(kind).values(), ignore_index=True)
 
     def write_results(self) -> None:
-        """Write every table of scores so far, which has the columns `COLUMNS`, to ``results.csv``; nothing for none."""
+        """Write all tables of scores so far, those with the columns `COLUMNS`, to ``results.csv``, if there are any."""
         saved = (self.table(path.stem) for path in sorted((self.folder / "tables").glob("*.csv")))
         tables = [table for table in saved if list(table.columns) == COLUMNS]
         if tables:
             write_whole(self.folder / "results.csv", pd.concat(tables, ignore_index=True).to_csv(index=False))
 
     def save_arrays(self, name: str, **arrays: np.ndarray) -> None:
-        """Write ``arrays/NAME.npz``; `DiskError` where the disk refuses."""
+        """Write ``arrays/NAME.npz``; `DiskError` if the disk refuses."""
         content = io.BytesIO()
         np.savez_compressed(content, allow_pickle=False, **arrays)
         write_checked(self.folder / "arrays" / f"{name}.npz", content.getvalue())
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """Read ``arrays/NAME.npz``; `FileNotFoundError` where there is none yet, `StoreError` where it is damaged."""
+        """Read ``arrays/NAME.npz``; `FileNotFoundError` if it does not exist yet, `StoreError` if it is damaged."""
         return _read(self.folder / "arrays" / f"{name}.npz", lambda content: dict(np.load(io.BytesIO(content))))
 
 
@@ -125,12 +125,12 @@ def open_run(
     folder: str | Path | None, config: str | Path, overrides: list[str] | tuple[str, ...] = (), *,
     device: str = "auto", workers: int = 2,
 ) -> Run:  # fmt: skip
-    """Open the run folder of a configuration, or make it.
+    """Open the run folder of a configuration, or create it.
 
     Parameters
     ----------
     folder
-        Where; None or empty: ``runs/NAME-FINGERPRINT``, so that every configuration has a folder of its own.
+        Run folder; None or empty for ``runs/NAME-FINGERPRINT``, so that every configuration has its own folder.
     config, overrides
         As in `load_config`.
     device, workers
@@ -139,8 +139,8 @@ def open_run(
     Raises
     ------
     ConfigError
-        The folder belongs to another configuration, the first key that differs is named; it holds anything else than
-        a run; it cannot be written.
+        The folder belongs to another configuration (the message names the first key that differs), holds something
+        other than a run, or cannot be written.
     """
     resolved = load_config(config, overrides)
     check_count("workers", workers, remedy="give the number of parallel workers that build data")
@@ -154,12 +154,12 @@ def open_run(
 
 
 def read_run(folder: str | Path) -> Run:
-    """Open a run folder that is there already.
+    """Open an existing run folder.
 
     Raises
     ------
     ConfigError
-        The folder is no run, or its configuration is damaged.
+        The folder is not a run, or its configuration is damaged.
     """
     path = Path(os.path.realpath(folder))
     if not os.path.isfile(path / _CONFIG):
@@ -169,23 +169,21 @@ def read_run(folder: str | Path) -> Run:
 
 
 def default_folder(source: str | Path, config: Config) -> Path:
-    """``runs/NAME-FINGERPRINT`` of a configuration."""
+    """Return the folder ``runs/NAME-FINGERPRINT`` of a configuration."""
     path = find_config(source)
     name = path.parent.name.rsplit("-", 1)[0] if path.stem == "config" else path.stem
     return RUNS / f"{name}-{config.fingerprint()}"
 
 
 def _run_folder(folder: Path) -> Path:
-    """The folder, made where there is none yet; one that holds anything else than a run is refused.
+    """Return the folder, created if necessary; a folder that holds something other than a run is refused.
 
-    A run that was killed while it was opened has left what is written first, which is no harm.
+    A run that was killed while it was being opened leaves only the files written first; such a folder is accepted.
     """
     if os.path.isfile(folder):
         raise ConfigError(f"run folder {folder}: is a file; give a folder with --out")
     if not str(folder).isprintable():
-        raise ConfigError(
-            f"--out {folder}: notebooks keep no such name; give a folder with letters that can be printed"
-        )
+        raise ConfigError(f"--out {folder}: notebooks cannot store this name; give a folder with printable letters")
     path = writable_folder(folder, name="--out").resolve()
     with disk_errors(path):
         found = set(os.listdir(path))
@@ -193,14 +191,14 @@ def _run_folder(folder: Path) -> Path:
     foreign = sorted(name for name in found - first if not name.endswith(PARTIAL))
     if foreign and not found >= {_CONFIG, _ENVIRONMENT}:
         raise ConfigError(
-            f"--out {path}: holds {foreign[0]!r} and is no run, its files could be lost; give a new folder, an empty "
-            "one, or a run of this configuration"
+            f"--out {path}: holds {foreign[0]!r} and is not a run, so its files could be lost; give a new folder, an "
+            "empty one, or a run of this configuration"
         )
     return path
 
 
 def _check_config(path: Path) -> None:
-    """Raise unless the configuration of a run is what was written."""
+    """Raise if the configuration of a run was changed after it was written."""
     checked_bytes(path / _CONFIG, ConfigError, remedy="give the run a new folder")
 
 
@@ -219,7 +217,7 @@ def _check_same(path: Path, config: Config) -> None:
         if stored.get(key) != wanted.get(key):
             raise ConfigError(
                 f"{path}: this run has {key} = {stored.get(key)!r}, not {wanted.get(key)!r}; choose another folder "
-                "with --out, or leave --out away and get a folder of its own"
+                "with --out, or omit --out to use this configuration's own folder"
             )
 
 
@@ -231,7 +229,7 @@ def _flatten(values: dict, prefix: str = "") -> dict[str, object]:
 
 
 def _models_in(section: Section) -> Iterator[str]:
-    """Names of the models that a configuration lists, section by section."""
+    """List the names of the models in a configuration, section by section."""
     if isinstance(section, LearningConfig):
         yield from section.models
     for name in type(section).model_fields:
@@ -252,7 +250,7 @@ def _words(value: object) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Commit, Python, machine and package versions, to be kept beside what was made with them."""
+    """Return the commit and the versions of Python, machine and packages, which a run keeps beside its results."""
     return {
         "commit": _commit() or "not a git checkout",
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""What became of each notebook of a run: kept beside them in ``status.json``."""
+"""The outcome of each notebook of a run, kept in ``status.json``."""
 
 import os
 import warnings
@@ -14,7 +14,7 @@ from rephase.files.reading import file_bytes
 
 
 class Outcome(BaseModel):
-    """How long a notebook took, what it was made from, or where and how it failed."""
+    """Time a notebook took (s), fingerprint of its inputs once finished, or the error and the cell where it failed."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
@@ -28,7 +28,7 @@ _STATUS = TypeAdapter(dict[str, Outcome])
 
 
 def read_status(folder: Path) -> dict[str, Outcome]:
-    """What became of each notebook so far, by its name.
+    """Read the outcome of each notebook so far, by name.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def read_status(folder: Path) -> dict[str, Outcome]:
     Warns
     -----
     UserWarning
-        It is damaged: nothing counts as finished.
+        The record is damaged: nothing counts as finished.
     """
     path = folder / "status.json"
     if not os.path.lexists(path):
@@ -49,18 +49,18 @@ def read_status(folder: Path) -> dict[str, Outcome]:
             return _STATUS.validate_json(content)
     except ValidationError:
         pass
-    said = "damaged, or changed after it was written; nothing counts as finished, and every notebook is run again"
+    said = "damaged, or changed after it was written; nothing counts as finished, so every notebook is run again"
     warnings.warn(f"{path}: {said}", stacklevel=2)
     return {}
 
 
 def write_status(folder: Path, status: dict[str, Outcome]) -> None:
-    """Write the record whole, with its checksum."""
+    """Write the record as a whole, with its checksum."""
     write_checked(folder / "status.json", _STATUS.dump_json(status, indent=1))
 
 
 def executed(folder: Path, name: str) -> Path:
-    """Where a notebook with its outputs lies."""
+    """Return the path of an executed notebook."""
     return folder / "notebooks" / f"{name}.ipynb"
 
 
@@ -70,20 +70,20 @@ def read_notebook(path: Path) -> NotebookNode:
     Raises
     ------
     PipelineError
-        It is missing or damaged: perhaps the machine stopped while it was written.
+        The notebook is missing or damaged, perhaps because the machine stopped while it was being written.
     """
     try:
         notebook = nbformat.reads(file_bytes(path, PipelineError).decode(), as_version=4)
         nbformat.validate(notebook)
     except PipelineError:
         raise
-    except Exception as error:  # what nbformat raises depends on where the file ends
+    except Exception as error:  # nbformat raises different errors, depending on where the file ends
         raise PipelineError(f"{path}: a damaged notebook; run it again") from error
     return notebook
 
 
 def seal(path: Path) -> None:
-    """Write the checksum of an executed notebook beside it: what changes it later is said in the report."""
+    """Write the checksum of an executed notebook beside it, so that the report can mention later changes."""
     if path.is_file():
         write_checked(path, path.read_bytes())
 

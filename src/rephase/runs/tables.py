@@ -1,4 +1,4 @@
-"""Tables as notebooks show them: text in them is text, whatever it holds."""
+"""Tables for display in notebooks: their text is escaped, whatever it contains."""
 
 from numbers import Number
 
@@ -12,16 +12,16 @@ def left_out(reason: str, **named: str) -> pd.DataFrame:
 
 
 def styled(table: pd.DataFrame, pattern: str | None = None, *, precision: int | None = None) -> Styler:
-    """A table to look at, in HTML where nothing that comes from data is markup.
+    """Style a table for display, in HTML that escapes everything that comes from data.
 
     Parameters
     ----------
     table
-        What is shown.
+        Table to show.
     pattern
-        Of numbers, e.g. ``"{:.3g}"``.
+        Format of numbers, e.g. ``"{:.3g}"``.
     precision
-        Digits after the point, where no pattern is given.
+        Digits after the decimal point, if no pattern is given.
     """
     text = table.map(lambda value: value if isinstance(value, Number) or value is None else str(value))
     made = text.style.format(pattern, precision=precision, escape="html")
