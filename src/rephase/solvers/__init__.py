@@ -1,11 +1,11 @@
-"""Classical solvers: shared projections, the iterations over them, and the strategy that chains them."""
+"""Classical solvers: shared projections, the iterations that use them, and the strategy that combines these."""
 
 from rephase.solvers.strategy import Recipe
 
 _QUICK = Recipe(
     sharpening=0.4, threshold=(1.5, 1.0), damping=0.5, n_search=150, n_settle=30, settle_damping=0.5, beyond=False
 )
-# One batch of trials after the other takes the next recipe of its solver: no single one finds every crystal.
+# Each batch of trials takes the next recipe of its solver, because no single recipe solves every crystal.
 RECIPES: dict[str, tuple[Recipe, ...]] = {
     "raar": (
         _QUICK,
@@ -18,7 +18,7 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
     "low_density_elimination": (Recipe("low_density_elimination"),),
 }
 _OF_ATOMS = _QUICK._replace(of_atoms=True)
-# Where atoms are resolved a higher threshold pays, free reflections are worth less, and peaks can be told apart.
+# At atomic resolution a higher threshold pays off, free reflections are less useful, and peaks are separate.
 ATOMIC_RECIPES: dict[str, tuple[Recipe, ...]] = {
     "raar": (
         _QUICK,
@@ -32,5 +32,5 @@ _ATOMIC_D_MIN = 1.35  # Å
 
 
 def recipes_for(solver: str, d_min: float) -> tuple[Recipe, ...]:
-    """The recipes of a solver of `RECIPES` at a resolution in Å."""
+    """Return the recipes of a solver in `RECIPES` for the resolution limit `d_min` in Å."""
     return ATOMIC_RECIPES.get(solver, RECIPES[solver]) if d_min <= _ATOMIC_D_MIN else RECIPES[solver]

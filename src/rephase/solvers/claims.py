@@ -1,30 +1,30 @@
-"""How sure a solution is: the verdict, and the limits of what it claims."""
+"""The verdict on a solution, and the limits on what it claims."""
 
 import numpy as np
 
 from rephase.solvers.strategy import N_KEPT, Outcome
 
-# Limits of a claim, chosen on 74 real crystals: misfit where some of the best trials agree, where all of them do; Å
+# Limits for "solved", chosen on 74 real crystals: misfit if some of the best trials agree, if all of them do; d_min, Å
 _LARGEST_MISFIT, _LARGEST_MISFIT_OF_ALL, _COARSEST_CLAIM = 0.24, 0.265, 1.75
-_STANDS_OUT = 0.8  # misfit over that of the best trial that disagrees
+_STANDS_OUT = 0.8  # largest ratio of the misfit to that of the best trial that disagrees
 # Measured with `rephase bench solve -- --folder CIFS --every 2 --d-min 0.8 1.0 1.2 1.5 --effort 0.3`, columns mean_fom
-# and r_factor: right solutions that are called solved have a mean figure of merit of at least 0.75 (0.97 and more where
-# atoms are resolved), those with a weak class of wrong signs 0.37-0.71; right solutions have R of at most 0.36.
+# and r_factor: correct solutions with the verdict "solved" have a mean figure of merit of at least 0.75 (at least 0.97
+# at atomic resolution), those with a weak class of wrong signs 0.37-0.71; correct solutions have R of at most 0.36.
 _SMALLEST_FOM, _LARGEST_MISFIT_OF_POSSIBLE = 0.72, 0.42
 
 
 def agreement_needed(d_min: float) -> int:
-    """How many of the best trials must agree: more at low resolution, where false solutions agree as well."""
+    """Return how many of the best trials must agree: more at low resolution, where wrong solutions also agree."""
     return int(np.interp(d_min, [1.0, 1.2, 1.5, 1.8], [2, 3, 8, 12]))
 
 
 def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
-    """How sure a solution is; `is_free` where nothing was known, so that the agreement of trials means something.
+    """Judge a solution; `is_free` means that no phases were given, so that the agreement of trials is evidence.
 
-    ``solved``: its misfit is small, and enough trials agree at this resolution, or two where every other one is far
-    worse; ``possible``: enough agree, or one stands far above every other, and the density explains the amplitudes in
-    the main; else ``unsure``, as a
-    single trial always is. Where trials started from what was known, the misfit alone decides.
+    ``solved``: the misfit is small, and enough trials agree at this resolution, or two agree and every other is far
+    worse. ``possible``: enough trials agree, or one is far better than every other, and the density explains most of
+    the amplitudes. ``unsure`` otherwise, and always for a single trial. If trials started from known phases, the misfit
+    alone decides.
     """
     if not is_free:
         small = outcome.misfit <= _LARGEST_MISFIT and d_min <= _COARSEST_CLAIM
@@ -39,16 +39,16 @@ def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
 
 
 def capped(answer: str, *, fom: np.ndarray | None, is_open: bool) -> str:
-    """The verdict, at most ``possible`` where trials agree on too few phases, or other solutions may fit as well.
+    """Reduce ``solved`` to ``possible`` if trials agree on too few phases, or other solutions may fit equally well.
 
     Parameters
     ----------
     answer
-        As `verdict` gives it.
+        Verdict from `verdict`.
     fom
-        [n_refl], 0-1; None where trials were not independent.
+        [n_refl], figure of merit, 0-1; None if the trials were not independent.
     is_open
-        Whether a structure with pseudo-translations has rivals that fit equally well, or none were looked for.
+        Whether a structure with pseudo-translations has rivals that fit equally well, or was not searched for any.
     """
     disagree = fom is not None and fom.mean() < _SMALLEST_FOM
     return "possible" if answer == "solved" and (disagree or is_open) else answer

@@ -1,4 +1,4 @@
-"""`PhaseProblem`: amplitudes on the grid of the reduced primitive cell, which is what every solver works on."""
+"""`PhaseProblem`: amplitudes on the grid of the reduced primitive cell, the input of every solver."""
 
 import math
 from functools import cached_property, partial
@@ -15,33 +15,33 @@ from rephase.crystal.symmetry import Origins, Symmetry, reduced_cell, rows_of
 from rephase.solvers.grids import HalfGrid, fast_size
 from rephase.solvers.group import GroupTables
 
-_LARGEST_E = 3.5  # of a reflection that was not measured; Wilson statistics leave 5e-6 above it (acentric)
+_LARGEST_E = 3.5  # of an unmeasured reflection; by Wilson statistics a fraction of 5e-6 is larger (acentric)
 
 
 class PhaseProblem:
     """Measured amplitudes expanded to P1 on a grid of the reduced primitive cell.
 
-    The grid reaches beyond the data: what lies outside their sphere, and what was not measured inside, is free, the
-    latter within what Wilson statistics allow. Without that the true density, which is positive, would break the
-    constraints, as its Fourier series is cut off.
+    The grid extends to finer reflections than the data. Those outside the sphere of the data are free, and unmeasured
+    ones inside are free within the limits of Wilson statistics. Otherwise series truncation makes even the true density
+    negative in places, which would violate the constraints.
 
-    Reflection lists ``[..., n_refl]`` are of one hemisphere: the `n_known` measured reflections and absences come
-    first, then the free ones inside the reach.
+    Reflection lists ``[..., n_refl]`` hold one hemisphere: first the `n_known` measured reflections and absences, then
+    the free ones inside the working sphere.
 
     Parameters
     ----------
     hkl
-        [n, 3], one of each class of equivalents, in the axes of `cell`.
+        [n, 3], one reflection of each class of equivalents, in the axes of `cell`.
     amplitude
-        [n], on any scale.
+        [n], |F| on any scale.
     cell, symmetry
-        Of the data.
+        Cell and space group of the data.
     reach
-        Radius of the working sphere over that of the data.
+        Radius of the working sphere relative to that of the data.
     device
-        Where to compute; arithmetic is in float32.
+        Device of the computation, in float32.
     known
-        ``weight exp(i phi)`` [n] of each reflection to start from, 0 where its phase is not known.
+        ``weight exp(i phi)`` [n] of known phases to start from, 0 where the phase is unknown.
     """
 
     def __init__(
@@ -80,21 +80,21 @@ class PhaseProblem:
 
     @cached_property
     def within_data(self) -> "PhaseProblem":
-        """The same data on the smaller grid of their own sphere: nothing beyond it."""
+        """The same data on the smaller grid of their own sphere, without finer reflections."""
         return self._with_reach(reach=1.0)
 
     def from_within_data(self, F: torch.Tensor) -> torch.Tensor:
-        """Lists [..., n_refl] of `within_data` as lists of this problem, with zeros beyond the data."""
+        """Convert lists [..., n_refl] of `within_data` to this problem, with zeros outside the sphere of the data."""
         return F.new_zeros((*F.shape[:-1], len(self.hkl))).index_copy(-1, self._rows_within_data, F)
 
     @cached_property
     def _rows_within_data(self) -> torch.Tensor:
-        """Where the reflections of `within_data` stand in the lists of this problem."""
+        """Rows of the reflections of `within_data` in the lists of this problem."""
         return torch.as_tensor(rows_of(self.within_data.hkl_numpy, self.hkl_numpy), device=self.device)
 
     @cached_property
     def group(self) -> GroupTables:
-        """The space group at work on lists."""
+        """Tables that apply the space group to lists."""
         return GroupTables(self.hkl_numpy, self.symmetry, self.device)
 
     @property
@@ -104,37 +104,37 @@ class PhaseProblem:
 
     @property
     def n_voxels(self) -> int:
-        """Points of the map."""
+        """Number of points of the map."""
         return math.prod(self.grid.shape)
 
     @property
     def n_atoms(self) -> int:
-        """Non-hydrogen atoms that the cell has room for."""
+        """Number of non-hydrogen atoms expected in the cell from its volume."""
         return math.ceil(self.reduced.cell.volume / VOLUME_PER_ATOM)
 
     def sharpened(self, power: float) -> torch.Tensor:
-        """Amplitudes between |F| (0) and E on the scale of |F| (1): E^p |F|^(1-p), [n_known]."""
+        """Interpolate between |F| (power 0) and E on the scale of |F| (power 1): E^p |F|^(1-p), [n_known]."""
         amplitude = self.E**power * self.amplitude ** (1 - power)
         return amplitude * self.amplitude.norm() / amplitude.norm()
 
     def sigma(self, amplitude: torch.Tensor) -> torch.Tensor:
-        """Root mean square of a map with these amplitudes and any phases, by Parseval's theorem."""
+        """Return the root mean square of a map with these amplitudes and any phases, by Parseval's theorem."""
         return (2 * amplitude**2).sum().sqrt() / self.n_voxels
 
     def at_known_origin(self, F: torch.Tensor) -> torch.Tensor:
-        """A list [n_refl] at the allowed origin and in the hand that fit the known phases best; as it is without."""
+        """Move a list [n_refl] to the allowed origin and hand that best fit the known phases, if there are any."""
         if self.known is None:
             return F
         n, origins = self.n_known, self.origins
         weight = self.known.abs() * self.amplitude**2
-        both_hands = origins.other_hand is not None  # else the other hand has another group
+        both_hands = origins.other_hand is not None  # otherwise the other hand has another group
         shift = align_list(F[None, :n], self.known, self.hkl[:n], origins, weight, both_hands=both_hands)
         F = F.conj() if shift.is_other_hand[0] else F
         angle = 2 * math.pi * self.hkl.to(shift.shift_frac) @ shift.shift_frac[0]
         return F * torch.polar(torch.ones_like(angle), angle)
 
     def _ordered(self, indices: np.ndarray, values: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
-        """The hemisphere [n_refl, 3], measured, absent and free in this order, and the amplitudes [n_known]."""
+        """Return the hemisphere [n_refl, 3], in the order measured, absent, free, and the amplitudes [n_known]."""
         sphere = self._sphere(self.d_min / max(1.0, reach))
         absent = self.symmetry.is_absent(sphere)
         listed = np.where(absent, 0.0, np.nan)
@@ -143,7 +143,7 @@ class PhaseProblem:
         return sphere[order], listed[order][: len(values) + int(absent.sum())]
 
     def _limit(self, d_hkl: np.ndarray, expected: np.ndarray) -> np.ndarray:
-        """How large each reflection [n_refl] may be: as Wilson statistics allow in the sphere of the data."""
+        """Return the upper limit of each |F| [n_refl]: from Wilson statistics inside the sphere of the data."""
         is_inside = d_hkl**-2 <= self.d_min**-2 * (1 + 1e-6)
         return np.where(is_inside, _LARGEST_E * np.sqrt(expected), np.inf)
 
@@ -151,7 +151,7 @@ class PhaseProblem:
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)
 
     def _sphere(self, d_min: float) -> np.ndarray:
-        """Every reflection of one hemisphere with d >= d_min, F(000) left out."""
+        """List every reflection of one hemisphere with d >= d_min, without F(000)."""
         unit_cell = gemmi.UnitCell(*self.reduced.cell.parameters)
         hkl = gemmi.make_miller_array(unit_cell, gemmi.SpaceGroup("P 1"), d_min * (1 - 1e-6), 0.0, False)
         hkl = np.asarray(hkl, dtype=int)
@@ -169,7 +169,7 @@ def _is_upper_half(hkl: np.ndarray) -> np.ndarray:
 
 
 def _expected_square(d_hkl: np.ndarray, square: np.ndarray) -> np.ndarray:
-    """Mean |F|^2 at the resolution (Å) of each reflection [n_refl], of which the first were measured: |F|^2 [n]."""
+    """Return the mean |F|^2 at each d (Å) of `d_hkl` [n_refl], of which the first n have the measured `square`."""
     measured, others = np.split(d_hkl, [len(square)])
     mean_square = smooth_mean(measured, square)
     return np.concatenate([mean_square, np.interp(others**-2, *_increasing(measured**-2, mean_square))])

@@ -6,21 +6,21 @@ from rephase.solvers.problem import PhaseProblem
 
 
 class Modulus:
-    """Projection on the measured amplitudes: phases are kept, what was not measured stays as it is, damped.
+    """Projection on the measured amplitudes: it keeps the phases, and only damps the unmeasured reflections.
 
     Parameters
     ----------
     problem
-        Which reflections are known, and how large the others may be.
+        Phase problem, with the known reflections and the upper limits of the others.
     amplitude
-        [n_known], `PhaseProblem.amplitude` or sharpened.
+        [n_known], `PhaseProblem.amplitude`, sharpened or not.
     damping
-        Factor in (0, 1] on what was not measured; 0 sets it to zero.
+        Factor in (0, 1] of the unmeasured reflections; 0 sets them to zero.
     weak_share
-        The weakest reflections, as a share, absences not counted, keep the amplitude that they have and are turned by
-        π/2 (Oszlányi & Sütő 2005, doi:10.1107/S0108767304027746).
+        Fraction of the reflections, without absences, that count as weak: they keep the amplitude of the map, and their
+        phases are shifted by π/2 (Oszlányi & Sütő 2005, doi:10.1107/S0108767304027746).
     held
-        F [batch, n_known] that each map is given whatever it says, 0 where it is free to choose its phase.
+        F [batch, n_known] imposed on each map, 0 where the phase is free.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Modulus:
     ):
         self.problem, self.amplitude, self.damping = problem, amplitude, damping
         limit = torch.cat([amplitude, problem.limit * amplitude.norm() / problem.amplitude.norm()])
-        largest = problem.grid.put(limit, fill=float("inf"))  # of the known ones: what they are
+        largest = problem.grid.put(limit, fill=float("inf"))  # for known reflections, their amplitude
         is_known = problem.grid.put(torch.ones_like(amplitude)) > 0
         is_known[0, 0, 0] = True  # F(000) is left out of every map
         largest[0, 0, 0] = 0.0
@@ -50,11 +50,11 @@ class Modulus:
             self._at_most = self._at_most.masked_fill(weak, 1.0)
 
     def __call__(self, maps: torch.Tensor) -> torch.Tensor:
-        """Maps [batch, x, y, z] with the measured amplitudes."""
+        """Project maps [batch, x, y, z]."""
         return self._back(self.coefficients(maps))
 
     def coefficients(self, maps: torch.Tensor) -> torch.Tensor:
-        """The half grids of the projected maps."""
+        """Return the half grids of the projected maps."""
         grid = torch.fft.rfftn(maps, dim=(-3, -2, -1))
         parts = torch.view_as_real(grid).square()  # several times faster than abs() of a complex grid
         inverse = (parts[..., 0] + parts[..., 1]).add_(1e-24).rsqrt_()
@@ -63,7 +63,7 @@ class Modulus:
         return grid if self._held is None else torch.where(self._held == 0, grid, self._held)
 
     def in_list(self, F: torch.Tensor) -> torch.Tensor:
-        """The same projection of lists [batch, n_refl]."""
+        """Project lists [batch, n_refl] in the same way."""
         known, free = F[:, : len(self.amplitude)], F[:, len(self.amplitude) :]
         limit = self.problem.limit * self.amplitude.norm() / self.problem.amplitude.norm()
         factor = (limit / free.abs().clamp_min(1e-12)).clamp_max(self.damping)
@@ -74,15 +74,15 @@ class Modulus:
 
 
 def above(maps: torch.Tensor, threshold: torch.Tensor | float) -> torch.Tensor:
-    """Projection on densities that lie above a threshold, or are zero."""
+    """Project on densities that are zero or above a threshold."""
     return torch.where(maps > threshold, maps, 0.0)
 
 
 def around_peaks(maps: torch.Tensor, n: int, threshold: torch.Tensor | float) -> torch.Tensor:
-    """Threshold [batch, x, y, z] that leaves the `n` highest maxima of each map, and what is positive beside them.
+    """Return a threshold [batch, x, y, z] that keeps the `n` highest maxima of each map and their positive neighbours.
 
-    It is 0 on a maximum above `threshold` and on the 26 points around it, infinite elsewhere: density is to be atoms,
-    which is more than to be positive and compact.
+    It is 0 at a maximum above `threshold` and its 26 neighbours, and infinite elsewhere. This requires the density to
+    consist of atoms, a stronger constraint than positive and compact density.
     """
     is_peak = (maps == highest_around(maps)) & (maps > threshold)
     height = torch.where(is_peak, maps, 0.0)
@@ -92,7 +92,7 @@ def around_peaks(maps: torch.Tensor, n: int, threshold: torch.Tensor | float) ->
 
 
 def highest_around(maps: torch.Tensor) -> torch.Tensor:
-    """The largest of each point and its 26 neighbours; the map is periodic."""
+    """Return the largest value among each point and its 26 neighbours; the map is periodic."""
     for axis in (-1, -2, -3):  # several times faster than max_pool3d
         n = maps.shape[axis]
         rim = torch.cat([maps.narrow(axis, n - 1, 1), maps, maps.narrow(axis, 0, 1)], dim=axis)

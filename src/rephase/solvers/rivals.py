@@ -1,7 +1,7 @@
 """Rivals of a solution with pseudo-translations: other signs of whole weak classes, other origins of the parent.
 
-The strong reflections know neither: a rival explains them equally well. It can be told apart from the structure only by
-the weak reflections, and by density that is made of atoms.
+The strong reflections depend on neither, so a rival explains them equally well. Only the weak reflections, and the
+requirement that the density consists of atoms, distinguish it from the true structure.
 """
 
 import itertools
@@ -16,29 +16,29 @@ from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import above
 from rephase.solvers.strategy import Outcome, Recipe, Trials, aligned_phasors, figure_of_merit, polish
 
-_MOST_STARTS, _MOST_RIVALS = 64, 8  # origins times patterns of signs; rivals that are told from each other
-_TOLD_APART = 0.8  # misfit of the weak classes over that of a rival; real crystals have at most 0.71
-_SAME_CLASS = 0.75  # correlation of each class of two solutions that are the same
+_MOST_STARTS, _MOST_RIVALS = 64, 8  # origins times sign patterns; distinct rivals
+_TOLD_APART = 0.8  # ratio of the weak-class misfits of solution and rival; for real crystals it is at most 0.71
+_SAME_CLASS = 0.75  # smallest correlation of each class in two solutions that count as the same
 
 
 class Settled(NamedTuple):
-    """``outcome`` after the rivals were heard; ``rivals`` F [n, n_refl] of those that cannot be told apart."""
+    """``outcome`` after comparison with the rivals; ``rivals``, F [n, n_refl] of the indistinguishable ones."""
 
     outcome: Outcome
     rivals: torch.Tensor
 
 
 class _Classes(NamedTuple):
-    """Class [n_refl] of each reflection of a problem, and the numbers of those that are weak."""
+    """Class [n_refl] of each reflection of a problem, and the numbers of the weak classes."""
 
     of: torch.Tensor
     weak: list[int]
 
 
 def settle_rivals(problem: PhaseProblem, outcome: Outcome, pseudo: PseudoTranslations, recipe: Recipe) -> Settled:
-    """Look for rivals of the best of the trials that were kept, and let the likeliest of all of them win.
+    """Look for rivals of the best trial and choose the likeliest solution among all of them.
 
-    Trials agree only where every class of reflections does; those that do not are rivals as well.
+    Trials agree only if every class of reflections agrees; trials that disagree are rivals as well.
     """
     hkl = problem.reduced.hkl_back(problem.hkl_numpy)
     of = torch.as_tensor(pseudo.class_of(hkl), device=problem.device)
@@ -67,7 +67,7 @@ def settle_rivals(problem: PhaseProblem, outcome: Outcome, pseudo: PseudoTransla
 def _starts(
     problem: PhaseProblem, F: torch.Tensor, classes: _Classes, hkl: np.ndarray, origins: np.ndarray
 ) -> torch.Tensor:
-    """F [n_refl] at every origin of the parent, with every pattern of signs of the most populated weak classes."""
+    """Place F [n_refl] at every origin of the parent, with every sign pattern of the most populated weak classes."""
     n_flipped = max(1, min(len(classes.weak), int(math.log2(max(2, _MOST_STARTS // len(origins))))))
     starts = []
     for shift in origins[:_MOST_STARTS]:
@@ -82,10 +82,10 @@ def _starts(
 
 
 def _scores(problem: PhaseProblem, F: torch.Tensor, classes: _Classes) -> tuple[torch.Tensor, torch.Tensor]:
-    """Misfit of the weak classes of lists [n, n_refl], and that times how far the density is from equal atoms, [n].
+    """Return the weak-class misfit of lists [n, n_refl], and a score that also measures equality of the atoms, [n].
 
-    Of equal atoms that do not overlap the square of the density has the phases of the density, and amplitudes that are
-    proportional to its own at each resolution (Sayre 1952, doi:10.1107/S0365110X52000137): the second factor is
+    For equal atoms that do not overlap, the squared density has the phases of the density, and amplitudes proportional
+    to it at each resolution (Sayre 1952, doi:10.1107/S0365110X52000137). The score is the misfit times
     ``sqrt(1 - c)``, with the correlation c of the two maps. It only ranks what the misfit leaves open.
     """
     n = problem.n_known
@@ -104,12 +104,12 @@ def _scores(problem: PhaseProblem, F: torch.Tensor, classes: _Classes) -> tuple[
 
 
 def _is_told_apart(weak_misfit: torch.Tensor, score: torch.Tensor, best: int) -> torch.Tensor:
-    """Which of them [n] are worse than the best by far, in the misfit and in the score."""
+    """Return which solutions [n] are far worse than the best, in both the misfit and the score."""
     return (weak_misfit[best] <= _TOLD_APART * weak_misfit) & (score[best] <= _TOLD_APART * score)
 
 
 def _is_same(problem: PhaseProblem, phasors: torch.Tensor, reference: torch.Tensor, classes: _Classes) -> torch.Tensor:
-    """Which of aligned phasors [n, n_known] agree with those of a reference [n_known] in every class."""
+    """Return which aligned phasors [n, n_known] agree with a reference [n_known] in every class."""
     agreement, weight = (phasors * reference.conj()).real, problem.amplitude**2
     same = torch.ones(len(phasors), dtype=torch.bool, device=phasors.device)
     strong = ~torch.isin(classes.of, torch.tensor(classes.weak, device=phasors.device))
@@ -122,7 +122,7 @@ def _is_same(problem: PhaseProblem, phasors: torch.Tensor, reference: torch.Tens
 def _distinct(
     problem: PhaseProblem, F: torch.Tensor, likely: torch.Tensor, score: torch.Tensor, classes: _Classes
 ) -> torch.Tensor:
-    """One of each set of likely solutions that are the same, the best first: F [n, n_refl], at most eight."""
+    """Return F [n, n_refl] of the distinct likely solutions, the best first, at most eight."""
     left = [int(i) for i in score.argsort() if likely[i]]
     found: list[int] = []
     while left and len(found) < _MOST_RIVALS:

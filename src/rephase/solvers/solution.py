@@ -1,4 +1,4 @@
-"""`Solution`: phases of measured reflections, how sure they are, their map and peaks, and the files that they go to."""
+"""`Solution`: phases of the measured reflections, their reliability, map and peaks, and the files that hold them."""
 
 import json
 import math
@@ -24,44 +24,44 @@ RESULTS = ("solution.mtz", "density.ccp4", "solution.res", "solution.hkl", "solu
            "density.png", "density.pdf", "density.html")  # fmt: skip
 NEXT_STEP = {
     "solved": "open solution.res and refine (--formula turns its peaks into atoms)",
-    "possible": "look at the map: if the peaks make a molecule, refine it; else raise --effort, or give more data",
-    "rivals": "refine solution.res, and a model from each of the columns PHI_RIVAL1, ... of solution.mtz, which fit as "
-    "well: keep the one that refines to the lowest R over the weak reflections",
+    "possible": "look at the map: if the peaks form a molecule, refine it; otherwise raise --effort, or give more data",
+    "rivals": "refine solution.res, and a model from each of the columns PHI_RIVAL1, ... of solution.mtz, which fit "
+    "equally well: keep the one that refines to the lowest R over the weak reflections",
     "unsure": "do not trust this map: measure to a smaller d_min, check the space group, or raise --effort",
 }
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """A solved crystal, in the setting of its reflections.
+    """The phases found for a crystal, in the setting of its reflections.
 
     Parameters
     ----------
     reflections
-        Merged, with their space group.
+        Merged reflections with their space group.
     amplitude
-        [n_refl], |F| in electrons per cell, on the absolute scale of Wilson's plot.
+        [n_refl], |F| in electrons per cell, on the absolute scale of the Wilson plot.
     phi
         [n_refl], radians, [-π, π).
     fom
-        [n_refl], figure of merit in 0–1: how well independent trials agree on the phase; 0 where none agrees.
+        [n_refl], figure of merit in 0–1: how well independent trials agree on the phase; 0 if no other trial agrees.
     r_factor
-        sum ||G| - |F|| / sum |F| with the amplitudes |G| of the density where it is above its own σ.
+        sum ||G| - |F|| / sum |F|, where |G| are the amplitudes of the density above its own σ.
     rival_r_factor
-        That of the best trial which disagrees; infinite where none was kept.
+        R factor of the best trial that disagrees; infinite if none was kept.
     n_agree, n_trials
-        How many of the trials reached this solution; only the best few are compared.
+        Number of trials that reached this solution (only the best few are compared), and number of trials run.
     verdict
         ``solved``, ``possible`` or ``unsure``.
     r_int, n_absent, absent_i_over_sigma
-        Of merging, see `Merged`; NaN where nothing was measured twice, and where there are no absences.
+        Statistics of merging, see `Merged`; NaN if nothing was measured twice, or if there are no absences.
     space_groups
-        Where none was given: those that fit, the best first.
+        Space groups that fit, the best first, if the data had none.
     pseudo_translations
-        Fractions of the cell that nearly repeat the structure; None where there are none.
+        Fractions of the cell that nearly repeat the structure; None if there are none.
     rival_phi
-        [n_rivals, n_refl], radians: phases of other solutions that fit equally well, because only reflections that a
-        pseudo-translation weakens could tell them apart. None where phases were known: no others were looked for.
+        [n_rivals, n_refl], radians: phases of other solutions that fit equally well, because only reflections weakened
+        by a pseudo-translation could distinguish them. None if phases were given, because no search was made then.
     """
 
     reflections: Reflections
@@ -82,44 +82,44 @@ class Solution:
 
     @property
     def n_rivals(self) -> int:
-        """How many other solutions fit equally well, see `rival_phi`."""
+        """Number of other solutions that fit equally well, see `rival_phi`."""
         return 0 if self.rival_phi is None else len(self.rival_phi)
 
     @property
     def hkl(self) -> np.ndarray:
-        """[n_refl, 3]."""
+        """Miller indices [n_refl, 3]."""
         return self.reflections.hkl
 
     @property
     def F(self) -> np.ndarray:
-        """Complex [n_refl]."""
+        """Structure factors, complex [n_refl], in electrons per cell."""
         return self.amplitude * np.exp(1j * self.phi)
 
     @cached_property
     def density(self) -> np.ndarray:
-        """Map [x, y, z] of the cell in e/Å^3, F(000) left out, on a grid of about d_min/4."""
+        """Map [x, y, z] of the cell in e/Å^3 without F(000), on a grid with a spacing of about d_min/4."""
         return density_of(self.hkl, self.F, self.reflections.cell, self.reflections.group)
 
     def peaks(self, formula: str | None = None) -> Peaks:
-        """Peaks of the map above its noise, at most a third more than there may be atoms; typed by a formula.
+        """Find the map's peaks above its noise, at most a third more than the expected atoms.
 
         Parameters
         ----------
         formula
-            Of one formula unit, such as ``C20 H22 N2 O3``.
+            Formula unit, such as ``C20 H22 N2 O3``, from which the peaks get their elements.
         """
         r, peaks = self.reflections, self._peaks
         return peaks if formula is None else assign_elements(peaks, formula, r.group, r.cell)
 
     @cached_property
     def _peaks(self) -> Peaks:
-        """Of no element yet."""
+        """Peaks without elements."""
         r = self.reflections
         n = math.ceil(1.3 * r.cell.volume / VOLUME_PER_ATOM / len(r.group.triplets)) + 2
         return without_noise(find_peaks(self.density, r.cell, r.group, n), self.density)
 
     def summary(self) -> dict[str, str | float | int]:
-        """What a user wants to know first."""
+        """Return what a user wants to know first, by name."""
         r = self.reflections
         return {
             "name": r.name,
@@ -141,49 +141,49 @@ class Solution:
         }
 
     def _next_step(self) -> str:
-        """By the verdict, and first of all to a space group where none was given, then to what rivals there are."""
+        """Advise on the next step: the space group first if none was given, then the rivals, then the verdict."""
         by_verdict = NEXT_STEP["rivals" if self.n_rivals and self.verdict != "unsure" else self.verdict]
         if not self.space_groups or self.verdict == "unsure":
             return by_verdict
         symmetry = self.space_groups[0].symmetry
         if len(symmetry.triplets) == len(self.reflections.group.triplets):
             return by_verdict
-        hands = "" if symmetry.origins.other_hand is not None else " (or its other hand, which |F| cannot tell apart)"
+        hands = "" if symmetry.origins.other_hand is not None else " (or its enantiomorph: |F| is the same)"
         return f"solve again with the space group that fits best: --space-group '{symmetry.symbol}'{hands}"
 
     def _pseudo_translation(self) -> str:
-        """Which they are, how weak the superstructure is, whether its signs are known; empty where there are none."""
+        """Describe the pseudo-translations and how certain the superstructure's signs are; empty if there are none."""
         if self.pseudo_translations is None:
             return ""
         doubt = ""
         if self.rival_phi is None:
-            doubt = "; their signs as a class were not tested, as phases were given"
+            doubt = "; their signs as a class were not tested, because phases were given"
         elif self.n_rivals:
-            doubt = f"; their signs as a class are not sure: {self.n_rivals} other solution(s) fit equally well"
+            doubt = f"; their signs as a class are uncertain: {self.n_rivals} other solution(s) fit equally well"
         return f"{self.pseudo_translations}{doubt}"
 
     def _named_fits(self) -> list[str]:
-        """Symbols with the agreement of their worst operation, e.g. ``P 1 21/c 1 (0.93)``."""
+        """List the symbols with the agreement of their worst operation, e.g. ``P 1 21/c 1 (0.93)``."""
         return [f"{fit.symmetry.symbol} ({fit.agreement:.2f})" for fit in self.space_groups[:5]]
 
     def write(self, folder: str | Path, *, formula: str | None = None) -> Path:
-        """Write ``solution.mtz .res .hkl .cif .json`` and ``density.ccp4`` into a folder, all or none; its path.
+        """Write ``solution.mtz .res .hkl .cif .json`` and ``density.ccp4`` to a folder, all or none; return its path.
 
-        Results that are there already are replaced, with their pictures.
+        Existing results are replaced, including their pictures.
 
         Raises
         ------
         ConfigError
-            The folder cannot be written; a file that is no result, or was changed since, would be replaced.
+            The folder cannot be written, or a file that is not a result, or was changed since, would be replaced.
         DiskError
-            The disk is full, or another process writes there.
+            The disk is full, or another process is writing there.
         """
         with ResultSet(folder, RESULTS).staged() as stage:
             self.write_files(stage, formula=formula)
         return Path(folder)
 
     def write_files(self, folder: Path, *, formula: str | None = None) -> None:
-        """Write the files of `write`, each by itself, into the stage of a set of results."""
+        """Write the same files as `write`, one by one, into the staging folder of a set of results."""
         r, peaks = self.reflections, self.peaks(formula)
         rivals = () if self.rival_phi is None else self.rival_phi
         write_mtz(folder / "solution.mtz", r.hkl, self.amplitude, self.phi, self.fom, r.cell, r.group, rivals=rivals)
@@ -200,19 +200,20 @@ def _rounded(value: float) -> float | str:
 
 
 def density_of(hkl: np.ndarray, F: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:
-    """Map [x, y, z] of the cell in e/Å^3 of F [n_refl], one of each class of equivalents, on a grid of about d_min/4.
+    """Compute the map [x, y, z] of one cell in e/Å^3, on a grid with a spacing of about d_min/4.
 
-    Real values are the same for all equivalents: those of |F|^2 give the Patterson map in e^2/Å^3.
+    F [n_refl] lists one reflection of each class of equivalents. A real F is the same for all equivalents: |F|^2 gives
+    the Patterson map in e^2/Å^3.
     """
     d_min = float(cell.d_spacing(hkl).min())
     hkl, F = symmetry.expand(hkl, F)
     shape = tuple(max(2 * int(m) + 2, 4 * math.ceil(a / d_min)) for m, a in zip(np.abs(hkl).max(0), cell.parameters))
     half, upper, lower = np.zeros((*shape[:2], shape[2] // 2 + 1), complex), hkl[:, 2] >= 0, hkl[:, 2] <= 0
-    half[tuple(hkl[upper].T)] = F[upper].conj() / 2  # the transform has exp(+2 pi i h.x)
+    half[tuple(hkl[upper].T)] = F[upper].conj() / 2  # irfftn uses exp(+2 pi i h.x)
     half[tuple(-hkl[lower].T)] += F[lower] / 2
     return torch.fft.irfftn(torch.as_tensor(half), s=shape, norm="forward").div_(cell.volume).numpy()
 
 
 def absolute_amplitude(reflections: Reflections) -> np.ndarray:
-    """|F| [n_refl] of a merged list in electrons per cell, by Wilson's scale."""
+    """Return |F| [n_refl] of a merged list in electrons per cell, on Wilson's scale."""
     return reflections.amplitudes().amplitude / math.sqrt(wilson(reflections).scale)

@@ -25,8 +25,8 @@ from rephase.solvers.solution import Solution, absolute_amplitude
 from rephase.solvers.space_groups import fitting_groups, without_group
 from rephase.solvers.strategy import N_KEPT, Outcome, Recipe, pursue
 
-_REACH = [1.0, 1.2, 1.5], [1.1, 1.2, 1.3]  # of the working sphere, at d_min in Å
-_SETTLED = 10 * N_KEPT  # trials after which no other answer is looked for, where all of those kept agree
+_REACH = [1.0, 1.2, 1.5], [1.1, 1.2, 1.3]  # d_min in Å, and relative radius of the working sphere
+_SETTLED = 10 * N_KEPT  # trials after which the search stops if all the kept ones agree
 
 
 def solve(
@@ -43,51 +43,51 @@ def solve(
 ) -> Solution:
     """Solve a crystal: recover the phases of its reflections.
 
-    Many random starts run without symmetry in the reduced primitive cell; each that settles is moved to the origin of
-    the space group, averaged and finished there. The trials that leave the smallest misfit are compared; those that
-    agree tell how sure the answer is.
+    Many random starts run without symmetry in the reduced primitive cell. Each converged trial is moved to the origin
+    of the space group, averaged and finished there. The trials with the smallest misfit are compared, and their
+    agreement shows how reliable the solution is.
 
     Parameters
     ----------
     data
-        As `read_reflections` gives it, merged or not. Without a space group it is solved in P 1.
+        Reflections from `read_reflections`, merged or not. Without a space group they are solved in P 1.
     d_min
-        Å; reflections beyond are left out.
+        Resolution limit, Å; finer reflections are ignored.
     solver
-        How to search: one of `RECIPES`.
+        Search algorithm, one of `RECIPES`.
     effort
-        How much to try, at most, in units of 6e9 voxel cycles: the same trials on every machine. At least one trial is
-        run, with fewer cycles where the effort does not pay for a whole one.
+        Upper limit of the search, in units of 6e9 voxel cycles; the number of trials is the same on every machine. At
+        least one trial is run, with fewer cycles if the effort does not allow a whole one.
     seed
-        Of the random starts.
+        Seed of the random starts.
     phases
-        Those of some reflections, see `read_phases`: they are held while the map settles, and the answer has their
-        origin and hand. Trials are not independent then, so their agreement is no evidence: only the misfit is.
+        Known phases of some reflections, see `read_phases`. They are held while the map settles, and the solution has
+        their origin and hand. The trials are then not independent, so only the misfit is evidence, not their agreement.
     fragment
-        A part of the structure, in the cell and at the origin of the data: its phases are used likewise.
+        Known part of the structure, in the cell and at the origin of the data; its phases are used in the same way.
     device
         ``auto``, ``cpu`` or ``cuda``.
     report
-        Called after each batch of trials with how many were run, how many agree, and how many there may be.
+        Function called after each batch with the number of trials run, the number that agree, and the largest number.
 
-    Strong intensities where the group has absences mean another group or setting: that is warned of, and the verdict
-    is ``unsure`` then.
+    Strong violations of systematic absences, which indicate another group or setting, raise a warning, and the verdict
+    is then ``unsure``.
 
     Warns
     -----
     UserWarning
-        What solving a large cell will take: voxels, time, memory, and what would be cheaper.
+        The cell is large: the message states the voxels, time and memory needed, and what would be cheaper.
 
     Raises
     ------
     ReflectionError
-        Fewer than 30 reflections, or none above zero; phases of another cell, group or sphere than the data.
+        There are fewer than 30 reflections, or none above zero, or the phases have another cell, group or sphere.
     GridError
-        A cell so large that the map at this resolution would not fit the memory.
+        The cell is so large that the map at this resolution would not fit in memory.
     ConfigError
-        An unknown solver, an effort that is not positive.
+        The solver is unknown, or the effort is not positive.
     CifError
-        A fragment in another cell than the data.
+        The fragment has another cell than the data.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def solve(
     found_by_trials, (outcome, rivals) = outcome, _settled(problem, outcome, pseudo if is_free else None, recipes[0])
     is_open = len(rivals) > 0 or (pseudo is not None and not is_free)
     phi, fom = _in_setting_of_data(problem, outcome, merged.hkl)
-    # rivals share the strong reflections: the trials that reached one of them speak for all
+    # rivals share the strong reflections, so trials that reached one of them support all
     answer = verdict(problem.d_min, found_by_trials if len(rivals) else outcome, is_free=is_free)
     answer = capped(answer, fom=fom if is_free else None, is_open=is_open)
     return Solution(
@@ -142,13 +142,13 @@ def solve(
 
 
 def working_problem(merged: Reflections, amplitude: np.ndarray, **options: Any) -> PhaseProblem:
-    """Merged reflections and their |F| [n] as a problem, whose working sphere grows as resolution falls."""
+    """Return the phase problem of merged reflections and their |F| [n]; its working sphere grows with d_min."""
     options = {"reach": _reach(merged.d_min), **options}
     return PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, **options)
 
 
 def _reach(d_min: float) -> float:
-    """Radius of the working sphere over that of data to `d_min` in Å."""
+    """Return the radius of the working sphere relative to that of data to `d_min` in Å."""
     return float(np.interp(d_min, *_REACH))
 
 
@@ -158,26 +158,26 @@ def _is_enough(outcome: Outcome, verdict_so_far: str) -> bool:
 
 
 def _settled(problem: PhaseProblem, outcome: Outcome, pseudo: PseudoTranslations | None, recipe: Recipe) -> Settled:
-    """The outcome at the origin of what is known, or after rivals were heard where there are pseudo-translations."""
+    """Move the outcome to the origin of known phases, or compare it with rivals if there are pseudo-translations."""
     if pseudo is not None:
         return settle_rivals(problem, outcome, pseudo, recipe)
     return Settled(outcome._replace(F=problem.at_known_origin(outcome.F)), outcome.F[None][:0])
 
 
 def _in_setting_of_data(problem: PhaseProblem, outcome: Outcome, hkl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Phases [n] in radians and figures of merit [n] for indices in the axes of the data."""
+    """Return phases [n] in radians and figures of merit [n] for indices in the axes of the data."""
     fom = outcome.fom.cpu().numpy()
     phi = _phases_in_setting_of_data(problem, outcome.F[None], hkl)[0]
     return phi, np.concatenate([fom, fom])[_rows_in_setting_of_data(problem, hkl)]
 
 
 def _phases_in_setting_of_data(problem: PhaseProblem, F: torch.Tensor, hkl: np.ndarray) -> np.ndarray:
-    """Phases [k, n] in radians of lists [k, n_refl] for indices in the axes of the data."""
+    """Return the phases [k, n] in radians of lists [k, n_refl] for indices in the axes of the data."""
     phi = wrap(F.angle()[:, : problem.n_known]).cpu().numpy()
     return np.concatenate([phi, -phi], axis=1)[:, _rows_in_setting_of_data(problem, hkl)]
 
 
 def _rows_in_setting_of_data(problem: PhaseProblem, hkl: np.ndarray) -> np.ndarray:
-    """Where indices in the axes of the data stand in the known ones of a problem, followed by their Friedel mates."""
+    """Find the rows of indices, in the axes of the data, in a problem's known list followed by its Friedel mates."""
     listed = problem.hkl_numpy[: problem.n_known]
     return rows_of(problem.reduced.hkl(hkl), np.concatenate([listed, -listed]))

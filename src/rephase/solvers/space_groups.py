@@ -1,4 +1,4 @@
-"""Which space groups fit: from the cell, from equivalents and absences, and from the map of a solution in P 1."""
+"""Space groups that fit the cell, the equivalents and absences, and the map of a solution in P 1."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,10 +15,10 @@ from rephase.solvers.grids import shape_for
 from rephase.solvers.group import GroupTables
 from rephase.solvers.problem import PhaseProblem
 
-_LARGEST_R_INT, _LARGEST_ABSENT = 0.25, 0.06  # of a group that the intensities allow
-_SMALLEST_AGREEMENT = 0.5  # of the worst operation, in the map
-_ENOUGH = 100_000  # reflections that tell groups apart in a map
-_COMPLETE = 0.7  # share of the possible reflections
+_LARGEST_R_INT, _LARGEST_ABSENT = 0.25, 0.06  # limits for a group that the intensities allow
+_SMALLEST_AGREEMENT = 0.5  # of the map with the group's worst operation
+_ENOUGH = 100_000  # reflections, enough to distinguish groups in a map
+_COMPLETE = 0.7  # fraction of the possible reflections in a list that counts as complete
 _CENTRINGS = ("P 1", "A 1", "B 1", "C 1", "I 1", "F 1", "R 3:H")
 _LAUE_GROUPS = (
     "P -1", "P 1 2/m 1", "P 1 1 2/m", "P 2/m 1 1", "P m m m", "P 4/m", "P 4/m m m", "P -3", "P -3 m 1", "P -3 1 m",
@@ -27,10 +27,10 @@ _LAUE_GROUPS = (
 
 
 class GroupFit(NamedTuple):
-    """How a group fits.
+    """How well a group fits.
 
-    ``r_int`` of its equivalents, NaN where none were measured; ``absent`` the mean intensity of its absences over that
-    of all reflections; ``agreement`` of the map with its worst operation, 1 where exact.
+    ``r_int`` over its equivalents, NaN if none were measured; ``absent``, the mean intensity of its absences divided by
+    that of all reflections; ``agreement`` of the map with the worst operation, 1 if exact.
     """
 
     symmetry: Symmetry
@@ -40,9 +40,9 @@ class GroupFit(NamedTuple):
 
 
 def lattice_symmetry(data: Reflections) -> Symmetry:
-    """The centring translations alone that a list without a space group shows.
+    """Find the centring of a list without a space group.
 
-    The largest centring whose absences are weak (below 6 % of the mean intensity) or were left out of the list.
+    This is the largest centring whose absences are weak (below 6 % of the mean intensity) or missing from the list.
     """
     possible = unique_hkl(data.cell, find_symmetry("P 1"), data.d_min)
     fits = []
@@ -55,7 +55,7 @@ def lattice_symmetry(data: Reflections) -> Symmetry:
 
 
 def allowed_groups(data: Reflections, lattice: Symmetry) -> list[tuple[Symmetry, float, float]]:
-    """Groups with that lattice which cell and intensities allow, each with its R_int and share of absences."""
+    """List the groups of a lattice that cell and intensities allow, with R_int and relative intensity of absences."""
     allowed = []
     r_int_of = _once_for_each_laue_group(data)
     for entry in gemmi.spacegroup_table():
@@ -71,18 +71,18 @@ def allowed_groups(data: Reflections, lattice: Symmetry) -> list[tuple[Symmetry,
 def fitting_groups(
     data: Reflections, lattice: Symmetry, problem: PhaseProblem, F: torch.Tensor
 ) -> tuple[GroupFit, ...]:
-    """Groups that intensities and map allow, the best first: most operations, then the best agreement.
+    """List the groups that intensities and map allow, the best first: most operations, then the best agreement.
 
     Parameters
     ----------
     data
-        Merged without a group.
+        Reflections merged without a group.
     lattice
-        Its centring, see `lattice_symmetry`.
+        Their centring, see `lattice_symmetry`.
     problem
-        With the lattice translations alone.
+        Phase problem with the lattice translations only.
     F
-        [n_refl], a solution of it.
+        [n_refl], a solution of the problem.
     """
     fits, used = [], _those_that_tell(problem)
     for symmetry, r_int, absent in allowed_groups(data, lattice):
@@ -91,12 +91,12 @@ def fitting_groups(
         agreement = float(tables.agreement(moved, used.n_known).min())
         if agreement >= _SMALLEST_AGREEMENT:
             fits.append(GroupFit(symmetry, r_int, absent, agreement))
-    # settings of one group that differ in origin fit equally: the table's first one is the usual one
+    # settings of one group that differ in origin fit equally well: the first in the table is the usual one
     return tuple(sorted(fits, key=lambda fit: (-len(fit.symmetry.triplets), -round(fit.agreement, 2))))
 
 
 class _Used(NamedTuple):
-    """``rows`` [n] of a problem with their indices ``hkl`` [n, 3], the known ones first; a grid that holds them."""
+    """``rows`` [n] of a problem and their indices ``hkl`` [n, 3], known ones first; ``shape`` of a grid for them."""
 
     rows: torch.Tensor
     hkl: np.ndarray
@@ -105,25 +105,25 @@ class _Used(NamedTuple):
 
 
 def _those_that_tell(problem: PhaseProblem) -> _Used:
-    """The reflections of the lowest resolution, as many as tell groups apart: all of an ordinary crystal."""
+    """Return enough low-resolution reflections to distinguish groups: for an ordinary crystal, all of them."""
     d_hkl = problem.reduced.cell.d_spacing(problem.hkl_numpy)
     if len(d_hkl) <= _ENOUGH:
         return _Used(torch.arange(len(d_hkl)), problem.hkl_numpy, problem.n_known, problem.grid.shape)
-    d_min = np.partition(d_hkl, -_ENOUGH)[-_ENOUGH] * (1 - 1e-6)  # with all that are equivalent
+    d_min = np.partition(d_hkl, -_ENOUGH)[-_ENOUGH] * (1 - 1e-6)  # includes all equivalents
     rows = np.flatnonzero(d_hkl >= d_min)
     n_known = int((rows < problem.n_known).sum())
     return _Used(torch.as_tensor(rows), problem.hkl_numpy[rows], n_known, shape_for(problem.reduced.cell, d_min))
 
 
 def _centring(symbol: str) -> Symmetry:
-    """Identity and the centring translations of a group."""
+    """Return the identity and the centring translations of a group."""
     shifts = gemmi.SpaceGroup(symbol).operations().cen_ops
     triplets = tuple(gemmi.Op().translated(shift).wrap().triplet() for shift in shifts)
     return Symmetry(f"{symbol[0]} 1", triplets)
 
 
 def _once_for_each_laue_group(data: Reflections) -> Callable[[Symmetry], float]:
-    """`_r_int` of a list, computed once for all the groups that make the same reflections equivalent."""
+    """Return `_r_int` of a list as a function of the group, computed once for each set of equivalents."""
     found: dict[bytes, float] = {}
 
     def r_int(symmetry: Symmetry) -> float:
@@ -137,7 +137,7 @@ def _once_for_each_laue_group(data: Reflections) -> Callable[[Symmetry], float]:
 
 
 def _r_int(data: Reflections, symmetry: Symmetry) -> float:
-    """``sum |I - <I>| / sum I`` over the classes of the group that were measured more than once."""
+    """Compute ``sum |I - <I>| / sum I`` over the group's classes that were measured more than once."""
     _, each = np.unique(key_of(symmetry.representative(data.hkl)), return_inverse=True)
     count = np.bincount(each)
     mean = np.bincount(each, data.intensity) / count
@@ -152,10 +152,10 @@ def _absent_share(data: Reflections, symmetry: Symmetry) -> float:
 
 
 def without_group(data: Reflections) -> Merged:
-    """Merge a list whose group is not known under nothing but Friedel's law and its lattice.
+    """Merge a list of unknown group under Friedel's law and its lattice only.
 
-    A list that holds one reflection of each class of a Laue group (P 1 is far from complete, that group is not) is
-    expanded under it first: the other reflections are equal, not missing.
+    A list that holds one reflection of each class of a Laue group (complete for that group, but far from complete for
+    P 1) is first expanded under it, because the other reflections are equal, not missing.
     """
     hkl, intensity, sigma = data.hkl, data.intensity, data.sigma
     laue = _laue_group_of_unique_list(data)
@@ -168,7 +168,7 @@ def without_group(data: Reflections) -> Merged:
 
 
 def _laue_group_of_unique_list(data: Reflections) -> Symmetry | None:
-    """The smallest Laue group in which a list is complete although it is not in P 1."""
+    """Return the smallest Laue group for which a list is complete, if the list is not complete for P 1."""
     groups = [find_symmetry(symbol) for symbol in _LAUE_GROUPS]
     fitting = [group for group in groups if not group.misfit(data.cell)]
     possible = len(unique_hkl(data.cell, lattice_symmetry(data), data.d_min))
@@ -179,4 +179,4 @@ def _laue_group_of_unique_list(data: Reflections) -> Symmetry | None:
     if shares[0] >= _COMPLETE:
         return None
     complete = (group for group, share in zip(fitting, shares) if share >= _COMPLETE)
-    return next((group for group in complete if not _r_int(data, group) > _LARGEST_R_INT), None)  # NaN: nothing twice
+    return next((group for group in complete if not _r_int(data, group) > _LARGEST_R_INT), None)  # NaN: none twice
