@@ -184,7 +184,7 @@ def test_lists_that_do_not_fit_are_errors(sample, tmp_path):
         replace(right, weight=right.weight + 1)
     with pytest.raises(ReflectionError, match="no phases in this list"):
         PhaseList(np.zeros((0, 3), int), np.zeros(0), np.zeros(0))
-    with pytest.raises(CifError, match="move it into the cell of the data"):
+    with pytest.raises(CifError, match="transform it to the cell of the data"):
         solve(data, fragment=replace(crystal, cell=Cell(20.0, 21.0, 22.0)))
     for text, message in (("data_x\nloop_\n_refln_index_h\n1\n", "no phases in this CIF"), ("1 2 3", "neither")):
         (tmp_path / "x.cif").write_text(text)

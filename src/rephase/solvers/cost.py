@@ -1,4 +1,4 @@
-"""What solving costs: trials that an effort pays for, and what it takes, said before it begins where it is much."""
+"""The cost of solving: the number of trials for an effort, and a warning of time and memory before a long search."""
 
 import math
 import time
@@ -16,27 +16,27 @@ from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.strategy import LAST_CYCLES, Recipe
 
 _MOST_EFFORT = 1e6
-_BUDGET = 6e9  # voxel cycles of one unit of effort: under a minute on two cores where maps fit their cache
-_CYCLES_OF_OPERATION = 20  # that each operation of the group costs a trial when it is finished
-_FEWEST, _PART_FOR_FEWEST = 8, 0.1  # trials that are run in any case, as long as they cost but a part of the budget
-_LARGE = 2_000_000  # voxels of a map; what solving takes is said from here on
-# Measured with cells of 50 and 100 Å; in cycles: one of a finish, its part for each operation, the origin of the group
+_BUDGET = 6e9  # voxel cycles in one unit of effort: under a minute on two cores if the maps fit in their cache
+_CYCLES_OF_OPERATION = 20  # added to a trial by finishing, for each operation of the group
+_FEWEST, _PART_FOR_FEWEST = 8, 0.1  # trials that are always run, up to this fraction of the budget
+_LARGE = 2_000_000  # voxels of a map from which the cost is announced
+# Measured with cells of 50 and 100 Å, in cycles: a finishing cycle, its part per operation, finding the group's origin
 _FINISH, _FINISH_OF_OPERATION, _ORIGIN = 1.3, 0.3, 12.0
-_CYCLE, _REST, _FIGURES = 1.4, 180.0, 10.0  # in transforms: a cycle, what comes before and after trials; s: figures
-_COARSER = 1.26  # times d_min: half the voxels
+_CYCLE, _REST, _FIGURES = 1.4, 180.0, 10.0  # a cycle and the work before and after trials, in transforms; figures, in s
+_COARSER = 1.26  # factor on d_min that halves the voxels
 
 
 class Plan(NamedTuple):
-    """The most trials that are run, and the recipes that they take by turns."""
+    """The largest number of trials, and the recipes that they use in turn."""
 
     max_trials: int
     recipes: tuple[Recipe, ...]
 
 
 class Cost(NamedTuple):
-    """What solving takes: the grid, ``n_bytes`` of memory, and seconds of a trial, of the rest, of everything.
+    """The cost of solving: the grid, ``n_bytes`` of memory, and the seconds for a trial, for the rest and in total.
 
-    The rest are the tables before the trials, and density, peaks, files and figures after them.
+    The rest includes the tables before the trials, and the density, peaks, files and figures after them.
     """
 
     shape: tuple[int, int, int]
@@ -47,15 +47,15 @@ class Cost(NamedTuple):
 
 
 def check_effort(effort: float) -> None:
-    """Raise `ConfigError` for an effort that is no number above zero, or that would take years."""
-    remedy = "1 is the usual effort, 10 tries ten times as long"
+    """Raise `ConfigError` for an effort that is not a number above zero, or that would take years."""
+    remedy = "1 is the usual effort, 10 searches up to ten times as long"
     check_positive("effort", effort, remedy=remedy, error=ConfigError)
     if effort > _MOST_EFFORT:
         raise ConfigError(f"effort = {effort}: expected at most {_MOST_EFFORT:g}; {remedy}")
 
 
 def plan_trials(problem: PhaseProblem, recipes: Sequence[Recipe], effort: float) -> Plan:
-    """Trials that an effort pays for; one with fewer cycles where it does not pay for a whole one."""
+    """Plan the trials that an effort allows; one with fewer cycles if it does not allow a whole trial."""
     sizes = [recipe.space(problem).n_voxels for recipe in recipes]
     return _plan(sizes, problem.n_voxels, problem.group.n_operations, recipes, effort)
 
@@ -63,12 +63,12 @@ def plan_trials(problem: PhaseProblem, recipes: Sequence[Recipe], effort: float)
 def estimate_cost(
     data: Reflections, recipes: Sequence[Recipe], *, reach: float, effort: float, device: torch.device
 ) -> Cost:
-    """What solving would take, from the cell and a cycle that is timed; before any table is made.
+    """Estimate the cost of solving from the cell and a timed cycle, before any table is made.
 
     Parameters
     ----------
     reach
-        Radius of the working sphere over that of the data.
+        Radius of the working sphere relative to that of the data.
     """
     cell, n_operations = reduced_cell(data.cell, data.group).cell, len(data.group.point_group)
     shape, inner = shape_for(cell, data.d_min / reach), math.prod(shape_for(cell, data.d_min))
@@ -85,12 +85,12 @@ def estimate_cost(
 def warn_of_cost(
     data: Reflections, recipes: Sequence[Recipe], *, reach: float, effort: float, device: torch.device
 ) -> None:
-    """Say what a large map will take, and what would be cheaper.
+    """Warn of the cost of a large map, and suggest what would be cheaper.
 
     Warns
     -----
     UserWarning
-        A map of two million voxels or more.
+        The map has two million voxels or more.
     """
     cell = reduced_cell(data.cell, data.group).cell
     if math.prod(shape_for(cell, data.d_min / reach)) < _LARGE:
@@ -100,8 +100,8 @@ def warn_of_cost(
         f"{data.name}: {len(data)} reflections to {data.d_min:.2f} Å need maps of {' x '.join(map(str, cost.shape))} "
         f"= {math.prod(cost.shape):.2g} voxels: about {_duration(cost.seconds_of_trial)} for each trial and "
         f"{_duration(cost.seconds_of_rest)} for tables, peaks and figures, up to {_duration(cost.seconds)} in all, "
-        f"{cost.n_bytes / 2**30:.1f} GiB of memory; d_min= (--d-min) {_COARSER * data.d_min:.2f} takes half of it, "
-        "a smaller effort= (--effort) less time",
+        f"{cost.n_bytes / 2**30:.1f} GiB of memory; d_min= (--d-min) {_COARSER * data.d_min:.2f} halves time and memory, "
+        "a smaller effort= (--effort) takes less time",
         stacklevel=3,
     )
 
@@ -116,20 +116,20 @@ def _plan(sizes: Sequence[int], n_voxels: int, n_operations: int, recipes: Seque
 
 
 def _voxel_cycles(sizes: Sequence[int], n_voxels: int, n_operations: int, recipes: Sequence[Recipe]) -> float:
-    """Of a trial, in the mean over the recipes [n] with searches on grids of `sizes` [n]."""
+    """Return the voxel cycles of a trial, averaged over the recipes [n] with searches on grids of `sizes` [n]."""
     searches = [size * (recipe.n_search + recipe.n_settle) for size, recipe in zip(sizes, recipes)]
     part = sum(recipes[0].n_finish) / sum(Recipe().n_finish)
     return sum(searches) / len(searches) + n_voxels * _CYCLES_OF_OPERATION * n_operations * part
 
 
 def _cycles_taken(recipe: Recipe, part: float, n_operations: int) -> float:
-    """Of a trial, in cycles of a map of all voxels; `part` of them are those of the search."""
+    """Return the cost of a trial in cycles on the full map; the search map has a fraction `part` of its voxels."""
     finish = sum(recipe.n_finish) * (_FINISH + _FINISH_OF_OPERATION * n_operations)
     return part * (recipe.n_search + recipe.n_settle + LAST_CYCLES) + _ORIGIN + finish
 
 
 def _timed_transforms(shape: tuple[int, int, int], device: torch.device) -> float:
-    """Seconds of a Fourier transform of one map and its inverse; of two tries the faster, as the first makes room."""
+    """Time a Fourier transform of one map and its inverse, in seconds: the faster of two, as the first allocates."""
     maps, taken = torch.zeros((1, *shape), device=device), []
     for _ in range(2):
         start = time.perf_counter()
@@ -139,7 +139,7 @@ def _timed_transforms(shape: tuple[int, int, int], device: torch.device) -> floa
 
 
 def _duration(seconds: float) -> str:
-    """In the unit that reads best."""
+    """Format a time in the unit that reads best."""
     if seconds < 100:
         return f"{seconds:.2g} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""Between hemisphere lists of reflections and the half-complex grid of a real FFT; whether a grid fits the memory."""
+"""Conversion between hemisphere lists and the half-complex grid of a real FFT; memory that a grid needs."""
 
 import math
 
@@ -10,15 +10,15 @@ from rephase.crystal.symmetry import reduced_cell
 from rephase.devices import total_memory
 from rephase.errors import GridError
 
-_BYTES_PER_VOXEL = 800  # measured with 44 Å in P 1: the maps of four trials, and the best ones compared
+_BYTES_PER_VOXEL = 800  # measured for 44 Å in P 1: maps of four trials, and comparison of the best ones
 _BYTES_OF_OPERATION, _OPERATIONS_INCLUDED = 25, 4  # per voxel: tables of each further operation of the group
-_FARTHEST_REACH = 1.3  # of a working sphere over that of the data
+_FARTHEST_REACH = 1.3  # largest radius of the working sphere relative to that of the data
 
 
 class HalfGrid:
-    """Where a hemisphere list lies in the half-complex grid of a real FFT.
+    """Positions of a hemisphere list in the half-complex grid of a real FFT.
 
-    ``rfftn`` has the minus sign, so the grid holds F* in our convention; both copies in the plane l = 0 are written.
+    ``rfftn`` has the minus sign, so the grid holds F* in our convention; both Friedel mates in the plane l = 0 are set.
     """
 
     def __init__(self, hkl: torch.Tensor, shape: tuple[int, int, int]):
@@ -34,7 +34,7 @@ class HalfGrid:
         return ((hkl[:, 0] % nx) * ny + hkl[:, 1] % ny) * (nz // 2 + 1) + hkl[:, 2]
 
     def put(self, values: torch.Tensor, fill: float = 0.0) -> torch.Tensor:
-        """Grid [..., nx, ny, nz // 2 + 1] of lists [..., n_refl] that may end early; `fill` elsewhere."""
+        """Put lists [..., n_refl], which may be shorter, on grids [..., nx, ny, nz // 2 + 1]; `fill` elsewhere."""
         n = values.shape[-1]
         nx, ny, nz = self.shape
         size = nx * ny * (nz // 2 + 1)
@@ -47,37 +47,37 @@ class HalfGrid:
         return grid.unflatten(-1, (nx, ny, nz // 2 + 1))
 
     def get(self, grid: torch.Tensor) -> torch.Tensor:
-        """Lists [..., n_refl] of grids."""
+        """Get lists [..., n_refl] from grids."""
         values = grid.flatten(-3)[..., self._cells]
         return torch.where(self._is_mate, values, values.conj())
 
     def to_map(self, values: torch.Tensor) -> torch.Tensor:
-        """Real maps [..., nx, ny, nz] of lists."""
+        """Transform lists to real maps [..., nx, ny, nz]."""
         return torch.fft.irfftn(self.put(values), s=self.shape, dim=(-3, -2, -1))
 
     def from_map(self, maps: torch.Tensor) -> torch.Tensor:
-        """Lists [..., n_refl] of real maps."""
+        """Transform real maps to lists [..., n_refl]."""
         return self.get(torch.fft.rfftn(maps, dim=(-3, -2, -1)))
 
 
 def shape_for(cell: Cell, d_min: float) -> tuple[int, int, int]:
-    """The smallest grid of a cell that holds every reflection with d >= `d_min` (Å)."""
+    """Return the smallest grid of a cell that holds every reflection with d >= `d_min` (Å)."""
     a, b, c = (fast_size(2 * int(length / d_min) + 2) for length in cell.parameters[:3])
     return a, b, c
 
 
 def memory_needed(n_voxels: int, n_operations: int) -> int:
-    """Bytes that solving takes, to within a factor of two."""
+    """Estimate the memory in bytes that solving needs, to within a factor of two."""
     return n_voxels * (_BYTES_PER_VOXEL + _BYTES_OF_OPERATION * max(0, n_operations - _OPERATIONS_INCLUDED))
 
 
 def check_memory(data: Reflections, *, reach: float, device: torch.device) -> None:
-    """Raise before a grid is made that the device cannot hold.
+    """Raise before making a grid that does not fit in the memory of the device.
 
     Raises
     ------
     GridError
-        A cell too large for the resolution of the data, of which one reflection is enough.
+        The cell is too large for the resolution of the data; one reflection of small d is enough for that.
     """
     shape = shape_for(reduced_cell(data.cell, data.group).cell, data.d_min / reach)
     needed, there = memory_needed(math.prod(shape), len(data.group.point_group)), total_memory(device)
@@ -86,13 +86,13 @@ def check_memory(data: Reflections, *, reach: float, device: torch.device) -> No
         raise GridError(
             f"{data.name}: reflections to {data.d_min:.3g} Å in a cell of {data.cell.volume:.3g} Å³ need a grid of "
             f"{' x '.join(map(str, shape))} = {math.prod(shape):.2g} voxels, about {needed / 2**30:.0f} GiB; there are "
-            f"{there / 2**30:.0f} GiB: cut the data with d_min= (--d-min) {math.ceil(100 * enough) / 100:g}, or mend "
-            "the cell"
+            f"{there / 2**30:.0f} GiB: cut the data with d_min= (--d-min) {math.ceil(100 * enough) / 100:g}, or "
+            "correct the cell"
         )
 
 
 def fast_size(n: int) -> int:
-    """The next even size whose only prime factors are 2, 3 and 5."""
+    """Return the next even size whose only prime factors are 2, 3 and 5."""
     size = n + n % 2
     while _largest_factor_removed(size) != 1:
         size += 2

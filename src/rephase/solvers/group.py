@@ -1,4 +1,4 @@
-"""A space group at work on hemisphere lists: averaging, and finding its origin in a solution without symmetry."""
+"""A space group applied to hemisphere lists: averaging, and finding its origin in a solution without symmetry."""
 
 import math
 
@@ -10,12 +10,12 @@ from rephase.solvers.grids import fast_size
 
 
 class GroupTables:
-    """The operations of a group on a hemisphere list that they map onto itself."""
+    """The operations of a group as they permute a hemisphere list."""
 
     def __init__(self, hkl: np.ndarray, symmetry: Symmetry, device: torch.device):
         images, shifts = symmetry.equivalents(hkl)
         place = rows_of(images, np.concatenate([hkl, -hkl]))
-        outside = place < 0  # at the rim, where the cell fits the group only nearly: each keeps its own value
+        outside = place < 0  # at the edge, if the cell fits the group only approximately: such reflections stay
         place = np.where(outside, np.arange(len(hkl)), place)
         images, shifts = np.where(outside[..., None], hkl, images), np.where(outside, 0.0, shifts)
         as_tensor = lambda array: torch.as_tensor(array, device=device)  # noqa: E731
@@ -26,11 +26,11 @@ class GroupTables:
         self._hkl = as_tensor(hkl)
 
     def average(self, F: torch.Tensor) -> torch.Tensor:
-        """Mean over the operations of what each says of F(h): symmetric lists [batch, n_refl]."""
+        """Average the estimates of F(h) from all operations: symmetric lists [batch, n_refl]."""
         return self._estimates(F, len(self._hkl)).mean(1)
 
     def agreement(self, F: torch.Tensor, n_used: int) -> torch.Tensor:
-        """How well lists [batch, n_refl] obey each operation, 1 where exactly: [batch, n_operations]."""
+        """Return how well lists [batch, n_refl] obey each operation, 1 if exactly: [batch, n_operations]."""
         own = F[:, :n_used]
         product = (own[:, None].conj() * self._estimates(F, n_used)).real.sum(-1)
         return product / (own.abs() ** 2).sum(-1, keepdim=True)
@@ -43,13 +43,13 @@ class GroupTables:
         Returns
         -------
         F, agreement
-            The moved lists, and C(s) over its largest possible value, [batch].
+            The moved lists, and C(s) divided by its largest possible value, [batch].
         """
         fine = tuple(fast_size(2 * n) for n in shape)
         steps = self._steps[:, :n_used] % torch.tensor(fine, device=F.device)
         cells = ((steps[..., 0] * fine[1] + steps[..., 1]) * fine[2] + steps[..., 2]).flatten()
         shifts, agreements = [], []
-        for each in F.split(1):  # one at a time: the fine grid is large
+        for each in F.split(1):  # one at a time, because the fine grid is large
             product = (each[:, None, :n_used].conj() * self._estimates(each, n_used)).flatten()
             grid = torch.zeros(math.prod(fine), dtype=product.dtype, device=F.device).index_add_(0, cells, product)
             correlation = torch.fft.fftn(grid.view(fine)).real

@@ -1,4 +1,4 @@
-"""One cycle of each dual-space algorithm: maps in, maps out, over the projections that all of them share.
+"""One cycle of each dual-space algorithm: maps in, maps out, with the projections that all of them share.
 
 ``P`` is the projection on the amplitudes (`Modulus`), ``S`` keeps density above a threshold. All take maps
 [batch, x, y, z] and return the next iterate; the solution that belongs to an iterate x is ``P x``.
@@ -21,12 +21,12 @@ def raar(x: torch.Tensor, modulus: Modulus, threshold: torch.Tensor, beta: float
     Luke (2005), doi:10.1088/0266-5611/21/1/004.
     """
     y = modulus(x)
-    # in place and halved, as this is the inner loop
+    # in place and halved, because this is the inner loop
     return torch.where(y.sub(x, alpha=0.5) > threshold / 2, y, (beta * x).add_(y, alpha=1 - 2 * beta))
 
 
 def hybrid_input_output(x: torch.Tensor, modulus: Modulus, threshold: torch.Tensor, beta: float) -> torch.Tensor:
-    """Fienup's HIO: ``P x`` where that is above the threshold, ``x - β P x`` elsewhere.
+    """Fienup's hybrid input-output: ``P x`` where it is above the threshold, ``x - β P x`` elsewhere.
 
     References
     ----------
@@ -49,7 +49,7 @@ def difference_map(x: torch.Tensor, modulus: Modulus, threshold: torch.Tensor, b
 
 
 def charge_flipping(x: torch.Tensor, modulus: Modulus, threshold: torch.Tensor, beta: float) -> torch.Tensor:
-    """Charge flipping: the sign of density below the threshold is turned, by the factor β.
+    """Charge flipping: density below the threshold changes sign and is multiplied by β.
 
     References
     ----------
@@ -60,7 +60,7 @@ def charge_flipping(x: torch.Tensor, modulus: Modulus, threshold: torch.Tensor, 
 
 
 def low_density_elimination(x: torch.Tensor, modulus: Modulus, threshold: torch.Tensor, beta: float) -> torch.Tensor:
-    """Density below the threshold becomes zero; β is not used.
+    """Low-density elimination: density below the threshold becomes zero; β is not used.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""What is known before the search, phases of some reflections or a partial model, as one phasor for each reflection."""
+"""Prior knowledge of a search, phases of some reflections or a partial model, as one phasor for each reflection."""
 
 from dataclasses import replace
 
@@ -16,14 +16,14 @@ from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import Symmetry, find_symmetry, rows_of
 from rephase.errors import CifError, ReflectionError
 
-_LARGEST_DIFFERENCE = 0.02  # of two cells that are the same, as a part of the axis or in radians
-_SIGMA_A = 0.1, 0.97  # where the correlation of two lists is bounded: neither nothing nor everything is known
+_LARGEST_DIFFERENCE = 0.02  # between two cells that count as the same, relative to the axis or in radians
+_SIGMA_A = 0.1, 0.97  # bounds of σA: a fragment is neither useless nor perfect
 
 
 def known_phasors(data: Reflections, phases: PhaseList | None, fragment: Crystal | None) -> np.ndarray | None:
-    """``weight exp(i phi)`` [n_refl] of merged data, 0 where no phase is known; None where nothing is given.
+    """Return ``weight exp(i phi)`` [n_refl] for merged data, 0 where no phase is known; None if nothing is given.
 
-    Where a list and a fragment both speak of a reflection, the list is taken.
+    If both a list and a fragment give a phase for a reflection, the list takes precedence.
     """
     listed = None if phases is None else phasors_of_list(phases, data)
     modelled = None if fragment is None else phasors_of_fragment(fragment, data)
@@ -33,12 +33,12 @@ def known_phasors(data: Reflections, phases: PhaseList | None, fragment: Crystal
 
 
 def phasors_of_list(phases: PhaseList, data: Reflections) -> np.ndarray:
-    """Mean of what a list says of each merged reflection [n_refl], by any of its equivalents and Friedel mates.
+    """Average the phasors that a list gives for each merged reflection [n_refl], over equivalents and Friedel mates.
 
     Raises
     ------
     ReflectionError
-        A list of another cell or space group than the data, or of none of their reflections.
+        The list has another cell or space group than the data, or none of their reflections.
     """
     if phases.cell is not None:
         _check_cell(phases.cell, data.cell, name=phases.name, error=ReflectionError)
@@ -54,30 +54,29 @@ def phasors_of_list(phases: PhaseList, data: Reflections) -> np.ndarray:
     if not count.any():
         raise ReflectionError(
             f"{phases.name}: none of its {len(phases.phi)} reflections is among those of {data.name}; check its "
-            "setting, and d_min"
+            "setting and d_min"
         )
     return total / np.maximum(count, 1)
 
 
 def phasors_of_fragment(fragment: Crystal, data: Reflections) -> np.ndarray:
-    """Phases of a partial model, each weighted by how sure its amplitude lets it be, [n_refl].
+    """Compute the phasors [n_refl] of a partial model, each weighted by the reliability of its phase.
 
-    The weight is the mean of cos(phi - phi_fragment), ``I1(X)/I0(X)``, of centric reflections ``tanh(X/2)``, with
+    The weight is the expected cos(phi - phi_fragment): ``I1(X)/I0(X)``, or ``tanh(X/2)`` for centric reflections, with
     ``X = 2 σA E E_fragment / (1 - σA²)``; σA² is the correlation of the squares of the normalised amplitudes.
 
     Parameters
     ----------
     fragment
         Atoms in the cell and at the origin of the data, or at the other origin of the same group. Its asymmetric unit
-        gets the images of the data's group, or of its own where that is larger, as where the group of the data is not
-        known.
+        is expanded by the data's group, or by its own group if that is larger, e.g. if the data's group is unknown.
     data
-        Merged.
+        Merged reflections.
 
     Raises
     ------
     CifError
-        A fragment in another cell than the data.
+        The fragment has another cell than the data.
 
     References
     ----------
@@ -97,20 +96,20 @@ def phasors_of_fragment(fragment: Crystal, data: Reflections) -> np.ndarray:
 
 
 def _common_group(phases: PhaseList, data: Reflections) -> Symmetry:
-    """The group of the data; that of the list where the data know of their lattice only."""
+    """Return the group of the data, or that of the list if only the lattice of the data is known."""
     own = phases.symmetry
     if own is None or set(own.triplets) == set(data.group.triplets):
         return data.group
     if len(data.group.point_group) == 1 and set(data.group.triplets) <= set(own.triplets):
         return own
     raise ReflectionError(
-        f"{phases.name}: phases in {own.symbol}, but the data are in {data.group.symbol}, where the origin may be "
-        "another; give phases in the group of the data, or --space-group"
+        f"{phases.name}: phases in {own.symbol}, but the data are in {data.group.symbol}, whose origin may differ; "
+        "give phases in the group of the data, or --space-group"
     )
 
 
 def _in_group(fragment: Crystal, group: Symmetry) -> Crystal:
-    """The asymmetric unit with its images under a group; on special positions they share one occupancy."""
+    """Expand the asymmetric unit by a group; images that coincide on special positions share one occupancy."""
     if len(find_symmetry(fragment.space_group).triplets) > len(group.triplets):
         return fragment
     fragment = at_origin_of(fragment, group)
@@ -128,4 +127,4 @@ def _check_cell(cell: Cell, expected: Cell, *, name: str, error: type[Reflection
     if np.abs(relative).max() > _LARGEST_DIFFERENCE:
         shown = ", ".join(f"{x:.5g}" for x in cell.parameters)
         wanted = ", ".join(f"{x:.5g}" for x in expected.parameters)
-        raise error(f"{name}: cell {shown}, but that of the data is {wanted}; move it into the cell of the data")
+        raise error(f"{name}: cell {shown}, but the data have cell {wanted}; transform it to the cell of the data")

@@ -1,4 +1,4 @@
-"""The default way to a solution: random starts, origin of the group, averaging, finish in the group, agreement."""
+"""The strategy of every solver: random starts, origin of the group, averaging, finish in the group, agreement."""
 
 import itertools
 import math
@@ -13,24 +13,25 @@ from rephase.solvers.iterations import ITERATIONS, low_density_elimination
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus, above, around_peaks
 
-_FINISH_DAMPING, LAST_CYCLES = 0.9, 20  # of low-density elimination, where a search ends
+_FINISH_DAMPING, LAST_CYCLES = 0.9, 20  # damping of low-density elimination, and its cycles at the end of a search
 _VOXELS_AT_ONCE, _SMALLEST_BATCH = 400_000, 4  # in a batch of maps: larger ones leave the cache of a CPU
-_VOXELS_IN_MEMORY = 16_000_000  # in a batch of maps, where they are more than one
-_PHASORS_AT_ONCE = 50_000_000  # that are aligned, over all origins and both hands
-_FEWEST_SEARCH, _FEWEST_FINISH = 10, 4  # cycles of a trial that is cut short
-_PEAKS_KEPT = 3  # cycles until the peaks of a map are looked for again
-N_KEPT, _SAME_SOLUTION = 24, 0.75  # trials that are compared; correlation of two that are the same
+_VOXELS_IN_MEMORY = 16_000_000  # in a batch of more than one map
+_PHASORS_AT_ONCE = 50_000_000  # aligned together, over all origins and both hands
+_FEWEST_SEARCH, _FEWEST_FINISH = 10, 4  # cycles of a shortened trial
+_PEAKS_KEPT = 3  # cycles between two peak searches in a map
+N_KEPT, _SAME_SOLUTION = 24, 0.75  # trials compared; smallest correlation of two that count as the same
 
 
 class Recipe(NamedTuple):
-    """Numbers of one kind of search; thresholds in units of the root mean square of the map.
+    """The parameters of one kind of search; thresholds are in units of the root mean square of the map.
 
-    ``iteration`` of the table `ITERATIONS`; ``sharpening`` p of E^p |F|^(1-p); ``threshold`` at the first and the last
-    of ``n_search`` cycles with ``beta``, the reflections that were not measured damped by ``damping``; then
-    ``n_settle`` cycles with ``settle_damping``; ``n_finish`` in the group, with sharpened and with measured amplitudes;
-    ``weak_share`` is that of `Modulus`. What lies beyond the data is free in the search where ``beyond``, else it is
-    zero there, on a smaller grid; the finish always leaves it free. Where ``of_atoms``, the threshold only says what
-    may be a peak: as many as there are atoms are kept, with what is around.
+    ``iteration`` names an entry of `ITERATIONS`; ``sharpening`` is p in E^p |F|^(1-p). The search runs ``n_search``
+    cycles with ``beta``, with the first and last ``threshold``, and unmeasured reflections multiplied by ``damping``;
+    then ``n_settle`` cycles with ``settle_damping``; then ``n_finish`` in the group, with sharpened and with measured
+    amplitudes. ``weak_share`` is that of `Modulus`. If ``beyond``, reflections finer than the data are free in the
+    search; otherwise they are zero, on a smaller grid; the finish always leaves them free. If ``of_atoms``, the
+    threshold only limits what counts as a peak: the highest peaks, one per expected atom, and their neighbouring voxels
+    are kept.
     """
 
     iteration: str = "raar"
@@ -47,7 +48,7 @@ class Recipe(NamedTuple):
     n_finish: tuple[int, int] = (30, 20)
 
     def shortened(self, part: float) -> "Recipe":
-        """The same search with a part (0–1) of the cycles, for an effort that does not pay for a whole trial."""
+        """Return the same search with a fraction `part` of the cycles, for an effort below one whole trial."""
         return self._replace(
             n_search=max(_FEWEST_SEARCH, int(part * self.n_search)),
             n_settle=int(part * self.n_settle),
@@ -58,14 +59,14 @@ class Recipe(NamedTuple):
         )
 
     def space(self, problem: PhaseProblem) -> PhaseProblem:
-        """The problem that this kind of search works on."""
+        """Return the problem that this kind of search works on."""
         return problem if self.beyond else problem.within_data
 
 
 class Trials(NamedTuple):
-    """Solutions that were reached: symmetric F [n, n_refl] with the measured amplitudes, and their figures [n].
+    """Solutions found: symmetric F [n, n_refl] with the measured amplitudes, and their figures [n].
 
-    ``misfit`` is R = sum ||G| - |F|| / sum |F| of the positive density's own amplitudes |G|: low is good.
+    ``misfit`` is R = sum ||G| - |F|| / sum |F|, where |G| are the amplitudes of the positive density; low is good.
     """
 
     F: torch.Tensor
@@ -73,7 +74,7 @@ class Trials(NamedTuple):
 
 
 def random_starts(problem: PhaseProblem, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Phasors [n, n_known] to start from, and which of them are known: each trial draws that by their weights."""
+    """Draw phasors [n, n_known] to start from, and which known phases each trial uses, according to their weights."""
     phi = 2 * math.pi * torch.rand((n, problem.n_known), generator=generator)
     phasors = torch.polar(torch.ones_like(phi), phi).to(problem.device)
     if problem.known is None:
@@ -83,9 +84,9 @@ def random_starts(problem: PhaseProblem, n: int, generator: torch.Generator) -> 
 
 
 def search(problem: PhaseProblem, phasors: torch.Tensor, is_known: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    """Run starts [n, n_known] without symmetry; lists F [n, n_refl] that still have an origin and a hand of their own.
+    """Search from starts [n, n_known] without symmetry; return F [n, n_refl], each with an arbitrary origin and hand.
 
-    Phases that are known are held until the map settles, then set free.
+    Known phases are held until the map settles, and then released.
     """
     amplitude = problem.sharpened(recipe.sharpening)
     sigma, step = problem.sigma(amplitude), ITERATIONS[recipe.iteration]
@@ -110,7 +111,7 @@ def search(problem: PhaseProblem, phasors: torch.Tensor, is_known: torch.Tensor,
 
 
 def finish_in_group(problem: PhaseProblem, F: torch.Tensor, amplitude: torch.Tensor, n: int) -> Trials:
-    """Low-density elimination with the symmetry of the group imposed, of symmetric lists F [batch, n_refl]."""
+    """Run low-density elimination on symmetric lists F [batch, n_refl], with the symmetry of the group imposed."""
     modulus = Modulus(problem, amplitude, damping=_FINISH_DAMPING)
     sigma, n_known = problem.sigma(amplitude), problem.n_known
     calculated = F
@@ -122,14 +123,14 @@ def finish_in_group(problem: PhaseProblem, F: torch.Tensor, amplitude: torch.Ten
 
 
 def trials(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator) -> Trials:
-    """Run `n` random starts to the end: search, then origin of the group, averaging, finish, figures."""
+    """Run `n` random starts to the end: search, origin of the group, averaging, finish, figures."""
     space = recipe.space(problem)
     F = search(space, *random_starts(space, n, generator), recipe)
     return finish(problem, F if recipe.beyond else problem.from_within_data(F), recipe)
 
 
 def finish(problem: PhaseProblem, F: torch.Tensor, recipe: Recipe) -> Trials:
-    """Give lists F [n, n_refl] that were found without symmetry that of the group, and judge them."""
+    """Symmetrise lists F [n, n_refl] that were found without symmetry, finish them and compute their figures."""
     F, _ = problem.group.move_to_origin(F, problem.n_known, problem.grid.shape)
     return polish(problem, problem.group.average(F), recipe)
 
@@ -141,12 +142,12 @@ def polish(problem: PhaseProblem, F: torch.Tensor, recipe: Recipe) -> Trials:
 
 
 class Outcome(NamedTuple):
-    """What `pursue` ends with.
+    """The result of `pursue`.
 
-    ``F`` [n_refl] of the best trial; ``fom`` [n_known] in 0–1, how well the trials that agree with it agree on each
-    phase, 0 where it stands alone; its ``misfit``, and that of the best trial that disagrees with it, ``rival``
-    (infinite: none). Of ``n_trials`` trials the best are kept; ``n_agree`` of those reached the same solution, the best
-    one among them. ``kept`` are those best trials.
+    ``F`` [n_refl] of the best trial; ``fom`` [n_known] in 0–1, the agreement on each phase among the trials that agree
+    with it, 0 if none does; its ``misfit``, and ``rival``, the misfit of the best trial that disagrees (infinite if
+    none does). ``kept`` are the best of ``n_trials`` trials; ``n_agree`` of them, including the best, reached the same
+    solution.
     """
 
     F: torch.Tensor
@@ -167,10 +168,10 @@ def pursue(
     is_enough: Callable[["Outcome"], bool],
     report: Callable[[int, int], None] = lambda n_trials, n_agree: None,
 ) -> Outcome:
-    """Run trials in batches, each with the next recipe, until the outcome is enough or `max_trials` are done.
+    """Run trials in batches, each with the next recipe, until the outcome is sufficient or `max_trials` are done.
 
-    Ranked by misfit, which needs no truth. Only the best few are kept; a trial agrees with the best one where their
-    maps, over the allowed origins and both hands, correlate above 0.75.
+    Trials are ranked by misfit, which does not need the true phases. Only the best few are kept; a trial agrees with
+    the best one if their maps, at the best of the allowed origins and hands, correlate above 0.75.
     """
     pool, n_trials = None, 0
     for recipe in itertools.cycle(recipes):
@@ -188,13 +189,13 @@ def pursue(
 
 
 def batch_size(n_voxels: int) -> int:
-    """How many maps are computed at once."""
+    """Return the number of maps computed together."""
     smallest = min(_SMALLEST_BATCH, max(1, _VOXELS_IN_MEMORY // n_voxels))
     return max(smallest, _VOXELS_AT_ONCE // n_voxels)
 
 
 def _compare(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
-    """The best of a pool that is sorted by misfit, and how far the others agree with it."""
+    """Return the best trial of a pool sorted by misfit, with the agreement of the others."""
     weight = problem.amplitude**2
     phasors = aligned_phasors(problem, pool.F, 0)
     correlation = ((phasors * phasors[0].conj()).real @ weight) / weight.sum()
@@ -211,7 +212,7 @@ def _compare(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
 
 
 def aligned_phasors(problem: PhaseProblem, F: torch.Tensor, reference: int) -> torch.Tensor:
-    """Phasors [n, n_known] of lists [n, n_refl] at the allowed origin and in the hand that fit one of them best."""
+    """Return phasors [n, n_known] of lists [n, n_refl], each at the origin and hand that best fit one of them."""
     n, weight = problem.n_known, problem.amplitude**2
     at_once = max(1, _PHASORS_AT_ONCE // (2 * len(problem.origins.shifts) * n))
     parts = [
@@ -223,6 +224,6 @@ def aligned_phasors(problem: PhaseProblem, F: torch.Tensor, reference: int) -> t
 
 
 def figure_of_merit(phasors: torch.Tensor) -> torch.Tensor:
-    """Resultant length [n_refl] of unit vectors [n, n_refl], without the bias of few; 0 for a single one or none."""
+    """Return the resultant length [n_refl] of unit vectors [n, n_refl], corrected for small n; 0 if n < 2."""
     n = max(1, len(phasors))
     return ((n * (phasors.sum(0) / n).abs() ** 2 - 1) / max(1, n - 1)).clamp(0, 1).sqrt()

@@ -1,1 +1,1 @@
-"""Models of atoms: built, refined and their errors, against amplitudes."""
+"""Atomic models: building and refinement against amplitudes, and the errors of the atoms."""

@@ -1,4 +1,4 @@
-"""Building a model: atoms are taken up from difference maps and given up as they fade, between refinements."""
+"""Model building: between refinements, atoms are added from difference maps and removed if they fade."""
 
 import math
 
@@ -14,28 +14,28 @@ from rephase.solvers.atoms.refinement import Amplitudes, Fit, refine
 from rephase.solvers.atoms.restraints import USUAL, close_pairs, usual_restraints
 from rephase.solvers.solution import density_of
 
-_ELECTRONS_SD = 2.5  # so wide that a false atom can fade
-_WEAKEST = 3.0  # electrons; less is no atom
-_FRESH = 5.0  # electrons that a new peak starts with
-_CLOSEST = 1.05  # Å; of nearer atoms the lighter is given up
-_HIGH = 3.0  # σ of the difference map; peaks above are taken up
-_AT_ONCE, _ROOM = 0.15, 1.25  # new atoms in a cycle, and all atoms, over those expected
-_PENALTY = 12.0  # of an atom: so much must -2 ln L fall for it
-_OMITTED, _AFTER_SHAKE, _HEAVIEST = 0.3, 1.1, 20.0  # part left out; peaks over those expected; over the median peak
-_LEAST_U = 0.003, 0.01  # Å^2, of a new atom, of the first ones
+_ELECTRONS_SD = 2.5  # wide enough for a false atom to fade
+_WEAKEST = 3.0  # electrons; an atom with fewer is removed
+_FRESH = 5.0  # initial electrons of a new atom
+_CLOSEST = 1.05  # Å; of two atoms that are closer the lighter is removed
+_HIGH = 3.0  # smallest peak that is added, in σ of the difference map
+_AT_ONCE, _ROOM = 0.15, 1.25  # new atoms per cycle, and all atoms, relative to the expected number
+_PENALTY = 12.0  # decrease of -2 ln L that an atom must achieve
+_OMITTED, _AFTER_SHAKE, _HEAVIEST = 0.3, 1.1, 20.0  # fraction left out; peaks / expected; height / median height
+_LEAST_U = 0.003, 0.01  # Å^2, of a new atom, and of the first atoms
 
 
 class Builder:
-    """Amplitudes of merged data, and the steps from one model of them to the next.
+    """Amplitudes of merged data, and the steps from one atomic model to the next.
 
     Parameters
     ----------
     data
-        Merged.
+        Merged reflections.
     amplitude
-        [n_refl], |F| in electrons, on the scale of Wilson's plot.
+        [n_refl], |F| in electrons, on the scale of the Wilson plot.
     rng
-        Decides which atoms are left out when a model is shaken.
+        Generator that chooses which atoms are left out when a model is shaken.
     """
 
     def __init__(self, data: Reflections, amplitude: np.ndarray, rng: np.random.Generator):
@@ -46,12 +46,12 @@ class Builder:
         self.n_expected = data.cell.volume / VOLUME_PER_ATOM / len(data.group.triplets)
 
     def first(self, density: np.ndarray) -> Fit:
-        """The highest peaks of a map, one for each 18 Å^3, refined."""
+        """Place atoms at the highest peaks of a map, one for each 18 Å^3, and refine them."""
         u_iso = max(wilson(self.data).b_iso / (8 * math.pi**2), _LEAST_U[1])
         return self._refined(self._atoms_of(density, math.ceil(self.n_expected), u_iso))
 
     def rebuilt(self, fit: Fit) -> Fit:
-        """Without the atoms that faded, with the highest peaks of the difference map, refined."""
+        """Remove the atoms that faded, add the highest peaks of the difference map, and refine."""
         electrons = fit.atoms.electrons
         atoms = self._clear(fit.atoms.take(electrons > min(_WEAKEST, electrons.max() / 2)))
         if len(atoms) < len(fit.atoms):
@@ -59,7 +59,7 @@ class Builder:
         return self._refined(self._clear(fit.atoms.joined(self._new_atoms(fit))))
 
     def shaken(self, fit: Fit) -> Fit:
-        """All atoms picked anew from the map of two thirds of them, drawn at random: a way out of a wrong model."""
+        """Pick all atoms again from the map of two thirds of them, drawn at random, to escape from a wrong model."""
         kept = self._rng.random(len(fit.atoms)) > _OMITTED
         kept[fit.atoms.electrons.argmax()] = True
         part = self._refined(fit.atoms.take(kept), n_steps=3)
@@ -67,12 +67,12 @@ class Builder:
         return self._refined(self._atoms_of(self._map(part, is_difference=False), n, u_iso))
 
     def criterion(self, fit: Fit) -> float:
-        """-2 ln L of normal errors and a penalty for each atom; the smaller the better."""
+        """Return -2 ln L for normal errors plus a penalty for each atom; smaller is better."""
         left = fit.scale * np.abs(self.factors.F(fit.atoms)) - self.observed.size
         return len(left) * math.log((left**2).mean()) + _PENALTY * len(fit.atoms)
 
     def without(self, fit: Fit, left_out: np.ndarray) -> tuple[Fit, AtomFactors]:
-        """A fit to the data without some reflections, boolean [n_refl], and the calculation of those."""
+        """Refine without the reflections `left_out`, boolean [n_refl]; return the fit and the factors for them."""
         data, seen = self.data, ~left_out
         observed = Amplitudes(self.observed.size[seen], self.observed.sigma[seen])
         restraints = usual_restraints(fit.atoms, data.cell, data.group, electrons_sd=_ELECTRONS_SD)
@@ -84,13 +84,13 @@ class Builder:
         return refine(self.factors, self.observed, atoms, restraints, n_steps=n_steps)
 
     def _atoms_of(self, density: np.ndarray, n: int, u_iso: float) -> AtomList:
-        """The `n` highest peaks of a map, with electrons in proportion to their height."""
+        """Place atoms at the `n` highest peaks of a map, with electrons in proportion to the peak height."""
         peaks = find_peaks(density, self.data.cell, self.data.group, n)
         height = np.minimum(peaks.height / np.median(peaks.height), _HEAVIEST)
         return self._clear(AtomList(peaks.xyz_frac, USUAL * height, np.full(len(height), u_iso)))
 
     def _new_atoms(self, fit: Fit) -> AtomList:
-        """Peaks of the difference map that are away from all atoms."""
+        """Place atoms at peaks of the difference map that are far enough from all atoms."""
         group, cell = self.data.group, self.data.cell
         density = self._map(fit, is_difference=True)
         room = math.ceil(_ROOM * self.n_expected) + 1 - len(fit.atoms)
@@ -102,10 +102,10 @@ class Builder:
         return AtomList(xyz, np.full(len(xyz), _FRESH), np.full(len(xyz), u_iso))
 
     def _map(self, fit: Fit, *, is_difference: bool) -> np.ndarray:
-        """Map of ``m |F| - |F_calc|`` with the phases of the model, with its atoms unless `is_difference`.
+        """Map of ``m |F| - |F_calc|`` with the phases of the model, plus the model's own map unless `is_difference`.
 
-        ``m`` is the mean cosine of the error of phase that the misfit of each shell suggests (Sim, 1959). Acentric
-        differences count twice: half of them is lost, as the phases are not those of what is missing.
+        ``m`` is the mean cosine of the phase error that the misfit of each shell suggests (Sim, 1959). Acentric
+        differences count twice, because half is lost when missing density gets the phases of the model.
         """
         F, centric = self.factors.F(fit.atoms), self.data.group.is_centric(self.data.hkl)
         size, observed = fit.scale * np.maximum(np.abs(F), 1e-9), self.observed.size
@@ -118,7 +118,7 @@ class Builder:
         return density_of(self.data.hkl, coefficients, self.data.cell, self.data.group)
 
     def _clear(self, atoms: AtomList) -> AtomList:
-        """Atoms without those that are too close to a heavier one."""
+        """Remove atoms that are too close to a heavier one."""
         near = close_pairs(atoms.xyz_frac, self.data.cell, self.data.group, _CLOSEST)
         is_near = np.zeros((len(atoms), len(atoms)), bool)
         is_near[near.first, near.second] = is_near[near.second, near.first] = True

@@ -1,4 +1,4 @@
-"""How far the structure factors of refined atoms can be trusted, where they were observed and beyond."""
+"""Uncertainty of the structure factors of refined atoms, for observed and unobserved reflections."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from rephase.solvers.atoms.rice import log_likelihood
 
 INFLATIONS = np.geomspace(0.1, 1000, 25)
 _CORRELATIONS = np.array([0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.96, 0.98, 0.99, 1.0])
-_LARGEST_SPREAD = 1.0  # of what an atom adds, relative
+_LARGEST_SPREAD = 1.0  # relative variance of an atom's contribution
 
 
 class Errors(NamedTuple):
@@ -22,14 +22,14 @@ class Errors(NamedTuple):
 
 
 class Trust(NamedTuple):
-    """``correlation`` of F_calc with the truth apart from the errors of the atoms; their variance is so many times."""
+    """``correlation`` of F_calc with the true F, aside from atomic errors; ``inflation`` of the variance of those."""
 
     correlation: float
     inflation: float
 
 
 def errors_of(atoms: AtomList, covariance: np.ndarray, cell: Cell) -> Errors:
-    """Errors by the covariance [5n, 5n] of a fit."""
+    """Return the errors of atoms from the covariance [5n, 5n] of a fit."""
     n = len(atoms)
     blocks = covariance.reshape(N_PARAMETERS, n, N_PARAMETERS, n)
     own = np.stack([blocks[:, i, :, i] for i in range(n)])
@@ -41,10 +41,10 @@ def errors_of(atoms: AtomList, covariance: np.ndarray, cell: Cell) -> Errors:
 def blurred(
     factors: AtomFactors, atoms: AtomList, errors: Errors, inflation: float, epsilon: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Expected F, complex [n_refl], and the variance [n_refl] about it, in electrons, of atoms with errors.
+    """Return the expected F, complex [n_refl] in electrons, and its variance [n_refl], for atoms with errors.
 
-    An error of position damps an atom as a displacement does, ``<exp(2 pi i h.δ)> = exp(-8 pi^2 σ^2 s^2) = D``, and
-    leaves ``f^2 (1 - D^2)``; those of electrons and U spread its size.
+    A positional error damps an atom as a displacement does, ``<exp(2 pi i h.δ)> = exp(-8 pi^2 σ^2 s^2) = D``, and adds
+    a variance ``f^2 (1 - D^2)``; errors of electrons and U spread its magnitude.
     """
     s_squared = factors.s_squared
     U = inflation * errors.position
@@ -60,9 +60,9 @@ def blurred(
 def calibrated(
     amplitude: np.ndarray, F: np.ndarray, variance: np.ndarray, wilson: np.ndarray, is_centric: np.ndarray
 ) -> Trust:
-    """The likeliest trust, given amplitudes [n] that F and variance [n_inflations, n] have not seen.
+    """Return the likeliest trust, given amplitudes [n] that were not used for F and variance [n_inflations, n].
 
-    ``wilson`` [n] is the intensity to expect where nothing is known.
+    ``wilson`` [n] is the expected intensity without a model.
     """
     p = _CORRELATIONS[:, None, None]
     total = p**2 * variance + (1 - p**2) * wilson

@@ -1,4 +1,4 @@
-"""Atoms of the asymmetric unit, their structure factors at a list of reflections, and the derivatives of these."""
+"""Atoms of the asymmetric unit, their structure factors for a list of reflections, and the derivatives of these."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.scattering import form_factor_coefficients
 from rephase.crystal.symmetry import Symmetry
 
-# Form factors are interpolated between these, in electrons; below carbon its own is scaled.
+# Form factors are interpolated in the number of electrons between these; below carbon, that of carbon is scaled.
 _ELEMENTS = {
     6: "C", 7: "N", 8: "O", 9: "F", 14: "Si", 15: "P", 16: "S", 17: "Cl", 22: "Ti", 24: "Cr", 25: "Mn", 26: "Fe",
     27: "Co", 28: "Ni", 29: "Cu", 30: "Zn", 33: "As", 34: "Se", 35: "Br", 42: "Mo", 44: "Ru", 46: "Pd", 50: "Sn",
@@ -27,7 +27,7 @@ class AtomList:
     xyz_frac
         [n, 3], fractional.
     electrons
-        [n], of each atom; a carbon atom has 6, whole or not.
+        [n], number of electrons of each atom, not necessarily whole; a carbon atom has 6.
     u_iso
         [n], mean-square displacement in Å^2.
     """
@@ -40,11 +40,11 @@ class AtomList:
         return len(self.electrons)
 
     def take(self, index: np.ndarray) -> "AtomList":
-        """The atoms at `index`, positions or a boolean [n]."""
+        """Return the atoms at `index`, positions or a boolean [n]."""
         return AtomList(self.xyz_frac[index], self.electrons[index], self.u_iso[index])
 
     def joined(self, other: "AtomList") -> "AtomList":
-        """These atoms, then the others."""
+        """Return these atoms followed by the others."""
         return AtomList(
             np.concatenate([self.xyz_frac, other.xyz_frac]),
             np.concatenate([self.electrons, other.electrons]),
@@ -53,14 +53,14 @@ class AtomList:
 
 
 class AtomFactors:
-    """``F(h) = sum_j f_j(s) exp(-8 pi^2 U_j s^2) sum_operations exp(2 pi i h.(R x_j + t))`` of a list of reflections.
+    """``F(h) = sum_j f_j(s) exp(-8 pi^2 U_j s^2) sum_operations exp(2 pi i h.(R x_j + t))`` for a list of reflections.
 
     Parameters
     ----------
     hkl
         [n_refl, 3] integers.
     cell, symmetry
-        What the reflections belong to.
+        Cell and space group of the reflections.
     """
 
     def __init__(self, hkl: np.ndarray, cell: Cell, symmetry: Symmetry):
@@ -80,15 +80,15 @@ class AtomFactors:
         self._form_factors = np.concatenate([np.zeros((1, len(self.d_hkl))), form_factors])
 
     def F(self, atoms: AtomList) -> np.ndarray:
-        """Complex [n_refl], in electrons per cell."""
+        """Return F, complex [n_refl], in electrons per cell."""
         return (self.sizes(atoms) * self._with_inverted(self._each_image(atoms.xyz_frac).sum(0))).sum(0)
 
     def sizes(self, atoms: AtomList) -> np.ndarray:
-        """What one image of each atom adds to |F|, lattice points together: [n_atoms, n_refl]."""
+        """Contribution of one image of each atom to |F|, summed over the lattice points: [n_atoms, n_refl]."""
         return self._form_factor(atoms.electrons)[0] * self._damping(atoms)
 
     def derivatives(self, atoms: AtomList) -> tuple[np.ndarray, np.ndarray]:
-        """F [n_refl], and its derivatives [5, n_atoms, n_refl] by x, y, z (fractional), electrons and U."""
+        """Return F [n_refl] and its derivatives [5, n_atoms, n_refl] by x, y, z (fractional), electrons and U."""
         form_factor, slope = self._form_factor(atoms.electrons)
         damping, each = self._damping(atoms), self._each_image(atoms.xyz_frac)
         total, size = self._with_inverted(each.sum(0)), form_factor * damping
@@ -101,24 +101,24 @@ class AtomFactors:
         return (size * total).sum(0), out
 
     def _summed(self) -> np.ndarray:
-        """Which operations of the point group are summed: with an inversion centre the proper ones, half of them."""
+        """Choose the point-group operations to sum over: with an inversion centre only the proper ones, half of all."""
         rotations = self.symmetry.rotations[self.symmetry.point_group]
         every = np.ones(len(rotations), bool)
         return np.linalg.det(rotations) > 0 if self.symmetry.is_centrosymmetric else every
 
     def _phase_of_inversion(self, hkl: np.ndarray) -> np.ndarray | None:
-        """``exp(2 pi i h.t)`` [n_refl] of the inversion -x + t; None where there is none."""
+        """Return ``exp(2 pi i h.t)`` [n_refl] of the inversion -x + t; None if there is none."""
         if not self.symmetry.is_centrosymmetric:
             return None
         inversion = (self.symmetry.rotations == -np.eye(3)).all((1, 2)).argmax()
         return np.exp(2j * np.pi * (hkl @ self.symmetry.translations[inversion]))
 
     def _with_inverted(self, half: np.ndarray) -> np.ndarray:
-        """Sums [n_atoms, n_refl] over the proper operations, or their derivatives, and those over the improper ones."""
+        """Add the improper operations to sums, or their derivatives, [n_atoms, n_refl] over the proper ones."""
         return half if self._inversion is None else half + self._inversion * half.conj()
 
     def _each_image(self, xyz_frac: np.ndarray) -> np.ndarray:
-        """exp(2 pi i h.(R x + t)) of each operation that is summed: [n_summed, n_atoms, n_refl]."""
+        """Return exp(2 pi i h.(R x + t)) for each summed operation: [n_summed, n_atoms, n_refl]."""
         angle = 2 * np.pi * np.einsum("ork,nk->onr", self._images, xyz_frac) + self._shifts[:, None]
         out = np.empty(angle.shape, complex)
         np.cos(angle, out=out.real)
@@ -126,7 +126,7 @@ class AtomFactors:
         return out
 
     def _form_factor(self, electrons: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """f(s) [n_atoms, n_refl] and its derivative by the number of electrons."""
+        """Return f(s) [n_atoms, n_refl] and its derivative by the number of electrons."""
         place = np.clip(np.searchsorted(self._knots, electrons, side="right") - 1, 0, len(self._knots) - 2)
         rise = self._form_factors[place + 1] - self._form_factors[place]
         slope = rise / (self._knots[place + 1] - self._knots[place])[:, None]
@@ -138,16 +138,16 @@ class AtomFactors:
 
 
 def keeping(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:
-    """Which operations leave each of the positions [n, 3] where it is: [n, n_operations]."""
+    """Return which operations leave each position [n, 3] unchanged: [n, n_operations]."""
     steps = np.einsum("oij,nj->noi", symmetry.rotations, xyz_frac) + symmetry.translations - xyz_frac[:, None]
     return lengths(steps, cell) < _SAME_SITE
 
 
 def n_keeping(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:
-    """Order of the site of each of the positions [n, 3]: 1 in a general one."""
+    """Return the order of the site symmetry of each position [n, 3]: 1 for a general position."""
     return keeping(xyz_frac, cell, symmetry).sum(1)
 
 
 def lengths(steps: np.ndarray, cell: Cell) -> np.ndarray:
-    """Lengths in Å of fractional steps [..., 3], whole cells taken off."""
+    """Return the lengths in Å of fractional steps [..., 3], modulo whole cells."""
     return np.linalg.norm((steps - np.rint(steps)) @ cell.orthogonalisation.T, axis=-1)

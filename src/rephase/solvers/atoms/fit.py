@@ -1,4 +1,4 @@
-"""`fit_atoms`: from phases to atoms that explain the amplitudes, and what they foretell of amplitudes not observed."""
+"""`fit_atoms`: from phases to atoms that explain the amplitudes; predictions of unobserved amplitudes from them."""
 
 import math
 from dataclasses import dataclass
@@ -19,36 +19,37 @@ from rephase.solvers.atoms.rice import amplitude_moments
 from rephase.solvers.cost import check_effort
 from rephase.solvers.solution import Solution
 
-_PATIENCE = 4  # cycles without gain
-_EXPLAINED = 0.10  # R; where more is left, a part of the model is wrong
-_BUDGET = 3e6  # reflections times atoms times operations, over all cycles: seconds
-_CYCLES = 25, 100  # fewest and most for an effort of 1
+_PATIENCE = 4  # cycles without gain before stopping or shaking
+_EXPLAINED = 0.10  # R; a larger R means that part of the model is wrong
+_BUDGET = 3e6  # reflections times atoms times operations, over all cycles: some seconds
+_CYCLES = 25, 100  # smallest and largest number for an effort of 1
 _N_FOLDS = 5
-# Reflections that are left out were seen when the model was built: so much more variance, and the share of the
-# correlation that is left at such R of them. Chosen on random crystals and on wrong models of real ones.
+# The reflections left out had already been used to build the model. Therefore the variance is inflated by this factor,
+# and the correlation is multiplied by a factor, 1 to 0, that falls with their R. Chosen on random crystals and on
+# wrong models of real ones.
 _OPTIMISM, _UNTRUE = 1.6, ([0.2, 0.5], [1.0, 0.0])
 
 
 @dataclass(frozen=True, eq=False)
 class AtomModel:
-    """Atoms that explain amplitudes, up to an allowed origin and hand those of the crystal.
+    """Atoms that explain the amplitudes: those of the crystal, up to an allowed origin and hand.
 
     Parameters
     ----------
     atoms
-        Of the asymmetric unit: positions, electrons, U.
+        Positions, electrons and U of the asymmetric unit.
     scale
-        Of F in electrons to the scale of ``sqrt(intensity)`` of the data.
+        Factor from F in electrons to the scale of ``sqrt(intensity)`` of the data.
     r_factor
         sum |scale |F_calc| - |F|| / sum |F| over the data.
     r_free
-        The same of reflections that were left out of the last steps, a fifth at a time.
+        R factor over reflections left out of the last steps, a fifth at a time.
     errors
-        Of the atoms, by the normal matrix.
+        Errors of the atoms from the normal matrix.
     trust
-        What the reflections that were left out say of these errors.
+        Calibration of these errors by the reflections that were left out.
     cell, symmetry
-        Of the data.
+        Cell and space group of the data.
     """
 
     atoms: AtomList
@@ -61,12 +62,12 @@ class AtomModel:
     symmetry: Symmetry
 
     def structure_factors(self, hkl: np.ndarray) -> np.ndarray:
-        """Complex [n_refl] of reflections [n_refl, 3], in electrons per cell.
+        """Return F, complex [n_refl] in electrons per cell, of reflections [n_refl, 3].
 
         Raises
         ------
         GridError
-            Reflections that are not integers of shape [n_refl, 3].
+            The reflections are not integers of shape [n_refl, 3].
         """
         return AtomFactors(_checked(hkl), self.cell, self.symmetry).F(self.atoms)
 
@@ -74,25 +75,25 @@ class AtomModel:
 def fit_atoms(solution: Solution, *, effort: float = 1.0, seed: int = 0) -> AtomModel:
     """Place atoms at the peaks of a solution and refine them against its amplitudes.
 
-    The highest peaks are refined; then in each cycle atoms that faded or came too close are given up, the highest peaks
-    of the difference map are taken up, and all are refined again. Where that ends with much unexplained, a third of the
-    atoms is left out at random and all are picked anew. Of all models that were reached the likeliest is returned, each
-    atom having to be worth its parameters. Elements need not be known: the number of electrons is refined, and form
-    factors are interpolated between elements. Hydrogen atoms are left out, or stand as atoms of few electrons.
+    The highest peaks are refined first. Then each cycle removes atoms that faded or are too close, adds the highest
+    peaks of the difference map, and refines all atoms again. If much remains unexplained at the end, a third of the
+    atoms is left out at random and all are picked again. The likeliest of all models is returned, with a penalty for
+    the parameters of each atom. Elements need not be known: the number of electrons is refined, and form factors are
+    interpolated between elements. Hydrogen atoms are left out, or appear as atoms of few electrons.
 
     Parameters
     ----------
     solution
-        As `solve` gives it.
+        Result of `solve`.
     effort
-        How much to try, at most: 1 is some seconds.
+        Upper limit of the search; 1 takes some seconds.
     seed
-        Of the atoms that are left out.
+        Seed of the choice of atoms to leave out.
 
     Raises
     ------
     ConfigError
-        An effort that is not positive.
+        The effort is not positive.
     """
     check_effort(effort)
     data, rng = solution.reflections, np.random.default_rng(seed)
@@ -112,9 +113,9 @@ def fit_atoms(solution: Solution, *, effort: float = 1.0, seed: int = 0) -> Atom
 
 
 class Expected(NamedTuple):
-    """What atoms let expect of reflections: the mean ``F``, complex [n_refl], and the ``variance`` of its normal error.
+    """Structure factors predicted by atoms: the mean ``F``, complex [n_refl], and the ``variance`` of its normal error.
 
-    On the scale of ``sqrt(intensity)`` of the data. ``is_centric [n_refl]``: the error is real, along F.
+    They are on the scale of ``sqrt(intensity)`` of the data. If ``is_centric`` [n_refl], the error is real, along F.
     """
 
     F: np.ndarray
@@ -122,17 +123,17 @@ class Expected(NamedTuple):
     is_centric: np.ndarray
 
     def amplitudes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Expected |F| and its standard deviation, [n_refl] each; see `amplitude_moments`."""
+        """Return the expected |F| and its standard deviation, [n_refl] each; see `amplitude_moments`."""
         mean, sigma = amplitude_moments(self.F, self.variance, self.is_centric)
         is_there = (self.F != 0) | (self.variance > 0)
         return np.where(is_there, mean, 0.0), np.where(is_there, sigma, 0.0)
 
 
 def expected_amplitudes(model: AtomModel, data: Reflections, hkl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Expected |F| of any reflections and its standard deviation, on the scale of ``sqrt(intensity)`` of the data.
+    """Predict |F| of any reflections, with its standard deviation, on the scale of ``sqrt(intensity)`` of the data.
 
-    |F| follows Rice's distribution, or a folded normal one where it is centric, whose mean and deviation are returned
-    (Read, 1986); parameters and errors as in `expected_structure_factors`.
+    These are the mean and standard deviation of Rice's distribution, or of a folded normal distribution for centric
+    reflections (Read, 1986). Parameters and errors are as in `expected_structure_factors`.
 
     Returns
     -------
@@ -143,26 +144,26 @@ def expected_amplitudes(model: AtomModel, data: Reflections, hkl: np.ndarray) ->
 
 
 def expected_structure_factors(model: AtomModel, data: Reflections, hkl: np.ndarray) -> Expected:
-    """Expected F of any reflections, and how far from it the true one is.
+    """Predict F of any reflections, with the variance of its error.
 
-    F_calc has a normal error: that of its atoms, and a part of Wilson's intensity where it is not to be trusted. An
-    untrue model falls back to what Wilson's line, extrapolated, lets expect.
+    The error of F_calc is normal: that of the atoms, plus a part of Wilson's intensity as far as the model is not
+    trusted. The prediction of a wrong model falls back to the extrapolated Wilson line.
 
     Parameters
     ----------
     model
-        As `fit_atoms` gives it.
+        Model from `fit_atoms`.
     data
-        The merged reflections that it was fitted to.
+        Merged reflections to which it was fitted.
     hkl
         [n_refl, 3], observed or not; systematic absences are 0 with certainty.
 
     Raises
     ------
     GridError
-        Reflections that are not integers of shape [n_refl, 3].
+        The reflections are not integers of shape [n_refl, 3].
     ReflectionError
-        Data of another cell or space group than the model.
+        The data have another cell or space group than the model.
     """
     if (data.cell, data.group.triplets) != (model.cell, model.symmetry.triplets):
         raise ReflectionError(
@@ -177,7 +178,7 @@ def expected_structure_factors(model: AtomModel, data: Reflections, hkl: np.ndar
 
 
 def _likeliest(builder: Builder, fit: Fit, effort: float) -> Fit:
-    """The best model of many cycles of building."""
+    """Return the best model of many building cycles."""
     size = len(builder.data) * builder.n_expected * len(builder.data.group.point_group)
     n_cycles = math.ceil(effort * float(np.clip(_BUDGET / size, *_CYCLES)))
     best, least, n_idle = fit, builder.criterion(fit), 0
@@ -195,7 +196,7 @@ def _likeliest(builder: Builder, fit: Fit, effort: float) -> Fit:
 
 
 def _cross_validated(builder: Builder, fit: Fit, rng: np.random.Generator) -> tuple[float, Trust]:
-    """R of reflections that were left out of a refinement that started from the fit, and the trust they justify."""
+    """Return R over reflections left out of a refinement that starts from the fit, and the trust that they justify."""
     data, n = builder.data, len(builder.data)
     fold, epsilon = rng.permutation(n) % _N_FOLDS, data.group.epsilon(data.hkl)
     plain = np.zeros(n)
@@ -215,7 +216,7 @@ def _cross_validated(builder: Builder, fit: Fit, rng: np.random.Generator) -> tu
 
 
 def _checked(hkl: np.ndarray) -> np.ndarray:
-    """``hkl [n_refl, 3]`` as integers."""
+    """Return ``hkl [n_refl, 3]`` as integers."""
     array = np.asarray(hkl)
     if array.ndim != 2 or array.shape[1] != 3 or not np.array_equal(array, np.rint(array)):
         raise GridError(f"hkl of shape {array.shape}: expected integers [n_refl, 3]; give a row for each reflection")

@@ -12,16 +12,16 @@ _U_RANGE = 1e-4, 0.4  # Å^2
 _FEWEST_ELECTRONS = 0.3
 _LARGEST_SHIFT = 0.25  # Å in one step
 _FIRST_DAMPING, _LEAST_DAMPING, _DAMPING_STEP, _N_TRIES = 1e-3, 1e-6, 6.0, 6
-_ENOUGH = 1e-3  # gain in the sum of squares of each reflection below which nothing more is to be had
-_LEAST_FREEDOM = 0.1  # degrees of freedom left, as a part of the reflections
-_RIDGE = 1e-9  # on the diagonal of the normal matrix, relative to its largest element
+_ENOUGH = 1e-3  # gain in the sum of squares per reflection below which the refinement stops
+_LEAST_FREEDOM = 0.1  # smallest number of degrees of freedom, as a fraction of the reflections
+_RIDGE = 1e-9  # added to the diagonal of the normal matrix, relative to its largest element
 
 
 class Fit(NamedTuple):
     """Refined atoms.
 
-    ``scale`` of their |F| to the amplitudes; ``r_factor`` = sum |scale |F_calc| - |F|| / sum |F|; ``covariance``
-    [5n, 5n] of all x, then y, z (fractional), electrons and U.
+    ``scale`` from their |F| to the amplitudes; ``r_factor`` = sum |scale |F_calc| - |F|| / sum |F|; ``covariance``
+    [5n, 5n] of all x, then all y, z (fractional), electrons and U.
     """
 
     atoms: AtomList
@@ -42,8 +42,8 @@ def refine(
 ) -> Fit:
     """Refine position, electrons and U of each atom, and one scale, against amplitudes.
 
-    Each shell is weighted by the misfit that the model has there, enlarged by the parameters that were spent on it, so
-    that restraints count as much as data of that quality deserve. In polar groups the origin is held (Flack &
+    The weight of each shell follows from the model's misfit there, corrected for the number of refined parameters, so
+    that restraints are weighted correctly against data of that quality. In polar groups the origin is fixed (Flack &
     Schwarzenbach, 1988, Acta Cryst. A44, 499-506).
     """
     problem = _Problem(factors, observed, restraints, site_projectors(atoms.xyz_frac, factors.cell, factors.symmetry))
@@ -67,7 +67,7 @@ def refine(
 
 
 class _State(NamedTuple):
-    """Atoms, the scale of their amplitudes, and these, [n_refl], in electrons."""
+    """Atoms, the scale of their amplitudes, and the amplitudes [n_refl] in electrons."""
 
     atoms: AtomList
     scale: float
@@ -75,7 +75,7 @@ class _State(NamedTuple):
 
 
 class _Equations(NamedTuple):
-    """Normal matrix of the data alone and of everything, and half the gradient of the sum of squares."""
+    """Normal matrix of the data alone and with the restraints, and half the gradient of the sum of squares."""
 
     of_data: np.ndarray
     matrix: np.ndarray
@@ -85,7 +85,7 @@ class _Equations(NamedTuple):
         return np.linalg.inv(self.matrix + _RIDGE * np.diag(self.matrix).max() * np.eye(len(self.matrix)))
 
     def n_used(self) -> float:
-        """Parameters that the data determine, those that restraints hold not counted."""
+        """Return the number of parameters determined by the data, without those determined by restraints."""
         return float((self.of_data * self.covariance()).sum())
 
     def step(self, damping: float) -> np.ndarray:
@@ -94,7 +94,7 @@ class _Equations(NamedTuple):
 
 
 class _Problem(NamedTuple):
-    """The sum of squares: reflections, then restraints."""
+    """The least-squares problem: reflections, then restraints."""
 
     factors: AtomFactors
     observed: Amplitudes
@@ -109,7 +109,7 @@ class _Problem(NamedTuple):
         return float(data + (self.restraints.residuals(state.atoms) ** 2).sum())
 
     def weight(self, state: _State, *, used: float) -> np.ndarray:
-        """1/σ^2 [n_refl]: of the measurement, and of what the model leaves in each shell."""
+        """Return 1/σ^2 [n_refl], where σ combines the measurement and the misfit of the model in each shell."""
         n, size, sigma = len(self.observed.size), *self.observed
         left = np.maximum(self.difference(state) ** 2 - sigma**2, 0)
         freedom = max(n - used, _LEAST_FREEDOM * n) / n
@@ -136,7 +136,7 @@ class _Problem(NamedTuple):
         return _Equations(of_data, matrix, gradient)
 
     def moved(self, state: _State, step: np.ndarray) -> _State:
-        """The state after a step, which is cut where it is too long."""
+        """Return the state after a step, in which shifts that are too long are shortened."""
         atoms, cell = state.atoms, self.factors.cell
         change = step[:-1].reshape(N_PARAMETERS, -1)
         shift = np.einsum("nij,jn->ni", self.projectors, change[:3])
@@ -150,7 +150,7 @@ class _Problem(NamedTuple):
     def step(
         self, state: _State, equations: _Equations, weight: np.ndarray, damping: float
     ) -> tuple[_State | None, float]:
-        """The first step, damped more and more, that makes the cost smaller, and the damping to go on with."""
+        """Increase the damping until a step lowers the cost; return the new state and the damping to continue with."""
         cost = self.cost(state, weight)
         for _ in range(_N_TRIES):
             trial = self.moved(state, equations.step(damping))
@@ -160,7 +160,7 @@ class _Problem(NamedTuple):
         return None, damping
 
     def covariance(self, equations: _Equations) -> np.ndarray:
-        """[5n, 5n]; positions have no errors that their sites forbid."""
+        """Return the covariance [5n, 5n]; positions have no error along directions that site symmetry fixes."""
         n = len(self.projectors)
         C = equations.covariance()[:-1, :-1].reshape(N_PARAMETERS, n, N_PARAMETERS, n)
         C[:3] = np.einsum("nij,jnkm->inkm", self.projectors, C[:3])
@@ -168,7 +168,7 @@ class _Problem(NamedTuple):
         return C.reshape(N_PARAMETERS * n, -1)
 
     def _origin_rows(self, atoms: AtomList) -> np.ndarray:
-        """Shift of all atoms together along each polar direction, [k, 3n]."""
+        """Return the common shift of all atoms along each polar direction, [k, 3n]."""
         share = atoms.electrons / np.linalg.norm(atoms.electrons)
         polar = self.factors.symmetry.origins.polar
         return (polar[:, :, None] * share).reshape(len(polar), 3 * len(atoms))

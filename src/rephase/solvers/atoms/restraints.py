@@ -1,4 +1,4 @@
-"""What is expected of the atoms of a molecule: electrons, displacements, distances, as rows of least squares."""
+"""Restraints on the atoms of a molecule: electrons, displacements and distances, as rows of least squares."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,18 +11,18 @@ from rephase.solvers.atoms.factors import N_PARAMETERS, AtomList, keeping
 
 HEAVY = 10.0  # electrons; distances are restrained among lighter atoms, those of a molecule
 USUAL = 6.6  # electrons of a light atom: mostly carbon, some nitrogen and oxygen
-_HEAVY_SD = 0.3  # of the electrons of a heavy atom, relative
-_BONDED = 1.75  # Å; closer light atoms share a bond
+_HEAVY_SD = 0.3  # relative standard deviation of the electrons of a heavy atom
+_BONDED = 1.75  # Å; light atoms that are closer are bonded
 _BOND, _BOND_SD = (1.20, 1.54), 0.03  # Å; Allen et al. (1987), doi:10.1039/p298700000s1
-_APART, _APART_SD, _NEAR = 2.15, 0.06, 2.4  # Å; atoms without a bond are no closer, so close that it matters
-_U_SPREAD, _U_LIKENESS = 0.4, 0.25  # standard deviation over the mean U: of all atoms, between bonded ones
+_APART, _APART_SD, _NEAR = 2.15, 0.06, 2.4  # Å; shortest distance without a bond; range of restrained distances
+_U_SPREAD, _U_LIKENESS = 0.4, 0.25  # standard deviation relative to the mean U: of all atoms, between bonded ones
 _U_FLOOR = 0.002  # Å^2, added to both
 
 
 class Pairs(NamedTuple):
-    """Close pairs: ``first`` and ``second`` [m], of which the second is moved to ``rotation @ xyz + shift``.
+    """Close pairs: indices ``first`` and ``second`` [m]; the second atom is moved to ``rotation @ xyz + shift``.
 
-    ``distance`` [m] in Å as they were when the list was made.
+    ``distance`` [m] in Å is the distance when the list was made.
     """
 
     first: np.ndarray
@@ -32,12 +32,12 @@ class Pairs(NamedTuple):
     distance: np.ndarray
 
     def take(self, index: np.ndarray) -> "Pairs":
-        """The pairs at `index`."""
+        """Return the pairs at `index`."""
         return Pairs(*(column[index] for column in self))
 
 
 def close_pairs(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry, reach: float) -> Pairs:
-    """Every pair of different atoms, one of them or an image of it, closer than `reach` (Å, below half an axis)."""
+    """Find every pair of different atoms, or images of these, closer than `reach` (Å, less than half an axis)."""
     images = np.einsum("oij,nj->oni", symmetry.rotations, xyz_frac) + symmetry.translations[:, None]
     steps = xyz_frac[:, None, None] - images  # [first, operation, second, 3]
     whole = np.rint(steps)
@@ -50,7 +50,7 @@ def close_pairs(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry, reach: flo
 
 
 def site_projectors(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:
-    """Projectors [n, 3, 3] of fractional shifts on those that leave each atom on its special position."""
+    """Return projectors [n, 3, 3] of fractional shifts onto those that keep each atom on its special position."""
     keeps = keeping(xyz_frac, cell, symmetry)
     return np.einsum("no,oij->nij", keeps, symmetry.rotations) / keeps.sum(1)[:, None, None]
 
@@ -62,13 +62,13 @@ class Restraints:
     Parameters
     ----------
     electrons, electrons_sd
-        [n], expected number of each atom, and its standard deviation.
+        [n], expected number of electrons of each atom, and its standard deviation.
     u_mean
-        Å^2, of all atoms.
+        Mean U of all atoms, Å^2.
     pairs
-        Light atoms closer than 2.4 Å: bonded ones are kept at 1.20 to 1.54 Å and alike in U, others above 2.15 Å.
+        Light atoms closer than 2.4 Å: bonded ones are kept at 1.20 to 1.54 Å with similar U, others above 2.15 Å.
     cell
-        Of the crystal.
+        Unit cell of the crystal.
     """
 
     electrons: np.ndarray
@@ -78,7 +78,7 @@ class Restraints:
     cell: Cell
 
     def residuals(self, atoms: AtomList) -> np.ndarray:
-        """In standard deviations, [m]."""
+        """Return the residuals [m] in standard deviations."""
         _, distance = self._steps(atoms)
         u_sd, likeness_sd = self._u_sd()
         bonded = self._bonded()
@@ -90,7 +90,7 @@ class Restraints:
         ])  # fmt: skip
 
     def derivatives(self, atoms: AtomList) -> np.ndarray:
-        """Of the residuals by x, y, z, electrons and U of each atom, [m, 5, n]."""
+        """Return the derivatives [m, 5, n] of the residuals by x, y, z, electrons and U of each atom."""
         n, (u_sd, likeness_sd), bonded = len(atoms), self._u_sd(), self._bonded()
         n_pairs = len(self.pairs.first)
         out = np.zeros((2 * n + n_pairs + len(bonded.first), N_PARAMETERS, n))
@@ -107,13 +107,13 @@ class Restraints:
         return out
 
     def _steps(self, atoms: AtomList) -> tuple[np.ndarray, np.ndarray]:
-        """From the second of each pair to the first, [m, 3] and [m], Å."""
+        """Return vectors [m, 3] and distances [m] in Å from the second atom of each pair to the first."""
         second = np.einsum("mij,mj->mi", self.pairs.rotation, atoms.xyz_frac[self.pairs.second]) + self.pairs.shift
         steps = (atoms.xyz_frac[self.pairs.first] - second) @ self.cell.orthogonalisation.T
         return steps, np.maximum(np.linalg.norm(steps, axis=1), 0.1)
 
     def _off(self, distance: np.ndarray) -> np.ndarray:
-        """How far distances are out of their range, in standard deviations."""
+        """Return how far distances are outside their range, in standard deviations."""
         is_bond = self.pairs.distance < _BONDED
         low, high = np.where(is_bond, _BOND[0], _APART), np.where(is_bond, _BOND[1], np.inf)
         return (distance - np.clip(distance, low, high)) / self._distance_sd()
@@ -129,7 +129,7 @@ class Restraints:
 
 
 def usual_restraints(atoms: AtomList, cell: Cell, symmetry: Symmetry, *, electrons_sd: float) -> Restraints:
-    """Those of an organic molecule around its present atoms; heavy atoms are held near what they have."""
+    """Return the restraints of an organic molecule; heavy atoms are held near their present number of electrons."""
     heavy = atoms.electrons > HEAVY
     pairs = close_pairs(atoms.xyz_frac, cell, symmetry, _NEAR)
     return Restraints(

@@ -1,4 +1,4 @@
-"""Distribution of an amplitude whose F is known up to a normal error: Rice (acentric) and folded normal (centric).
+"""Distribution of an amplitude if F has a normal error: Rice (acentric) and folded normal (centric).
 
 References
 ----------
@@ -8,20 +8,20 @@ Rice (1945), Bell Syst. Tech. J. 24, 46-156; Read (1986), Acta Cryst. A42, 140-1
 import numpy as np
 import torch
 
-_SMALLEST = 1e-12  # variance over |F|^2: below, the amplitude is certain in double precision
+_SMALLEST = 1e-12  # variance relative to |F|^2, below which the amplitude is exact in double precision
 
 
 def amplitude_moments(F: np.ndarray, variance: np.ndarray, is_centric: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation [n] of ``|F + error|``.
+    """Return the mean and standard deviation [n] of ``|F + error|``.
 
     Parameters
     ----------
     F
         [n], expected structure factor, or its modulus.
     variance
-        [n], mean of ``|error|^2``: a complex normal error, or a real one along F where `is_centric`.
+        [n], mean of ``|error|^2``: a complex normal error, or a real one along F if `is_centric`.
     is_centric
-        [n] boolean.
+        [n], whether each reflection is centric.
     """
     size = np.abs(F)
     square = size**2
@@ -38,7 +38,7 @@ def amplitude_moments(F: np.ndarray, variance: np.ndarray, is_centric: np.ndarra
 
 
 def figure_of_merit(amplitude: np.ndarray, F: np.ndarray, variance: np.ndarray, is_centric: np.ndarray) -> np.ndarray:
-    """Mean cosine [n] of the phase error where |F| was measured: I1/I0 of 2 |F_o F|/variance, tanh of half that.
+    """Return the mean cosine [n] of the phase error, given |F_o|: I1(X)/I0(X), or tanh(X/2), X = 2 |F_o F| / variance.
 
     Parameters
     ----------
@@ -52,12 +52,12 @@ def figure_of_merit(amplitude: np.ndarray, F: np.ndarray, variance: np.ndarray, 
     Sim (1959), Acta Cryst. 12, 813-815.
     """
     x = torch.as_tensor(2 * amplitude * np.abs(F) / np.maximum(variance, np.finfo(float).tiny))
-    acentric = (torch.special.i1e(x) / torch.special.i0e(x)).clamp(max=1)  # rounding
+    acentric = (torch.special.i1e(x) / torch.special.i0e(x)).clamp(max=1)  # above 1 only by rounding
     return torch.where(torch.as_tensor(is_centric), torch.tanh(x / 2), acentric).numpy()
 
 
 def log_likelihood(amplitude: np.ndarray, F: np.ndarray, variance: np.ndarray, is_centric: np.ndarray) -> np.ndarray:
-    """Logarithm of the probability [..., n] of amplitudes [n], for F and variance [..., n] of `amplitude_moments`."""
+    """Return the log probability density [..., n] of amplitudes [n], given F and variance as in `amplitude_moments`."""
     size = np.abs(F)
     x = torch.as_tensor(2 * amplitude * size / variance)
     both = -(amplitude**2 + size**2) / variance
