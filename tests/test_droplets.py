@@ -295,7 +295,7 @@ def big() -> Droplets:
         (lambda: draw(1, "obalte"), "did you mean 'oblate'"),
         (lambda: draw(1, features=("partners",)), "did you mean 'partner'"),
         (lambda: draw(0), "at least one droplet"),
-        (lambda: draw(1, aspect=(0.5, 1.0)), "longest over the shortest axis"),
+        (lambda: draw(1, aspect=(0.5, 1.0)), "longest axis divided by the shortest"),
         (lambda: scatter(big(), WIDE), "8000 nm large: expected at most 100 wavelengths"),
         (lambda: scatter(draw(2), WIDE, energy_ev=0.1), "expected 1 to 1500 eV"),
         (lambda: scatter(draw(2), WIDE, energy_ev=-1), "give the photon energy in eV"),

@@ -153,7 +153,7 @@ def test_gpu_and_cpu_agree():
         (lambda: draw(1, "virus"), "did you mean 'virus_"),
         (lambda: draw(0, "phage"), "at least one shot"),
         (lambda: scatter_particles(draw(3, "phage"), 2), "expected 0 to 1"),
-        (lambda: scatter_particles(draw(1, "phage"), 1, Detector()), "where angles are small"),
+        (lambda: scatter_particles(draw(1, "phage"), 1, Detector()), "for the small-angle approximation"),
         (lambda: scatter_particles(bodies(BALL, (900.0,) * 3), 1, XFEL), "a semi-axis of 900 nm"),
         (lambda: scatter_particles(draw(1, "phage"), 1, energy_ev=0), "photon energy in eV"),
     ],

@@ -41,7 +41,7 @@ def test_a_folder_that_is_no_run_is_refused_as_it_is(tmp_path, monkeypatch, name
     path.write_text("mine")
     before = contents(tmp_path)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=rf"--out {tmp_path}: holds '{name.split('/')[0]}' and is no run"):
+    with pytest.raises(ConfigError, match=rf"--out {tmp_path}: holds '{name.split('/')[0]}' and is not a run"):
         open_run(".", "test")
     assert contents(tmp_path) == before
 

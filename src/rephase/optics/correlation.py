@@ -1,17 +1,17 @@
-"""Two-point angular cross-correlation of diffraction images: polar transform, C(q1, q2, Δ), the map a network takes."""
+"""Two-point angular cross-correlation of diffraction images: polar transform, C(q1, q2, Δ), and maps for networks."""
 
 import math
 from typing import NamedTuple
 
 import torch
 
-_LEAST_MEASURED = 0.5  # of the weight of the four pixels around a point, for the point to count as measured
+_LEAST_MEASURED = 0.5  # fraction of the weight of the four pixels around a point for it to count as measured
 
 
 class PolarImage(NamedTuple):
     """Images on rings around the beam.
 
-    ``intensity`` [batch, q, phi], 0 where not measured; ``mask`` [batch, q, phi], True = measured. Ring i has the
+    ``intensity`` [batch, q, phi] is 0 where not measured; ``mask`` [batch, q, phi] is True = measured. Ring i has the
     radius ``(i + 1/2) r_max / n_q`` in pixels, point j the angle ``2π j / n_phi`` from +x towards +y.
     """
 
@@ -20,9 +20,9 @@ class PolarImage(NamedTuple):
 
 
 class Correlation(NamedTuple):
-    """Correlation of two rings, and ``n_pairs``, the measured pairs that it is the mean of; 0 where there are none.
+    """Correlation of two rings, 0 without measured pairs, and ``n_pairs``, the number of measured pairs in its mean.
 
-    Both [batch, q1, q2, delta], or [batch, q, delta] of each ring with itself; ``Δ = 2π j / n_phi``.
+    Both are [batch, q1, q2, delta], or [batch, q, delta] for each ring with itself; ``Δ = 2π j / n_phi``.
     """
 
     value: torch.Tensor
@@ -33,9 +33,9 @@ def to_polar(
     image: torch.Tensor, mask: torch.Tensor, *, n_q: int, n_phi: int, centre: torch.Tensor | None = None,
     r_max: float | None = None,
 ) -> PolarImage:  # fmt: skip
-    """Interpolate images on rings, bilinearly between those of the four nearest pixels that were measured.
+    """Interpolate images on rings, bilinearly between the measured ones of the four nearest pixels.
 
-    A point counts as measured where these have at least half of the weight; outside of the image none has.
+    A point counts as measured if these have at least half of the weight; a point outside the image never does.
 
     Parameters
     ----------
@@ -44,10 +44,10 @@ def to_polar(
     mask
         True = measured, [batch, y, x].
     n_q, n_phi
-        Rings, and points on each.
+        Number of rings, and of points on each.
     centre
-        Row and column of the beam in pixels from the middle of the first pixel, [2] or [batch, 2]; by default the
-        middle of the image.
+        Row and column of the beam in pixels from the centre of the first pixel, [2] or [batch, 2]; by default the
+        centre of the image.
     r_max
         Outer radius in pixels; by default half of the shorter side.
     """
@@ -67,22 +67,22 @@ def to_polar(
 
 
 def correlate(polar: PolarImage) -> Correlation:
-    """Two-point angular cross-correlation of every ring with every other.
+    """Compute the two-point angular cross-correlation of every ring with every other.
 
     ``C(q1, q2, Δ) = Σ_φ δ(q1, φ) δ(q2, φ + Δ) / n(q1, q2, Δ)``, ``δ = I / <I>_φ - 1``: the fluctuation of a ring about
-    its own mean, in units of this mean, which leaves neither the radial profile nor the intensity of the shot. Means
-    and sums are over measured points alone, and n counts the pairs of which both were measured: the correlation of the
-    masks. Without a mask C is the usual ``(<I I'> - <I><I'>) / (<I><I'>)`` (Altarelli et al. 2010,
+    its own mean, in units of this mean, which removes the radial profile and the intensity of the shot. Means and sums
+    run over measured points only, and n counts the pairs in which both were measured: the correlation of the masks.
+    Without a mask C is the usual ``(<I I'> - <I><I'>) / (<I><I'>)`` (Altarelli et al. 2010,
     doi:10.1103/PhysRevB.82.104207). Rings whose mean is not above 0 have no pairs.
 
-    Unchanged by a rotation of the image. ``C(q1, q2, Δ) = C(q2, q1, -Δ)``. C has shot noise in it wherever both
-    points are interpolated from the same pixels: ``C(q, q, 0)`` on every ring, and on inner rings, which are sampled
-    finer than the pixels, the Δ beside it as well, as far as one or two pixels reach along the ring.
+    C is unchanged by a rotation of the image, and ``C(q1, q2, Δ) = C(q2, q1, -Δ)``. It contains shot noise wherever
+    both points are interpolated from the same pixels: at ``C(q, q, 0)`` on every ring, and on inner rings, which are
+    sampled more finely than the pixels, also at small Δ, up to one or two pixels along the ring.
 
     Returns
     -------
     Correlation
-        Over all pairs of rings, [batch, q1, q2, delta].
+        Correlation of all pairs of rings, [batch, q1, q2, delta].
     """
     fluctuation, counted = _spectra(polar)
     pairs = [(spectrum[:, :, None], spectrum[:, None]) for spectrum in (fluctuation, counted)]
@@ -90,7 +90,7 @@ def correlate(polar: PolarImage) -> Correlation:
 
 
 def correlate_rings(polar: PolarImage) -> Correlation:
-    """C(q, q, Δ) of `correlate`, [batch, q, delta], without the other pairs of rings."""
+    """Compute only C(q, q, Δ) of `correlate`, [batch, q, delta]."""
     fluctuation, counted = _spectra(polar)
     return _mean_product((fluctuation, fluctuation), (counted, counted), n_phi=polar.mask.shape[-1])
 
@@ -98,7 +98,7 @@ def correlate_rings(polar: PolarImage) -> Correlation:
 def correlation_map(
     image: torch.Tensor, mask: torch.Tensor, *, n_q: int, n_delta: int, centre: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Reduce images to the map that a network takes in their place: C(q, q, Δ) with 0 ≤ Δ < π.
+    """Reduce images to maps C(q, q, Δ) with 0 ≤ Δ < π, which a network takes instead of the images.
 
     An n-fold pattern has ridges at multiples of 2π/n. The other half, Δ ≥ π, would repeat it: C(q, q, Δ) is even.
 
@@ -107,19 +107,19 @@ def correlation_map(
     image, mask, centre
         As in `to_polar`.
     n_q, n_delta
-        Points of the map along q and Δ.
+        Number of points of the map along q and Δ.
 
     Returns
     -------
     tuple
-        The map [batch, n_q, n_delta], and where it has measured pairs: a mask of the same shape.
+        The map [batch, n_q, n_delta], and a mask of the same shape: True where it has measured pairs.
     """
     value, n_pairs = correlate_rings(to_polar(image, mask, n_q=n_q, n_phi=2 * n_delta, centre=centre))
     return value[..., :n_delta], n_pairs[..., :n_delta] > 0
 
 
 def _spectra(polar: PolarImage) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fourier transforms along φ of the fluctuations and of the mask, [batch, q, m]."""
+    """Return the Fourier transforms along φ of the fluctuations and of the mask, [batch, q, m]."""
     mask, intensity = polar.mask, polar.intensity
     mean = (intensity * mask).sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp_min(1)
     counted = mask & (mean > 0)

@@ -1,4 +1,4 @@
-"""Flat detectors behind the sample: where their pixels look, what is masked, and how photons become counts."""
+"""Flat detectors behind the sample: directions of their pixels, masks, and the conversion of photons to counts."""
 
 import math
 from dataclasses import dataclass
@@ -17,24 +17,24 @@ class Detector:
     Attributes
     ----------
     n_pixels
-        Along each side.
+        Number of pixels along each side.
     max_angle_deg
         Scattering angle in degrees at the middle of an edge, for a centred beam; below 60.
     hole_deg
-        Half the opening angle of the hole in the middle, in degrees; 0: no hole.
+        Half the opening angle of the central hole, in degrees; 0 for no hole.
     dead
-        Areas that measure nothing, each (first row, row after the last, first column, column after the last).
+        Areas that do not measure, each (first row, row after the last, first column, column after the last).
     centre
-        Where the beam would hit, (x, y) in pixels from the middle of the image.
+        Position of the direct beam, (x, y) in pixels from the centre of the image.
     gain
         Counts per photon.
     saturation
-        Most counts that a pixel can show.
+        Largest count that a pixel can show.
 
     Raises
     ------
     OpticsError
-        A value that no detector can have.
+        A value is impossible for a detector.
     """
 
     n_pixels: int = 224
@@ -58,15 +58,15 @@ class Detector:
         for name in ("gain", "saturation"):
             check_positive(name, getattr(self, name), remedy="give counts", error=OpticsError)
         if not all(abs(shift) <= self.n_pixels / 4 for shift in self.centre):
-            raise OpticsError(f"centre = {self.centre}: expected at most {self.n_pixels / 4:g} pixels off the middle")
+            raise OpticsError(f"centre = {self.centre}: expected at most {self.n_pixels / 4:g} pixels off centre")
 
     @cached_property
     def pitch(self) -> float:
-        """Edge of a pixel over the distance of the detector."""
+        """Edge of a pixel divided by the distance of the detector."""
         return 2 * math.tan(math.radians(self.max_angle_deg)) / self.n_pixels
 
     def mask(self, device: torch.device | str = "cpu") -> torch.Tensor:
-        """Pixels that measure, boolean [row, column]: outside of the hole and of dead areas."""
+        """Return which pixels measure, boolean [row, column]: those outside the hole and the dead areas."""
         x = self._coordinates(torch.float64, device)
         measured = x[:, None] ** 2 + x**2 >= math.tan(math.radians(self.hole_deg)) ** 2
         for top, bottom, left, right in self.dead:
@@ -76,14 +76,14 @@ class Detector:
     def directions(
         self, dtype: torch.dtype, device: torch.device | str = "cpu", offset: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Unit vectors from the sample to the pixels, [shot, row, column, xyz]; one shot without an `offset`.
+        """Return unit vectors from the sample to the pixels, [shot, row, column, xyz]; one shot without an `offset`.
 
         Parameters
         ----------
         dtype, device
-            Of the result.
+            Dtype and device of the result.
         offset
-            [shot, 2] pixels (x, y) by which the beam of each shot lies further off than `centre`.
+            [shot, 2] pixels (x, y), additional displacement of the beam from `centre` in each shot.
         """
         shift = torch.tensor([self.centre], dtype=dtype, device=device)
         shift = self.pitch * (shift if offset is None else shift + offset)
@@ -94,11 +94,11 @@ class Detector:
         return flat / flat.norm(dim=-1, keepdim=True)
 
     def solid_angles(self, directions: torch.Tensor) -> torch.Tensor:
-        """Solid angle in sr of each pixel, [shot, row, column]: pitch^2 cos^3 of the scattering angle."""
+        """Return the solid angle in sr of each pixel, [shot, row, column]: pitch^2 cos^3 of the scattering angle."""
         return self.pitch**2 * directions[..., 2] ** 3
 
     def _coordinates(self, dtype: torch.dtype, device: torch.device | str) -> torch.Tensor:
-        """Middles of the pixels along one side, over the distance."""
+        """Return the pixel centres along one side, divided by the distance of the detector."""
         return self.pitch * (torch.arange(self.n_pixels, dtype=dtype, device=device) - (self.n_pixels - 1) / 2)
 
 
@@ -110,7 +110,7 @@ XFEL = Detector(max_angle_deg=2.5, hole_deg=0.2)
 
 
 def wavelength_nm(energy_ev: float) -> float:
-    """Wavelength in nm of photons of `energy_ev`; `OpticsError` where that is no positive number."""
+    """Return the wavelength in nm of photons of `energy_ev`; `OpticsError` if that is not a positive number."""
     check_positive("energy_ev", energy_ev, remedy="give the photon energy in eV, e.g. 19.4", error=OpticsError)
     return wavelength(energy_ev / 1000) / 10
 
@@ -123,21 +123,21 @@ def expose(
     background: torch.Tensor | float = 0.0,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Counts of single shots: ``min(gain Poisson(n_photons I / sum I + background), saturation)``, 0 where masked.
+    """Draw counts of single shots: ``min(gain Poisson(n_photons I / sum I + background), saturation)``, 0 where masked.
 
     Parameters
     ----------
     intensity
-        [shot, row, column], of any scale; an image of zeros stays without signal.
+        [shot, row, column], on any scale; an image of zeros has no signal.
     detector
-        With as many pixels as the images.
+        Detector with as many pixels as the images.
     n_photons
-        Expected photons in a whole image, the masked pixels included: a number, or [shot]. A fluence F in photons per
-        nm^2 means F times the sum of an intensity in nm^2.
+        Expected photons in a whole image, including masked pixels: a number, or [shot]. For a fluence F in photons per
+        nm^2, this is F times the sum of an intensity in nm^2.
     background
-        Expected photons per pixel besides: a number, or what broadcasts with the images.
+        Expected background photons per pixel: a number, or an array that broadcasts with the images.
     generator
-        Of the noise, on the device of the images.
+        Generator of the noise, on the device of the images.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def expose(
     Raises
     ------
     OpticsError
-        Images of another size than the detector, or negative or non-finite intensities, photons or background.
+        The images differ in size from the detector, or intensities, photons or background are negative or not finite.
     """
     n = detector.n_pixels
     if intensity.ndim != 3 or intensity.shape[1:] != (n, n):
@@ -172,12 +172,12 @@ def expose(
 def focus_fluence(
     n: int, peak: float, *, decades: float, generator: torch.Generator, dtype: torch.dtype = torch.float32
 ) -> torch.Tensor:
-    """Fluence [n] that particles meet at random places of a Gaussian focus, in the unit of `peak`.
+    """Draw the fluence [n] at particles in random positions of a Gaussian focus, in the unit of `peak`.
 
-    The area where a Gaussian ``peak exp(-r^2/s^2)`` lies above F grows with ln(peak/F): the logarithm of the fluence is
-    uniform, here over so many `decades` below the peak.
+    The area where a Gaussian ``peak exp(-r^2/s^2)`` is above F grows with ln(peak/F). The logarithm of the fluence is
+    therefore uniform, here over a range of `decades` below the peak.
     """
-    check_positive("peak", peak, remedy="give the fluence in the middle of the focus", error=OpticsError)
-    check_positive("decades", decades, remedy="give how many decades below the peak are looked at", error=OpticsError)
+    check_positive("peak", peak, remedy="give the fluence at the centre of the focus", error=OpticsError)
+    check_positive("decades", decades, remedy="give the number of decades below the peak", error=OpticsError)
     uniform = torch.rand(n, generator=generator, device=generator.device, dtype=dtype)
     return peak * 10 ** (-decades * uniform)

@@ -9,14 +9,14 @@ import torch
 from rephase.errors import OpticsError, check_positive, nearest_name
 
 N_HARMONICS = 7
-"""Real spherical harmonics of degree 3: how many coefficients an asymmetric droplet has."""
+"""Number of coefficients of an asymmetric droplet: real spherical harmonics of degree 3."""
 # Radii in nm at these quantiles, of the 7,264 droplets of CXIDB 94; the two ends are guesses
 _QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 _RADII = (70.0, 141.0, 259.0, 332.0, 404.0, 554.0, 800.0)
 
 
 class Droplets(NamedTuple):
-    """Droplets, one each row. In the frame of a droplet its own long (or, oblate, short) axis is z.
+    """Droplets, one per row. In the frame of a droplet, z is its long axis (its short axis if it is oblate).
 
     A point u of that frame is straightened, ``x' = x - bend (z^2/2 - L^2/4)`` and ``z' = sign(z) max(|z| - half_length,
     0)``; the surface is where ``x'^2/a^2 + y^2/b^2 + z'^2/c^2 = s^2`` with ``s = 1 + sum_m harmonics_m Y_3m(u)``.
@@ -24,27 +24,27 @@ class Droplets(NamedTuple):
     Attributes
     ----------
     semi_axes
-        [droplet, 3] in nm; zeros: no droplet.
+        [droplet, 3] nm; zeros mean no droplet.
     half_length
-        [droplet] nm, of the straight part along z: a pill, where it is not 0.
+        [droplet] nm, half-length of the straight part along z; not 0 for a pill.
     bend
-        [droplet] 1/nm: curvature of the axis, in the xz plane; ``L = c + half_length`` is half of its length.
+        [droplet] 1/nm, curvature of the axis, in the xz plane; ``L = c + half_length`` is half of its length.
     harmonics
         [droplet, 7] root mean square relative heights of the real spherical harmonics of degree 3.
     core_scale
-        [droplet] size of a core of the same shape, relative; 0: none.
+        [droplet] relative size of a core of the same shape; 0 for none.
     core_density
-        [droplet] n - 1 of the core over that of helium.
+        [droplet] n - 1 of the core relative to that of helium.
     n_layers
-        [droplet] shells of higher density from the centre to the surface; 0: none.
+        [droplet] number of shells of higher density from the centre to the surface; 0 for none.
     layer_contrast
         [droplet] amplitude of the density of the shells, relative to the mean.
     partner_radius
-        [droplet] nm: a second, spherical droplet; 0: none.
+        [droplet] nm, radius of a second, spherical droplet; 0 for none.
     partner_offset
-        [droplet, 3] nm: its centre from that of the first, in the frame of the laboratory.
+        [droplet, 3] nm, centre of the second droplet from that of the first, in the frame of the laboratory.
     rotation
-        [droplet, 3, 3] from the frame of the droplet to that of the laboratory.
+        [droplet, 3, 3] rotation from the frame of the droplet to that of the laboratory.
     """
 
     semi_axes: torch.Tensor
@@ -60,7 +60,7 @@ class Droplets(NamedTuple):
     rotation: torch.Tensor
 
     def take(self, rows: torch.Tensor) -> "Droplets":
-        """Some of the droplets, by index or by booleans."""
+        """Return some of the droplets, by index or by booleans."""
         return Droplets(*(t[rows] for t in self))
 
     def to(self, device: torch.device | str, dtype: torch.dtype) -> "Droplets":
@@ -68,7 +68,7 @@ class Droplets(NamedTuple):
         return Droplets(*(t.to(device, dtype) for t in self))
 
     def extent(self) -> torch.Tensor:
-        """Half-sides [droplet, 3] in nm of boxes along the laboratory's axes around the droplets, partners apart."""
+        """Return half-sides [droplet, 3] in nm of boxes around the droplets, without partners, in the laboratory."""
         along_z, along_x = self.rotation[..., 2].abs(), self.rotation[..., 0].abs()
         swell = 1 + _MOST_HARMONIC * self.harmonics.norm(dim=-1, keepdim=True)
         ellipsoid = (self.rotation * (swell * self.semi_axes)[:, None]).norm(dim=-1)
@@ -81,16 +81,16 @@ class Droplets(NamedTuple):
 
 
 _MOST_HARMONIC = math.sqrt(7)  # no combination of unit norm rises higher: the addition theorem, sum_m Y_3m^2 = 7
-_GAP = 1.02  # distance of partners over the sum of their radii, at least
+_GAP = 1.02  # smallest distance of partners relative to the sum of their radii
 
 
 def join(parts: Sequence[Droplets]) -> Droplets:
-    """All the droplets of several sets, in order."""
+    """Join several sets of droplets in order."""
     return Droplets(*(torch.cat(tensors) for tensors in zip(*parts)))
 
 
 def spheroids(semi_axes: torch.Tensor, rotation: torch.Tensor | None = None) -> Droplets:
-    """Plain ellipsoids of semi-axes [droplet, 3] in nm; unrotated where no `rotation` [droplet, 3, 3] is given."""
+    """Return plain ellipsoids with semi-axes [droplet, 3] in nm and an optional `rotation` [droplet, 3, 3]."""
     zero = semi_axes.new_zeros(len(semi_axes))
     eye = torch.eye(3, dtype=semi_axes.dtype, device=semi_axes.device).repeat(len(zero), 1, 1)
     return Droplets(
@@ -101,24 +101,24 @@ def spheroids(semi_axes: torch.Tensor, rotation: torch.Tensor | None = None) -> 
 
 
 def _column(values: torch.Tensor) -> torch.Tensor:
-    """[droplet] as [droplet, 1, 1], beside images."""
+    """Reshape [droplet] to [droplet, 1, 1], which broadcasts with images."""
     return values[:, None, None]
 
 
 def relative_density(
     droplets: Droplets, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor, edge: torch.Tensor
 ) -> torch.Tensor:
-    """Density relative to that of helium at points of the laboratory, partners apart.
+    """Compute the density relative to helium at points of the laboratory, without partners.
 
     Parameters
     ----------
     droplets
-        One for each row of the coordinates.
+        One droplet for each row of the coordinates.
     x, y, z
         Coordinates in nm that broadcast with [droplet, row, column].
     edge
-        [droplet] nm over which the density rises from 0 to 1: the spacing of the points, so that a sum over them is
-        a sum over cells that the surface cuts.
+        [droplet] nm over which the density rises from 0 to 1: the spacing of the points, so that a sum over them
+        accounts for cells that the surface cuts.
 
     Returns
     -------
@@ -134,7 +134,7 @@ def relative_density(
     if droplets.half_length.any():
         w = w.sign() * (w.abs() - _column(droplets.half_length)).clamp(min=0)
     inverse = 1 / droplets.semi_axes.clamp(min=1e-3) ** 2
-    gradient = (_column(inverse[:, 0]) * u, _column(inverse[:, 1]) * v, _column(inverse[:, 2]) * w)  # half of it
+    gradient = (_column(inverse[:, 0]) * u, _column(inverse[:, 1]) * v, _column(inverse[:, 2]) * w)  # half the gradient
     level = gradient[0] * u + gradient[1] * v + gradient[2] * w
     slope = 2 * _column(edge) * (gradient[0] ** 2 + gradient[1] ** 2 + gradient[2] ** 2).sqrt().clamp(min=1e-12)
     inside = ((surface - level) / slope + 0.5).clamp(0, 1)
@@ -157,7 +157,7 @@ def _inner_density(
 
 
 def _squared_height(droplets: Droplets, u: torch.Tensor, v: torch.Tensor, w: torch.Tensor) -> torch.Tensor | float:
-    """s^2, where s is the height of the surface over that of the spheroid in the direction of each point."""
+    """Return s^2, where s is the height of the surface relative to the spheroid in the direction of each point."""
     if not droplets.harmonics.any():
         return 1.0
     uu, vv, ww = u * u, v * v, w * w
@@ -172,7 +172,7 @@ def _squared_height(droplets: Droplets, u: torch.Tensor, v: torch.Tensor, w: tor
 
 
 def random_rotations(n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Rotations [n, 3, 3], every orientation equally likely, from quaternions of normal numbers."""
+    """Draw rotations [n, 3, 3], uniform over all orientations, from quaternions of normal numbers."""
     quaternion = torch.randn(n, 4, generator=generator, device=generator.device, dtype=dtype)
     w, x, y, z = (quaternion / quaternion.norm(dim=1, keepdim=True)).unbind(1)
     rows = [
@@ -184,7 +184,7 @@ def random_rotations(n: int, generator: torch.Generator, dtype: torch.dtype = to
 
 
 def random_radii(n: int, generator: torch.Generator, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Radii [n] in nm, spread as those of the real droplets: 5/25/50/75/95 % below 141/259/332/404/554 nm."""
+    """Draw radii [n] in nm with the distribution of real droplets: 5/25/50/75/95 % below 141/259/332/404/554 nm."""
     share, radius = (torch.tensor(t, device=generator.device, dtype=dtype) for t in (_QUANTILES, _RADII))
     uniform = torch.rand(n, generator=generator, device=generator.device, dtype=dtype)
     upper = torch.searchsorted(share, uniform).clamp(1, len(share) - 1)
@@ -193,7 +193,7 @@ def random_radii(n: int, generator: torch.Generator, dtype: torch.dtype = torch.
 
 
 class _Draw:
-    """Random numbers of one set of droplets."""
+    """Random numbers for one set of droplets."""
 
     def __init__(self, n: int, generator: torch.Generator, dtype: torch.dtype):
         self.n, self.generator, self.dtype = n, generator, dtype
@@ -211,7 +211,7 @@ class _Draw:
 
 
 def _spheroid(ratio: torch.Tensor, radius: torch.Tensor, draw: _Draw) -> Droplets:
-    """Spheroids of the volume of a sphere, with the semi-axis along z `ratio` times as long as the others."""
+    """Return spheroids with the volume of a sphere, the semi-axis along z `ratio` times as long as the others."""
     across = radius * ratio ** (-1 / 3)
     axes = torch.stack([across, across, across * ratio], 1)
     return spheroids(axes, random_rotations(draw.n, draw.generator, draw.dtype))
@@ -244,7 +244,7 @@ class _Kind(NamedTuple):
     aspect: tuple[float, float]
 
 
-# Longest over shortest axis: Langbehn et al. (2018) saw oblate droplets up to about 1.5, pills up to about 3; rounded
+# Ratio of longest to shortest axis: Langbehn et al. (2018) saw oblate droplets up to about 1.5, pills up to about 3
 KINDS = {
     "oblate": _Kind(_oblate, (1.0, 1.5)),
     "prolate": _Kind(_prolate, (1.2, 2.2)),
@@ -252,7 +252,7 @@ KINDS = {
     "bent": _Kind(_bent, (1.6, 3.0)),
     "empty": _Kind(_empty, (1.0, 1.0)),
 }
-"""Kinds of droplet by name, and the range of their aspect ratio, longest over shortest axis."""
+"""Kinds of droplet by name, with the range of their aspect ratio, the longest axis divided by the shortest."""
 
 
 def _asymmetric(droplets: Droplets, draw: _Draw) -> Droplets:
@@ -281,7 +281,7 @@ def _layered(droplets: Droplets, draw: _Draw) -> Droplets:
 FEATURES: dict[str, Callable[[Droplets, _Draw], Droplets]] = {
     "asymmetric": _asymmetric, "partner": _partner, "core_shell": _core_shell, "layered": _layered,
 }  # fmt: skip
-"""What a droplet of any kind may have besides, by name."""
+"""Additional features of a droplet of any kind, by name."""
 
 
 def random_droplets(
@@ -293,27 +293,27 @@ def random_droplets(
     generator: torch.Generator,
     dtype: torch.dtype = torch.float32,
 ) -> Droplets:
-    """Draw `n` droplets of one kind, in every orientation, with the volumes of the real ones.
+    """Draw `n` droplets of one kind, in random orientations, with the volume distribution of real droplets.
 
     Parameters
     ----------
     n
-        How many.
+        Number of droplets.
     kind
         Name in `KINDS`: oblate, prolate, pill, bent or empty.
     features
         Names in `FEATURES`: asymmetric, partner, core_shell, layered.
     aspect
-        Range of the longest over the shortest axis, at least 1; that of the kind where not given.
+        Range of the aspect ratio, the longest axis divided by the shortest, at least 1; by default that of the kind.
     generator
-        Decides every draw and the device.
+        Generator of all random numbers; its device is that of the result.
     dtype
         float32 or float64.
 
     Raises
     ------
     OpticsError
-        An unknown kind or feature, fewer than one droplet, or an aspect ratio below 1.
+        The kind or a feature is unknown, `n` is below one, or an aspect ratio is below 1.
     """
     if kind not in KINDS:
         raise OpticsError(f"no kind of droplet {kind!r}; {nearest_name(kind, KINDS)}")
@@ -324,7 +324,7 @@ def random_droplets(
     low, high = aspect or KINDS[kind].aspect
     if not 1 <= low <= high:
         raise OpticsError(
-            f"aspect = {low} to {high}: expected a range of the longest over the shortest axis, from 1 on"
+            f"aspect = {low} to {high}: expected a range, at least 1, of the longest axis divided by the shortest"
         )
     draw = _Draw(n, generator, dtype)
     droplets = KINDS[kind].make(draw.uniform(low, high), draw.radii(), draw)

@@ -1,18 +1,18 @@
 """Wide-angle diffraction of droplets by the multislice Fourier transform (MSFT).
 
-The droplet is cut into slices across the beam. Light arrives at a slice weakened and delayed by those before it, and
-what each slice adds to the wave goes on to the detector as through vacuum::
+The droplet is cut into slices across the beam. The earlier slices attenuate and delay the light that reaches a slice,
+and the wave that a slice adds travels on to the detector as if through vacuum::
 
     dsigma/dOmega(s) = |k/(2 pi) sum_j exp(-i q_z z_j) integral exp(-i (q_x x + q_y y)) (T_j - T_(j-1)) dx dy|^2
     T_j(x, y) = exp(i k (n - 1) integral_(z < z_j) rho dz),   q = k (s - e_z)
 
 with rho the density relative to that of helium and s the direction of a pixel. With ``q_z = 0`` the sum is the exit
-wave: the projection that small angles see, symmetric under inversion where n is real and close to 1. The curvature of
+wave: the projection that small angles show, symmetric under inversion if n is real and close to 1. The curvature of
 the Ewald sphere, q_z = k (cos theta - 1), breaks that symmetry.
 
-Waves are scalar; refraction, reflection and multiple scattering are left out. Beside Mie's solution for spheres of
-helium at 19.4 eV (n = 1.084) with radii of 141 to 554 nm, the dark rings are at most 3 % off their places and the image
-is 15 to 35 % too weak; at n = 0.985 + 0.02i it is 1 and 4 %.
+Waves are scalar; refraction, reflection and multiple scattering are left out. Compared with Mie's solution for spheres
+of helium at 19.4 eV (n = 1.084) with radii of 141 to 554 nm, the dark rings are at most 3 % off and the image is 15 to
+35 % too weak; at n = 0.985 + 0.02i these errors are 1 and 4 %.
 
 Barke et al. (2015), doi:10.1038/ncomms7187; Langbehn et al. (2018), doi:10.1103/PhysRevLett.121.255301, supplement.
 """
@@ -27,8 +27,8 @@ from rephase.optics.droplet_shapes import Droplets, relative_density, spheroids
 from rephase.optics.helium import refractive_index
 
 ENERGY_EV = 19.4
-"""Photon energy in eV, of those of the FERMI experiments on helium droplets: below the band 1s-2p, helium is clear."""
-_AT_ONCE = {"cpu": 2, "cuda": 256}  # droplets; on a CPU as many as its cache holds
+"""Photon energy in eV, one of those of the FERMI experiments on helium droplets; helium is clear below 1s-2p."""
+_AT_ONCE = {"cpu": 2, "cuda": 256}  # droplets computed together; on a CPU as many as its cache holds
 _OVERSAMPLING = 6  # of the wave on its own grid, before it is interpolated to the pixels
 
 
@@ -41,33 +41,34 @@ def scatter(
     offset: torch.Tensor | None = None,
     sampling: float = 4.0,
 ) -> torch.Tensor:
-    """Scattering cross section of droplets into each pixel: expected photons per incident photon per nm^2.
+    """Compute the scattering cross section into each pixel: expected photons per incident photon per nm^2.
 
     Parameters
     ----------
     droplets
-        In the beam, one each shot; a partner's wave is added, without shadow of either on the other.
+        Droplets in the beam, one per shot; a partner's wave is added, and neither shadows the other.
     detector
-        Where the pixels are. Its mask, gain and saturation are for `rephase.optics.detector.expose`.
+        Detector, for the positions of its pixels. Its mask, gain and saturation are used by
+        `rephase.optics.detector.expose`.
     energy_ev
         Photon energy in eV.
     index
-        Complex refractive index n of the medium; that of liquid helium where not given.
+        Complex refractive index n of the medium; by default that of liquid helium.
     offset
-        [droplet, 2] pixels (x, y) by which the beam of each shot lies off the detector's centre.
+        [droplet, 2] pixels (x, y), displacement of the beam of each shot from the detector's centre.
     sampling
-        Cells per wavelength along each axis. The default finds the intensity within about 1.5 %.
+        Cells per wavelength along each axis. With the default the intensity is correct within about 1.5 %.
 
     Returns
     -------
     torch.Tensor
-        Intensity [droplet, row, column] in nm^2, of the dtype and on the device of the droplets; zeros for no droplet.
+        Intensity [droplet, row, column] in nm^2, with the dtype and device of the droplets; zeros for no droplet.
 
     Raises
     ------
     OpticsError
-        A photon energy that helium's index is not known at, fewer than two cells per wavelength, an `offset` of
-        another shape or beyond the detector, or droplets of which one is larger than 100 wavelengths.
+        Helium's index is unknown at the photon energy, there are fewer than two cells per wavelength, the `offset` has
+        another shape or lies outside the detector, or a droplet is larger than 100 wavelengths.
     """
     wavelength = wavelength_nm(energy_ev)
     index = refractive_index(energy_ev) if index is None else index
@@ -91,7 +92,7 @@ def scatter(
 
 
 class _Beam:
-    """Wave number k in 1/nm, refractive index of what it meets, and cells per wavelength."""
+    """Wave number k in 1/nm, refractive index of the medium, and cells per wavelength."""
 
     def __init__(self, k: float, index: complex, sampling: float):
         self.k, self.index = k, index
@@ -99,7 +100,7 @@ class _Beam:
 
 
 def _wave(droplets: Droplets, directions: torch.Tensor, beam: _Beam) -> torch.Tensor:
-    """Scattered amplitude in nm at the pixels, complex [droplet, row, column], partners included."""
+    """Return the scattered amplitude in nm at the pixels, complex [droplet, row, column], partners included."""
     wave = _single_wave(droplets, directions, beam)
     paired = (droplets.partner_radius > 0).nonzero()[:, 0]
     if len(paired):
@@ -120,14 +121,14 @@ def _single_wave(droplets: Droplets, directions: torch.Tensor, beam: _Beam) -> t
     steep = aperture / math.sqrt(1 - aperture**2)
     reach = float((extent[:, :2].amax(1) + steep * extent[:, 2]).amax())  # nm, of the wave's origin from the axis
     half = max(8, math.ceil(_OVERSAMPLING * aperture * reach * beam.k / math.pi))
-    nodes = torch.arange(-half - 2, half + 3, dtype=extent.dtype, device=extent.device)  # two beyond, for cubics
+    nodes = torch.arange(-half - 2, half + 3, dtype=extent.dtype, device=extent.device)  # two more for cubics
     wave = _sliced_wave(droplets, extent, (n_side, n_slices), nodes * (aperture / half), beam)
     points = directions[..., :2] * (half / (aperture * (half + 2)))
     return _interpolate(wave, points.expand(len(wave), -1, -1, -1))
 
 
 def _interpolate(wave: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Values of waves [droplet, y, x] on grids from -1 to 1, at points [droplet, row, column, xy]."""
+    """Interpolate waves [droplet, y, x] on grids from -1 to 1 at points [droplet, row, column, xy]."""
     parts = torch.view_as_real(wave).permute(0, 3, 1, 2)
     found = torch.nn.functional.grid_sample(parts, points, mode="bicubic", align_corners=True)
     return torch.complex(found[:, 0], found[:, 1])
@@ -136,7 +137,7 @@ def _interpolate(wave: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
 def _sliced_wave(
     droplets: Droplets, extent: torch.Tensor, cells: tuple[int, int], sine: torch.Tensor, beam: _Beam
 ) -> torch.Tensor:
-    """Amplitude in nm on a grid of transverse directions `sine`, complex [droplet, sine y, sine x]."""
+    """Return the amplitude in nm on a grid of transverse directions `sine`, complex [droplet, sine y, sine x]."""
     n_side, n_slices = cells
     step = 2 * extent / extent.new_tensor([n_side, n_side, n_slices])
     x, y, z = (_middles(n, step[:, axis]) for axis, n in enumerate((n_side, n_side, n_slices)))
@@ -152,14 +153,14 @@ def _sliced_wave(
         rows = from_y @ _added(thickness, crossed, beam)
         total.mul_(onward).baddbmm_(
             rows, from_x.mT
-        )  # in place: new memory at each slice would cost a third of the time
+        )  # in place: allocating memory at each slice would take a third of the time
         crossed = crossed + thickness
     area = beam.k / (2 * math.pi) * step[:, 0] * step[:, 1]
     return total * _phasor(-q_z * z[:, -1, None, None]) * area[:, None, None]
 
 
 def _added(thickness: torch.Tensor, crossed: torch.Tensor, beam: _Beam) -> torch.Tensor:
-    """T_j - T_(j-1): what a slice adds to the wave that has `crossed` so much helium; exact where n - 1 is tiny."""
+    """Return T_j - T_(j-1), the contribution of a slice after `crossed` nm of helium; exact even if n - 1 is tiny."""
     decay, turn = -beam.k * beam.index.imag, beam.k * (beam.index.real - 1)
     angle = turn * thickness
     real = torch.expm1(decay * thickness) * angle.cos() - 2 * (angle / 2).sin() ** 2
@@ -172,5 +173,5 @@ def _phasor(angle: torch.Tensor) -> torch.Tensor:
 
 
 def _middles(n: int, step: torch.Tensor) -> torch.Tensor:
-    """Middles of `n` cells around 0, [droplet, n]."""
+    """Return the centres of `n` cells around 0, [droplet, n]."""
     return step[:, None] * (torch.arange(n, dtype=step.dtype, device=step.device) - (n - 1) / 2)

@@ -1,7 +1,7 @@
-"""Fourier transforms of bodies of uniform density, and the quadratures that average over them.
+"""Fourier transforms of bodies of uniform density, and the quadratures that average over sizes.
 
-Everything here takes the square of a dimensionless argument where a function is even in it: so it has a gradient at the
-origin too. Differentiable, batched, on any device.
+Functions that are even in a dimensionless argument take its square, so that they also have a gradient at the origin.
+All are differentiable and batched, and work on any device.
 """
 
 import math
@@ -15,20 +15,20 @@ import torch
 from rephase.errors import OpticsError
 
 DISTRIBUTIONS = ("gaussian", "lognormal", "schulz")
-"""Of a size x with mean or median c and relative width w, in r = x/c: exp(-(r - 1)^2/(2 w^2)); exp(-ln^2 r/(2 w^2))/r;
-r^(z - 1) exp(-z r) with z = 1/w^2. The same as in sasmodels."""
-_FEW = 0.25  # square of an argument below which closed forms cancel, and a series takes over
-_NEAR = 12.0  # argument up to which a polynomial takes the place of Hankel's series, which there has eleven digits
+"""Distributions of a size x with mean or median c and relative width w, in r = x/c: exp(-(r - 1)^2/(2 w^2));
+exp(-ln^2 r/(2 w^2))/r; r^(z - 1) exp(-z r) with z = 1/w^2. They are the same as in sasmodels."""
+_FEW = 0.25  # squared argument below which closed forms suffer from cancellation, and a series is used
+_NEAR = 12.0  # argument up to which a polynomial replaces Hankel's series, which has eleven digits there
 _HANKEL = [math.prod((4 - (2 * j - 1) ** 2) / (8 * j) for j in range(1, k + 1)) for k in range(16)]
 _NARROWEST = 1e-3  # relative width below which a distribution has no width within the digits of its logarithm
 N_NODES = {"gaussian": 35, "lognormal": 80, "schulz": 80}
-"""How many sizes stand for a distribution where a `Spread` does not say."""
-_N_SIGMAS = 3.0  # of the Gaussian, as in sasmodels
-_TAIL = 3.5  # widths of the logarithm: one in four thousand lies farther out
+"""Number of sizes that represent each distribution, unless a `Spread` gives another number."""
+_N_SIGMAS = 3.0  # for the Gaussian, as in sasmodels
+_TAIL = 3.5  # in widths of the logarithm: one size in four thousand lies farther out
 
 
 class Spread(NamedTuple):
-    """How one size of the bodies of a sample varies.
+    """Distribution of one size of the bodies in a sample.
 
     Attributes
     ----------
@@ -37,13 +37,13 @@ class Spread(NamedTuple):
     kind
         One of `DISTRIBUTIONS`.
     width
-        [batch] or a number: standard deviation over the size (of the logarithm for ``lognormal``), 0 to 1.
+        [batch] or a number: standard deviation relative to the size (of the logarithm for ``lognormal``), 0 to 1.
     n_sigmas
-        How far from the centre sizes are taken, in widths, evenly spaced; none at or below 0. None: 3 for ``gaussian``;
-        the others from 3.5 below the centre to 3.5 above the size that weighs most in the radius of gyration, evenly
-        spaced in the logarithm.
+        Half the range of sizes, in widths; sizes are evenly spaced and above 0. With None, it is 3 for ``gaussian``;
+        the sizes of the other distributions are evenly spaced in the logarithm, from 3.5 widths below the centre to 3.5
+        above the size with the largest weight in the radius of gyration.
     n_nodes
-        How many sizes. None: those of `N_NODES`.
+        Number of sizes; None for that of `N_NODES`.
     """
 
     size: str
@@ -63,19 +63,19 @@ def check_sizes(sizes: torch.Tensor, names: tuple[str, ...]) -> None:
 
 
 def per_sample(value: torch.Tensor | float, like: torch.Tensor) -> torch.Tensor:
-    """A number, or one each sample, as [sample] of the dtype and on the device of `like` [sample, ...]."""
+    """Convert a number, or one per sample, to [sample] with the dtype and device of `like` [sample, ...]."""
     return torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(len(like))
 
 
 def spread_sizes(
     sizes: torch.Tensor, names: tuple[str, ...], spread: Spread | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sizes [batch, node, size] of the bodies of each sample, and their weights [batch, node], which add up to 1.
+    """Return sizes [batch, node, size] of the bodies of each sample, and their weights [batch, node], which add to 1.
 
     Raises
     ------
     OpticsError
-        An unknown size or distribution, or a width outside of 0 to 1.
+        The size or distribution is unknown, or the width is outside 0 to 1.
     """
     if spread is None:
         return sizes[:, None], torch.ones_like(sizes[:, :1])
@@ -88,7 +88,7 @@ def spread_sizes(
         raise OpticsError(f"n_nodes = {n_nodes}: expected at least 2 sizes")
     width = per_sample(spread.width, sizes)[:, None]
     if not ((width >= 0) & (width <= 1)).all():
-        raise OpticsError("width of a spread: expected 0 to 1, the standard deviation over the size")
+        raise OpticsError("width of a spread: expected 0 to 1, the standard deviation relative to the size")
     if spread.n_sigmas is None and spread.kind != "gaussian":
         ratio, weights = _spaced_in_logarithm(spread.kind, width, n_nodes)
     else:
@@ -100,7 +100,7 @@ def spread_sizes(
 
 
 def _evenly_spaced(kind: str, width: torch.Tensor, n_sigmas: float, n_nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ratios r and their weights [batch, node] about the centre; no weight where a size would not be above 0."""
+    """Return ratios r and their weights [batch, node] around the centre; sizes not above 0 have no weight."""
     ratio = 1 + width * torch.linspace(-n_sigmas, n_sigmas, n_nodes, dtype=width.dtype, device=width.device)
     exists = ratio > 0
     ratio = torch.where(exists, ratio, 1.0)
@@ -108,8 +108,8 @@ def _evenly_spaced(kind: str, width: torch.Tensor, n_sigmas: float, n_nodes: int
 
 
 def _spaced_in_logarithm(kind: str, width: torch.Tensor, n_nodes: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ratios r and their weights [batch, node], as far out as <r^8>/<r^6>, the radius of gyration, needs them."""
-    heaviest = 8 * width**2  # logarithm of the r at which r^8 times the density over ln r is largest
+    """Return ratios r and their weights [batch, node], to the range that <r^8>/<r^6>, the radius of gyration, needs."""
+    heaviest = 8 * width**2  # ln r at which r^8 times the density in ln r is largest
     if kind == "schulz":
         heaviest = heaviest.log1p()
     place = torch.linspace(0, 1, n_nodes, dtype=width.dtype, device=width.device)
@@ -118,7 +118,7 @@ def _spaced_in_logarithm(kind: str, width: torch.Tensor, n_nodes: int) -> tuple[
 
 
 def _density(kind: str, ratio: torch.Tensor, width: torch.Tensor) -> torch.Tensor:
-    """Density of a distribution at r = `ratio`, of any scale."""
+    """Return the density of a distribution at r = `ratio`, not normalised."""
     if kind == "gaussian":
         return torch.exp(-(((ratio - 1) / width) ** 2) / 2)
     if kind == "lognormal":
@@ -128,18 +128,18 @@ def _density(kind: str, ratio: torch.Tensor, width: torch.Tensor) -> torch.Tenso
 
 
 def gauss_legendre(n: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Nodes and weights [n] of the integral from 0 to 1, of the dtype and on the device of `like`."""
+    """Return nodes and weights [n] for the integral from 0 to 1, with the dtype and device of `like`."""
     nodes, weights = np.polynomial.legendre.leggauss(n)
     return torch.as_tensor((nodes + 1) / 2).to(like), torch.as_tensor(weights / 2).to(like)
 
 
 def n_nodes_of_wave(phase: float) -> int:
-    """How many Gauss-Legendre nodes find the integral of a wave whose phase runs over `phase`, to nine digits."""
+    """Return the number of Gauss-Legendre nodes that integrate a wave over a phase range `phase` to nine digits."""
     return 8 * math.ceil((0.25 * phase + 2 * phase ** (1 / 3) + 8) / 8)
 
 
 def ball(x_squared: torch.Tensor) -> torch.Tensor:
-    """Transform of a ball over its volume, ``3 (sin x - x cos x)/x^3`` of the square of x = qR; 1 at 0."""
+    """Return the transform of a ball divided by its volume, ``3 (sin x - x cos x)/x^3`` of x = qR, from x^2; 1 at 0."""
     is_small = x_squared < _FEW
     small = torch.where(is_small, x_squared, 0.0)
     series = _polynomial([1, -1 / 10, 1 / 280, -1 / 15120, 1 / 1330560, -1 / 172972800], small)
@@ -148,9 +148,9 @@ def ball(x_squared: torch.Tensor) -> torch.Tensor:
 
 
 def disc(x_squared: torch.Tensor) -> torch.Tensor:
-    """Transform of a disc over its area, ``2 J_1(x)/x`` of the square of x = qR; 1 at 0.
+    """Return the transform of a disc divided by its area, ``2 J_1(x)/x`` for x = qR, from x^2; 1 at 0.
 
-    Torch's own ``bessel_j1`` has no gradient, and in float64 is wrong by up to 5e-7 between 5 and 20.
+    Torch's own ``bessel_j1`` has no gradient, and in float64 its error is up to 5e-7 between 5 and 20.
     """
     is_near = x_squared < _NEAR**2
     near = _polynomial(_near_coefficients(), torch.where(is_near, x_squared, 0.0) * (2 / _NEAR**2) - 1)
@@ -159,7 +159,7 @@ def disc(x_squared: torch.Tensor) -> torch.Tensor:
 
 @cache
 def _near_coefficients() -> list[float]:
-    """Of the polynomial in 2 (x/12)^2 - 1 that meets 2 J_1(x)/x at Chebyshev's nodes up to x = 12."""
+    """Return the coefficients of the polynomial in 2 (x/12)^2 - 1 equal to 2 J_1(x)/x at Chebyshev nodes up to 12."""
     nodes = np.polynomial.chebyshev.chebpts1(17)
     x = _NEAR * np.sqrt((nodes + 1) / 2)
     values = 2 * scipy.special.j1(x) / x
@@ -167,7 +167,7 @@ def _near_coefficients() -> list[float]:
 
 
 def _disc_far(x_squared: torch.Tensor) -> torch.Tensor:
-    """By Hankel's asymptotic series of J_1: DLMF 10.17.3."""
+    """Evaluate ``2 J_1(x)/x`` by Hankel's asymptotic series of J_1: DLMF 10.17.3."""
     inverse = 1 / x_squared
     phase = x_squared.sqrt() - 0.75 * math.pi
     even, odd = (_polynomial(_HANKEL[start::2], -inverse) for start in (0, 1))
@@ -177,7 +177,7 @@ def _disc_far(x_squared: torch.Tensor) -> torch.Tensor:
 
 
 def slab(x: torch.Tensor) -> torch.Tensor:
-    """Transform of a slab over its thickness, ``sin x/x`` of x = qL/2; 1 at 0."""
+    """Return the transform of a slab divided by its thickness, ``sin x/x`` for x = qL/2; 1 at 0."""
     return torch.sinc(x / math.pi)
 
 

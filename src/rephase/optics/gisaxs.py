@@ -1,13 +1,14 @@
 """Grazing-incidence small-angle scattering of particles on a flat stack, in the distorted-wave Born approximation.
 
-Each particle, in vacuum on the top of the stack, is met by the beam and its reflection, and either may leave towards
-the detector directly or by a reflection. With R the amplitude that the stack reflects, of the incident and exit angle::
+The beam and its reflection both illuminate each particle, which is in vacuum on top of the stack, and the scattered
+waves reach the detector directly or after a reflection. With R_i and R_f, the amplitudes reflected by the stack at the
+incident and exit angles::
 
     dsigma/dOmega = |k^2 (n^2 - 1)/(4 pi)|^2 |F(q+) + R_i F(q-) + R_f F(-q-) + R_i R_f F(-q+)|^2
     F(q_z) = integral exp(-i q.r) dr over the particle, whose base is at z = 0,   q+- = k (sin alpha_f +- sin alpha_i)
 
-Particles are far apart: their intensities are added, and their mean index does not change that of the vacuum. Scalar
-waves. The specular and the diffuse scattering of the stack itself are left out.
+Particles are far apart: their intensities add up, and they do not change the refractive index of the vacuum. Waves are
+scalar. The specular and the diffuse scattering of the stack itself are left out.
 
 Sinha et al. (1988), doi:10.1103/PhysRevB.38.2297; Rauscher, Salditt & Spohn (1995), Phys. Rev. B 52,
 16855; Renaud, Lazzari & Leroy (2009), doi:10.1016/j.surfrep.2009.07.002.
@@ -38,7 +39,7 @@ from rephase.optics.reflectivity import Stack, reflected_amplitude
 
 @dataclass(frozen=True)
 class ExitAngles:
-    """A detector in exit angles; one row or one column of it is a cut.
+    """A detector in exit angles; a single row or column is a cut.
 
     Attributes
     ----------
@@ -52,7 +53,7 @@ class ExitAngles:
     Raises
     ------
     OpticsError
-        Exit angles at or below the horizon, or pixels without a size.
+        An exit angle is at or below the horizon, or the pixels have no size.
     """
 
     alpha_deg: torch.Tensor
@@ -71,8 +72,8 @@ class ExitAngles:
 class Island(NamedTuple):
     """A body of revolution that stands on a plane.
 
-    ``transform(square of q in the plane, q_z, sizes)`` is F in nm^3, complex [part, sample, row, column, node] of q_z
-    [part, sample, row, 1, 1] and of a square [sample, row, column, 1].
+    ``transform(square of q in the plane, q_z, sizes)`` is F in nm^3, complex [part, sample, row, column, node], for q_z
+    [part, sample, row, 1, 1] and the square [sample, row, column, 1].
     """
 
     sizes: tuple[str, ...]
@@ -92,44 +93,44 @@ def grazing_pattern(
     density: torch.Tensor | float = 1.0,
     spread: Spread | None = None,
 ) -> torch.Tensor:
-    """Photons scattered into each pixel, for each photon that meets the sample.
+    """Compute the photons scattered into each pixel per photon incident on the sample.
 
     Parameters
     ----------
     island
-        One of `ISLANDS`, which name their sizes.
+        Name in `ISLANDS`, which lists the names of its sizes.
     sizes
         [sample, size] nm, above 0.
     delta, beta
-        [sample] of the refractive index 1 - delta + i beta of the particles.
+        [sample], refractive index 1 - delta + i beta of the particles.
     stack
-        What they stand on.
+        Stack of layers under the particles.
     exits
-        Where the pixels look.
+        Exit angles of the pixels.
     energy_ev
         Photon energy in eV.
     incidence_deg
-        Grazing angle of the beam: degrees, a number or [sample].
+        Grazing angle of the beam in degrees, a number or [sample].
     density
-        Particles per nm^2: a number, or [sample].
+        Particles per nm^2, a number or [sample].
     spread
-        How one of the sizes varies.
+        Distribution of one of the sizes.
 
     Returns
     -------
     torch.Tensor
-        ``density dsigma/dOmega dOmega / sin alpha_i``, [sample, row, column], of `sizes`' dtype and on their device.
+        ``density dsigma/dOmega dOmega / sin alpha_i``, [sample, row, column], with the dtype and device of `sizes`.
 
     Raises
     ------
     OpticsError
-        An unknown island or size, values of another shape or that cannot be.
+        The island or the size of the spread is unknown, or values have another shape or are impossible.
     """
     if island not in ISLANDS:
         raise OpticsError(f"island {island!r}: {nearest_name(island, ISLANDS)}")
     check_sizes(sizes, ISLANDS[island].sizes)
     if delta.shape != sizes.shape[:1] or beta.shape != delta.shape:
-        raise OpticsError(f"delta, beta of particles: expected [{len(sizes)}], one each sample")
+        raise OpticsError(f"delta, beta of particles: expected [{len(sizes)}], one per sample")
     if len(stack.delta) != len(sizes):
         raise OpticsError(f"{len(stack.delta)} stacks for {len(sizes)} samples: expected as many")
     k = 2 * math.pi / wavelength_nm(energy_ev)
@@ -147,7 +148,7 @@ def grazing_pattern(
 
 
 def _in_plane(k: float, incident: torch.Tensor, exit: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
-    """Square of q in the plane of the sample, nm^-2 [sample, row, column]; from differences that keep their digits."""
+    """Return q^2 in the plane of the sample, nm^-2 [sample, row, column], from differences that keep their digits."""
     along = -2 * ((exit + incident) / 2).sin() * ((exit - incident) / 2).sin()
     along = along[..., None] - 2 * exit.cos()[:, None] * (phi / 2).sin() ** 2
     return k**2 * (along**2 + (exit.cos()[:, None] * phi.sin()) ** 2)
@@ -156,12 +157,12 @@ def _in_plane(k: float, incident: torch.Tensor, exit: torch.Tensor, phi: torch.T
 def _distorted_wave(
     island: Island, across: torch.Tensor, k_z: torch.Tensor, reflected: torch.Tensor, sizes: torch.Tensor
 ) -> torch.Tensor:
-    """The four terms in nm^3, [sample, row, column, node]; `k_z` and `reflected` begin with the incident beam."""
+    """Add the four terms in nm^3, [sample, row, column, node]; `k_z` and `reflected` start with the incident beam."""
     k_i, k_f = k_z[:, :1], k_z[:, 1:]
     q_z = torch.stack([k_f + k_i, k_f - k_i])[..., None, None]
     up, down = island.transform(across[..., None], q_z, [t[:, None, None] for t in sizes.unbind(2)])
     r_i, r_f = reflected[:, :1, None, None], reflected[:, 1:, None, None]
-    # F(-q_z) is the conjugate, as bodies of revolution are symmetric under half a turn
+    # F(-q_z) is the conjugate, because bodies of revolution are symmetric under half a turn
     return up + r_i * down + r_f * down.conj() + r_i * r_f * up.conj()
 
 
@@ -199,7 +200,7 @@ def _revolved(
     height: torch.Tensor,
     square_radius: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
-    """F of a body from the square of its radius at z/height: discs, added up by Gauss-Legendre quadrature."""
+    """Compute F of a body from its squared radius at z/height: a Gauss-Legendre quadrature over discs."""
     with torch.no_grad():
         widest = (square_radius(torch.linspace(0, 1, 9).to(across)).amax() * across.amax()).sqrt()
         phase = float(height.amax() * q_z.amax() + 2 * widest)

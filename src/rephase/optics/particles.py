@@ -1,10 +1,10 @@
 """Single particles in an X-ray beam at small angles: viruses, a tailed phage, clusters, and several at once.
 
-What small angles see is the projection of the electron density along the beam::
+At small angles, the image is that of the electron density projected along the beam::
 
     dsigma/dOmega(q) = r_e^2 |sum_b exp(-i q.R_b) integral exp(-i q.r) rho_b t_b(r) d^2r|^2
 
-over the bodies b of a shot at R_b, with t_b(r) the length of the beam inside a body. All bodies are convex and affine
+over the bodies b of a shot at R_b, where t_b(r) is the length of the beam inside a body. All bodies are convex, affine
 images of a ball, an icosahedron or a prism, so that t_b is exact. For one particle, or for several of real density, the
 image is symmetric under inversion.
 
@@ -26,29 +26,29 @@ from rephase.optics.droplet_shapes import random_rotations
 ENERGY_EV = 1200.0
 """Photon energy in eV of the shots of Kassemeyer et al. (2012)."""
 BALL, ICOSAHEDRON, PRISM = range(3)
-"""Forms of a body, of which each is an affine image: radius 1; corners at distance 1; radius 1 from z = -1 to 1."""
+"""Forms of which each body is an affine image: radius 1; corners at distance 1; radius 1 from z = -1 to 1."""
 _ELECTRON_RADIUS = 2.81794e-6  # nm, classical
 # Electrons per nm^3: virus at 1.38 g/cm^3 with 0.53 electrons per nucleon mass, water, NaCl at 2.17 g/cm^3
 _VIRUS, _WATER, _SALT = 440.0, 334.0, 626.0
-_AT_ONCE = {"cpu": 8, "cuda": 512}  # bodies
+_AT_ONCE = {"cpu": 8, "cuda": 512}  # bodies computed together
 _CELLS = 96  # along each side of the square that holds a projected body
 
 
 class Particles(NamedTuple):
-    """Convex bodies of uniform density, one each row; any number of them is in one shot.
+    """Convex bodies of uniform density, one per row; a shot may contain any number of them.
 
     Attributes
     ----------
     shot
-        [body] int, to which shot it belongs.
+        [body] int, number of its shot.
     form
         [body] int: `BALL`, `ICOSAHEDRON` or `PRISM`.
     semi_axes
         [body, 3] nm, by which the form is stretched along its own axes; z is a fivefold axis of the icosahedron.
     rotation
-        [body, 3, 3] from the frame of the body to that of the laboratory.
+        [body, 3, 3], rotation from the frame of the body to that of the laboratory.
     centre
-        [body, 3] nm.
+        [body, 3] nm, position of the body.
     density
         [body] electrons per nm^3.
     """
@@ -61,23 +61,23 @@ class Particles(NamedTuple):
     density: torch.Tensor
 
     def take(self, rows: torch.Tensor) -> "Particles":
-        """Some of the bodies, by index or by booleans."""
+        """Return some of the bodies, by index or by booleans."""
         return Particles(*(t[rows] for t in self))
 
 
 def scatter_particles(
     particles: Particles, n_shots: int, detector: Detector = XFEL, *, energy_ev: float = ENERGY_EV
 ) -> torch.Tensor:
-    """Scattering cross section of shots into each pixel: expected photons per incident photon per nm^2.
+    """Compute the scattering cross section into each pixel: expected photons per incident photon per nm^2.
 
     Parameters
     ----------
     particles
         Bodies of all the shots.
     n_shots
-        How many shots; one without bodies has an image of zeros.
+        Number of shots; a shot without bodies has an image of zeros.
     detector
-        Of small angles: q is taken as k times the position of a pixel over the distance.
+        Small-angle detector: q is k times the position of a pixel divided by the distance.
     energy_ev
         Photon energy in eV.
 
@@ -89,13 +89,13 @@ def scatter_particles(
     Raises
     ------
     OpticsError
-        A detector beyond 10 degrees, a `shot` that is not below `n_shots`, or bodies so large that their projection
-        would be sampled too coarsely for that detector.
+        The detector extends over more than 10 degrees, a `shot` is not below `n_shots`, or a body is so large that its
+        projection would be sampled too coarsely for that detector.
     """
     k, like = 2 * math.pi / wavelength_nm(energy_ev), particles.semi_axes
     if detector.max_angle_deg > 10:
         raise OpticsError(
-            f"max_angle_deg = {detector.max_angle_deg}: expected at most 10 degrees, where angles are small"
+            f"max_angle_deg = {detector.max_angle_deg}: expected at most 10 degrees, for the small-angle approximation"
         )
     if len(particles.shot) and not 0 <= int(particles.shot.min()) <= int(particles.shot.max()) < n_shots:
         raise OpticsError(
@@ -118,7 +118,7 @@ def scatter_particles(
 
 
 def _body_waves(particles: Particles, q_x: torch.Tensor, q_y: torch.Tensor) -> torch.Tensor:
-    """Fourier transforms of projected densities, in electrons, complex [body, row, column]."""
+    """Return the Fourier transforms of projected densities, in electrons, complex [body, row, column]."""
     stretch = particles.rotation[:, :2] * particles.semi_axes[:, None]
     reach = stretch.norm(dim=2) * torch.where(particles.form == PRISM, math.sqrt(2), 1.0)[:, None]
     unit = (torch.arange(_CELLS, dtype=reach.dtype, device=reach.device) + 0.5) * 2 / _CELLS - 1
@@ -134,7 +134,7 @@ def _body_waves(particles: Particles, q_x: torch.Tensor, q_y: torch.Tensor) -> t
 
 
 def projected_length(particles: Particles, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Length in nm of the beam inside each body, [body, row, column], at x [body, column] and y [body, row] from it."""
+    """Return the length in nm of the beam inside each body, [body, row, column], at x [body, column], y [body, row]."""
     to_body = particles.rotation / particles.semi_axes[:, None]  # [laboratory axis, axis of the unit form]
     start = to_body[:, 0, :, None, None] * x[:, None, None] + to_body[:, 1, :, None, None] * y[:, None, :, None]
     length = _length_in_ball(start, to_body[:, 2])
@@ -155,7 +155,7 @@ def _length_in_ball(start: torch.Tensor, along: torch.Tensor) -> torch.Tensor:
 def _length_between(
     start: torch.Tensor, along: torch.Tensor, normals: torch.Tensor, distances: torch.Tensor
 ) -> torch.Tensor:
-    """Length of lines ``start + t along`` inside all planes ``normal.u <= distance``."""
+    """Return the length of lines ``start + t along`` inside all planes ``normal.u <= distance``."""
     slope = torch.einsum("bfc,bc->bf", normals, along)[..., None, None]
     slope = torch.where(slope.abs() < 1e-6 * along.norm(dim=1)[:, None, None, None], 1e-6, slope)
     crossing = (distances[..., None, None] - torch.einsum("bfc,bcij->bfij", normals, start)) / slope
@@ -166,7 +166,7 @@ def _length_between(
 
 @cache
 def _faces() -> tuple[torch.Tensor, torch.Tensor]:
-    """Outward normals [form, 20, 3] and distances [form, 20] of the faces of the unit forms; float64."""
+    """Return outward normals [form, 20, 3] and distances [form, 20] of the faces of the unit forms; float64."""
     turn = 2 * math.pi / 5 * torch.arange(5, dtype=torch.float64)
     ring = torch.stack([2 * turn.cos(), 2 * turn.sin(), torch.ones(5, dtype=torch.float64)], 1) / math.sqrt(5)
     pole = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
@@ -185,7 +185,7 @@ def _phasor(angle: torch.Tensor) -> torch.Tensor:
 
 
 class _Places(NamedTuple):
-    """Where particles go: shot [n], centre [n, 3] in nm; `generator` draws what else they need."""
+    """Placement of particles: shot [n], centre [n, 3] in nm; `generator` draws their other properties."""
 
     shot: torch.Tensor
     centre: torch.Tensor
@@ -214,7 +214,7 @@ def _virus(radius: float) -> Callable[[_Places], Particles]:
 
 
 def _phage(places: _Places) -> Particles:
-    """After T4: a head of 86 by 120 nm, a tail of 100 by 20 nm below its fivefold axis; sizes vary by 3 %."""
+    """Draw phages modelled on T4: a head of 86 by 120 nm and, along its fivefold axis, a tail of 100 by 20 nm, ±3 %."""
     size = places.uniform(0.97, 1.03)
     head = places.bodies(ICOSAHEDRON, size * size.new_tensor([43.0, 43.0, 60.0]), _VIRUS)
     down = head.rotation[:, :, 2] * (size * (60 + 50))
@@ -240,7 +240,7 @@ _SINGLE: dict[str, Callable[[_Places], Particles]] = {
 
 
 def _several(places: _Places) -> Particles:
-    """Two or three particles of any kinds side by side in each shot."""
+    """Draw two or three particles of any kinds side by side in each shot."""
     n, device = len(places.shot), places.centre.device
     count = torch.randint(2, 4, (n,), generator=places.generator, device=device)
     row = torch.arange(n, device=device).repeat_interleave(count)
@@ -267,7 +267,7 @@ def _join(parts: list[Particles]) -> Particles:
 def random_particles(
     n_shots: int, kind: str, *, generator: torch.Generator, dtype: torch.dtype = torch.float32
 ) -> Particles:
-    """Draw particles of one kind for `n_shots` shots, in every orientation.
+    """Draw particles of one kind for `n_shots` shots, in random orientations.
 
     Parameters
     ----------
@@ -276,14 +276,14 @@ def random_particles(
     kind
         Name in `PARTICLES`.
     generator
-        Decides every draw and the device.
+        Generator of all random numbers; its device is that of the result.
     dtype
         float32 or float64.
 
     Raises
     ------
     OpticsError
-        An unknown kind, or fewer than one shot.
+        The kind is unknown, or `n_shots` is below one.
     """
     if kind not in PARTICLES:
         raise OpticsError(f"no kind of particle {kind!r}; {nearest_name(kind, PARTICLES)}")

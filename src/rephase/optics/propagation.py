@@ -1,8 +1,8 @@
-"""Propagation of coherent waves through free space: Fresnel, angular spectrum, far field, and how fine it samples.
+"""Propagation of coherent waves through free space: Fresnel, angular spectrum and far field, with sampling checks.
 
-Fields are complex [..., row, column] on square pixels and periodic: what leaves on one side comes in on the other, so
-an object wants a rim of empty beam. The carrier exp(i k z) is left out. Every propagator is unitary, which makes
-``back`` both its inverse and its adjoint, and differentiable in the field; `Fresnel` in its Fresnel number as well.
+Fields are complex [..., row, column] on square pixels, and periodic: a wave that leaves on one side enters on the
+other, so an object needs a margin of empty beam. The carrier exp(i k z) is left out. Every propagator is unitary, so
+``back`` is both its inverse and its adjoint, and differentiable in the field; `Fresnel` also in its Fresnel number.
 """
 
 import math
@@ -14,7 +14,7 @@ from rephase.errors import OpticsError, check_positive
 
 
 class Propagator(Protocol):
-    """From a wave behind the object to that on the detector, and back; both [..., row, column]."""
+    """Propagation from the wave behind the object to that on the detector, and back; both [..., row, column]."""
 
     def __call__(self, wave: torch.Tensor) -> torch.Tensor:
         """Wave on the detector."""
@@ -28,7 +28,8 @@ class Propagator(Protocol):
 class FarField:
     """Fraunhofer diffraction, ``fftshift(fft2(wave))`` with norm="ortho": the beam hits pixel n // 2 of each side.
 
-    The convention of pty-chi. A pixel of the detector is one cycle per field of view: see `far_field_pixel`.
+    This is the convention of pty-chi. A detector pixel corresponds to one cycle per field of view, see
+    `far_field_pixel`.
     """
 
     def __call__(self, wave: torch.Tensor) -> torch.Tensor:
@@ -46,14 +47,14 @@ class Fresnel:
     Parameters
     ----------
     fresnel_number
-        ``pixel^2 / (wavelength distance)`` of `fresnel_number`: a number, or a tensor that broadcasts with the leading
-        axes of the fields, one for each.
+        ``pixel^2 / (wavelength distance)`` from `fresnel_number`: a number, or a tensor with one for each field that
+        broadcasts with their leading axes.
 
     Raises
     ------
     OpticsError
-        A Fresnel number that is not above 0; at the call, fields with fewer than ``1 / fresnel_number`` pixels along a
-        side, between which the phase of the kernel would jump by more than pi.
+        The Fresnel number is not above 0; or, at the call, the fields have fewer than ``1 / fresnel_number`` pixels
+        along a side, so that the kernel's phase changes by more than pi from one to the next.
     """
 
     def __init__(self, fresnel_number: torch.Tensor | float):
@@ -76,7 +77,7 @@ class Fresnel:
 
     def _kernel(self, n: int, wave: torch.Tensor) -> torch.Tensor:
         frequency = torch.fft.fftfreq(n, dtype=torch.float64, device=wave.device)
-        # in float64, as the phase goes through many turns
+        # in float64, because the phase covers many turns
         phase = -math.pi * frequency**2 / self.fresnel_number.to(wave.device)[..., None]
         return torch.exp(1j * phase).to(wave.dtype)
 
@@ -101,8 +102,9 @@ class AngularSpectrum:
     Raises
     ------
     OpticsError
-        A value that is not above 0, or pixels too small for the wavelength, whose finest waves would be evanescent; at
-        the call, a field with too few pixels, between which the phase of the kernel would jump by more than pi.
+        A value is not above 0, or the pixels are so small for the wavelength that the finest waves would be evanescent;
+        or, at the call, the field has so few pixels that the kernel's phase changes by more than pi from one to the
+        next.
     """
 
     def __init__(self, *, wavelength: float, pixel: float, distance: float):
@@ -132,7 +134,7 @@ class AngularSpectrum:
 
     def _check_sampling(self, shape: torch.Size) -> None:
         edge = 1 / (2 * self.pixel)
-        slope = edge / math.sqrt(self.wavelength**-2 - 2 * edge**2)  # of the finest waves against the beam, a corner's
+        slope = edge / math.sqrt(self.wavelength**-2 - 2 * edge**2)  # of the finest waves (at a corner) to the beam
         needed = math.ceil(2 * self.distance * slope / self.pixel - 1e-9)
         if min(shape[-2:]) < needed:
             raise OpticsError(
@@ -142,7 +144,7 @@ class AngularSpectrum:
 
 
 class Geometry(NamedTuple):
-    """Parallel beam that gives the hologram of a cone: ``pixel`` and ``distance`` in nm, ``magnification``."""
+    """Parallel beam with the same hologram as a cone beam: ``pixel`` and ``distance`` in nm, ``magnification``."""
 
     pixel: float
     distance: float
@@ -150,22 +152,22 @@ class Geometry(NamedTuple):
 
 
 def effective_geometry(*, pixel: float, source_distance: float, detector_distance: float) -> Geometry:
-    """Fresnel scaling: a cone beam shows what a parallel one does, magnified ``M = (z1 + z2) / z1`` times.
+    """Apply Fresnel scaling: a cone-beam hologram is that of a parallel beam, magnified ``M = (z1 + z2) / z1`` times.
 
-    The parallel beam has pixels M times finer and goes the distance ``z1 z2 / (z1 + z2)``. Its wave is that of the
-    cone without the spherical factor of the illumination (Paganin, Coherent X-Ray Optics, 2006, appendix B).
+    The parallel beam has pixels M times finer and propagates over ``z1 z2 / (z1 + z2)``. Its wave is that of the cone
+    beam without the spherical factor of the illumination (Paganin, Coherent X-Ray Optics, 2006, appendix B).
 
     Parameters
     ----------
     pixel
-        Of the detector, in nm.
+        Detector pixel, in nm.
     source_distance, detector_distance
-        z1 from focus to object and z2 from object to detector, in nm.
+        Distances z1 from focus to object and z2 from object to detector, in nm.
 
     Raises
     ------
     OpticsError
-        A value that is not above 0.
+        A value is not above 0.
     """
     _check_lengths(pixel=pixel, source_distance=source_distance, detector_distance=detector_distance)
     magnification = (source_distance + detector_distance) / source_distance
@@ -173,25 +175,25 @@ def effective_geometry(*, pixel: float, source_distance: float, detector_distanc
 
 
 def fresnel_number(*, wavelength: float, pixel: float, distance: float) -> float:
-    """Fresnel number of a pixel, ``pixel^2 / (wavelength distance)``, lengths in nm; `OpticsError` unless above 0."""
+    """Return the Fresnel number ``pixel^2 / (wavelength distance)``, lengths in nm; `OpticsError` if any is not > 0."""
     _check_lengths(wavelength=wavelength, pixel=pixel, distance=distance)
     return pixel**2 / (wavelength * distance)
 
 
 def far_field_pixel(*, wavelength: float, detector_pixel: float, distance: float, n_pixels: int) -> float:
-    """Pixel in nm of a wave whose far field is seen by a detector, ``wavelength distance / (n_pixels detector_pixel)``.
+    """Return the pixel in nm of a wave with a far-field detector: ``wavelength distance / (n_pixels detector_pixel)``.
 
     Parameters
     ----------
     wavelength, detector_pixel, distance
-        In nm, the distance from object to detector.
+        Wavelength, detector pixel and distance from object to detector, in nm.
     n_pixels
-        Of the detector along the side in question.
+        Number of detector pixels along this side.
 
     Raises
     ------
     OpticsError
-        A value that is not above 0.
+        A value is not above 0.
     """
     _check_lengths(wavelength=wavelength, detector_pixel=detector_pixel, distance=distance)
     check_positive("n_pixels", n_pixels, remedy="count the pixels along a side", error=OpticsError)

@@ -1,12 +1,12 @@
 """X-rays reflected by a flat stack of layers at grazing angles: Fresnel's coefficients and Parratt's recursion.
 
-Waves are scalar, exp(i k.r) going on with time as exp(-i w t); media have n = 1 - delta + i beta. Vacuum is above. The
-perpendicular wave number is ``k_z = k sqrt(n^2 - cos^2 alpha)``, and with ``r_j = (k_zj - k_z,j+1)/(k_zj + k_z,j+1)``
-of each interface, from the substrate up::
+Waves are scalar, exp(i k.r) with the time dependence exp(-i w t); media have n = 1 - delta + i beta. Vacuum is above.
+The perpendicular wave number is ``k_z = k sqrt(n^2 - cos^2 alpha)``, and with
+``r_j = (k_zj - k_z,j+1)/(k_zj + k_z,j+1)`` for each interface, from the substrate upwards::
 
     R_j = (r_j + R_(j+1) p) / (1 + r_j R_(j+1) p),   p = exp(2i k_z,j+1 d_(j+1))
 
-A rough interface has r_j exp(-2 k_zj k_z,j+1 s^2).
+For a rough interface r_j is multiplied by exp(-2 k_zj k_z,j+1 s^2).
 
 Parratt (1954), doi:10.1103/PhysRev.95.359; Névot & Croce (1980), doi:10.1051/rphysap:01980001503076100.
 """
@@ -19,20 +19,20 @@ import torch
 from rephase.errors import OpticsError
 from rephase.optics.detector import wavelength_nm
 
-_LEAST_ABSORPTION = 1e-15  # beta; at the critical angle of a clear medium the root would have no finite gradient
+_LEAST_ABSORPTION = 1e-15  # beta; without it, the root has no finite gradient at the critical angle of a clear medium
 
 
 class Stack(NamedTuple):
-    """Layers from the top down; the last is the substrate, which has no end.
+    """Layers from the top down; the last is the semi-infinite substrate.
 
     Attributes
     ----------
     delta, beta
-        [sample, layer] of the refractive indices 1 - delta + i beta; beta 0 or more.
+        [sample, layer], refractive index 1 - delta + i beta; beta is 0 or more.
     thickness
         [sample, layer - 1] nm.
     roughness
-        [sample, layer] nm, standard deviation of the height of the top of each.
+        [sample, layer] nm, standard deviation of the height of each layer's top.
     """
 
     delta: torch.Tensor
@@ -42,19 +42,19 @@ class Stack(NamedTuple):
 
 
 def substrate(delta: torch.Tensor, beta: torch.Tensor) -> Stack:
-    """A smooth substrate without layers; `delta` and `beta` are [sample]."""
+    """Return a smooth substrate without layers; `delta` and `beta` are [sample]."""
     return Stack(delta[:, None], beta[:, None], delta.new_zeros(len(delta), 0), torch.zeros_like(delta)[:, None])
 
 
 def reflected_amplitude(stack: Stack, sine: torch.Tensor, energy_ev: float) -> torch.Tensor:
-    """Complex amplitude R of the wave that the whole stack reflects, at its top.
+    """Compute the complex amplitude R of the wave that the whole stack reflects, at its top.
 
     Parameters
     ----------
     stack
-        Of [sample].
+        Stacks [sample].
     sine
-        Of the grazing angles, [angle] or [sample, angle], above 0.
+        Sine of the grazing angles, [angle] or [sample, angle], above 0.
     energy_ev
         Photon energy in eV.
 
@@ -66,7 +66,7 @@ def reflected_amplitude(stack: Stack, sine: torch.Tensor, energy_ev: float) -> t
     Raises
     ------
     OpticsError
-        Parts of the stack that do not fit together or cannot be, angles or an energy not above 0.
+        Parts of the stack do not fit together or are impossible, or angles or the energy are not above 0.
     """
     _check(stack, sine)
     k = 2 * math.pi / wavelength_nm(energy_ev)
@@ -75,7 +75,7 @@ def reflected_amplitude(stack: Stack, sine: torch.Tensor, energy_ev: float) -> t
     above = torch.cat([torch.zeros_like(layers[:, :1]), layers], 1)[:, None]  # n^2 - 1
     k_z = k * (sine.expand(len(layers), -1)[..., None] ** 2 + above).sqrt()
     here, below = k_z[..., :-1], k_z[..., 1:]
-    # as a difference of squares, of which far above the critical angle more digits are left
+    # as a difference of squares, which keeps more digits far above the critical angle
     fresnel = k**2 * (above[..., :-1] - above[..., 1:]) / (here + below) ** 2
     fresnel = fresnel * torch.exp(-2 * here * below * stack.roughness[:, None] ** 2)
     passes = torch.exp(2j * here[..., 1:] * stack.thickness[:, None])
@@ -87,7 +87,7 @@ def reflected_amplitude(stack: Stack, sine: torch.Tensor, energy_ev: float) -> t
 
 
 def reflectivity(stack: Stack, alpha_deg: torch.Tensor, energy_ev: float) -> torch.Tensor:
-    """Share of the photons that is reflected at grazing angles `alpha_deg` [angle] in degrees: [sample, angle].
+    """Return the reflected fraction of the photons [sample, angle] at grazing angles `alpha_deg` [angle] in degrees.
 
     Errors are those of `reflected_amplitude`.
 
@@ -109,4 +109,4 @@ def _check(stack: Stack, sine: torch.Tensor) -> None:
         if not torch.isfinite(values).all() or (name != "delta" and (values < 0).any()):
             raise OpticsError(f"{name} has values that are negative or not finite: expected 0 or more")
     if not ((sine > 0) & (sine <= 1)).all():
-        raise OpticsError("grazing angles: expected above 0 and at most 90 degrees, over the horizon of the sample")
+        raise OpticsError("grazing angles: expected above 0 and at most 90 degrees, above the sample's horizon")

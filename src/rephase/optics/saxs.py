@@ -4,9 +4,9 @@ Particles of one shape, far apart, in a solvent::
 
     I(q) = scale 1e7 <|A(q)|^2> / <V> + background,   A(q) = integral of contrast exp(-i q.r) dr
 
-Lengths in nm and q in nm^-1 (``q [1/Å] * PER_ANGSTROM``); the contrast, the difference of scattering length densities,
-in nm^-2 (1e-6 Å^-2 are 1e-4 nm^-2); I in cm^-1 where the scale is the volume fraction. All shapes have one axis of
-revolution, and are what sasmodels calls by the same names.
+Lengths are in nm and q in nm^-1 (``q [1/Å] * PER_ANGSTROM``); the contrast, a difference of scattering length
+densities, is in nm^-2 (1e-6 Å^-2 are 1e-4 nm^-2); I is in cm^-1 if the scale is the volume fraction. All shapes have an
+axis of revolution, and the same definitions as in sasmodels under the same names.
 
 Guinier & Fournet, Small-Angle Scattering of X-Rays (1955); Pedersen (1997), doi:10.1016/S0001-8686(97)00312-6.
 """
@@ -33,7 +33,7 @@ from rephase.optics.form_factors import (
 PER_ANGSTROM = 10.0
 """1/Å in 1/nm."""
 _PER_CM = 1e7  # 1/nm in 1/cm
-_TAILS = (-2.5, 3.0)  # where a Gaussian resolution is cut, in standard deviations, as in sasmodels
+_TAILS = (-2.5, 3.0)  # truncation of a Gaussian resolution function, in standard deviations, as in sasmodels
 
 Sizes = list[torch.Tensor]
 Amplitude = Callable[[torch.Tensor, torch.Tensor, Sizes, Sizes], torch.Tensor]
@@ -42,8 +42,8 @@ Amplitude = Callable[[torch.Tensor, torch.Tensor, Sizes, Sizes], torch.Tensor]
 class Shape(NamedTuple):
     """A body of revolution.
 
-    ``amplitude(square of q across the axis, q along it, sizes, contrasts)`` is A in nm, ``volume(sizes)`` in nm^3, and
-    ``reach(sizes)`` the longest distance in nm of a point from the middle. ``n_contrasts`` counts its regions.
+    ``amplitude(square of q across the axis, q along it, sizes, contrasts)`` is A in nm, ``volume(sizes)`` is in nm^3,
+    and ``reach(sizes)`` is the longest distance in nm of a point from the centre. ``n_contrasts`` counts its regions.
     """
 
     sizes: tuple[str, ...]
@@ -64,37 +64,38 @@ def curve(
     background: torch.Tensor | float = 0.0,
     spread: Spread | None = None,
 ) -> torch.Tensor:
-    """Scattering curves of particles in all orientations.
+    """Compute the scattering curves of particles, averaged over all orientations.
 
-    A batch needs memory for sample x n_q x view x node numbers: some 70 views at q times the longest half axis of 100
-    where the shape is not round, and the nodes of the spread.
+    A batch needs memory for sample x n_q x view x node numbers: about 70 views if q times the longest half axis is 100
+    and the shape is not a sphere, and the nodes of the spread.
 
     Parameters
     ----------
     shape
-        One of `SHAPES`, which name their sizes.
+        Name in `SHAPES`, which lists the names of its sizes.
     q
         [n_q] nm^-1, above 0.
     sizes
         [sample, size] nm, above 0.
     contrast
-        [sample, region] nm^-2: of the particle against the solvent; of core and shell for a core-shell sphere.
+        [sample, region] nm^-2, of the particle relative to the solvent; of core and shell for a core-shell sphere.
     scale
         Volume fraction: a number, or [sample].
     background
         cm^-1: a number, or [sample].
     spread
-        How one of the sizes varies. The width is [sample] or a number.
+        Distribution of one of the sizes. The width is [sample] or a number.
 
     Returns
     -------
     torch.Tensor
-        Intensity [sample, n_q] in cm^-1, of the dtype and on the device of `sizes`.
+        Intensity [sample, n_q] in cm^-1, with the dtype and device of `sizes`.
 
     Raises
     ------
     OpticsError
-        An unknown shape or size, sizes or contrasts of another number, sizes or q that are not above 0.
+        The shape or the size of the spread is unknown, the number of sizes or contrasts is wrong, or sizes or q are not
+        above 0.
 
     Examples
     --------
@@ -129,28 +130,28 @@ def pattern(
     background: torch.Tensor | float = 0.0,
     spread: Spread | None = None,
 ) -> torch.Tensor:
-    """Patterns of particles that all point the same way, under a beam along z.
+    """Compute the patterns of particles with the same orientation, in a beam along z.
 
     Parameters
     ----------
     shape, sizes, contrast, scale, background, spread
         As in `curve`.
     q_x, q_y
-        nm^-1 of the same shape, e.g. [row, column].
+        nm^-1, arrays of the same shape, e.g. [row, column].
     theta_deg
-        Angle between the axis of revolution and the beam: degrees, a number or [sample].
+        Angle between the axis of revolution and the beam in degrees, a number or [sample].
     phi_deg
-        Angle of the projected axis from x towards y: degrees, a number or [sample].
+        Angle of the projected axis from x towards y in degrees, a number or [sample].
 
     Returns
     -------
     torch.Tensor
-        Intensity [sample, ...] in cm^-1, of the shape of `q_x`.
+        Intensity [sample, ...] in cm^-1, in the shape of `q_x`.
 
     Raises
     ------
     OpticsError
-        As `curve`, or `q_x` and `q_y` of different shapes.
+        As in `curve`, or `q_x` and `q_y` have different shapes.
     """
     form = _shape(shape)
     if q_x.shape != q_y.shape:
@@ -167,30 +168,30 @@ def pattern(
 def smear(
     model: Callable[[torch.Tensor], torch.Tensor], q: torch.Tensor, dq: torch.Tensor, *, n_nodes: int = 16
 ) -> torch.Tensor:
-    """Curves as an instrument of finite resolution sees them: the mean of I over a Gaussian around each q.
+    """Smear curves by the finite resolution of an instrument: the mean of I over a Gaussian around each q.
 
-    The Gaussian is cut at -2.5 and +3 standard deviations; what lies at q < 0 counts as |q|.
+    The Gaussian is truncated at -2.5 and +3 standard deviations; negative q count as |q|.
 
     Parameters
     ----------
     model
-        From q [m] in nm^-1 to intensities [sample, m], e.g. a `curve` with all else given.
+        Function from q [m] in nm^-1 to intensities [sample, m], e.g. a `curve` with the other parameters fixed.
     q
         [n_q] nm^-1, above 0.
     dq
-        [n_q] nm^-1, standard deviations; 0: none.
+        [n_q] nm^-1, standard deviations; 0 for no smearing.
     n_nodes
-        At how many q the model is asked for each point.
+        Number of q at which the model is evaluated for each point.
 
     Returns
     -------
     torch.Tensor
-        [sample, n_q].
+        Smeared intensities [sample, n_q].
 
     Raises
     ------
     OpticsError
-        q not above 0, or dq negative or of another shape.
+        q is not above 0, or dq is negative or has another shape.
     """
     _check_q(q)
     if dq.shape != q.shape or not (torch.isfinite(dq) & (dq >= 0)).all():
@@ -258,19 +259,17 @@ def _shape(name: str) -> Shape:
 
 def _check_q(q: torch.Tensor) -> None:
     if q.ndim != 1 or not len(q) or not (torch.isfinite(q) & (q > 0)).all():
-        raise OpticsError(
-            f"q has shape {tuple(q.shape)}: expected [n_q] finite values above 0 in 1/nm; leave q = 0 out"
-        )
+        raise OpticsError(f"q has shape {tuple(q.shape)}: expected [n_q] finite values above 0 in 1/nm; omit q = 0")
 
 
 def _bodies(
     form: Shape, sizes: torch.Tensor, contrast: torch.Tensor, spread: Spread | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Checked sizes [sample, node, size] and their weights [sample, node]."""
+    """Check the sizes; return them [sample, node, size] with their weights [sample, node]."""
     check_sizes(sizes, form.sizes)
     if contrast.shape != (len(sizes), form.n_contrasts):
         raise OpticsError(
-            f"contrast has shape {tuple(contrast.shape)}: expected [{len(sizes)}, {form.n_contrasts}], one each region"
+            f"contrast has shape {tuple(contrast.shape)}: expected [{len(sizes)}, {form.n_contrasts}], one per region"
         )
     return spread_sizes(sizes, form.sizes, spread)
 
@@ -284,7 +283,7 @@ def _mean_square(
     weights: torch.Tensor,
     contrast: torch.Tensor,
 ) -> torch.Tensor:
-    """``<|A|^2>`` in nm^2, [sample, n_q], of q across (squared) and along the axis, both [n_q or sample, n_q, view]."""
+    """Average ``|A|^2`` in nm^2, [sample, n_q], for q across (squared) and along the axis [1 or sample, n_q, view]."""
     every = [t[:, None, None] for t in sizes.unbind(2)]
     amplitude = form.amplitude(across[..., None], along[..., None], every, [t[:, None, None, None] for t in contrast.T])
     return torch.einsum("sqvn,v,sn->sq", amplitude**2, solid_angle, weights)
@@ -298,7 +297,7 @@ def _absolute(
     scale: torch.Tensor | float,
     background: torch.Tensor | float,
 ) -> torch.Tensor:
-    """Intensities [sample, n_q] in cm^-1."""
+    """Return the intensities [sample, n_q] in cm^-1."""
     volume = (weights * form.volume(*sizes.unbind(2))).sum(1)
     scale, background = (per_sample(t, volume) for t in (scale, background))
     return (_PER_CM * scale / volume)[:, None] * mean_square + background[:, None]

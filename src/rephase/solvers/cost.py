@@ -100,8 +100,8 @@ def warn_of_cost(
         f"{data.name}: {len(data)} reflections to {data.d_min:.2f} Å need maps of {' x '.join(map(str, cost.shape))} "
         f"= {math.prod(cost.shape):.2g} voxels: about {_duration(cost.seconds_of_trial)} for each trial and "
         f"{_duration(cost.seconds_of_rest)} for tables, peaks and figures, up to {_duration(cost.seconds)} in all, "
-        f"{cost.n_bytes / 2**30:.1f} GiB of memory; d_min= (--d-min) {_COARSER * data.d_min:.2f} halves time and memory, "
-        "a smaller effort= (--effort) takes less time",
+        f"{cost.n_bytes / 2**30:.1f} GiB of memory; d_min= (--d-min) {_COARSER * data.d_min:.2f} halves both time "
+        "and memory, a smaller effort= (--effort) takes less time",
         stacklevel=3,
     )
 
