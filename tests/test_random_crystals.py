@@ -183,7 +183,7 @@ def test_normalised_amplitudes_follow_wilson(made):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [({"n_atoms": (10, 5)}, "n_atoms"), ({"n_atoms": (1, 5)}, "n_atoms"), ({"u_range": (0.1, 0.01)}, "u_range"),
-     ({"elements": ("C", "Xx")}, "no fragment has it"), ({"elements": ("N",)}, "need carbon"),
+     ({"elements": ("C", "Xx")}, "no fragment contains it"), ({"elements": ("N",)}, "need carbon"),
      ({"space_groups": ()}, "space_groups is empty"), ({"space_groups": ("P 41",)}, "expected triclinic"),
      ({"space_groups": ("P 2 1 1",)}, "unique axis b"), ({"longest": (9.0, 0.0, 9.0)}, "longest")],
 )  # fmt: skip

@@ -1,1 +1,1 @@
-"""Random molecular crystals, many at once, and their structure factors."""
+"""Random molecular crystals, generated many at a time, and their structure factors."""

@@ -7,11 +7,11 @@ from rephase.crystal.symmetry import Symmetry
 from rephase.errors import ConfigError
 
 _NARROWEST = 4.5  # Å, smallest spacing of (100), (010), (001)
-_POINTS = 16  # tried for a free one
+_POINTS = 16  # random points from which the freest is chosen
 
 
 def crystal_system(symmetry: Symmetry) -> int:
-    """How many kinds of angle are 90°: 0 triclinic, 1 monoclinic with b unique, 2 orthorhombic."""
+    """Return the crystal system as a number: 0 triclinic, 1 monoclinic with b unique, 2 orthorhombic."""
     rotations = symmetry.rotations
     if (rotations * np.eye(3, dtype=int) != rotations).any():
         raise ConfigError(f"space group {symmetry.symbol!r}: expected triclinic, monoclinic (b unique) or orthorhombic")
@@ -27,10 +27,10 @@ def crystal_system(symmetry: Symmetry) -> int:
 def draw_lattices(
     volume: torch.Tensor, system: torch.Tensor, longest: tuple[float, float, float], generator: torch.Generator
 ) -> torch.Tensor:
-    """Lattices [n, 3, 3] of given volumes in Å^3, upper triangular; axes and angles spread as those of real crystals.
+    """Draw lattices [n, 3, 3] of given volumes in Å^3, upper triangular, with axes and angles as in real crystals.
 
-    Of a few the first is taken whose planes (100), (010) and (001) are nowhere too close, and whose axes a, b and c are
-    no longer than `longest` in Å; else the one of the widest spacing.
+    Of several trial lattices, the first is taken whose planes (100), (010) and (001) are not too close and whose axes
+    a, b and c are at most `longest` in Å; if there is none, the one with the widest spacing.
     """
     tries, n = 8, len(volume)
     normal = torch.randn(n, tries, 6, generator=generator, device=volume.device, dtype=volume.dtype)
@@ -60,7 +60,7 @@ def free_points(
     lattice: torch.Tensor, rotations: torch.Tensor, translations: torch.Tensor, is_there: torch.Tensor,
     generator: torch.Generator,
 ) -> torch.Tensor:  # fmt: skip
-    """Of a few random points of each cell the one that is farthest from its own images, [n, 3], fractional."""
+    """Draw several points in each cell and return the farthest from its own images, [n, 3], fractional."""
     shape = (len(lattice), _POINTS, 1, 3)
     points = torch.rand(shape, generator=generator, device=lattice.device, dtype=lattice.dtype)
     apart = (rotations[:, None] @ points[..., None])[..., 0] + translations[:, None] - points

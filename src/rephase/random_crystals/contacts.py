@@ -1,7 +1,7 @@
-"""Contacts in many crystals at once: where the images of a molecule lie, and whether atoms are clear of each other.
+"""Contacts in many crystals at once: positions of a molecule's images, and tests whether atoms are clear of each other.
 
-Two atoms are clear of each other when ``d^2 - (r_i + r_j)^2 >= 0``. That is a product of two vectors of six numbers,
-one of each atom, so a matrix product tests all pairs.
+Two atoms are clear of each other if ``d^2 - (r_i + r_j)^2 >= 0``. The left side is a product of two vectors of six
+numbers, one for each atom, so a matrix product tests all pairs.
 """
 
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import pad
 
-CONTACT_SLACK = 0.37  # Å: atoms of different molecules are no closer than the sum of their radii less this
+CONTACT_SLACK = 0.37  # Å: atoms of different molecules are no closer than the sum of their radii minus this
 REACH = 2 * 1.85  # Å, the largest sum of two radii
 _AT_ONCE = 1 << 18  # products; keeps the working set in the cache of a CPU
-_FAR = 1e3  # Å, where that is put which only fills a table
+_FAR = 1e3  # Å, position of the padding of a table
 
 
 class Surroundings(NamedTuple):
-    """Where the images of molecules lie.
+    """Positions of the images of molecules.
 
     ``lattice`` [n, 3, 3] and ``centre`` [n, 3], Å; ``rotations`` [n, 3, n_images, 3] and ``shifts`` [n, 3, n_images]:
-    x, y and z of the motions, about the centre, to every image within reach; ``radius`` [n]: of the sphere that the
-    molecule keeps to.
+    x, y and z of the motions, about the centre, to every image within reach; ``radius`` [n] of the sphere that contains
+    the molecule.
     """
 
     lattice: torch.Tensor
@@ -31,26 +31,26 @@ class Surroundings(NamedTuple):
     radius: torch.Tensor
 
     def take(self, rows: torch.Tensor) -> "Surroundings":
-        """Those at `rows`."""
+        """Return the surroundings of the molecules at `rows`."""
         return Surroundings(*(column[rows] for column in self))
 
     def scaled(self, scale: torch.Tensor) -> "Surroundings":
-        """Those of cells that are larger by factors [n], molecules as they are."""
+        """Return the surroundings in cells scaled by factors [n], with unchanged molecules."""
         by = scale[:, None]
         return self._replace(
             lattice=self.lattice * by[..., None], centre=self.centre * by, shifts=self.shifts * by[..., None]
         )
 
     def images(self, xyz: torch.Tensor) -> torch.Tensor:
-        """All images [n, 3, n_images * p] of positions [n, p, 3], those of one motion together."""
+        """Return all images [n, 3, n_images * p] of positions [n, p, 3], those of one motion together."""
         n, _, motions, _ = self.rotations.shape
         turned = self.rotations.reshape(n, 3 * motions, 3) @ xyz.mT
         return (turned.view(n, 3, motions, xyz.shape[1]) + self.shifts[..., None]).flatten(2)
 
     def near(self, xyz: torch.Tensor, about: torch.Tensor, reach: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Images of positions [n, p, 3] within `reach` [n, p] Å of a point [n, 3].
+        """Find the images of positions [n, p, 3] within `reach` [n, p] Å of a point [n, 3].
 
-        Row, motion and position [n_near] of each, by rows, and its coordinates [n_near, 3].
+        Returns the row, motion and position [n_near] of each image, sorted by rows, and its coordinates [n_near, 3].
         """
         images = self.images(xyz)
         apart = (images - about[..., None]).square_().sum(1).unflatten(1, (-1, xyz.shape[1]))
@@ -58,7 +58,7 @@ class Surroundings(NamedTuple):
         return row, motion, point, images[row, :, motion * xyz.shape[1] + point]
 
     def moved_back(self, row: torch.Tensor, motion: torch.Tensor, xyz: torch.Tensor) -> torch.Tensor:
-        """Positions [k, 3] after the inverses of motions [k] of molecules [k]."""
+        """Move positions [k, 3] by the inverses of motions [k] of molecules [k]."""
         back = xyz - self.shifts[row, :, motion]
         return (back[:, :, None] * self.rotations[row, :, motion]).sum(1)
 
@@ -67,7 +67,7 @@ def surroundings(
     lattice: torch.Tensor, rotations: torch.Tensor, translations: torch.Tensor, is_there: torch.Tensor,
     radius: torch.Tensor, centre_frac: torch.Tensor,
 ) -> Surroundings:  # fmt: skip
-    """Find the images that come within reach of a molecule in a sphere.
+    """Find the images that come within reach of a molecule inside a sphere.
 
     Parameters
     ----------
@@ -76,14 +76,16 @@ def surroundings(
     rotations, translations
         [n, n_ops, 3, 3] and [n, n_ops, 3], the identity first.
     is_there
-        [n, n_ops], False for those that only fill the table.
+        [n, n_ops], False for padding of the table.
     radius
         [n], Å.
     centre_frac
         [n, 3].
     """
     reach, pieces = 2 * radius + REACH, []
-    for rows in torch.arange(len(lattice), device=lattice.device).split(64):  # the longest axis decides for its piece
+    for rows in torch.arange(len(lattice), device=lattice.device).split(
+        64
+    ):  # the longest axis of each sets its cost
         n_ops = int(is_there[rows].sum(1).max())
         operations = (rotations[rows, :n_ops], translations[rows, :n_ops], is_there[rows, :n_ops])
         pieces.append(_motions(lattice[rows], *operations, reach[rows], centre_frac[rows]))
@@ -98,7 +100,7 @@ def _motions(
     lattice: torch.Tensor, rotations: torch.Tensor, translations: torch.Tensor, is_there: torch.Tensor,
     reach: torch.Tensor, centre_frac: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """Cartesian rotations [n, n_images, 3, 3] and shifts [n, n_images, 3] that move the centre by less than `reach`."""
+    """Find Cartesian rotations [n, n_images, 3, 3], shifts [n, n_images, 3] that move the centre by < `reach`."""
     inverse = torch.linalg.inv(lattice)
     offset = (rotations @ centre_frac[:, None, :, None])[..., 0] + translations - centre_frac[:, None]
     most = (reach[:, None] * inverse.norm(dim=2) + 0.5).floor().amax(0).int().tolist()
@@ -106,7 +108,7 @@ def _motions(
     near = (offset - offset.round()) @ lattice.mT
     shifts = (near[:, :, None] + (steps @ lattice.mT)[:, None]).flatten(1, 2)
     distance = torch.linalg.vector_norm(shifts, dim=-1)
-    is_itself = (steps == 0).all(1).nonzero()[0]  # among the images of the identity, which are the first
+    is_itself = (steps == 0).all(1).nonzero()[0]  # among the images by the identity, which come first
     distance[:, is_itself] = torch.inf
     distance.masked_fill_(~is_there.repeat_interleave(len(steps), 1), torch.inf)
     closest, chosen = distance.topk(int((distance < reach[:, None]).sum(1).max()), dim=1, largest=False)
@@ -116,7 +118,7 @@ def _motions(
 
 
 def tested(xyz: torch.Tensor, radii: torch.Tensor) -> torch.Tensor:
-    """Seven numbers [n, p, 7] of atoms, coordinates [n, 3, p]; a negative radius: no atom, clear of everything."""
+    """Compute seven numbers [n, p, 7] of atoms at [n, 3, p]; a negative radius means no atom, clear of everything."""
     seven = xyz.new_empty(len(xyz), 7, xyz.shape[2])
     seven[:, :3], seven[:, 4] = xyz, 1.0
     seven[:, 3] = torch.where(radii < 0, _FAR**2, xyz.square().sum(1))
@@ -126,9 +128,9 @@ def tested(xyz: torch.Tensor, radii: torch.Tensor) -> torch.Tensor:
 
 
 def others(xyz: torch.Tensor, radii: torch.Tensor, share: float = 1.0) -> torch.Tensor:
-    """Seven numbers [n, 7, q] of atoms, coordinates [n, 3, q], to be multiplied with those of `tested`.
+    """Compute seven numbers [n, 7, q] of atoms at [n, 3, q], to be multiplied with those of `tested`.
 
-    They are clear of these beyond the sum of these radii and `share` of the tested ones.
+    Atoms are clear of each other beyond the sum of these radii and `share` times those of the tested atoms.
     """
     seven = xyz.new_empty(len(xyz), 7, xyz.shape[2])
     torch.mul(xyz, -2, out=seven[:, :3])
@@ -139,18 +141,18 @@ def others(xyz: torch.Tensor, radii: torch.Tensor, share: float = 1.0) -> torch.
 
 
 def _in_parts(tested: torch.Tensor, others: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Products [some, p, q] of [n, p, 6] and [n, 6, q], a few molecules at a time."""
+    """Yield products [some, p, q] of [n, p, 6] and [n, 6, q], a few molecules at a time."""
     step = max(1, _AT_ONCE // (tested.shape[1] * others.shape[2]))
     return (a @ b for a, b in zip(tested.split(step), others.split(step)))
 
 
 def is_clear(tested: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Whether each tested atom [n, p, 6] is clear of all others [n, 6, q]: [n, p]."""
+    """Return whether each tested atom [n, p, 6] is clear of all others [n, 6, q]: [n, p]."""
     return torch.cat([part.amin(2) for part in _in_parts(tested, others)]) >= 0
 
 
 def overlaps(tested: torch.Tensor, others: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Row, tested atom and other of all pairs that are not clear, three times [n_pairs], by rows."""
+    """Return row, tested atom and other atom of all pairs that are not clear, each [n_pairs], sorted by rows."""
     found, start = [], 0
     for part in _in_parts(tested, others):
         row, first, second = (part < 0).nonzero().unbind(1)
@@ -162,7 +164,7 @@ def overlaps(tested: torch.Tensor, others: torch.Tensor) -> tuple[torch.Tensor, 
 def side_by_side(
     row: torch.Tensor, n: int, values: torch.Tensor, fill: float = _FAR
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A table [n, most, ...] of values [k, ...] that come by rows, filled up, and the column of each value."""
+    """Arrange values [k, ...], sorted by rows, in a padded table [n, most, ...]; return it and each value's column."""
     each = row.bincount(minlength=n)
     column = torch.arange(len(row), device=row.device) - (each.cumsum(0) - each)[row]
     table = values.new_full((n, int(each.max()) + 1, *values.shape[1:]), fill)

@@ -1,4 +1,4 @@
-"""Random molecular crystals, many at once: realistic space groups, cells, molecules, packing and displacements."""
+"""Random molecular crystals, many at a time: realistic space groups, cells, molecules, packing and displacements."""
 
 import math
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ from rephase.random_crystals.fragments import Library, fragment_library
 from rephase.random_crystals.growth import Molecules, grow, pick, planted
 from rephase.random_crystals.settling import is_free, settle
 
-# Approximate shares (%) of the 20 commonest low-symmetry groups among molecular crystals, after the "CSD space group
-# statistics" of the CCDC; only the 34 % of P21/c was checked. P21/c and C2/c are divided over two settings each.
+# Approximate frequencies (%) of the 20 commonest low-symmetry groups among molecular crystals, after the "CSD space
+# group statistics" of the CCDC; only the 34 % of P21/c was checked. P21/c and C2/c are divided between two settings.
 # Molecules lie in general positions.
 SPACE_GROUPS = {
     "P -1": 25.0, "P 1 21/c 1": 20.0, "P 1 21/n 1": 14.0, "C 1 2/c 1": 7.5, "P 21 21 21": 7.0, "P 1 21 1": 5.0,
@@ -29,37 +29,37 @@ SPACE_GROUPS = {
     "P 21 21 2": 0.4, "P c c n": 0.4, "F d d 2": 0.3,
 }  # fmt: skip
 ELEMENTS = ("C", "N", "O", "F", "S", "Cl", "Br")
-_AT_ONCE = 1024  # structures that grow together: enough to hide what each step costs however few there are
-_ROOM = 1.2  # radius of the sphere that a molecule keeps to, over that of its volume
-_VOLUME, _VOLUME_SD, _VOLUME_RANGE = 16.5, 1.4, (14.0, 19.0)  # Å^3 per non-hydrogen atom of the wanted molecule
-_CEILING, _CEILING_SD, _CEILING_RANGE = 18.4, 1.7, (16.0, 23.0)  # Å^3, the most per atom of the one that was grown
-_HOPEFUL = 1.03  # over the ceiling: what is less dense before it is settled is given up
-_LEAST_SCALE = 0.97  # of a cell that may shrink; its contacts are looked for in no smaller one
-_LOOSER = 1.02  # a cell that could not be filled is made larger by this, and may hold that much less
+_AT_ONCE = 1024  # structures grown together: enough to hide the constant cost of each step
+_ROOM = 1.2  # radius of the sphere for a molecule, relative to a sphere of its volume
+_VOLUME, _VOLUME_SD, _VOLUME_RANGE = 16.5, 1.4, (14.0, 19.0)  # Å^3 per non-hydrogen atom of the planned molecule
+_CEILING, _CEILING_SD, _CEILING_RANGE = 18.4, 1.7, (16.0, 23.0)  # Å^3, largest volume per atom of the grown molecule
+_HOPEFUL = 1.03  # relative to the ceiling: a structure with a larger volume before settling is discarded
+_LEAST_SCALE = 0.97  # smallest scale of a cell that shrinks; contacts are searched down to this scale only
+_LOOSER = 1.02  # factor by which a cell that could not be filled grows, as does the allowed volume per atom
 
 
 @dataclass(frozen=True)
 class RandomCrystalOptions:
-    """What the random crystals are like.
+    """Properties of the random crystals.
 
     Parameters
     ----------
     space_groups
-        Symbols; any triclinic, monoclinic (b unique) or orthorhombic group. Those of `SPACE_GROUPS` come as often as in
-        the Cambridge Structural Database, others as the rarest.
+        Symbols of triclinic, monoclinic (b unique) or orthorhombic groups. Those of `SPACE_GROUPS` are as frequent as
+        in the Cambridge Structural Database, others as frequent as the rarest.
     n_atoms
-        Fewest and most non-hydrogen atoms of the molecule; there is one in the asymmetric unit.
+        Smallest and largest number of non-hydrogen atoms in the molecule; the asymmetric unit holds one molecule.
     u_range
         Smallest and largest U of non-hydrogen atoms, Å^2.
     elements
-        Besides hydrogen; carbon must be one.
+        Elements besides hydrogen; carbon must be one of them.
     longest
-        Axes a, b and c in Å that a cell should not exceed; one that is drawn for a large molecule still may.
+        Axes a, b and c in Å that a cell should not exceed; the cell of a large molecule still may.
 
     Raises
     ------
     ConfigError
-        A range that is empty or impossible, an element that no fragment has, no or an unsuitable space group.
+        A range is empty or impossible, no fragment has an element, or a space group is missing or unsuitable.
     """
 
     space_groups: tuple[str, ...] = tuple(SPACE_GROUPS)
@@ -71,14 +71,14 @@ class RandomCrystalOptions:
     def __post_init__(self) -> None:
         low, high = self.n_atoms
         if not 3 <= low <= high <= 100:
-            raise ConfigError(f"n_atoms = {self.n_atoms}: expected fewest and most, from 3 to 100")
+            raise ConfigError(f"n_atoms = {self.n_atoms}: expected smallest and largest number, from 3 to 100")
         if not 0 <= self.u_range[0] <= self.u_range[1] < 1:
             raise ConfigError(f"u_range = {self.u_range}: expected smallest and largest U in Å², from 0 to 1")
         if "C" not in self.elements:
             raise ConfigError(f"elements = {self.elements}: molecules need carbon; add 'C'")
         for element in self.elements:
             if element not in ELEMENTS:
-                raise ConfigError(f"element {element!r}: no fragment has it; {nearest_name(element, ELEMENTS)}")
+                raise ConfigError(f"element {element!r}: no fragment contains it; {nearest_name(element, ELEMENTS)}")
         if not all(length > 0 for length in self.longest):
             raise ConfigError(f"longest = {self.longest}: expected three lengths above 0 in Å")
         if not self.space_groups:
@@ -89,20 +89,20 @@ class RandomCrystalOptions:
 
 @dataclass(frozen=True)
 class RandomCrystals:
-    """Crystals as padded tensors; one general position of each atom, the others follow from the space group.
+    """Crystals as padded tensors, with one general position of each atom; the others follow from the space group.
 
     Parameters
     ----------
     symmetries
-        The space groups that `group` [n] counts.
+        Space groups to which `group` [n] refers.
     lattice
         [n, 3, 3], cell vectors as columns, Å.
     group
         [n], index in `symmetries`.
     xyz_frac
-        [n, most_atoms, 3], fractional; a molecule is in one piece.
+        [n, most_atoms, 3], fractional; molecules are not split by cell boundaries.
     numbers
-        [n, most_atoms] atomic numbers; 0: no atom.
+        [n, most_atoms] atomic numbers; 0 means no atom.
     u_iso
         [n, most_atoms], Å^2.
     """
@@ -118,13 +118,13 @@ class RandomCrystals:
         return len(self.group)
 
     def take(self, rows: torch.Tensor) -> "RandomCrystals":
-        """The crystals at `rows`, without columns that none of them fills."""
+        """Return the crystals at `rows`, without columns that are empty in all of them."""
         used = int((self.numbers[rows] > 0).sum(1).max()) if len(rows) else 0
         columns = (getattr(self, name)[rows, :used] for name in ("xyz_frac", "numbers", "u_iso"))
         return RandomCrystals(self.symmetries, self.lattice[rows], self.group[rows], *columns)
 
     def crystal(self, i: int) -> Crystal:
-        """Crystal `i` as a `Crystal`, its symmetry applied."""
+        """Return crystal `i` as a `Crystal` with its symmetry applied."""
         there = (self.numbers[i] > 0).cpu().numpy()
         numbers, xyz, u_iso = (t[i].cpu().numpy()[there] for t in (self.numbers, self.xyz_frac, self.u_iso))
         symmetry = self.symmetries[int(self.group[i])]
@@ -159,25 +159,25 @@ def random_crystals(
 ) -> RandomCrystals:
     """Make `n` random molecular crystals, on the device of the generator.
 
-    A cell of the volume that the wanted molecule takes is drawn; the molecule is grown inside it fragment by fragment,
-    clear of its own images, until it is complete or nothing more fits. Then it turns and shifts as a whole, and the
-    cell is scaled until the closest contact is that of van der Waals radii. What is not dense is tried again.
+    A cell with the volume of the planned molecule is drawn. The molecule is grown inside it fragment by fragment, clear
+    of its own images, until it is complete or nothing more fits. Then it rotates and shifts as a whole, and the cell is
+    scaled until the closest contact is that of van der Waals radii. Structures that are not dense are tried again.
 
     Parameters
     ----------
     n
-        How many.
+        Number of crystals.
     generator
-        Decides every draw and the device.
+        Generator of all random numbers; its device is that of the result.
     options
-        Space groups, sizes, displacements, elements; the defaults of `RandomCrystalOptions` where not given.
+        Space groups, sizes, displacements and elements; by default those of `RandomCrystalOptions`.
     dtype
-        Of coordinates; float32 or float64.
+        Dtype of the coordinates, float32 or float64.
 
     Returns
     -------
     RandomCrystals
-        The order is random: any part is a fair sample.
+        The crystals in random order, so that any part is a fair sample.
     """
     if n < 1:
         raise ConfigError(f"n = {n}: expected at least one crystal")
@@ -199,10 +199,10 @@ def random_crystals(
 
 
 class _Draws(NamedTuple):
-    """What is decided before a crystal is made, [n] each.
+    """Random properties chosen before a crystal is made, [n] each.
 
-    ``size`` of the wanted molecule, at ``least`` so many atoms; its ``volume`` in Å^3 and the ``ceiling`` of what each
-    atom of the molecule that is grown may take.
+    ``size`` of the planned molecule and the ``least`` number of atoms; its ``volume`` in Å^3, and the ``ceiling`` of
+    the volume per atom of the grown molecule.
     """
 
     symmetries: tuple[Symmetry, ...]
@@ -237,7 +237,7 @@ def _draw(n: int, options: RandomCrystalOptions, generator: torch.Generator, dty
 
 
 def _packing(size: torch.Tensor, generator: torch.Generator, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Volumes of molecules of `size` [n] atoms, and the most that an atom of the grown one may take; Å^3."""
+    """Draw volumes of molecules of `size` [n] atoms, and the largest volume per atom of the grown molecule; Å^3."""
     normal = torch.randn(2, len(size), generator=generator, device=size.device, dtype=dtype)
     per_atom = (_VOLUME + _VOLUME_SD * normal[0]).clamp(*_VOLUME_RANGE)
     ceiling = (_CEILING + _CEILING_SD * normal[1]).clamp(*_CEILING_RANGE)
@@ -251,7 +251,7 @@ def _blank(n: int, options: RandomCrystalOptions, draws: _Draws) -> _Made:
 
 
 def _batches(pending: torch.Tensor, draws: _Draws) -> Iterator[torch.Tensor]:
-    """Rows of like size, as many at a time as are fast; the last few rows several times, as one of them may do."""
+    """Yield batches of rows of similar size; the last few rows are repeated, because one attempt may succeed."""
     pending = pending[draws.size[pending].argsort(stable=True)]
     if len(pending) < _AT_ONCE:
         pending = pending.repeat_interleave(min(4, _AT_ONCE // len(pending)))
@@ -260,7 +260,7 @@ def _batches(pending: torch.Tensor, draws: _Draws) -> Iterator[torch.Tensor]:
 
 
 def _operations(draws: _Draws, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Rotations [n, most, 3, 3], translations [n, most, 3], and which of them there are [n, most]."""
+    """Return rotations [n, most, 3, 3], translations [n, most, 3], and which of them are not padding [n, most]."""
     most = max(len(symmetry.triplets) for symmetry in draws.symmetries)
     table = draws.volume.new_zeros(len(draws.symmetries), most, 3, 4)
     for entry, symmetry in zip(table, draws.symmetries):
@@ -274,7 +274,7 @@ def _fill(
     made: _Made, draws: _Draws, rows: torch.Tensor, library: Library, longest: tuple[float, float, float],
     generator: torch.Generator,
 ) -> None:  # fmt: skip
-    """Try once to make the crystals at `rows`; those that succeed are written."""
+    """Try once to make the crystals at `rows`, and write those that succeed."""
     lattice = draw_lattices(draws.volume[rows] * draws.order[rows], draws.system[rows], longest, generator)
     operations = _operations(draws, rows)
     centre = free_points(lattice, *operations, generator)
@@ -293,7 +293,7 @@ def _finish(made: _Made, draws: _Draws, rows: torch.Tensor, molecules: Molecules
     used = int(molecules.used.max())
     radii = torch.where(molecules.radii < 0, -1.0, molecules.radii - CONTACT_SLACK / 2)[:, :used]
     xyz, scale = settle(molecules.xyz[:, :used], radii, around)
-    scale = scale.clamp(min=_LEAST_SCALE) * (1 + 1e-4)  # rounding errors stay on the safe side
+    scale = scale.clamp(min=_LEAST_SCALE) * (1 + 1e-4)  # rounding errors cannot cause an overlap
     around = around.scaled(scale)
     good = draws.volume[rows] * scale**3 < draws.ceiling[rows] * molecules.count
     if not good.any():
@@ -301,7 +301,7 @@ def _finish(made: _Made, draws: _Draws, rows: torch.Tensor, molecules: Molecules
     good[good.clone()] = is_free(xyz[good], radii[good], around.take(good))
     targets, kept = rows[good], good.nonzero()[:, 0]
     is_first = torch.ones_like(targets, dtype=torch.bool)
-    is_first[1:] = targets[1:] != targets[:-1]  # a row that was tried several times stands in one run
+    is_first[1:] = targets[1:] != targets[:-1]  # repeated attempts at a row are consecutive
     targets, kept = targets[is_first], kept[is_first]
     numbers, order = molecules.numbers[kept, :used].sort(dim=1, descending=True, stable=True)
     lattice, centred = around.lattice[kept], xyz[kept] + around.centre[kept, None]
@@ -313,7 +313,7 @@ def _finish(made: _Made, draws: _Draws, rows: torch.Tensor, molecules: Molecules
 
 
 def _displacements(made: _Made, options: RandomCrystalOptions, generator: torch.Generator) -> torch.Tensor:
-    """U_iso that grows outwards from the middle of the molecule; hydrogens 1.2 times as much."""
+    """Draw U_iso, increasing outwards from the centre of the molecule; that of hydrogens is 1.2 times as large."""
     there = (made.numbers > 0).to(made.lattice)
     xyz = made.xyz_frac @ made.lattice.mT
     middle = (xyz * there[..., None]).sum(1, keepdim=True) / there.sum(1)[:, None, None]

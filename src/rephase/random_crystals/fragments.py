@@ -1,4 +1,4 @@
-"""Small molecules that larger ones are grown from: each hydrogen may give way to a fragment that has lost one too."""
+"""Fragments from which molecules are grown: a fragment that has lost a hydrogen replaces a hydrogen of the molecule."""
 
 from functools import cache
 from typing import NamedTuple
@@ -6,20 +6,20 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-# X-ray distances to hydrogen (ITC C 9.5 less the shift of the electron); mean bond lengths of Allen et al. (1987),
+# X-ray distances to hydrogen (ITC C 9.5 minus the shift of the electron); mean bond lengths of Allen et al. (1987),
 # doi:10.1039/p298700000s1, all in Å
 _TO_HYDROGEN = {6: 0.95, 7: 0.88, 8: 0.84, 9: 0.92, 16: 1.20, 17: 1.27, 35: 1.41}
 _BONDS = {
     (6, 6): 1.51, (6, 7): 1.44, (6, 8): 1.40, (6, 9): 1.35, (6, 16): 1.78, (6, 17): 1.74, (6, 35): 1.90,
 }  # fmt: skip
-# Radii of van der Waals: Bondi (1964), doi:10.1021/j100785a001; H: Rowland & Taylor (1996), doi:10.1021/jp953141+
+# Van der Waals radii: Bondi (1964), doi:10.1021/j100785a001; H: Rowland & Taylor (1996), doi:10.1021/jp953141+
 VDW_RADII = {1: 1.10, 6: 1.70, 7: 1.55, 8: 1.52, 9: 1.47, 16: 1.80, 17: 1.75, 35: 1.85}
 POLAR_HYDROGEN_RADIUS = 0.95  # on N and O: a hydrogen bond is shorter than the sum of the radii
-_MOST_ATOMS = 11  # of a fragment, the lost hydrogen apart
+_MOST_ATOMS = 11  # of a fragment, not counting the lost hydrogen
 
 
 class Molecule(NamedTuple):
-    """Atomic numbers [n], positions [n, 3] in Å, and for each hydrogen its own and its direction from its atom."""
+    """Atomic numbers [n], positions [n, 3] in Å, and for each hydrogen its position and direction from its atom."""
 
     numbers: list[int]
     xyz: np.ndarray
@@ -30,10 +30,10 @@ class Molecule(NamedTuple):
 class Library(NamedTuple):
     """Fragments as tensors: the atom that loses a hydrogen comes first, at the origin, its lost bond along -z.
 
-    ``numbers`` [n, most] (0: no atom), ``xyz`` [n, most, 3], ``radii`` [n, most] (negative: no atom) and ``carriers``
-    [n, most] of the atoms, hydrogens last: what a hydrogen is bonded to, -1 for other atoms. ``lost`` [n, 3] and
-    ``lost_radii`` [n] of the lost hydrogen; ``sizes`` [n] atoms but hydrogen; ``weights`` [2, n] of a fragment on
-    carbon and on another element; ``bond_lengths`` [36, 36] in Å by atomic number.
+    ``numbers`` [n, most] (0: no atom), ``xyz`` [n, most, 3] and ``radii`` [n, most] (negative: no atom) of the atoms,
+    hydrogens last; ``carriers`` [n, most], the atom to which a hydrogen is bonded, -1 for other atoms. ``lost`` [n, 3]
+    and ``lost_radii`` [n] of the lost hydrogen; ``sizes`` [n], number of non-hydrogen atoms; ``weights`` [2, n] of a
+    fragment on carbon and on another element; ``bond_lengths`` [36, 36] in Å by atomic number.
     """
 
     numbers: torch.Tensor
@@ -51,7 +51,7 @@ class Library(NamedTuple):
         return Library(*(t.to(device, dtype if t.is_floating_point() else None) for t in self))
 
     def part(self, chosen: torch.Tensor) -> "Library":
-        """The fragments that are chosen, [n] booleans, without columns that none of them fills."""
+        """Return the fragments `chosen`, [n] booleans, without columns that are empty in all of them."""
         used = int((self.numbers[chosen] > 0).sum(1).max())
         atoms = {name: getattr(self, name)[chosen, :used] for name in ("numbers", "xyz", "radii", "carriers")}
         others = {name: getattr(self, name)[chosen] for name in ("lost", "lost_radii", "sizes")}
@@ -59,18 +59,18 @@ class Library(NamedTuple):
 
     @property
     def middle(self) -> float:
-        """Å from the first atom along z, about which the fragments are."""
+        """Distance in Å from the first atom along z to the common centre of the fragments."""
         return float(self.xyz[..., 2].max()) / 2
 
     @property
     def reach(self) -> float:
-        """Å about the middle beyond which no atom of any fragment touches anything, at any of the bond lengths."""
+        """Distance in Å from the centre beyond which no atom of a fragment touches anything, for all bond lengths."""
         away = (self.xyz - self.xyz.new_tensor([0.0, 0.0, self.middle])).norm(dim=-1) + self.radii
         return float(torch.where(self.radii < 0, 0.0, away).max()) + float(np.ptp(list(_BONDS.values())))
 
 
 def _tetrahedral(number: int, n_hydrogen: int) -> Molecule:
-    """One atom with hydrogens: four at 109.5°, three in a plane, two at 112°, one."""
+    """Return one atom with one hydrogen, two at 112°, three in a plane, or four at 109.5°."""
     tilt = np.radians({4: 109.47, 3: 120.0, 2: 112.0 if number == 8 else 98.0, 1: 0.0}[n_hydrogen])
     turns = np.arange(n_hydrogen - 1) * 2 * np.pi / max(1, n_hydrogen - 1)
     ways = [np.sin(tilt) * np.cos(turns), np.sin(tilt) * np.sin(turns), np.full(len(turns), np.cos(tilt))]
@@ -80,7 +80,7 @@ def _tetrahedral(number: int, n_hydrogen: int) -> Molecule:
 
 
 def _planar(center: int, ends: list[tuple[int, float]], angle_deg: float, n_hydrogen: int) -> Molecule:
-    """A trigonal or linear centre that keeps a hydrogen along +z, with ends [(element, bond)] `angle_deg` from it."""
+    """Return a trigonal or linear centre with a hydrogen along +z and ends [(element, bond)] `angle_deg` from it."""
     angle = np.radians(angle_deg)
     signs = [1, -1][: len(ends)]
     ways = np.array([[sign * np.sin(angle), 0.0, np.cos(angle)] for sign in signs])
@@ -90,9 +90,9 @@ def _planar(center: int, ends: list[tuple[int, float]], angle_deg: float, n_hydr
 
 
 def _joined(base: Molecule, hydrogen: int, group: Molecule, length: float) -> Molecule:
-    """A group in the place of a hydrogen of a base that is flat, y = 0; what of the group is flat is in that plane."""
+    """Replace a hydrogen of a flat base, y = 0, by a group; the flat part of the group lies in the same plane."""
     x, _, z = base.directions[hydrogen]
-    turn = np.array([[z, 0.0, x], [0.0, 1.0, 0.0], [-x, 0.0, z]])  # z to the direction of the hydrogen
+    turn = np.array([[z, 0.0, x], [0.0, 1.0, 0.0], [-x, 0.0, z]])  # from z to the direction of the hydrogen
     added, carrier = _aligned(group, 0), base.carriers[hydrogen]
     kept, n = [i for i in range(len(base.carriers)) if i != hydrogen], len(base.numbers)
     return Molecule(
@@ -104,7 +104,7 @@ def _joined(base: Molecule, hydrogen: int, group: Molecule, length: float) -> Mo
 
 
 def _ring(numbers: list[int], lengths: list[float], bare: tuple[int, ...] = ()) -> Molecule:
-    """A flat ring whose atoms lie on one circle, with bond i from atom i to the next; hydrogens point outwards."""
+    """Return a flat ring with all atoms on one circle and bond i from atom i to the next; hydrogens point outwards."""
     low, high = max(lengths) / 2, sum(lengths)
     for _ in range(60):  # bisection: the bonds span the whole circle
         radius = (low + high) / 2
@@ -117,7 +117,7 @@ def _ring(numbers: list[int], lengths: list[float], bare: tuple[int, ...] = ()) 
 
 
 def _aligned(molecule: Molecule, lost: int) -> Molecule:
-    """The molecule with hydrogen `lost` first and its atom first, at the origin, the bond to it along -z."""
+    """Reorder and turn a molecule: hydrogen `lost` and its atom first, the atom at the origin, their bond along -z."""
     normal = molecule.directions[lost] + [0.0, 0.0, 1.0]
     normal = normal / np.linalg.norm(normal) if np.linalg.norm(normal) > 1e-6 else np.array([1.0, 0.0, 0.0])
     reflect = lambda v: v - 2 * np.outer(v @ normal, normal)  # noqa: E731
@@ -133,7 +133,7 @@ def _aligned(molecule: Molecule, lost: int) -> Molecule:
 
 
 def _fragments() -> list[tuple[Molecule, int, float, float]]:
-    """Molecule, hydrogen that it loses, weight on carbon, weight on N, O and S (only carbon is bound to those)."""
+    """List molecules with the hydrogen they lose, weight on carbon, weight on N, O and S (which bind only carbon)."""
     aromatic = 1.386
     benzene = _ring([6] * 6, [aromatic] * 6)
     pyridine = _ring([6, 6, 6, 7, 6, 6], [aromatic, aromatic, 1.34, 1.34, aromatic, aromatic], bare=(3,))
@@ -173,7 +173,7 @@ def _fragments() -> list[tuple[Molecule, int, float, float]]:
 
 @cache
 def fragment_library(elements: tuple[str, ...]) -> Library:
-    """Return the fragments of which every atom is one of `elements` (H is always there), in float64 on the CPU."""
+    """Return the fragments that consist of `elements` and hydrogen, in float64 on the CPU."""
     symbols = {6: "C", 7: "N", 8: "O", 9: "F", 16: "S", 17: "Cl", 35: "Br"}
     chosen = [row for row in _fragments() if all(symbols[z] in elements for z in row[0].numbers)]
     n = len(chosen)

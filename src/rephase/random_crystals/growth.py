@@ -1,4 +1,4 @@
-"""Molecules grown inside their crystal: a hydrogen gives way to a fragment wherever nothing is in the way."""
+"""Molecules grown inside their crystal: fragments replace hydrogens wherever there is room."""
 
 from dataclasses import dataclass, fields
 from typing import NamedTuple
@@ -10,23 +10,23 @@ from rephase.random_crystals.contacts import REACH, Surroundings, is_clear, othe
 from rephase.random_crystals.fragments import Library
 
 _SLACK = 0.5  # Å by which atoms of two molecules may be closer than the sum of their radii, before they are settled
-_INTRAMOLECULAR = 0.74  # share of the sum of the radii that atoms four and more bonds apart keep
-_TRIALS = 16  # hydrogens looked at in a step; fragments, each turned at random, tried on one of them
-_PROBE, _PROBE_RADIUS = 1.45, 1.5  # Å, a little less than the first atom of any fragment needs
-_BESIDE = 2.0  # Å, what is nearer to an atom is bonded to it
-_SMALL = 5  # atoms of fragments that a hydrogen must have room for to stay open
-_EVEN = 2.0  # atoms of a fragment that chance counts for when one of those that fit is chosen
-_EARLY, _SELDOM = 8, 6  # larger fragments: every second of the first steps, then every sixth
-_GOING_ON = 0.1  # share of a batch below which the rest is given up: it would be slow for its size
+_INTRAMOLECULAR = 0.74  # smallest distance of atoms four or more bonds apart, relative to the sum of their radii
+_TRIALS = 16  # hydrogens examined in a step; fragments, in random orientations, tried on one of them
+_PROBE, _PROBE_RADIUS = 1.45, 1.5  # Å, slightly less than the first atom of any fragment needs
+_BESIDE = 2.0  # Å, atoms closer than this are bonded
+_SMALL = 5  # size in atoms of the fragments that must fit on a hydrogen for it to stay open
+_EVEN = 2.0  # weight of chance, in atoms, in the choice among the fragments that fit, of which large ones are preferred
+_EARLY, _SELDOM = 8, 6  # larger fragments are tried in every second of the first steps, then in every sixth
+_GOING_ON = 0.1  # fraction of a batch below which the rest is abandoned, because small batches are slow
 
 
 @dataclass
 class Molecules:
-    """Molecules that grow, positions in Å about the centre; the last column of each table takes what is dropped.
+    """Growing molecules, positions in Å relative to the centre; the last column of each table takes discarded values.
 
-    Of the atoms, [n, most]: ``numbers`` (0: no atom), ``xyz``, ``radii`` (negative: no atom), ``carriers`` of hydrogens
-    (-1 of other atoms), ``is_open``: hydrogens that may still give way. Of the molecules, [n]: ``used`` columns,
-    ``count`` of atoms but hydrogen.
+    For the atoms, [n, most]: ``numbers`` (0: no atom), ``xyz``, ``radii`` (negative: no atom), ``carriers`` of
+    hydrogens (-1 for other atoms), ``is_open`` for hydrogens that may still be replaced. For the molecules, [n]:
+    number of ``used`` columns, ``count`` of non-hydrogen atoms.
     """
 
     numbers: torch.Tensor
@@ -38,11 +38,11 @@ class Molecules:
     count: torch.Tensor
 
     def take(self, rows: torch.Tensor) -> "Molecules":
-        """The molecules at `rows`."""
+        """Return the molecules at `rows`."""
         return Molecules(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     def put(self, rows: torch.Tensor, others: "Molecules") -> None:
-        """Write others at `rows`."""
+        """Write other molecules at `rows`."""
         for field in fields(self):
             getattr(self, field.name)[rows] = getattr(others, field.name)
 
@@ -50,7 +50,7 @@ class Molecules:
 def grow(
     molecules: Molecules, around: Surroundings, room: torch.Tensor, library: Library, generator: torch.Generator
 ) -> None:
-    """Let molecules grow until they have `room` [n] atoms but hydrogen, or nothing more fits."""
+    """Grow molecules until they have `room` [n] non-hydrogen atoms, or nothing more fits."""
     small = (library.radii >= 0).sum(1) <= _SMALL
     parts = [library.part(small), library.part(~small)]
     active = torch.arange(len(room), device=room.device)
@@ -69,14 +69,14 @@ def grow(
 
 
 def pick(weights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Index [...] drawn from weights [..., n]."""
+    """Draw an index [...] from weights [..., n]."""
     total = weights.cumsum(-1)
     drawn = torch.rand(total.shape[:-1], generator=generator, device=total.device, dtype=total.dtype)
     return (total <= (drawn * total[..., -1])[..., None]).sum(-1).clamp(max=weights.shape[-1] - 1)
 
 
 def _frames(directions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Rotations [..., 3, 3] that turn z to unit `directions` [..., 3], by a random angle about them."""
+    """Return rotations [..., 3, 3] from z to unit `directions` [..., 3], with a random angle about these."""
     any_way = torch.randn(directions.shape, generator=generator, device=directions.device, dtype=directions.dtype)
     across = torch.linalg.cross(any_way, directions)
     across = across / across.norm(dim=-1, keepdim=True)
@@ -84,7 +84,7 @@ def _frames(directions: torch.Tensor, generator: torch.Generator) -> torch.Tenso
 
 
 def planted(around: Surroundings, room: torch.Tensor, library: Library, generator: torch.Generator) -> Molecules:
-    """A first fragment, the hydrogen that others lose kept, in a random pose about the centre."""
+    """Place a first fragment, complete with the hydrogen that others lose, in a random orientation at the centre."""
     n, slots = len(room), library.numbers.shape[1]
     chosen = pick(library.weights[0] * (library.sizes <= room[:, None]) * (library.carriers >= 0).any(1), generator)
     up = torch.randn(n, 3, generator=generator, device=room.device, dtype=around.lattice.dtype)
@@ -115,7 +115,7 @@ def _grow_once(
     generator: torch.Generator,
     is_last: bool,
 ) -> None:
-    """Try fragments on one hydrogen of each molecule; one that leaves no room to the small ones is closed."""
+    """Try fragments on one hydrogen of each molecule; a hydrogen without room for the small ones is closed."""
     site = _sites(molecules, around, room, library, generator)
     if not len(site.row):
         return
@@ -143,11 +143,11 @@ def _grow_once(
 
 
 class _Sites(NamedTuple):
-    """Hydrogens that something may be bound in the place of, [n_sites], and the atoms near them.
+    """Hydrogens that may be replaced, [n_sites], and the atoms near them.
 
-    ``row`` of the molecule, ``lost`` hydrogen and its ``parent`` in the molecule; ``foot``, the place of the parent,
-    and the ``direction`` of the bond [n_sites, 3]. What the first atom of a fragment may not touch, and what the rest
-    may not touch, are tables of `others`.
+    ``row`` of the molecule, ``lost`` hydrogen and its ``parent`` in the molecule; ``foot``, the position of the parent,
+    and the ``direction`` of the bond [n_sites, 3]. The atoms that the first atom of a fragment, and those that its
+    other atoms, must not touch are tables of `others`.
     """
 
     row: torch.Tensor
@@ -162,7 +162,7 @@ class _Sites(NamedTuple):
 def _sites(
     molecules: Molecules, around: Surroundings, room: torch.Tensor, library: Library, generator: torch.Generator
 ) -> _Sites:
-    """A random open hydrogen of each molecule; one where not even the smallest atom has room is closed."""
+    """Choose a random open hydrogen of each molecule; a hydrogen without room for even the smallest atom is closed."""
     rows, used = torch.arange(len(room), device=room.device), int(molecules.used.max())
     is_open = molecules.is_open[:, :used]
     lost = pick(is_open.to(around.lattice), generator)
@@ -181,9 +181,9 @@ def _sites(
 
 
 def _nearby(molecules: Molecules, around: Surroundings, point: torch.Tensor, reach: float) -> torch.Tensor:
-    """The atoms of other molecules that may touch what lies within `reach` Å of a point [n, 3]: as `others`.
+    """Find the atoms of other molecules that may touch atoms within `reach` Å of a point [n, 3], as `others`.
 
-    An atom has an image near the point where the point has an image, by the inverse motion, near the atom.
+    An atom has an image near the point if the point has an image, by the inverse motion, near the atom.
     """
     used = int(molecules.used.max())
     xyz, radii = molecules.xyz[:, :used], molecules.radii[:, :used]
@@ -201,9 +201,10 @@ def _nearby(molecules: Molecules, around: Surroundings, point: torch.Tensor, rea
 def _own_nearby(
     molecules: Molecules, point: torch.Tensor, reach: float, lost: torch.Tensor, parent: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The atoms of each molecule near a point [n, 3], as `others`: those not beside the parent, and all but these two.
+    """Find the atoms of each molecule near a point [n, 3], as two tables of `others`: not beside the parent, and all.
 
-    An atom beside the parent is bonded to it, so it is beside what is bonded to the parent.
+    Parent and lost hydrogen are in neither. An atom beside the parent is bonded to it, and so it is next to every other
+    atom bonded to the parent.
     """
     rows, used = torch.arange(len(lost), device=lost.device), int(molecules.used.max())
     xyz, radii = molecules.xyz[:, :used], _INTRAMOLECULAR * molecules.radii[:, :used]
@@ -218,7 +219,7 @@ def _own_nearby(
 
 
 def _is_clear_of_own_images(around: Surroundings, xyz: torch.Tensor, radii: torch.Tensor) -> torch.Tensor:
-    """Whether atoms [n, p, 3] are clear of their own images: [n]."""
+    """Return whether atoms [n, p, 3] are clear of their own images: [n]."""
     radii = radii - _SLACK / 2
     extent = torch.where(radii < 0, 0.0, (xyz - xyz[:, :1]).norm(dim=-1)).amax(1, keepdim=True)
     row, motion, *_ = around.near(xyz[:, :1], xyz[:, 0], 2 * extent + REACH - _SLACK)
@@ -233,7 +234,7 @@ def _add(
     molecules: Molecules, rows: torch.Tensor, lost: torch.Tensor, library: Library, chosen: torch.Tensor,
     xyz: torch.Tensor,
 ) -> None:  # fmt: skip
-    """Write a fragment [k, new, 3] to each of the molecules at `rows` [k]; what fills it up goes to the last column."""
+    """Add a fragment [k, new, 3] to each of the molecules at `rows` [k]; its padding goes to the last column."""
     last = molecules.numbers.shape[1] - 1
     numbers, carriers = library.numbers[chosen], library.carriers[chosen]
     later = molecules.used[rows, None] + torch.arange(-1, numbers.shape[1] - 1, device=lost.device)

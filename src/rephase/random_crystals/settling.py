@@ -1,4 +1,4 @@
-"""Rigid molecules that turn and shift to make room for each other, and cells scaled until no two atoms overlap."""
+"""Packing: rigid molecules rotate and shift to make room for each other; cells are scaled until nothing overlaps."""
 
 from typing import NamedTuple
 
@@ -7,14 +7,14 @@ import torch
 from rephase.random_crystals.contacts import Surroundings, others, overlaps, side_by_side, tested
 
 _N_STEPS = 12
-_MARGIN = 0.5  # Å beyond contact within which a pair is watched
+_MARGIN = 0.5  # Å beyond contact, within which a pair is monitored
 _RATE, _MOMENTUM = 1.0, 0.6
-_LIKE = 64  # molecules whose contacts are looked for at once
+_LIKE = 64  # molecules whose contacts are searched together
 _LARGEST = 0.15  # Å or radians in one step
 
 
 class _Pairs(NamedTuple):
-    """Atoms to keep apart: `first` and `second` [n_pairs] count all atoms of all molecules, `row` the molecules.
+    """Atoms to keep apart: `first` and `second` [n_pairs] number all atoms of all molecules, `row` the molecules.
 
     ``turn`` [n_pairs, 3, 3] and ``shift`` [n_pairs, 3] move the second to its image; ``rest`` [n_pairs] in Å.
     """
@@ -28,19 +28,19 @@ class _Pairs(NamedTuple):
 
 
 def settle(xyz: torch.Tensor, radii: torch.Tensor, around: Surroundings) -> tuple[torch.Tensor, torch.Tensor]:
-    """Move molecules until their atoms are hardly closer to those of others than the sum of their radii.
+    """Move molecules until their atoms hardly overlap with those of others, by the sum of their radii.
 
     Parameters
     ----------
     xyz
-        [n, atoms, 3], Å about the centre.
+        [n, atoms, 3], Å from the centre.
     radii
-        [n, atoms], negative: no atom.
+        [n, atoms], Å; negative for no atom.
 
     Returns
     -------
     tuple
-        The positions, and by how much [n] each cell must grow, the molecules as they are, so that nothing overlaps.
+        The positions, and the factor [n] by which each cell must grow, with unchanged molecules, to avoid overlaps.
     """
     there = (radii >= 0).to(xyz)[..., None]
     pairs = _watched_pairs(xyz, radii, around)
@@ -54,7 +54,7 @@ def settle(xyz: torch.Tensor, radii: torch.Tensor, around: Surroundings) -> tupl
 
 
 def _push(xyz: torch.Tensor, middle: torch.Tensor, pairs: _Pairs) -> torch.Tensor:
-    """Mean shift and turn [n, 6] out of the overlaps of each molecule."""
+    """Return the mean shift and rotation [n, 6] that reduce the overlaps of each molecule."""
     flat = xyz.flatten(0, 1)
     apart = flat[pairs.first] - (pairs.turn * flat[pairs.second][:, None]).sum(2) - pairs.shift
     distance = apart.norm(dim=1)
@@ -68,7 +68,7 @@ def _push(xyz: torch.Tensor, middle: torch.Tensor, pairs: _Pairs) -> torch.Tenso
 
 
 def _scale(xyz: torch.Tensor, pairs: _Pairs) -> torch.Tensor:
-    """The larger root of ``|u - scale shift|^2 = rest^2`` for the pair of each molecule that needs the most: [n]."""
+    """Return the larger root of ``|u - scale shift|^2 = rest^2``, maximised over the pairs of each molecule: [n]."""
     flat = xyz.flatten(0, 1)
     u = flat[pairs.first] - (pairs.turn * flat[pairs.second][:, None]).sum(2)
     square, along = pairs.shift.square().sum(1), (u * pairs.shift).sum(1)
@@ -78,17 +78,17 @@ def _scale(xyz: torch.Tensor, pairs: _Pairs) -> torch.Tensor:
 
 
 def is_free(xyz: torch.Tensor, radii: torch.Tensor, around: Surroundings) -> torch.Tensor:
-    """Whether no atom is closer to an image than the sum of the radii, [n]."""
+    """Return whether no atom is closer to an image than the sum of the radii, [n]."""
     clear = torch.ones_like(xyz[:, 0, 0], dtype=torch.bool)
     clear[_close(xyz, radii, around, 0.0)[0]] = False
     return clear
 
 
 def _watched_pairs(xyz: torch.Tensor, radii: torch.Tensor, around: Surroundings) -> _Pairs:
-    """All pairs of atoms and images that are closer than the sum of their radii and a margin."""
+    """Find all pairs of atoms and images that are closer than the sum of their radii and a margin."""
     parts = torch.where(radii >= 0, 1, 0).sum(1).argsort().split(_LIKE)
     found = []
-    for rows in parts:  # of like size
+    for rows in parts:  # of similar size
         used = int((radii[rows] >= 0).nonzero()[:, 1].max()) + 1
         row, *pair = _close(xyz[rows, :used], radii[rows, :used], around.take(rows), _MARGIN)
         found.append((rows[row], *pair))
@@ -99,7 +99,7 @@ def _watched_pairs(xyz: torch.Tensor, radii: torch.Tensor, around: Surroundings)
 
 
 def _close(xyz: torch.Tensor, radii: torch.Tensor, around: Surroundings, margin: float) -> tuple[torch.Tensor, ...]:
-    """Row, motion, atom, and atom that is moved of all pairs closer than the sum of their radii and `margin`."""
+    """Return row, motion, atom and moved atom of all pairs closer than the sum of their radii and `margin`."""
     there = radii >= 0
     middle = (xyz * there[..., None]).sum(1) / there.sum(1)[:, None]
     extent = torch.where(there, (xyz - middle[:, None]).norm(dim=-1), 0.0).amax(1, keepdim=True)
@@ -114,7 +114,7 @@ def _close(xyz: torch.Tensor, radii: torch.Tensor, around: Surroundings, margin:
 
 
 def rotation(vectors: torch.Tensor) -> torch.Tensor:
-    """Rotation matrices [..., 3, 3] about vectors [..., 3] by their lengths in radians (Rodrigues)."""
+    """Return rotation matrices [..., 3, 3] about vectors [..., 3] by their lengths in radians (Rodrigues)."""
     angle = vectors.norm(dim=-1, keepdim=True).clamp(min=1e-6)
     x, y, z = (vectors / angle).unbind(-1)
     zero = torch.zeros_like(x)

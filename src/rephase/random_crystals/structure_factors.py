@@ -1,6 +1,6 @@
 """Structure factors of many different crystals at once, each with its own cell, space group and atoms.
 
-Only the asymmetric unit is summed: an operation (R, t) moves x to R x + t, so ``h.(R x + t) = (h R).x + h.t``.
+The sum runs over the asymmetric unit only: an operation (R, t) moves x to R x + t, so ``h.(R x + t) = (h R).x + h.t``.
 """
 
 import math
@@ -17,24 +17,24 @@ from rephase.crystal.symmetry import Symmetry
 from rephase.errors import GridError
 from rephase.random_crystals.crystals import RandomCrystals
 
-_NUMBERS_AT_ONCE = 1 << 17  # atoms times reflections of a slice: what stays in the cache of a CPU
-_VOLUME_AT_ONCE = 1 << 15  # Å^3 of cells whose reflections are listed at once
+_NUMBERS_AT_ONCE = 1 << 17  # atoms times reflections of a slice: as many as fit in the cache of a CPU
+_VOLUME_AT_ONCE = 1 << 15  # Å^3 of cells whose reflections are listed together
 
 
 class ReflectionLists(NamedTuple):
-    """``hkl`` [n, most, 3] integers and ``mask`` [n, most]: True where there is a reflection; the rest is (0, 0, 0)."""
+    """``hkl`` [n, most, 3] integers and ``mask`` [n, most], True for a reflection; the padding is (0, 0, 0)."""
 
     hkl: torch.Tensor
     mask: torch.Tensor
 
 
 def unique_reflections(crystals: RandomCrystals, d_min: float) -> ReflectionLists:
-    """List one reflection of each Laue class with d >= d_min in Å, (0, 0, 0) and lattice absences left out.
+    """List one reflection of each Laue class with d >= d_min in Å, without (0, 0, 0) and lattice absences.
 
     Raises
     ------
     GridError
-        A d_min that is not positive.
+        The d_min is not positive.
     """
     if not (math.isfinite(d_min) and d_min > 0):
         raise GridError(f"d_min = {d_min}: expected a number above 0; give it in Å, e.g. 1.5")
@@ -51,14 +51,14 @@ def unique_reflections(crystals: RandomCrystals, d_min: float) -> ReflectionList
 
 
 def _unique(crystals: RandomCrystals, rows: torch.Tensor, d_min: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """A box of indices [n_box, 3] and which of them each crystal of one group has, [n, n_box]."""
+    """Return a box of indices [n_box, 3], and which of them each crystal of one group has, [n, n_box]."""
     symmetry, lattice = crystals.symmetries[int(crystals.group[rows[0]])], crystals.lattice[rows]
     reach = (lattice.norm(dim=1) / d_min).amax(0).int().tolist()
     is_halved = _halved(symmetry)
     axes = [torch.arange(0 if half else -m, m + 1, device=lattice.device) for m, half in zip(reach, is_halved)]
     hkl = torch.cartesian_prod(*axes)
     h, k, l = hkl.unbind(1)
-    kept = (l > 0) | ((l == 0) & ((h > 0) | ((h == 0) & (k > 0))))  # of a plane l = 0 half is enough
+    kept = (l > 0) | ((l == 0) & ((h > 0) | ((h == 0) & (k > 0))))  # half of the plane l = 0 is enough
     centring = _centring(symmetry).to(lattice)
     turns = hkl.to(lattice) @ centring.T
     kept &= ((turns - turns.round()).abs() < 0.1).all(1)
@@ -68,7 +68,7 @@ def _unique(crystals: RandomCrystals, rows: torch.Tensor, d_min: float) -> tuple
 
 
 def _halved(symmetry: Symmetry) -> tuple[bool, bool, bool]:
-    """Along which axes only indices >= 0 are needed: l for triclinic, k and l for monoclinic, all for orthorhombic."""
+    """Return along which axes only indices >= 0 are needed: l (triclinic), k and l (monoclinic), all (orthorhombic)."""
     diagonals = np.diagonal(symmetry.rotations, axis1=1, axis2=2)
     n_laue = len(np.unique(diagonals * diagonals[:, :1], axis=0))  # a rotation and its negative count once
     return {1: (False, False, True), 2: (False, True, True)}.get(n_laue, (True, True, True))
@@ -80,13 +80,13 @@ def _centring(symmetry: Symmetry) -> torch.Tensor:
 
 
 def _s_squared(lattice: torch.Tensor, hkl: torch.Tensor) -> torch.Tensor:
-    """(2d)^-2 in Å^-2 of indices [n, n_refl, 3]."""
+    """Return (2d)^-2 in Å^-2 for indices [n, n_refl, 3]."""
     reciprocal = torch.linalg.inv(lattice.to(torch.float64)).to(lattice)
     return (hkl @ reciprocal).square().sum(-1) / 4
 
 
 def _slices(crystals: RandomCrystals, numbers: torch.Tensor, at_once: int) -> Iterator[torch.Tensor]:
-    """Rows of one space group and like size, that have about `at_once` of the `numbers` [n] of each."""
+    """Yield rows of one space group and similar size, whose `numbers` [n] add up to about `at_once`."""
     for group in crystals.group.unique().tolist():
         rows = (crystals.group == group).nonzero()[:, 0]
         rows = rows[numbers[rows].argsort(stable=True)]
@@ -97,16 +97,16 @@ def _slices(crystals: RandomCrystals, numbers: torch.Tensor, at_once: int) -> It
 def many_structure_factors(
     crystals: RandomCrystals, hkl: torch.Tensor, *, energy_kev: float | None = 10.0
 ) -> torch.Tensor:
-    """Structure factors of many crystals, in the dtype and on the device of their coordinates.
+    """Compute the structure factors of many crystals, with the dtype and device of their coordinates.
 
     Parameters
     ----------
     crystals
-        n of them.
+        n random crystals.
     hkl
-        [n, n_refl, 3] integers, e.g. of `unique_reflections`.
+        [n, n_refl, 3] integers, e.g. from `unique_reflections`.
     energy_kev
-        Photon energy; None: no dispersion and no limiting sphere.
+        Photon energy in keV; None for no dispersion and no limiting sphere.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def many_structure_factors(
     Raises
     ------
     GridError
-        hkl of another shape, or beyond the limiting sphere d >= λ/2.
+        The hkl have another shape, or a reflection is outside the limiting sphere d >= λ/2.
     """
     if hkl.ndim != 3 or hkl.shape[0] != len(crystals) or hkl.shape[2] != 3:
         raise GridError(f"hkl of shape {tuple(hkl.shape)}: expected [{len(crystals)}, n_refl, 3], a list per crystal")
@@ -124,12 +124,12 @@ def many_structure_factors(
     if energy_kev is not None and s_squared.numel() and s_squared.max() * 4 * limiting_d_min(energy_kev) ** 2 > 1:
         d_hkl = float(s_squared.max()) ** -0.5 / 2
         raise GridError(
-            f"a reflection has d = {d_hkl:.4f} Å, beyond the limiting sphere d >= λ/2 = "
+            f"a reflection has d = {d_hkl:.4f} Å, outside the limiting sphere d >= λ/2 = "
             f"{limiting_d_min(energy_kev):.4f} Å at {energy_kev} keV; leave it out or raise energy_kev"
         )
     table = _Table(crystals.numbers, energy_kev, s_squared)
     F = torch.zeros(s_squared.shape, dtype=s_squared.dtype.to_complex(), device=s_squared.device)
-    # (0, 0, 0) fills the lists up: one of them is enough
+    # (0, 0, 0) is the padding of the lists: one is enough
     used = (hkl.any(2) * torch.arange(2, hkl.shape[1] + 2, device=hkl.device)).amax(1).clamp(1, hkl.shape[1])
     for rows in _slices(crystals, used * (crystals.numbers > 0).sum(1), _NUMBERS_AT_ONCE):
         most = int(used[rows].max())
@@ -139,7 +139,7 @@ def many_structure_factors(
 
 
 class _Table:
-    """Form factors of the elements that occur: Gaussians, constant with f', and f''."""
+    """Form factors of the elements present: Gaussians, constant with f', and f''."""
 
     def __init__(self, numbers: torch.Tensor, energy_kev: float | None, like: torch.Tensor):
         present = [int(number) for number in numbers.unique() if number]
@@ -153,18 +153,18 @@ class _Table:
         self.column[present] = torch.arange(len(present), device=like.device)
 
     def f0(self, s_squared: torch.Tensor) -> torch.Tensor:
-        """f0 + f' [..., n_elements] for s^2 [...]."""
+        """Return f0 + f' [..., n_elements] for s^2 [...]."""
         return torch.exp(-self.widths * s_squared[..., None]) @ self.heights + self.constant
 
 
 def _sum(crystals: RandomCrystals, hkl: torch.Tensor, s_squared: torch.Tensor, table: _Table) -> torch.Tensor:
-    """F of crystals that share a space group, [n, n_refl]."""
+    """Return F of crystals that share a space group, [n, n_refl]."""
     symmetry = crystals.symmetries[int(crystals.group[0])]
     real, imaginary = _unit_sums(crystals.xyz_frac, hkl.to(s_squared), symmetry)
     damped = torch.exp(s_squared[..., None] * (-8 * math.pi**2 * crystals.u_iso[:, None]))
     of_element = torch.nn.functional.one_hot(table.column[crystals.numbers], len(table.constant)).to(s_squared)
     of_element = of_element * (crystals.numbers > 0)[..., None]
-    sums = [part.mul_(damped) @ of_element for part in (real, imaginary) if part is not None]  # of each element
+    sums = [part.mul_(damped) @ of_element for part in (real, imaginary) if part is not None]  # for each element
     f0 = table.f0(s_squared)
     turned, shifted = [(f0 * part).sum(-1) for part in sums], [part @ table.f_double_prime for part in sums]
     if imaginary is None:
@@ -175,9 +175,9 @@ def _sum(crystals: RandomCrystals, hkl: torch.Tensor, s_squared: torch.Tensor, t
 def _unit_sums(
     xyz_frac: torch.Tensor, hkl: torch.Tensor, symmetry: Symmetry
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Real and imaginary part of the sum of exp(2 pi i h.x) over the images of each atom, [n, n_refl, n_atoms].
+    """Return real and imaginary parts of the sum of exp(2 pi i h.x) over each atom's images, [n, n_refl, n_atoms].
 
-    With an inversion centre at the origin half of the operations give half of a real sum: the imaginary part is None.
+    With an inversion centre at the origin, half of the operations give half of a real sum: the imaginary part is None.
     """
     operations, is_centric = _operations(symmetry)
     turns = hkl @ _centring(symmetry).to(hkl).T
@@ -194,7 +194,7 @@ def _unit_sums(
 
 
 def _operations(symmetry: Symmetry) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], bool]:
-    """One operation of each rotation; with an inversion at the origin, one of each pair x, -x."""
+    """Return one operation per rotation; with an inversion at the origin, one of each pair x, -x."""
     chosen = symmetry.point_group
     rotations, translations = symmetry.rotations[chosen], symmetry.translations[chosen]
     inverts = (rotations == -np.eye(3, dtype=int)).all((1, 2))

@@ -7,7 +7,7 @@ from pandas.io.formats.style import Styler
 
 
 def left_out(reason: str, **named: str) -> pd.DataFrame:
-    """One row that says what was not done, in columns of its own, and why, in the column ``left out``."""
+    """Return one row that names the omitted work in its own columns, and the reason in the column ``left out``."""
     return pd.DataFrame({**{column: [name] for column, name in named.items()}, "left out": [reason]})
 
 
