@@ -252,16 +252,16 @@ def test_another_shape_of_an_array_is_named(tmp_path, key):
     part = content if key == "shape" else content["chunk_grid"]["configuration"]
     part[key] = [part[key][0] + 1, *part[key][1:]]
     path.write_text(json.dumps(content))
-    with pytest.raises(StoreError, match="x/zarr.json: damaged or of another layout"):
+    with pytest.raises(StoreError, match="x/zarr.json: damaged, or another layout"):
         small_store(tmp_path / "s.zarr")
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (None, "has chunks, but its zarr.json does not say of what"),
-        ({"attributes": {}, "zarr_format": 3, "node_type": "group"}, "does not say of what"),
-        ({"attributes": {"identity": [1]}, "zarr_format": 3, "node_type": "group"}, "identity is no mapping"),
+        (None, "has chunks, but its zarr.json does not describe them"),
+        ({"attributes": {}, "zarr_format": 3, "node_type": "group"}, "does not describe them"),
+        ({"attributes": {"identity": [1]}, "zarr_format": 3, "node_type": "group"}, "identity is not a mapping"),
         ({"attributes": {"identity": {}}, "zarr_format": 3, "node_type": "group"}, "seed is None there, 0 here"),
         ({"attributes": 3, "zarr_format": 3, "node_type": "group"}, "zarr.json"),
         ([], "zarr.json"),

@@ -1,1 +1,1 @@
-"""What every learned model shares: stores, batches, training, scoring, weights, layers."""
+"""The machinery that all learned models share: stores, batches, training, scoring, weights and layers."""

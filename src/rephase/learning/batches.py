@@ -1,4 +1,4 @@
-"""What the data sets share: samples in splits, and the order in which a trainer sees them."""
+"""The parts that all datasets share: samples in splits, and the order in which a trainer sees them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
@@ -17,19 +17,19 @@ Tensors = TypeVar("Tensors", bound=tuple[torch.Tensor, ...])
 
 
 def on_device(batch: Tensors, device: torch.device | str) -> Tensors:
-    """The same batch, every tensor of it on a device."""
+    """Move every tensor of a batch to a device."""
     make = cast(Callable[..., Tensors], type(batch))
     return make(*(field.to(device) for field in batch))
 
 
 class Batches:
-    """Lists of sample numbers. With a seed their order depends on the epoch alone, so a resumed run repeats it."""
+    """Lists of sample numbers. With a seed, their order depends only on the epoch, so a resumed run repeats it."""
 
     def __init__(self, samples: np.ndarray, batch_size: int, seed: int | None):
         self.samples, self.batch_size, self.seed, self.epoch = samples, batch_size, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order; the trainer calls this."""
+        """Choose the order of an epoch; the trainer calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -43,14 +43,14 @@ class Batches:
 
 
 class Source(Protocol[Drawn]):
-    """What new samples can be drawn from."""
+    """A source from which new samples can be drawn."""
 
     def draw(self, n: int, rng: np.random.Generator) -> Drawn:
         """Return a batch of `n` new samples."""
 
 
 class StreamedData(Dataset, Generic[BatchType]):
-    """Samples generated on the fly; batch `i` is the same whenever it is asked for."""
+    """Samples generated on the fly; batch `i` is always the same."""
 
     def __init__(self, source: Source[BatchType], n_samples: int, batch_size: int, *, seed: int):
         self.source, self.n_samples, self.batch_size, self.seed = source, n_samples, batch_size, seed
@@ -64,12 +64,12 @@ class StreamedData(Dataset, Generic[BatchType]):
         return self.source.draw(size, np.random.default_rng([self.seed, 7, number]))
 
     def loader(self) -> DataLoader:
-        """All batches in an order that changes from epoch to epoch."""
+        """Return a loader of all batches, in an order that changes from epoch to epoch."""
         return DataLoader(self, sampler=Batches(np.arange(len(self)), 1, self.seed), batch_size=None)
 
 
 def shuffled_splits(n: int, split: SplitConfig, seed: int) -> dict[str, np.ndarray]:
-    """Divide the numbers 0 to n - 1 at random into ``train``, ``validation`` and ``test``; sorted in each."""
+    """Divide the numbers 0 to n - 1 at random into ``train``, ``validation`` and ``test``, each sorted."""
     shuffled = np.random.default_rng([seed, 1]).permutation(n)
     shares = np.cumsum([split.train, split.validation])
     parts = np.split(shuffled, np.rint(n * shares).astype(int))
@@ -77,11 +77,11 @@ def shuffled_splits(n: int, split: SplitConfig, seed: int) -> dict[str, np.ndarr
 
 
 class SplitData(Dataset, ABC, Generic[BatchType]):
-    """Samples in splits; a subclass gives a batch for a list of sample numbers, and draws new ones like the stored.
+    """Samples in splits; a subclass returns batches of stored samples and draws new samples of the same kind.
 
-    ``config`` says what they were made from, ``splits`` has the sample numbers of each split by its name. Every field
-    of a batch has the samples as its first axis. ``built_with``: what models need to know of it besides the shape, as
-    arguments of their constructors.
+    ``config`` is the configuration of the dataset, and ``splits`` has the sample numbers of each split by name. The
+    first axis of every field of a batch is that of the samples. ``built_with`` has the arguments, besides the shape,
+    that the constructors of models need.
     """
 
     config: BaseModel
@@ -91,21 +91,21 @@ class SplitData(Dataset, ABC, Generic[BatchType]):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Of one sample, which models are built for: a grid of reflections, an image."""
+        """Shape of one sample, for which models are built: a grid of reflections, or an image."""
 
     @abstractmethod
     def __getitem__(self, samples: list[int] | np.ndarray | torch.Tensor) -> BatchType:
-        """The batch of a list of sample numbers."""
+        """Return the batch of a list of sample numbers."""
 
     @abstractmethod
     def draw(self, n: int, rng: np.random.Generator) -> BatchType:
-        """Return a batch of `n` new samples of the kind that is trained on."""
+        """Return a batch of `n` new samples of the kind used for training."""
 
     def batches(self, split: str, batch_size: int = 64) -> Iterator[BatchType]:
-        """The samples of a split in order, batch by batch."""
+        """Yield the samples of a split in order, batch by batch."""
         for first in range(0, len(self.splits[split]), batch_size):
             yield self[self.splits[split][first : first + batch_size]]
 
     def loader(self, split: str, batch_size: int, *, seed: int | None = None) -> DataLoader:
-        """Batches of a split for a trainer; shuffled anew in each epoch where a seed is given."""
+        """Return the batches of a split for a trainer, shuffled again in each epoch if a seed is given."""
         return DataLoader(self, sampler=Batches(self.splits[split], batch_size, seed), batch_size=None)

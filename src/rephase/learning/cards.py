@@ -1,4 +1,4 @@
-"""Cards of weights: what a model is, what it was trained on, how far it can be trusted; checked as they are read."""
+"""Cards of weights: the model, its training data and its reliability. They are checked when they are read."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from rephase.errors import WeightsError
 from rephase.files.reading import decoded, file_bytes
 from rephase.runs import Run, environment
 
-_LARGEST = 1_000_000  # bytes; cards have some thousands
+_LARGEST = 1_000_000  # bytes; a card has some thousands
 
 
 class CardPart(BaseModel):
@@ -30,22 +30,22 @@ class CardPart(BaseModel):
 
 
 class Card(CardPart):
-    """What a file of weights is.
+    """Description of a weights file.
 
     Parameters
     ----------
     kind
         Name of the `Kind` of weights.
     model, options, loss
-        As in a configuration.
+        Model, its options and its loss, as in a configuration.
     data
-        What it was trained on.
+        Training data.
     training, seed, figures, command, made_with
-        How it was trained, what it scored (split: metric: value), the command that does it again, versions.
+        Training options and seed, scores (split: metric: value), the command that trains it again, and versions.
     sha256
-        Of the file of weights.
+        Checksum of the weights file.
     card_sha256
-        Of the card, its keys sorted, without this one; the first cards have none.
+        Checksum of the card without this key, keys sorted; the oldest cards have none.
     """
 
     kind: str
@@ -63,17 +63,17 @@ class Card(CardPart):
 
     @property
     def name(self) -> str:
-        """What files of it are called."""
+        """Name of its files."""
         return self.model
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the data that the model was built for."""
+        """Shape of the data for which the model was built."""
         raise NotImplementedError
 
     @property
     def built_with(self) -> dict[str, Any]:
-        """What the model was built with besides the shape of its data, as `SplitData.built_with`."""
+        """Arguments besides the shape with which the model was built, as in `SplitData.built_with`."""
         return {}
 
 
@@ -81,15 +81,15 @@ CardType = TypeVar("CardType", bound=Card)
 
 
 def said_by(path: Path) -> dict[str, Any]:
-    """What a card says; the first cards, of amplitudes all, did not say their kind.
+    """Read the contents of a card; the oldest cards, all for amplitudes, have no kind.
 
     Raises
     ------
     WeightsError
-        There is no card, or no JSON, or it has numbers that are not finite.
+        There is no card, or it is not JSON, or it has numbers that are not finite.
     """
     if not os.path.isfile(path):
-        raise WeightsError(f"{path}: no such card; expected it beside the weights, `rephase weights` writes both")
+        raise WeightsError(f"{path}: no such card; expected it beside the weights; `rephase weights` writes both")
     content = file_bytes(path, WeightsError)
     try:
         if len(content) > _LARGEST:
@@ -102,32 +102,32 @@ def said_by(path: Path) -> dict[str, Any]:
 
 
 def card_checksum(said: dict[str, Any]) -> str:
-    """SHA-256 of what a card says, but for this one."""
+    """Compute the SHA-256 of the contents of a card, except this checksum."""
     values = {key: value for key, value in said.items() if key != "card_sha256"}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def read_card(path: Path, said: dict[str, Any], card: type[CardType]) -> CardType:
-    """The card that says this.
+    """Make a card from its contents.
 
     Raises
     ------
     WeightsError
-        A value that is missing, unknown or cannot be.
+        A value is missing, unknown or impossible.
     """
     try:
         return card.model_validate_json(json.dumps(said))
     except ValidationError as error:
         first, *others = error.errors(include_input=False, include_url=False, include_context=False)
         where = ".".join(map(str, first["loc"])) or "card"
-        more = f", and {len(others)} more faults" if others else ""
+        more = f", and {len(others)} more errors" if others else ""
         raise WeightsError(
             f"{path}: no card of weights ({where}: {first['msg']}{more}); get both files again"
         ) from error
 
 
 def training_facts(run: Run, config: LearningConfig, name: str, figures: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """What cards of every kind say."""
+    """Return the entries that cards of every kind have."""
     training = config.training_of(name)
     return {
         "model": name,
@@ -141,13 +141,13 @@ def training_facts(run: Run, config: LearningConfig, name: str, figures: dict[st
 
 
 def training_command(only: str, shown: dict[str, Any]) -> str:
-    """What trains the model again, from any configuration."""
+    """Return the command that trains the model again, starting from any configuration."""
     changes = [part for key, value in shown.items() for part in ("--set", f"{key}={json.dumps(value)}")]
     return shlex.join(["rephase", "run", "--only", only, *changes])
 
 
 def training_figures(run: Run, name: str, results: str) -> dict[str, dict[str, float]]:
-    """Scores of a model by split and metric, as far as the run has them."""
+    """Return the scores of a model by split and metric, as far as the run has them."""
     if not run.has_results(results):
         return {}
     table = run.results(results)

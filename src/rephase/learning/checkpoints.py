@@ -1,4 +1,4 @@
-"""Checkpoints of trainings: plain values and tensors in files that end in their checksum; nothing else is ever read."""
+"""Training checkpoints: plain values and tensors in files that end in their checksum. Nothing else is ever read."""
 
 import hashlib
 import io
@@ -13,16 +13,16 @@ from rephase.errors import TrainingError
 from rephase.files.writing import write_whole
 
 _MARK = b"\nrephase sha256 "
-_REMEDY = "delete its folder, and the training is made again"
+_REMEDY = "delete its folder to train again"
 
 
 def write_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
-    """Write a checkpoint whole or not at all, as ``torch.save`` does, with its SHA-256 as a last line.
+    """Write a checkpoint in the format of ``torch.save`` with its SHA-256 as the last line, entirely or not at all.
 
     Raises
     ------
     DiskError
-        The disk does not take it.
+        The disk refuses the file.
     """
     file = io.BytesIO()
     torch.save(checkpoint, file)
@@ -31,12 +31,12 @@ def write_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read what `write_checkpoint` wrote; no code in the file is executed, whoever wrote it.
+    """Read a file from `write_checkpoint`; no code in the file is ever executed.
 
     Raises
     ------
     TrainingError
-        The file is missing, damaged, without a checksum, or holds anything but plain values and tensors.
+        The file is missing, damaged or without a checksum, or holds anything but plain values and tensors.
     """
     try:
         content, mark, expected = Path(path).read_bytes().rpartition(_MARK)
@@ -44,14 +44,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise TrainingError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
     if not mark:
         raise TrainingError(
-            f"{path}: expected its SHA-256 in the last line, but there is none: it is from an older version of "
-            f"rephase, cut short, or was written by something else; {_REMEDY}"
+            f"{path}: expected its SHA-256 in the last line, but there is none: the file is from an older version of "
+            f"rephase, is truncated, or was written by another program; {_REMEDY}"
         )
     if (found := hashlib.sha256(content).hexdigest()) != (said := expected.decode("latin-1")):
         raise TrainingError(f"{path}: its SHA-256 is {found}, expected {said}: it is damaged; {_REMEDY}")
     try:
         checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the reader of torch raises for a file that was made to be read wrongly
+    except Exception as error:  # torch's reader can raise anything for a manipulated file
         reason = str(error).split("\n", 1)[0]
         raise TrainingError(
             f"{path}: expected plain values and tensors only ({reason}); nothing in it was executed; {_REMEDY}"
@@ -63,16 +63,16 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 class CheckedCheckpoints(CheckpointIO):
-    """How a Lightning trainer writes and reads them."""
+    """Lightning's interface to write and read these checkpoints."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """As `write_checkpoint`."""
+        """Write with `write_checkpoint`."""
         write_checkpoint(path, checkpoint)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """As `read_checkpoint`: weights only, whatever is asked for; of a folder that was moved, with its new paths."""
+        """Read with `read_checkpoint`, always weights only; if the folder was moved, paths are updated."""
         checkpoint = read_checkpoint(path)
         folder = os.path.realpath(Path(path).parent)
         for state in checkpoint.get("callbacks", {}).values():
@@ -81,11 +81,11 @@ class CheckedCheckpoints(CheckpointIO):
         return checkpoint
 
     def remove_checkpoint(self, path: str | Path) -> None:
-        """Leave everything: a new checkpoint replaces the old one, and a path in a file may be anybody's."""
+        """Remove nothing: a new checkpoint replaces the old one, and a path in a file cannot be trusted."""
 
 
 def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Paths and scores that a callback keeps of its checkpoints, the paths in another folder."""
+    """Move the paths to another folder in the state of a callback that keeps paths and scores of its checkpoints."""
     move = lambda path: path and os.path.join(folder, os.path.basename(path))  # noqa: E731
     names = ("best_model_path", "kth_best_model_path", "last_model_path")
     scores = {move(path): score for path, score in state["best_k_models"].items()}

@@ -1,4 +1,4 @@
-"""Convolutions whose gradients are right on every grid: the models use these in place of torch's own."""
+"""Convolutions whose gradients are correct on every grid; the models use these instead of torch's own."""
 
 from typing import cast
 
@@ -7,11 +7,11 @@ from torch import nn
 
 
 class _PaddedConvolution(nn.modules.conv._ConvNd):
-    """A convolution that is given a grid with the zeros around it where the kernel is larger than the grid itself.
+    """A convolution that pads the grid with zeros itself if the kernel is larger than the grid.
 
-    There oneDNN, which computes convolutions for torch on a CPU, leaves parts of the gradients of weights and biases
-    uninitialised, in bfloat16 and in float32 (``benchmarks/convolution_gradients.py``). The sums stay the same, and
-    padding takes a third of the time that float32 would.
+    In that case oneDNN, which computes convolutions for torch on a CPU, leaves parts of the gradients of weights and
+    biases uninitialised, in bfloat16 and in float32 (``benchmarks/convolution_gradients.py``). The sums stay the same,
+    and padding takes a third of the time that float32 would.
     """
 
     def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -25,16 +25,16 @@ class _PaddedConvolution(nn.modules.conv._ConvNd):
 
 
 class Conv1d(_PaddedConvolution, nn.Conv1d):
-    """As torch's, along curves."""
+    """Torch's convolution along curves."""
 
 
 class Conv2d(_PaddedConvolution, nn.Conv2d):
-    """As torch's, over images."""
+    """Torch's convolution over images."""
 
 
 class Conv3d(_PaddedConvolution, nn.Conv3d):
-    """As torch's, over grids of reflections and maps."""
+    """Torch's convolution over grids of reflections and maps."""
 
 
 CONVOLUTIONS: dict[int, type[Conv1d | Conv2d | Conv3d]] = {1: Conv1d, 2: Conv2d, 3: Conv3d}
-"""By the number of axes of a grid."""
+"""Convolutions by the number of axes of a grid."""

@@ -9,20 +9,20 @@ from rephase.learning.convolutions import Conv3d
 
 
 class UNetBody(nn.Module):
-    """Encoder and decoder with skip connections: fields [batch, n_in, h, k, l] to [batch, n_out, h, k, l].
+    """Encoder and decoder with skip connections, from fields [batch, n_in, h, k, l] to [batch, n_out, h, k, l].
 
     The grid is padded with zeros to a multiple of 2^levels.
 
     Parameters
     ----------
     n_in, n_out
-        Channels.
+        Number of input and output channels.
     width
-        Channels of the first level; they double at each level below.
+        Number of channels of the first level; it doubles at each lower level.
     levels
-        How often the grid is halved.
+        Number of times the grid is halved.
     block
-        Makes what each level does, from its number of channels before and after.
+        Function that makes the layers of a level, given its number of input and output channels.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class UNetBody(nn.Module):
         self.head = Conv3d(width, n_out, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Fields [batch, n_out, h, k, l]."""
+        """Compute fields [batch, n_out, h, k, l]."""
         n_h, n_k, n_l = x.shape[-3:]
         x, skips = nn.functional.pad(x, (0, -n_l % self.step, 0, -n_k % self.step, 0, -n_h % self.step)), []
         for encoder, down in zip(self.encoders, self.downs):
@@ -54,7 +54,7 @@ class UNetBody(nn.Module):
 
 
 def at_least_single(fields: torch.Tensor) -> torch.Tensor:
-    """Half-precision fields as float32: complex numbers need it."""
+    """Convert half-precision fields to float32, which complex numbers need."""
     return fields.float() if fields.dtype in (torch.bfloat16, torch.float16) else fields
 
 
@@ -64,5 +64,5 @@ def from_centre(fields: torch.Tensor) -> torch.Tensor:
 
 
 def convolution_block(n_in: int, n_out: int) -> nn.Sequential:
-    """A 3×3×3 convolution with zero padding, group normalisation, SiLU."""
+    """Return a 3×3×3 convolution with zero padding, followed by group normalisation and SiLU."""
     return nn.Sequential(Conv3d(n_in, n_out, 3, padding=1), nn.GroupNorm(max(1, n_out // 8), n_out), nn.SiLU())

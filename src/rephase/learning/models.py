@@ -1,4 +1,4 @@
-"""Models by their names in a table: built from a configuration, and checked before."""
+"""Models selected by name from a table: checked, and built from a configuration."""
 
 import inspect
 from collections.abc import Mapping
@@ -17,14 +17,15 @@ def build_model(
     table: Mapping[str, type[Model]], name: str, shape: tuple[int, ...], config: ModelConfig | None = None, *,
     loss: str | None = None, seed: int = 0, **built_with: Any,
 ) -> Model:  # fmt: skip
-    """Make a model of a table with weights that depend on the seed alone; `loss` where it is not the model's own.
+    """Build a model of a table with weights that depend only on the seed; `loss` replaces the model's own loss.
 
-    ``built_with`` is what models of a kind need to know besides the shape: `SplitData.built_with` of their data set.
+    ``built_with`` has the arguments besides the shape that models of a kind need: `SplitData.built_with` of their
+    dataset.
 
     Raises
     ------
     ConfigError
-        An unknown model or an option that it does not have (the nearest known one is named).
+        The model is unknown or does not have an option; the message names the nearest known one.
     """
     options: dict[str, Any] = (config or ModelConfig()).options
     check_names(table, name, options)
@@ -38,7 +39,7 @@ def check_model(
     table: Mapping[str, type[nn.Module]], name: str, config: ModelConfig, shape: tuple[int, ...] = (5, 5, 5),
     **built_with: Any,
 ) -> None:  # fmt: skip
-    """Raise unless the model can be built: by its name, its options and their values, tried on a small shape."""
+    """Raise unless the model can be built: check its name and its options, and build it for a small shape."""
     try:
         build_model(table, name, shape, config, **built_with)
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
@@ -51,7 +52,7 @@ def check_model(
 def check_models(
     table: Mapping[str, type[nn.Module]], config: LearningConfig, where: str, shape: tuple[int, ...] = (5, 5, 5)
 ) -> None:
-    """Raise unless every model of the section at `where` can be built, and its training is right."""
+    """Raise unless every model of the section at `where` can be built, and its training options are valid."""
     with blamed_on(where):
         for name, model in config.models.items():
             check_model(table, name, model, shape)
@@ -59,7 +60,7 @@ def check_models(
 
 
 def check_names(table: Mapping[str, type[nn.Module]], name: str, options: dict[str, Any]) -> None:
-    """Raise on an unknown model or option, naming the nearest known one."""
+    """Raise if the model or an option is unknown, and name the nearest known one."""
     if name not in table:
         raise ConfigError(f"unknown model {name!r}; {nearest_name(name, table)}")
     known = [p.name for p in inspect.signature(table[name]).parameters.values() if p.kind is p.KEYWORD_ONLY]

@@ -1,4 +1,4 @@
-"""From a predictor and a split to tidy tables of scores: overall, per crystal, per resolution shell."""
+"""Tidy tables of scores of a predictor on a split: overall, per crystal, and per resolution shell."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
@@ -13,14 +13,14 @@ from rephase.runs import COLUMNS
 Compared = TypeVar("Compared")
 
 
-_BATCH = 32  # the search over origins works on small maps: more at once leave the cache
+_BATCH = 32  # the search over origins works on small maps, of which more would not fit in the cache
 
 
 class Judged(NamedTuple):
-    """What is kept of a batch.
+    """The scores kept for a batch.
 
-    ``scores`` has a row for each sample: every metric, and the ``part`` of the split that it belongs to.
-    ``inverse_d_squared [n]`` in Å^-2 are those of the reflections that count in shells, ``terms [n]`` what is summed.
+    ``scores`` has a row for each sample, with every metric and the ``part`` of the split that the sample belongs to.
+    ``inverse_d_squared`` [n] in Å^-2 is that of the reflections that count in shells; ``terms`` [n] are summed there.
     """
 
     scores: pd.DataFrame
@@ -29,18 +29,18 @@ class Judged(NamedTuple):
 
 
 class Scoring(NamedTuple, Generic[BatchType]):
-    """How the predictions for a data set are scored.
+    """The scoring of predictions for a dataset.
 
     Parameters
     ----------
     judge
-        From a predictor, a batch and a device.
+        Function that scores a predictor on a batch, on a device.
     units
-        Of every metric.
+        Unit of every metric.
     edges
-        Of the shells, rising in 1/d^2 (Å^-2).
+        Edges of the resolution shells, increasing in 1/d^2 (Å^-2).
     shell_scores
-        From the sums of the terms over each shell to its scores.
+        Function from the sums of the terms over each shell to its scores.
     """
 
     judge: Callable[[Any, BatchType, torch.device | str], Judged]
@@ -53,7 +53,7 @@ def score_splits(
     scoring: Scoring[BatchType], name: str, predictor: Any, data: SplitData[BatchType], *, splits: Iterable[str],
     seed: int, experiment: str, device: torch.device | str,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
-    """Score a predictor on splits of any data set; parameters and tables are those of `evaluate`."""
+    """Score a predictor on splits of any dataset; parameters and tables are those of `evaluate`."""
     results, shells = [], []
     for split in splits:
         if len(data.splits[split]) == 0:
@@ -70,7 +70,7 @@ def score_splits(
 
 
 def summarise(results: pd.DataFrame, metrics: list[str], *, parts: bool = False) -> pd.DataFrame:
-    """Tidy results as a table to read: one row per model and split, or part of a split, and one column per metric."""
+    """Arrange tidy results for reading: one row per model and split, or part of a split, one column per metric."""
     chosen = results["split"].str.contains(":") == parts
     order = list(dict.fromkeys(results["model"]))
     wide = results[chosen].pivot_table(index=["model", "split"], columns="metric", values="value", sort=False)
@@ -79,7 +79,7 @@ def summarise(results: pd.DataFrame, metrics: list[str], *, parts: bool = False)
 
 
 def _collect(judged: Iterable[Judged], edges: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores of every sample; for each shell that holds reflections ``d_max, d_min``, ``n`` and the sums of terms."""
+    """Return the scores of every sample; and ``d_max, d_min, n`` and sums of terms for shells with reflections."""
     rows, sums = [], []
     for scores, inverse_d_squared, terms in judged:
         rows.append(scores)
@@ -92,7 +92,7 @@ def _collect(judged: Iterable[Judged], edges: np.ndarray) -> tuple[pd.DataFrame,
 
 
 def _tidy(samples: pd.DataFrame, split: str, units: dict[str, str]) -> pd.DataFrame:
-    """One row per metric of the split and of each of its parts."""
+    """Return one row per metric for the split and for each of its parts."""
     groups = [(split, samples), *((f"{split}:{part}", group) for part, group in samples.groupby("part"))]
     return pd.DataFrame([
         {"split": label, "metric": metric, "unit": unit, "value": group[metric].mean(), "n": len(group)}
@@ -102,7 +102,7 @@ def _tidy(samples: pd.DataFrame, split: str, units: dict[str, str]) -> pd.DataFr
 
 
 class Metric(NamedTuple, Generic[Compared]):
-    """Scores of what it judges, where nothing else is said of each sample, [batch]; its unit; which way is better."""
+    """A score, one value per sample [batch] unless stated otherwise; its unit; and which direction is better."""
 
     function: Callable[[Compared], torch.Tensor]
     unit: str

@@ -10,17 +10,16 @@ _SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2  # Wang et al. 2004, doi:10.1109/TIP.2003.
 
 
 def map_similarity(pred: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """Structural similarity [batch] of periodic maps [batch, x, y, z], in the range of the true one."""
+    """Compute the structural similarity [batch] of periodic maps [batch, x, y, z], relative to the true map's range."""
     low = true.amin((1, 2, 3), keepdim=True)
     extent = true.amax((1, 2, 3), keepdim=True) - low
     return structural_similarity((pred - low) / extent, (true - low) / extent)
 
 
 def structural_similarity(x: torch.Tensor, y: torch.Tensor, *, periodic: bool = True) -> torch.Tensor:
-    """Mean structural similarity [batch] of arrays [batch, ...] of two or three axes: uniform window of 7.
+    """Compute the mean structural similarity [batch] of arrays [batch, ...] with two or three axes, uniform window 7.
 
-    Values are to range over 1. Windows wrap around where the arrays are periodic, else only those count that lie
-    inside.
+    The range of the values must be 1. For periodic arrays, windows wrap around; otherwise only windows inside count.
     """
     means = (_window_mean(m, periodic=periodic) for m in (x, y, x * x, y * y, x * y))
     mean_x, mean_y, mean_xx, mean_yy, mean_xy = means
@@ -37,7 +36,7 @@ def _window_mean(values: torch.Tensor, *, periodic: bool) -> torch.Tensor:
     half, n_axes = _SSIM_WINDOW // 2, values.ndim - 1
     pool = {2: nn_functional.avg_pool2d, 3: nn_functional.avg_pool3d}[n_axes]
     padded = nn_functional.pad(values[:, None], (half,) * 2 * n_axes, mode="circular") if periodic else values[:, None]
-    for axis in range(n_axes):  # a uniform window separates
+    for axis in range(n_axes):  # a uniform window is separable
         window = [1] * n_axes
         window[axis] = _SSIM_WINDOW
         padded = pool(padded, window, stride=1)

@@ -1,4 +1,4 @@
-"""One array store for every data set: Zarr 3, chunked along samples, checksummed, resumable, written in parallel."""
+"""One array store for every dataset: Zarr 3, chunked along samples, checksummed, resumable, written in parallel."""
 
 import errno
 import json
@@ -23,33 +23,33 @@ from rephase.files.writing import disk_errors, only_writer
 Layout = dict[str, tuple[tuple[int, ...], str]]
 """Name → (shape of one sample, dtype) of the arrays that are written chunk by chunk."""
 
-_SEALS = "seals"  # array of the store: what each chunk file was when it was written
+_SEALS = "seals"  # array of the store that identifies the content of each chunk file as written
 _CHECKSUM = 4  # bytes at the end of a chunk file
 
 
 class Store:
     """Arrays that share their first axis, the samples.
 
-    A chunk of every array holds the same samples. A chunk file is written whole or not at all and ends in a CRC-32C,
-    so a run that is killed leaves only good chunks behind and a flipped bit is seen when it is read. Last of a chunk
-    its seals are written, one for each array: checksums of the identity, the name, the number of the chunk and the
-    CRC-32C, so that a chunk of another place or another store is seen as well.
+    A chunk of every array holds the same samples. A chunk file is written entirely or not at all and ends in a CRC-32C,
+    so a killed run leaves only good chunks behind, and a flipped bit is detected when the file is read. The seals of a
+    chunk, one for each array, are written last: checksums of the identity, the name, the number of the chunk and the
+    CRC-32C, which detect a chunk from another place or another store.
 
     Parameters
     ----------
     path
-        Folder of the store; made when it is not there.
+        Folder of the store; created if it does not exist.
     layout
-        The arrays.
+        Shape and dtype of the arrays.
     n_samples, chunk
-        Length of the first axis, and how many samples one chunk holds.
+        Length of the first axis, and number of samples in a chunk.
     identity
-        Plain values that fix the content (configuration, seeds, parents); kept in the attributes.
+        Plain values that determine the content (configuration, seeds, parents); kept in the attributes.
 
     Raises
     ------
     StoreError
-        There is a store at `path` that was written with another identity or layout, or it is damaged.
+        The store at `path` was written with another identity or layout, or is damaged.
     DiskError
         The folder cannot be read or written.
     """
@@ -77,44 +77,44 @@ class Store:
             return
         if (self.path / _SEALS / "c").exists():
             raise StoreError(
-                f"{self.path}: has chunks, but its zarr.json does not say of what; delete the folder and build it again"
+                f"{self.path}: has chunks, but its zarr.json does not describe them; delete the folder, build it again"
             )
         group = zarr.open_group(self.path, mode="a")
         for name, array in expected.arrays():
             if name not in group:
                 _create(group, name, array.shape, array.dtype, array.chunks)
-        group.attrs["identity"] = identity  # last: a store without it was never finished being laid out
+        group.attrs["identity"] = identity  # last: a store without it has an incomplete layout
 
     @property
     def n_chunks(self) -> int:
-        """How many chunks there are in all."""
+        """Total number of chunks."""
         return -(-self.n_samples // self.chunk)
 
     def rows(self, index: int) -> slice:
-        """The samples that chunk `index` holds."""
+        """Return the range of samples in chunk `index`."""
         return slice(index * self.chunk, min((index + 1) * self.chunk, self.n_samples))
 
     def missing(self) -> list[int]:
-        """Chunks that are not written yet, in any of the arrays."""
+        """List the chunks that any of the arrays still lacks."""
         names = (*self.names, _SEALS)
         return [i for i in range(self.n_chunks) if not all(self._chunk_file(name, i).is_file() for name in names)]
 
     def fill(self, build: Callable[[slice], dict[str, np.ndarray]], *, workers: int = 1, label: str = "store") -> None:
-        """Write every missing chunk; `build` makes the arrays of a range of samples, whatever the order of calls.
+        """Write every missing chunk; `build` makes the arrays of a range of samples, regardless of the order of calls.
 
         Raises
         ------
         StoreError
-            The disk is full, or cannot be written; what is written stays and the next call goes on from there.
+            The disk is full or cannot be written; written chunks stay, and the next call continues from there.
         DiskError
-            Another process fills this store.
+            Another process is filling this store.
         """
         if not self.missing():
             return
         with only_writer(self.path):
             missing = self.missing()  # another process may have filled it in between
             write = lambda index: self._write(index, build(self.rows(index)))  # noqa: E731
-            # one torch thread per worker: sums then have one order, and the store the same bits on any machine
+            # one torch thread per worker: the order of sums is then fixed, and the store has the same bits everywhere
             pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
             done = self.n_chunks - len(missing)
             bar = tqdm(total=self.n_chunks, initial=done, desc=label, unit="chunk")
@@ -127,7 +127,7 @@ class Store:
 
     @contextmanager
     def _progress_kept(self) -> Iterator[None]:
-        """What the disk refuses becomes a `StoreError` that says how far it came."""
+        """Turn errors of the disk into a `StoreError` that states how many chunks were written."""
         try:
             yield
         except OSError as error:
@@ -136,7 +136,7 @@ class Store:
             written = self.n_chunks - len(self.missing())
             raise StoreError(
                 f"{self.path}: {reason}; {written} of {self.n_chunks} chunks are written and good. "
-                f"{'Free some space' if is_full else 'Mend that'} and run again: it goes on from there"
+                f"{'Free some space' if is_full else 'Correct that'} and run again: it continues from there"
             ) from error
 
     def read(self, name: str) -> Iterator[tuple[slice, np.ndarray]]:
@@ -145,7 +145,7 @@ class Store:
         Raises
         ------
         StoreError
-            A chunk is missing, does not match its checksum, or is not the one that was written there.
+            A chunk is missing, does not match its checksum, or belongs to another place.
         """
         for index in range(self.n_chunks):
             yield self.rows(index), self._read_chunk(name, index)
@@ -166,7 +166,7 @@ class Store:
         return values
 
     def load(self, name: str) -> torch.Tensor:
-        """Read a whole array into one tensor, holding one chunk beside it."""
+        """Read a whole array into one tensor, with one more chunk in memory at a time."""
         array = self._arrays[name]
         out = torch.empty(array.shape, dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype)
         for rows, values in self.read(name):
@@ -174,14 +174,14 @@ class Store:
         return out
 
     def take(self, name: str, samples: np.ndarray) -> np.ndarray:
-        """Some samples of an array, in the order given; nothing else of it stays in memory.
+        """Read some samples of an array, in the given order, without keeping others in memory.
 
-        A chunk is checked as a whole when it is first used.
+        Each chunk is checked as a whole when it is first used.
 
         Raises
         ------
         StoreError
-            As `read`.
+            As in `read`.
         """
         array, chunk = self._arrays[name], samples // self.chunk
         taken = np.empty((len(samples), *array.shape[1:]), array.dtype)
@@ -195,12 +195,12 @@ class Store:
         return taken
 
     def check(self) -> None:
-        """Read everything once, a chunk at a time.
+        """Read everything once, one chunk at a time.
 
         Raises
         ------
         StoreError
-            As `read`.
+            As in `read`.
         """
         for name in self.names:
             for _ in self.read(name):
@@ -212,7 +212,7 @@ class Store:
         self._arrays[_SEALS][index] = [self._seal(name, index) for name in self.names]
 
     def _seal(self, name: str, index: int) -> int:
-        """Checksum of what a chunk file ends in, and of where it belongs."""
+        """Compute a checksum of the last bytes of a chunk file and of the place where it belongs."""
         with self._chunk_file(name, index).open("rb") as file:
             file.seek(-_CHECKSUM, 2)
             return zlib.crc32(file.read() + f"{name}/{index}".encode(), self._identity_sum)
@@ -228,28 +228,28 @@ def _create(group: Any, name: str, shape: tuple[int, ...], dtype: Any, chunks: t
 
 @contextmanager
 def _damage_of_layout(path: Path) -> Iterator[None]:
-    """Whatever zarr says of a zarr.json that it cannot read becomes a `StoreError`."""
+    """Turn any error of zarr for an unreadable zarr.json into a `StoreError`."""
     try:
         yield
     except (RephaseError, OSError):
         raise
-    except Exception as error:  # zarr looks at little before it uses it: nearly anything can be raised
+    except Exception as error:  # zarr checks little in advance, so nearly anything can be raised
         raise StoreError(f"{path}: its zarr.json is damaged ({error}); delete the folder and build it again") from error
 
 
 @contextmanager
 def _damage_of_chunk(path: Path) -> Iterator[None]:
-    """What is wrong with a chunk file becomes a `StoreError`."""
+    """Turn errors of a chunk file into a `StoreError`."""
     try:
         yield
     except (ValueError, OSError) as error:
         raise StoreError(
-            f"{path}: damaged ({error}); delete this file and build the data set again: only this chunk is made anew"
+            f"{path}: damaged ({error}); delete this file and build the data set again: only this chunk is made again"
         ) from error
 
 
 class _single_threaded_torch:
-    """Give torch's intra-operation threads back as they were."""
+    """Run torch with one intra-operation thread, and restore their number afterwards."""
 
     def __enter__(self) -> None:
         self.threads = torch.get_num_threads()
@@ -266,12 +266,12 @@ def _is_laid_out(path: Path) -> bool:
         return "identity" in zarr.open_group(path, mode="r").attrs
     except GroupNotFoundError as error:
         raise StoreError(
-            f"{path / 'zarr.json'}: damaged, it describes no store; delete the folder and build it again"
+            f"{path / 'zarr.json'}: damaged: it does not describe a store; delete the folder and build it again"
         ) from error
 
 
 def _checked_array(path: Path, group: Any, expected: Any) -> Any:
-    """An array of the store, to be written with chunks of zeros as files like any other; its layout is checked."""
+    """Check the layout of an array and return it, set up so that chunks of zeros are written as files too."""
     if path.name not in group:
         raise StoreError(
             f"{path / 'zarr.json'}: missing, or the store is from an older version of rephase; delete the folder of "
@@ -282,17 +282,17 @@ def _checked_array(path: Path, group: Any, expected: Any) -> Any:
     for key in sorted(stored.keys() | wanted.keys()):
         if stored.get(key) != wanted.get(key):
             raise StoreError(
-                f"{path / 'zarr.json'}: damaged or of another layout: {key} is {stored.get(key)!r} there, "
+                f"{path / 'zarr.json'}: damaged, or another layout: {key} is {stored.get(key)!r} there, "
                 f"{wanted.get(key)!r} here; delete the folder of the store and build it again"
             )
     return array
 
 
 def _check_identity(path: Path, stored: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> None:
-    """Raise for the first value that differs, by its path."""
+    """Raise for the first value that differs, and name its path."""
     if not isinstance(stored, dict):
         raise StoreError(
-            f"{path}: its zarr.json is damaged: identity is no mapping; delete the folder and build it again"
+            f"{path}: its zarr.json is damaged: identity is not a mapping; delete the folder and build it again"
         )
     for key in sorted(stored.keys() | wanted.keys()):
         old, new = stored.get(key), wanted.get(key)

@@ -1,4 +1,4 @@
-"""Training of the models of the table: Lightning module, checkpoints, early stop, resume."""
+"""Training of the models of a table: Lightning module, checkpoints, early stopping and resuming."""
 
 import io
 import json
@@ -30,44 +30,44 @@ from rephase.learning.models import Model, build_model
 from rephase.runs import Run, environment
 
 Samples = tuple[torch.Tensor, ...]
-"""What the training itself sees of a batch: tensors that have the samples as their first axis."""
+"""A batch as seen by the training: tensors whose first axis is that of the samples."""
 _LOGGED = ["epoch", "train_loss", "validation_loss"]
 _DIVERGED = 1e10  # losses are near 1; a diverged flow recovers only to the prior
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
-    "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),  # the momentum goes with the cycle: 0.85 to 0.95
+    "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),  # the cycle varies the momentum from 0.85 to 0.95
 }
 
 
 class ModelModule(L.LightningModule):
-    """A model that has ``loss(batch)``, with its optimiser, the learning rate rising and falling once."""
+    """A model that has ``loss(batch)``, with its optimiser and one cycle of the learning rate."""
 
     def __init__(self, model: nn.Module, options: TrainingConfig, seed: int = 0):
         super().__init__()
         self.model, self.options, self.seed = model, options, seed
 
     def on_train_batch_start(self, batch: Samples, batch_idx: int) -> None:
-        """Let what is dropped out or mirrored depend on seed and step alone: a resumed training draws it again."""
+        """Make dropout and mirroring depend only on seed and step, so that a resumed training repeats them."""
         torch.manual_seed(hash((self.seed, self.current_epoch, batch_idx)))
 
     def loss(self, batch: Samples, name: str) -> torch.Tensor:
-        """Loss of a batch; one that is not finite, or beyond all bounds, stops the training, by its name."""
+        """Return the loss of a batch; stop the training, naming the loss, if it is not finite or diverges."""
         loss: torch.Tensor = self.model.loss(batch)  # type: ignore[operator]  # every model of the tables has one
         self.stop_if_diverged(name, loss)
         return loss
 
     def stop_if_diverged(self, name: str, loss: torch.Tensor) -> None:
-        """Raise `TrainingError` where a loss is not finite or beyond all bounds."""
+        """Raise `TrainingError` if a loss is not finite or has diverged."""
         self._stop_unless_below(_DIVERGED, name, loss)
 
     def training_step(self, batch: Samples, _: int) -> torch.Tensor:
-        """Loss of a batch that is trained on."""
+        """Return the loss of a training batch."""
         loss = self.loss(batch, "loss")
         self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch[0]))
         return loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Stop before a gradient that is not finite spoils the weights; scale a larger one than is allowed down."""
+        """Stop before a gradient that is not finite spoils the weights; scale down a gradient that is too large."""
         stepped = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in stepped])
         self._stop_unless_below(torch.inf, "gradient", norm)
@@ -78,19 +78,19 @@ class ModelModule(L.LightningModule):
         if value.abs() < bound:
             return
         step, kept = self.trainer.fit_loop.total_batch_idx, Path(self.trainer.default_root_dir) / "last.ckpt"
-        state = f"the last good checkpoint is {kept}" if kept.is_file() else "no epoch was finished, none is kept"
+        state = f"the last good checkpoint is {kept}" if kept.is_file() else "no epoch was finished, so none is kept"
         raise TrainingError(
             f"{name} = {value.item()} at step {step} (epoch {self.current_epoch}); {state}; "
             f"lower training.learning_rate (now {self.options.learning_rate}) or check the data"
         )
 
     def validation_step(self, batch: Samples, _: int) -> None:
-        """Log the loss of a batch that is not trained on."""
+        """Log the loss of a validation batch."""
         loss = self.loss(batch, "validation loss")
         self.log("validation_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch[0]))
 
     def configure_optimizers(self) -> Any:
-        """An optimiser with one cycle of the learning rate over all steps."""
+        """Return an optimiser with one cycle of the learning rate over all steps."""
         return self._optimiser(self.model)
 
     def _optimiser(self, network: nn.Module) -> dict[str, Any]:
@@ -109,18 +109,18 @@ class StepBar(L.Callback):
         self.name = name
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Open the bar, as far on as the checkpoint that the training resumes from."""
+        """Open the bar at the step from which the training resumes."""
         steps = int(trainer.estimated_stepping_batches)
         self.bar = tqdm(
             total=steps, initial=trainer.fit_loop.total_batch_idx + 1, desc=self.name, unit="step", mininterval=1
         )
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Move on by one step."""
+        """Advance by one step."""
         self.bar.update()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show the newest validation loss."""
+        """Show the latest validation loss."""
         self.bar.set_postfix(validation_loss=f"{float(trainer.callback_metrics['validation_loss']):.4g}")
 
     def on_train_end(self, *_: Any) -> None:
@@ -129,7 +129,7 @@ class StepBar(L.Callback):
 
 
 def module_of(model: nn.Module, options: TrainingConfig, seed: int = 0) -> ModelModule:
-    """What trains a model: the module that its ``training_module`` gives where it has one, else `ModelModule`."""
+    """Return the module that trains a model: that of its ``training_module`` if it has one, else `ModelModule`."""
     made: Callable[[TrainingConfig, int], ModelModule] | None = getattr(model, "training_module", None)
     return ModelModule(model, options, seed) if made is None else made(options, seed)
 
@@ -140,32 +140,32 @@ def fit(
 ) -> Model:  # fmt: skip
     """Train a model of a table and return it with the weights of its best epoch.
 
-    Killed at any moment and called again it goes on from the last finished epoch, to the same weights on the CPU as
-    an undisturbed training; called again after the end it only reads the weights.
+    A training that was killed at any moment continues, when called again, from the last finished epoch, and on the CPU
+    it ends with the same weights as an undisturbed training. Called again after the end, it only reads the weights.
 
     Parameters
     ----------
     table, name
-        The models to choose from, and which: in the table and in ``config.models``.
+        Table of models, and the name of the model in the table and in ``config.models``.
     data
-        The data set, with the splits ``train`` and ``validation``.
+        Dataset with the splits ``train`` and ``validation``.
     config
         Options of the model and of the training.
     folder
-        For checkpoints and logs of this model.
+        Folder for checkpoints and logs of this model.
     seed
-        Of the weights and of the order of the samples.
+        Seed of the weights and of the order of the samples.
     device
         ``auto``, ``cpu`` or ``cuda``.
     progress
-        Show a progress bar.
+        Whether to show a progress bar.
 
     Raises
     ------
     TrainingError
-        The loss is not finite; `folder` holds another training, or one whose files are damaged.
+        The loss is not finite, or `folder` holds another training, or one whose files are damaged.
     DiskError
-        Another process trains there, or the disk does not take what is written.
+        Another process is training there, or the disk refuses a file.
     """
     options, folder = config.training_of(name), Path(folder)
     identity = {"model": name, "options": config.models[name].options, "training": options.model_dump(mode="json"),
@@ -184,19 +184,19 @@ def train(
     run: Run, table: Mapping[str, type[Model]], name: str, data: SplitData, config: LearningConfig, folder: Path, *,
     curve: str,
 ) -> Model:  # fmt: skip
-    """Train a model as `fit` does, with the seed and on the device of a run; its losses become the table `curve`."""
+    """Train a model with `fit`, with the seed and device of a run, and save its losses as the table `curve`."""
     model = fit(table, name, data, config, folder, seed=run.config.seed, device=run.device)
     run.save_table(curve, loss_curve(folder))
     return model
 
 
 def _train(module: ModelModule, name: str, data: SplitData, folder: Path, *, device: str, progress: bool) -> None:
-    """Train to the end, from the last finished epoch on where there is one."""
+    """Train to the end, starting from the last finished epoch if there is one."""
     options, seed = module.options, module.seed
     seed_everything(seed)
     last, loader = folder / "last.ckpt", _training_loader(data, options, seed)
     with _quiet_lightning(), _blamed_on_checkpoint(last):
-        if last.is_file():  # the trainer starts the first loader of a resumed training before it tells it the epoch
+        if last.is_file():  # a resuming trainer starts the first loader before it sets its epoch
             _order_of(loader).set_epoch(int(read_checkpoint(last)["epoch"]) + 1)
         _trainer(name, folder, options, device, progress).fit(
             module, loader, data.loader("validation", options.batch_size),
@@ -207,7 +207,7 @@ def _train(module: ModelModule, name: str, data: SplitData, folder: Path, *, dev
 
 @contextmanager
 def _blamed_on_checkpoint(path: Path) -> Iterator[None]:
-    """What goes wrong in a training that goes on from a checkpoint is likely its fault: a `TrainingError` names it."""
+    """Turn errors of a resumed training into a `TrainingError` that names the checkpoint as their likely cause."""
     is_resumed = path.is_file()
     try:
         yield
@@ -215,8 +215,8 @@ def _blamed_on_checkpoint(path: Path) -> Iterator[None]:
         if isinstance(error, RephaseError) or not is_resumed:
             raise
         raise TrainingError(
-            f"{path}: the training that goes on from it fails ({error}); if it does so again delete its folder, and "
-            "it is made again"
+            f"{path}: the training that resumes from it fails ({error}); if it fails again, delete its folder to "
+            "train again"
         ) from error
 
 
@@ -224,12 +224,12 @@ def trained_model(
     table: Mapping[str, type[Model]], name: str, data: SplitData, config: LearningConfig, folder: Path, *,
     device: str = "auto",
 ) -> Model:  # fmt: skip
-    """A model with the weights of the best epoch so far of a training; parameters as in `fit`.
+    """Load a model with the weights of the best epoch so far of a training; parameters as in `fit`.
 
     Raises
     ------
     TrainingError
-        No epoch of it was finished; its weights are damaged, not finite, or those of another model.
+        No epoch was finished, or the weights are damaged, not finite, or those of another model.
     """
     path, options = Path(folder) / "best.ckpt", config.training_of(name)
     if not path.is_file():
@@ -247,12 +247,12 @@ def trained_model(
 
 
 def loss_curve(folder: Path) -> pd.DataFrame:
-    """Losses per epoch, ``epoch, train_loss, validation_loss``, put together over resumed trainings.
+    """Return the losses per epoch, ``epoch, train_loss, validation_loss``, joined over resumed trainings.
 
     Raises
     ------
     TrainingError
-        A log is damaged, or there is no epoch in any.
+        A log is damaged, or none has an epoch.
     """
     logs = sorted(Path(folder).glob("csv/version_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1]))
     rows = pd.concat([pd.DataFrame(columns=_LOGGED, dtype=float), *map(_logged, logs)], ignore_index=True)
@@ -263,17 +263,17 @@ def loss_curve(folder: Path) -> pd.DataFrame:
 
 
 def _logged(path: Path) -> pd.DataFrame:
-    """The losses in a log; not a number where it has none."""
+    """Return the losses in a log, NaN where one is missing."""
     content = file_bytes(path, TrainingError)
     try:
         return pd.read_csv(io.BytesIO(content)).reindex(columns=_LOGGED).astype(float)
     except ValueError as error:
-        raise TrainingError(f"{path}: damaged ({error}); delete it, its epochs are then left out") from error
+        raise TrainingError(f"{path}: damaged ({error}); delete it, which leaves out its epochs") from error
 
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Leave out what Lightning says of folders that a resumed training finds, and of loaders of data in memory."""
+    """Suppress Lightning's warnings about existing folders of a resumed training, and about loaders in memory."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")
@@ -313,7 +313,7 @@ def _trainer(name: str, folder: Path, options: TrainingConfig, device: str, prog
 
 
 def _claim(folder: Path, identity: dict[str, Any]) -> None:
-    """Write what is trained here, unless it is written already."""
+    """Record which training this folder holds, unless that is already recorded."""
     path = folder / "identity.json"
     if not path.is_file():
         claim = {"fingerprint": fingerprint(identity), "made_with": environment(), **identity}
@@ -321,11 +321,11 @@ def _claim(folder: Path, identity: dict[str, Any]) -> None:
 
 
 def _check_claim(folder: Path, identity: dict[str, Any]) -> None:
-    """Raise if something else was trained here, or nobody can say what."""
+    """Raise if the folder holds another training, or one that is not recorded."""
     path = folder / "identity.json"
     if not path.is_file():
         if left := [name for name in ("last.ckpt", "best.ckpt", "finished") if (folder / name).is_file()]:
-            raise TrainingError(f"{path}: missing, but {left[0]} of a training is there; delete the folder")
+            raise TrainingError(f"{path}: missing, but {left[0]} of a training exists; delete the folder")
         return
     try:
         claim = json.loads(file_text(path, TrainingError))["fingerprint"]

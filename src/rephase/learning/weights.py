@@ -1,4 +1,4 @@
-"""Weights of models in files: safetensors, and a card that says what they are and what they know."""
+"""Weights files of models: safetensors, with a card that describes the model and its reliability."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ class Weights(NamedTuple, Generic[Model, CardType]):
 
 
 class Kind(NamedTuple, Generic[Model, CardType]):
-    """What weights can be of: a table of models, and the card of their files."""
+    """A kind of weights: a table of models, and the card of their files."""
 
     name: str
     models: Mapping[str, type[Model]]
@@ -41,17 +41,17 @@ class Kind(NamedTuple, Generic[Model, CardType]):
 
 
 def save_weights(path: Path, model: nn.Module, card: Card) -> Path:
-    """Write weights in half precision, whole or not at all, and their card with both checksums beside them; the path.
+    """Write weights in half precision, entirely or not at all, and their card with both checksums; return the path.
 
-    A process that is killed between the two files leaves a card that is not of the weights: both are then refused,
-    and writing them again mends that.
+    A process that is killed between the two files leaves a card that does not match the weights: both are then refused
+    until they are written again.
 
     Raises
     ------
     WeightsError
-        A weight that half precision cannot hold.
+        Half precision cannot represent a weight.
     DiskError
-        The disk does not take the files.
+        The disk refuses the files.
     """
     tensors = {name: value.detach().cpu() for name, value in model.state_dict().items()}
     for name, value in tensors.items():
@@ -68,7 +68,7 @@ def save_weights(path: Path, model: nn.Module, card: Card) -> Path:
 
 
 def has_card(path: Path) -> bool:
-    """Whether the card beside weights is one that `save_weights` wrote."""
+    """Return whether `save_weights` wrote the card beside weights."""
     try:
         return {"model", "sha256"} <= said_by(path.with_suffix(".json")).keys()
     except WeightsError:
@@ -78,30 +78,30 @@ def has_card(path: Path) -> bool:
 def load_weights(
     source: str | Path, kind: Kind[Model, CardType], *, device: torch.device | str = "cpu"
 ) -> Weights[Model, CardType]:
-    """Read the weights of a model that `save_weights` wrote.
+    """Load a model from weights that `save_weights` wrote.
 
     Parameters
     ----------
     source
         Path of a file, or the name of shipped weights.
     kind
-        What they must be of.
+        Required kind of weights.
     device
-        Where the model goes.
+        Device of the model.
 
     Raises
     ------
     WeightsError
-        No such file; weights of another kind; a card that is missing, wrong or damaged; another checksum than the
-        card's; tensors of other names or shapes than the model's, or with values that are not finite.
+        There is no such file; the weights are of another kind; the card is missing, wrong or damaged; the checksum
+        differs from the card's; tensors have other names or shapes than the model's, or values that are not finite.
     """
     path = _find(source, kind)
     said = said_by(path.with_suffix(".json"))
     card, content = _card(path.with_suffix(".json"), said, kind), _bytes(path)
     if (found := hashlib.sha256(content).hexdigest()) != card.sha256:
         raise WeightsError(
-            f"{path}: its SHA-256 is {found}, the card says {card.sha256}; get both files again, or write them again "
-            "by `rephase weights`"
+            f"{path}: its SHA-256 is {found}, but that in the card is {card.sha256}; get both files again, or write "
+            "them again with `rephase weights`"
         )
     model, tensors = _build(path, card, kind), _tensors(path, content)
     own, given = ({name: list(value.shape) for name, value in each.items()} for each in (model.state_dict(), tensors))
@@ -116,24 +116,24 @@ def load_weights(
             raise WeightsError(f"{path}: {name} has values that are not finite; get both files again")
     if card.card_sha256 not in ("", found := card_checksum(said)):
         raise WeightsError(
-            f"{path.with_suffix('.json')}: its values have the SHA-256 {found}, it says {card.card_sha256}: damaged or "
-            "changed by hand; get it again"
+            f"{path.with_suffix('.json')}: its values have the SHA-256 {found}, expected {card.card_sha256}: damaged "
+            "or changed by hand; get it again"
         )
     model.load_state_dict(tensors)
     return Weights(model.eval().to(device), card)
 
 
 def shipped_weights(kind: Kind, folder: Path = WEIGHTS) -> list[str]:
-    """Names of the weights of a kind in a folder, by default of those that come with the project.
+    """List the names of the weights of a kind in a folder, by default those shipped with the project.
 
-    Weights whose card does not tell are of every kind: who loads them is told what is wrong.
+    Weights whose card has no readable kind are listed for every kind; loading them then explains what is wrong.
     """
     found = sorted(folder.glob(f"*{_SUFFIX}"))
     return [path.stem for path in found if _kind_of(path.with_suffix(".json")) in (kind.name, None)]
 
 
 def shipped_files(kind: Kind[Model, CardType]) -> Iterator[Path]:
-    """The shipped weights of a kind, and their cards."""
+    """List the files of the shipped weights of a kind, and their cards."""
     for name in shipped_weights(kind):
         yield from (WEIGHTS / f"{name}{suffix}" for suffix in (_SUFFIX, ".json"))
 
@@ -159,7 +159,7 @@ def _bytes(path: Path) -> bytes:
 
 
 def _kind_of(path: Path) -> str | None:
-    """What a card says that its weights are of, if it says anything."""
+    """Return the kind of weights stated in a card, if any."""
     try:
         kind = said_by(path)["kind"]
     except WeightsError:
@@ -188,4 +188,4 @@ def _tensors(path: Path, content: bytes) -> dict[str, torch.Tensor]:
     try:
         return safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
-        raise WeightsError(f"{path}: no safetensors file ({error}); get it again") from error
+        raise WeightsError(f"{path}: not a safetensors file ({error}); get it again") from error

@@ -83,9 +83,7 @@ def surroundings(
         [n, 3].
     """
     reach, pieces = 2 * radius + REACH, []
-    for rows in torch.arange(len(lattice), device=lattice.device).split(
-        64
-    ):  # the longest axis of each sets its cost
+    for rows in torch.arange(len(lattice), device=lattice.device).split(64):  # the longest axis of each sets its cost
         n_ops = int(is_there[rows].sum(1).max())
         operations = (rotations[rows, :n_ops], translations[rows, :n_ops], is_there[rows, :n_ops])
         pieces.append(_motions(lattice[rows], *operations, reach[rows], centre_frac[rows]))
