@@ -1,20 +1,20 @@
-"""Kills, full disks, flipped bits, two processes on one folder: whether anything is lost or wrong in silence.
+"""Kills, full disks, flipped bits, two processes on one folder: is anything lost, or wrong without an error?
 
     rephase bench chaos
     rephase bench chaos -- --cases "kill solve" "flip card" --tries 30 --seed 1
 
-``kill``: the process of a piece of work is killed at random moments, every other time while it writes; what is left is
-the old results or the new ones, nothing that it started lives on, and called again it ends with the bits of an
-undisturbed call. ``full disk``: a file system in memory that is too small ends it with one line and leaves the earlier
-results; with space it ends well. It is left out where nothing can be mounted. ``flip``: one bit of a stored file is
-flipped; it is refused by name, or has no effect. ``pair``: two processes at once end with the right results, or one is
-refused by name. The status is 1 where anything is bad.
+``kill``: a task is killed at random moments, every other time while it writes. The old or the new results must remain
+complete, no process that it started may survive, and a second call must end with the same bits as an undisturbed call.
+``full disk``: a file system in memory that is too small must end the task with one line and leave the earlier results;
+with enough space the task must succeed. This case is left out if file systems cannot be mounted. ``flip``: one bit of a
+stored file is flipped; the file must be refused by name, or the flip must have no effect. ``pair``: two simultaneous
+processes must end with the correct results, or one must be refused by name. The exit status is 1 if anything failed.
 """
 
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when numpy is imported
-os.environ["SOURCE_DATE_EPOCH"] = "0"  # figures without the time at which they were drawn
+os.environ["SOURCE_DATE_EPOCH"] = "0"  # figures without the time of drawing
 
 import argparse
 import tempfile
@@ -41,7 +41,7 @@ HEAD = f"{'what':<28}{'tries':>6}{'good':>6}{'bad':>6}  the first that is bad"
 
 
 class Chaos:
-    """Every case in a folder of its own; the same work is done undisturbed only once."""
+    """Every case in its own folder; each task is done undisturbed only once."""
 
     def __init__(self, place: Path, *, tries: int | None, seed: int):
         self.place, self.tries, self.seed = place, tries, seed
@@ -53,45 +53,45 @@ class Chaos:
         return undisturbed(WORKS[name], place)
 
     def kill(self, name: str) -> Iterator[str]:
-        """Problems of kills."""
+        """Yield the problem of each kill."""
         random, place = Random(f"{self.seed} kill {name}"), self.place / f"kill {name}"
         for number in range(self.tries or 12):
             reference = self.reference(name)
             yield kill(WORKS[name], reference, place / str(number), random, is_late=number % 2 == 1)
 
     def full_disk(self, name: str) -> Iterator[str]:
-        """Problems of full disks."""
+        """Yield the problem of each full disk."""
         for part in PARTS:
             yield fill(WORKS[name], self.reference(name), self.place / f"full disk {name}" / str(part), part)
 
     def flip(self, name: str) -> Iterator[str]:
-        """Problems of flipped bits, in a process that may die of them."""
+        """Yield the problem of each flipped bit, found in a process that may crash."""
         with ProcessPoolExecutor(1, CONTEXT) as pool:
             place = self.place / f"flip {name}"
             yield from pool.submit(flip, name, self.tries or N_FLIPS, self.seed, place).result()
 
     def pair(self, name: str) -> Iterator[str]:
-        """Problems of two processes."""
+        """Yield the problem of each pair of processes."""
         random, place = Random(f"{self.seed} pair {name}"), self.place / f"pair {name}"
         for number in range(self.tries or N_PAIRS):
             yield pair(WORKS[name], self.reference(name), place / str(number), random)
 
     def cases(self) -> dict[str, Callable[[], Iterator[str]]]:
-        """Every case by its name."""
+        """Return every case by its name."""
         named = {"kill": (self.kill, KILLED), "full disk": (self.full_disk, FILLED),
                  "flip": (self.flip, STORED), "pair": (self.pair, PAIRED)}  # fmt: skip
         return {f"{kind} {name}": partial(case, name) for kind, (case, names) in named.items() for name in names}
 
 
 class Row(NamedTuple):
-    """A case: what is wrong in each try, or nothing."""
+    """A case with the problem of each try, empty if there was none."""
 
     name: str
     problems: list[str]
 
     @property
     def bad(self) -> list[str]:
-        """What is wrong."""
+        """The problems found."""
         return [problem for problem in self.problems if problem]
 
     def __str__(self) -> str:
@@ -100,17 +100,17 @@ class Row(NamedTuple):
 
 
 def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
-    """What is asked for."""
+    """Parse the options."""
     names = list(Chaos(Path(), tries=None, seed=0).cases())
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", choices=names, default=names, metavar="CASE")
-    parser.add_argument("--tries", type=int, help="of each case; not of full disks")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cases", nargs="+", choices=names, default=names, metavar="CASE", help="cases to run")
+    parser.add_argument("--tries", type=int, help="number of tries of each case, except full disks")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments and bits")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table; 1 where anything is bad."""
+    """Print the table; return 1 if anything failed."""
     options = options_of(arguments)
     warnings.simplefilter("ignore")
     print(HEAD, flush=True)

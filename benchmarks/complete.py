@@ -1,14 +1,14 @@
-"""How well each route predicts the amplitudes beyond the resolution limit of the data.
+"""How well does each route predict the amplitudes of reflections finer than the resolution limit of the data?
 
     rephase bench complete -- --folder CIFS
     rephase bench complete -- --random 24 --space-groups "P 1 21/c 1" --model wilson fourier_unet
 
 Noise-free |F_calc| of the monoclinic CIFs of a folder, or of random crystals, is cut at --d-cut; `rephase.complete`
-gets that part, and everything to --d-min is judged by `score_completion`. Models are the routes ``atoms`` and
-``wilson``, the names of shipped weights and files of weights; ``zero`` and ``median``, the true median of each shell,
-which nobody can know, stand beside them. With --true-phases `atoms` is spared the solver. Rows are appended to
-``runs/bench/complete.csv``, and what is there is not done again; the medians of all rows are printed at the end,
-with the mean squared difference times 1000.
+gets that part, and `score_completion` judges all reflections to --d-min. Models are the routes ``atoms`` and
+``wilson``, the names of shipped weights and weights files. Two references are compared with them: ``zero``, and
+``median``, the true median of each shell, which is unknown in practice. With --true-phases, `atoms` does not need the
+solver. Rows are appended to ``runs/bench/complete.csv``, and existing rows are not computed again. The medians of all
+rows are printed at the end, with the mean squared difference times 1000.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from rephase.random_crystals.crystals import RandomCrystalOptions, random_crysta
 from rephase.solvers.solution import Solution, absolute_amplitude
 
 KEYS = ["crystals", "phases", "effort", "d_cut", "d_min", "model"]
-GUESSES = ("zero", "median")  # that have no σ
+GUESSES = ("zero", "median")  # references without σ
 SAME = [*KEYS, "seed", "name"]
 SHOWN = [
     "r_factor",
@@ -52,12 +52,12 @@ _N_SHELLS = 20
 
 
 def kind(options: argparse.Namespace) -> str:
-    """Which crystals, in words."""
+    """Describe the crystals in words."""
     return "real" if options.folder is not None else f"{options.random} random {', '.join(options.space_groups)}"
 
 
 def chosen_crystals(options: argparse.Namespace) -> dict[str, Crystal]:
-    """Every n-th monoclinic crystal of a folder, or random ones, by name."""
+    """Choose every n-th monoclinic crystal of a folder, or random ones, by name."""
     if options.folder is not None:
         found = {path.stem: read_crystal(path) for path in sorted(options.folder.glob("*.cif"))}
         return dict([(name, crystal) for name, crystal in found.items() if is_monoclinic(crystal)][:: options.every])
@@ -68,24 +68,24 @@ def chosen_crystals(options: argparse.Namespace) -> dict[str, Crystal]:
 
 
 def is_monoclinic(crystal: Crystal) -> bool:
-    """Whether the space group is."""
+    """Return whether a crystal's space group is monoclinic."""
     return gemmi.SpaceGroup(crystal.space_group).crystal_system_str() == "monoclinic"
 
 
 def with_true_phases(data: Reflections, truth: Truth) -> Solution:
-    """What a perfect solver would give."""
+    """Return the solution of a perfect solver."""
     phi = np.angle(truth.F[rows_of(data.hkl, truth.hkl)])
     return Solution(data, absolute_amplitude(data), phi, np.ones(len(phi)), 0.0, np.inf, 1, 1, "solved")
 
 
 def median_of_shells(amplitude: np.ndarray, d_hkl: np.ndarray) -> np.ndarray:
-    """The median amplitude [n] of each reflection's shell."""
+    """Return the median amplitude [n] of each reflection's shell."""
     shell = shell_index(d_hkl, shell_limits(float(d_hkl.max()), float(d_hkl.min()), _N_SHELLS))
     return pd.Series(amplitude).groupby(shell).transform("median").to_numpy()
 
 
 def completed(model: str, data: Reflections, truth: Truth, options: argparse.Namespace) -> Completion:
-    """One crystal by one model; what is no route has no σ."""
+    """Complete one crystal with one model; models that are not routes have no σ."""
     common = {"d_min": options.d_min, "effort": options.effort, "seed": options.seed}
     if model not in GUESSES:
         solution = with_true_phases(data, truth) if options.true_phases and model == "atoms" else None
@@ -99,7 +99,7 @@ def completed(model: str, data: Reflections, truth: Truth, options: argparse.Nam
 
 
 def measure(model: str, crystal: Crystal, options: argparse.Namespace) -> dict[str, object]:
-    """Complete one crystal by one model: its scores, or why there are none."""
+    """Complete one crystal with one model; return its scores, or the reason why there are none."""
     everything, truth = simulate_reflections(crystal, options.d_min)
     data = everything.cut(options.d_cut)
     start = time.perf_counter()
@@ -115,7 +115,7 @@ def measure(model: str, crystal: Crystal, options: argparse.Namespace) -> dict[s
 
 
 def medians(rows: pd.DataFrame) -> pd.DataFrame:
-    """Medians over crystals, and how many were completed."""
+    """Return the medians over crystals, and the number of completed crystals."""
     scores = rows.reindex(columns=[*KEYS, *SHOWN]).dropna(subset="r_factor")
     scores["mse"] *= 1000
     groups = scores.groupby(KEYS, sort=False)
@@ -123,23 +123,23 @@ def medians(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def main() -> None:
-    """Measure what is asked for and print the medians of everything measured so far."""
+    """Measure the requested cases and print the medians of all rows so far."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--folder", type=Path, help="of CIFs")
-    source.add_argument("--random", type=int, help="how many random crystals instead")
-    parser.add_argument("--model", nargs="+", default=["zero", "wilson", "median", "atoms"])
-    parser.add_argument("--space-groups", nargs="+", default=["P 1 21/c 1", "C 1 2 1"], help="of the random crystals")
-    parser.add_argument("--d-cut", type=float, default=1.5, help="Å, of what is observed")
-    parser.add_argument("--d-min", type=float, default=0.8, help="Å, of what is wanted")
-    parser.add_argument("--true-phases", action="store_true", help="instead of those of the solver")
-    parser.add_argument("--effort", type=float, default=1.0, help="of the solver and of the atoms")
+    source.add_argument("--folder", type=Path, help="folder of CIFs")
+    source.add_argument("--random", type=int, help="number of random crystals to use instead")
+    parser.add_argument("--model", nargs="+", default=["zero", "wilson", "median", "atoms"], help="models to compare")
+    parser.add_argument("--space-groups", nargs="+", default=["P 1 21/c 1", "C 1 2 1"], help="for random crystals")
+    parser.add_argument("--d-cut", type=float, default=1.5, help="resolution limit (Å) of the observed part")
+    parser.add_argument("--d-min", type=float, default=0.8, help="resolution limit (Å) of the completed data")
+    parser.add_argument("--true-phases", action="store_true", help="use the true phases instead of the solver's")
+    parser.add_argument("--effort", type=float, default=1.0, help="effort of the solver and of the fit of atoms")
     parser.add_argument("--every", type=int, default=1, help="take every n-th crystal")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=RUNS / "bench" / "complete.csv")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random crystals and of the routes")
+    parser.add_argument("--out", type=Path, default=RUNS / "bench" / "complete.csv", help="table of results")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    warnings.simplefilter("ignore")  # a formula that names more than the file lists
+    warnings.simplefilter("ignore")  # e.g. a formula with more atoms than the file lists
     rows = pd.read_csv(options.out, dtype={"name": str}).to_dict("records") if options.out.is_file() else []
     seen, phases = {tuple(row[key] for key in SAME) for row in rows}, "exact" if options.true_phases else "solved"
     asked = (kind(options), phases, options.effort, options.d_cut, options.d_min)

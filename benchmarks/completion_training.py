@@ -1,10 +1,10 @@
-"""Training of the models that complete amplitudes: crystals per second, forward and backward.
+"""Training speed of the models that complete amplitudes: crystals per second, forward and backward.
 
     rephase bench completion_training -- --threads 2 --width 32 --batch 8
 
-The models take turns on the same crystals, so that whatever else the machine does meets all of them; the fastest round
-of each counts. ``unet_equal`` is a plain U-Net of as many parameters as the one with Fourier layers. The rows also go
-to ``runs/bench/completion_training.csv``.
+The models take turns on the same crystals, so that other load on the machine affects all of them; the fastest round of
+each counts. ``unet_equal`` is a plain U-Net with as many parameters as the one with Fourier layers. The rows are also
+written to ``runs/bench/completion_training.csv``.
 """
 
 import argparse
@@ -31,17 +31,17 @@ WIDE = ("unet", "fourier_unet", "gan")
 
 
 def count(model: torch.nn.Module) -> int:
-    """Parameters of a model."""
+    """Count the parameters of a model."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def has_equal_groups(width: int) -> bool:
-    """Whether the channels of every level can be normalised in groups of about eight."""
+    """Return whether the channels of every level can be normalised in groups of about eight."""
     return all(n % max(1, n // 8) == 0 for n in (width, 2 * width, 4 * width))
 
 
 def equal_width(width: int) -> int:
-    """Width of the plain U-Net that is nearest in parameters to one with Fourier layers of the width given."""
+    """Return the width of the plain U-Net closest in parameters to the Fourier U-Net of the given width."""
     with torch.device("meta"):
         wanted = count(FourierUNet(CONFIG.shape, width=width))
         widths = filter(has_equal_groups, range(width, 2 * width))
@@ -49,7 +49,7 @@ def equal_width(width: int) -> int:
 
 
 def models(width: int) -> dict[str, AmplitudeModel]:
-    """Every model of the table, U-Nets of one width, and the plain one that is as large as that with Fourier layers."""
+    """Build every model of the table, U-Nets of one width, and a plain U-Net as large as the Fourier U-Net."""
     options = {name: {"width": width} for name in WIDE}
     every = {
         name: build_model(AMPLITUDE_MODELS, name, CONFIG.shape, ModelConfig(options=options.get(name, {})))
@@ -59,7 +59,7 @@ def models(width: int) -> dict[str, AmplitudeModel]:
 
 
 def step(model: AmplitudeModel, batch: CompletionBatch) -> float:
-    """Seconds of a step, forward and backward."""
+    """Time a step in seconds, forward and backward."""
     model.zero_grad()
     start = time.perf_counter()
     if isinstance(model, AmplitudeGAN):
@@ -74,24 +74,24 @@ def step(model: AmplitudeModel, batch: CompletionBatch) -> float:
 
 
 def measure(width: int, batch_size: int, n_rounds: int, device: torch.device) -> pd.DataFrame:
-    """Parameters and crystals per second of each model, and that over the rate of ``unet_equal``."""
+    """Measure parameters and crystals per second of each model, and the ratio to the rate of ``unet_equal``."""
     with tempfile.TemporaryDirectory() as folder:
         data = open_monoclinic(Path(folder), CONFIG)
     batch = CompletionBatch(*(field.to(device) for field in data[list(range(batch_size))]))
     every = {name: model.to(device).train() for name, model in models(width).items()}
     rounds = [{name: step(model, batch) for name, model in every.items()} for _ in range(n_rounds + 1)]
-    rate = batch_size / pd.DataFrame(rounds[1:]).min()  # the first warms up
+    rate = batch_size / pd.DataFrame(rounds[1:]).min()  # the first round warms up
     table = pd.DataFrame({"parameters": {name: count(model) for name, model in every.items()}, "crystals/s": rate})
     return table.assign(**{"ratio to unet_equal": rate / rate["unet_equal"]})
 
 
 def main() -> None:
-    """Measure, print the table, write the rows."""
+    """Measure, print the table and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--width", type=int, default=32, help="of the U-Nets")
+    parser.add_argument("--threads", type=int, default=1, help="number of threads")
+    parser.add_argument("--width", type=int, default=32, help="width of the U-Nets, in channels")
     parser.add_argument("--batch", type=int, default=8, help="crystals in a step, at most 40")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="number of timed rounds")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device = pick_device("auto")

@@ -1,7 +1,7 @@
 """Which gradients of convolutions on a CPU are wrong, in torch's layers and in those of the models, and their cost.
 
-Shapes are drawn at random; memory that is freed before each pass holds large numbers, as a gradient that nobody wrote
-has what was there before. A gradient is wrong that is 10 % off that in double precision.
+Shapes are drawn at random. Memory freed before each pass is filled with large numbers, because an uninitialised
+gradient shows the previous content. A gradient counts as wrong if it differs by 10 % from that in double precision.
 
     python benchmarks/convolution_gradients.py [--seconds 60]
 """
@@ -21,7 +21,7 @@ PRECISIONS = {"float32": False, "bfloat16": True}
 
 
 def draw(rng: np.random.Generator) -> tuple[tuple[int, ...], dict]:
-    """A grid of one to three axes, and a convolution that fits it."""
+    """Draw a grid of one to three axes, and a convolution for it."""
     while True:
         groups, kernel = int(rng.choice([1, 1, 2, 4])), int(rng.choice([1, 2, 3, 5, 7]))
         grid = tuple(rng.integers(1, 8, rng.integers(1, 4)).tolist())
@@ -35,7 +35,7 @@ def draw(rng: np.random.Generator) -> tuple[tuple[int, ...], dict]:
 
 
 def is_wrong(layer: nn.Module, x: torch.Tensor, exact: nn.Module, autocast: bool) -> bool:
-    """Whether a gradient of weights or biases is, in one of three passes."""
+    """Return whether a gradient of weights or biases is wrong in one of three passes."""
     for _ in range(3):
         layer.zero_grad()
         junk = [torch.full((2**power + half * 2 ** (power - 1),), 1e20) for power in range(5, 19) for half in (0, 1)]
@@ -50,7 +50,7 @@ def is_wrong(layer: nn.Module, x: torch.Tensor, exact: nn.Module, autocast: bool
 
 
 def scan(seconds: float) -> pd.DataFrame:
-    """One row for each shape, layer and precision."""
+    """Return one row for each shape, layer and precision."""
     rng, rows, end = np.random.default_rng(0), [], time.monotonic() + seconds
     while time.monotonic() < end:
         grid, options = draw(rng)
@@ -72,7 +72,7 @@ def scan(seconds: float) -> pd.DataFrame:
 
 
 def milliseconds(layer: nn.Module, x: torch.Tensor, autocast: bool) -> float:
-    """Of one pass there and back, the median of 30."""
+    """Return the median time of 30 passes, forward and backward."""
     times = []
     for _ in range(30):
         start = time.perf_counter()
@@ -84,7 +84,7 @@ def milliseconds(layer: nn.Module, x: torch.Tensor, autocast: bool) -> float:
 
 
 def costs() -> pd.DataFrame:
-    """Of the bottom of a U-Net, 64 channels on a 2^3 grid: wrong, padded, and in float32."""
+    """Measure the times at the bottom of a U-Net, 64 channels on a 2^3 grid: wrong, padded, and in float32."""
     x, made = torch.randn(16, 64, 2, 2, 2), {"torch": nn.Conv3d, "rephase": CONVOLUTIONS[3]}
     return pd.DataFrame([
         {"layer": name, "precision": precision, "ms": milliseconds(layer(64, 64, 3, padding=1), x, autocast)}
@@ -95,7 +95,7 @@ def costs() -> pd.DataFrame:
 def main() -> None:
     """Print both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=60.0, help="time for the search")
     torch.set_num_threads(1)
     table = scan(parser.parse_args().seconds).groupby(["layer", "kernel", "precision", "axes"])["wrong"]
     print(table.agg(["sum", "size"]).rename(columns={"sum": "wrong", "size": "of"}).unstack("axes").to_string())

@@ -1,15 +1,16 @@
-"""Images of droplets per second, one thread, and what they have in common with those of another program.
+"""Images of droplets per second on one thread, and their agreement with those of another program.
 
     rephase bench droplets
     rephase bench droplets -- --peer "PYTHON SCRIPT"
 
-Images are of 224^2 pixels to 30 degrees, at 19.4 eV, with the radii of the real droplets. ``all`` is a mixture like the
-real one. ``asymmetry`` is the mean of |I(q) - I(-q)| / (I(q) + I(-q)). Rows also go to ``runs/bench/droplets.csv``.
+Images have 224^2 pixels up to 30 degrees, at 19.4 eV, with the radii of real droplets. ``all`` is a mixture like the
+real one. ``asymmetry`` is the mean of |I(q) - I(-q)| / (I(q) + I(-q)). Rows are also written to
+``runs/bench/droplets.csv``.
 
-``--peer`` runs ``PYTHON SCRIPT IN.npz OUT.npz``: IN holds the ellipsoids' ``semi_axes`` [n, 3] in nm and ``rotation``
-[n, 3, 3], ``wavelength`` in nm, complex ``index``, and the positions ``x`` of pixels over the distance of the detector;
-OUT the ``images`` [n, row, column], cross sections per area of a detector at distance 1, and ``seconds``. Then both are
-compared: the sum of |I - I_peer| over the sum of I_peer.
+``--peer`` runs ``PYTHON SCRIPT IN.npz OUT.npz``. IN holds the ellipsoids' ``semi_axes`` [n, 3] in nm and ``rotation``
+[n, 3, 3], ``wavelength`` in nm, complex ``index``, and the positions ``x`` of pixels divided by the distance of the
+detector; OUT holds the ``images`` [n, row, column], cross sections per area of a detector at distance 1, and
+``seconds``. Both are compared by the sum of |I - I_peer| divided by the sum of I_peer.
 """
 
 import os
@@ -40,11 +41,11 @@ CASES = {
     "core-shell": ("oblate", ("core_shell",)),
     "layered": ("oblate", ("layered",)),
 }  # fmt: skip
-MIXTURE = {"oblate": 83, "bent": 5, "asymmetric": 5, "partner": 6, "core-shell": 3}  # %, roughly the real set's
+MIXTURE = {"oblate": 83, "bent": 5, "asymmetric": 5, "partner": 6, "core-shell": 3}  # %, roughly as in the real data
 
 
 def draw(n: int, case: str, generator: torch.Generator) -> Droplets:
-    """Droplets of one row of the table."""
+    """Draw the droplets of one row of the table."""
     if case == "all":
         return join([draw(max(1, n * share // 100), name, generator) for name, share in MIXTURE.items()])
     kind, features = CASES[case]
@@ -52,7 +53,7 @@ def draw(n: int, case: str, generator: torch.Generator) -> Droplets:
 
 
 def now(device: torch.device) -> float:
-    """Seconds: of this process on a CPU, of the clock on a GPU that has finished its work."""
+    """Return the time in seconds: process time on a CPU, clock time on a GPU after it has finished its work."""
     if device.type == "cpu":
         return time.process_time()
     torch.cuda.synchronize(device)
@@ -60,7 +61,7 @@ def now(device: torch.device) -> float:
 
 
 def measure(case: str, n: int, device: torch.device) -> dict[str, object]:
-    """One row of the table."""
+    """Measure one row of the table."""
     generator = torch.Generator(device).manual_seed(0)
     scatter(draw(2, "oblate", generator))
     droplets = draw(n, case, generator)
@@ -72,7 +73,7 @@ def measure(case: str, n: int, device: torch.device) -> dict[str, object]:
 
 
 def compare(command: str, n: int) -> dict[str, object]:
-    """Run the peer on spheroids; the row of both."""
+    """Run the peer on spheroids; return the row that compares both."""
     droplets = random_droplets(n, "prolate", generator=torch.Generator().manual_seed(0))
     start = time.process_time()
     images = scatter(droplets) / FERMI.pitch**2
@@ -95,10 +96,10 @@ def compare(command: str, n: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure, print one table, write it."""
+    """Measure, print one table and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, help="images of each case; 48 on a CPU, 2048 on a GPU")
-    parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" of another program')
+    parser.add_argument("--n", type=int, help="images of each case; by default 48 on a CPU, 2048 on a GPU")
+    parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" of another program to compare with')
     options = parser.parse_args()
     torch.set_num_threads(1)
     device = pick_device("auto")

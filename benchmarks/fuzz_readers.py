@@ -1,13 +1,13 @@
-"""Changed files of every kind, read and used: what comes out, how long the slowest takes, and how much memory.
+"""Fuzzing of every reader: changed files are read and used, with limits on outcome, time and memory.
 
     rephase bench fuzz_readers
     rephase bench fuzz_readers -- --kinds NXcanSAS images.cxi --examples 500 --seed 1 --keep runs/fuzz
 
-Only a result or an error of the domain, one line long, may come out of a reader, within five seconds and two GB. Good
-files are made small; each input is one of them, changed in up to three places: bytes, lines, columns and values of
-text, links, shapes, types and attributes of HDF5, tags of TIFF, headers of arrays, trees of JSON and YAML. Kind, seed
-and number fix an input. Each kind has a process of its own; one that dies or hangs is a failure. The status is 1 where
-there is any failure, and ``--keep`` names a folder for the inputs that failed, each with its reason.
+A reader must return a result or raise a domain error of one line, within five seconds and two GB. Good files are small;
+each input is one of them, changed in up to three places: bytes, lines, columns and values of text; links, shapes, types
+and attributes of HDF5; tags of TIFF; headers of arrays; trees of JSON and YAML. Kind, seed and number determine an
+input. Each kind is read in its own process; if that dies or hangs, this is a failure. The exit status is 1 if there is
+any failure, and ``--keep`` names a folder for the inputs that failed, each with its reason.
 """
 
 import os
@@ -24,17 +24,19 @@ TARGETS = {**crystal_targets.TARGETS, **optics_targets.TARGETS, **stored_targets
 
 
 def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
-    """What is asked for."""
+    """Parse the options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--examples", type=int, help="inputs of each kind; 10,000 in all where not given")
-    parser.add_argument("--kinds", nargs="+", choices=TARGETS, default=list(TARGETS), metavar="KIND")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--examples", type=int, help="inputs of each kind; by default 10,000 in total")
+    parser.add_argument(
+        "--kinds", nargs="+", choices=TARGETS, default=list(TARGETS), metavar="KIND", help="kinds of files to read"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the changes")
     parser.add_argument("--keep", type=Path, help="folder for the inputs that failed")
     return parser.parse_args(arguments)
 
 
 def table(options: argparse.Namespace) -> list[Summary]:
-    """A row of each kind, printed as soon as it is known."""
+    """Return a row for each kind, printed as soon as it is complete."""
     n = options.examples or -(-10_000 // len(options.kinds))
     print(HEAD, flush=True)
     rows = []
@@ -45,7 +47,7 @@ def table(options: argparse.Namespace) -> list[Summary]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table; 1 where anything failed."""
+    """Print the table; return 1 if anything failed."""
     rows = table(options_of(arguments))
     n_failed = sum(row.failures.total() for row in rows)
     print(f"{sum(row.inputs for row in rows)} inputs, {n_failed} failures")

@@ -1,12 +1,13 @@
-"""Grazing-incidence patterns per second, one thread, and how near they are to those of BornAgain.
+"""Grazing-incidence patterns per second on one thread, and their agreement with BornAgain.
 
     rephase bench gisaxs
     rephase bench gisaxs -- --peer "PYTHON benchmarks/peers/gisaxs_bornagain.py"
 
-Patterns of 172 x 512 pixels in float32. Rows also go to ``runs/bench/gisaxs.csv``. With ``--peer`` each island, a layer
-under an island, and the reflectivity of that layer are calculated in float64 by both: ``apart`` is the sum of
-|I - I_peer| over that of I_peer; ``bright`` and ``dim`` the largest |I - I_peer| / I_peer of pixels above 1e-2 and 1e-4
-of the brightest. The peer takes the mean index of a dense layer of particles into account, so there are few.
+Patterns have 172 x 512 pixels in float32. Rows are also written to ``runs/bench/gisaxs.csv``. With ``--peer``, both
+programs calculate each island, a layer under an island, and the reflectivity of that layer in float64. ``apart`` is the
+sum of |I - I_peer| divided by that of I_peer; ``bright`` and ``dim`` are the largest |I - I_peer| / I_peer of pixels
+above 1e-2 and 1e-4 of the brightest. The peer includes the mean index of a dense layer of particles, so the density of
+particles is low here.
 """
 
 import os
@@ -43,20 +44,20 @@ ENERGY_EV, INCIDENCE_DEG, DENSITY, THICKNESS = 12_398.0, 0.2, 1e-12, 12.0
 
 
 def stack(layers: list[tuple[float, float]], dtype: torch.dtype, device: torch.device | str = "cpu") -> Stack:
-    """One smooth stack; the layer above the substrate is `THICKNESS` thick."""
+    """Return one smooth stack; the layer above the substrate has the thickness `THICKNESS`."""
     delta, beta = torch.tensor(layers, dtype=dtype, device=device).T[:, None]
     return Stack(delta, beta, torch.full_like(delta[:, 1:], THICKNESS), torch.zeros_like(delta))
 
 
 def detector(rows: int, columns: int, dtype: torch.dtype) -> ExitAngles:
-    """Pixels from the horizon to 2 degrees, and 2 degrees to either side."""
+    """Return pixels from the horizon to 2 degrees, and 2 degrees to either side."""
     size = (2 / rows, 4 / columns)
     alpha, phi = (step * (torch.arange(n, dtype=dtype) + 0.5) for n, step in zip((rows, columns), size))
     return ExitAngles(alpha, phi - 2, size)
 
 
 def pattern(island: str, layers: list[tuple[float, float]], exits: ExitAngles, device: torch.device) -> torch.Tensor:
-    """One pattern, of the dtype of the angles."""
+    """Compute one pattern in the dtype of the angles."""
     dtype = exits.alpha_deg.dtype
     sizes, delta, beta = (torch.tensor([t], dtype=dtype, device=device) for t in (SIZES[island], *PARTICLE))
     return grazing_pattern(
@@ -66,7 +67,7 @@ def pattern(island: str, layers: list[tuple[float, float]], exits: ExitAngles, d
 
 
 def speed(island: str, device: torch.device) -> dict[str, object]:
-    """A row: the best of three; time of this process on a CPU, which others may share."""
+    """Measure a row: the best of three; process time on a CPU, which other processes may share."""
     exits, seconds = detector(172, 512, torch.float32), []
     clock = time.process_time if device.type == "cpu" else time.perf_counter
     for _ in range(3):
@@ -77,7 +78,7 @@ def speed(island: str, device: torch.device) -> dict[str, object]:
 
 
 def told(island: str, layers: list[tuple[float, float]]) -> dict[str, object]:
-    """What the peer is told of a pattern of 50 x 40 pixels."""
+    """Return the input of the peer for a pattern of 50 x 40 pixels."""
     return {
         "island": {"name": island, "sizes": SIZES[island]}, "particle": PARTICLE, "density": DENSITY,
         "layers": layers, "thickness": [THICKNESS] * (len(layers) - 1), "wavelength": wavelength_nm(ENERGY_EV),
@@ -86,7 +87,7 @@ def told(island: str, layers: list[tuple[float, float]]) -> dict[str, object]:
 
 
 def compare(command: str) -> pd.DataFrame:
-    """A row of each calculation."""
+    """Return a row for each calculation."""
     samples = [(island, [SUBSTRATE]) for island in SIZES] + [("cylinder", [LAYER, SUBSTRATE])]
     scan = {key: told("sphere", [LAYER, SUBSTRATE])[key] for key in ("layers", "thickness", "wavelength")}
     with tempfile.TemporaryDirectory() as folder:
@@ -103,16 +104,16 @@ def compare(command: str) -> pd.DataFrame:
 
 
 def row(name: str, ours: np.ndarray, peer: np.ndarray) -> dict[str, object]:
-    """How far both are apart."""
+    """Return the differences of both."""
     off, brightest = np.abs(ours - peer), peer.max()
     bright, dim = ((off / peer)[peer > share * brightest].max() for share in (1e-2, 1e-4))
     return {"case": name, "apart": off.sum() / peer.sum(), "bright": bright, "dim": dim}
 
 
 def main() -> None:
-    """Measure, print the tables, write them."""
+    """Measure, print the tables and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" of another program')
+    parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" of another program to compare with')
     options = parser.parse_args()
     torch.set_num_threads(1)
     device = pick_device("auto")

@@ -1,10 +1,11 @@
-"""Flows of images: time of posterior samples and of a step of training, for holograms and scans of two sizes.
+"""Image flows: time of posterior samples and of a training step, for holograms and scans of two sizes.
 
     rephase bench image_posteriors -- --width 32 --blocks 3
 
-Times in ms. ``one`` is a single sample of a single pattern, with the classical estimate that the flow looks at;
-``of 64`` each of 64 samples of one pattern; ``step`` is a step of training for each pattern of a batch of 16. Weights
-are random: times are those of trained flows. The rows also go to ``runs/bench/image_posteriors.csv``.
+Times are in ms. ``one`` is for a single sample of a single pattern, including the classical estimate that the flow
+takes as input; ``of 64`` is for each of 64 samples of one pattern; ``step`` is for each pattern of a batch of 16 in a
+training step. Weights are random, but the times are those of trained flows. The rows are also written to
+``runs/bench/image_posteriors.csv``.
 """
 
 import argparse
@@ -36,7 +37,7 @@ _N_TIMED = 5
 
 
 def milliseconds(step: Callable[[], object]) -> float:
-    """Median time of a step, after one that warms up."""
+    """Return the median time of a step in ms, after one that warms up."""
     times = []
     for _ in range(_N_TIMED + 1):
         start = time.perf_counter()
@@ -46,7 +47,7 @@ def milliseconds(step: Callable[[], object]) -> float:
 
 
 def measure(kind: str, size: int, options: dict[str, int]) -> dict[str, object]:
-    """A row: times in ms, and the number of weights."""
+    """Measure a row: times in ms, and the number of weights."""
     simulator = SIMULATORS[kind, size]()
     model = build_model(
         IMAGE_POSTERIOR_MODELS, "image_flow", simulator.pattern_shape, ModelConfig(options=options), simulator=simulator
@@ -64,11 +65,11 @@ def measure(kind: str, size: int, options: dict[str, int]) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure, print the table, write the rows."""
+    """Measure, print the table and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--width", type=int, default=32)
-    parser.add_argument("--blocks", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--width", type=int, default=32, help="width of the flow, in channels")
+    parser.add_argument("--blocks", type=int, default=3, help="number of blocks of the flow")
+    parser.add_argument("--threads", type=int, default=1, help="number of threads")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = [measure(kind, size, {"width": options.width, "n_blocks": options.blocks}) for kind, size in SIMULATORS]

@@ -1,9 +1,9 @@
-"""Training of the classifiers of diffraction images: images per second, and how long it waits for them.
+"""Training speed of the classifiers of diffraction images: images per second, and the time spent waiting for data.
 
     rephase bench image_training -- --size 224 --width 64 --models resnet18 vgg16
 
 Every batch is read from the store as in a training, with its noise, as images and as correlation maps; ``waiting`` is
-the share of the time that goes into that. The rows also go to ``runs/bench/image_training.csv``.
+the fraction of the time spent on that. The rows are also written to ``runs/bench/image_training.csv``.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from rephase.paths import RUNS
 
 
 def measure(model: ImageClassifier, data: ImageData, batch_size: int, n_batches: int, device: torch.device) -> tuple:
-    """Seconds that batches take to come, and to be learned from, forward and backward."""
+    """Measure the seconds spent on reading batches, and on training with them, forward and backward."""
     waiting, learning, batches = 0.0, 0.0, iter(data.loader("train", batch_size, seed=0))
     for number in range(n_batches + 1):
         start = time.perf_counter()
@@ -37,21 +37,23 @@ def measure(model: ImageClassifier, data: ImageData, batch_size: int, n_batches:
         model.loss(batch).backward()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        if number:  # the first warms up
+        if number:  # the first batch warms up
             waiting, learning = waiting + come - start, learning + time.perf_counter() - come
     return waiting, learning
 
 
 def main() -> None:
-    """Measure, print the table, write the rows."""
+    """Measure, print the table and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--batches", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--gaussian", type=float, default=2.0, help="noise over the mean count")
-    parser.add_argument("--models", nargs="+", default=["resnet18", "vgg16"], choices=sorted(IMAGE_MODELS))
+    parser.add_argument("--size", type=int, default=224, help="pixels along each side of an image")
+    parser.add_argument("--width", type=int, default=64, help="width of the networks, in channels")
+    parser.add_argument("--batch", type=int, default=8, help="images in a batch")
+    parser.add_argument("--batches", type=int, default=3, help="number of timed batches")
+    parser.add_argument("--threads", type=int, default=1, help="number of threads")
+    parser.add_argument("--gaussian", type=float, default=2.0, help="standard deviation of the noise / mean count")
+    parser.add_argument(
+        "--models", nargs="+", default=["resnet18", "vgg16"], choices=sorted(IMAGE_MODELS), help="models to time"
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     device, rows = pick_device("auto"), []

@@ -1,10 +1,10 @@
-"""Engines of ptychography: time and error on simulated frames, and how well they explain a measured near-field scan.
+"""Ptychographic engines: time and error on simulated frames, and their fit to a measured near-field scan.
 
     rephase bench ptychography -- --epochs 60 --measured SCAN.cxi --focus-mm 3.65
 
-Simulated: 169 frames of 32 x 32, far field, known probe, Poisson counts; errors and similarities where the
-beam was. Measured: the probe is refined; ``per_pixel`` is the mean squared misfit of square roots of counts, of which
-Poisson noise alone gives 1/4. The rows also go to ``runs/bench/ptychography.csv``.
+Simulated: 169 frames of 32 x 32 in the far field, with a known probe and Poisson counts; errors and similarities are
+those of the illuminated area. Measured: the probe is refined; ``per_pixel`` is the mean squared misfit of square roots
+of counts, which is 1/4 for Poisson noise alone. The rows are also written to ``runs/bench/ptychography.csv``.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from rephase.paths import RUNS
 
 
 def seeded(seed: int = 0) -> torch.Generator:
-    """A generator of random numbers."""
+    """Return a generator of random numbers."""
     return torch.Generator().manual_seed(seed)
 
 
 def simulated(n_photons: float) -> tuple[Scan, torch.Tensor, torch.Tensor]:
-    """A scan, its probe and an object of smooth blobs."""
+    """Return a scan, its probe and an object of smooth blobs."""
     positions = raster(13, step=4.0, jitter=0.2, generator=seeded(1))
     shape = smallest_object(positions, (32, 32))
     coarse = torch.rand(2, 1, 1, 16, 16, generator=seeded(2))
@@ -41,7 +41,7 @@ def simulated(n_photons: float) -> tuple[Scan, torch.Tensor, torch.Tensor]:
 
 
 def score_simulated(n_epochs: int) -> list[dict]:
-    """A row for each engine, with much noise and little."""
+    """Return a row for each engine, with high and low noise."""
     rows = []
     engines = {
         "epie": partial(epie, generator=seeded()),
@@ -73,7 +73,7 @@ def score_simulated(n_epochs: int) -> list[dict]:
 
 
 def score_measured(path: Path, focus_mm: float, n_epochs: int) -> list[dict]:
-    """How well each engine explains a near-field scan behind a focus."""
+    """Score the fit of each engine to a near-field scan behind a focus."""
     data = open_ptychography(path)
     geometry = effective_geometry(pixel=data.pixel, source_distance=1e6 * focus_mm, detector_distance=data.distance)
     number = fresnel_number(wavelength=data.wavelength, pixel=geometry.pixel, distance=geometry.distance)
@@ -98,12 +98,12 @@ def score_measured(path: Path, focus_mm: float, n_epochs: int) -> list[dict]:
 
 
 def main() -> None:
-    """Measure, print the tables, write the rows."""
+    """Measure, print the tables and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=60)
-    parser.add_argument("--measured", type=Path, help="a near-field scan")
-    parser.add_argument("--focus-mm", type=float, default=3.65, help="from the focus to the sample")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=60, help="number of epochs of each engine")
+    parser.add_argument("--measured", type=Path, help="file of a measured near-field scan")
+    parser.add_argument("--focus-mm", type=float, default=3.65, help="distance (mm) from the focus to the sample")
+    parser.add_argument("--threads", type=int, default=1, help="number of threads")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     tables = [pd.DataFrame(score_simulated(options.epochs))]

@@ -1,8 +1,8 @@
-"""Random crystals per second, one thread: making them, and with their |F| to 1.5 Å.
+"""Random crystals per second on one thread, without and with their |F| to 1.5 Å.
 
     rephase bench random_crystals
 
-The rows also go to ``runs/bench/random_crystals.csv``. Times are of the process on a CPU, of the clock on a GPU.
+The rows are also written to ``runs/bench/random_crystals.csv``. Times are process times on a CPU, clock times on a GPU.
 """
 
 import os
@@ -24,7 +24,7 @@ N = {"cpu": 4096, "cuda": 16384}  # enough for full batches
 
 
 def now(device: torch.device) -> float:
-    """Seconds: of this process on a CPU, of the clock on a GPU that has finished its work."""
+    """Return the time in seconds: process time on a CPU, clock time on a GPU after it has finished its work."""
     if device.type == "cpu":
         return time.process_time()
     torch.cuda.synchronize(device)
@@ -32,7 +32,7 @@ def now(device: torch.device) -> float:
 
 
 def measure(n_atoms: tuple[int, int], device: torch.device) -> dict[str, float]:
-    """Structures per second of each step; the first, small call warms up."""
+    """Measure structures per second in each step; the first, small call warms up."""
     options = RandomCrystalOptions(n_atoms=n_atoms)
     generator = torch.Generator(device).manual_seed(0)
     warm = random_crystals(32, generator=generator, options=options)
@@ -52,7 +52,7 @@ def measure(n_atoms: tuple[int, int], device: torch.device) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, print one table, write the tidy rows."""
+    """Measure, print one table and write the tidy rows."""
     torch.set_num_threads(1)
     device = pick_device("auto")
     table = pd.DataFrame({f"{name}, {device.type}": measure(n_atoms, device) for name, n_atoms in SIZES.items()})

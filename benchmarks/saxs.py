@@ -1,11 +1,11 @@
-"""Curves of small-angle scattering per second, one thread, and how near they are to those of sasmodels.
+"""Small-angle scattering curves per second on one thread, and their agreement with sasmodels.
 
     rephase bench saxs
     rephase bench saxs -- --peer "PYTHON benchmarks/peers/saxs_sasmodels.py"
 
-Batches of N samples on 128 q, in float32. Rows also go to ``runs/bench/saxs.csv``.
+Batches have N samples with 128 q, in float32. Rows are also written to ``runs/bench/saxs.csv``.
 
-``--peer`` has every calculation done in float64 by both: the largest |I - I_peer| / I_peer of all q.
+With ``--peer``, both programs do every calculation in float64 and the largest |I - I_peer| / I_peer is printed.
 """
 
 import os
@@ -41,7 +41,7 @@ Q = torch.logspace(-2, 0.7, 128, dtype=torch.float64)  # nm^-1
 
 
 class Case(NamedTuple):
-    """One calculation by both: what to tell the peer, and ours."""
+    """One calculation by both programs: the input of the peer, and our function."""
 
     name: str
     told: dict[str, object]
@@ -49,7 +49,7 @@ class Case(NamedTuple):
 
 
 def parameters(shape: str, spread: Spread | None) -> dict[str, float | int | str]:
-    """The peer's parameters: Å and 1e-6 Å^-2."""
+    """Return the peer's parameters, in Å and 1e-6 Å^-2."""
     names = dict(zip(SHAPES[shape].sizes, (10 * size for size in SIZES[shape])))
     layered = {"sld_core": 3.0, "sld_shell": 1.5}
     told = {**names, **(layered if shape == "core_shell_sphere" else {"sld": 3.0}), "sld_solvent": 0.0, "scale": 0.02}
@@ -62,13 +62,13 @@ def parameters(shape: str, spread: Spread | None) -> dict[str, float | int | str
 
 
 def arguments(shape: str, n: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> tuple[torch.Tensor, ...]:
-    """Sizes [n, size] and contrasts [n, region]."""
+    """Return sizes [n, size] and contrasts [n, region]."""
     contrast = torch.tensor([CONTRAST, CONTRAST / 2][: SHAPES[shape].n_contrasts], dtype=dtype, device=device)
     return torch.tensor(SIZES[shape], dtype=dtype, device=device).repeat(n, 1), contrast.repeat(n, 1)
 
 
 def cases() -> list[Case]:
-    """Curves, with and without a spread, a smeared one, and patterns."""
+    """Return curves with and without a spread, a smeared curve, and patterns."""
     found = []
     for shape in SHAPES:
         args = arguments(shape, 1, torch.float64)
@@ -82,7 +82,7 @@ def cases() -> list[Case]:
 
 
 def smeared_case() -> Case:
-    """Spheres under a resolution of 5 %; the peer sums over a grid of q, whose steps are what is left between both."""
+    """Return spheres with a resolution of 5 %; the peer sums over a grid of q, whose steps cause the difference."""
     q, args = Q[40:100:10], arguments("sphere", 1, torch.float64)
     dq = 0.05 * q
     told = {"shape": "sphere", "parameters": parameters("sphere", None), "q": [(q / PER_ANGSTROM).tolist()]}
@@ -91,7 +91,7 @@ def smeared_case() -> Case:
 
 
 def oriented_case(shape: str) -> Case:
-    """A tilted body on a detector of 64^2 pixels."""
+    """Return a tilted body on a detector of 64^2 pixels."""
     axis = torch.linspace(-1.5, 1.52, 64, dtype=torch.float64)
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     angles = {"theta": 65.0, "phi": 25.0}
@@ -105,7 +105,7 @@ def oriented_case(shape: str) -> Case:
 
 
 def compare(command: str) -> pd.DataFrame:
-    """A row of each calculation."""
+    """Return a row for each calculation."""
     every = cases()
     with tempfile.TemporaryDirectory() as folder:
         given, out = Path(folder) / "in.json", Path(folder) / "out.npz"
@@ -120,7 +120,7 @@ def compare(command: str) -> pd.DataFrame:
 
 
 def speed(shape: str, n: int, spread: bool, device: torch.device) -> dict[str, object]:
-    """A row: batches of `n` curves, the best of three; time of this process on a CPU, which others may share."""
+    """Measure a row: batches of `n` curves, best of three; process time on a CPU, which other processes may share."""
     args = arguments(shape, n, torch.float32, device)
     q = Q.float().to(device)
     width = Spread(SHAPES[shape].sizes[0], "schulz", 0.1) if spread else None
@@ -134,10 +134,10 @@ def speed(shape: str, n: int, spread: bool, device: torch.device) -> dict[str, o
 
 
 def main() -> None:
-    """Measure, print the tables, write them."""
+    """Measure, print the tables and write them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, help="samples of a batch; 64 on a CPU, 4096 on a GPU")
-    parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" of another program')
+    parser.add_argument("--n", type=int, help="samples of a batch; by default 64 on a CPU, 4096 on a GPU")
+    parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" of another program to compare with')
     options = parser.parse_args()
     torch.set_num_threads(1)
     device = pick_device("auto")

@@ -1,17 +1,19 @@
-"""How many real crystals are solved at which resolution, by the one solution that the program ranks first.
+"""How many real crystals are solved at each resolution, judged by the solution that the program ranks first?
 
     rephase bench solve -- --folder CIFS --d-min 1.0 1.5
 
-Every CIF of a folder gives noise-free |F_calc| (no dispersion), the phases are dropped, and `rephase.solve` runs with
-its defaults. ``map_cc`` is best over the allowed origins and both hands. Options make the data worse, or hide the space
-group: then ``named_first`` tells how often the right one is. Rows are appended to ``runs/bench/solve.csv``, and what
-is there is not done again; the table of all rows is printed at the end.
+Noise-free |F_calc| (without dispersion) is computed from every CIF of a folder, the phases are dropped, and
+`rephase.solve` runs with its defaults. ``map_cc`` is the best over the allowed origins and both hands. Options degrade
+the data, or hide the space group; in that case ``named_first`` is the fraction of crystals whose correct group is named
+first. Rows are appended to ``runs/bench/solve.csv``, and existing rows are not computed again; the table of all rows is
+printed at the end.
 
-``--measured FOLDER`` takes measured reflections instead, files ``.hkl`` with the CIF of their structure under the same
-name: all of them (d_min 0 in the table) and cut at each ``--d-min``, judged against F_calc of the CIF at the same hkl.
+``--measured FOLDER`` takes measured reflections instead: files ``.hkl`` with the CIF of their structure under the same
+name. They are used in full (d_min 0 in the table) and cut at each ``--d-min``, and judged against F_calc of the CIF at
+the same hkl.
 
 ``--peer "PYTHON SCRIPT"`` runs another program on the same crystals in the same run: ``PYTHON SCRIPT FOLDER OUT.csv
---d-min ...``, which writes name, d_min, map_cc and seconds; its rows stand in the table as solver ``peer``.
+--d-min ...``, which writes name, d_min, map_cc and seconds; its rows appear in the table as solver ``peer``.
 """
 
 import argparse
@@ -48,7 +50,7 @@ _N_CHANCE = 20  # sets of random phases
 
 
 def data_kind(options: argparse.Namespace) -> str:
-    """What was done to the data, in words."""
+    """Describe the data and their degradation in words."""
     kinds = {
         "measured": "measured",
         "random": f"{options.random} random crystals",
@@ -60,7 +62,7 @@ def data_kind(options: argparse.Namespace) -> str:
 
 
 def chosen_crystals(options: argparse.Namespace) -> dict[str, Crystal]:
-    """Every n-th of a folder of CIFs, or of those with measured reflections, or random ones, by name."""
+    """Choose every n-th crystal of a folder of CIFs, or of those with measured reflections, or random ones, by name."""
     if options.random is None:
         paths = sorted((options.folder or options.measured).glob("*.cif"))
         if options.measured:
@@ -71,7 +73,7 @@ def chosen_crystals(options: argparse.Namespace) -> dict[str, Crystal]:
 
 
 def measured_reflections(path: Path, crystal: Crystal, d_min: float) -> tuple[Reflections, Truth]:
-    """Reflections of a file to `d_min` in Å, 0: all, and F_calc of the structure at the same hkl."""
+    """Read the reflections of a file to `d_min` in Å (0 for all), with F_calc of the structure at the same hkl."""
     data = read_reflections(path)
     data = data.cut(d_min) if d_min else data
     hkl = data.merge().reflections.hkl
@@ -79,7 +81,7 @@ def measured_reflections(path: Path, crystal: Crystal, d_min: float) -> tuple[Re
 
 
 def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespace) -> dict[str, object]:
-    """Solve one crystal at one resolution; a row of the table."""
+    """Solve one crystal at one resolution; return a row of the table."""
     symmetry = find_symmetry(crystal.space_group)
     row = {"solver": options.solver, "data": data_kind(options), "effort": options.effort, "d_min": d_min,
            "seed": options.seed, "name": name, "space_group": symmetry.symbol,
@@ -90,7 +92,7 @@ def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespa
             data, truth = measured_reflections(options.measured / f"{name}.hkl", crystal, d_min)
         else:
             data, truth = simulate_reflections(crystal, d_min, **protocol)
-    except ReflectionError:  # too few of them
+    except ReflectionError:  # too few reflections
         return row | {"map_cc": 0.0, "verdict": "refused"}
     if options.unknown_group:
         data, truth = replace(data, symmetry=None, is_merged=False), Truth(*symmetry.expand(truth.hkl, truth.F))
@@ -108,7 +110,7 @@ def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespa
 
 
 def is_same_group(one: Symmetry, other: Symmetry) -> bool:
-    """Whether two groups in the same axes are one, or an enantiomorphic pair: |F| cannot tell these apart."""
+    """Return whether two groups in the same axes are equal, or an enantiomorphic pair, for which |F| is the same."""
     inverse = [gemmi.Op("-x,-y,-z") * gemmi.Op(triplet) * gemmi.Op("-x,-y,-z") for triplet in one.triplets]
     hands = ({gemmi.Op(t).wrap().triplet() for t in one.triplets}, {op.wrap().triplet() for op in inverse})
     without_origin = one.symbol.split(":")[0] == other.symbol.split(":")[0]
@@ -116,7 +118,7 @@ def is_same_group(one: Symmetry, other: Symmetry) -> bool:
 
 
 def peer_rows(command: str, options: argparse.Namespace, crystals: dict[str, Crystal]) -> pd.DataFrame:
-    """Run the peer on CIFs of a folder; its rows."""
+    """Run the peer on CIFs of a folder; return its rows."""
     with tempfile.TemporaryDirectory() as folder:
         for name in crystals:
             shutil.copy(options.folder / f"{name}.cif", folder)
@@ -132,27 +134,27 @@ def peer_rows(command: str, options: argparse.Namespace, crystals: dict[str, Cry
 
 
 def main() -> None:
-    """Measure what is asked for and print the table of everything measured so far."""
+    """Measure the requested cases and print the table of all rows so far."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--folder", type=Path, help="of CIFs")
+    source.add_argument("--folder", type=Path, help="folder of CIFs")
     source.add_argument("--measured", type=Path, help="folder of reflections NAME.hkl and structures NAME.cif")
-    source.add_argument("--random", type=int, help="how many random crystals instead")
-    parser.add_argument("--d-min", type=float, nargs="+", default=[0.8, 1.0, 1.2, 1.5, 2.0])
+    source.add_argument("--random", type=int, help="number of random crystals to use instead")
+    parser.add_argument("--d-min", type=float, nargs="+", default=[0.8, 1.0, 1.2, 1.5, 2.0], help="limits (Å)")
     parser.add_argument("--every", type=int, default=1, help="take every n-th crystal")
-    parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of |F|, as a part of it")
-    parser.add_argument("--missing", type=float, default=0.0, help="share of the reflections")
-    parser.add_argument("--strongest-missing", type=int, default=0, help="how many of the strongest")
-    parser.add_argument("--missing-cone", type=float, default=0.0, help="degrees around c*")
+    parser.add_argument("--noise", type=float, default=0.0, help="relative standard deviation of |F|")
+    parser.add_argument("--missing", type=float, default=0.0, help="fraction of the reflections that is missing")
+    parser.add_argument("--strongest-missing", type=int, default=0, help="number of strongest reflections missing")
+    parser.add_argument("--missing-cone", type=float, default=0.0, help="half-angle (degrees) of a missing cone at c*")
     parser.add_argument("--unknown-group", action="store_true", help="hide the space group")
-    parser.add_argument("--solver", default="raar", help="of the project, or chance: random phases")
-    parser.add_argument("--effort", type=float, default=1.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--peer", default="", help='"PYTHON SCRIPT"; runs it instead, on exact data of a folder')
-    parser.add_argument("--out", type=Path, default=RUNS / "bench" / "solve.csv")
+    parser.add_argument("--solver", default="raar", help="solver of the project, or chance for random phases")
+    parser.add_argument("--effort", type=float, default=1.0, help="upper limit of the search effort")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the data and of the random starts")
+    parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" to run instead, on exact data of a folder')
+    parser.add_argument("--out", type=Path, default=RUNS / "bench" / "solve.csv", help="table of results")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    warnings.simplefilter("ignore")  # a formula that names more than the file lists
+    warnings.simplefilter("ignore")  # e.g. a formula with more atoms than the file lists
     known = pd.read_csv(options.out, dtype={"name": str}) if options.out.is_file() else pd.DataFrame(columns=SAME)
     crystals = chosen_crystals(options)
     if options.measured and any(getattr(options, name) for name in SPOILING):

@@ -1,9 +1,9 @@
-"""Ideas that might help the default search, each against it in equal numbers of trials on the same crystals.
+"""Ideas that might improve the default search, each compared with it in equal numbers of trials on the same crystals.
 
     rephase bench solver_ideas -- --folder CIFS --every 4 --d-min 1.5 2.0
 
-Printed for each idea: how often any trial is right (map_cc >= 0.7), how often the one with the smallest misfit is, the
-mean share of trials that are right, and the time relative to the default.
+For each idea the table gives how often any trial is correct (map_cc >= 0.7), how often the trial with the smallest
+misfit is correct, the mean fraction of correct trials, and the time relative to the default.
 """
 
 import argparse
@@ -36,7 +36,7 @@ Idea = Callable[[PhaseProblem, int, Recipe, torch.Generator, Trials | None], Tri
 
 
 def default(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None) -> Trials:
-    """As `rephase solve` does it."""
+    """Search as `rephase solve` does."""
     return trials(problem, n, recipe, generator)
 
 
@@ -50,14 +50,14 @@ def nothing_beyond(
 def always_beyond(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
-    """Leave free what lies beyond the data with every recipe."""
+    """Leave the reflections finer than the data free with every recipe."""
     return trials(problem, n, recipe._replace(beyond=True), generator)
 
 
 def patterson_starts(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
-    """Start from the minimum of the Patterson map and itself moved to one of its peaks, drawn at random."""
+    """Start from the minimum of the Patterson map and its copy, shifted to one of its peaks drawn at random."""
     patterson = problem.grid.to_map((problem.sharpened(0.7) ** 2).to(torch.complex64)[None])
     heights = torch.where(patterson >= highest_around(patterson), patterson, -torch.inf).flatten()
     heights[0] = -torch.inf
@@ -71,7 +71,7 @@ def patterson_starts(
 def tangent_formula(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
-    """Refine random phases with the tangent formula first, here as the phases of the squared E map."""
+    """First refine random phases with the tangent formula, here as the phases of the squared E map."""
     phasors, _ = random_starts(problem, n, generator)
     for _ in range(20):
         squared = problem.grid.to_map(problem.sharpened(1.0) * phasors) ** 2
@@ -163,12 +163,12 @@ def constrained(problem: PhaseProblem, F: torch.Tensor, constraint: Callable[[to
 
 
 def judged(problem: PhaseProblem, F: torch.Tensor) -> Trials:
-    """The finish of the default strategy: misfits are comparable only among trials that went the same way."""
+    """Finish with the default strategy, because only misfits of trials finished in the same way are comparable."""
     return finish_in_group(problem, F, problem.amplitude, 20)
 
 
 def falloff(problem: PhaseProblem) -> torch.Tensor:
-    """Root mean square |F| of each reflection of a list [n_refl], from the measured ones by a line in 1/d^2."""
+    """Return the root mean square |F| at each reflection of a list [n_refl], from a fit of a line in 1/d^2."""
     d = torch.as_tensor(problem.reduced.cell.d_spacing(problem.hkl_numpy), dtype=torch.float32)
     n = problem.n_known
     present = problem.E > 0
@@ -178,7 +178,7 @@ def falloff(problem: PhaseProblem) -> torch.Tensor:
 
 
 def measure(path: Path, d_min: float, n_batches: int, seed: int) -> list[dict[str, object]]:
-    """A row for each idea on one crystal."""
+    """Measure a row for each idea on one crystal."""
     data, truth = simulate_reflections(read_crystal(path), d_min)
     merged = data.merge().reflections
     amplitude, recipes, rows = absolute_amplitude(merged), recipes_for("raar", merged.d_min), []
@@ -203,7 +203,7 @@ def measure(path: Path, d_min: float, n_batches: int, seed: int) -> list[dict[st
 def correlations(
     problem: PhaseProblem, found: Trials, truth: Truth, data: Reflections, amplitude: np.ndarray
 ) -> np.ndarray:
-    """map_cc [n] of trials."""
+    """Return map_cc [n] of trials."""
     n = problem.n_known
     listed = problem.hkl_numpy[:n]
     rows = rows_of(problem.reduced.hkl(data.hkl), np.concatenate([listed, -listed]))
@@ -214,14 +214,14 @@ def correlations(
 def main() -> None:
     """Measure every idea on the crystals of a folder and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--d-min", type=float, nargs="+", default=[1.5, 2.0])
+    parser.add_argument("--folder", type=Path, required=True, help="folder of CIFs")
+    parser.add_argument("--d-min", type=float, nargs="+", default=[1.5, 2.0], help="resolution limits (Å)")
     parser.add_argument("--every", type=int, default=4, help="take every n-th crystal")
-    parser.add_argument("--n-batches", type=int, default=2, help="of eight trials with each recipe")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=RUNS / "bench" / "solver_ideas.csv")
+    parser.add_argument("--n-batches", type=int, default=2, help="number of batches, eight trials with each recipe")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random starts")
+    parser.add_argument("--out", type=Path, default=RUNS / "bench" / "solver_ideas.csv", help="table of results")
     options = parser.parse_args()
-    warnings.simplefilter("ignore")  # a formula that names more than the file lists
+    warnings.simplefilter("ignore")  # e.g. a formula with more atoms than the file lists
     options.out.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for d_min in options.d_min:

@@ -1,10 +1,10 @@
-"""Milliseconds per structure of F(hkl) on a 31×31×31 grid at 10 keV, one thread: this library and its peers.
+"""Time per structure for F(hkl) on a 31×31×31 grid at 10 keV on one thread: this library and its peers.
 
     rephase bench structure_factors
 
-Every program gets the same crystals: expanded to P1 and every atom displaced. The rows also go to
-``runs/bench/structure_factors.csv``. Peers: Dans_Diffraction (as shipped, and with its magnetic form factors off, which
-X-rays do not need), gemmi's direct summation reflection by reflection, and the dense sum in numpy.
+Every program gets the same crystals, expanded to P1 with every atom displaced. The rows are also written to
+``runs/bench/structure_factors.csv``. The peers are Dans_Diffraction (as shipped, and without its magnetic form factors,
+which X-rays do not need), gemmi's direct summation reflection by reflection, and the dense sum in numpy.
 """
 
 import os
@@ -42,7 +42,7 @@ SHIPPED, WRITING = "Dans_Diffraction, as shipped", "rephase, same lattice, incl.
 
 
 def median_ms(work: Callable[[], object], *, repeat: int, structures: int = 1) -> float:
-    """Median time of `work` after one warm-up, in ms per structure."""
+    """Return the median time of `work` after one warm-up, in ms per structure."""
     times = []
     for _ in range(repeat + 1):
         start = time.perf_counter()
@@ -52,7 +52,7 @@ def median_ms(work: Callable[[], object], *, repeat: int, structures: int = 1) -
 
 
 def dans_diffraction(crystal: Crystal, xyz_frac: np.ndarray, *, magnetic: bool) -> np.ndarray:
-    """F of Dans_Diffraction: a fresh crystal in P1 from the moved atoms."""
+    """Compute F with Dans_Diffraction, from a new crystal in P1 with the displaced atoms."""
     atoms, (u, v, w) = crystal.atoms, xyz_frac.T
     with contextlib.redirect_stdout(io.StringIO()):  # it prints
         moved = dif.Crystal()
@@ -63,7 +63,7 @@ def dans_diffraction(crystal: Crystal, xyz_frac: np.ndarray, *, magnetic: bool) 
 
 
 def gemmi_direct(crystal: Crystal, xyz_frac: np.ndarray, corrections: dict[str, float]) -> np.ndarray:
-    """F of gemmi with a real `corrections` (f') added to the form factor of each element."""
+    """Compute F with gemmi, with real `corrections` (f') added to the form factor of each element."""
     small = gemmi.SmallStructure()
     small.cell = gemmi.UnitCell(*crystal.cell.parameters)
     small.spacegroup_hm = "P 1"
@@ -84,7 +84,7 @@ def gemmi_direct(crystal: Crystal, xyz_frac: np.ndarray, corrections: dict[str, 
 
 
 def gemmi_with_absorption(crystal: Crystal, xyz_frac: np.ndarray) -> np.ndarray:
-    """F of gemmi with f' + i f'': its addends are real, but F is linear in them, so two sums give both parts."""
+    """Compute F with gemmi and f' + i f'': its corrections are real, but F is linear in them, so two sums give F."""
     elements = sorted(set(crystal.atoms.elements))
     f = dict(zip(elements, dispersion(elements, ENERGY_KEV)))
     real = gemmi_direct(crystal, xyz_frac, {element: value.real for element, value in f.items()})
@@ -93,7 +93,7 @@ def gemmi_with_absorption(crystal: Crystal, xyz_frac: np.ndarray) -> np.ndarray:
 
 
 def dense_numpy(crystal: Crystal, xyz_frac: np.ndarray) -> np.ndarray:
-    """One exponential per atom and reflection, times the factor of its element and displacement."""
+    """Compute F with one exponential per atom and reflection, times the factors of element and displacement."""
     atoms: Atoms = crystal.atoms
     s_squared = 1 / (4 * crystal.cell.d_spacing(HKL) ** 2)
     f = {}
@@ -110,7 +110,7 @@ def dense_numpy(crystal: Crystal, xyz_frac: np.ndarray) -> np.ndarray:
 
 
 def milliseconds_writing(kernel: GridKernel, xyz_frac: torch.Tensor, lattice: torch.Tensor | None) -> float:
-    """Time of filling a store with the kernel's output, by one worker."""
+    """Return the time for one worker to fill a store with the kernel's output, in ms per structure."""
     times = []
     for _ in range(4):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):  # the progress bar
@@ -122,7 +122,7 @@ def milliseconds_writing(kernel: GridKernel, xyz_frac: torch.Tensor, lattice: to
 
 
 def measure(name: str) -> dict[str, float]:
-    """Return times in ms per structure, and relative differences, of one crystal by method."""
+    """Return times in ms per structure, and relative differences, for one crystal by method."""
     crystal = read_crystal(name)
     variants = strain(crystal, BATCH, np.random.default_rng(0), Strain(sigma=0.05))
     xyz_frac, lattice = torch.as_tensor(variants.xyz_frac), torch.as_tensor(variants.lattice)
@@ -152,12 +152,12 @@ def measure(name: str) -> dict[str, float]:
 
 
 def relative_difference(F: np.ndarray, reference: np.ndarray) -> float:
-    """|F - reference| / |reference|, L2 norms over the grid."""
+    """Return |F - reference| / |reference|, with L2 norms over the grid."""
     return float(np.linalg.norm(F - reference) / np.linalg.norm(reference))
 
 
 def main() -> None:
-    """Measure, print one table, write the tidy rows."""
+    """Measure, print one table and write the tidy rows."""
     torch.set_num_threads(1)
     table = pd.DataFrame({name: measure(name) for name in CRYSTALS})
     text = table.map(lambda value: f"{value:.2e}" if value < 1e-3 else f"{value:.4g}")
