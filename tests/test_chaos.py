@@ -81,7 +81,7 @@ def test_kills_find_old_files_beside_new_ones(place, work, problem):
 def test_kills_find_processes_that_live_on(place):
     work = Work("children", write_old, leave_children, state)
     reference = undisturbed(work, place / "reference")
-    assert kill(work, reference, place / "kill", Random(0), is_late=True) == "1 processes lived on after the kill"
+    assert kill(work, reference, place / "kill", Random(0), is_late=True) == "1 processes survived the kill"
 
 
 def test_pairs_find_work_that_is_done_twice(place):

@@ -1,1 +1,1 @@
-"""Work that is killed, disks that are full, stored files with a flipped bit, folders of two processes."""
+"""Disturbances: killed tasks, full disks, flipped bits in stored files, and two processes on one folder."""

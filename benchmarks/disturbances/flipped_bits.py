@@ -28,7 +28,7 @@ from rephase.runs.status import read_status
 
 
 class Stored(NamedTuple):
-    """A kind of stored file: what is made in a folder, which file of it, and what rephase gets out of it."""
+    """A kind of stored file: function that fills a folder, file in it, and function that loads it with rephase."""
 
     make: Callable[[Path], object]
     file: str
@@ -46,7 +46,7 @@ def _weights(folder: Path) -> State:
 
 
 def _stop_training(folder: Path) -> None:
-    """A training that was killed after an epoch."""
+    """Stop a training after one epoch, as a kill does."""
     work = WORKS["training"]
     work.prepare(folder)
     running = Running(work.do, folder, folder / "log")
@@ -111,7 +111,7 @@ STORED = {
 
 
 def flip(name: str, n: int, seed: int, place: Path) -> list[str]:
-    """Flip one bit `n` times, each in a new copy at the same place; what is wrong each time, or nothing."""
+    """Flip one bit `n` times, each in a new copy at the same place; return the problem of each, empty if none."""
     stored, random, folder = STORED[name], Random(f"{seed} {name}"), place / "read"
     good = place / "good"
     good.mkdir(parents=True)

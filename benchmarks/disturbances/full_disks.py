@@ -1,4 +1,4 @@
-"""Work on a small file system that fills: one line, nothing half-written, and it goes on when there is space."""
+"""Tasks on a small file system that fills up: they must end with one line and no partial files, and then resume."""
 
 import shutil
 import subprocess
@@ -11,18 +11,18 @@ from disturbances.processes import Running
 from disturbances.works import Work, state_or_nothing
 
 PARTS = (0.0, 0.1, 0.4, 0.7, 0.9)
-"""Of the space that the work needs."""
+"""Fractions of the space that the task needs."""
 
 
 def can_mount(place: Path) -> bool:
-    """Whether small file systems can be mounted here."""
+    """Return whether small file systems can be mounted here."""
     with _disk(place / "trial", 64) as disk:
         return disk is not None
 
 
 @contextmanager
 def _disk(folder: Path, kib: int) -> Iterator[Path | None]:
-    """A file system in memory of some KiB; None where none can be mounted."""
+    """Mount a file system in memory of some KiB; None if that is not possible."""
     folder.mkdir(parents=True)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kib}k", "tmpfs", folder], capture_output=True)
     if mounted.returncode:
@@ -35,12 +35,12 @@ def _disk(folder: Path, kib: int) -> Iterator[Path | None]:
 
 
 def _used_kib(folder: Path) -> int:
-    """Pages that files and folders fill."""
+    """Return the space in KiB of the pages that files and folders fill."""
     return sum(4 * -(-path.stat().st_size // 4096) if path.is_file() else 4 for path in folder.rglob("*"))
 
 
 def fill(work: Work, reference: Undisturbed, place: Path, part: float) -> str:
-    """Do it with a part of the space that it needs, then with enough; what is wrong, or nothing."""
+    """Do a task with a fraction of the space that it needs, then with enough; return the problem, empty if none."""
     before, after = _used_kib(reference.prepared), _used_kib(reference.prepared.with_name("undisturbed"))
     size = before + 16 + int(part * max(after - before, after // 2))
     with _disk(place, size) as disk:
@@ -53,7 +53,7 @@ def fill(work: Work, reference: Undisturbed, place: Path, part: float) -> str:
         if ended.status and "Traceback" in log.read_text(errors="replace"):
             return f"with {size} KiB: a traceback before {ended.said}"
         if ended.status and reference.old is not None and state_or_nothing(work, folder) != reference.old:
-            return f"with {size} KiB: the earlier results are not what they were"
+            return f"with {size} KiB: the earlier results have changed"
         if left := [path.name for path in folder.rglob("*partial*")]:
             return f"with {size} KiB: {left[0]} is left"
         subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)

@@ -1,4 +1,4 @@
-"""Work that is killed at random moments: what is left, and what comes of it when it is called again."""
+"""Tasks killed at random moments: checks of the files left behind, and of a second call."""
 
 import shutil
 from pathlib import Path
@@ -11,10 +11,10 @@ from rephase.files.writing import ResultSet
 
 
 class Undisturbed(NamedTuple):
-    """The same work without a disturbance.
+    """The same task without a disturbance.
 
-    ``prepared`` is the folder before it, ``old`` and ``new`` are what has come of it before and after. It took
-    ``seconds``, and had changed something in its folder for the first time after ``first``.
+    ``prepared`` is the folder before the task, ``old`` and ``new`` are the results before and after. The task took
+    ``seconds``, and first changed something in its folder after ``first`` seconds.
     """
 
     prepared: Path
@@ -25,7 +25,7 @@ class Undisturbed(NamedTuple):
 
 
 def undisturbed(work: Work, place: Path) -> Undisturbed:
-    """Do a piece of work once."""
+    """Do a task once without a disturbance."""
     prepared, folder, log = place / "prepared", place / "undisturbed", place / "log"
     ended = Running(work.prepare, prepared, log).end()
     if ended.status:
@@ -41,7 +41,7 @@ def undisturbed(work: Work, place: Path) -> Undisturbed:
 
 
 def kill(work: Work, reference: Undisturbed, folder: Path, random: Random, *, is_late: bool) -> str:
-    """Kill it once, at any moment or (late) while it writes; what is wrong then, or nothing."""
+    """Kill a task once, at any moment or (late) while it writes; return the problem, empty if there is none."""
     shutil.copytree(reference.prepared, folder)
     before, log = contents(folder), folder.with_suffix(".log")
     running = Running(work.do, folder, log)
@@ -52,12 +52,12 @@ def kill(work: Work, reference: Undisturbed, folder: Path, random: Random, *, is
         running.wait_until(random.random() * reference.seconds)
     running.kill()
     if n := running.orphans():
-        return f"{n} processes lived on after the kill"
+        return f"{n} processes survived the kill"
     return _left(work, reference, folder) or _again(work, reference, folder, log)
 
 
 def _left(work: Work, reference: Undisturbed, folder: Path) -> str:
-    """What is wrong with what a kill has left; a set of results whose record names it whole is moved first."""
+    """Return the problem of the files that a kill left; a set of results recorded as complete is first moved."""
     left = folder.with_name(f"{folder.name} left")
     shutil.copytree(folder, left, symlinks=True)
     try:
@@ -73,12 +73,12 @@ def _left(work: Work, reference: Undisturbed, folder: Path) -> str:
 
 
 def _again(work: Work, reference: Undisturbed, folder: Path, log: Path) -> str:
-    """What is wrong when it is called again."""
+    """Return the problem of a second call."""
     return wrong_end(work, reference, folder, Running(work.do, folder, log).end())
 
 
 def wrong_end(work: Work, reference: Undisturbed, folder: Path, ended: Ended) -> str:
-    """What is wrong after an end that should be good: an error, other results, or what is left beside them."""
+    """Return the problem after an end that should succeed: an error, other results, or leftover files."""
     if ended.status:
         return f"called again: {ended.said}"
     found = state_or_nothing(work, folder)

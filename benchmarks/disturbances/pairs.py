@@ -1,4 +1,4 @@
-"""Two processes that do the same work in one folder at once."""
+"""Two processes that do the same task in one folder at the same time."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ from disturbances.works import Work
 
 
 def pair(work: Work, reference: Undisturbed, folder: Path, random: Random) -> str:
-    """Start both, one a little later; what is wrong at the end, or nothing."""
+    """Start both, one slightly later; return the problem at the end, empty if there is none."""
     shutil.copytree(reference.prepared, folder)
     one = Running(work.do, folder, folder.with_suffix(".log"))
     one.wait_until(random.choice((0.0, 0.3 * random.random() * reference.seconds)))

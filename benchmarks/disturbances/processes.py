@@ -1,4 +1,4 @@
-"""Pieces of work in processes of their own: started, watched, killed, with all that they have started."""
+"""Tasks in separate processes, which are started, monitored and killed with all processes that they started."""
 
 import multiprocessing
 import os
@@ -22,29 +22,29 @@ _LONGEST_S = 300.0
 
 
 class Ended(NamedTuple):
-    """How a process ended, and the last line that it said."""
+    """Exit status of a process, and the last line that it printed."""
 
     status: int
     said: str
 
     @property
     def is_refusal(self) -> bool:
-        """Whether an error of the domain in one line ended it."""
+        """Whether the process ended with a domain error in one line."""
         names = {kind.__name__ for kind in RephaseError.__subclasses__()}
         return self.status == 2 and self.said.partition(":")[0] in names
 
 
 class Running:
-    """A piece of work that goes on in a process.
+    """A task that runs in a process.
 
     Parameters
     ----------
     do
-        The work.
+        Function that does the task.
     folder
-        Where.
+        Folder of the task.
     log
-        File for what it says.
+        File for the output of the process.
     """
 
     def __init__(self, do: Callable[[Path], None], folder: Path, log: Path):
@@ -56,20 +56,20 @@ class Running:
 
     @property
     def seconds(self) -> float:
-        """Since it was started."""
+        """Return the seconds since the start."""
         return time.perf_counter() - self.begun
 
     def wait_until(self, seconds: float) -> None:
-        """Until so long after the start, or the end of the process."""
+        """Wait until so many seconds after the start, or until the process ends."""
         self.process.join(max(0.0, seconds - self.seconds))
 
     def wait_for_change(self, before: set) -> None:
-        """Until anything in the folder is another than `before`, or the end of the process."""
+        """Wait until the contents of the folder differ from `before`, or until the process ends."""
         while self.process.is_alive() and contents(self.folder) == before:
             time.sleep(0.001)
 
     def end(self) -> Ended:
-        """Wait for its end; one that does not come is an end with status 124."""
+        """Wait for the end of the process; a process that does not end counts as status 124."""
         self.process.join(_LONGEST_S)
         if self.process.is_alive():
             self.kill()
@@ -79,12 +79,12 @@ class Running:
         return Ended(self.process.exitcode or 0, said)
 
     def kill(self) -> None:
-        """As the system does when memory runs out."""
+        """Kill the process as the system does when memory runs out."""
         self.process.kill()
         self.process.join()
 
     def orphans(self, patience_s: float = 5.0) -> int:
-        """How many of the processes that it has started live on; they are ended."""
+        """Count the processes that it started and that survived, and end them."""
         until = time.perf_counter() + patience_s
         while (left := _marked(self.mark)) and time.perf_counter() < until:
             time.sleep(0.05)
@@ -94,7 +94,7 @@ class Running:
 
 
 def contents(folder: Path) -> set:
-    """Names, sizes and times of everything in a folder."""
+    """Return names, sizes and times of everything in a folder."""
     found = set()
     for place, _, names in os.walk(folder):
         for name in names:
@@ -123,7 +123,7 @@ def _enter(do: Callable[[Path], None], folder: Path, log: Path, mark: str) -> No
 
 
 def _marked(mark: str) -> list[int]:
-    """Processes whose environment has a mark."""
+    """List the processes whose environment has a mark."""
     wanted, found = f"{_MARK}={mark}".encode(), []
     for place in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""The pieces of work that are disturbed: what is there before, what each does, and what has come of it."""
+"""The tasks to disturb: their inputs and earlier results, the work, and the results."""
 
 import hashlib
 import re
@@ -26,29 +26,29 @@ from rephase.runs import read_run
 from rephase.sweeps import run_sweep
 
 State = dict[str, str]
-"""Checksums of what has come of a piece of work, by names."""
+"""Checksums of the results of a task, by name."""
 SMALL = [
     "crystals.data.crystals=[Ni]",
     "crystals.data.unseen=[]",
     "crystals.data.h_max=[2, 2, 2]",
     "crystals.models={cnn3d: {options: {width: 4}}}",
 ]
-_UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # what plotly calls the parts of a page
+_UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # random names that plotly gives to parts of a page
 GENERATION = load_config("test", [*SMALL, "crystals.data.n_per_crystal=4000", "crystals.data.chunk=40"])
 TRAINING = load_config("test", [*SMALL, "crystals.data.n_per_crystal=40", "crystals.training.epochs=12"])
 
 
 class Work(NamedTuple):
-    """A piece of work in a folder.
+    """A task in a folder.
 
     Parameters
     ----------
     prepare
-        Writes its inputs, and the results of an earlier call where there can be any.
+        Function that writes the inputs, and the results of an earlier call if there can be any.
     do
-        Does it.
+        Function that does the task.
     state
-        What has come of it, loaded by rephase where rephase reads it.
+        Function that returns the results, loaded by rephase if rephase reads them.
     """
 
     name: str
@@ -58,18 +58,18 @@ class Work(NamedTuple):
 
 
 def checksum(content: bytes) -> str:
-    """A short one."""
+    """Return a short checksum."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
 def of_arrays(arrays: dict[str, np.ndarray] | dict[str, torch.Tensor]) -> State:
-    """Checksums of arrays with their types and shapes."""
+    """Return checksums of arrays with their types and shapes."""
     every = {name: np.asarray(values) for name, values in arrays.items()}
     return {name: checksum(f"{a.dtype} {a.shape}".encode() + a.tobytes()) for name, a in every.items()}
 
 
 def command(*arguments: str | Path) -> None:
-    """A command of rephase in this process, which ends with it."""
+    """Run a command of rephase in this process, which ends with it."""
     sys.argv = ["rephase", *map(str, arguments)]
     main()
 
@@ -83,7 +83,7 @@ def _generate(folder: Path) -> None:
 
 
 def _generated(folder: Path) -> State:
-    """Chunks as they lie there, and the arrays; opening would go on with a store that is not finished."""
+    """Return the stored chunks and the arrays; opening the store instead would continue an unfinished one."""
     chunks = sorted(path for path in (folder / "data.zarr").rglob("c/**/*") if path.is_file())
     if len(chunks) < 2 * GENERATION.crystals.data.n_per_crystal // GENERATION.crystals.data.chunk:
         raise StoreError("the store is not finished")
@@ -111,7 +111,7 @@ def _trained(folder: Path) -> State:
 
 
 def _measured(folder: Path) -> None:
-    """A list of reflections to 1 Å of a small crystal, with its cell and group beside it."""
+    """Write a reflection list to 1 Å of a small crystal, with its cell and group beside it."""
     _nothing(folder)
     options = RandomCrystalOptions(space_groups=("P 1 21/c 1",), n_atoms=(6, 7))
     crystal = random_crystals(1, generator=torch.Generator().manual_seed(0), options=options).crystal(0)
@@ -130,7 +130,7 @@ def _complete(d_min: float, folder: Path) -> None:
 
 
 def _results(folder: Path) -> State:
-    """Files of results; those that begin with a dot are rephase's own."""
+    """Return the result files, without rephase's own files, whose names start with a dot."""
     paths = (folder / "out").iterdir() if (folder / "out").is_dir() else ()
     return {path.name: checksum(_UUID.sub(b"", path.read_bytes())) for path in paths if not path.name.startswith(".")}
 
@@ -147,7 +147,7 @@ def _sweep(folder: Path) -> None:
 
 
 def _swept(folder: Path) -> State:
-    """Arrays of every point."""
+    """Return the arrays of every point."""
     if not (folder / "sweep" / "status.csv").is_file():
         raise PipelineError("the sweep has not ended")
     points = sorted(path for path in (folder / "sweep").iterdir() if (path / "config.yaml").is_file())
@@ -165,7 +165,7 @@ def _ran(folder: Path) -> State:
 
 
 def state_or_nothing(work: Work, folder: Path) -> State | None:
-    """What has come of a piece of work; None where rephase says that nothing has yet."""
+    """Return the results of a task; None if rephase says that there are none yet."""
     try:
         return work.state(folder)
     except (RephaseError, FileNotFoundError):
@@ -173,7 +173,7 @@ def state_or_nothing(work: Work, folder: Path) -> State | None:
 
 
 def prepare_results(do: Callable[[Path], None], folder: Path) -> None:
-    """Measured data, and the results of an earlier call."""
+    """Write measured data, and the results of an earlier call."""
     _measured(folder)
     do(folder)
 

@@ -1,1 +1,1 @@
-"""Mutated files for every reader: good files, what is changed in them, and processes that read them under watch."""
+"""Fuzzing of every reader: good files, changes of them, and monitored processes that read the changed files."""

@@ -1,4 +1,4 @@
-"""Changes of headers: of arrays in NumPy files, of TIFF images."""
+"""Changes of the headers of NumPy files and TIFF images."""
 
 import struct
 from pathlib import Path
@@ -19,7 +19,7 @@ _TAGS = {256: "width", 257: "length", 258: "bits", 259: "compression", 262: "pho
 
 
 def edit_numpy_header(path: Path, random: Random) -> None:
-    """Another shape, type or order in the header of a .npy file, of the same length where it fits."""
+    """Change shape, type or order in the header of a .npy file, keeping its length if possible."""
     content = path.read_bytes()
     if content[:6] != b"\x93NUMPY":
         return
@@ -39,7 +39,7 @@ def edit_numpy_header(path: Path, random: Random) -> None:
 
 
 def edit_numpy_values(path: Path, random: Random) -> None:
-    """Some values of a .npy file are none that can be."""
+    """Replace some values of a .npy file by impossible ones."""
     try:
         values = np.load(path)
     except Exception:  # damaged before
@@ -53,7 +53,7 @@ def edit_numpy_values(path: Path, random: Random) -> None:
 
 
 def edit_tiff_tag(path: Path, random: Random) -> None:
-    """A tag of the first page has another type, count or value, or stands twice."""
+    """Give a tag of the first page another type, count or value, or repeat it."""
     content = bytearray(path.read_bytes())
     if content[:4] not in (b"II*\0", b"MM\0*"):
         return

@@ -1,4 +1,4 @@
-"""Changes of weights and checkpoints that an attacker signs again, so that what follows the checksum is reached."""
+"""Changes of weights and checkpoints, signed again as by an attacker, to reach the code after the checksum test."""
 
 import hashlib
 import io
@@ -20,14 +20,14 @@ _TENSORS = [torch.full((3,), torch.nan), torch.zeros(0), torch.zeros(2, 2), torc
 
 
 class Executed:
-    """What a pickle runs when it is opened by who trusts it."""
+    """Code that a pickle executes when a program that trusts it opens it."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return eval, ("1 / 0",)
 
 
 def edit_checkpoint(path: Path, random: Random) -> None:
-    """Another tree of values and tensors, or an object that executes code, under the right checksum."""
+    """Write another tree of values and tensors, or an object that executes code, with the correct checksum."""
     content = path.read_bytes().rpartition(_MARK)[0] or path.read_bytes()
     try:
         tree = torch.load(io.BytesIO(content), weights_only=True)
@@ -52,7 +52,7 @@ def edit_checkpoint(path: Path, random: Random) -> None:
 
 
 def edit_safetensors(path: Path, random: Random) -> None:
-    """Other tensors under a card with the right checksum: NaN, another type, shape, place or name, one lost."""
+    """Change tensors, with the correct checksum in the card: NaN, another type, shape, place or name, one missing."""
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")
     try:

@@ -1,4 +1,4 @@
-"""Crystals, lists of reflections, phases and maps: small good files, and what is done with them."""
+"""Crystals, reflection lists, phases and maps: small good files, and their use."""
 
 from collections.abc import Callable
 from functools import partial
@@ -112,7 +112,7 @@ Mn1 3.8 0.0 0.0
 
 
 def sample() -> Reflections:
-    """A short list of measured data, or a computed one."""
+    """Return a short list of reflections."""
     if REAL.is_file():
         return read_reflections(REAL).take(np.arange(60))
     hkl = np.array([[h, k, l] for h in range(-2, 3) for k in range(5) for l in range(1, 5)])
@@ -126,7 +126,7 @@ def _rows(data: Reflections, form: str) -> str:
 
 
 def texts() -> dict[str, str]:
-    """The lists of reflections that are text, by their names."""
+    """Return the reflection lists in text formats, by file name."""
     data = sample()
     core, head = _rows(data, "{} {} {} {:.2f} {:.2f} o\n"), f"data_good\n{CELL}{GROUP}"
     macro = head.replace("_length_", ".length_").replace("_angle_", ".angle_").replace("_symmetry_", "_symmetry.")
@@ -146,7 +146,7 @@ def texts() -> dict[str, str]:
 
 
 def write_list(name: str, folder: Path) -> Path:
-    """A list of reflections, and where it is one of SHELX or of bare columns the instructions beside it."""
+    """Write a reflection list, with the instructions beside it if the format is SHELX or bare columns."""
     path = folder / name
     path.write_text(texts()[name])
     if name in ("spaced.hkl", "table.csv", "shelx.hkl"):
@@ -155,12 +155,12 @@ def write_list(name: str, folder: Path) -> Path:
 
 
 def write_instructions(folder: Path) -> Path:
-    """Instructions of SHELX beside a list of reflections."""
+    """Write SHELX instructions beside a reflection list."""
     return write_list("shelx.hkl", folder).with_suffix(".ins")
 
 
 def write_neighbour(folder: Path) -> Path:
-    """A CIF with a cell and a group beside a list that has none."""
+    """Write a CIF with a cell and a group beside a list that has none."""
     path = write_list("shelx.hkl", folder)
     path.with_suffix(".ins").unlink()
     path.with_suffix(".cif").write_text(f"data_good\n{CELL}{GROUP}{OPERATIONS}{ATOMS}")
@@ -168,7 +168,7 @@ def write_neighbour(folder: Path) -> Path:
 
 
 def write_merged_mtz(folder: Path) -> Path:
-    """Amplitudes with phases and figures of merit."""
+    """Write amplitudes with phases and figures of merit."""
     data = sample()
     root = np.sqrt(np.abs(data.intensity))
     write_mtz(folder / "merged.mtz", data.hkl, root, root % 3, np.ones(len(data)), data.cell, data.group)
@@ -176,7 +176,7 @@ def write_merged_mtz(folder: Path) -> Path:
 
 
 def write_unmerged_mtz(folder: Path) -> Path:
-    """Intensities, with batch numbers and the operation of each."""
+    """Write intensities, with batch numbers and the operation of each."""
     data, mtz = sample(), gemmi.Mtz(with_base=True)
     mtz.spacegroup = gemmi.SpaceGroup("P 1 21 1")
     mtz.add_dataset("good")
@@ -190,25 +190,25 @@ def write_unmerged_mtz(folder: Path) -> Path:
 
 
 def write_map(folder: Path) -> Path:
-    """A density in the format of CCP4."""
+    """Write a density in CCP4 format."""
     density = np.random.default_rng(0).normal(size=(12, 16, 20))
     write_density(folder / "good.ccp4", density, Cell(7.6, 10, 13.7, 90, 99, 90), find_symmetry("P 1 21 1"))
     return folder / "good.ccp4"
 
 
 def write_text(name: str, text: str, folder: Path) -> Path:
-    """A file of one text."""
+    """Write a text file."""
     (folder / name).write_text(text)
     return folder / name
 
 
 def use_reflections(path: Path) -> None:
-    """Merge, and make amplitudes."""
+    """Merge the reflections and compute amplitudes."""
     read_reflections(path).merge().reflections.amplitudes()
 
 
 def use_neighbour(path: Path) -> None:
-    """Use the reflections beside the file that was changed."""
+    """Use the reflections beside the changed file."""
     use_reflections(path.with_suffix(".hkl"))
 
 
@@ -219,17 +219,17 @@ def use_crystal(path: Path) -> None:
 
 
 def use_text_of_crystal(path: Path) -> None:
-    """The same from the text itself."""
+    """Compute a few structure factors of a crystal given as text."""
     read_crystal(path.read_bytes().decode("utf-8", errors="replace") + "\n")
 
 
 def use_phases(path: Path) -> None:
-    """Phases in radians."""
+    """Check phases in radians."""
     assert np.isfinite(read_phases(path).phi).all()
 
 
 def use_map(path: Path) -> None:
-    """A density on its grid."""
+    """Check a density on its grid."""
     torch.as_tensor(read_density(path).density).sum()
 
 

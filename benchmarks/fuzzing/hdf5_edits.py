@@ -1,4 +1,4 @@
-"""Changes of what an HDF5 file holds: datasets, groups, links, attributes, shapes and types."""
+"""Changes of the contents of an HDF5 file: datasets, groups, links, attributes, shapes and types."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +30,7 @@ def _items(file: h5py.File) -> list[str]:
 
 
 def _dataset(file: h5py.File, random: Random) -> str | None:
-    """One that is no larger than what good files have: an edit must not fill the memory that it watches."""
+    """Choose a dataset no larger than those of good files: an edit must not fill the memory that is monitored."""
     found = ((name, file.get(name)) for name in _items(file))
     names = [
         name
@@ -41,7 +41,7 @@ def _dataset(file: h5py.File, random: Random) -> str | None:
 
 
 def delete_item(file: h5py.File, random: Random) -> None:
-    """A dataset or a group is lost."""
+    """Delete a dataset or a group."""
     del file[random.choice(_items(file))]
 
 
@@ -54,7 +54,7 @@ def _replaced(file: h5py.File, name: str, value: Any, **options: Any) -> None:
 
 
 def replace_by_group(file: h5py.File, random: Random) -> None:
-    """A dataset, or a group with all in it, becomes a group, empty or with the dataset inside."""
+    """Replace a dataset, or a group with all in it, by a group, empty or with the dataset inside."""
     name = random.choice(_items(file))
     if random.random() < 0.5:
         file.move(name, "moved")
@@ -66,12 +66,12 @@ def replace_by_group(file: h5py.File, random: Random) -> None:
 
 
 def replace_by_value(file: h5py.File, random: Random) -> None:
-    """Anything becomes a dataset of a value that no one expects there."""
+    """Replace any object by a dataset with an unexpected value."""
     _replaced(file, random.choice(_items(file)), random.choice(WRONG_VALUES))
 
 
 def change_values(file: h5py.File, random: Random) -> None:
-    """Some values of a dataset, or all, are none that can be."""
+    """Replace some or all values of a dataset by impossible ones."""
     if (name := _dataset(file, random)) is None or file[name].shape is None:
         return
     values = np.array(file[name][()])
@@ -83,7 +83,7 @@ def change_values(file: h5py.File, random: Random) -> None:
 
 
 def change_type(file: h5py.File, random: Random) -> None:
-    """A dataset has numbers, or anything else, of another type."""
+    """Change the type of a dataset."""
     if (name := _dataset(file, random)) is None:
         return
     values = np.asarray(file[name][()])
@@ -93,7 +93,7 @@ def change_type(file: h5py.File, random: Random) -> None:
 
 
 def change_shape(file: h5py.File, random: Random) -> None:
-    """The same values, or a part of them, with other axes."""
+    """Change the axes of a dataset, with the same values or a part of them."""
     if (name := _dataset(file, random)) is None:
         return
     values = np.asarray(file[name][()])
@@ -104,7 +104,7 @@ def change_shape(file: h5py.File, random: Random) -> None:
 
 
 def claim_huge(file: h5py.File, random: Random) -> None:
-    """A dataset that claims a huge shape and has next to nothing stored."""
+    """Write a dataset that claims a huge shape but stores almost nothing."""
     if (name := _dataset(file, random)) is None:
         return
     old, attributes = file[name], dict(file[name].attrs)
@@ -121,7 +121,7 @@ def claim_huge(file: h5py.File, random: Random) -> None:
 
 
 def link(file: h5py.File, random: Random) -> None:
-    """A link that leads nowhere, to another file, to itself or back to the root."""
+    """Add a link that leads nowhere, to another file, to itself or back to the root."""
     name = random.choice(_items(file))
     target = random.choice([h5py.SoftLink("/nowhere"), h5py.SoftLink(f"/{name}"), h5py.SoftLink("/"), file["/"],
                             h5py.ExternalLink("nowhere.h5", "/x"), h5py.ExternalLink("/dev/zero", "/x"),
@@ -131,7 +131,7 @@ def link(file: h5py.File, random: Random) -> None:
 
 
 def keep_outside(file: h5py.File, random: Random) -> None:
-    """The numbers of a dataset lie in another file, which is not there, or is one of the machine."""
+    """Move the values of a dataset to another file, which does not exist or belongs to the system."""
     if (name := _dataset(file, random)) is None or file[name].shape in (None, ()):
         return
     shape, dtype = file[name].shape, file[name].dtype
@@ -143,7 +143,7 @@ def keep_outside(file: h5py.File, random: Random) -> None:
 
 
 def change_attribute(file: h5py.File, random: Random) -> None:
-    """An attribute is lost, or is text, bytes, a number, an array, or empty."""
+    """Delete an attribute, or replace it by text, bytes, a number, an array, or an empty value."""
     holder = file[random.choice([*_items(file), "/"])]
     names = [*holder.attrs.keys(), random.choice(("units", "unit", "uncertainties", "resolutions", "mask", "signal"))]
     name = random.choice(names)
@@ -154,7 +154,7 @@ def change_attribute(file: h5py.File, random: Random) -> None:
 
 
 def rename(file: h5py.File, random: Random) -> None:
-    """Anything is called otherwise: another entry, a name with markup, one that is long or no text."""
+    """Rename any object: another entry, a name with markup, a long name, or one that is not text."""
     name, parent = random.choice(_items(file)), ""
     parent = name.rpartition("/")[0]
     new = random.choice(["entry_2", "entry_999999999", "entry_0", "data", "mask", "Q", "I", "<img src=x onerror=1>",
@@ -163,7 +163,7 @@ def rename(file: h5py.File, random: Random) -> None:
 
 
 def repeat_item(file: h5py.File, random: Random) -> None:
-    """Anything stands twice, or many times."""
+    """Copy any object once, or many times."""
     name = random.choice(_items(file))
     for number in range(random.choice((1, 1, 300))):
         file.copy(name, f"{name.partition('/')[0] if '/' in name else name}_{number}")
@@ -177,12 +177,12 @@ STRUCTURE: tuple[Callable[[h5py.File, Random], None], ...] = (
 
 
 def edit_structure(path: Path, random: Random) -> None:
-    """One change of what an HDF5 file holds; a file that other changes have made none stays as it is."""
+    """Make one change in an HDF5 file; a file that earlier changes have made unreadable stays as it is."""
     change = random.choice(STRUCTURE)
     try:
         with h5py.File(path, "a") as file:
             change(file, random)
-    except Exception:  # what cannot be changed in this way, or was damaged before
+    except Exception:  # cannot be changed in this way, or was damaged before
         return
 
 

@@ -1,4 +1,4 @@
-"""Scattering curves, ptychographic scans and images: small good files, and what is done with them."""
+"""Scattering curves, ptychographic scans and images: small good files, and their use."""
 
 from functools import partial
 from pathlib import Path
@@ -53,7 +53,7 @@ _BOMB = '<!DOCTYPE a [<!ENTITY b "b">' + "".join(
 
 
 def edit_xml(path: Path, random: Any) -> None:
-    """Entities that grow, or that are files; another encoding than the one that is named."""
+    """Insert entities that expand or that name files, or another encoding than the declared one."""
     text = path.read_text(errors="replace")
     file = '<!DOCTYPE a [<!ENTITY b9 SYSTEM "file:///etc/passwd">]>'
     head = random.choice(
@@ -63,7 +63,7 @@ def edit_xml(path: Path, random: Any) -> None:
 
 
 def write_nexus(folder: Path) -> Path:
-    """NXcanSAS with every column that is read."""
+    """Write NXcanSAS with every column that is read."""
     path = folder / "curve.h5"
     with h5py.File(path, "w") as file:
         group = file.create_group("sasentry01/sasdata01")
@@ -78,7 +78,7 @@ def write_nexus(folder: Path) -> Path:
 
 
 def write_scan(folder: Path) -> Path:
-    """A ptychographic scan of four frames."""
+    """Write a ptychographic scan of four frames."""
     path = folder / "scan.cxi"
     with h5py.File(path, "w") as file:
         file[f"{_DETECTOR}/data"] = COUNTS
@@ -94,14 +94,14 @@ def write_scan(folder: Path) -> Path:
 
 
 def write_shots(folder: Path) -> Path:
-    """Three images in one CXI file, with their masks and labels."""
+    """Write three images in one CXI file, with their masks and labels."""
     mask = np.ones((3, 20, 24), bool)
     mask[:, 5:8, 6] = False
     return write_cxi(folder / "shots.cxi", COUNTS[:3], mask, np.zeros((3, len(LABELS))))
 
 
 def write_entries(folder: Path) -> Path:
-    """Two images in an entry each, one with its energy."""
+    """Write two images, each in its own entry, one with its energy."""
     path = folder / "entries.h5"
     with h5py.File(path, "w") as file:
         file["number_of_entries"] = 2
@@ -113,41 +113,41 @@ def write_entries(folder: Path) -> Path:
 
 
 def write_plain(folder: Path) -> Path:
-    """One dataset of images, compressed."""
+    """Write one compressed dataset of images."""
     with h5py.File(folder / "plain.hdf5", "w") as file:
         file.create_dataset("images", data=COUNTS, compression="gzip", chunks=(1, 20, 24))
     return folder / "plain.hdf5"
 
 
 def write_numpy(folder: Path) -> Path:
-    """A stack of images."""
+    """Write a stack of images."""
     np.save(folder / "stack.npy", COUNTS.astype(np.float32))
     return folder / "stack.npy"
 
 
 def write_mask(folder: Path) -> Path:
-    """A mask of booleans beside images."""
+    """Write a boolean mask beside images."""
     write_numpy(folder)
     np.save(folder / "mask.npy", np.random.default_rng(1).random((20, 24)) > 0.1)
     return folder / "mask.npy"
 
 
 def write_tiff(options: dict[str, Any], folder: Path) -> Path:
-    """A TIFF file of one kind."""
+    """Write a TIFF file of one kind."""
     values = COUNTS[:3].astype(np.uint16)
     tifffile.imwrite(folder / "good.tif", np.ascontiguousarray(values), **options)
     return folder / "good.tif"
 
 
 def use_curve(path: Path) -> None:
-    """Columns that are finite; the format .pdh names no unit."""
+    """Check that the columns are finite; the format .pdh names no unit."""
     curve = read_saxs(path, q_unit="1/nm" if path.suffix == ".pdh" else None)
     for values in (curve.q, curve.intensity, curve.sigma):
         assert np.isfinite(values).all()
 
 
 def use_scan(path: Path) -> None:
-    """Geometry, and the frames in two pieces."""
+    """Read the geometry, and the frames in two parts."""
     scan = open_ptychography(path)
     assert torch.isfinite(scan.positions).all()
     for part in (slice(0, 2), [len(scan) - 1]):
@@ -155,7 +155,7 @@ def use_scan(path: Path) -> None:
 
 
 def use_images(path: Path) -> None:
-    """The first and last image, made square."""
+    """Read the first and last image, made square."""
     images = read_images(path, size=32)
     batch = images[[0, len(images) - 1]]
     assert torch.isfinite(batch.image[batch.mask]).all()
@@ -163,7 +163,7 @@ def use_images(path: Path) -> None:
 
 
 def use_masked_images(path: Path) -> None:
-    """Images under the mask that was changed."""
+    """Read images with the changed mask."""
     read_images(path.with_name("stack.npy"), size=32, mask=path)[[0]]
 
 

@@ -1,4 +1,4 @@
-"""What rephase itself writes and is given: configurations, weights with cards, and everything in a run folder."""
+"""Files that rephase itself writes, and its inputs: configurations, weights with cards, and all of a run folder."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ SMALL = [
 
 
 def write_weights(name: str, folder: Path) -> Path:
-    """Copies of shipped weights and their card, without the checksum of the card itself: what it says is read."""
+    """Copy shipped weights and their card, without the checksum of the card itself, so that its content is read."""
     for suffix in (".json", ".safetensors"):
         shutil.copy(WEIGHTS / f"{name}{suffix}", folder)
     card = json.loads((folder / f"{name}.json").read_text())
@@ -53,12 +53,12 @@ def write_weights(name: str, folder: Path) -> Path:
 
 
 def write_card(name: str, folder: Path) -> Path:
-    """The card beside shipped weights."""
+    """Write the card beside shipped weights."""
     return write_weights(name, folder).with_suffix(".json")
 
 
 def write_run(changed: str, folder: Path) -> Path:
-    """A run that has data, a trained model, a table, arrays, a status and a notebook; one file of it, unchecked."""
+    """Write a run with data, a trained model, a table, arrays, a status and a notebook; one file without checksum."""
     run = open_run(folder / "run", "test", SMALL, device="cpu")
     data = build_data(run)
     fit(MODELS, "linear", data, run.config, run.checkpoints("linear"), device="cpu", progress=False)
@@ -80,79 +80,79 @@ def write_run(changed: str, folder: Path) -> Path:
 
 
 def write_unfinished(folder: Path) -> Path:
-    """The last checkpoint of a training that has not said that it is finished."""
+    """Write the last checkpoint of a training that is not marked as finished."""
     path = write_run("checkpoints/linear/last.ckpt", folder)
     path.with_name("finished").unlink()
     return path
 
 
 def run_folder(path: Path) -> Path:
-    """The folder of the run that a file of it belongs to."""
+    """Return the folder of the run to which a file belongs."""
     return next(parent for parent in path.parents if parent.name == "run")
 
 
 def use_config(path: Path) -> None:
-    """Resolve it."""
+    """Resolve a configuration."""
     load_config(path).fingerprint()
 
 
 def use_sweep(path: Path) -> None:
-    """Every point of it."""
+    """Resolve every point of a sweep."""
     sweep_points(load_sweep(path)[0])
 
 
 def use_setting(path: Path) -> None:
-    """The value of a --set."""
+    """Use the value of a --set."""
     load_config("test", [path.read_bytes().decode("utf-8", errors="replace").rstrip("\n")])
 
 
 def use_source(path: Path) -> None:
-    """The name of a configuration and that of a crystal."""
+    """Use the text as the name of a configuration and of a crystal."""
     load_config(path.read_bytes().decode("utf-8", errors="replace"))
 
 
 def use_formula(path: Path) -> None:
-    """A formula of a formula unit."""
+    """Parse a formula unit."""
     parse_formula(path.read_bytes().decode("utf-8", errors="replace"))
 
 
 def use_numbers(path: Path) -> None:
-    """COD numbers."""
+    """Read COD numbers."""
     read_numbers(path)
 
 
 def use_weights(kind: Kind, path: Path) -> None:
-    """Weights that are finite."""
+    """Load weights and check that they are finite."""
     model = load_weights(path.with_suffix(".safetensors"), kind).model
     assert all(bool(value.isfinite().all()) for value in model.state_dict().values()), "weights that are not finite"
 
 
 def use_run(path: Path) -> None:
-    """Its configuration and its tables."""
+    """Read the configuration and the tables of a run."""
     read_run(run_folder(path)).write_results()
 
 
 def use_arrays(path: Path) -> None:
-    """Arrays by their names."""
+    """Read arrays by name."""
     for values in read_run(run_folder(path)).arrays("example").values():
         np.abs(values).sum()
 
 
 def use_report(path: Path) -> None:
-    """The report, as after a notebook."""
+    """Write the report, as after a notebook."""
     run = read_run(run_folder(path))
     write_report(run, read_status(run.folder))
 
 
 def use_store(path: Path) -> None:
-    """The data set of the run, opened again."""
+    """Open the dataset of the run again."""
     config = load_config("test", SMALL)
     data = open_perturbed(run_folder(path) / "data" / "perturbed.zarr", config.crystals.data)
     data[[0, len(data) - 1]]
 
 
 def use_training(path: Path) -> None:
-    """The trained model, and the training called again."""
+    """Load the trained model, and call the training again."""
     folder, config = run_folder(path), load_config("test", SMALL)
     data = open_perturbed(folder / "data" / "perturbed.zarr", config.crystals.data)
     model = fit(
@@ -162,7 +162,7 @@ def use_training(path: Path) -> None:
 
 
 def first_weights(kind: Kind) -> str:
-    """The smallest shipped weights of a kind."""
+    """Return the smallest shipped weights of a kind."""
     return min(shipped_weights(kind), key=lambda name: (WEIGHTS / f"{name}.safetensors").stat().st_size)
 
 

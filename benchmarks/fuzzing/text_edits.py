@@ -1,4 +1,4 @@
-"""Changes of bytes, of lines and of columns; each takes the content of a file and gives another."""
+"""Changes of bytes, lines and columns; each function takes the content of a file and returns changed content."""
 
 import gzip
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 Edit = Callable[[Path, Random], None]
-"""Changes a file in place; all that it draws comes from the generator."""
+"""Function that changes a file in place, with random numbers only from the generator."""
 
 TOKENS = [
     *(b"nan", b"inf", b"-", b"?", b".", b"0", b"-1", b"1e999", b"-1e308", b"99999999", b"-1001", b" ", b"\n", b"\0"),
@@ -21,7 +21,7 @@ VALUES = [
     *("9" * 5000, "1e-400", "½", "H" * 300, "<img src=x onerror=alert(1)>", "../../x", "2026-11-27", "C1'", "\ufeff1"),
 ]
 ENDLESS = gzip.compress(b"\n" * 2**20) * 1024
-"""Unpacked it has a gigabyte."""
+"""Compressed data that unpack to a gigabyte."""
 _FIELD = re.compile(rb"[^\s,;]+")
 
 
@@ -30,32 +30,32 @@ def _at(content: bytes, random: Random) -> int:
 
 
 def insert_token(content: bytes, random: Random) -> bytes:
-    """A token that means something to some reader, anywhere."""
+    """Insert a token that has a meaning for some reader, anywhere."""
     start = _at(content, random)
     return content[:start] + random.choice(TOKENS) + content[start:]
 
 
 def overwrite(content: bytes, random: Random) -> bytes:
-    """A few bytes replaced by a token or by noise."""
+    """Replace a few bytes by a token or by noise."""
     start, length = _at(content, random), random.randint(1, 60)
     new = random.choice(TOKENS) if random.random() < 0.5 else random.randbytes(random.randint(1, 4))
     return content[:start] + new + content[start + length :]
 
 
 def delete(content: bytes, random: Random) -> bytes:
-    """A few bytes are lost."""
+    """Delete a few bytes."""
     start = _at(content, random)
     return content[:start] + content[start + random.randint(1, 60) :]
 
 
 def repeat(content: bytes, random: Random) -> bytes:
-    """A few bytes stand three times."""
+    """Repeat a few bytes three times."""
     start, length = _at(content, random), random.randint(1, 60)
     return content[:start] + content[start : start + length] * 3 + content[start + length :]
 
 
 def flip_bit(content: bytes, random: Random) -> bytes:
-    """One bit is another."""
+    """Flip one bit."""
     if not content:
         return content
     changed = bytearray(content)
@@ -64,7 +64,7 @@ def flip_bit(content: bytes, random: Random) -> bytes:
 
 
 def overwrite_number(content: bytes, random: Random) -> bytes:
-    """A whole number of a binary header, of four or eight bytes, is another."""
+    """Replace an integer of four or eight bytes in a binary header."""
     size = random.choice((4, 8))
     start = random.randrange(0, max(1, min(len(content), 2048) - size), 4)
     number = random.choice((0, 1, 2, 255, 65_535, 10**6, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**63 - 1, 2**64 - 1))
@@ -72,7 +72,7 @@ def overwrite_number(content: bytes, random: Random) -> bytes:
 
 
 def change_digit(content: bytes, random: Random) -> bytes:
-    """One digit is another."""
+    """Replace one digit."""
     places = [found.start() for found in re.finditer(rb"\d", content)]
     if not places:
         return content
@@ -81,12 +81,12 @@ def change_digit(content: bytes, random: Random) -> bytes:
 
 
 def cut(content: bytes, random: Random) -> bytes:
-    """The end is lost."""
+    """Cut off the end."""
     return content[: _at(content, random)]
 
 
 def encode(content: bytes, random: Random) -> bytes:
-    """Another encoding, compression or kind of line ends."""
+    """Change the encoding, the compression or the line ends."""
     text = content.decode("utf-8", errors="replace")
     return random.choice(
         [
@@ -119,27 +119,27 @@ def _lines(change: Callable[[list[bytes], Random], None]) -> Callable[[bytes, Ra
 
 @_lines
 def repeat_line(lines: list[bytes], random: Random) -> None:
-    """A line, often a tag, stands again: beside itself or elsewhere."""
+    """Repeat a line, often a tag, beside itself or elsewhere."""
     lines.insert(random.randrange(len(lines) + 1), random.choice(lines))
 
 
 @_lines
 def delete_lines(lines: list[bytes], random: Random) -> None:
-    """A line or a few are lost."""
+    """Delete one line or a few."""
     start = random.randrange(len(lines))
     del lines[start : start + random.choice((1, 1, 1, 4))]
 
 
 @_lines
 def move_line(lines: list[bytes], random: Random) -> None:
-    """A line stands elsewhere."""
+    """Move a line elsewhere."""
     line = lines.pop(random.randrange(len(lines)))
     lines.insert(random.randrange(len(lines) + 1), line)
 
 
 @_lines
 def change_value(lines: list[bytes], random: Random) -> None:
-    """A field of a line is another value: huge, negative, none, with digits of another script."""
+    """Replace a field of a line by another value: huge, negative, empty, or with digits of another script."""
     row = random.randrange(len(lines))
     if fields := list(_FIELD.finditer(lines[row])):
         field = random.choice(fields)
@@ -148,7 +148,7 @@ def change_value(lines: list[bytes], random: Random) -> None:
 
 
 def _columns(change: Callable[[list[bytes], int, int], list[bytes]]) -> Callable[[bytes, Random], bytes]:
-    """A change of the fields of one row, or of the same fields in every row with as many."""
+    """Apply a change to the fields of one row, or to the same fields in every row with as many fields."""
 
     @wraps(change)
     def edit(content: bytes, random: Random) -> bytes:
@@ -168,32 +168,32 @@ def _columns(change: Callable[[list[bytes], int, int], list[bytes]]) -> Callable
 
 @_columns
 def swap_columns(fields: list[bytes], one: int, other: int) -> list[bytes]:
-    """Two columns change places."""
+    """Swap two columns."""
     fields[one], fields[other] = fields[other], fields[one]
     return fields
 
 
 @_columns
 def repeat_column(fields: list[bytes], one: int, other: int) -> list[bytes]:
-    """A column stands twice."""
+    """Repeat a column."""
     return [*fields[:one], fields[other], *fields[one:]]
 
 
 @_columns
 def delete_column(fields: list[bytes], one: int, other: int) -> list[bytes]:
-    """A column is lost."""
+    """Delete a column."""
     return [*fields[:one], *fields[one + 1 :]]
 
 
 def nest(content: bytes, random: Random) -> bytes:
-    """Brackets, tags or blocks inside each other, thousands deep; or one long line."""
+    """Insert brackets, tags or blocks nested thousands deep, or one long line."""
     start, n = _at(content, random), random.choice((50, 2000, 100_000))
     opened = random.choice((b"[", b"{a: ", b"(", b"<a>", b'{"a":', b"- ", b"save_x\n", b"x" * 10, b"\n"))
     return content[:start] + opened * n + content[start:]
 
 
 def enlarge(content: bytes, random: Random) -> bytes:
-    """What is there a hundred times, one after the other."""
+    """Repeat the content a hundred times."""
     return content * min(100, 1 + 2_000_000 // (len(content) + 1))
 
 
@@ -203,7 +203,7 @@ RARE = (encode, nest, enlarge)
 
 
 def edit_content(changes: Sequence[Callable[[bytes, Random], bytes]], path: Path, random: Random) -> None:
-    """One of some changes of the content of a file."""
+    """Apply one of several changes to the content of a file."""
     path.write_bytes(random.choice(changes)(path.read_bytes(), random))
 
 

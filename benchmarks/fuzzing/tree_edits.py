@@ -1,4 +1,4 @@
-"""Changes of nested keys and values: JSON and YAML files that stay such, with something else in them."""
+"""Changes of nested keys and values: JSON and YAML files that stay valid, with changed contents."""
 
 import copy
 import json
@@ -41,7 +41,7 @@ _YAML_TEXTS = [
 
 
 def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
-    """Every container with a key of it, to any depth."""
+    """Yield every container with each of its keys, to any depth."""
     keys = list(tree) if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
     for key in keys:
         yield tree, key
@@ -49,7 +49,7 @@ def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def changed_tree(tree: Any, random: Random) -> Any:
-    """A copy with one value replaced, lost, moved, wrapped or under another key."""
+    """Return a copy with one value replaced, deleted, moved, wrapped or under another key."""
     tree = copy.deepcopy(tree)
     places = list(_places(tree))
     if not places or random.random() < 0.02:
@@ -77,16 +77,16 @@ def changed_tree(tree: Any, random: Random) -> Any:
 
 
 def edit_tree(read: Callable[[str], Any], write: Callable[[Any], str], path: Path, random: Random) -> None:
-    """Another tree in the same format."""
+    """Write a changed tree in the same format."""
     try:
         text = write(changed_tree(read(path.read_text()), random))
-    except Exception:  # damaged before, or nothing that this format can hold
+    except Exception:  # damaged before, or this format cannot represent it
         return
     path.write_text(text)
 
 
 def edit_yaml_text(path: Path, random: Random) -> None:
-    """A value in a line of YAML becomes one of the special things of YAML."""
+    """Replace a value in a line of YAML by special YAML syntax."""
     lines = path.read_bytes().split(b"\n")
     row = random.randrange(len(lines))
     key, colon, _ = lines[row].partition(b":")

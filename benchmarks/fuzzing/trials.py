@@ -1,4 +1,4 @@
-"""One kind of file: changed, read and used in a process of its own, which is watched for time, memory and its death."""
+"""Trials of one kind of file: a monitored process reads and uses changed files, with limits on time and memory."""
 
 import contextlib
 import io
@@ -23,11 +23,11 @@ from fuzzing.text_edits import TEXT_EDITS, Edit
 from rephase.errors import RephaseError
 
 LIMIT_S, LIMIT_BYTES = 5.0, 2 * 2**30
-_HANG_S = 60.0  # by the clock, where the machine is busy
-_START_S = 300.0  # until a process has loaded what it needs and made its good file
+_HANG_S = 60.0  # clock time, because the machine may be busy
+_START_S = 300.0  # until a process has loaded its modules and made its good file
 _READY = "ready"
 _LONGEST = 2000  # characters of a message
-_CHANGED = "CHANGED"  # names the file that is changed
+_CHANGED = "CHANGED"  # file that holds the name of the changed file
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["rephase.pipeline", "tifffile"])
 
@@ -38,11 +38,11 @@ class Target(NamedTuple):
     Parameters
     ----------
     make
-        Writes a good one, and what belongs beside it, into an empty folder; its path.
+        Function that writes a good file, and its companions, to an empty folder and returns its path.
     use
-        Reads a changed one and uses what was read.
+        Function that reads a changed file and uses the result.
     edits
-        What may be changed; each is as likely as it is often.
+        Possible changes; repeated ones are more likely.
     """
 
     make: Callable[[Path], Path]
@@ -51,7 +51,7 @@ class Target(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of one input: ``read``, ``refused``, or the name of a failure, and how long it took."""
+    """The outcome of one input: ``read``, ``refused``, or the name of a failure; and the time it took."""
 
     number: int
     found: str
@@ -61,12 +61,12 @@ class Outcome(NamedTuple):
 
     @property
     def is_failure(self) -> bool:
-        """Whether it is neither a result nor an error of the domain."""
+        """Whether the outcome is neither a result nor a domain error."""
         return self.found not in ("read", "refused")
 
 
 def fuzz(name: str, target: Target, n: int, *, seed: int = 0, keep: Path | None = None) -> Iterator[Outcome]:
-    """Yield what becomes of `n` changed files; a process that dies or hangs is a failure, and another goes on."""
+    """Yield the outcomes of `n` changed files; a process that dies or hangs is a failure, and another continues."""
     with tempfile.TemporaryDirectory() as folder:
         place, start = Path(folder), 0
         while start < n:
@@ -83,7 +83,7 @@ def fuzz(name: str, target: Target, n: int, *, seed: int = 0, keep: Path | None 
 
 
 def _received(connection: Connection, process: BaseProcess, start: int) -> Iterator[Outcome]:
-    """Outcomes that a process sends; its death or its silence is the last one."""
+    """Yield the outcomes that a process sends; if it dies or hangs, that is the last one."""
     begun, number, patience = time.perf_counter(), start, _START_S
     while connection.poll(patience):
         try:
@@ -103,7 +103,7 @@ def _received(connection: Connection, process: BaseProcess, start: int) -> Itera
 
 
 def _work(name: str, target: Target, place: Path, numbers: Iterable[int], seed: int, connection: Connection) -> None:
-    """Send an outcome for each number, then nothing; inputs that failed stay where they are."""
+    """Send an outcome for each number, then None; inputs that failed remain in their folders."""
     logging.disable()
     good = place / "good"
     if not good.is_dir():
@@ -121,7 +121,7 @@ def _work(name: str, target: Target, place: Path, numbers: Iterable[int], seed: 
 
 
 def make(target: Target, good: Path) -> Path:
-    """Path of a good file in a new folder, which is named there."""
+    """Make a good file in a new folder, which also records its name; return its path."""
     good.mkdir()
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars
         path = target.make(good)
@@ -134,7 +134,7 @@ def _input(place: Path, number: int) -> Path:
 
 
 def changed_file(target: Target, good: Path, folder: Path, random: Random) -> Path:
-    """Path of the good file, changed in one to three places, in a copy of its folder."""
+    """Change the good file in one to three places in a copy of its folder; return its path."""
     shutil.copytree(good, folder, symlinks=True)
     path = folder / (good / _CHANGED).read_text()
     for _ in range(random.choice((1, 1, 2, 3))):
@@ -143,16 +143,16 @@ def changed_file(target: Target, good: Path, folder: Path, random: Random) -> Pa
 
 
 def used_file(target: Target, path: Path, number: int) -> Outcome:
-    """What becomes of reading a file and using what was read."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak of memory starts again
+    """Read a file and use the result; return the outcome."""
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of memory
     start, reason = time.process_time(), ""
     try:
         with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            warnings.filterwarnings("error", category=RuntimeWarning)  # numbers that overflow are no result
+            warnings.filterwarnings("error", category=RuntimeWarning)  # an overflow is not a result
             target.use(path)
         found = "read"
-    except BaseException as error:  # a panic of a library is no Exception
+    except BaseException as error:  # a panic of a library is not an Exception
         found, reason = _refusal(error), traceback.format_exc()
     seconds = time.process_time() - start  # of this process: a busy machine is not the reader's fault
     peak_mb = _peak_mb()
@@ -167,7 +167,7 @@ def _peak_mb() -> float:
 
 
 def _refusal(error: BaseException) -> str:
-    """``refused`` for one line of the domain behind which no memory ran out, else the name of the failure."""
+    """Return ``refused`` for a one-line domain error that no lack of memory caused, else the name of the failure."""
     behind: BaseException | None = error
     while behind is not None:
         if isinstance(behind, MemoryError):
@@ -182,7 +182,7 @@ def _refusal(error: BaseException) -> str:
 
 
 def _keep(source: Path, folder: Path, outcome: Outcome) -> None:
-    """Move the input of a failure to where it can be looked at, with its reason."""
+    """Move the input of a failure, with its reason, to a folder for inspection."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     shutil.move(source, folder)
@@ -210,7 +210,7 @@ HEAD = f"{'kind':<20}{'inputs':>7}{'read':>8}{'refused':>9}{'slowest/s':>10}{'pe
 
 
 def summarise(name: str, outcomes: Iterable[Outcome]) -> Summary:
-    """Count outcomes."""
+    """Count the outcomes of a kind."""
     every = list(outcomes)
     counts = Counter(outcome.found for outcome in every)
     failures = Counter({found: n for found, n in counts.items() if found not in ("read", "refused")})

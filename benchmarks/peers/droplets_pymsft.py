@@ -2,9 +2,9 @@
 
     python droplets_pymsft.py IN.npz OUT.npz
 
-In an environment of its own: ``pip install "scipy<1.17" pyfftw pillow tqdm``, then ``pip install
---ignore-requires-python --no-deps pymsft``. NPIX_REAL and NPIX_FFT of the environment set cells along a side and points
-of its transform.
+It needs its own environment: ``pip install "scipy<1.17" pyfftw pillow tqdm``, then ``pip install
+--ignore-requires-python --no-deps pymsft``. The environment variables NPIX_REAL and NPIX_FFT set the cells along a side
+and the points of the transform.
 """
 
 import os
@@ -32,7 +32,7 @@ for axes, rotation in zip(given["semi_axes"].astype(float), given["rotation"].as
     )
     shape = Ellipsoid(*axes, refractive_index=complex(given["index"]), npix=n_real, box_size=2 * axes.max())
     shape.apply_rotation = lambda *r, m=rotation: np.einsum("ij,i...->j...", m, np.stack(np.broadcast_arrays(*r)))
-    simulation.get_diffraction_image(shape)  # plans
+    simulation.get_diffraction_image(shape)  # plans the transforms
     start = time.process_time()
     image, (q_x, q_y) = simulation.get_diffraction_image(shape, output_axes=True)
     seconds += time.process_time() - start

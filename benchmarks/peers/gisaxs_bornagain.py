@@ -1,10 +1,10 @@
-"""The patterns of ``benchmarks/gisaxs.py`` by BornAgain, in an environment of its own.
+"""The patterns of ``benchmarks/gisaxs.py`` calculated by BornAgain, in its own environment.
 
     pip install bornagain==25.0.0
     python benchmarks/gisaxs.py --peer "PYTHON benchmarks/peers/gisaxs_bornagain.py"
 
-Called as ``gisaxs_bornagain.py IN.json OUT.npz``: a list of calculations, and for each its intensities ``i0, i1, ...``,
-[row, column] or [angle].
+It is called as ``gisaxs_bornagain.py IN.json OUT.npz``: IN lists calculations, OUT gets the intensities of each,
+``i0, i1, ...``, [row, column] or [angle].
 """
 
 import json
@@ -14,11 +14,11 @@ import sys
 import bornagain as ba
 import numpy as np
 
-COLOUR = (0.5, 0.5, 0.5)  # of its pictures; its materials must have one
+COLOUR = (0.5, 0.5, 0.5)  # for BornAgain's pictures; every material must have one
 
 
 def formfactor(name: str, sizes: list[float]) -> ba.Formfactor:
-    """BornAgain's body of the same form."""
+    """Return BornAgain's body of the same form."""
     if name == "frustum":
         radius, height, top = sizes
         return ba.Cone(radius, height, math.atan2(height, radius - top))
@@ -30,7 +30,7 @@ def formfactor(name: str, sizes: list[float]) -> ba.Formfactor:
 
 
 def sample(case: dict) -> ba.Sample:
-    """Particles in vacuum on layers and a substrate."""
+    """Return particles in vacuum on layers and a substrate."""
     vacuum = ba.Layer(ba.Vacuum())
     if "island" in case:
         particle = ba.Particle(
@@ -46,7 +46,7 @@ def sample(case: dict) -> ba.Sample:
 
 
 def simulation(case: dict) -> ba.Simulation:
-    """A detector in angles, or a scan of the reflectivity."""
+    """Return a detector in angles, or a scan of the reflectivity."""
     if "scan" in case:
         low, high, n = case["scan"]
         scan = ba.AlphaScan(n, math.radians(low), math.radians(high))

@@ -1,9 +1,9 @@
-"""The curves and patterns of ``benchmarks/saxs.py`` by sasmodels, in an environment of its own.
+"""The curves and patterns of ``benchmarks/saxs.py`` calculated by sasmodels, in its own environment.
 
     pip install sasmodels==1.1.0 tinycc
     python benchmarks/saxs.py --peer "PYTHON benchmarks/peers/saxs_sasmodels.py"
 
-Called as ``saxs_sasmodels.py IN.json OUT.npz``: a list of calculations, and one array ``i0, i1, ...`` for each.
+It is called as ``saxs_sasmodels.py IN.json OUT.npz``: IN lists calculations, OUT gets an array ``i0, i1, ...`` for each.
 """
 
 import json
@@ -16,7 +16,7 @@ from sasmodels.resolution import Pinhole1D
 
 
 def calculate(case: dict) -> np.ndarray:
-    """One calculation: intensities in cm^-1."""
+    """Calculate intensities in cm^-1."""
     model = load_model(case["shape"], dtype="double", platform="dll")
     q, parameters = [np.array(axis) for axis in case["q"]], {"background": 0.0, **case["parameters"]}
     if not case["dq"]:
