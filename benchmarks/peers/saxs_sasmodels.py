@@ -3,7 +3,7 @@
     pip install sasmodels==1.1.0 tinycc
     python benchmarks/saxs.py --peer "PYTHON benchmarks/peers/saxs_sasmodels.py"
 
-It is called as ``saxs_sasmodels.py IN.json OUT.npz``: IN lists calculations, OUT gets an array ``i0, i1, ...`` for each.
+It is called as ``saxs_sasmodels.py IN.json OUT.npz``: IN lists calculations, OUT gets arrays ``i0, i1, ...``.
 """
 
 import json
