@@ -1,4 +1,4 @@
-"""Kills, full disks, flipped bits, two processes on one folder: is anything lost, or wrong without an error?
+"""Kills, full disks, flipped bits, two processes on one folder: no result may be lost, or wrong without an error.
 
     rephase bench chaos
     rephase bench chaos -- --cases "kill solve" "flip card" --tries 30 --seed 1

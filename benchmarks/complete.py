@@ -1,4 +1,4 @@
-"""How well does each route predict the amplitudes of reflections finer than the resolution limit of the data?
+"""Accuracy of the amplitudes that each route predicts for reflections finer than the resolution limit of the data.
 
     rephase bench complete -- --folder CIFS
     rephase bench complete -- --random 24 --space-groups "P 1 21/c 1" --model wilson fourier_unet

@@ -1,4 +1,4 @@
-"""How many real crystals are solved at each resolution, judged by the solution that the program ranks first?
+"""Fraction of real crystals solved at each resolution, judged by the solution that the program ranks first.
 
     rephase bench solve -- --folder CIFS --d-min 1.0 1.5
 
