@@ -51,7 +51,7 @@ def _modules(root: Path, name: str) -> Iterator[Path]:
 
 
 def _imported(path: Path) -> Iterator[str]:
-    """List the dotted names that a file imports when it runs: modules, and objects in them, which may be modules too."""
+    """List the dotted names that a file imports when it runs: modules and objects in them, perhaps modules too."""
     waiting: list[ast.AST] = [ast.parse(path.read_bytes())]
     while waiting:
         node = waiting.pop()
