@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import gemmi
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -50,6 +51,7 @@ def test_a_file_in_and_files_out(command, sample, tmp_path):
     assert summary["verdict"] == "solved"
     assert summary["d_min"] >= 1.0
     assert "verdict: solved" in printed
+    assert plt.imread(tmp_path / "out" / "density.png").shape[1] > 1800  # a page wide, 300 dots an inch
 
 
 def test_what_is_known_starts_the_search(command, sample, tmp_path):
