@@ -31,6 +31,7 @@ autosummary_generate = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 default_role = "py:obj"
+suppress_warnings = ["ref.python"]  # a parameter that a docstring quotes may be the name of several attributes
 napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True

@@ -29,6 +29,7 @@ def write_all(plotly_script: str) -> None:
     (STATIC / "plotly.min.js").write_text(plotly_script, encoding="utf-8")
     (GENERATED / "command-line.md").write_text(command_line(), encoding="utf-8")
     (GENERATED / "configuration.md").write_text(configuration(), encoding="utf-8")
+    (GENERATED / "notebooks.md").write_text(notebook_list(), encoding="utf-8")
     write_notebooks(GENERATED / "notebooks")
 
 
@@ -97,6 +98,16 @@ def _kind(annotation: Any) -> str:
     if args := get_args(annotation):
         return " or ".join(_kind(part) for part in args)
     return _KINDS.get(getattr(annotation, "__name__", ""), "any")
+
+
+def notebook_list() -> str:
+    """The title of every notebook, with a link, and the question that it asks, in Markdown."""
+    lines = ["| notebook | question |", "|---|---|"]
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        first = nbformat.read(path, as_version=4).cells[0].source
+        title, question = first.splitlines()[0].removeprefix("# "), first.split("**Question.** ")[1].splitlines()[0]
+        lines.append(f"| [{title}](/generated/notebooks/{path.name}) | {question.replace('|', chr(92) + '|')} |")
+    return "\n".join(lines) + "\n"
 
 
 def write_notebooks(folder: Path) -> None:
