@@ -287,9 +287,9 @@ def test_a_column_is_named(command, sample, tmp_path):
     assert "have no names" in errors
 
 
-def test_every_solver_is_named_in_help_and_readme():
+def test_every_solver_is_named_in_help_and_docs():
     (option,) = (option for option in typer.main.get_command(app).commands["solve"].params if option.name == "solver")
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "solve-a-crystal.md").read_text(encoding="utf-8")
     for name in RECIPES:
         assert name in option.help
         assert f"`{name}`" in text
