@@ -1,5 +1,6 @@
 """Pages that are written from the code: the command line, the configuration, the notebooks with their last outputs."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ GENERATED = Path(__file__).resolve().parent / "generated"
 STATIC = GENERATED / "static"
 _PLOTLY = "application/vnd.plotly.v1+json"
 _KINDS = {"int": "integer", "float": "number", "str": "text", "bool": "true or false", "NoneType": "null"}
+_OR_NULL = " or null"
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -42,23 +44,24 @@ def command_line() -> str:
 
 def configuration() -> str:
     """Every key of a configuration, in Markdown: a table for each section."""
-    return "\n".join(_section(Config, "", level=1))
+    return "\n".join(_section(Config, FieldInfo(), "", level=1))
 
 
-def _section(section: type[BaseModel], path: str, *, level: int) -> Iterator[str]:
-    """A section's sentence, a table of its own values, and the sections in it."""
+def _section(section: type[BaseModel], field: FieldInfo, path: str, *, level: int) -> Iterator[str]:
+    """What is said of a section, a table of its own values, and the sections in it."""
     nested = {name: kind for name, field in section.model_fields.items() if (kind := _section_of(field.annotation))}
     values = {name: field for name, field in section.model_fields.items() if name not in nested}
     if path:
         yield f"{'#' * min(level, 6)} `{path}`\n"
-    yield f"{(section.__doc__ or '').strip()}\n"
+    yield f"{inspect.getdoc(section)}{f' Here: {field.description}.' if field.description else ''}\n"
     if values:
         yield "| key | value | default | meaning |\n|---|---|---|---|"
         yield from (_row(f"{path}.{name}".lstrip("."), field) for name, field in values.items())
         yield ""
     for name, kind in nested.items():
-        many = ".NAME" if get_origin(section.model_fields[name].annotation) is dict else ""
-        yield from _section(kind, f"{path}.{name}{many}".lstrip("."), level=level + 1)
+        inner = section.model_fields[name]
+        many = ".NAME" if get_origin(inner.annotation) is dict else ""
+        yield from _section(kind, inner, f"{path}.{name}{many}".lstrip("."), level=level + 1)
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:
@@ -69,14 +72,20 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
 
 def _row(key: str, field: FieldInfo) -> str:
     default = "required" if field.is_required() else f"`{_written(field.get_default(call_default_factory=True))}`"
-    bounds = ", ".join(f"{sign} {value}" for name, sign in _BOUNDS.items() for value in _bound(field, name))
-    kind = f"{_kind(field.annotation)} {bounds}".strip()
-    cells = (f"`{key}`", kind, default, field.description or "")
+    cells = (f"`{key}`", _values(field), default, field.description or "")
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def _bound(field: FieldInfo, name: str) -> list[object]:
-    return [getattr(rule, name) for rule in field.metadata if hasattr(rule, name)]
+def _values(field: FieldInfo) -> str:
+    """Which values a key takes: their kind, their bounds, and null where it may be."""
+    bounds = ", ".join(
+        f"{sign} {getattr(rule, name):g}"
+        for name, sign in _BOUNDS.items()
+        for rule in field.metadata
+        if hasattr(rule, name)
+    )
+    kind = _kind(field.annotation)
+    return f"{kind.removesuffix(_OR_NULL)} {bounds}".strip() + _OR_NULL * kind.endswith(_OR_NULL)
 
 
 def _written(value: Any) -> str:
