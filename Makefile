@@ -16,7 +16,7 @@ lab: .venv/ready
 	$(BIN)/jupyter lab notebooks
 
 docs: .venv/ready
-	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
+	$(BIN)/sphinx-build -W --keep-going -q -j auto docs docs/_build/html
 	@echo docs/_build/html/index.html
 
 .venv/ready: requirements.txt pyproject.toml
