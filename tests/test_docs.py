@@ -15,10 +15,10 @@ import typer
 
 from rephase.commands import app
 from rephase.config import load_config, load_sweep
-from rephase.crystal.random_crystals import RandomCrystalOptions, random_crystals
-from rephase.crystal.reflection_files import write_hklf4
-from rephase.crystal.simulation import simulate_reflections
+from rephase.crystal.reflections.files import write_hklf4
+from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.paths import BENCHMARKS, CONFIGS, NOTEBOOKS, ROOT
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
 PAGES = [
@@ -104,6 +104,12 @@ def test_commands_parse(page, line, tmp_path, monkeypatch):
         source = (BENCHMARKS / f"{arguments[1]}.py").read_text()
         given = {word for word in arguments if re.fullmatch("--[a-z-]+", word)} - {"--help"}
         assert not {option for option in given if option not in source}
+
+
+def test_every_key_of_a_configuration_has_a_meaning(generators):
+    rows = [line for line in generators.configuration().splitlines() if line.startswith("| `")]
+    assert len(rows) > 100
+    assert not [row for row in rows if row.endswith("|  |")]
 
 
 def test_keys_of_configurations_exist(generators):
