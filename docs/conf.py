@@ -37,10 +37,14 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True
 
 
-def take_notebooks(app, docname, source):
-    """Pages link to notebooks where the repository has them; here they are pages."""
-    for upwards in ("../../notebooks/", "../notebooks/"):
-        source[0] = source[0].replace(f"]({upwards}", "](/generated/notebooks/")
+def follow_links(app, docname, source):
+    """Pages and notebooks link to each other where the repository has them; here all are pages."""
+    for theirs, ours in {
+        "../../notebooks/": "/generated/notebooks/",
+        "../notebooks/": "/generated/notebooks/",
+        "../docs/": "/",
+    }.items():
+        source[0] = source[0].replace(f"]({theirs}", f"]({ours}")
 
 
 def keep_symbols(app, what, name, obj, options, lines):
@@ -53,5 +57,5 @@ def keep_symbols(app, what, name, obj, options, lines):
 def setup(app):
     """Write what is generated, before Sphinx looks for pages."""
     generators.write_all(plotly.offline.get_plotlyjs())
-    app.connect("source-read", take_notebooks)
+    app.connect("source-read", follow_links)
     app.connect("autodoc-process-docstring", keep_symbols, priority=900)

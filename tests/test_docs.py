@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -26,7 +27,12 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *(path for path in sorted(DOCS.rglob("*.md")) if "generated" not in path.parts),
 ]
-TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
+TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES} | {
+    f"notebooks/{path.name}": "\n\n".join(
+        cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"
+    )
+    for path in sorted(NOTEBOOKS.glob("*.ipynb"))
+}
 LABORATORIES = "crystals|solving|completion|images|scattering|waves"
 INS = """TITL sample
 CELL 1.54 {cell}
@@ -121,7 +127,7 @@ def test_keys_of_configurations_exist(generators):
     }
     assert len(named) > 10
     mappings = re.findall(r"^\| `(.*?)` \| mapping", reference, re.MULTILINE)  # of any keys
-    known = {key for _, key in named if f"`{key}`" in reference or key.rpartition(".")[0] in mappings}
+    known = {key for _, key in named if re.search(f"`{key}(.NAME)?`", reference) or key.rpartition(".")[0] in mappings}
     assert not {(page, key) for page, key in named if key not in known}
 
 
