@@ -58,4 +58,4 @@ def setup(app):
     """Write what is generated, before Sphinx looks for pages."""
     generators.write_all(plotly.offline.get_plotlyjs())
     app.connect("source-read", follow_links)
-    app.connect("autodoc-process-docstring", keep_symbols, priority=900)
+    app.connect("autodoc-process-docstring", keep_symbols, priority=100)  # before napoleon, whose own stars stay
