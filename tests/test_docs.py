@@ -19,6 +19,7 @@ from rephase.config import load_config, load_sweep
 from rephase.crystal.reflections.files import write_hklf4
 from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.paths import BENCHMARKS, CONFIGS, NOTEBOOKS, ROOT
+from rephase.pipeline import find_notebooks
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
@@ -33,6 +34,7 @@ TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path 
     )
     for path in sorted(NOTEBOOKS.glob("*.ipynb"))
 }
+COMMAND = typer.main.get_command(app)
 LABORATORIES = "crystals|solving|completion|images|scattering|waves"
 INS = """TITL sample
 CELL 1.54 {cell}
@@ -59,7 +61,7 @@ def commands() -> Iterator[tuple[str, str]]:
         spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
         for line in (*lines, *spans):
             if re.match("rephase [a-z]", line) and not line.startswith("rephase bench NAME"):
-                yield page, line
+                yield page, line.partition("  #")[0].strip()
 
 
 def words(line: str) -> list[str]:
@@ -93,17 +95,15 @@ def test_commands_parse(page, line, tmp_path, monkeypatch):
     for weights in re.findall(r"=(\S+\.safetensors)", line):
         Path(weights).parent.mkdir()
         Path(weights).touch()
-    command = typer.main.get_command(app)
     arguments = words(line)
-    with command.make_context("rephase", list(arguments)) as context:
-        name, subcommand, rest = command.resolve_command(context, arguments)
+    with COMMAND.make_context("rephase", list(arguments)) as context:
+        name, subcommand, rest = COMMAND.resolve_command(context, arguments)
         if rest and "--help" not in rest:  # without arguments the text names a command, it does not call it
             subcommand.make_context(name, rest, parent=context)
     if name == "run":
         (config,) = options_of(arguments, "--config") or ["quick"]
         load_config(config, options_of(arguments, "--set"))
-        numbers = ",".join(options_of(arguments, "--only")).replace("all", "").split(",")
-        assert all(list(NOTEBOOKS.glob(f"{number}*.ipynb")) for number in numbers)
+        find_notebooks([name for only in options_of(arguments, "--only") for name in only.split(",")])
     if name == "sweep" and not arguments[1].endswith(".yaml"):
         load_sweep(arguments[1])
     if name == "bench" and len(arguments) > 1:
@@ -149,7 +149,7 @@ def test_the_reference_of_configurations_has_every_key(generators, path):
 
 def test_the_reference_of_commands_has_every_option(generators):
     reference = generators.command_line()
-    for name, command in typer.main.get_command(app).commands.items():
+    for name, command in COMMAND.commands.items():
         section = reference.split(f"## `rephase {name}`")[1].split("## `rephase")[0]
         assert all(option in section for parameter in command.params for option in parameter.opts if option[0] == "-")
 
