@@ -23,11 +23,13 @@ app = typer.Typer(
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 Measured = Annotated[Path, typer.Argument(metavar="FILE", help="reflections: COD or CIF, SHELX .hkl, .fcf, MTZ")]
-CellText = Annotated[str, typer.Option(help="a,b,c,alpha,beta,gamma where the file has none")]
-GroupText = Annotated[str, typer.Option(help="symbol or number where the file has none, e.g. 'P 21/c'")]
-Column = Annotated[str, typer.Option(help="label of the data, where an MTZ or a CIF has several")]
-Effort = Annotated[float, typer.Option(help="how much to try at most; 10 tries ten times as long")]
-Seed = Annotated[int, typer.Option(help="of the random starts", min=0, max=2**63 - 1)]
+CellText = Annotated[str, typer.Option(help="cell a,b,c,alpha,beta,gamma (Å, degrees), where the file has none")]
+GroupText = Annotated[str, typer.Option(help="space group, symbol or number, where the file has none, e.g. 'P 21/c'")]
+Column = Annotated[str, typer.Option(help="label of the column of data, where an MTZ or a CIF has several")]
+Effort = Annotated[
+    float, typer.Option(help="most time to spend, in units of about a minute; 10 tries ten times as long")
+]
+Seed = Annotated[int, typer.Option(help="seed of the random starts", min=0, max=2**63 - 1)]
 
 
 @app.command()
@@ -86,18 +88,22 @@ def figures(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> Non
 def solve(
     file: Measured,
     out: Annotated[Path | None, typer.Option(help="folder of the results", show_default="runs/solve/NAME")] = None,
-    d_min: Annotated[float | None, typer.Option(help="Å; leave reflections beyond out")] = None,
+    d_min: Annotated[float | None, typer.Option(help="resolution limit (Å); finer reflections are ignored")] = None,
     cell: CellText = "",
     space_group: GroupText = "",
-    formula: Annotated[str, typer.Option(help="of one formula unit, e.g. 'C20 H22 N2 O3'; types the atoms")] = "",
+    formula: Annotated[
+        str, typer.Option(help="formula unit, e.g. 'C20 H22 N2 O3', which assigns elements to peaks")
+    ] = "",
     column: Column = "",
-    wavelength: Annotated[float | None, typer.Option(help="Å, where the file has none; for solution.res")] = None,
+    wavelength: Annotated[
+        float | None, typer.Option(help="wavelength (Å) for solution.res, where the file has none")
+    ] = None,
     solver: Annotated[
-        str, typer.Option(help="raar, charge_flipping, difference_map, hio, low_density_elimination")
+        str, typer.Option(help="iteration: raar, charge_flipping, difference_map, hio, low_density_elimination")
     ] = "raar",
     effort: Effort = 1.0,
     seed: Seed = 0,
-    phases: Annotated[Path | None, typer.Option(help="phases that are known: MTZ with PHI (FOM), or CIF")] = None,
+    phases: Annotated[Path | None, typer.Option(help="known phases: MTZ with PHI (FOM), or CIF")] = None,
     fragment: Annotated[Path | None, typer.Option(help="a part of the structure: CIF, or SHELX .res")] = None,
     device: Device = "auto",
 ) -> None:
@@ -137,7 +143,7 @@ def complete(
     model: Annotated[
         str, typer.Option(help="atoms, wilson, the name of shipped weights of a network, or a file of weights")
     ] = "atoms",
-    d_min: Annotated[float, typer.Option(help="Å; complete to this")] = 0.8,
+    d_min: Annotated[float, typer.Option(help="resolution limit (Å) of the completed data")] = 0.8,
     cell: CellText = "",
     space_group: GroupText = "",
     column: Column = "",
@@ -145,7 +151,7 @@ def complete(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Complete a crystal: the amplitudes that were not measured, each with its uncertainty, and the maps."""
+    """Complete a data set: amplitudes that were not measured, each with its uncertainty, and maps."""
     from rephase.crystal.reflections.files import read_reflections
     from rephase.labs.completion.complete import RESULTS
     from rephase.labs.completion.complete import complete as complete_crystal
@@ -170,7 +176,7 @@ def complete(
 def weights(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run folder with trained models")],
     out: Annotated[Path | None, typer.Option(help="folder of the weights", show_default="data/weights")] = None,
-    suffix: Annotated[str, typer.Option(help="added to the name of each model")] = "",
+    suffix: Annotated[str, typer.Option(help="text that is added to the name of each model")] = "",
 ) -> None:
     """Write the best weights of a run's models, with cards: for `complete` and notebooks 24, 31, 33 and 34."""
     from rephase.runs import read_run
@@ -245,7 +251,7 @@ def fetch_cod(
 @app.command()
 def bench(
     name: Annotated[str, typer.Argument(help="a file of benchmarks/; none lists them")] = "",
-    options: Annotated[list[str] | None, typer.Argument(help="of the benchmark, after --")] = None,
+    options: Annotated[list[str] | None, typer.Argument(help="options of the benchmark, after --")] = None,
 ) -> None:
     """Run a benchmark against its peers."""
     known = sorted(path.stem for path in BENCHMARKS.glob("*.py"))

@@ -51,7 +51,7 @@ class StoreError(RephaseError):
 
 
 class WeightsError(RephaseError):
-    """Weights of a model are damaged, do not fit their card, or know nothing of what is asked."""
+    """Weights of a model are damaged, do not fit their card, or were not trained for this request."""
 
 
 class ImageError(RephaseError):

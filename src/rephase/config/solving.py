@@ -45,7 +45,7 @@ class SolvingConfig(Section):
     space_group: str | None = Field(None, description="where the file has none")
     simulated: SimulatedData = SimulatedData()
     d_min: float | None = Field(
-        None, gt=0, description="Å; reflections beyond are left out; null: what the data support"
+        None, gt=0, description="resolution limit, Å; finer reflections are ignored; null: what the data support"
     )
     solver: str = Field(
         "raar", description="iteration: raar, charge_flipping, difference_map, hio or low_density_elimination"

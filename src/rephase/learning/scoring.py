@@ -102,7 +102,7 @@ def _tidy(samples: pd.DataFrame, split: str, units: dict[str, str]) -> pd.DataFr
 
 
 class Metric(NamedTuple, Generic[Compared]):
-    """Scores of what it judges, where nothing else is said of each sample, [batch]; its unit; which way is better."""
+    """Scores, one value per sample [batch] unless stated otherwise; their unit; which way is better."""
 
     function: Callable[[Compared], torch.Tensor]
     unit: str

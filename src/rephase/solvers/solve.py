@@ -52,14 +52,14 @@ def solve(
     data
         As `read_reflections` gives it, merged or not. Without a space group it is solved in P 1.
     d_min
-        Å; reflections beyond are left out.
+        Resolution limit, Å; finer reflections are ignored.
     solver
         How to search: one of `RECIPES`.
     effort
         How much to try, at most, in units of 6e9 voxel cycles: the same trials on every machine. At least one trial is
         run, with fewer cycles where the effort does not pay for a whole one.
     seed
-        Of the random starts.
+        Seed of the random starts.
     phases
         Those of some reflections, see `read_phases`: they are held while the map settles, and the answer has their
         origin and hand. Trials are not independent then, so their agreement is no evidence: only the misfit is.

@@ -30,7 +30,7 @@ class Recipe(NamedTuple):
     ``n_settle`` cycles with ``settle_damping``; ``n_finish`` in the group, with sharpened and with measured amplitudes;
     ``weak_share`` is that of `Modulus`. What lies beyond the data is free in the search where ``beyond``, else it is
     zero there, on a smaller grid; the finish always leaves it free. Where ``of_atoms``, the threshold only says what
-    may be a peak: as many as there are atoms are kept, with what is around.
+    may be a peak: the highest peaks, one per expected atom, and their neighbouring voxels are kept.
     """
 
     iteration: str = "raar"

@@ -1,4 +1,4 @@
-"""`fit_atoms`: from phases to atoms that explain the amplitudes, and what they foretell of amplitudes not observed."""
+"""`fit_atoms`: from phases to atoms that explain the amplitudes, and the amplitudes that these atoms predict."""
 
 import math
 from dataclasses import dataclass
@@ -112,7 +112,7 @@ def fit_atoms(solution: Solution, *, effort: float = 1.0, seed: int = 0) -> Atom
 
 
 class Expected(NamedTuple):
-    """What atoms let expect of reflections: the mean ``F``, complex [n_refl], and the ``variance`` of its normal error.
+    """Structure factors expected from atoms: the mean ``F``, complex [n_refl], and ``variance`` of its normal error.
 
     On the scale of ``sqrt(intensity)`` of the data. ``is_centric [n_refl]``: the error is real, along F.
     """
