@@ -2,7 +2,7 @@ PYTHON ?= python3
 LABS ?=  # numbers of notebooks or names of laboratories, or all; by default the main job
 BIN := .venv/bin
 
-.PHONY: run test lab clean
+.PHONY: run test lab docs clean
 run: .venv/ready
 	$(BIN)/rephase run --config configs/quick.yaml --only "$(strip $(LABS))"
 
@@ -14,6 +14,10 @@ test: .venv/ready
 
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks
+
+docs: .venv/ready
+	$(BIN)/sphinx-build -W --keep-going -q -j auto docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv

@@ -158,9 +158,9 @@ def test_weights_replace_no_files_of_others(command, completion_run, tmp_path, n
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [(name, content)]
 
 
-def test_every_route_is_named_in_help_and_readme():
+def test_every_route_is_named_in_help_and_docs():
     (option,) = (one for one in typer.main.get_command(app).commands["complete"].params if one.name == "model")
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "complete-a-data-set.md").read_text(encoding="utf-8")
     for name in ROUTES:
         assert name in option.help
         assert f"`{name}`" in text

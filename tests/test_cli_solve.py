@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import gemmi
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -50,6 +51,7 @@ def test_a_file_in_and_files_out(command, sample, tmp_path):
     assert summary["verdict"] == "solved"
     assert summary["d_min"] >= 1.0
     assert "verdict: solved" in printed
+    assert plt.imread(tmp_path / "out" / "density.png").shape[1] > 1800  # a page wide, 300 dots an inch
 
 
 def test_what_is_known_starts_the_search(command, sample, tmp_path):
@@ -285,9 +287,9 @@ def test_a_column_is_named(command, sample, tmp_path):
     assert "have no names" in errors
 
 
-def test_every_solver_is_named_in_help_and_readme():
+def test_every_solver_is_named_in_help_and_docs():
     (option,) = (option for option in typer.main.get_command(app).commands["solve"].params if option.name == "solver")
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "how-to" / "solve-a-crystal.md").read_text(encoding="utf-8")
     for name in RECIPES:
         assert name in option.help
         assert f"`{name}`" in text

@@ -143,7 +143,8 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     paths = [folder / f"{name}.pdf", folder / f"{name}.png"]
     for path in paths:
         drawn, kind = io.BytesIO(), path.suffix[1:]
-        figure.savefig(drawn, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
+        with plt.style.context(STYLE):  # which has the resolution, whoever drew the figure
+            figure.savefig(drawn, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
         write_whole(path, drawn.getvalue())
     plt.close(figure)
     return paths
@@ -217,6 +218,11 @@ class Frame(NamedTuple):
         along = self.lengths[1] * np.asarray(v)
         right = self.lengths[0] * np.asarray(u) + along * np.cos(np.radians(self.angle))
         return right, along * np.sin(np.radians(self.angle))
+
+    def extent(self) -> tuple[float, float]:
+        """Width and height of the cell's outline in Å."""
+        right, upwards = self.place(np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]))
+        return float(np.ptp(right)), float(np.ptp(upwards))
 
 
 def cell_plane(ax: Axes, values: np.ndarray, frame: Frame, **options) -> QuadMesh:

@@ -72,7 +72,9 @@ class ImageNoise(Section):
 class ImageDataConfig(Section):
     """A data set of diffraction images."""
 
-    kind: Literal["droplets", "single_particles", "file"] = "droplets"
+    kind: Literal["droplets", "single_particles", "file"] = Field(
+        "droplets", description="simulated helium nanodroplets, simulated single particles, or a file of images"
+    )
     n_samples: int = Field(600, ge=20, description="images; of a file: whatever it has")
     n_views: int = Field(2, ge=1, description="images of each droplet or particle, seen from other sides")
     size: int = Field(64, ge=32, description="pixels along each side")
@@ -89,7 +91,9 @@ class ImageDataConfig(Section):
     )
     hit_rate: float = Field(0.1, gt=0, lt=1, description="single particles: share of shots that show it, alone")
     file: FileConfig = FileConfig()
-    input: Literal["image", "correlation"] = "image"
+    input: Literal["image", "correlation"] = Field(
+        "image", description="what the network sees: the image, or its two-point correlation map"
+    )
     noise: ImageNoise = ImageNoise()
     label_fraction: float = Field(1.0, gt=0, le=1, description="share of the training droplets whose labels are used")
     split: SplitConfig = SplitConfig()
@@ -119,7 +123,7 @@ class ImageDataConfig(Section):
 class ImageTraining(TrainingConfig):
     """Training of the classifiers."""
 
-    loss: Literal["cross_entropy"] = "cross_entropy"
+    loss: Literal["cross_entropy"] = Field("cross_entropy", description="loss of the labels")
 
 
 class ClassifyConfig(Section):

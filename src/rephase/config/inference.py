@@ -26,14 +26,16 @@ class SimulatorConfig(Section):
 class FlowTraining(TrainingConfig):
     """Training of flows: by the likelihood of simulated unknowns; weights of the physics are options of the models."""
 
-    loss: Literal["nll"] = "nll"
-    gradient_norm: float | None = Field(10.0, gt=0)
+    loss: Literal["nll"] = Field("nll", description="negative log-likelihood of the simulated unknowns")
+    gradient_norm: float | None = Field(
+        10.0, gt=0, description="larger gradients are scaled down to this norm; null: they are not"
+    )
 
 
 class ScoringConfig(Section):
     """New patterns that say whether posteriors are right."""
 
-    n_patterns: int = Field(500, ge=20)
+    n_patterns: int = Field(500, ge=20, description="new simulated patterns on which the posterior is tested")
     n_draws: int = Field(250, ge=20, description="samples of each posterior")
 
 

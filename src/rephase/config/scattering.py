@@ -29,17 +29,17 @@ _WIDEST_CUT = 0.1  # degrees
 class ChainsConfig(Section):
     """Markov chains: the posterior without a network."""
 
-    n_walkers: int = Field(48, ge=8)
-    n_burn: int = Field(200, ge=1)
-    n_steps: int = Field(600, ge=1)
+    n_walkers: int = Field(48, ge=8, description="walkers of the ensemble")
+    n_burn: int = Field(200, ge=1, description="steps that are discarded first")
+    n_steps: int = Field(600, ge=1, description="steps that are kept")
 
 
 class AdaptationConfig(Section):
     """How a flow is adapted to one pattern by the forward model alone."""
 
-    n_steps: int = Field(300, ge=20)
+    n_steps: int = Field(300, ge=20, description="optimiser steps")
     n_samples: int = Field(32, ge=1, description="of each pattern in one step")
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, description="step size of the optimiser")
 
 
 class InferenceConfig(WeightsConfig):
@@ -80,7 +80,9 @@ class PosteriorLearning(FlowLearning):
 class SaxsSimulation(SimulatorConfig):
     """Curves of dilute particles of one shape in solution."""
 
-    shape: Literal["sphere", "core_shell_sphere", "ellipsoid", "cylinder"] = "ellipsoid"
+    shape: Literal["sphere", "core_shell_sphere", "ellipsoid", "cylinder"] = Field(
+        "ellipsoid", description="shape of the particles"
+    )
     sizes: tuple[float, float] = Field((1.0, 10.0), description="bounds of every size, nm; uniform in the logarithm")
     contrast_ratio: float = Field(
         0.5, gt=0, description="core-shell spheres: contrast of the shell over that of the core"
@@ -93,7 +95,7 @@ class SaxsSimulation(SimulatorConfig):
     forward: tuple[float, float] = Field((1e-1, 1e2), description="bounds of the intensity at q = 0, 1/cm")
     background: tuple[float, float] = Field((1e-4, 1e-2), description="bounds, 1/cm")
     q: tuple[float, float] = Field((0.05, 4.0), description="first and last q, 1/nm; evenly spaced in the logarithm")
-    n_q: int = Field(96, ge=16)
+    n_q: int = Field(96, ge=16, description="points of a curve")
     photons: tuple[float, float] = Field((10.0, 300.0), description="bounds of the counts for 1/cm at the first q")
     growth: tuple[float, float] = Field(
         (0.0, 2.0), description="bounds of the power of q that photons grow with; rings of a detector: 1"
@@ -125,7 +127,7 @@ class SaxsFileConfig(Section):
 class OrientedSimulation(SimulatorConfig):
     """Patterns of dilute particles that all point the same way."""
 
-    shape: Literal["ellipsoid", "cylinder"] = "cylinder"
+    shape: Literal["ellipsoid", "cylinder"] = Field("cylinder", description="shape of the particles")
     sizes: tuple[float, float] = Field((1.0, 10.0), description="bounds of every size, nm; uniform in the logarithm")
     theta_deg: tuple[float, float] = Field((0.0, 90.0), description="bounds of the tilt of the axis against the beam")
     forward: tuple[float, float] = Field((1.0, 1e2), description="bounds of the intensity at q = 0, 1/cm")
@@ -155,7 +157,7 @@ class GisaxsSimulation(SimulatorConfig):
     By default gold on polystyrene on silicon at 8.05 keV.
     """
 
-    shape: Literal["cylinder", "dome", "sphere"] = "cylinder"
+    shape: Literal["cylinder", "dome", "sphere"] = Field("cylinder", description="shape of the islands")
     sizes: tuple[float, float] = Field((3.0, 8.0), description="bounds of every size, nm; uniform in the logarithm")
     spread: tuple[float, float] | None = Field(
         (0.05, 0.25), description="bounds of the relative standard deviation of the radius; null: all are alike"
@@ -165,10 +167,10 @@ class GisaxsSimulation(SimulatorConfig):
     roughness: tuple[float, float] = Field((0.1, 2.0), description="bounds, nm: of the top of the layer")
     incidence_deg: tuple[float, float] = Field((0.19, 0.21), description="bounds of the angle of the beam, degrees")
     background: tuple[float, float] = Field((0.01, 0.5), description="bounds, in a pixel for 1e8 photons of the beam")
-    particle: tuple[float, NotNegative] = (4.7e-5, 4.9e-6)
-    layer: tuple[float, NotNegative] = (3.6e-6, 5e-9)
-    substrate: tuple[float, NotNegative] = (7.6e-6, 1.7e-7)
-    energy_ev: float = Field(8048.0, gt=0)
+    particle: tuple[float, NotNegative] = Field((4.7e-5, 4.9e-6), description="delta and beta of the islands")
+    layer: tuple[float, NotNegative] = Field((3.6e-6, 5e-9), description="delta and beta of the layer")
+    substrate: tuple[float, NotNegative] = Field((7.6e-6, 1.7e-7), description="delta and beta of the substrate")
+    energy_ev: float = Field(8048.0, gt=0, description="photon energy, eV")
     alpha_deg: tuple[float, float] = Field((0.0, 1.0), description="lower and upper edge of the detector, degrees")
     phi_deg: tuple[float, float] = Field((0.0, 2.0), description="its edges beside the plane of incidence, degrees")
     pixels: tuple[int, int] = Field((32, 32), description="rows and columns; one narrow row or column is a cut")

@@ -8,7 +8,7 @@ from rephase.config.sections import Section, Seed, absolute_path
 class SimulatedData(Section):
     """A random crystal and a measurement of it, where no file of reflections is given."""
 
-    space_group: str = "P 21 21 21"
+    space_group: str = Field("P 21 21 21", description="space group of the random crystal, symbol or number")
     n_atoms: tuple[int, int] = Field((12, 20), description="fewest and most non-hydrogen atoms of the molecule")
     d_min: float = Field(0.85, gt=0, description="Å")
     noise: float = Field(0.03, ge=0, lt=1, description="standard deviation of |F|, as a part of it")
@@ -26,8 +26,10 @@ class SolverBenchmark(Section):
     n_atoms: tuple[int, int] = Field((8, 20), description="of the random crystals")
     n_compared: int = Field(60, ge=1, description="random crystals whose statistics are looked at")
     d_mins: tuple[float, ...] = Field((1.0, 1.5), min_length=1, description="Å")
-    solvers: tuple[str, ...] = Field(("raar", "charge_flipping"), min_length=1)
-    effort: float = Field(0.2, gt=0)
+    solvers: tuple[str, ...] = Field(
+        ("raar", "charge_flipping"), min_length=1, description="iterations that are compared"
+    )
+    effort: float = Field(0.2, gt=0, description="effort for each crystal, as `solving.effort`")
     noise: float = Field(0.0, ge=0, lt=1, description="standard deviation of |F|, as a part of it")
     missing: float = Field(0.0, ge=0, lt=1, description="share of the reflections")
     seed: Seed = 0
@@ -43,9 +45,11 @@ class SolvingConfig(Section):
     space_group: str | None = Field(None, description="where the file has none")
     simulated: SimulatedData = SimulatedData()
     d_min: float | None = Field(
-        None, gt=0, description="Å; reflections beyond are left out; null: what the data support"
+        None, gt=0, description="resolution limit, Å; finer reflections are ignored; null: what the data support"
     )
-    solver: str = "raar"
+    solver: str = Field(
+        "raar", description="iteration: raar, charge_flipping, difference_map, hio or low_density_elimination"
+    )
     effort: float = Field(1.0, gt=0, description="1: about a minute at most")
     benchmark: SolverBenchmark = SolverBenchmark()
 

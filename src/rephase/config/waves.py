@@ -97,7 +97,7 @@ class MeasuredScan(Section):
 
     path: str | None = Field(None, description="a CXI file; null: none")
     focus_mm: float | None = Field(None, gt=0, description="from the focus to the sample; null: a far-field scan")
-    n_epochs: int = Field(30, ge=1)
+    n_epochs: int = Field(30, ge=1, description="passes of the engine through all frames")
     position_rate: float = Field(0.04, ge=0, description="first steps of refined positions, pixels; 0: they are known")
 
     _anywhere = field_validator("path")(absolute_path)

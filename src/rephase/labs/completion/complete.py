@@ -165,12 +165,12 @@ def complete(
     data
         As `read_reflections` gives it, merged or not, with its space group.
     model
-        ``atoms`` solves the crystal, places atoms, and gives what they let expect: any space group, phases too, σ by
-        the errors of the atoms. ``wilson`` gives the mean amplitude by Wilson's line, σ that of Wilson's statistics.
-        Else the name of shipped weights of a network, or the path of such a file: monoclinic crystals, σ by the errors
-        that the network had on crystals it was not trained on, at that resolution.
+        ``atoms`` solves the crystal, refines atoms, and computes the amplitudes expected from them: any space group,
+        phases too, σ by the errors of the atoms. ``wilson`` gives the mean amplitude by Wilson's line, σ that of
+        Wilson's statistics. Else the name of shipped weights of a network, or the path of such a file: monoclinic
+        crystals, σ by the errors that the network had on crystals it was not trained on, at that resolution.
     d_min
-        Å; measured reflections beyond are left out.
+        Resolution limit, Å; finer measured reflections are ignored.
     effort, seed, report
         Of ``atoms``, as in `solve`.
     solution

@@ -33,7 +33,7 @@ _BASES = [order * (1, round(np.linalg.det(order)), 1) for order in _ORDERS]  # o
 
 
 class CompletionBatch(NamedTuple):
-    """Samples on the grid of a data set, [batch, h, k, l] each where nothing else is said.
+    """Samples on the grid of a data set, [batch, h, k, l] each unless stated otherwise.
 
     ``F`` true structure factors in electrons, complex; a model may look only at the amplitudes where ``observed``.
     ``mask`` True where a reflection exists: inside the sphere, not absent. ``s_squared`` is (2d)^-2 in Å^-2,

@@ -120,7 +120,7 @@ def image_calibration(run: Run) -> Figure:
 def image_experiments(run: Run) -> Figure:
     """Macro-F1 of every experiment of the run against what varies first, a line for each value of what varies next.
 
-    Dashed: who gives each label its frequency.
+    Dashed: a predictor that gives each label its training frequency.
     """
     floor = run.table("image_results_frequencies").set_index(["split", "metric"])["value"]["test", "macro_f1"]
     if not run.has_results("image_experiment"):

@@ -141,7 +141,7 @@ def exact_match(c: Classified) -> torch.Tensor:
 
 
 def elementwise_accuracy(c: Classified) -> torch.Tensor:
-    """Share of all single answers that are right: high for who always gives the most common labels."""
+    """Share of correct single answers: high even for a predictor that always gives the most common labels."""
     return (c.given == c.truth).double().mean()
 
 

@@ -32,17 +32,17 @@ def density_projections(solution: Solution) -> Figure:
 
 def draw_projections(density: np.ndarray, cell: Cell, peaks: np.ndarray, title: str) -> Figure:
     """The largest density along each cell axis, in e/Å^3, and peaks [n, 3]; axes in Å, angles as in the cell."""
-    a, b, c = cell.parameters[:3]
-    height = min(5.0, 0.9 + (TWO_COLUMNS - 1.6) * max(b, c) / (b + 2 * a))
-    figure, axes = plt.subplots(1, 3, figsize=(TWO_COLUMNS, height), width_ratios=(b, a, a), layout="constrained")
+    frames = [Frame.along(axis, cell.parameters) for axis in range(3)]
+    widths, heights = np.array([frame.extent() for frame in frames]).T
+    height = min(5.0, 0.9 + (TWO_COLUMNS - 2.2) * heights.max() / widths.sum())
+    figure, axes = plt.subplots(1, 3, figsize=(TWO_COLUMNS, height), width_ratios=widths, layout="constrained")
     norm = PowerNorm(0.5, vmin=0, vmax=float(density.max()))  # light atoms are seen beside heavy ones
-    for ax, along in zip(axes, range(3)):
-        frame = Frame.along(along, cell.parameters)
+    for along, (ax, frame) in enumerate(zip(axes, frames)):
         mesh = cell_plane(ax, density.max(axis=along), frame, norm=norm)
         places = frame.place(*np.delete(peaks, along, axis=1).T)
         ax.plot(*places, "o", ms=2.5, mfc="none", mec="#56B4E9", mew=0.5, rasterized=len(peaks) > _MANY)
-        ax.set_title(f"along {'abc'[along]}")
-    figure.colorbar(mesh, ax=axes, shrink=0.7, label="largest ρ − ⟨ρ⟩ (e/Å³)")
+        ax.set(title=f"along {'abc'[along]}", anchor="S")
+    figure.colorbar(mesh, ax=axes, shrink=0.7, panchor=False, label="largest ρ − ⟨ρ⟩ (e/Å³)")
     figure.suptitle(plain(title, longest=120), fontsize="medium")
     return figure
 

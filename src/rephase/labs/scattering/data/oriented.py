@@ -18,7 +18,7 @@ _NEAR_ZERO = 1e-4  # of the largest q
 
 
 class OrientedSimulator(ParameterSimulator):
-    """Patterns of one shape on a detector of ``n_pixels``².
+    """Patterns of one shape on a square detector, ``n_pixels`` along each side.
 
     Parameters
     ----------

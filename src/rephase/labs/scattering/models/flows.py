@@ -82,7 +82,7 @@ class ParameterFlow(nn.Module):
     def physics_loss(self, batch: PatternBatch, n: int = 1) -> torch.Tensor:
         """Second part of the loss in nats, from `n` samples of each pattern; ``batch.u`` is not looked at."""
         z, log_q = self.posterior(batch).rsample_and_log_prob((n,))
-        if not torch.isfinite(z).all():  # it has diverged: no forward model takes that, and who trains stops at NaN
+        if not torch.isfinite(z).all():  # it has diverged: no forward model takes that; the trainer stops on NaN
             return z.sum() * torch.nan
         expected = expected_of(self.simulator, self.simulator.from_normal(z), batch)
         deviance = poisson_deviance(expected, batch.counts, batch.mask)
