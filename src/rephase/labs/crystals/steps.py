@@ -12,12 +12,14 @@ from rephase.labs.crystals.models import MODELS
 from rephase.labs.crystals.models.baselines import BASELINES
 from rephase.labs.crystals.perturb import PERTURBATIONS, perturb
 from rephase.labs.crystals.scores import METRICS, evaluate, predict_batch
+from rephase.learning.models import build_model, layer_table
 from rephase.learning.scoring import summarise
 from rephase.learning.training import train
 from rephase.runs import Run
 from rephase.runs.tables import left_out
 
 _N_EXAMPLES = 8
+_NOT_LISTED = "not in crystals.models of this configuration"
 
 
 _N_COMPARED = 200  # variants per crystal when perturbations are compared
@@ -115,13 +117,25 @@ def score_baselines(run: Run, data: PerturbedData) -> pd.DataFrame:
     return summary(run)
 
 
+def describe_model(run: Run, data: PerturbedData, name: str) -> pd.DataFrame:
+    """List the layers of a model that the configuration builds, with shapes and parameters, as in `layer_table`.
+
+    A model that is not in the configuration is left out, and the table says so.
+    """
+    models = run.config.crystals.models
+    if name not in models:
+        return left_out(_NOT_LISTED, model=name)
+    model = build_model(MODELS, name, data.shape, models[name], loss=run.config.crystals.training_of(name).loss)
+    return layer_table(model, data[[0]])
+
+
 def train_and_score(run: Run, data: PerturbedData, name: str) -> pd.DataFrame:
     """Train a model, score it on every split, leave tables, curve and predictions; the scores of all models so far.
 
     A model that the configuration does not list is left out, so that a sweep may train fewer.
     """
     if name not in run.config.crystals.models:
-        return left_out("not in crystals.models of this configuration", model=name)
+        return left_out(_NOT_LISTED, model=name)
     model = train(run, MODELS, name, data, run.config.crystals, run.checkpoints(name), curve=f"curve_{name}")
     _score(run, data, name, model, next(model.parameters()).device)
     return summary(run)
