@@ -26,7 +26,9 @@ class RelativeErrors(CardPart):
     @model_validator(mode="after")
     def _of_the_same_shells(self) -> Self:
         if len(self.acentric) != len(self.centric):
-            raise ValueError(f"{len(self.acentric)} acentric, {len(self.centric)} centric shells: expected as many")
+            raise ValueError(
+                f"{len(self.acentric)} acentric and {len(self.centric)} centric shells: expected equal numbers"
+            )
         return self
 
 

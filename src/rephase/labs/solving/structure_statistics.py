@@ -67,7 +67,7 @@ def nearest_contacts(crystal: Crystal) -> Contacts:
 
 
 class Intensities(NamedTuple):
-    """Of the unique reflections [n]: 1/d^2 (Å^-2), |E|, whether centric, ln(<|F|^2/ε> / sum f^2) of the shell."""
+    """Unique reflections, [n]: 1/d^2 (Å^-2), |E|, whether centric, and ln(<|F|^2/ε> / sum f^2) of the shell."""
 
     inverse_d_squared: np.ndarray
     E: np.ndarray

@@ -55,7 +55,7 @@ def _halving_block(n_in: int, n_out: int) -> tuple[nn.Module, ...]:
 
 
 class AmplitudeGAN(AmplitudeModel):
-    """A U-Net that is trained to make completions that a critic, which also sees the observed part, takes for true.
+    """A U-Net whose completions should pass as true to a critic that also sees the observed part.
 
     The completion is deterministic, as in Ledig et al. (2017, arXiv 1609.04802), not sampled. The two networks are
     trained in turn: the critic with the hinge loss, the generator with ``reconstruction x its loss as a model +
@@ -96,7 +96,7 @@ class AmplitudeGAN(AmplitudeModel):
         return self.generator.fields(batch)
 
     def critic_loss(self, amplitude: torch.Tensor, batch: CompletionBatch) -> torch.Tensor:
-        """Hinge loss of the critic (Lim & Ye 2017, arXiv 1705.02894), one number; an untrained critic has about 2.
+        """Hinge loss of the critic (Lim & Ye 2017, arXiv 1705.02894), one number; 2 if the critic scores everything 0.
 
         `amplitude` [batch, h, k, l] is the prediction of the generator for the batch.
         """
@@ -109,6 +109,6 @@ class AmplitudeGAN(AmplitudeModel):
 
     def training_module(self, options: TrainingConfig, seed: int) -> "AdversarialModule":
         """Make the module that trains the two networks in turn."""
-        from rephase.labs.completion.models.adversarial import AdversarialModule  # Lightning is slow to import
+        from rephase.labs.completion.models.adversarial import AdversarialModule  # only training needs Lightning
 
         return AdversarialModule(self, options, seed)
