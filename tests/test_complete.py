@@ -241,7 +241,7 @@ def test_a_group_without_a_space_group_and_wrong_numbers_are_refused(sample):
         complete(data, model="wilsn")
     with pytest.raises(ConfigError, match="effort"):
         complete(data, effort=0)
-    with pytest.raises(ReflectionError, match="give the one that `solve` finds for these data"):
+    with pytest.raises(ReflectionError, match="give the solution that `solve` returns for these data"):
         complete(data.take(np.arange(len(data)) > 0), d_min=D_MIN, solution=with_true_phases(data, truth))
 
 
