@@ -241,14 +241,14 @@ def test_a_group_without_a_space_group_and_wrong_numbers_are_refused(sample):
         complete(data, model="wilsn")
     with pytest.raises(ConfigError, match="effort"):
         complete(data, effort=0)
-    with pytest.raises(ReflectionError, match="give the one that `solve` finds for these data"):
+    with pytest.raises(ReflectionError, match="give the solution that `solve` returns for these data"):
         complete(data.take(np.arange(len(data)) > 0), d_min=D_MIN, solution=with_true_phases(data, truth))
 
 
 def test_what_a_network_cannot_do_is_refused(sample, unet_weights):
     everything, _, data = sample
     path = str(unet_weights)
-    with pytest.raises(WeightsError, match=r"d_min = 0\.8 Å: the weights .* know reflections to 1\.2 Å"):
+    with pytest.raises(WeightsError, match=r"d_min = 0\.8 Å: the weights .* were trained to 1\.2 Å"):
         complete(data, model=path)
     triclinic, _ = simulate_reflections(crystals("P -1", 1)[0], D_CUT)
     with pytest.raises(SymmetryError, match="expected a monoclinic one"):
@@ -264,5 +264,5 @@ def test_what_a_network_cannot_do_is_refused(sample, unet_weights):
     cell, group = Cell(8.3, 13.0, 15.4, 90, 95, 90), find_symmetry("P 1 21/c 1")
     hkl = unique_hkl(cell, group, 3.6)
     coarse = Reflections(hkl, np.full(len(hkl), 100.0), np.ones(len(hkl)), cell, group)
-    with pytest.raises(ReflectionError, match=r"0 reflections with d below 3\.5 Å: networks expect at least 20"):
+    with pytest.raises(ReflectionError, match=r"0 reflections with d below 3\.5 Å: networks need at least 20"):
         complete(coarse, model=path, d_min=D_MIN)

@@ -9,7 +9,9 @@ from rephase.errors import ConfigError
 from rephase.labs.crystals.data import Batch
 from rephase.labs.crystals.models import MODELS
 from rephase.labs.crystals.models.layers import HalfSpace, friedel_pair
-from rephase.learning.models import build_model
+from rephase.labs.crystals.steps import describe_model
+from rephase.learning.models import build_model, layer_table
+from rephase.runs import open_run
 
 SHAPE = (7, 7, 7)
 SMALL = {"mlp": {"width": 64}, "cnn3d": {"width": 8}, "unet3d": {"width": 8}}
@@ -23,6 +25,26 @@ def batch(data):
 @pytest.fixture(params=MODELS)
 def model(request):
     return build_model(MODELS, request.param, SHAPE, ModelConfig(options=SMALL.get(request.param, {})))
+
+
+def test_layers_are_listed_in_the_order_of_a_batch(batch):
+    network = build_model(MODELS, "cnn3d", SHAPE, ModelConfig(options={"width": 8}))
+    table = layer_table(network, batch)
+    assert table["layer"].tolist() == ["input", *(f"layers.{i}.{j}" for i in (0, 1) for j in range(3)), "layers.2",
+                                       "whole model"]  # fmt: skip
+    first, last = table.iloc[1], table.iloc[-1]
+    assert (first["type"], first["input"], first["output"]) == ("Conv3d", "5 × 7 × 7 × 7", "8 × 7 × 7 × 7")
+    assert first["parameters"] == 5 * 8 * 27 + 8
+    assert (last["type"], last["output"]) == ("CNN3D", "7 × 7 × 7")
+    assert last["parameters"] == table["parameters"][:-1].sum() == sum(p.numel() for p in network.parameters())
+    assert not any(layer._forward_hooks for layer in network.modules())
+
+
+def test_a_model_is_described_as_it_is_configured(data, tmp_path):
+    run = open_run(tmp_path / "run", "test", ["crystals.models={'mlp': {'options': {'width': 16}}}"])
+    table = describe_model(run, data, "mlp").set_index("layer")
+    assert table.loc["layers.3", ["input", "output", "parameters"]].tolist() == ["16", "16", 16 * 16 + 16]
+    assert describe_model(run, data, "unet3d")["left out"].item() == "not in crystals.models of this configuration"
 
 
 def test_shape_and_observed_amplitudes(model, batch):

@@ -2,8 +2,10 @@
 
 import inspect
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, TypeVar
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -67,3 +69,35 @@ def check_names(table: Mapping[str, type[nn.Module]], name: str, options: dict[s
     for option in options:
         if option not in known:
             raise ConfigError(f"models.{name}.options: unknown option {option!r}; {nearest_name(option, known)}")
+
+
+@torch.no_grad()
+def layer_table(model: nn.Module, batch: tuple[torch.Tensor, ...]) -> pd.DataFrame:
+    """List the layers that a batch passes through, in this order, and the whole model in the last row.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``layer`` (its name in the model), ``type``, ``input`` and ``output`` (shapes without the batch axis, of the
+        first tensor where there are several), ``parameters`` (how many it learns).
+    """
+    rows: list[dict[str, str | int]] = []
+
+    def note(name: str, layer: nn.Module, given: Any, returned: Any) -> None:
+        row = {"layer": name, "type": type(layer).__name__, "input": _shape(given), "output": _shape(returned)}
+        rows.append({**row, "parameters": sum(parameter.numel() for parameter in layer.parameters())})
+
+    shown = {name: layer for name, layer in model.named_modules() if not list(layer.children())}
+    shown["whole model"] = model
+    hooks = [layer.register_forward_hook(partial(note, name)) for name, layer in shown.items()]
+    try:
+        model(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return pd.DataFrame(rows)
+
+
+def _shape(values: Any) -> str:
+    """Shape of a tensor, or of the first of several, without its first axis."""
+    return " × ".join(map(str, values.shape[1:])) if isinstance(values, torch.Tensor) else _shape(values[0])

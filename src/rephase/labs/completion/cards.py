@@ -18,7 +18,7 @@ from rephase.learning.weights import Kind
 
 
 class RelativeErrors(CardPart):
-    """Root mean square of the error over that of the amplitude, in shells of equal width in 1/d^2 from 0."""
+    """RMS error divided by RMS amplitude, in shells of equal width in 1/d^2 from 0."""
 
     acentric: tuple[NonNegativeFloat, ...] = Field(min_length=1)
     centric: tuple[NonNegativeFloat, ...] = Field(min_length=1)
@@ -26,13 +26,15 @@ class RelativeErrors(CardPart):
     @model_validator(mode="after")
     def _of_the_same_shells(self) -> Self:
         if len(self.acentric) != len(self.centric):
-            raise ValueError(f"{len(self.acentric)} acentric and {len(self.centric)} centric shells: expected as many")
+            raise ValueError(
+                f"{len(self.acentric)} acentric and {len(self.centric)} centric shells: expected equal numbers"
+            )
         return self
 
 
 def _in_order(ends: tuple[float, float]) -> tuple[float, float]:
     if ends[0] > ends[1]:
-        raise ValueError(f"from {ends[0]} to {ends[1]}: expected the smaller one first")
+        raise ValueError(f"from {ends[0]} to {ends[1]}: expected the smaller value first")
     return ends
 
 
@@ -43,7 +45,7 @@ _Range = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_in_order
 
 
 class Ranges(CardPart):
-    """Smallest and largest a, b, c (Å), β (degrees) and volume (Å^3) of crystals."""
+    """Smallest and largest a, b, c (Å), β (degrees) and cell volume (Å^3) of the training crystals."""
 
     a: _Range
     b: _Range
@@ -53,16 +55,16 @@ class Ranges(CardPart):
 
 
 class AmplitudeCard(Card):
-    """What the weights of a model of amplitudes are.
+    """Description of the weights of a model that completes amplitudes.
 
     Parameters
     ----------
     data
-        The crystals that it was trained on: grid, sphere, space groups, what was measured.
+        The training crystals: grid, resolution limit, space groups, measured part.
     trained_on
-        Cells and volumes among them.
+        Ranges of their cells and volumes.
     relative_error
-        Of crystals that were not trained on.
+        Errors on crystals that were not used in training.
     """
 
     kind: Literal["amplitudes"] = "amplitudes"
@@ -72,7 +74,7 @@ class AmplitudeCard(Card):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the grid."""
+        """Shape of the grid."""
         return self.data.shape
 
 

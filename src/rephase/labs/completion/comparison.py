@@ -1,4 +1,4 @@
-"""The steps of notebook 14: a crystal is cut, completed by every route, and compared with what was cut off."""
+"""Steps of notebook 14: truncate a crystal, complete it by every route, compare with the removed reflections."""
 
 import time
 from pathlib import Path
@@ -43,7 +43,7 @@ _SCORES = [
 
 
 class Example(NamedTuple):
-    """What is given, and the truth: ``hkl`` [n, 3] and F [n], complex, or amplitudes where phases are not known."""
+    """The given data, and the truth: ``hkl`` [n, 3] and F [n], complex, or amplitudes if phases are unknown."""
 
     data: Reflections
     hkl: np.ndarray
@@ -51,7 +51,7 @@ class Example(NamedTuple):
 
 
 def check_comparison(config: Config) -> None:
-    """Raise if the file is not there, a route is not known, its weights are damaged, or the random crystal is wrong."""
+    """Raise an error if the file, a route, its weights or an option of the random crystal is missing or invalid."""
     options = config.completion.comparison
     check_file("completion.comparison.file", options.file, otherwise=" for a random crystal")
     RandomCrystalOptions(space_groups=(options.simulated.space_group,), n_atoms=options.simulated.n_atoms)
@@ -61,12 +61,12 @@ def check_comparison(config: Config) -> None:
 
 
 def routes(config: Config) -> tuple[str, ...]:
-    """The routes of a configuration: those that it lists, or whatever is there."""
+    """Routes of a configuration: the listed ones or, if it lists none, all that are available."""
     return config.completion.comparison.models or (*ROUTES, *shipped_weights(AMPLITUDES))
 
 
 def example_data(run: Run) -> Example:
-    """The reflections of the file that the run names, or of a random crystal, cut at ``d_cut``; all are the truth."""
+    """Read or simulate the reflections of the run; those to ``d_cut`` are given, all of them are the truth."""
     check_comparison(run.config)
     options = run.config.completion.comparison
     if options.file is not None:
@@ -75,7 +75,7 @@ def example_data(run: Run) -> Example:
         if measured.d_min > options.d_cut * (1 - 1e-9):
             raise ConfigError(
                 f"completion.comparison.d_cut = {options.d_cut} Å: {measured.name} reaches {measured.d_min:.3g} Å "
-                "only, nothing is cut off to compare with; give a larger one, or complete it with `rephase complete`"
+                "only, so no reflections are removed to compare with; give a larger value, or use `rephase complete`"
             )
         return Example(measured.cut(options.d_cut), measured.hkl, measured.amplitudes().amplitude)
     simulated = options.simulated
@@ -87,12 +87,12 @@ def example_data(run: Run) -> Example:
 
 
 def complete_example(run: Run) -> pd.DataFrame:
-    """Complete the example by every route, and leave files, scores, shells and sections of the maps in the run.
+    """Complete the example by every route, and save files, scores, shells and sections of the maps in the run.
 
     Returns
     -------
     pandas.DataFrame
-        A row for each route: its scores, and why it was left out where it cannot take this crystal.
+        One row per route: its scores, or the reason why it cannot be applied to this crystal.
     """
     example, options = example_data(run), run.config.completion.comparison
     rows: list[dict[str, str | float]] = []
@@ -129,10 +129,11 @@ def complete_example(run: Run) -> pd.DataFrame:
 def score_completion(completion: Completion, example: Example) -> dict[str, float]:
     """Score a completion against the truth, as far as it is known.
 
-    ``r_factor`` and ``r_factor_missing`` over the unique reflections, all and those not given; ``within_sigma`` the
-    share of the latter within one σ, 0.68 at best; ``relative_sigma`` what the route itself expects. Where phases are
-    known: ``map_cc`` of the completed map of a route that has phases. Monoclinic crystals that fit the grid of the
-    reference work have what is counted there as well: ``mse``, ``ssim``, and ``map_ssim`` with the true phases.
+    ``r_factor`` is over all unique reflections, ``r_factor_missing`` over those that were not given; ``within_sigma``
+    is the fraction of the latter within one σ, ideally 0.68; ``relative_sigma`` is the error that the route itself
+    expects. ``map_cc`` of the completed map is added if the true phases are known and the route gives phases. For
+    monoclinic crystals that fit the grid of the reference work, its scores ``mse`` and ``ssim`` are added, and
+    ``map_ssim`` with the true phases.
     """
     amplitude, true, is_missing = _beside(completion, example)
     difference, sigma = np.abs(amplitude - np.abs(true)), completion.sigma[rows_of(example.hkl, completion.hkl)]
@@ -150,13 +151,13 @@ def score_completion(completion: Completion, example: Example) -> dict[str, floa
 
 
 def _beside(completion: Completion, example: Example) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Completed |F|, the truth, and what was not given, [n] each, for the reflections of the example."""
+    """Completed |F|, the truth, and whether it was missing, [n] each, for the reflections of the example."""
     rows = rows_of(example.hkl, completion.hkl)
     return completion.amplitude[rows], example.F, ~completion.is_observed[rows]
 
 
 def _grid_scores(completion: Completion, example: Example) -> dict[str, float]:
-    """Scores as the reference work counts them, on its grid; nothing for a crystal that does not fit it."""
+    """Scores as defined in the reference work, on its grid; none for a crystal that does not fit the grid."""
     amplitude, true, is_missing = _beside(completion, example)
     r, d_min = completion.reflections, float(completion.reflections.cell.d_spacing(example.hkl).min())
     config = MonoclinicConfig(d_min=d_min, measured={"d_min": (2 * d_min, 2 * d_min)})
@@ -173,7 +174,7 @@ def _grid_scores(completion: Completion, example: Example) -> dict[str, float]:
 
 
 def _shells(completion: Completion, example: Example) -> pd.DataFrame:
-    """R of the reflections that were not given, in shells of equal volume."""
+    """R over the missing reflections, in shells of equal volume."""
     amplitude, true, is_missing = _beside(completion, example)
     d_hkl = completion.reflections.cell.d_spacing(example.hkl)[is_missing]
     limits = shell_limits(float(d_hkl.max()), float(d_hkl.min()), _N_SHELLS)
@@ -186,9 +187,9 @@ def _shells(completion: Completion, example: Example) -> pd.DataFrame:
 
 
 def _save_sections(run: Run, example: Example, made: list[Completion]) -> None:
-    """Array ``inference_sections``: maps of what was given, of every route and of the truth, all with the true phases.
+    """Save sections of the maps of the given data, of every route and of the truth as ``inference_sections``.
 
-    Patterson maps where these are not known.
+    All maps use the true phases; if these are unknown, Patterson maps are saved.
     """
     r, is_missing = made[0].reflections, _beside(made[0], example)[2]
     phasor = np.exp(1j * np.angle(example.F)) if np.iscomplexobj(example.F) else None

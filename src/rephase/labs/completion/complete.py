@@ -1,4 +1,4 @@
-"""`complete`: from the reflections that were measured to all of them, with how sure each is, and to files."""
+"""`complete`: predict unmeasured reflections with their uncertainties, and write the completed data to files."""
 
 import json
 import math
@@ -30,27 +30,27 @@ _FINEST = 0.4  # Å
 
 @dataclass(frozen=True, eq=False)
 class Completion:
-    """Every reflection of a crystal to some d_min: measured ones as they were measured, the others as expected.
+    """All reflections of a crystal to a resolution limit: measured amplitudes unchanged, the others predicted.
 
     Parameters
     ----------
     reflections
-        What was measured, merged.
+        Measured reflections, merged.
     model
         Name of the route.
     hkl
-        [n_refl, 3], one of each class of equivalents, no systematic absences.
+        Miller indices of the unique reflections without systematic absences, [n_refl, 3].
     is_observed
-        [n_refl] boolean.
+        True for measured reflections, [n_refl].
     amplitude, sigma
-        [n_refl], |F| and its standard deviation on the scale of ``sqrt(intensity)`` of the data: of a measured
-        reflection those of French & Wilson; of another the mean and the deviation of what it may be.
+        |F| and its standard deviation on the scale of ``sqrt(intensity)`` of the data, [n_refl]: the estimates of
+        French & Wilson for measured reflections, mean and standard deviation of the prediction for the others.
     phi, fom
-        [n_refl], radians and figures of merit in 0–1; None where the route knows no phases.
+        Phases in radians and figures of merit (0–1), [n_refl]; None if the route gives no phases.
     facts
-        What the route found, for the summary.
+        Results of the route for the summary.
     outside
-        In words, where the data are outside what the model was trained on: then nobody knows how good it is.
+        Properties of the data outside the training range of the model, in words; its accuracy is then unknown.
     """
 
     reflections: Reflections
@@ -66,20 +66,20 @@ class Completion:
 
     @cached_property
     def d_hkl(self) -> np.ndarray:
-        """[n_refl], Å."""
+        """d-spacings in Å, [n_refl]."""
         return self.reflections.cell.d_spacing(self.hkl)
 
     @property
     def kind_of_map(self) -> str:
-        """``density``, or ``patterson`` where no phases are known."""
+        """``density``, or ``patterson`` if the route gives no phases."""
         return "patterson" if self.phi is None else "density"
 
     @cached_property
     def maps(self) -> tuple[np.ndarray, np.ndarray]:
-        """Maps [x, y, z] of the measured reflections and of all, on one grid of about d_min/4, F(000) left out.
+        """Maps [x, y, z] of the measured and of all reflections without F(000), on one grid of about d_min/4.
 
-        In e/Å^3, each F weighted with its figure of merit; where no phases are known the Patterson maps in e^2/Å^3.
-        The scale is Wilson's.
+        Densities in e/Å^3 with figure-of-merit weights or, without phases, Patterson maps in e^2/Å^3, on the absolute
+        scale of the Wilson plot.
         """
         r, scale = self.reflections, wilson(self.reflections).scale
         if self.phi is None or self.fom is None:
@@ -90,10 +90,10 @@ class Completion:
         return before, after
 
     def summary(self) -> dict[str, str | float | int]:
-        """What a user wants to know first.
+        """Summarise the completion in one dictionary.
 
-        ``relative_sigma`` is sum σ / sum |F| of the completed reflections; 0.8 of it is the R to expect of them, as far
-        as their errors are normal.
+        ``relative_sigma`` is sum σ / sum |F| over the completed reflections; if their errors are normal, the expected R
+        is 0.8 of it.
         """
         r, completed = self.reflections, ~self.is_observed
         return {
@@ -110,15 +110,15 @@ class Completion:
         }
 
     def write(self, folder: str | Path) -> Path:
-        """Write ``completed.mtz``, the maps before and after, ``completion.json`` into a folder, all or none; its path.
+        """Write ``completed.mtz``, both maps and ``completion.json`` into a folder, all or none, and return its path.
 
-        The MTZ has H K L F SIGF FLAG (1: measured, 0: completed), and PHI FOM where phases are known. Results that
-        are there already are replaced, with their pictures.
+        The MTZ file has H K L F SIGF FLAG (1: measured, 0: completed), and PHI FOM if the route gives phases. Earlier
+        results in the folder and their pictures are replaced.
 
         Raises
         ------
         ConfigError
-            The folder cannot be written; a file that is no result, or was changed since, would be replaced.
+            The folder is not writable, or a file would be replaced that is not a result or was changed since.
         DiskError
             The disk is full, or another process writes there.
         """
@@ -127,7 +127,7 @@ class Completion:
         return Path(folder)
 
     def write_files(self, folder: Path) -> None:
-        """Write the files of `write`, each by itself, into the stage of a set of results."""
+        """Write the files of `write` one by one into the staging folder of a set of results."""
         r = self.reflections
         columns = {"F": ("F", self.amplitude), "SIGF": ("Q", self.sigma), "FLAG": ("I", self.is_observed)}
         if self.phi is not None and self.fom is not None:
@@ -147,7 +147,7 @@ class Sections(NamedTuple):
 
 
 def sections_of(maps: Sequence[np.ndarray], cell: Cell) -> Sections:
-    """Sections of maps [x, y, z] seen along the shortest axis, at the highest point of the last one."""
+    """Take sections of maps [x, y, z], seen along the shortest axis, at the highest point of the last map."""
     along = int(np.argmin(cell.parameters[:3]))
     place = np.unravel_index(maps[-1].argmax(), maps[-1].shape)[along]
     return Sections(np.stack([values.take(place, axis=along) for values in maps]), along)
@@ -158,12 +158,12 @@ def complete(
     solution: Solution | None = None, device: str = "auto",
     report: Callable[[int, int, int], None] = lambda n_trials, n_agree, max_trials: None,
 ) -> Completion:  # fmt: skip
-    """Complete a crystal: the amplitudes that were not measured, gaps and beyond, to a given resolution.
+    """Predict the unmeasured amplitudes of a crystal, in gaps and at finer resolution, to a given d_min.
 
     Parameters
     ----------
     data
-        As `read_reflections` gives it, merged or not, with its space group.
+        Reflections as returned by `read_reflections`, merged or not, with their space group.
     model
         ``atoms`` solves the crystal, refines atoms, and computes the amplitudes expected from them: any space group,
         phases too, σ by the errors of the atoms. ``wilson`` gives the mean amplitude by Wilson's line, σ that of
@@ -172,24 +172,24 @@ def complete(
     d_min
         Resolution limit, Å; finer measured reflections are ignored.
     effort, seed, report
-        Of ``atoms``, as in `solve`.
+        Options of ``atoms``, as in `solve`.
     solution
-        For ``atoms``: that of these data, where they are solved already.
+        Solution of these data for ``atoms``, if they are already solved.
     device
         ``auto``, ``cpu`` or ``cuda``.
 
     Raises
     ------
     ReflectionError
-        No space group; too few reflections; nothing missing; a solution of other data.
+        The data have no space group, too few reflections, or no missing ones; the solution belongs to other data.
     ConfigError
-        An unknown model; a d_min below 0.4 Å, or an effort that is not positive.
+        The model is unknown, d_min is below 0.4 Å, or the effort is not positive.
     SymmetryError
-        A network for a crystal that is not monoclinic.
+        A network is applied to a crystal that is not monoclinic.
     GridError
-        A cell too large for the grid of a network; the one that would do is named.
+        The cell is too large for the grid of a network; the message gives a grid that is large enough.
     WeightsError
-        Damaged weights, or a d_min finer than they know.
+        The weights are damaged, or d_min is finer than they were trained for.
     """
     check_effort(effort)
     given, model = _checked(data, d_min).cut(d_min), str(model)
@@ -223,10 +223,10 @@ def complete(
 def _checked(data: Reflections, d_min: float) -> Reflections:
     if data.symmetry is None:
         raise ReflectionError(
-            f"{data.name}: no space group; give space_group= (--space-group), `rephase solve` says which ones fit"
+            f"{data.name}: no space group; give space_group= (--space-group), `rephase solve` lists the compatible ones"
         )
     if not d_min >= _FINEST:
-        raise ConfigError(f"d_min = {d_min}: expected at least {_FINEST} Å; give what is wanted, e.g. 0.8")
+        raise ConfigError(f"d_min = {d_min}: expected at least {_FINEST} Å; give the wanted resolution limit, e.g. 0.8")
     return data
 
 
@@ -234,6 +234,6 @@ def _checked_solution(solution: Solution, measured: Reflections) -> Solution:
     if not np.array_equal(solution.hkl, measured.hkl):
         raise ReflectionError(
             f"{measured.name}: the solution has {len(solution.hkl)} reflections, the data {len(measured)} others; "
-            "give the one that `solve` finds for these data"
+            "give the solution that `solve` returns for these data"
         )
     return solution

@@ -1,4 +1,4 @@
-"""Monoclinic crystals, random ones or a folder of CIFs: all structure factors on one grid, and which were measured."""
+"""Monoclinic crystals, random or from CIFs: all structure factors on one grid, and which of them are measured."""
 
 import itertools
 from collections.abc import Collection, Iterator, Sequence
@@ -25,20 +25,20 @@ from rephase.learning.store import Store
 from rephase.random_crystals.crystals import RandomCrystalOptions, RandomCrystals, random_crystals
 from rephase.random_crystals.structure_factors import many_structure_factors
 
-_DRAWN_AT_ONCE = 1.2  # crystals made for each that is still wanted: some do not fit the grid
-_HOPELESS = 200  # crystals in a row of which none fits the grid: less than about one in a hundred does
-_LARGER = 1 + 1e-9  # a reflection on the surface of a sphere is inside, rounding or not
-_ORDERS = np.eye(3, dtype=int)[list(itertools.permutations(range(3)))]  # of the axes, the first as they are
-_BASES = [order * (1, round(np.linalg.det(order)), 1) for order in _ORDERS]  # of one hand: b may change its sign
+_DRAWN_AT_ONCE = 1.2  # crystals generated per crystal still needed: some do not fit the grid
+_HOPELESS = 200  # consecutive crystals of which none fits the grid: at most about one in a hundred would
+_LARGER = 1 + 1e-9  # includes a reflection on the surface of a sphere in spite of rounding
+_ORDERS = np.eye(3, dtype=int)[list(itertools.permutations(range(3)))]  # of the axes; the first leaves them unchanged
+_BASES = [order * (1, round(np.linalg.det(order)), 1) for order in _ORDERS]  # right-handed: b may change its sign
 
 
 class CompletionBatch(NamedTuple):
     """Samples on the grid of a data set, [batch, h, k, l] each unless stated otherwise.
 
-    ``F`` true structure factors in electrons, complex; a model may look only at the amplitudes where ``observed``.
-    ``mask`` True where a reflection exists: inside the sphere, not absent. ``s_squared`` is (2d)^-2 in Å^-2,
-    ``lattice`` [batch, 3, 3] in Å with the cell vectors as columns, ``group`` [batch] counts the space groups of the
-    data set, ``operations`` [batch, 4, 2, 3] are those of `monoclinic_operations`.
+    ``F`` are the true structure factors in electrons, complex; a model may use only the ``observed`` amplitudes.
+    ``mask`` is True where a reflection exists (inside the sphere, not absent). ``s_squared`` is (2d)^-2 in Å^-2,
+    ``lattice`` [batch, 3, 3] has the cell vectors in Å as columns, ``group`` [batch] is the index of the space group in
+    the dataset, and ``operations`` [batch, 4, 2, 3] are those of `monoclinic_operations`.
     """
 
     F: torch.Tensor
@@ -51,18 +51,18 @@ class CompletionBatch(NamedTuple):
 
     @property
     def scale(self) -> torch.Tensor:
-        """The largest observed |F|, [batch, 1, 1, 1]: amplitudes are divided by it, as in the reference work."""
+        """The largest observed |F|, [batch, 1, 1, 1], by which amplitudes are divided as in the reference work."""
         return (self.F.abs() * self.observed).amax((1, 2, 3), keepdim=True)
 
     @property
     def missing(self) -> torch.Tensor:
-        """True where a reflection exists that was not measured."""
+        """True for reflections that exist but were not measured."""
         return self.mask & ~self.observed
 
     def density(self, F: torch.Tensor) -> torch.Tensor:
-        """Maps [batch, x, y, z] in e/Å^3, without F(000), of complex F [batch, h, k, l] that obeys the groups.
+        """Compute maps [batch, x, y, z] in e/Å^3, without F(000), of complex F [batch, h, k, l] that obeys the groups.
 
-        They have as many points as there are reflections along each axis.
+        A map has as many points along each axis as the full sphere has reflections.
         """
         whole = whole_sphere(F, self.operations, MonoclinicGrid.of(F))
         volume = torch.linalg.det(self.lattice).to(F.real.dtype)
@@ -70,22 +70,22 @@ class CompletionBatch(NamedTuple):
 
 
 class MonoclinicData(SplitData[CompletionBatch]):
-    """Structure factors of many crystals in memory; indexing with a list of samples gives a `CompletionBatch`.
+    """Structure factors of many crystals in memory; indexing with sample numbers gives a `CompletionBatch`.
 
     Parameters
     ----------
     F
-        Complex [n, h, k, l], electrons, without dispersion.
+        Structure factors in electrons without dispersion, complex [n, h, k, l].
     lattice
-        [n, 3, 3], Å, cell vectors as columns.
+        Cell vectors in Å as columns, [n, 3, 3].
     group
-        [n], index in `symmetries`.
+        Index of the space group in `symmetries`, [n].
     symmetries
-        The space groups.
+        Space groups of the dataset.
     config
-        Grid, sphere, and what is measured: drawn once for each sample.
+        Grid, resolution limit and the measured part, which is drawn once per sample.
     splits
-        Numbers of the samples of each split.
+        Sample numbers of each split.
     """
 
     config: MonoclinicConfig
@@ -114,7 +114,7 @@ class MonoclinicData(SplitData[CompletionBatch]):
         return self._batch(self.F[index], self.lattice[index], self.group[index], *measured)
 
     def draw(self, n: int, rng: np.random.Generator) -> CompletionBatch:
-        """Draw `n` new random crystals, and what is measured of them."""
+        """Draw `n` new random crystals, and which of their reflections are measured."""
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
         made = _random_samples(self.config, np.arange(n) % len(self.symmetries), generator)
         F, lattice, group = (torch.as_tensor(made[name]) for name in ("F", "lattice", "group"))
@@ -132,43 +132,43 @@ class MonoclinicData(SplitData[CompletionBatch]):
 def draw_measured(
     part: MeasuredPart, n: int, grid: MonoclinicGrid, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw the cut-off of each of `n` samples in Å, [n], and which reflections are not missing, [n, h, k, l].
+    """Draw the resolution limit of `n` samples in Å, [n], and which reflections are not in gaps, [n, h, k, l].
 
-    Equivalents are missing together.
+    Equivalent reflections are missing together.
     """
     cut_off = torch.as_tensor(rng.uniform(*part.d_min, n))
     if part.missing == 0:
         return cut_off, torch.ones(1, dtype=torch.bool).expand(n, *grid.shape)
     share = rng.uniform(0, part.missing, n)
-    drawn = rng.integers(0, 256, (n, *grid.shape), dtype=np.uint8)  # a byte each: there are many
+    drawn = rng.integers(0, 256, (n, *grid.shape), dtype=np.uint8)  # one byte each: the array is large
     kept = torch.as_tensor(drawn >= (256 * share)[:, None, None, None])
     return cut_off, torch.where(torch.as_tensor(grid.hkl[..., 0] < 0), grid.partner(kept), kept)
 
 
 def open_monoclinic(path: Path, config: MonoclinicConfig, *, workers: int = 1) -> MonoclinicData:
-    """Open the random crystals of a configuration; build what is missing of them.
+    """Open the random crystals of a configuration; build any chunks that are missing.
 
-    Crystals that do not fit the grid are drawn again, so large and long cells are rarer than the generator makes them.
-    A chunk depends on the seed and its number alone: killed at any moment and started again, the store ends with the
-    same bits.
+    Crystals that do not fit the grid are drawn again, so large and long cells are rarer than in the generator's
+    distribution. A chunk depends only on the seed and its number: a build that is killed at any moment and restarted
+    gives an identical store, bit for bit.
 
     Parameters
     ----------
     path
         Folder of the store.
     config
-        What to generate.
+        The dataset to generate.
     workers
-        Chunks built at the same time.
+        Number of chunks built in parallel.
 
     Raises
     ------
     ConfigError, SymmetryError
-        A space group that is not known or not monoclinic with b unique.
+        A space group is unknown, or not monoclinic with b unique.
     GridError
-        Hardly any crystal of so many atoms fits the grid; the message names one that would do.
+        Hardly any crystal with this number of atoms fits the grid; the message gives a grid that is large enough.
     StoreError
-        The folder holds another data set, a damaged chunk, or the disk is full.
+        The folder holds another dataset or a damaged chunk, or the disk is full.
     """
     symmetries = [monoclinic_group(symbol) for symbol in config.space_groups]
     layout = {"lattice": ((3, 3), "float64"), "group": ((), "int64"), "F": (config.shape, "complex64")}
@@ -183,20 +183,20 @@ def open_monoclinic(path: Path, config: MonoclinicConfig, *, workers: int = 1) -
 def one_crystal(
     hkl: np.ndarray, F: np.ndarray, is_observed: np.ndarray, setting: "Setting", config: MonoclinicConfig
 ) -> CompletionBatch:
-    """One crystal as a batch on the grid of a configuration.
+    """Place one crystal as a batch on the grid of a configuration.
 
     Parameters
     ----------
     hkl
-        [n_refl, 3], one of each class of equivalents, in the axes that the setting starts from.
+        Miller indices of unique reflections on the original axes, before the change of setting, [n_refl, 3].
     F
-        [n_refl], complex, or amplitudes; it need not go beyond what is observed.
+        Complex structure factors or amplitudes, [n_refl]; only the observed reflections are required.
     is_observed
-        [n_refl] boolean.
+        True for observed reflections, [n_refl].
     setting
-        As `setting_on_grid` gives it.
+        Setting as returned by `setting_on_grid`.
     config
-        Of the grid and the sphere.
+        Configuration with the grid and the resolution limit.
     """
     grid, hkl = MonoclinicGrid(config.shape), hkl @ setting.basis
     placed, _ = grid.from_list(hkl, F, setting.symmetry)
@@ -209,13 +209,13 @@ def one_crystal(
 
 
 def beta_of(lattice: torch.Tensor) -> torch.Tensor:
-    """β in degrees, [...], of lattices [..., 3, 3] with cell vectors as columns."""
+    """Compute β in degrees, [...], of lattices [..., 3, 3] with cell vectors as columns."""
     a, c = lattice[..., 0], lattice[..., 2]
     return torch.rad2deg(torch.acos((a * c).sum(-1) / (a.norm(dim=-1) * c.norm(dim=-1))))
 
 
 def monoclinic_group(symbol: str) -> Symmetry:
-    """A monoclinic space group with b unique, by its symbol; `SymmetryError` names one that is not."""
+    """Find a space group by its symbol; raise `SymmetryError` unless it is monoclinic with b unique."""
     symmetry = find_symmetry(symbol)
     if not _is_b_unique(symmetry):
         raise SymmetryError(
@@ -232,14 +232,14 @@ def _is_b_unique(symmetry: Symmetry) -> bool:
 
 
 def _chunk(config: MonoclinicConfig, rows: slice) -> dict[str, np.ndarray]:
-    """The samples of a chunk: space groups in turn."""
+    """Generate the samples of a chunk, with the space groups in turn."""
     seed = int(np.random.default_rng([config.seed, 0, rows.start]).integers(1 << 62))
     numbers = np.arange(rows.start, rows.stop) % len(config.space_groups)
     return _random_samples(config, numbers, torch.Generator().manual_seed(seed))
 
 
 def _random_samples(config: MonoclinicConfig, numbers: np.ndarray, generator: torch.Generator) -> dict[str, np.ndarray]:
-    """Crystals that fit the grid; `numbers` [n] say which of the space groups each is in."""
+    """Generate crystals that fit the grid; `numbers` [n] are the indices of their space groups."""
     grid = MonoclinicGrid(config.shape)
     lattice, F = np.zeros((len(numbers), 3, 3)), np.zeros((len(numbers), *config.shape), np.complex64)
     for number, symbol in enumerate(config.space_groups):
@@ -254,7 +254,7 @@ def _random_samples(config: MonoclinicConfig, numbers: np.ndarray, generator: to
 def _fitting_crystals(
     n: int, symbol: str, config: MonoclinicConfig, grid: MonoclinicGrid, generator: torch.Generator
 ) -> Iterator[RandomCrystals]:
-    """Random crystals of one group, `n` in all, whose whole sphere is on the grid; `GridError` if hardly any is."""
+    """Yield `n` random crystals of one group whose whole sphere is on the grid; `GridError` if hardly any fits."""
     longest, n_in_vain = grid.longest_axes(config.d_min), 0
     options = RandomCrystalOptions(space_groups=(symbol,), n_atoms=config.n_atoms, longest=longest)
     while n > 0:
@@ -274,7 +274,7 @@ def _fitting_crystals(
 
 
 def _on_grid(crystals: RandomCrystals, grid: MonoclinicGrid, d_min: float) -> np.ndarray:
-    """F of crystals of one group, complex64 [n, h, k, l], zero outside the sphere."""
+    """Calculate F of crystals of one group, complex64 [n, h, k, l], zero outside the sphere."""
     present = torch.as_tensor(grid.is_present(crystals.symmetries[0]))
     mask = (present & (grid.s_squared(crystals.lattice.double()) <= _LARGER / (4 * d_min**2))).flatten(1)
     order = mask.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : int(mask.sum(1).max())]
@@ -285,7 +285,7 @@ def _on_grid(crystals: RandomCrystals, grid: MonoclinicGrid, d_min: float) -> np
 
 
 class FolderData(NamedTuple):
-    """CIFs as a data set with the one split ``real``, the names of its samples, and why others were left out.
+    """Crystals of a folder as a dataset with the single split ``real``, their names, and the excluded files.
 
     ``left_out`` has the columns ``file`` and ``reason``.
     """
@@ -296,14 +296,14 @@ class FolderData(NamedTuple):
 
 
 def read_monoclinic_folder(folder: Path, config: MonoclinicConfig) -> FolderData:
-    """Read every CIF of a folder, e.g. an export of the CSD, as samples of the grid of a configuration.
+    """Read every CIF of a folder, e.g. an export of the CSD, as samples on the grid of a configuration.
 
-    Each is in the first setting that `setting_on_grid` finds: with a and c swapped where only that fits the grid.
+    Each crystal is in the first setting that `setting_on_grid` finds, with a and c swapped if only that fits the grid.
 
     Raises
     ------
     CifError
-        No file of the folder can be used; the message says why the first could not.
+        No file of the folder can be used; the message gives the reason for the first one.
     """
     grid, found, left_out = MonoclinicGrid(config.shape), [], []
     for path in cif_files(folder):
@@ -325,7 +325,7 @@ def read_monoclinic_folder(folder: Path, config: MonoclinicConfig) -> FolderData
 
 
 def _crystal_on_grid(path: Path, grid: MonoclinicGrid, d_min: float) -> tuple[np.ndarray, np.ndarray, Symmetry]:
-    """F on the grid, lattice and space group of a CIF."""
+    """Read a CIF; return F on the grid, lattice and space group."""
     crystal = read_crystal(path)
     symmetry = find_symmetry(crystal.space_group)
     setting = setting_on_grid(crystal.cell, symmetry, grid, d_min)
@@ -336,7 +336,7 @@ def _crystal_on_grid(path: Path, grid: MonoclinicGrid, d_min: float) -> tuple[np
 
 
 class Setting(NamedTuple):
-    """Axes that are the columns of `basis` [3, 3] in terms of others: their lattice [3, 3] in Å, and their group.
+    """A choice of axes: `basis` [3, 3] with the new axes as columns, the new lattice [3, 3] in Å and space group.
 
     Indices ``hkl [n, 3]`` become ``hkl @ basis``.
     """
@@ -349,18 +349,18 @@ class Setting(NamedTuple):
 def setting_on_grid(
     cell: Cell, symmetry: Symmetry, grid: MonoclinicGrid, d_min: float, *, preferred: Collection[str] = ()
 ) -> Setting:
-    """The first order of the axes in which b is unique and every reflection with d >= d_min (Å) is on a grid.
+    """Find the first order of the axes in which b is unique and every reflection with d >= d_min (Å) is on a grid.
 
-    Those in which the group has one of the `preferred` symbols go first, then the axes as they are. Where a and c are
-    swapped a crystal may fit a grid that it does not fit as it is; the group is in the other setting then
+    Settings in which the group has one of the `preferred` symbols are tried first, then the original axes. With a and c
+    swapped, a crystal may fit a grid that it does not fit otherwise; the space-group symbol then changes
     (P 1 21/c 1 becomes P 1 21/a 1).
 
     Raises
     ------
     SymmetryError
-        A group that is not monoclinic, or with its axis along none of the cell's.
+        The group is not monoclinic, or its unique axis is not along a cell axis.
     GridError
-        A cell that is too large; the message names the grid that would do.
+        The cell is too large; the message gives a grid that is large enough.
     """
     settings = [setting for basis in _BASES if _is_b_unique((setting := _setting(cell, symmetry, basis)).symmetry)]
     if not settings:

@@ -1,4 +1,4 @@
-"""Figures of completion: the crystals, how models learn, where in d they are right, what a layer looks like."""
+"""Figures of completion: crystals, loss curves, accuracy against resolution, a layer of reciprocal space."""
 
 from collections.abc import Mapping
 
@@ -33,14 +33,14 @@ _TINTS = {"random": "#0072B2", "real": "#D55E00"}
 _NOT_LEARNED = {*AMPLITUDE_BASELINES, "chance"}
 
 
-_IN_A_ROW = 4  # panels, at most
+_IN_A_ROW = 4  # panels at most
 
 
 _TITLES = {"test": "random crystals", "real": "crystals of the folder"}
 
 
 def monoclinic_crystals(run: Run) -> Figure:
-    """Cells, numbers of reflections, and mean amplitudes of the random crystals, and of those of the folder."""
+    """Cell volumes, numbers of reflections and mean amplitudes of the random crystals and of those of the folder."""
     crystals, shells = run.table("monoclinic_crystals"), run.table("monoclinic_shells")
     figure, (volumes, counts, wilson) = plt.subplots(1, 3, figsize=(TWO_COLUMNS, 2.5))
     for source in dict.fromkeys(crystals["source"]):
@@ -52,8 +52,8 @@ def monoclinic_crystals(run: Run) -> Figure:
         wilson.plot(line["inverse_d_squared"], line["rms_amplitude"], "-o", color=tint, label=name)
     cut_off = run.config.completion.data.measured.d_min
     wilson.axvspan(0, cut_off[0] ** -2.0, color="0.9", label=f"observed: d ≥ {cut_off[0]:g} Å")
-    volumes.set(xlabel="volume of the cell (Å³)", ylabel="share of the crystals per Å³", ylim=(0, None))
-    counts.set(xlabel="reflections on the grid", ylabel="share per reflection", ylim=(0, None))
+    volumes.set(xlabel="volume of the cell (Å³)", ylabel="fraction of the crystals per Å³", ylim=(0, None))
+    counts.set(xlabel="reflections on the grid", ylabel="fraction per reflection", ylim=(0, None))
     wilson.set(ylabel="⟨|F|²⟩$^{1/2}$ / largest observed |F|", yscale="log")
     wilson.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     wilson.yaxis.set_major_formatter("{x:g}")
@@ -71,18 +71,18 @@ def _edges(values) -> np.ndarray:
 
 
 def completion_loss_curves(run: Run) -> Figure:
-    """Training and validation loss against the epoch, for every model of amplitudes trained so far."""
+    """Training and validation loss against the epoch for every amplitude model trained so far."""
     return draw_loss_curves(run.tables("completion_curve"), run.config.completion.training.loss)
 
 
 def completion_by_resolution(run: Run) -> Figure:
-    """R of the reflections that were not measured against d, for every model and baseline but zero, whose R is 1."""
+    """R over the missing reflections against d for every model and baseline except zero, whose R is 1."""
     tables = {name: table for name, table in run.tables("completion_shells").items() if name != "zero_fill"}
     return _by_resolution(tables, "r_factor_missing", "R of the missing reflections")
 
 
 def monoclinic_phases_by_resolution(run: Run) -> Figure:
-    """Mean error of the phases against d, for every network that gives phases, and for chance."""
+    """Mean phase error against d for every phase network and for chance."""
     figure = _by_resolution(
         run.tables("monoclinic_phases_shells"), "mean_phase_error_weighted_deg", "mean phase error, weighted by |F| (°)"
     )
@@ -91,7 +91,7 @@ def monoclinic_phases_by_resolution(run: Run) -> Figure:
 
 
 def _by_resolution(tables: Mapping[str, pd.DataFrame], column: str, name: str) -> Figure:
-    """A column of tables of shells against d, a panel for each test set; dashed is what was not learned."""
+    """Draw a column of shell tables against d, one panel per test set, with baselines dashed."""
     splits = [split for split in _TITLES if any(split in set(table["split"]) for table in tables.values())]
     figure, axes = plt.subplots(
         1, len(splits), figsize=(ONE_COLUMN * (len(splits) + 0.4), 2.6), sharey=True, squeeze=False
@@ -111,7 +111,7 @@ def _by_resolution(tables: Mapping[str, pd.DataFrame], column: str, name: str) -
 
 
 def completion_layers(run: Run) -> Figure:
-    """The layer hk0 of a crystal of each test set: what was observed, the truth, and what each model completes."""
+    """The layer hk0 of one crystal of each test set: observed amplitudes, truth, and the completion by each model."""
     learned = run.tables("completion_curve")
     arrays = {name: run.arrays(f"completion_layer_{name}") for name in ("wilson", *learned)}
     first = arrays["wilson"]
@@ -137,7 +137,7 @@ def completion_layers(run: Run) -> Figure:
 
 
 def _draw_layer(ax: Axes, values: np.ndarray) -> AxesImage:
-    """Draw [h, k] with h in FFT order and k from 0; the colours show the square root."""
+    """Draw a layer [h, k] with h in FFT order and k from 0; colours scale with the square root."""
     h, k = (values.shape[0] - 1) // 2, values.shape[1]
     kept = np.concatenate([values[: h + 1], values[-h:]])  # -n/2 of an even grid has no partner
     lower = np.full((len(kept), k - 1), np.nan)
@@ -150,7 +150,7 @@ def _draw_layer(ax: Axes, values: np.ndarray) -> AxesImage:
 
 
 def inference_by_resolution(run: Run) -> Figure:
-    """R against d of the reflections that were cut off, for every route."""
+    """R over the removed reflections against d for every route."""
     table = run.table("inference_shells")
     figure, ax = plt.subplots(figsize=(ONE_COLUMN * 1.3, 2.6))
     for name, part in table.groupby("model", sort=False):
@@ -158,13 +158,13 @@ def inference_by_resolution(run: Run) -> Figure:
         ax.plot(middle, part["r_factor"], "-o", color=colour(str(name)), label=label(str(name)))
     resolution_axis(ax, float(table["d_min"].min()))
     ax.set_xlim(left=float(table["d_max"].max()) ** -2.0)
-    ax.set(ylabel="R of what was cut off", ylim=(0, None))
+    ax.set(ylabel="R of the removed reflections", ylim=(0, None))
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
 def inference_maps(run: Run) -> Figure:
-    """The same section of the map of what was given, of every completion, and of the truth."""
+    """The same section through the maps of the given data, of every completion and of the truth."""
     arrays = run.arrays("inference_sections")
     titles = [label(str(title)) for title in arrays["titles"]]
     n_rows = -(-len(titles) // _IN_A_ROW)

@@ -1,4 +1,4 @@
-"""What a monoclinic group says of phases on a grid: equivalents, the two phases of centric reflections, origins."""
+"""Phases on a monoclinic grid: symmetry equivalents, phases of centric reflections, allowed origins."""
 
 import math
 
@@ -14,7 +14,7 @@ _N_OPERATIONS = 4
 _HALVES = np.indices((2, 2, 2)).reshape(3, -1).T / 2
 _NO_AXES, _Y = np.zeros((0, 3), int), np.array([[0, 1, 0]])
 _X_AND_Z = np.array([[1, 0, 0], [0, 0, 1]])
-_ORIGINS = {  # of the point group, by whether it has a twofold axis and a mirror; International Tables A, 3.5
+_ORIGINS = {  # keys: whether the point group has a twofold axis, a mirror; International Tables A, 3.5
     (True, True): Origins(_HALVES, _NO_AXES, np.zeros(3)),
     (True, False): Origins(_HALVES[_HALVES[:, 1] == 0], _Y, np.zeros(3)),
     (False, True): Origins(_HALVES[(_HALVES[:, [0, 2]] == 0).all(1)], _X_AND_Z, np.zeros(3)),
@@ -24,7 +24,7 @@ _ORIGINS = {  # of the point group, by whether it has a twofold axis and a mirro
 def monoclinic_operations(symmetry: Symmetry) -> np.ndarray:
     """Operations without centring of a monoclinic group with b unique, [4, 2, 3]: signs of x, y, z, and a translation.
 
-    Those of the point groups 2 and m stand there twice.
+    The two operations of the point groups 2 and m are repeated.
     """
     kept = np.resize(symmetry.point_group, _N_OPERATIONS)
     signs = np.diagonal(symmetry.rotations[kept], axis1=1, axis2=2)
@@ -32,18 +32,18 @@ def monoclinic_operations(symmetry: Symmetry) -> np.ndarray:
 
 
 def symmetrise(F: torch.Tensor, operations: torch.Tensor, grid: MonoclinicGrid) -> torch.Tensor:
-    """Mean of F over the equivalents on the grid, each with the phase that the operation adds.
+    """Average F over the equivalents on the grid, each with the phase shift of its operation.
 
-    What obeys the group stays as it is; centric reflections keep the part along their allowed phases.
+    An F that obeys the group is unchanged; centric reflections keep their component along the allowed phases.
 
     Parameters
     ----------
     F
-        Complex [batch, h, k, l].
+        Structure factors, complex [batch, h, k, l].
     operations
-        [batch, 4, 2, 3], those of `monoclinic_operations`.
+        Operations from `monoclinic_operations`, [batch, 4, 2, 3].
     grid
-        Of F.
+        Grid of F.
     """
     n_h, n_k, n_l = grid.shape
     hkl = torch.as_tensor(grid.hkl.reshape(-1, 3), device=F.device)
@@ -63,7 +63,7 @@ def symmetrise(F: torch.Tensor, operations: torch.Tensor, grid: MonoclinicGrid) 
 
 
 def whole_sphere(F: torch.Tensor, operations: torch.Tensor, grid: MonoclinicGrid) -> torch.Tensor:
-    """Every reflection, complex [batch, 2h+1, 2k+1, 2l+1] in FFT order, of F [batch, h, k, l] that obeys the group.
+    """Expand F [batch, h, k, l] that obeys the group to the sphere, complex [batch, 2h+1, 2k+1, 2l+1] in FFT order.
 
     `operations` and `grid` are as in `symmetrise`. F(h, -k, l) follows from the mirror, or from the twofold axis and
     Friedel's law; l < 0 from Friedel's law.
@@ -86,16 +86,16 @@ def whole_sphere(F: torch.Tensor, operations: torch.Tensor, grid: MonoclinicGrid
 def align_monoclinic(
     F: torch.Tensor, F_reference: torch.Tensor, operations: torch.Tensor, grid: MonoclinicGrid, weight: torch.Tensor
 ) -> torch.Tensor:
-    """Move F to the allowed origin and hand in which its phases agree best with a reference.
+    """Move F to the allowed origin and enantiomorph in which its phases agree best with a reference.
 
     Parameters
     ----------
     F, F_reference
-        Complex [batch, h, k, l] that obey the group.
+        Structure factors that obey the group, complex [batch, h, k, l].
     operations, grid
         As in `symmetrise`.
     weight
-        Real [batch, h, k, l], as in `rephase.crystal.phases.align_list`.
+        Weights as in `rephase.crystal.phases.align_list`, real [batch, h, k, l].
     """
     hkl = torch.as_tensor(grid.hkl.reshape(-1, 3), device=F.device)
     (twofold, mirror), out = (is_kind.any(1) for is_kind in _point_group(operations)), torch.empty_like(F)
@@ -103,14 +103,14 @@ def align_monoclinic(
         of = (twofold == has_twofold) & (mirror == has_mirror)
         if of.any():
             moved, fixed, counted = (field[of].flatten(1) for field in (F, F_reference, weight))
-            both_hands = not (has_twofold and has_mirror)  # with an inversion centre they are one
+            both_hands = not (has_twofold and has_mirror)  # with an inversion centre both hands are the same
             aligned = align_list(moved, fixed, hkl, origins, counted, both_hands=both_hands)
             out[of] = aligned.F.reshape(-1, *grid.shape)
     return out
 
 
 def _point_group(operations: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Which of the operations [batch, 4, 2, 3] are of the twofold axis and which of the mirror, [batch, 4] each."""
+    """Find which operations [batch, 4, 2, 3] are twofold axes and which are mirrors, [batch, 4] each."""
     signs = operations[:, :, 0]
     twofold, mirror = ((signs == signs.new_tensor(each)).all(-1) for each in ((-1, 1, -1), (1, -1, 1)))
     return twofold, mirror

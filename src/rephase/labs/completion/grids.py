@@ -16,13 +16,13 @@ _MOST_POINTS = 10_000_000
 class MonoclinicGrid:
     """An array ``[h, k, l]`` of reflections: h in FFT order, k and l from 0.
 
-    Friedel's law and the twofold axis leave one of each class of equivalents on it, and two where l = 0: (h, k, 0) and
-    (-h, k, 0).
+    Because of Friedel's law and the twofold axis, it contains one reflection of each class of equivalents, and two if
+    l = 0: (h, k, 0) and (-h, k, 0).
 
     Parameters
     ----------
     shape
-        Points along h, k, l; (26, 18, 23) holds h -13…12, k 0…17, l 0…22.
+        Number of points along h, k, l; (26, 18, 23) contains h -13…12, k 0…17, l 0…22.
 
     Examples
     --------
@@ -39,7 +39,7 @@ class MonoclinicGrid:
 
     @classmethod
     def of(cls, values: torch.Tensor) -> "MonoclinicGrid":
-        """The grid of values [..., h, k, l]."""
+        """Make the grid of values [..., h, k, l]."""
         n_h, n_k, n_l = values.shape[-3:]
         return cls((n_h, n_k, n_l))
 
@@ -53,23 +53,23 @@ class MonoclinicGrid:
 
     @property
     def largest(self) -> tuple[int, int, int]:
-        """Largest |h|, k, l of which both h and -h are there."""
+        """Largest |h|, k and l such that the grid contains both h and -h."""
         n_h, n_k, n_l = self.shape
         return (n_h - 1) // 2, n_k - 1, n_l - 1
 
     def holds(self, lattice: torch.Tensor, d_min: float) -> torch.Tensor:
-        """Whether every reflection with d >= d_min (Å) is on the grid, for lattices [n, 3, 3] with columns in Å."""
+        """Test if every reflection with d >= d_min (Å) is on the grid, for lattices [n, 3, 3] with columns in Å."""
         return (self._needed(lattice, d_min) <= lattice.new_tensor(self.largest)).all(1)
 
     def longest_axes(self, d_min: float) -> tuple[float, float, float]:
-        """Axes a, b, c in Å of which every reflection with d >= d_min is just not on the grid any more."""
+        """Axes a, b, c in Å below which every reflection with d >= d_min is on the grid."""
         a, b, c = ((index + 1) * d_min for index in self.largest)
         return a, b, c
 
     def check(self, cell: Cell, d_min: float) -> None:
         """Raise `GridError` unless the whole sphere d >= d_min (Å) of a monoclinic cell is on the grid.
 
-        The error names the grid that would do.
+        The message gives a grid that is large enough.
         """
         if abs(cell.alpha - 90) > 1e-3 or abs(cell.gamma - 90) > 1e-3:
             raise GridError(f"α = {cell.alpha}°, γ = {cell.gamma}°: expected a monoclinic cell with b unique, both 90°")
@@ -84,29 +84,29 @@ class MonoclinicGrid:
 
     @classmethod
     def shape_for(cls, lattice: torch.Tensor, d_min: float) -> tuple[int, int, int]:
-        """Shape of the smallest grid that holds every reflection with d >= d_min (Å) of lattices [n, 3, 3]."""
+        """Find the smallest grid that contains every reflection with d >= d_min (Å) of lattices [n, 3, 3]."""
         h, k, l = cls._needed(lattice, d_min).amax(0).long().tolist()
         return 2 * h + 1, k + 1, l + 1
 
     def s_squared(self, lattice: torch.Tensor) -> torch.Tensor:
-        """(2d)^-2 in Å^-2, [n, h, k, l], of lattices [n, 3, 3] with columns in Å."""
+        """Compute (2d)^-2 in Å^-2, [n, h, k, l], for lattices [n, 3, 3] with columns in Å."""
         reciprocal = torch.linalg.inv(lattice.to(torch.float64))
         hkl = torch.as_tensor(self.hkl.reshape(-1, 3), dtype=torch.float64, device=lattice.device)
         return ((hkl @ reciprocal).square().sum(-1) / 4).to(lattice).reshape(-1, *self.shape)
 
     def is_present(self, symmetry: Symmetry) -> np.ndarray:
-        """[h, k, l]: False for systematic absences, for F(000), and for the one plane of h that has no partner -h."""
+        """Mark existing reflections, [h, k, l]: no systematic absences, no F(000), no plane h without its mate -h."""
         hkl = self.hkl.reshape(-1, 3)
         kept = ~symmetry.is_absent(hkl) & hkl.any(1) & (np.abs(hkl[:, 0]) <= self.largest[0])
         return kept.reshape(self.shape)
 
     def from_list(self, hkl: np.ndarray, F: np.ndarray, symmetry: Symmetry) -> tuple[np.ndarray, np.ndarray]:
-        """Put one of each class of equivalents on the grid, complex F or amplitudes [n_refl].
+        """Place unique reflections, complex F or amplitudes [n_refl], on the grid together with their equivalents.
 
         Returns
         -------
         values, mask
-            [h, k, l], zero where nothing was given, and True where something was; nothing of what lies beyond it.
+            The values, zero where none was given, and True where one was, [h, k, l]; others are off the grid.
         """
         everything, values = symmetry.expand(hkl, F)
         kept = ((everything[:, 1:] >= 0) & (everything <= self.largest)[:, 1:]).all(1)
@@ -117,11 +117,11 @@ class MonoclinicGrid:
         return grid, mask
 
     def partner(self, values: torch.Tensor) -> torch.Tensor:
-        """The values [..., h, k, l] at the other member of each class: those at (-h, k, 0) where l = 0, else as is."""
-        plane = values[..., 0].flip(-2).roll(1, -2)  # an even grid's lone -n/2 comes back to its own place
+        """Values [..., h, k, l] at the other member of each class: from (-h, k, 0) if l = 0, otherwise unchanged."""
+        plane = values[..., 0].flip(-2).roll(1, -2)  # the unpaired -n/2 of an even grid returns to its own place
         return torch.cat([plane[..., None], values[..., 1:]], dim=-1)
 
     @staticmethod
     def _needed(lattice: torch.Tensor, d_min: float) -> torch.Tensor:
-        """Largest indices [n, 3] of the sphere: |a| / d_min and so on."""
+        """Largest indices [n, 3] in the sphere: |a| / d_min etc."""
         return (lattice.norm(dim=1) / d_min + 1e-9).floor()

@@ -1,4 +1,4 @@
-"""The laboratory of completion, as the rest of the program knows it."""
+"""The laboratory of completion as an entry of the table of laboratories."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from rephase.learning.weights import shipped_files
 
 
 def check(config: Config) -> None:
-    """Raise if a crystal, a file, a route, a model or its training is wrong."""
+    """Raise an error if a crystal, a file, a route, a model or its training is invalid."""
     check_models(AMPLITUDE_MODELS, config.completion, "completion")
     check_models(MONOCLINIC_PHASE_MODELS, config.completion.phases, "completion.phases")
     check_crystals(config)
@@ -25,7 +25,7 @@ def check(config: Config) -> None:
 
 
 def files(config: Config) -> Iterator[Path]:
-    """The crystals, the reflections that are completed, and weights."""
+    """Input files: the CIFs, the reflections to complete, and weights."""
     comparison = config.completion.comparison
     if config.completion.data.folder is not None:
         yield from cif_files(config.completion.data.folder)

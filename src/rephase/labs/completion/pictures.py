@@ -1,4 +1,4 @@
-"""What a completed crystal looks like: amplitudes and their uncertainty against d, the map before and after."""
+"""Pictures of a completion: amplitudes and their uncertainty against d, and maps before and after."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ _TINTS = {"measured": "#0072B2", "completed": "#D55E00"}
 
 
 def completion_overview(completion: Completion) -> Figure:
-    """Amplitudes against d, and one section of the map of the measured reflections and of all."""
+    """Amplitudes against d, and one section through the maps of the measured and of all reflections."""
     r = completion.reflections
     with plt.style.context(STYLE):
         figure, (amplitudes, *sections) = plt.subplots(1, 3, figsize=(TWO_COLUMNS, 2.8), layout="constrained")
@@ -32,21 +32,21 @@ def completion_overview(completion: Completion) -> Figure:
 
 
 def _draw_amplitudes(ax: Axes, completion: Completion) -> None:
-    """Each |F| as a dot, and σ of the completed ones as a line: its mean in shells."""
+    """Draw each |F| as a dot, and the mean σ of the completed ones in shells as a line."""
     inverse, is_observed = completion.d_hkl**-2.0, completion.is_observed
     for (name, tint), chosen in zip(_TINTS.items(), (is_observed, ~is_observed)):
         ax.plot(inverse[chosen], completion.amplitude[chosen], ".", ms=1.5, color=tint, alpha=0.5, label=name)
     order = np.flatnonzero(~is_observed)[np.argsort(inverse[~is_observed])]
     shells = np.array_split(order, min(20, len(order)))
     means = np.array([(inverse[shell].mean(), completion.sigma[shell].mean()) for shell in shells])
-    ax.plot(*means.T, color="black", label="mean σ of the completed")
+    ax.plot(*means.T, color="black", label="mean σ of completed |F|")
     resolution_axis(ax, float(completion.d_hkl.min()))
     ax.set(ylabel="|F|, scale of the data", yscale="log", ylim=(0.3 * means[:, 1].min(), None))
     ax.legend(markerscale=4)
 
 
 def draw_sections(axes: Iterable[Axes], sections: Sections, parameters: Sequence[float], unit: str) -> None:
-    """Draw sections of maps on the scale of the last, in a `unit`; the cell as a, b, c (Å), α, β, γ (degrees)."""
+    """Draw sections of maps on the colour scale of the last one; `parameters` are a, b, c (Å), α, β, γ (degrees)."""
     frame = Frame.along(sections.along, parameters)
     norm = PowerNorm(0.5, vmin=0, vmax=float(sections.values[-1].max()))
     drawn = [(ax, cell_plane(ax, values, frame, norm=norm)) for ax, values in zip(axes, sections.values)]
@@ -55,5 +55,5 @@ def draw_sections(axes: Iterable[Axes], sections: Sections, parameters: Sequence
 
 
 def write_figures(completion: Completion, folder: Path) -> None:
-    """Write ``completion.png`` and ``completion.pdf``, into the stage of a set of results."""
+    """Write ``completion.png`` and ``completion.pdf`` into the staging folder of a set of results."""
     save_figure(completion_overview(completion), folder, "completion")

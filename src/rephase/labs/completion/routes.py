@@ -1,4 +1,4 @@
-"""The routes of `complete`: by atoms, by Wilson's line, by a network; what each says of reflections not measured."""
+"""The routes of `complete`: predictions of unmeasured reflections by atoms, by Wilson's line or by a network."""
 
 import os
 from collections.abc import Mapping
@@ -23,20 +23,20 @@ from rephase.solvers.atoms.fit import expected_structure_factors, fit_atoms
 from rephase.solvers.atoms.rice import amplitude_moments, figure_of_merit
 from rephase.solvers.solution import Solution
 
-ROUTES = ("atoms", "wilson")  # without weights
+ROUTES = ("atoms", "wilson")  # these need no weights
 _UNITS = {"beta": "°", "volume": "Å^3"}  # the others are in Å
-_FEWEST = 20  # reflections that tell Wilson's line
-_LARGER, _TOLERANCE = 1 + 1e-9, 0.03  # of a sphere; of what weights were trained on
+_FEWEST = 20  # reflections that determine Wilson's line
+_LARGER, _TOLERANCE = 1 + 1e-9, 0.03  # margins: of a sphere; of the training range of weights
 
 
 Facts = Mapping[str, str | float | int]
 
 
 class Estimate(NamedTuple):
-    """What a route says of reflections: |F| and its standard deviation [n_refl], on the scale of the data.
+    """Prediction of a route: |F| and its standard deviation, [n_refl], on the scale of the data.
 
-    ``phi`` (radians) and ``fom`` (0–1) [n_refl] where the route knows phases. ``facts`` for the summary, ``outside``
-    what the route was not made for.
+    ``phi`` (radians) and ``fom`` (0–1), [n_refl], are None if the route gives no phases. ``facts`` are results for the
+    summary, ``outside`` lists properties of the data outside the training range.
     """
 
     amplitude: np.ndarray
@@ -48,7 +48,7 @@ class Estimate(NamedTuple):
 
 
 def check_route(model: str) -> str:
-    """The name of a route as it is, unless there is no such route, file or shipped weights: then `ConfigError`."""
+    """Return the name of a route unchanged; raise `ConfigError` if no such route, file or shipped weights exist."""
     known = [*ROUTES, *shipped_weights(AMPLITUDES)]
     if not os.path.isfile(model) and model not in known:
         raise ConfigError(f"model {model!r}: no such route, weights or file; {nearest_name(model, known)}{NEEDED}")
@@ -64,7 +64,7 @@ def by_atoms(solution: Solution, hkl: np.ndarray, rows: np.ndarray, *, effort: f
     fom = np.where(
         rows >= 0,
         figure_of_merit(measured, expected.F, expected.variance, expected.is_centric),
-        np.minimum(np.abs(expected.F) / np.maximum(amplitude, np.finfo(float).tiny), 1.0),  # rounding
+        np.minimum(np.abs(expected.F) / np.maximum(amplitude, np.finfo(float).tiny), 1.0),  # above 1 only by rounding
     )
     facts: Facts = {
         "verdict": solution.verdict, "n_atoms": len(model.atoms),
@@ -74,7 +74,7 @@ def by_atoms(solution: Solution, hkl: np.ndarray, rows: np.ndarray, *, effort: f
 
 
 def by_wilson(data: Reflections, hkl: np.ndarray) -> Estimate:
-    """Wilson's statistics about his line; the line has a normal error of its logarithm, half of it that of |F|."""
+    """Predict mean and σ from Wilson statistics; the logarithm of his line has a normal error, that of |F| is half."""
     intensity, variance = extrapolated_intensity(data, hkl)
     mean, _ = amplitude_moments(np.zeros(len(hkl)), intensity, data.group.is_centric(hkl))
     amplitude = mean * np.exp(variance / 8)
@@ -82,17 +82,17 @@ def by_wilson(data: Reflections, hkl: np.ndarray) -> Estimate:
 
 
 def by_network(data: Reflections, hkl: np.ndarray, source: str, *, d_min: float, device: str) -> Estimate:
-    """Complete amplitudes by a network; parameters and errors as in `rephase.labs.completion.complete.complete`."""
+    """Predict amplitudes by a network; parameters and errors as in `rephase.labs.completion.complete.complete`."""
     network, card = load_weights(source, AMPLITUDES, device=pick_device(device))
     if d_min < card.data.d_min / _LARGER:
         raise WeightsError(
-            f"d_min = {d_min} Å: the weights {source!r} know reflections to {card.data.d_min} Å; "
-            "give that (--d-min), or take the model 'atoms'"
+            f"d_min = {d_min} Å: the weights {source!r} were trained to {card.data.d_min} Å; "
+            "use that limit (--d-min), or the model 'atoms'"
         )
     if (data.d_hkl < WILSON_D_MAX).sum() < _FEWEST:
         raise ReflectionError(
             f"{data.name}: {(data.d_hkl < WILSON_D_MAX).sum()} reflections with d below {WILSON_D_MAX} Å: networks "
-            f"expect at least {_FEWEST}, to know how amplitudes fall off; measure to a smaller d_min"
+            f"need at least {_FEWEST} for the fall-off of the amplitudes; measure to a smaller d_min"
         )
     grid = MonoclinicGrid(card.data.shape)
     setting = setting_on_grid(data.cell, data.group, grid, card.data.d_min, preferred=_groups(card))
@@ -104,7 +104,7 @@ def by_network(data: Reflections, hkl: np.ndarray, source: str, *, d_min: float,
     amplitude[number[is_there].astype(int)] = predicted[is_there]
     if not np.isfinite(amplitude).all():
         raise WeightsError(
-            f"{source}: the network gives amplitudes of {data.name} that are not finite; take the model 'atoms'"
+            f"{source}: the network predicts amplitudes of {data.name} that are not finite; use the model 'atoms'"
         )
     sigma = amplitude * _relative_error(card, data.cell.d_spacing(hkl), data.group.is_centric(hkl))
     facts = {
@@ -114,14 +114,14 @@ def by_network(data: Reflections, hkl: np.ndarray, source: str, *, d_min: float,
 
 
 def _relative_error(card: AmplitudeCard, d_hkl: np.ndarray, is_centric: np.ndarray) -> np.ndarray:
-    """σ/|F| [n_refl] that a network had on crystals it was not trained on."""
+    """σ/|F| [n_refl] of a network on crystals that it was not trained on."""
     table = np.array([card.relative_error.acentric, card.relative_error.centric])
     shell = (table.shape[1] * (card.data.d_min / d_hkl) ** 2).astype(int).clip(max=table.shape[1] - 1)
     return table[is_centric.astype(int), shell]
 
 
 def _outside(card: AmplitudeCard, data: Reflections, setting: Setting, batch: CompletionBatch) -> list[str]:
-    """What of a crystal is outside what a network was trained on, in words."""
+    """Describe in words which properties of a crystal are outside the training range of a network."""
     lattice, part = torch.as_tensor(setting.lattice), card.data.measured
     limits = {**card.trained_on.model_dump(), "d_min of the data": part.d_min}
     values = dict(zip("abc", lattice.norm(dim=0).tolist())) | {
@@ -142,5 +142,5 @@ def _outside(card: AmplitudeCard, data: Reflections, setting: Setting, batch: Co
 
 
 def _groups(card: AmplitudeCard) -> list[str]:
-    """Symbols of the space groups that a network was trained on."""
+    """Symbols of the space groups on which a network was trained."""
     return [find_symmetry(symbol).symbol for symbol in card.data.space_groups]

@@ -1,4 +1,4 @@
-"""Scores on a monoclinic grid: completed amplitudes, over all reflections and over those missing; and phases."""
+"""Scores on a monoclinic grid: amplitudes, over all and over missing reflections, and phases."""
 
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
@@ -17,9 +17,9 @@ from rephase.learning.similarity import map_similarity, structural_similarity
 
 
 class Completed(NamedTuple):
-    """Predicted and true |F| in units of the largest observed one, and which reflections there are.
+    """Predicted and true |F| in units of the largest observed one, with masks, [batch, h, k, l] each.
 
-    ``pred`` and ``true`` [batch, h, k, l], zero where there is no reflection; ``mask``, and ``missing``: not measured.
+    ``pred`` and ``true`` are zero where ``mask`` is False (no reflection); ``missing`` marks unmeasured reflections.
     """
 
     pred: torch.Tensor
@@ -29,7 +29,7 @@ class Completed(NamedTuple):
 
 
 def filled_in(amplitude: torch.Tensor, batch: CompletionBatch) -> Completed:
-    """Put predicted |F| in electrons, [batch, h, k, l], beside the truth; the observed part is the observed data."""
+    """Pair predicted |F| in electrons, [batch, h, k, l], with the truth; observed amplitudes replace predicted ones."""
     true = batch.F.abs() * batch.mask
     pred = torch.where(batch.observed, true, amplitude * batch.mask)
     return Completed(pred / batch.scale, true / batch.scale, batch.mask, batch.missing)
@@ -41,27 +41,27 @@ def _r_factor(c: Completed, counted: torch.Tensor) -> torch.Tensor:
 
 
 def r_factor(c: Completed) -> torch.Tensor:
-    """R = sum ||F_out| - |F|| / sum |F| over every reflection of the grid, as the reference work counts."""
+    """R = sum ||F_out| - |F|| / sum |F| over every reflection of the grid, as in the reference work."""
     return _r_factor(c, c.mask)
 
 
 def r_factor_missing(c: Completed) -> torch.Tensor:
-    """The same over the reflections that were not measured: what a completion adds."""
+    """R over the missing reflections only, which the completion adds."""
     return _r_factor(c, c.missing)
 
 
 def mse(c: Completed) -> torch.Tensor:
-    """Mean squared difference over every point of the grid, reflection or not, as the reference work counts."""
+    """Mean squared difference over all grid points, with or without a reflection, as in the reference work."""
     return (c.pred - c.true).square().mean((1, 2, 3))
 
 
 def mse_missing(c: Completed) -> torch.Tensor:
-    """Mean squared difference over the reflections that were not measured."""
+    """Mean squared difference over the missing reflections."""
     return ((c.pred - c.true).square() * c.missing).sum((1, 2, 3)) / c.missing.sum((1, 2, 3))
 
 
 def ssim(c: Completed) -> torch.Tensor:
-    """Structural similarity of the two grids of amplitudes, whose values range over 1."""
+    """Structural similarity of the two grids of amplitudes, with a data range of 1."""
     return structural_similarity(c.pred, c.true, periodic=False)
 
 
@@ -75,9 +75,9 @@ COMPLETION_METRICS: dict[str, Metric[Completed]] = {
 
 
 class Phased(NamedTuple):
-    """Predicted F, moved to the nearest allowed origin and hand, and true F, complex [batch, h, k, l].
+    """Predicted F, moved to the best allowed origin and enantiomorph, and true F, complex [batch, h, k, l].
 
-    ``multiplicity`` is how many reflections of the whole sphere each stands for, 0 where there is none.
+    ``multiplicity`` is the number of reflections of the whole sphere that each represents, 0 if it does not exist.
     """
 
     pred: torch.Tensor
@@ -86,9 +86,9 @@ class Phased(NamedTuple):
 
 
 def align_phases(F_pred: torch.Tensor, batch: CompletionBatch) -> Phased:
-    """Put predicted F, complex [batch, h, k, l] and as the group asks, beside the truth: where their maps agree best.
+    """Move predicted F, complex [batch, h, k, l] and obeying the group, to where its map agrees best with the truth.
 
-    Unchanged by an allowed shift of the origin, and by an inversion.
+    The result is unchanged by an allowed shift of the origin or an inversion of `F_pred`.
     """
     grid = MonoclinicGrid.of(batch.F)
     twice = torch.as_tensor(grid.hkl[..., 1:] > 0, device=batch.F.device).long() + 1  # k and -k, l and -l
@@ -126,7 +126,7 @@ class AmplitudePredictor(Protocol):
     """Anything that completes amplitudes: a trained model, a baseline, a solved structure."""
 
     def predict(self, batch: CompletionBatch) -> torch.Tensor:
-        """|F| [batch, h, k, l] in electrons."""
+        """Predict |F| in electrons, [batch, h, k, l]."""
 
 
 def evaluate_completion(
@@ -143,10 +143,10 @@ def evaluate_completion(
     Returns
     -------
     results
-        As there: the mean of every metric over a split, and over each of its space groups (``test:C 1 2 1``).
+        The mean of every metric over a split, and over each of its space groups (``test:C 1 2 1``).
         ``map_ssim`` compares the map of the completed amplitudes with the true one, both with the true phases.
     shells
-        R and mean squared difference of the reflections that were not measured, per shell of equal width in 1/d^2.
+        R and mean squared difference over the missing reflections, per shell of equal width in 1/d^2.
     """
     return score_splits(
         _scoring(data), name, predictor, data, splits=splits, seed=seed, experiment="completion", device=device
@@ -154,17 +154,17 @@ def evaluate_completion(
 
 
 class PhasePredictor(Protocol):
-    """Anything that gives phases to monoclinic crystals: a trained model, chance."""
+    """Anything that predicts phases of monoclinic crystals: a trained model, chance."""
 
     def predict(self, batch: CompletionBatch) -> torch.Tensor:
-        """F, complex [batch, h, k, l], in electrons."""
+        """Predict F in electrons, complex [batch, h, k, l]."""
 
 
 def evaluate_monoclinic_phases(
     name: str, predictor: PhasePredictor, data: MonoclinicData, *, splits: Iterable[str] = ("test",), seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
-    """Score phases of monoclinic crystals, best over the allowed origins and both hands.
+    """Score phases of monoclinic crystals, best over the allowed origins and both enantiomorphs.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def evaluate_monoclinic_phases(
     Returns
     -------
     results
-        As there: the mean of `PHASE_METRICS` over a split, and over each of its space groups (``test:C 1 2 1``).
+        The mean of `PHASE_METRICS` over a split, and over each of its space groups (``test:C 1 2 1``).
     shells
         Mean |Δφ| weighted by the true amplitude, per shell of equal width in 1/d^2.
     """
@@ -213,7 +213,7 @@ def _phase_shell_scores(sums: pd.DataFrame) -> pd.DataFrame:
 def complete_batch(
     predictor: AmplitudePredictor, batch: CompletionBatch, device: torch.device | str = "cpu"
 ) -> Completed:
-    """Complete a batch and put the truth beside it, on the CPU."""
+    """Complete a batch on a device, and pair it with the truth on the CPU."""
     there = on_device(batch, device)
     return filled_in(predictor.predict(there).cpu(), batch)
 
@@ -233,7 +233,7 @@ def _scoring(data: MonoclinicData) -> Scoring[CompletionBatch]:
 
 
 def score_completed(completed: Completed, batch: CompletionBatch) -> dict[str, np.ndarray]:
-    """Every score of completed amplitudes, [batch] each."""
+    """Compute every score of completed amplitudes, [batch] each."""
     scores = {metric: entry.function(completed).numpy() for metric, entry in COMPLETION_METRICS.items()}
     return scores | {MAP_SCORE: _map_ssim(completed, batch).numpy()}
 
@@ -244,7 +244,7 @@ def _map_ssim(completed: Completed, batch: CompletionBatch) -> torch.Tensor:
 
 
 def _shell_terms(c: Completed) -> dict[str, torch.Tensor]:
-    """What is summed over the reflections of a shell, each [batch, h, k, l]."""
+    """Terms that are summed over the reflections of a shell, each [batch, h, k, l]."""
     difference = (c.pred - c.true).abs()
     return {"amplitude": c.true, "residual": difference, "square": difference**2}
 

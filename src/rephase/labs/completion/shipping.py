@@ -1,4 +1,4 @@
-"""From the trainings of a run to weights that complete amplitudes, with their cards."""
+"""Weights of the amplitude models that a run has trained, with their cards."""
 
 from collections.abc import Iterator
 
@@ -19,11 +19,11 @@ from rephase.runs import Run
 _N_SHELLS = 12
 
 
-_FEWEST = 20  # reflections of a kind in a shell that tell its error
+_FEWEST = 20  # reflections of one kind in a shell that determine its error
 
 
 def trained_weights(run: Run) -> Iterator[Weights[AmplitudeModel, AmplitudeCard]]:
-    """The models that a run has trained, of their best epochs, each with its card."""
+    """Yield the models that a run has trained, with the weights of their best epochs and their cards."""
     config, places = run.config.completion, run.checkpoints("completion")
     names = [name for name in config.models if (places / name / "best.ckpt").is_file()]
     if not names:
@@ -35,7 +35,7 @@ def trained_weights(run: Run) -> Iterator[Weights[AmplitudeModel, AmplitudeCard]
 
 
 def amplitude_card(run: Run, data: MonoclinicData, name: str, model: AmplitudeModel) -> AmplitudeCard:
-    """What a trained model of amplitudes of a run is, and how far it is wrong."""
+    """Describe a trained amplitude model of a run, and measure its errors."""
     shown = run.config.model_dump(mode="json", include={"seed": True, "completion": {"data", "models", "training"}})
     shown["completion"]["data"]["folder"] = None
     shown["completion"]["models"] = {name: shown["completion"]["models"][name]}
@@ -49,7 +49,7 @@ def amplitude_card(run: Run, data: MonoclinicData, name: str, model: AmplitudeMo
 
 
 def ranges(data: MonoclinicData) -> Ranges:
-    """Cells and volumes of the crystals that are trained on."""
+    """Ranges of the cells and volumes of the training crystals."""
     lattice = data.lattice[data.splits["train"]]
     values = dict(zip("abc", lattice.norm(dim=1).T)) | {"beta": beta_of(lattice), "volume": torch.linalg.det(lattice)}
     return Ranges(**{name: (float(value.min()), float(value.max())) for name, value in values.items()})
@@ -62,10 +62,10 @@ def relative_errors(
     split: str = "validation",
     device: torch.device | str = "cpu",
 ) -> RelativeErrors:
-    """How far completed amplitudes are from the truth: the root of sum (|F_out| - |F|)^2 / sum |F_out|^2.
+    """Measure the relative error of completed amplitudes: the root of sum (|F_out| - |F|)^2 / sum |F_out|^2.
 
-    Over the missing reflections, acentric and centric apart, in shells of equal width in 1/d^2 from 0 to the sphere of
-    the data; a shell with hardly any has that of all.
+    The sums are over the missing reflections, separately for acentric and centric ones, in shells of equal width in
+    1/d^2 from 0 to the resolution limit; a shell with too few reflections takes the error over all of them.
     """
     edges, hkl = np.linspace(0, data.config.d_min**-2, _N_SHELLS + 1), data.grid.hkl.reshape(-1, 3)
     centric = torch.as_tensor(np.stack([symmetry.is_centric(hkl) for symmetry in data.symmetries]))

@@ -1,4 +1,4 @@
-"""The steps of the notebooks on completion: monoclinic crystals, baselines, models, and their scores."""
+"""Steps of notebooks 11 to 13: monoclinic crystals, baselines, models, and their scores."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,36 +37,36 @@ from rephase.learning.training import train
 from rephase.runs import Run
 from rephase.runs.tables import left_out
 
-_N_SHELLS = 12  # of the mean amplitudes of the crystals
+_N_SHELLS = 12  # resolution shells of the mean amplitudes
 _SCORES = [*COMPLETION_METRICS, MAP_SCORE]
 
 
 class CompletionData(NamedTuple):
-    """Random crystals, and those of the folder that the configuration names, which no model is trained on."""
+    """Random crystals, and those of the configured folder, on which no model is trained."""
 
     random: MonoclinicData
     folder: FolderData | None
 
     def test_sets(self) -> Iterator[tuple[str, MonoclinicData]]:
-        """What models are judged on: a split and the data that it belongs to."""
+        """Yield the test sets: the name of a split and the data to which it belongs."""
         yield "test", self.random
         if self.folder is not None:
             yield "real", self.folder.data
 
 
 def check_crystals(config: Config) -> None:
-    """Raise `ConfigError` or `SymmetryError` if a space group or the folder of CIFs is wrong."""
+    """Raise `ConfigError` or `SymmetryError` if a space group or the folder of CIFs is invalid."""
     for symbol in config.completion.data.space_groups:
         monoclinic_group(symbol)
     folder = config.completion.data.folder
     if folder is not None and not cif_files(folder):
         raise ConfigError(
-            f"completion.data.folder = {folder}: no folder with *.cif in it; null takes random crystals alone"
+            f"completion.data.folder = {folder}: no folder with *.cif in it; null selects random crystals only"
         )
 
 
 def build_data(run: Run) -> CompletionData:
-    """Build or open the random crystals of the run, and read its folder; what was left out is in table ``left_out``."""
+    """Build or open the random crystals, and read the folder; table ``monoclinic_left_out`` lists excluded files."""
     config = run.config.completion.data
     random = open_monoclinic(run.folder / "data" / "monoclinic.zarr", config, workers=run.workers)
     if config.folder is None:
@@ -77,13 +77,13 @@ def build_data(run: Run) -> CompletionData:
 
 
 def describe_data(run: Run, data: CompletionData) -> pd.DataFrame:
-    """Describe the crystals, and leave tables ``monoclinic_crystals`` and ``monoclinic_shells`` for the figure.
+    """Describe the crystals, and save tables ``monoclinic_crystals`` and ``monoclinic_shells`` for the figure.
 
     Returns
     -------
     pandas.DataFrame
-        For each source and space group: crystals, ranges of the cell (Å, degrees), reflections of the grid per
-        crystal and the share of them that is observed.
+        For each source and space group: number of crystals, ranges of the cell (Å, degrees), mean number of
+        reflections per crystal on the grid, and the percentage of them that is observed.
     """
     sources = {"random": data.random, **({} if data.folder is None else {"real": data.folder.data})}
     described = {source: _describe(part) for source, part in sources.items()}
@@ -103,7 +103,7 @@ _CELL = {"a": "Å", "b": "Å", "c": "Å", "β": "°"}
 
 
 def _describe(data: MonoclinicData) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A row per crystal, and a row per shell: root mean square |F|/scale over all crystals and reflections."""
+    """One row per crystal, and one row per shell: RMS |F|/scale over all crystals and reflections."""
     rows, edges = [], np.linspace(0, data.config.d_min**-2, _N_SHELLS + 1)
     n, power = np.zeros(_N_SHELLS), np.zeros(_N_SHELLS)
     for samples in torch.arange(len(data)).split(64):
@@ -123,16 +123,16 @@ def _describe(data: MonoclinicData) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def score_baselines(run: Run, data: CompletionData) -> pd.DataFrame:
-    """Score what needs no learning, and leave its tables."""
+    """Score the baselines, which need no training, and save their tables."""
     for name, make in AMPLITUDE_BASELINES.items():
         _score(run, data, name, make(), "cpu")
     return summary(run)
 
 
 def train_and_score(run: Run, data: CompletionData, name: str) -> pd.DataFrame:
-    """Train a model of completed amplitudes, score it, leave its tables and curve; the scores of all so far.
+    """Train an amplitude model, score it, save its tables and loss curve, and return the scores of all so far.
 
-    A model that the configuration does not list is left out, so that a sweep may train fewer.
+    A model that is not in the configuration is skipped, so a sweep may train fewer models.
     """
     config = run.config.completion
     if name not in config.models:
@@ -144,9 +144,9 @@ def train_and_score(run: Run, data: CompletionData, name: str) -> pd.DataFrame:
 
 
 def train_and_score_phases(run: Run, data: CompletionData, name: str) -> pd.DataFrame:
-    """Score chance, train a network of the table for phases, score it, leave their tables and curve; the scores so far.
+    """Score chance, train a phase network, score it, save tables and loss curve, and return the scores so far.
 
-    A network that the configuration does not list is left out.
+    A network that is not in the configuration is skipped.
     """
     config = run.config.completion.phases
     _score_phases(run, data, "chance", ChancePhases(), "cpu")
@@ -162,7 +162,7 @@ def train_and_score_phases(run: Run, data: CompletionData, name: str) -> pd.Data
 def _score_phases(
     run: Run, data: CompletionData, name: str, predictor: PhasePredictor, device: torch.device | str
 ) -> None:
-    """Tables ``monoclinic_phases_results_NAME`` and ``monoclinic_phases_shells_NAME``."""
+    """Save tables ``monoclinic_phases_results_NAME`` and ``monoclinic_phases_shells_NAME``."""
     scores = [
         evaluate_monoclinic_phases(name, predictor, part, splits=(split,), seed=run.config.seed, device=device)
         for split, part in data.test_sets()
@@ -174,7 +174,7 @@ def _score_phases(
 def _score(
     run: Run, data: CompletionData, name: str, predictor: AmplitudePredictor, device: torch.device | str
 ) -> None:
-    """Tables ``completion_results_NAME`` and ``completion_shells_NAME``; amplitudes of an example of each test set."""
+    """Save tables ``completion_results_NAME`` and ``completion_shells_NAME``, and a layer of each test set."""
     seed, scores, layers = run.config.seed, [], []
     for split, part in data.test_sets():
         scores.append(evaluate_completion(name, predictor, part, splits=(split,), seed=seed, device=device))
@@ -188,7 +188,7 @@ def _score(
 def _layer(
     predictor: AmplitudePredictor, data: MonoclinicData, sample: int, device: torch.device | str
 ) -> dict[str, np.ndarray]:
-    """The layer hk0 of a crystal, [h, k] each."""
+    """Complete a crystal; return the fields of its layer hk0, [h, k] each."""
     batch = data[[sample]]
     completed = complete_batch(predictor, batch, device)
     fields = {**completed._asdict(), "observed": batch.observed}
@@ -196,5 +196,5 @@ def _layer(
 
 
 def summary(run: Run, *, per_group: bool = False) -> pd.DataFrame:
-    """The scores so far as a table to read: one row per model and split, or space group, and one column per metric."""
+    """Tabulate the scores so far: one row per model and split, or space group, and one column per metric."""
     return summarise(run.results("completion_results"), _SCORES, parts=per_group).round(5)

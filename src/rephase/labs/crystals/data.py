@@ -1,4 +1,4 @@
-"""Perturbed crystals and their structure factors on a grid: generated, stored, split, batched."""
+"""Perturbed crystals and their structure factors on a grid: generation, storage, splits and batches."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,16 +16,16 @@ from rephase.labs.crystals.perturb import perturb
 from rephase.learning.batches import SplitData
 from rephase.learning.store import Store
 
-UNDEFINED = 1e-6  # |F| below this share of the sample's largest is rounding noise: it has no phase
+UNDEFINED = 1e-6  # |F| below this fraction of the sample's largest is rounding noise and has no phase
 
 
 class Batch(NamedTuple):
     """Samples as the models and the scoring see them; grids are [batch, h, k, l] in FFT order.
 
-    ``F`` are the true structure factors (a model may look at their amplitude only), ``mask`` the measured sphere,
-    ``scale`` the complex Wilson scale of the parent: its modulus is sqrt(sum |f|^2), its phase that of sum f.
-    ``E = F/scale`` are normalised structure factors. ``F_parent`` are those of the unperturbed crystal. Mask and
-    volume (Å^3) belong to the sample's own lattice, strained or not; the scale is the parent's.
+    ``F`` are the true structure factors (a model may use only their amplitudes), ``mask`` is the measured sphere, and
+    ``scale`` the complex Wilson scale of the parent: its modulus is sqrt(sum |f|^2), its phase is that of sum f.
+    ``E = F/scale`` are normalised structure factors. ``F_parent`` are the structure factors of the unperturbed crystal.
+    Mask and volume (Å^3) belong to the sample's own lattice, strained or not; the scale belongs to the parent.
     """
 
     F: torch.Tensor
@@ -51,7 +51,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Parents:
-    """The unperturbed crystals with everything that their samples share."""
+    """The unperturbed crystals, and everything that the samples of one parent share."""
 
     crystals: tuple[Crystal, ...]
     config: DataConfig
@@ -77,7 +77,7 @@ class Parents:
 
     @property
     def d_min(self) -> float:
-        """Radius of the measured sphere in Å, the limiting sphere where the configuration names none."""
+        """Resolution limit in Å; that of the limiting sphere if the configuration gives none."""
         d_min = self.config.d_min
         return limiting_d_min(self.config.energy_kev) if d_min is None else d_min
 
@@ -97,7 +97,7 @@ class Parents:
         return torch.as_tensor(np.stack([c.cell.d_spacing(grid_hkl(self.config.h_max)) for c in self.crystals]))
 
     def generate(self, parent: int, n: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-        """Draw `n` variants of a parent: their F, complex64 [n, h, k, l], and lattices [n, 3, 3] in Å."""
+        """Draw `n` variants of a parent; return their F, complex64 [n, h, k, l], and lattices [n, 3, 3] in Å."""
         variants = perturb(self.crystals[parent], n, rng, self.config.perturbation)
         xyz_frac = torch.as_tensor(variants.xyz_frac)
         if variants.lattice is None:
@@ -106,13 +106,13 @@ class Parents:
         return self.kernels[parent](xyz_frac, lattice), lattice
 
     def batch(self, F: torch.Tensor, parent: torch.Tensor, lattice: torch.Tensor) -> Batch:
-        """Collect a `Batch` from samples, the numbers of their parents and their lattices [n, 3, 3]."""
+        """Make a `Batch` of samples F, the indices of their parents [n] and their lattices [n, 3, 3] in Å."""
         mask = sphere_mask(lattice, self.config.h_max, self.d_min)
         volume = torch.linalg.det(lattice).to(F.real.dtype)
         return Batch(F, mask, self.scale[parent], self.F[parent], parent, volume)
 
     def draw(self, n: int, rng: np.random.Generator) -> Batch:
-        """Draw `n` variants of the crystals that are trained on."""
+        """Draw `n` variants of the training crystals."""
         parent = np.sort(rng.integers(len(self.config.crystals), size=n))
         drawn = [self.generate(int(p), int(count), rng) for p, count in zip(*np.unique(parent, return_counts=True))]
         F, lattice = (torch.cat(parts) for parts in zip(*drawn))
@@ -120,7 +120,7 @@ class Parents:
 
 
 def _sum_of_factors(kernel: GridKernel, power: int) -> torch.Tensor:
-    """Sum over the atoms of (occ f)^1 or |occ f|^2 on the grid; even in h, so the half sum gives the whole."""
+    """Sum over the atoms of occ f or |occ f|^2 on the grid; even in h, so the half grid is enough."""
     half = kernel.species_weights
     occupancy = kernel.scatterers.occupancy.split(kernel.scatterers.counts)
     total = sum((o**power).sum() * (w if power == 1 else w.abs() ** 2 + 0j) for o, w in zip(occupancy, half))
@@ -130,14 +130,14 @@ def _sum_of_factors(kernel: GridKernel, power: int) -> torch.Tensor:
 
 
 class PerturbedData(SplitData[Batch]):
-    """The stored samples in memory, once; indexing with a list of samples gives a `Batch`.
+    """The stored samples in memory; indexing with a list of sample numbers gives a `Batch`.
 
     Parameters
     ----------
     store
         A filled store.
     parents
-        The crystals that it was made from.
+        The crystals from which the store was built.
     """
 
     config: DataConfig
@@ -161,20 +161,21 @@ class PerturbedData(SplitData[Batch]):
         return self.parents.batch(self.F[index], self.parent[index], self.lattice[index])
 
     def draw(self, n: int, rng: np.random.Generator) -> Batch:
-        """Draw `n` variants of the crystals that are trained on."""
+        """Draw `n` variants of the training crystals."""
         return self.parents.draw(n, rng)
 
 
 def read_parents(config: DataConfig) -> Parents:
-    """Read the crystals of a data set, those that are trained on first."""
+    """Read the crystals of a dataset, the training crystals first."""
     return Parents(tuple(read_crystal(name) for name in (*config.crystals, *config.unseen)), config)
 
 
 def split_samples(config: DataConfig) -> dict[str, np.ndarray]:
     """Sample numbers of each split.
 
-    ``train``, ``validation`` and ``test`` divide the samples of the training crystals, each crystal in the same shares
-    (the by-sample split of the reference work); ``unseen`` holds every sample of the crystals left out (by parent).
+    ``train``, ``validation`` and ``test`` divide the samples of every training crystal in the same proportions (the
+    by-sample split of the reference work, convolutional-neural-nets); ``unseen`` holds all samples of the crystals
+    that are excluded from training (the split by parent).
     """
     n = config.n_per_crystal
     splits: dict[str, list[np.ndarray]] = {"train": [], "validation": [], "test": []}
@@ -189,24 +190,24 @@ def split_samples(config: DataConfig) -> dict[str, np.ndarray]:
 
 
 def open_perturbed(path: Path, config: DataConfig, *, workers: int = 1) -> PerturbedData:
-    """Open the data set of a configuration; build what is missing of it.
+    """Open the dataset of a configuration; build any chunks that are missing.
 
-    The samples of a chunk depend on the seed, the parent and their place alone: killed at any moment and started
-    again, the store ends with the same bits as an undisturbed one.
+    The samples of a chunk depend only on the seed, the parent and their position: a build that is killed at any moment
+    and restarted gives a store identical, bit for bit, to that of an uninterrupted build.
 
     Parameters
     ----------
     path
         Folder of the store.
     config
-        What to generate.
+        The dataset to generate.
     workers
-        Chunks built at the same time.
+        Number of chunks built in parallel.
 
     Raises
     ------
     StoreError
-        The folder holds another data set, a damaged chunk, or the disk is full.
+        The folder holds another dataset or a damaged chunk, or the disk is full.
     """
     parents = read_parents(config)
     shape = tuple(2 * m + 1 for m in config.h_max)
@@ -228,6 +229,6 @@ def open_perturbed(path: Path, config: DataConfig, *, workers: int = 1) -> Pertu
         F, lattice = (torch.cat(each).numpy() for each in zip(*parts))
         return {"F": F, "lattice": lattice}
 
-    parents.kernels  # noqa: B018  built once, before the workers share it
+    parents.kernels  # noqa: B018  built once, before the workers share them
     store.fill(build, workers=workers, label="structure factors")
     return PerturbedData(store, parents)

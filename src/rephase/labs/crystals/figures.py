@@ -1,4 +1,4 @@
-"""Figures of perturbed crystals: reciprocal space, perturbations, models and their densities."""
+"""Figures of perturbed crystals: reciprocal space, perturbations, model scores and densities."""
 
 import html
 
@@ -28,10 +28,10 @@ from rephase.plots import (
 )
 from rephase.runs import Run
 
-SPLIT_TITLES = {"test": "by sample: known crystals", "unseen": "by parent: crystals left out"}
+SPLIT_TITLES = {"test": "by sample: training crystals", "unseen": "by parent: unseen crystals"}
 
 
-_BLANK = 1e-6  # reflections below this share of the strongest have no phase to draw
+_BLANK = 1e-6  # amplitudes below this fraction of the largest have no phase to draw
 
 
 def reciprocal_space(run: Run) -> Figure:
@@ -87,7 +87,7 @@ def perturbation_tiles(run: Run) -> Figure:
 
 
 def perturbation_comparison(run: Run) -> Figure:
-    """How much each kind of perturbation changes amplitudes and phases, over all crystals."""
+    """Changes of amplitudes and phases caused by each kind of perturbation, over all crystals."""
     table = run.table("perturbations")
     figure, axes = plt.subplots(1, 2, figsize=(TWO_COLUMNS, 2.5))
     kinds = list(dict.fromkeys(table["kind"]))
@@ -107,12 +107,12 @@ def perturbation_comparison(run: Run) -> Figure:
 
 
 def loss_curves(run: Run) -> Figure:
-    """Training and validation loss against the epoch, for every model trained so far."""
+    """Training and validation loss against the epoch for every model trained so far."""
     return draw_loss_curves(run.tables("curve"), run.config.crystals.training.loss)
 
 
 def model_comparison(run: Run) -> Figure:
-    """Phase loss of every model and baseline: aligned, and as the reference work counts it."""
+    """Phase loss of every model and baseline: aligned, and without alignment as in the reference work."""
     results = run.results()
     splits = [split for split in SPLIT_TITLES if split in set(results["split"])]
     figure, axes = plt.subplots(1, len(splits), figsize=(TWO_COLUMNS, 2.8), sharey=True, squeeze=False)
@@ -160,7 +160,7 @@ def phase_error_by_resolution(run: Run) -> Figure:
 
 
 def density_slices(run: Run) -> Figure:
-    """The true and the reconstructed densities of one known and one left-out crystal, in one section each."""
+    """One section through the true and the reconstructed densities of one training and one unseen crystal."""
     arrays = {name: run.arrays(f"predictions_{name}") for name in run.tables("results")}
     first = next(iter(arrays.values()))
     chosen = [0, len(first["crystal"]) - 1] if len(first["crystal"]) > 1 else [0]
@@ -183,7 +183,7 @@ def density_slices(run: Run) -> Figure:
 
 
 def density_isosurface(run: Run) -> Figure:
-    """Surfaces of equal density of the first crystal: the truth beside the best model."""
+    """Isosurfaces of the density of the first crystal: the truth beside the best model."""
     best = best_model(run)
     arrays = run.arrays(f"predictions_{best}")
     true, pred = arrays["density_true"][0], arrays["density_pred"][0]
@@ -206,7 +206,7 @@ def best_model(run: Run) -> str:
 
 
 def density_in_hand(run: Run) -> go.Figure:
-    """The true and the reconstructed density of the first crystal as surfaces to turn and to switch on and off."""
+    """Interactive isosurfaces of the true and the reconstructed density of the first crystal."""
     best = best_model(run)
     arrays = run.arrays(f"predictions_{best}")
     true, pred = arrays["density_true"][0], arrays["density_pred"][0]
@@ -227,9 +227,10 @@ def density_in_hand(run: Run) -> go.Figure:
 
 
 def learning_curve(table: pd.DataFrame, x: str) -> Figure:
-    """Aligned phase loss against a swept parameter such as the number of training samples, spread over seeds drawn.
+    """Aligned phase loss against a swept parameter, such as the number of training samples; bands span the seeds.
 
-    Baselines are dashed: the nearest neighbour looks the phases up in the stored training samples, whatever is swept.
+    Baselines are dashed: the nearest neighbour always searches all stored training samples, whichever parameter is
+    swept.
     """
     chosen = table[(table["metric"] == "phase_loss_aligned") & table["split"].isin(list(SPLIT_TITLES))]
     splits = [split for split in SPLIT_TITLES if split in set(chosen["split"])]

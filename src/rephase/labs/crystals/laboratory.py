@@ -1,4 +1,4 @@
-"""The laboratory of perturbed crystals, as the rest of the program knows it."""
+"""The laboratory of perturbed crystals as an entry of the table of laboratories."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,18 +16,18 @@ from rephase.runs import Run
 
 
 def check(config: Config) -> None:
-    """Raise if a crystal, the energy, a model or its training is wrong."""
-    read_parents(config.crystals.data).kernels  # noqa: B018  reads the crystals and looks the energy up
+    """Raise an error if a crystal, the energy, a model or its training is invalid."""
+    read_parents(config.crystals.data).kernels  # noqa: B018  reads the crystals and checks the energy
     check_models(MODELS, config.crystals, "crystals")
 
 
 def files(config: Config) -> Iterator[Path]:
-    """Crystals that are files."""
+    """CIF files of the configuration."""
     return with_neighbours(config.crystals.example, *config.crystals.data.crystals, *config.crystals.data.unseen)
 
 
 def headline(run: Run) -> pd.DataFrame:
-    """The scores of every model."""
+    """Scores of every model."""
     return summary(run)[["phase_loss_aligned", "phase_loss_naive", "mean_phase_error", "map_cc", "ssim"]]
 
 

@@ -1,7 +1,7 @@
-"""Losses of predicted structure factors against the true ones: pure functions of complex grids, one table.
+"""Losses of predicted structure factors: pure functions of complex grids, and the table `LOSSES`.
 
-Every loss takes ``E_pred`` and ``E_true``, complex [batch, h, k, l], and ``scored``, True where a phase counts, and
-returns one number, the mean over the batch.
+Every loss takes ``E_pred`` and ``E_true``, complex [batch, h, k, l], and ``scored``, True for reflections whose phase
+is scored, and returns one number, the mean over the batch.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ def _total(misfit: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
 
 
 def phase_loss_sum(E_pred: torch.Tensor, E_true: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
-    """Sum over the reflections of 1 - cos Δφ: the loss of the reference work, which cannot see the two hands."""
+    """Sum over the reflections of 1 - cos Δφ: the loss of the reference work, which ignores the two enantiomorphs."""
     return _total(phase_misfit(E_pred, E_true), scored).mean()
 
 
@@ -27,33 +27,33 @@ def phase_loss_mean(E_pred: torch.Tensor, E_true: torch.Tensor, scored: torch.Te
 
 
 def phase_loss_amplitude_weighted(E_pred: torch.Tensor, E_true: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
-    """Mean of 1 - cos Δφ with the true |E| as weight: strong reflections shape the map."""
+    """Mean of 1 - cos Δφ weighted by the true |E|, because strong reflections dominate the map."""
     weight = E_true.abs() * scored
     return (_total(phase_misfit(E_pred, E_true), weight) / weight.sum((1, 2, 3))).mean()
 
 
 def phase_loss_aligned(E_pred: torch.Tensor, E_true: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
-    """Sum of 1 - cos Δφ, best over both hands and the eight origins (0 or 1/2 along each axis).
+    """Sum of 1 - cos Δφ, minimised over both enantiomorphs and the eight origins (0 or 1/2 along each axis).
 
-    A pattern tells neither apart: in a centred lattice of equal atoms, a shift by a centring vector only renames the
-    atoms. Against one of them alone a network learns the mean of all answers. Other shifts need no search here, as the
-    data sets fix the origin (no net displacement); the scoring searches them all.
+    The amplitudes distinguish none of these: in a centred lattice of equal atoms, a shift by a centring vector only
+    relabels the atoms. If only one of them counted as correct, a network would learn the mean of all. Other shifts need
+    no search here, because the datasets fix the origin (no net displacement); the scoring searches all shifts.
     """
     agreement = _best_agreement(unit_phasor(E_pred), unit_phasor(E_true), scored)
     return (scored.sum((1, 2, 3)) - agreement).mean()
 
 
 def complex_F_loss(E_pred: torch.Tensor, E_true: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
-    """Sum of |E_pred - E_true|^2, best as in `phase_loss_aligned`: for models that predict amplitudes as well."""
+    """Sum of |E_pred - E_true|^2, minimised as in `phase_loss_aligned`, for models that also predict amplitudes."""
     squares = (E_pred.real**2 + E_pred.imag**2 + E_true.real**2 + E_true.imag**2) * scored
     return (squares.sum((1, 2, 3)) - 2 * _best_agreement(E_pred, E_true, scored)).mean()
 
 
 def _best_agreement(pred: torch.Tensor, true: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
-    """Largest Re sum pred true* over two hands and eight origins, [batch].
+    """Largest Re sum pred true* over both enantiomorphs and the eight origins, [batch].
 
-    A shift by half a cell changes the sign of the odd indices only, so the sums over the eight parity classes of hkl
-    give all eight origins: their Hadamard transform.
+    A shift by half a cell changes the sign of reflections with odd index only, so the Hadamard transform of the sums
+    over the eight parity classes of hkl gives all eight origins.
     """
     hands = torch.stack([true, friedel_mate(true)], dim=1)
     product = ((pred[:, None] * hands.conj()).real * scored[:, None]).flatten(2)

@@ -1,4 +1,4 @@
-"""Random variants of a crystal: one moved atom, all atoms moved, a strained lattice."""
+"""Random variants of a crystal: one displaced atom, all atoms displaced, or a strained lattice."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,14 +11,14 @@ from rephase.errors import ConfigError
 
 
 class Variants(NamedTuple):
-    """Fractional coordinates [n, n_atoms, 3] and lattices [n, 3, 3] of n variants, columns in Å; None: the parent's."""
+    """Fractional coordinates [n, n_atoms, 3] and lattices [n, 3, 3] (columns in Å; None: the parent's) of variants."""
 
     xyz_frac: np.ndarray
     lattice: np.ndarray | None
 
 
 def single_atom(crystal: Crystal, n: int, rng: np.random.Generator, options: SingleAtom) -> Variants:
-    """Move one atom along one axis by N(0, sigma_frac) of the lattice constant."""
+    """Displace one atom along one axis by a fraction N(0, sigma_frac) of the lattice constant."""
     if options.atom >= len(crystal.atoms):
         raise ConfigError(
             f"perturbation.single_atom.atom = {options.atom}: {crystal.name} has {len(crystal.atoms)} atoms, "
@@ -30,9 +30,9 @@ def single_atom(crystal: Crystal, n: int, rng: np.random.Generator, options: Sin
 
 
 def all_atoms(crystal: Crystal, n: int, rng: np.random.Generator, options: AllAtoms) -> Variants:
-    """Move every atom by an isotropic normal displacement of `sigma` Å along each Cartesian axis.
+    """Displace every atom by N(0, sigma) Å along each Cartesian axis.
 
-    The mean displacement is taken out: it shifts the origin, which no amplitude can show.
+    The mean displacement is subtracted, because it only shifts the origin and changes no amplitude.
     """
     shifts = rng.normal(0, options.sigma, (n, len(crystal.atoms), 3))
     shifts -= shifts.mean(axis=1, keepdims=True)
@@ -41,11 +41,11 @@ def all_atoms(crystal: Crystal, n: int, rng: np.random.Generator, options: AllAt
 
 
 def strain(crystal: Crystal, n: int, rng: np.random.Generator, options: Strain) -> Variants:
-    """Strain the lattice by a symmetric tensor, and move every atom as `all_atoms` does.
+    """Strain the lattice by a symmetric tensor, and displace every atom as `all_atoms` does.
 
-    The diagonal components are N(0, sigma_strain), the others, as means of two, N(0, sigma_strain/√2).
+    The diagonal components are N(0, sigma_strain); the off-diagonal ones, as means of two, are N(0, sigma_strain/√2).
 
-    A strain alone leaves the fractional coordinates, and with them every phase, as they are.
+    A strain alone changes no fractional coordinate, and hence no phase.
     """
     gradient = rng.normal(0, options.sigma_strain, (n, 3, 3))
     symmetric = (gradient + gradient.swapaxes(1, 2)) / 2
@@ -61,5 +61,5 @@ PERTURBATIONS: dict[str, Callable[..., Variants]] = {
 
 
 def perturb(crystal: Crystal, n: int, rng: np.random.Generator, options: PerturbationConfig) -> Variants:
-    """Draw `n` variants of the kind that the configuration names."""
+    """Draw `n` variants with the kind of perturbation that the configuration selects."""
     return PERTURBATIONS[options.kind](crystal, n, rng, getattr(options, options.kind))

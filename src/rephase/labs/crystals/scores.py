@@ -16,11 +16,12 @@ from rephase.learning.similarity import map_similarity
 
 
 class Comparison(NamedTuple):
-    """Predicted and true structure factors, aligned once for every metric.
+    """Predicted and true structure factors, aligned once for all metrics.
 
-    ``F_pred`` as predicted; ``F_hand`` in the closer hand; ``F_aligned`` in the best origin and hand; ``F_map``
-    likewise, with |F|^2 as weight, which is best for the map; ``F_true``: all complex [batch, h, k, l]. ``scored`` is
-    True where a phase counts; the densities of F_map and F_true are maps [batch, x, y, z] in e/Å^3.
+    ``F_pred`` is the unchanged prediction, ``F_hand`` the prediction in the closer enantiomorph (hand), ``F_aligned``
+    in the best origin and hand, and ``F_map`` the same with weights |F|^2, which is best for the map; these and
+    ``F_true`` are complex [batch, h, k, l]. ``scored`` is True for reflections whose phase is scored; the densities of
+    F_map and F_true are maps [batch, x, y, z] in e/Å^3.
     """
 
     F_pred: torch.Tensor
@@ -34,9 +35,9 @@ class Comparison(NamedTuple):
 
 
 def compare(F_pred: torch.Tensor, F_true: torch.Tensor, scored: torch.Tensor, volume: torch.Tensor) -> Comparison:
-    """Align a prediction over origin and hand and transform both to maps on twice the grid.
+    """Align a prediction over origin and hand, and transform it and the truth to maps on twice the grid.
 
-    The maps hold the scored reflections, without F(000). Unchanged by any origin shift or inversion of `F_pred`.
+    The maps contain the scored reflections, without F(000). Unchanged by any origin shift or inversion of `F_pred`.
     """
     F_map = align(F_pred, F_true, scored * F_true.abs() ** 2).F
     fine = tuple(2 * n for n in F_true.shape[-3:])
@@ -54,12 +55,12 @@ def _total_misfit(F: torch.Tensor, c: Comparison) -> torch.Tensor:
 
 
 def phase_loss_naive(c: Comparison) -> torch.Tensor:
-    """Sum of 1 - cos Δφ as predicted: the figure of the reference work."""
+    """Sum of 1 - cos Δφ without alignment: the score of the reference work (convolutional-neural-nets)."""
     return _total_misfit(c.F_pred, c)
 
 
 def phase_loss_hand(c: Comparison) -> torch.Tensor:
-    """Sum of 1 - cos Δφ against the closer hand, the origin as predicted."""
+    """Sum of 1 - cos Δφ in the closer hand, with the origin as predicted."""
     return _total_misfit(c.F_hand, c)
 
 
@@ -74,24 +75,24 @@ def phase_loss_per_reflection(c: Comparison) -> torch.Tensor:
 
 
 def mean_phase_error(c: Comparison) -> torch.Tensor:
-    """Mean |Δφ|, best over origin and hand; 90 for random phases before alignment."""
+    """Mean |Δφ| in degrees, best over origin and hand; random phases without alignment would have 90."""
     return _mean(phase_error(c.F_aligned, c.F_true), c.scored)
 
 
 def mean_phase_error_weighted(c: Comparison) -> torch.Tensor:
-    """Mean |Δφ| weighted by the true amplitude, best over origin and hand for the map."""
+    """Mean |Δφ| in degrees, weighted by the true amplitude, in the origin and hand that are best for the map."""
     return _mean(phase_error(c.F_map, c.F_true), c.F_true.abs() * c.scored)
 
 
 def mse(c: Comparison) -> torch.Tensor:
-    """Mean |F_pred - F_true|^2 over mean |F_true|^2, aligned for the map: 0 perfect, 2 for random phases unaligned."""
+    """Mean |F_pred - F_true|^2 over mean |F_true|^2, aligned for the map; unaligned random phases have 2."""
     return _mean((c.F_map - c.F_true).abs() ** 2, c.scored) / _mean(c.F_true.abs() ** 2, c.scored)
 
 
 def r_factor(c: Comparison) -> torch.Tensor:
     """R = sum ||F_true| - k|F_pred|| / sum |F_true|, k from least squares; 0 for a model that keeps the amplitudes.
 
-    The smaller of the two hands, whose amplitudes differ by f''; an origin shift changes no amplitude.
+    The smaller value of the two hands, whose amplitudes differ because of f''; an origin shift changes no amplitude.
     """
     true = c.F_true.abs() * c.scored
     return torch.minimum(*(_scaled_r(true, F.abs() * c.scored) for F in (c.F_pred, friedel_mate(c.F_pred))))
@@ -110,7 +111,7 @@ def map_cc(c: Comparison) -> torch.Tensor:
 
 
 def ssim(c: Comparison) -> torch.Tensor:
-    """Structural similarity of the two maps: uniform window, periodic as the cell is, range that of the true map."""
+    """Structural similarity of the two maps: uniform window, periodic boundaries, data range of the true map."""
     return map_similarity(c.density_pred, c.density_true)
 
 
@@ -132,39 +133,39 @@ N_SHELLS = 8
 
 
 class Predictor(Protocol):
-    """Anything that gives structure factors for a batch: a trained model, a baseline, a solver."""
+    """Anything that predicts structure factors for a batch: a trained model, a baseline, a solver."""
 
     def predict(self, batch: Batch) -> torch.Tensor:
-        """F, complex [batch, h, k, l]."""
+        """Predict F, complex [batch, h, k, l]."""
 
 
 def evaluate(
     name: str, predictor: Predictor, data: PerturbedData, *, splits: Iterable[str] = ("test", "unseen"), seed: int = 0,
     experiment: str = "", device: torch.device | str = "cpu",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
-    """Score a predictor of phases on splits of the data.
+    """Score predicted phases on splits of the data.
 
     Parameters
     ----------
     name
-        Of the model, for the tables.
+        Name of the model in the tables.
     predictor
-        Has ``predict(batch)``.
+        Object with ``predict(batch)``.
     data
-        The data set.
+        The dataset.
     splits
-        ``test`` is by sample, ``unseen`` by parent; an empty split is left out.
+        ``test`` is split by sample, ``unseen`` by parent; empty splits are skipped.
     seed, experiment
-        Columns of the tables.
+        Values of these columns in the tables.
     device
-        Where the model runs.
+        Device on which the model runs.
 
     Returns
     -------
     results
         Columns `COLUMNS`: the mean of every metric over a split, and over each of its crystals (``test:Ni``).
     shells
-        The same per shell of equal width in 1/d^2, ``d_max, d_min`` in Å: phase loss, phase errors, mse, R (scale 1).
+        Phase loss, phase errors, mse and R (scale 1) per shell of equal width in 1/d^2, ``d_max, d_min`` in Å.
     """
     return score_splits(
         _phase_scoring(data), name, predictor, data, splits=splits, seed=seed, experiment=experiment, device=device
@@ -173,7 +174,7 @@ def evaluate(
 
 @torch.no_grad()
 def predict_batch(predictor: Predictor, batch: Batch, device: torch.device | str = "cpu") -> Comparison:
-    """Predict a batch and compare it with the truth, on the CPU."""
+    """Predict a batch on a device, and compare it with the truth on the CPU."""
     batch = on_device(batch, device)
     return compare(predictor.predict(batch).cpu(), batch.F.cpu(), batch.scored.cpu(), batch.volume.cpu())
 
@@ -197,7 +198,7 @@ def _phase_scoring(data: PerturbedData) -> Scoring[Batch]:
 
 
 def _shell_terms(c: Comparison) -> dict[str, torch.Tensor]:
-    """What is summed over the reflections of a shell, each [batch, h, k, l]."""
+    """Terms that are summed over the reflections of a shell, each [batch, h, k, l]."""
     amplitude, error = c.F_true.abs(), phase_error(c.F_aligned, c.F_true)
     return {
         "misfit": phase_misfit(c.F_aligned, c.F_true),

@@ -1,4 +1,4 @@
-"""The steps that the notebooks call: each does one piece of work and leaves tables and arrays in the run folder."""
+"""Steps of notebooks 01 to 06: each does one piece of work and saves its tables and arrays in the run folder."""
 
 import numpy as np
 import pandas as pd
@@ -12,24 +12,26 @@ from rephase.labs.crystals.models import MODELS
 from rephase.labs.crystals.models.baselines import BASELINES
 from rephase.labs.crystals.perturb import PERTURBATIONS, perturb
 from rephase.labs.crystals.scores import METRICS, evaluate, predict_batch
+from rephase.learning.models import build_model, layer_table
 from rephase.learning.scoring import summarise
 from rephase.learning.training import train
 from rephase.runs import Run
 from rephase.runs.tables import left_out
 
 _N_EXAMPLES = 8
+_NOT_LISTED = "not in crystals.models of this configuration"
 
 
 _N_COMPARED = 200  # variants per crystal when perturbations are compared
 
 
 def example_structure_factors(run: Run) -> pd.DataFrame:
-    """Structure factors of the example crystal before and after a perturbation, the largest of a few, for notebook 01.
+    """Calculate F of the example crystal before and after a perturbation, the largest of a few, for notebook 01.
 
     Returns
     -------
     pandas.DataFrame
-        The strongest reflections: hkl, d (Å), |F| and φ (degrees) before and after.
+        The strongest reflections: hkl, d (Å), and |F| and φ (degrees) before and after.
     """
     data = run.config.crystals.data
     crystal = read_crystal(run.config.crystals.example)
@@ -57,12 +59,12 @@ def _strongest(before: np.ndarray, after: np.ndarray, d_hkl: np.ndarray, h_max: 
 
 
 def build_data(run: Run) -> PerturbedData:
-    """Build or open the data set of the run."""
+    """Build or open the dataset of the run."""
     return open_perturbed(run.folder / "data" / "perturbed.zarr", run.config.crystals.data, workers=run.workers)
 
 
 def describe_data(run: Run, data: PerturbedData) -> pd.DataFrame:
-    """One row per crystal: space group, cell, samples in each split, measured and undefined reflections."""
+    """Tabulate the crystals: space group, cell, samples in each split, measured and undefined reflections."""
     rows = []
     for number, crystal in enumerate(data.parents.crystals):
         share = {split: int((data.parent[samples] == number).sum()) for split, samples in data.splits.items()}
@@ -82,12 +84,12 @@ def _lengths(cell) -> str:
 
 
 def compare_perturbations(run: Run) -> pd.DataFrame:
-    """How far each kind of perturbation moves amplitudes and phases of every training crystal.
+    """Measure how much each kind of perturbation changes amplitudes and phases of every training crystal.
 
     Returns
     -------
     pandas.DataFrame
-        Means per kind: R between the amplitudes of variant and parent, and |Δφ| in degrees weighted by amplitude.
+        Means per kind: R between the amplitudes of variant and parent, and amplitude-weighted |Δφ| in degrees.
     """
     tables = []
     for kind in PERTURBATIONS:
@@ -109,19 +111,32 @@ def compare_perturbations(run: Run) -> pd.DataFrame:
 
 
 def score_baselines(run: Run, data: PerturbedData) -> pd.DataFrame:
-    """Score what needs no learning, and leave its tables."""
+    """Score the baselines, which need no training, and save their tables."""
     for name, make in BASELINES.items():
         _score(run, data, name, make(data), "cpu")
     return summary(run)
 
 
-def train_and_score(run: Run, data: PerturbedData, name: str) -> pd.DataFrame:
-    """Train a model, score it on every split, leave tables, curve and predictions; the scores of all models so far.
+def describe_model(run: Run, data: PerturbedData, name: str) -> pd.DataFrame:
+    """List the layers of a model that the configuration builds, with shapes and parameters, as in `layer_table`.
 
-    A model that the configuration does not list is left out, so that a sweep may train fewer.
+    A model that is not in the configuration is skipped, and the table says so.
+    """
+    models = run.config.crystals.models
+    if name not in models:
+        return left_out(_NOT_LISTED, model=name)
+    model = build_model(MODELS, name, data.shape, models[name], loss=run.config.crystals.training_of(name).loss)
+    return layer_table(model, data[[0]])
+
+
+def train_and_score(run: Run, data: PerturbedData, name: str) -> pd.DataFrame:
+    """Train a model, score it on every split, and save tables, loss curve and predictions.
+
+    Returns the scores of all models so far. A model that is not in the configuration is skipped, so a sweep may train
+    fewer models.
     """
     if name not in run.config.crystals.models:
-        return left_out("not in crystals.models of this configuration", model=name)
+        return left_out(_NOT_LISTED, model=name)
     model = train(run, MODELS, name, data, run.config.crystals, run.checkpoints(name), curve=f"curve_{name}")
     _score(run, data, name, model, next(model.parameters()).device)
     return summary(run)
@@ -140,11 +155,11 @@ def _score(run: Run, data: PerturbedData, name: str, predictor, device) -> None:
 
 
 def _one_sample_per_crystal(data: PerturbedData) -> np.ndarray:
-    """The first sample of every crystal that no model was trained on."""
+    """Numbers of the first held-out sample of every crystal."""
     held_out = np.concatenate([data.splits["test"], data.splits["unseen"]])
     return held_out[np.unique(data.parent[held_out].numpy(), return_index=True)[1]]
 
 
 def summary(run: Run, *, per_crystal: bool = False) -> pd.DataFrame:
-    """The results so far as a table to read: one row per model and split, one column per metric."""
+    """Tabulate the results so far: one row per model and split, one column per metric."""
     return summarise(run.results(), [*METRICS, "undefined_phases"], parts=per_crystal).round(3)

@@ -1,1 +1,1 @@
-"""Real crystals: measured data, their solution, and the benchmark of the solvers."""
+"""Real crystals: quality of measured data, structure solution, and the benchmark of the solvers."""

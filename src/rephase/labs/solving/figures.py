@@ -1,4 +1,4 @@
-"""Figures of real crystals: what data are worth, what a solution is like, how often solvers succeed."""
+"""Figures of real crystals: data quality, solutions, and success rates of the solvers."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +17,7 @@ _BLUE, _RED, _GREY = "#0072B2", "#D55E00", "0.4"
 
 
 def data_quality(run: Run) -> Figure:
-    """Wilson plot, and in shells of d: mean I/σ, completeness and R_int."""
+    """Wilson plot, and mean I/σ, completeness and R_int in resolution shells."""
     shells, line = run.table("quality_shells"), run.table("quality_wilson")
     x = _middle(shells)
     figure, axes = plt.subplots(2, 2, figsize=(TWO_COLUMNS, 4.0))
@@ -46,7 +46,7 @@ def _middle(shells: pd.DataFrame) -> pd.Series:
 
 
 def e_distribution(run: Run) -> Figure:
-    """|E| of acentric and of centric reflections beside what Wilson (1949) expects of many random atoms."""
+    """|E| of acentric and centric reflections beside the distributions of Wilson (1949) for many random atoms."""
     arrays = run.arrays("normalised")
     E, is_centric = arrays["E"], arrays["is_centric"]
     x = np.linspace(0, 3.5, 200)
@@ -60,18 +60,18 @@ def e_distribution(run: Run) -> Figure:
         ax.plot(x, centric, color="black", linestyle="--", label="expected, centric")
         ax.set(xlabel="|E|", xlim=(0, 3.5), ylim=(0, None))
         ax.legend()
-    axes[0, 0].set_ylabel("share per unit of |E|")
+    axes[0, 0].set_ylabel("fraction per unit of |E|")
     return figure
 
 
 def solution_density(run: Run) -> Figure:
-    """The largest density of the solved crystal along each cell axis, and its peaks."""
+    """Maximum projections of the solved density along each cell axis, with its peaks."""
     arrays = run.arrays("solution")
     return draw_projections(arrays["density"], Cell(*arrays["cell"]), arrays["peaks"], str(arrays["title"]))
 
 
 def solution_shells(run: Run) -> Figure:
-    """Figure of merit against resolution; where the truth is known the map correlation and the phase error too."""
+    """Figure of merit against resolution, with map correlation and phase error if the truth is known."""
     table = run.table("solution_shells")
     x, is_known = _middle(table), "map_cc" in table
     figure, axes = plt.subplots(
@@ -93,9 +93,9 @@ def solution_shells(run: Run) -> Figure:
 
 
 def solver_benchmark(run: Run) -> Figure:
-    """Solved share, map_cc and time of every solver against d_min, beside random phases.
+    """Solved fraction, map_cc and time of every solver against d_min, beside random phases.
 
-    Lines join medians (for the share: means); each point is a crystal.
+    Lines join means of the solved fraction and medians of map_cc and time; each point is a crystal.
     """
     table = run.table("solver_benchmark")
     d_mins = np.sort(table["d_min"].unique())
@@ -128,14 +128,14 @@ def solver_benchmark(run: Run) -> Figure:
 
 
 def compared_crystals(run: Run) -> Figure:
-    """The crystals of the benchmark: random ones, and beside them the real ones where a folder of them is given."""
+    """Random crystals of the benchmark, beside the real ones if the configuration gives a folder of them."""
     return random_crystals({name: run.table(f"compared_{name}") for name in ("crystals", "amplitudes", "shells")})
 
 
 def random_crystals(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Sets of crystals beside each other: volume per atom, shortest contacts, |E| and Wilson plot.
+    """Compare sets of crystals: volume per atom, shortest contacts, |E| and Wilson plot.
 
-    `tables` are those of `compare_structures`; the Wilson plot shows medians, and bands that hold half of the crystals.
+    `tables` are those of `compare_structures`; the Wilson plot shows medians and interquartile bands over the crystals.
     """
     crystals, amplitudes, shells = (tables[name] for name in ("crystals", "amplitudes", "shells"))
     tints = dict(zip(dict.fromkeys(crystals["source"]), ("#0072B2", "#D55E00", "#009E73")))
@@ -156,11 +156,11 @@ def random_crystals(tables: dict[str, pd.DataFrame]) -> Figure:
         x = np.linspace(0, 3.5, 200)
         acentric.plot(x, 2 * x * np.exp(-(x**2)), "k:", label="Wilson (1949)")
         centric.plot(x, np.sqrt(2 / np.pi) * np.exp(-(x**2) / 2), "k:", label="Wilson (1949)")
-        volume.set(xlabel="volume per non-H atom (Å³)", ylabel="share per Å³")
-        heavy.set(xlabel="shortest contact, no H (Å)", ylabel="share per Å")
-        gap.set(xlabel="shortest contact − Σ radii (Å)", ylabel="share per Å")
-        acentric.set(xlabel="|E|, acentric reflections", ylabel="share per unit")
-        centric.set(xlabel="|E|, centric reflections", ylabel="share per unit")
+        volume.set(xlabel="volume per non-H atom (Å³)", ylabel="fraction per Å³")
+        heavy.set(xlabel="shortest contact, no H (Å)", ylabel="fraction per Å")
+        gap.set(xlabel="shortest contact − Σ radii (Å)", ylabel="fraction per Å")
+        acentric.set(xlabel="|E|, acentric reflections", ylabel="fraction per unit")
+        centric.set(xlabel="|E|, centric reflections", ylabel="fraction per unit")
         wilson.set(xlabel="1/d² (Å$^{-2}$)", ylabel="ln(⟨|F|²⟩ / Σf²)")
         for ax in axes.ravel()[:5]:
             ax.set_ylim(bottom=0)

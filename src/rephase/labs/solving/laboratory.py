@@ -1,4 +1,4 @@
-"""The laboratory of real crystals, as the rest of the program knows it."""
+"""The laboratory of real crystals as an entry of the table of laboratories."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from rephase.labs.solving.steps import check_solving
 
 
 def files(config: Config) -> Iterator[Path]:
-    """The reflections, and the crystals of the benchmark."""
+    """Input files of the configuration: the reflections, and the CIFs of the benchmark."""
     yield from with_neighbours(config.solving.file)
     if config.solving.benchmark.folder is not None:
         yield from cif_files(config.solving.benchmark.folder)

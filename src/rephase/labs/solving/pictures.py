@@ -1,4 +1,4 @@
-"""What a solved crystal looks like: projections for print, and a density to turn in the hand."""
+"""Pictures of a solved crystal: projections for print, and an interactive density."""
 
 import html
 import math
@@ -17,13 +17,13 @@ from rephase.files.writing import write_whole
 from rephase.plots import STYLE, TWO_COLUMNS, Frame, cell_plane, plain, save_figure
 from rephase.solvers.solution import Solution
 
-_LARGEST_SURFACE = 8_000_000  # points of a density whose surface is drawn as it is
-_MANY = 3000  # peaks that are drawn as points of the print, not each for itself
+_LARGEST_SURFACE = 8_000_000  # grid points; the surface of a larger density is drawn more coarsely
+_MANY = 3000  # peaks; more than these are rasterised in the print
 _CELL_EDGES = "000 100 110 010 000 001 101 100 101 111 110 111 011 010 011 001"  # a path along all twelve
 
 
 def density_projections(solution: Solution) -> Figure:
-    """The projections of a solution; see `draw_projections`."""
+    """Draw the projections of a solution; see `draw_projections`."""
     r = solution.reflections
     title = f"{r.name}, {r.group.symbol}, d ≥ {r.d_min:.2f} Å: {solution.verdict}"
     with plt.style.context(STYLE):
@@ -48,10 +48,10 @@ def draw_projections(density: np.ndarray, cell: Cell, peaks: np.ndarray, title: 
 
 
 def solution_in_hand(solution: Solution) -> go.Figure:
-    """The density as a surface in Å, with the cell and the peaks, to turn in a browser."""
+    """Draw the density as an interactive surface in Å, with the cell and the peaks."""
     density, cell = solution.density, solution.reflections.cell
     level = HIGH * float(density.std())
-    step = math.ceil((density.size / _LARGEST_SURFACE) ** (1 / 3))  # coarser where a browser could not turn it
+    step = math.ceil((density.size / _LARGEST_SURFACE) ** (1 / 3))  # coarser if a browser could not rotate it
     closed = np.pad(density, [(0, 1)] * 3, mode="wrap")
     vertices, faces, _, _ = marching_cubes(closed, level, step_size=step)
     to_cartesian = cell.orthogonalisation.T
@@ -75,11 +75,11 @@ def solution_in_hand(solution: Solution) -> go.Figure:
 
 
 def write_figures(solution: Solution, folder: Path) -> None:
-    """Write ``density.png``, ``density.pdf`` and ``density.html``, into the stage of a set of results."""
+    """Write ``density.png``, ``density.pdf`` and ``density.html`` into the staging folder of a set of results."""
     save_figure(density_projections(solution), folder, "density")
     write_whole(folder / "density.html", solution_in_hand(solution).to_html(include_plotlyjs=True, div_id="density"))
 
 
 def _peaks(solution: Solution) -> np.ndarray:
-    """Positions [n, 3] of the high peaks and of all their images in one cell."""
+    """Fractional positions [n, 3] of the high peaks and of all their symmetry images in one cell."""
     return high_images(solution.peaks(), solution.density, solution.reflections.group)

@@ -1,4 +1,4 @@
-"""The steps of the notebooks on real crystals: look at measured data, solve them, benchmark the solvers."""
+"""Steps of notebooks 07 to 09: assess measured data, solve them, benchmark the solvers."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from rephase.solvers.solution import Solution
 from rephase.solvers.solve import solve
 
 SOLVED, WELL_SOLVED = 0.7, 0.9  # map_cc
-_N_SHELLS = 8  # of the scores of a solution
+_N_SHELLS = 8  # resolution shells in the scores of a solution
 _N_CHANCE = 8  # sets of random phases
 _EXPECTED = {  # Wilson (1949): <|E|>, <|E^2 - 1|>, and the shares of |E| above 1, 2 and 3
     "acentric": (sqrt(pi) / 2, 2 / exp(1), *(exp(-(x**2)) for x in (1, 2, 3))),
@@ -36,7 +36,7 @@ _EXPECTED = {  # Wilson (1949): <|E|>, <|E^2 - 1|>, and the shares of |E| above 
 
 
 class DataQuality(NamedTuple):
-    """What a data set is worth: shells in d, Wilson's line, the resolution it supports, statistics of |E|."""
+    """Quality of a data set: resolution shells, Wilson plot, supported resolution limit, statistics of |E|."""
 
     shells: pd.DataFrame
     wilson: Wilson
@@ -45,12 +45,12 @@ class DataQuality(NamedTuple):
 
 
 def check_solving(config: Config) -> None:
-    """Raise `ConfigError` if a file or a folder is not there, or a solver or the random crystals are wrong."""
+    """Raise `ConfigError` if a file or folder is missing, or a solver or the random crystals are invalid."""
     solving, benchmark = config.solving, config.solving.benchmark
     check_file("solving.file", solving.file, otherwise=" for simulated reflections")
     if benchmark.folder is not None and not cif_files(benchmark.folder):
         raise ConfigError(
-            f"solving.benchmark.folder = {benchmark.folder}: no folder with *.cif in it; null takes random crystals"
+            f"solving.benchmark.folder = {benchmark.folder}: no folder with *.cif in it; null selects random crystals"
         )
     for solver in (solving.solver, *benchmark.solvers):
         if solver not in RECIPES:
@@ -60,7 +60,7 @@ def check_solving(config: Config) -> None:
 
 
 def measured_reflections(run: Run) -> Reflections:
-    """Reflections of the file that the run names, or of a random crystal: then its true F is kept in the run."""
+    """Read the file of the configuration, or simulate a random crystal and save its true F in the run."""
     check_solving(run.config)
     options = run.config.solving
     if options.file is not None:
@@ -75,7 +75,7 @@ def measured_reflections(run: Run) -> Reflections:
 
 
 def data_quality(run: Run) -> DataQuality:
-    """Describe the measured reflections; leaves tables ``quality_*`` and the array ``normalised``."""
+    """Assess the measured reflections, and save tables ``quality_*`` and the arrays ``normalised``."""
     merged = measured_reflections(run).merge()
     data = merged.reflections
     E, is_centric = normalise(data), data.group.is_centric(data.hkl)
@@ -88,7 +88,7 @@ def data_quality(run: Run) -> DataQuality:
 
 
 def merging(run: Run) -> pd.DataFrame:
-    """What merging the equivalents tells of the data: counts, R_int, absences, contradictions."""
+    """Merge the equivalents, and report counts, R_int, systematic absences and contradictory equivalents."""
     merged = measured_reflections(run).merge()
     data = merged.reflections
     rows = {
@@ -104,7 +104,7 @@ def merging(run: Run) -> pd.DataFrame:
 
 
 def _e_statistics(E: np.ndarray, is_centric: np.ndarray) -> pd.DataFrame:
-    """Moments of |E| of acentric and centric reflections, measured and expected of many random atoms."""
+    """Moments of |E| of acentric and centric reflections, as measured and as expected for many random atoms."""
     rows = []
     for kind, chosen in (("acentric", E[~is_centric]), ("centric", E[is_centric])):
         if not len(chosen):
@@ -116,7 +116,7 @@ def _e_statistics(E: np.ndarray, is_centric: np.ndarray) -> pd.DataFrame:
 
 
 def solve_example(run: Run) -> Solution:
-    """Solve the measured reflections to the resolution they support, and leave files, scores and the map in the run."""
+    """Solve the measured reflections to the resolution they support, and save files, scores and the map."""
     data, options = measured_reflections(run), run.config.solving
     d_min = options.d_min or d_min_supported(data.merge()).d_min
     start = time.perf_counter()
@@ -134,7 +134,7 @@ def solve_example(run: Run) -> Solution:
 
 
 def _save_scores(run: Run, solution: Solution, seconds: float) -> None:
-    """Tables ``solution_shells`` and ``solver_scores_example``: against the truth where it is known."""
+    """Save tables ``solution_shells`` and ``solver_scores_example``, with scores against the truth if it is known."""
     data = solution.reflections
     scores = {"r_factor": solution.r_factor, "mean_fom": float(solution.fom.mean()), "seconds": seconds}
     limits = shell_limits(float(data.d_hkl.max()), data.d_min, _N_SHELLS)
@@ -158,7 +158,7 @@ def _tidy(run: Run, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def benchmark_crystals(run: Run) -> list[Crystal]:
-    """The crystals of the benchmark; a CIF that cannot be read is left out, with its reason in table ``left_out``."""
+    """Collect the crystals of the benchmark; table ``left_out`` lists the CIFs that cannot be read, and why."""
     options = run.config.solving.benchmark
     if options.folder is None:
         return _random(options.n_crystals, RandomCrystalOptions(n_atoms=options.n_atoms), options.seed)
@@ -181,9 +181,9 @@ def _random(n: int, options: RandomCrystalOptions, seed: int) -> list[Crystal]:
 
 
 def compare_crystals(run: Run) -> pd.DataFrame:
-    """Describe random crystals, and beside them the real ones of the benchmark where a folder of them is given.
+    """Describe random crystals, and the real ones of the benchmark if the configuration gives a folder of them.
 
-    Leaves tables ``compared_crystals``, ``compared_amplitudes`` and ``compared_shells``; see `compare_structures`.
+    Saves tables ``compared_crystals``, ``compared_amplitudes`` and ``compared_shells``; see `compare_structures`.
     """
     options = run.config.solving.benchmark
     kinds = RandomCrystalOptions(n_atoms=options.n_atoms)
@@ -198,13 +198,14 @@ def compare_crystals(run: Run) -> pd.DataFrame:
 
 
 def benchmark_solvers(run: Run) -> pd.DataFrame:
-    """Solve every crystal with every solver at every d_min; random phases stand beside them as chance.
+    """Solve every crystal with every solver at every d_min, and score random phases as ``chance``.
 
     Returns
     -------
     pandas.DataFrame
-        A row each: solver, d_min (Å), crystal, space_group, is_centric, map_cc, mean_phase_error_weighted (degrees),
-        r_factor, rival_r_factor, mean_fom, n_rivals, n_agree, n_trials, verdict, seconds.
+        One row per solution: solver, d_min (Å), crystal, space_group, is_centric, map_cc,
+        mean_phase_error_weighted (degrees), r_factor, rival_r_factor, mean_fom, n_rivals, n_agree, n_trials, verdict,
+        seconds.
     """
     check_solving(run.config)
     table = pd.DataFrame(list(_benchmark_rows(run)))
@@ -238,7 +239,7 @@ def _benchmark_rows(run: Run) -> Iterator[dict[str, object]]:
 def solve_and_score(
     data: Reflections, truth: Truth, d_min: float, *, solver: str, effort: float, seed: int, device: str = "auto"
 ) -> dict[str, object]:
-    """Solve reflections and score the one solution that is ranked first; a row of a benchmark."""
+    """Solve reflections and score the solution that is ranked first; return a row of a benchmark."""
     start = time.perf_counter()
     solution = solve(data, solver=solver, effort=effort, seed=seed, device=device)
     seconds = time.perf_counter() - start
@@ -246,7 +247,7 @@ def solve_and_score(
 
 
 def score_row(solution: Solution, truth: Truth, seconds: float) -> dict[str, object]:
-    """What a benchmark keeps of a solution."""
+    """Scores of a solution for a row of a benchmark."""
     scores = truth.score(solution.F, solution.reflections)
     return {
         "map_cc": round(float(scores.map_cc[0]), 4),
@@ -264,7 +265,7 @@ def _case(data: Reflections, d_min: float) -> dict[str, object]:
 
 
 def solved_shares(table: pd.DataFrame, keys: tuple[str, ...] = ("solver", "d_min")) -> pd.DataFrame:
-    """Sum a benchmark up: solved shares (map_cc >= 0.7), claims and times of each solver and resolution."""
+    """Summarise a benchmark: solved fractions (map_cc >= 0.7), claims and times for each solver and d_min."""
 
     def row(part: pd.DataFrame) -> dict[str, float]:
         solved, claimed = part["map_cc"] >= SOLVED, part["verdict"] == "solved"

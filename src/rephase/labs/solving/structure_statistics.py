@@ -1,4 +1,4 @@
-"""What tells whether a structure looks real: volume per atom, contacts between molecules, intensity statistics."""
+"""Statistics that show whether a structure is realistic: volume per atom, contacts, intensity statistics."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,13 +19,14 @@ from rephase.random_crystals.fragments import VDW_RADII
 _BOND_SLACK = 0.3  # Å beyond the sum of the covalent radii
 
 
-_FARTHEST = 4.0  # Å: contacts beyond are not looked for
+_FARTHEST = 4.0  # Å: longer contacts are not searched
 
 
 class Contacts(NamedTuple):
-    """Shortest distances in Å between atoms of different molecules, NaN where there is none below 4 Å.
+    """Shortest distances in Å between atoms of different molecules; NaN if there is none below 4 Å.
 
-    ``heavy`` neither is hydrogen; ``hydrogen`` one or both are; ``gap``: distance less the radii of van der Waals.
+    ``heavy`` is between non-hydrogen atoms, ``hydrogen`` involves at least one hydrogen atom, ``gap`` is the distance
+    minus the sum of the van der Waals radii.
     """
 
     heavy: float
@@ -34,13 +35,13 @@ class Contacts(NamedTuple):
 
 
 def volume_per_atom(crystal: Crystal) -> float:
-    """Cell volume in Å^3 for each atom that is not hydrogen."""
+    """Compute the cell volume in Å^3 per non-hydrogen atom."""
     is_heavy = np.array(crystal.atoms.elements) != "H"
     return crystal.cell.volume / float(crystal.atoms.occupancy[is_heavy].sum())
 
 
 def nearest_contacts(crystal: Crystal) -> Contacts:
-    """Find the shortest contacts between molecules, told apart by their bonds in a block of 3x3x3 cells."""
+    """Find the shortest contacts between molecules, identified by their bonds in a block of 3x3x3 cells."""
     elements = [gemmi.Element(element) for element in crystal.atoms.elements]
     steps = np.indices((3, 3, 3)).reshape(3, -1).T - 1
     xyz = (crystal.atoms.xyz_frac + steps[:, None]).reshape(-1, 3) @ crystal.cell.orthogonalisation.T
@@ -52,7 +53,7 @@ def nearest_contacts(crystal: Crystal) -> Contacts:
     bonded = (distance < covalent[i] + covalent[j] + _BOND_SLACK) & (is_heavy[i] | is_heavy[j])
     links = coo_matrix((np.ones(bonded.sum()), (i[bonded], j[bonded])), shape=(len(xyz), len(xyz)))
     molecule = connected_components(links, directed=False)[1]
-    middle = slice(13 * len(elements), 14 * len(elements))  # the steps are in order: 0, 0, 0 is the 14th
+    middle = slice(13 * len(elements), 14 * len(elements))  # the steps are in order: (0, 0, 0) is the 14th
     is_middle = np.zeros(len(xyz), bool)
     is_middle[middle] = True
     apart = (molecule[i] != molecule[j]) & (is_middle[i] | is_middle[j])
@@ -66,7 +67,7 @@ def nearest_contacts(crystal: Crystal) -> Contacts:
 
 
 class Intensities(NamedTuple):
-    """One of each reflection class: 1/d^2 in Å^-2, |E|, whether centric, and ln(<|F|^2/ε> / sum f^2) of its shell."""
+    """Unique reflections, [n]: 1/d^2 (Å^-2), |E|, whether centric, and ln(<|F|^2/ε> / sum f^2) of the shell."""
 
     inverse_d_squared: np.ndarray
     E: np.ndarray
@@ -75,9 +76,9 @@ class Intensities(NamedTuple):
 
 
 def intensities(crystal: Crystal, d_min: float, *, n_shells: int = 8) -> Intensities:
-    """Normalise the amplitudes to d_min in shells of equal number: <|E|^2> = 1 in each (Wilson 1949).
+    """Normalise the amplitudes to d_min in shells of equal population: <|E|^2> = 1 in each (Wilson 1949).
 
-    The sum of f^2 runs over atoms at rest, so that the logarithm falls with slope -B/2 in 1/d^2.
+    The sum of f^2 is over atoms at rest, so the logarithm is linear in 1/d^2 with slope -B/2.
     """
     symmetry, cell = find_symmetry(crystal.space_group), crystal.cell
     reach = (np.linalg.norm(cell.orthogonalisation, axis=0) / d_min).astype(int)
@@ -105,12 +106,12 @@ def _sum_of_squares(crystal: Crystal, s_squared: np.ndarray) -> np.ndarray:
 
 
 def compare_structures(sources: dict[str, Sequence[Crystal]], *, d_min: float = 1.5) -> dict[str, pd.DataFrame]:
-    """Describe sets of crystals, such as random and real ones, so that they can be drawn beside each other.
+    """Describe sets of crystals, such as random and real ones, for a figure that compares them.
 
     Returns
     -------
     dict
-        ``crystals``: a row each, with volume per non-hydrogen atom (Å³), shortest contacts (Å) and ⟨||E|² − 1|⟩;
+        ``crystals``: a row per crystal with volume per non-hydrogen atom (Å³), shortest contacts (Å) and ⟨||E|² − 1|⟩;
         ``amplitudes``: |E| of every reflection; ``shells``: 1/d² (Å⁻²) and ln(⟨|F|²⟩/Σf²) of every shell.
     """
     crystals, amplitudes, shells = [], [], []

@@ -1,4 +1,4 @@
-"""Models of monoclinic grids, of amplitudes or of phases: one file for each family, one table for each task."""
+"""Models of amplitudes or phases on monoclinic grids: one file per family, one table per task."""
 
 from rephase.labs.completion.models.amplitudes import AmplitudeModel
 from rephase.labs.completion.models.gan import AmplitudeGAN

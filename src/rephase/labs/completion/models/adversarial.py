@@ -1,4 +1,4 @@
-"""Training of a generator and its critic, one step of each for every batch."""
+"""Training of a generator and its critic, with one step of each per batch."""
 
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from rephase.learning.training import ModelModule
 
 
 class AdversarialModule(ModelModule):
-    """A generator and a critic, one step of each for every batch; each has an optimiser like that of other models."""
+    """Train a generator and a critic, one step of each per batch, with an optimiser each like that of other models."""
 
     model: AmplitudeGAN
 
@@ -21,7 +21,7 @@ class AdversarialModule(ModelModule):
         self.automatic_optimization = False
 
     def training_step(self, batch: CompletionBatch, _: int) -> None:  # type: ignore[override]  # nothing to go back from
-        """Train the critic, then the generator; the loss that is logged is the reconstruction, as in validation."""
+        """Train the critic, then the generator; the logged loss is the reconstruction loss, as in validation."""
         amplitude = self.model(batch)
         reconstruction = self.model.misfit(amplitude, batch).detach()
         critic_loss = self.model.critic_loss(amplitude, batch)
@@ -31,7 +31,7 @@ class AdversarialModule(ModelModule):
         self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch[0]))
 
     def _step(self, network: int, name: str, loss: torch.Tensor) -> None:
-        """One step of one of the networks, in the order of `configure_optimizers`."""
+        """Take one step of one network, numbered in the order of `configure_optimizers`."""
         self.stop_if_diverged(name, loss)
         optimiser = cast(list[LightningOptimizer], self.optimizers())[network]
         optimiser.zero_grad()
@@ -40,5 +40,5 @@ class AdversarialModule(ModelModule):
         cast(list[torch.optim.lr_scheduler.LRScheduler], self.lr_schedulers())[network].step()
 
     def configure_optimizers(self) -> Any:
-        """The optimiser of the critic, then that of the generator."""
+        """Return the optimiser of the critic, then that of the generator."""
         return [self._optimiser(self.model.critic), self._optimiser(self.model.generator)]

@@ -1,4 +1,4 @@
-"""What the models on a monoclinic grid share: fields of it, their use as amplitudes, the grid as input."""
+"""Shared by the models on a monoclinic grid: output fields, their use as amplitudes, and the input channels."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -10,11 +10,11 @@ from rephase.labs.completion.data import CompletionBatch
 from rephase.labs.completion.grids import MonoclinicGrid
 from rephase.labs.completion.models.baselines import MEAN_OF_ROOT_MEAN_SQUARE, wilson_amplitude
 
-_LARGEST_LOG_RATIO = 4.0  # of |F| over what is expected: larger ones do not occur, and exp() of them would overflow
+_LARGEST_LOG_RATIO = 4.0  # of |F| over its expectation: larger ones do not occur, and exp() of them would overflow
 
 
 def squared_error(pred: torch.Tensor, true: torch.Tensor, missing: torch.Tensor) -> torch.Tensor:
-    """Mean squared difference over the missing reflections, each crystal on the scale of its own missing ones."""
+    """Mean squared difference over the missing reflections, relative to their mean square in each crystal."""
     power = (true.square() * missing).sum((1, 2, 3))
     return (((pred - true).square() * missing).sum((1, 2, 3)) / power).mean()
 
@@ -31,14 +31,14 @@ AMPLITUDE_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor, torch.Tensor],
 
 
 class GridModel(nn.Module, ABC):
-    """A model on a monoclinic grid: a subclass for each kind of network has ``fields``, one for each task the rest.
+    """A model on a monoclinic grid: subclasses for networks define ``fields``, subclasses for tasks the other methods.
 
     Parameters
     ----------
     shape
-        Points of the grid along h, k, l.
+        Number of grid points along h, k, l.
     loss
-        Name in ``losses`` of the task; the first of them by default.
+        Name in ``losses`` of the task; the first one by default.
     """
 
     n_fields: int
@@ -50,7 +50,7 @@ class GridModel(nn.Module, ABC):
 
     @abstractmethod
     def fields(self, batch: CompletionBatch) -> torch.Tensor:
-        """Real numbers of every reflection, [batch, n_fields, h, k, l]."""
+        """Predict real numbers for every reflection, [batch, n_fields, h, k, l]."""
 
     @abstractmethod
     def loss(self, batch: CompletionBatch) -> torch.Tensor:
@@ -58,21 +58,21 @@ class GridModel(nn.Module, ABC):
 
     @abstractmethod
     def predict(self, batch: CompletionBatch) -> torch.Tensor:
-        """What the task asks of every reflection, [batch, h, k, l]."""
+        """Predict the quantity of the task for every reflection, [batch, h, k, l]."""
 
 
 class AmplitudeModel(GridModel):
-    """A model that completes amplitudes: it corrects what Wilson's line expects of each reflection.
+    """A model that completes amplitudes by correcting the expectation of Wilson's line for each reflection.
 
-    Its field is the logarithm of |F| over that. Equivalents get one amplitude by construction, and what was observed
-    is given back as it is.
+    Its field is the logarithm of |F| over this expectation. Equivalent reflections have the same amplitude by
+    construction, and observed amplitudes are returned unchanged.
     """
 
     n_fields = 1
     losses = AMPLITUDE_LOSSES
 
     def forward(self, batch: CompletionBatch) -> torch.Tensor:
-        """|F| [batch, h, k, l] in electrons of every reflection, observed or not."""
+        """Predict |F| in electrons for every reflection, observed or not, [batch, h, k, l]."""
         ratio = self.fields(batch)[:, 0].clamp(-_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO)
         ratio = (ratio + self.grid.partner(ratio)) / 2
         return MEAN_OF_ROOT_MEAN_SQUARE * wilson_amplitude(batch) * ratio.exp() * batch.mask
@@ -87,14 +87,15 @@ class AmplitudeModel(GridModel):
 
     @torch.no_grad()
     def predict(self, batch: CompletionBatch) -> torch.Tensor:
-        """|F| [batch, h, k, l] in electrons; what was observed is the observed data."""
+        """Complete |F| in electrons, [batch, h, k, l]; observed amplitudes are returned unchanged."""
         return torch.where(batch.observed, batch.F.abs(), self(batch))
 
 
 class AmplitudeInput(nn.Module):
-    """The grid as channels of a convolution: |E| where observed, what is observed, what exists, 1/d, centric zones.
+    """The grid as input channels of a convolution: observed |E|, masks, 1/d, indices and centric zones.
 
-    h is centred, as h and -h are neighbours of h = 0; k and l begin at 0.
+    The masks mark observed and existing reflections. h is centred, because h = 1 and h = -1 are neighbours of h = 0; k
+    and l begin at 0.
     """
 
     n_channels = 8
@@ -109,7 +110,7 @@ class AmplitudeInput(nn.Module):
         self.register_buffer("coordinates", channels[None], persistent=False)
 
     def forward(self, batch: CompletionBatch) -> torch.Tensor:
-        """Channels [batch, 8, h, k, l]."""
+        """Stack the channels, [batch, 8, h, k, l]."""
         E = batch.F.abs() * batch.observed / wilson_amplitude(batch)
         own = [E, batch.observed, batch.mask, (4 * batch.s_squared).sqrt()]  # 1/d in Å^-1
         stacked = torch.stack([field.to(self.coordinates.dtype) for field in own], dim=1)

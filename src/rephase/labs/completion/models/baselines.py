@@ -1,4 +1,4 @@
-"""Completed amplitudes that need no learning: nothing, or what Wilson statistics expect at each resolution."""
+"""Completed amplitudes without training: zero, Wilson statistics at each resolution, true shell medians."""
 
 import math
 from collections.abc import Callable
@@ -14,30 +14,31 @@ MEAN_OF_ROOT_MEAN_SQUARE = math.sqrt(math.pi) / 2  # <|F|> / sqrt(<|F|^2>) of ac
 
 
 class ZeroFill:
-    """Nothing beyond what was measured."""
+    """Zero for every missing amplitude."""
 
     def predict(self, batch: CompletionBatch) -> torch.Tensor:
-        """|F| [batch, h, k, l] in electrons."""
+        """Complete |F| in electrons, [batch, h, k, l]."""
         return batch.F.abs() * batch.observed
 
 
 class WilsonAmplitude:
-    """The mean |F| that Wilson's line, fitted to the observed reflections, expects at each resolution.
+    """The mean |F| at each resolution according to Wilson's line, fitted to the observed reflections.
 
-    The mean is that of acentric reflections for all: 11 % too large where all are centric (0.798), as in P 1 21/c 1.
+    All reflections have the mean of acentric ones, which is 11 % too large if all are centric (0.798), as in
+    P 1 21/c 1.
     """
 
     def predict(self, batch: CompletionBatch) -> torch.Tensor:
-        """|F| [batch, h, k, l] in electrons."""
+        """Complete |F| in electrons, [batch, h, k, l]."""
         expected = MEAN_OF_ROOT_MEAN_SQUARE * wilson_amplitude(batch) * batch.mask
         return torch.where(batch.observed, batch.F.abs(), expected)
 
 
 class ShellMedian:
-    """The true median |F| of the missing reflections of each shell: what one knows who knows only the shells."""
+    """The true median |F| of the missing reflections in each shell, as a reference for predictions."""
 
     def predict(self, batch: CompletionBatch) -> torch.Tensor:
-        """|F| [batch, h, k, l] in electrons."""
+        """Complete |F| in electrons, [batch, h, k, l]."""
         amplitude, out = batch.F.abs(), batch.F.abs() * batch.observed
         shell = _shells(batch, batch.missing)
         for number in range(_N_SHELLS):
@@ -48,9 +49,9 @@ class ShellMedian:
 
 
 def wilson_amplitude(batch: CompletionBatch) -> torch.Tensor:
-    """Root mean square |F| at every point of the grid, [batch, h, k, l], from a line through the observed reflections.
+    """Compute the RMS |F| at every grid point, [batch, h, k, l], from a Wilson line through the observed reflections.
 
-    ln(<|F|^2>/f^2) = a - 2 B s^2 with f of carbon, over shells with d < 3.5 Å, and what is known of B beforehand.
+    ln(<|F|^2>/f^2) = a - 2 B s^2 with f of carbon, fitted to shells with d < 3.5 Å and a prior for B.
     """
     ratio = batch.F.abs().square() / _carbon(batch.s_squared).square()
     counted = batch.observed & (4 * batch.s_squared * WILSON_D_MAX**2 > 1)
@@ -68,7 +69,7 @@ def wilson_amplitude(batch: CompletionBatch) -> torch.Tensor:
 
 
 def _shells(batch: CompletionBatch, counted: torch.Tensor) -> torch.Tensor:
-    """Number of the shell of equal width in s^2 between the smallest and largest counted, [batch, h, k, l]."""
+    """Index of the shell of equal width in s^2 between the smallest and the largest counted one, [batch, h, k, l]."""
     s2 = batch.s_squared
     low = torch.where(counted, s2, torch.inf).amin((1, 2, 3), keepdim=True)
     high = torch.where(counted, s2, -torch.inf).amax((1, 2, 3), keepdim=True)

@@ -21,17 +21,17 @@ GENERATORS: dict[str, type[AmplitudeUNet | FourierUNet]] = {"unet": AmplitudeUNe
 
 
 class Critic(nn.Module):
-    """3D convolutions that tell true amplitudes from completed ones, place by place, beside what was observed.
+    """3D convolutions that distinguish true from completed amplitudes locally, given the observed ones.
 
-    Spectral normalisation bounds their slope (Miyato et al. 2018, arXiv 1802.05957), group normalisation brings the
-    small differences out that it leaves.
+    Spectral normalisation bounds their Lipschitz constant (Miyato et al. 2018, arXiv 1802.05957); group normalisation
+    amplifies the small differences that remain.
 
     Parameters
     ----------
     shape
-        Points of the grid along h, k, l.
+        Number of grid points along h, k, l.
     width
-        Channels of the first layer; they double at each of the two that follow.
+        Number of channels of the first layer; it doubles at each of the two that follow.
     """
 
     def __init__(self, shape: tuple[int, int, int], width: int):
@@ -43,7 +43,7 @@ class Critic(nn.Module):
         )  # fmt: skip
 
     def forward(self, amplitude: torch.Tensor, batch: CompletionBatch) -> torch.Tensor:
-        """Scores [batch, places], high for true amplitudes; |F| [batch, h, k, l] in electrons."""
+        """Score |F| in electrons, [batch, h, k, l], at several places, [batch, places]; true amplitudes score high."""
         completed = torch.where(batch.observed, batch.F.abs(), amplitude) * batch.mask
         E = torch.fft.fftshift(completed / wilson_amplitude(batch), dim=-3)  # centred in h like the other channels
         return self.layers(torch.cat([self.input(batch), E[:, None]], dim=1)).flatten(1)
@@ -55,11 +55,11 @@ def _halving_block(n_in: int, n_out: int) -> tuple[nn.Module, ...]:
 
 
 class AmplitudeGAN(AmplitudeModel):
-    """A U-Net whose completions shall look true to a critic that sees the observed part as well.
+    """A U-Net whose completions should pass as true to a critic that also sees the observed part.
 
-    The completion of a measurement is one answer and not a draw, as in Ledig et al. (2017, arXiv 1609.04802). The two
-    networks are trained in turn: the critic with the hinge loss, the generator with ``reconstruction x its loss as a
-    model + adversarial part``. What is validated and compared is the reconstruction alone.
+    The completion is deterministic, as in Ledig et al. (2017, arXiv 1609.04802), not sampled. The two networks are
+    trained in turn: the critic with the hinge loss, the generator with ``reconstruction x its loss as a model +
+    adversarial part``. Only the reconstruction is used in validation and comparison.
 
     Parameters
     ----------
@@ -68,16 +68,16 @@ class AmplitudeGAN(AmplitudeModel):
     generator
         Name in `GENERATORS`.
     width, levels
-        Of the generator, as in `AmplitudeUNet`.
+        Options of the generator, as in `AmplitudeUNet`.
     critic_width
-        As in `Critic`.
+        Width of the `Critic`.
     reconstruction
-        Weight of the reconstruction.
+        Weight of the reconstruction loss.
 
     Raises
     ------
     ConfigError
-        An unknown generator.
+        The generator is unknown.
     """
 
     def __init__(
@@ -92,23 +92,23 @@ class AmplitudeGAN(AmplitudeModel):
         self.reconstruction = reconstruction
 
     def fields(self, batch: CompletionBatch) -> torch.Tensor:
-        """Those of the generator, [batch, 1, h, k, l]."""
+        """Predict the fields of the generator, [batch, 1, h, k, l]."""
         return self.generator.fields(batch)
 
     def critic_loss(self, amplitude: torch.Tensor, batch: CompletionBatch) -> torch.Tensor:
-        """Hinge loss of the critic (Lim & Ye 2017, arXiv 1705.02894), one number: 2 for one that knows nothing.
+        """Hinge loss of the critic (Lim & Ye 2017, arXiv 1705.02894), one number; 2 if the critic scores everything 0.
 
-        `amplitude` [batch, h, k, l] is what the generator made of the batch.
+        `amplitude` [batch, h, k, l] is the prediction of the generator for the batch.
         """
         true, false = self.critic(batch.F.abs(), batch), self.critic(amplitude.detach(), batch)
         return (nn.functional.relu(1 - true) + nn.functional.relu(1 + false)).mean()
 
     def generator_loss(self, amplitude: torch.Tensor, batch: CompletionBatch) -> torch.Tensor:
-        """Reconstruction and what the critic finds false in it, one number; `amplitude` as in `critic_loss`."""
+        """Reconstruction loss plus adversarial loss, one number; `amplitude` as in `critic_loss`."""
         return self.reconstruction * self.misfit(amplitude, batch) - self.critic(amplitude, batch).mean()
 
     def training_module(self, options: TrainingConfig, seed: int) -> "AdversarialModule":
-        """What trains the two networks in turn."""
-        from rephase.labs.completion.models.adversarial import AdversarialModule  # Lightning: for training alone
+        """Make the module that trains the two networks in turn."""
+        from rephase.labs.completion.models.adversarial import AdversarialModule  # only training needs Lightning
 
         return AdversarialModule(self, options, seed)

@@ -11,17 +11,17 @@ from rephase.labs.completion.models.baselines import MEAN_OF_ROOT_MEAN_SQUARE, w
 
 
 class GridLinear(GridModel):
-    """``fields = B A (|E| - <|E|>) + b``: what was not observed is 0, as expected.
+    """``fields = B A (|E| - <|E|>) + b``: unobserved amplitudes enter as 0, their expected deviation.
 
-    A has few rows, as a full matrix of the grid of the reference work has 116 million numbers, more than there are
-    amplitudes to fit them to.
+    A has few rows, because a full matrix for the grid of the reference work would have 116 million elements, more than
+    there are amplitudes to fit.
 
     Parameters
     ----------
     shape, loss
         As in `GridModel`.
     rank
-        Rows of A.
+        Number of rows of A.
     """
 
     def __init__(self, shape: tuple[int, int, int], loss: str | None = None, *, rank: int = 64):
@@ -31,7 +31,7 @@ class GridLinear(GridModel):
         nn.init.zeros_(self.widen.bias)
 
     def fields(self, batch: CompletionBatch) -> torch.Tensor:
-        """[batch, n_fields, h, k, l]."""
+        """Predict the fields, [batch, n_fields, h, k, l]."""
         E = batch.F.abs() / wilson_amplitude(batch)
         deviation = (E - MEAN_OF_ROOT_MEAN_SQUARE) * batch.observed
         return self.widen(self.narrow(deviation.flatten(1))).unflatten(1, (self.n_fields, *self.grid.shape))

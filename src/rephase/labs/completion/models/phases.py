@@ -1,4 +1,4 @@
-"""Phases of monoclinic crystals by the networks that complete amplitudes, and chance."""
+"""Phases of monoclinic crystals, predicted by the networks that also complete amplitudes, and chance."""
 
 import torch
 
@@ -14,7 +14,7 @@ from rephase.labs.completion.models.unets import GridFourierUNet, GridUNet
 
 
 def phasor_error(phasor: torch.Tensor, F_true: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Weighted mean of |z - exp(i phi)|^2: 0 for right phases, 1 where none is claimed, 2 for random ones that are."""
+    """Weighted mean of |z - exp(i phi)|^2: 0 for correct phases, 1 for z = 0, 2 for random phases with |z| = 1."""
     difference = phasor - unit_phasor(F_true)
     squares = difference.real.square() + difference.imag.square()
     return ((squares * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))).mean()
@@ -24,19 +24,19 @@ PHASE_LOSSES = {"amplitude_weighted": phasor_error}
 
 
 class MonoclinicPhases(GridModel):
-    """A model that gives the phase of every reflection, observed or not, from the observed amplitudes.
+    """A model that predicts the phase of every reflection, observed or not, from the observed amplitudes.
 
-    It learns the mean of exp(i phi), whose length is the figure of merit of a phase (Blow & Crick 1959,
-    doi:10.1107/S0365110X59002274); a sign of a centric reflection could not be learned from exp(i phi) itself, which
-    does not move with the fields. Equivalents agree and centric reflections have one of their two phases by
-    construction. The loss is the smallest over the allowed origins and both hands.
+    It learns the mean of exp(i phi), whose modulus is the figure of merit of a phase (Blow & Crick 1959,
+    doi:10.1107/S0365110X59002274). The sign of a centric reflection could not be learned from exp(i phi) itself, which
+    is piecewise constant in the fields. By construction, equivalent reflections agree, and centric reflections have one
+    of their two allowed phases. The loss is minimised over the allowed origins and both enantiomorphs.
     """
 
     n_fields = 2
     losses = PHASE_LOSSES
 
     def forward(self, batch: CompletionBatch) -> torch.Tensor:
-        """The mean of exp(i phi), complex [batch, h, k, l]; 0 where no reflection is."""
+        """Predict the mean of exp(i phi), complex [batch, h, k, l]; 0 where no reflection exists."""
         real, imaginary = self.fields(batch).to(batch.F.real.dtype).unbind(1)
         E = symmetrise(torch.complex(real, imaginary), batch.operations, self.grid)
         return E / (1 + E.real.square() + E.imag.square()).sqrt() * batch.mask
@@ -44,13 +44,13 @@ class MonoclinicPhases(GridModel):
     def loss(self, batch: CompletionBatch) -> torch.Tensor:
         """Loss of a batch over every reflection, one number."""
         phasor, weight = self(batch), batch.mask * batch.F.abs()
-        with torch.no_grad(), torch.autocast(batch.F.device.type, enabled=False):  # h.t needs all its digits
+        with torch.no_grad(), torch.autocast(batch.F.device.type, enabled=False):  # h.t needs full precision
             nearest = align_monoclinic(batch.F, phasor, batch.operations, self.grid, weight * phasor.abs())
         return self.losses[self.loss_name](phasor, nearest, weight)
 
     @torch.no_grad()
     def predict(self, batch: CompletionBatch) -> torch.Tensor:
-        """F in electrons, complex [batch, h, k, l], with the observed or else the expected amplitudes."""
+        """Predict F in electrons, complex [batch, h, k, l]; unobserved amplitudes are the expected ones."""
         return WilsonAmplitude().predict(batch) * unit_phasor(self(batch))
 
 
@@ -71,10 +71,10 @@ class TransformerPhases(MonoclinicPhases, GridTransformer):
 
 
 class ChancePhases:
-    """Random phases that the group allows, the same for the same batch."""
+    """Random phases that the group allows; the same batch always has the same ones."""
 
     def predict(self, batch: CompletionBatch) -> torch.Tensor:
-        """F in electrons, complex [batch, h, k, l], with the observed or else the expected amplitudes."""
+        """Predict F in electrons, complex [batch, h, k, l]; unobserved amplitudes are the expected ones."""
         generator = torch.Generator().manual_seed(int(batch.mask.sum()))
         drawn = torch.randn(batch.F.shape, dtype=batch.F.dtype, generator=generator).to(batch.F.device)
         phasor = unit_phasor(symmetrise(drawn, batch.operations, MonoclinicGrid.of(batch.F)))

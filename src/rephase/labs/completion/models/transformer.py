@@ -11,15 +11,15 @@ from rephase.labs.completion.data import CompletionBatch
 from rephase.labs.completion.grids import MonoclinicGrid
 from rephase.labs.completion.models.amplitudes import AmplitudeInput, AmplitudeModel, GridModel
 
-_N_OCTAVES = 5  # periods of 2, 4 … 32 reflections; the first is the parity of an index
+_N_OCTAVES = 5  # periods of 2, 4 … 32 reflections; the first encodes the parity of an index
 
 
 class Tokens(NamedTuple):
-    """The reflections that exist in a batch, one crystal after the other, in each those observed first.
+    """The existing reflections of a batch, crystal by crystal, the observed ones of each crystal first.
 
-    ``features`` [n_tokens, n_features]. ``place`` [batch, n] of each token on the flat grid, ``is_token`` [batch, n]
-    and ``is_key`` [batch, n_observed]: which places of the longest list of the batch a crystal fills.
-    ``is_observed`` [n_tokens].
+    ``features`` [n_tokens, n_features] and ``is_observed`` [n_tokens] describe the tokens. ``place`` [batch, n] is the
+    index of each token on the flat grid; ``is_token`` [batch, n] and ``is_key`` [batch, n_observed] mark the entries
+    that a crystal fills, because all lists are padded to the longest of the batch.
     """
 
     features: torch.Tensor
@@ -30,9 +30,9 @@ class Tokens(NamedTuple):
 
 
 class ReflectionInput(nn.Module):
-    """Reflections as tokens: channels of `AmplitudeInput`, hkl as waves of several periods, h in Å^-1.
+    """Reflections as tokens: channels of `AmplitudeInput`, hkl as waves of several periods, and h in Å^-1.
 
-    The reciprocal-space vector of a reflection holds what the lattice says of it.
+    The reciprocal-space vector h of a reflection carries the information about the lattice.
     """
 
     n_features = AmplitudeInput.n_channels + 6 * _N_OCTAVES + 3
@@ -45,7 +45,7 @@ class ReflectionInput(nn.Module):
         self.register_buffer("hkl", hkl, persistent=False)
 
     def forward(self, batch: CompletionBatch) -> Tokens:
-        """Tokens of a batch."""
+        """Make the tokens of a batch."""
         observed, mask = batch.observed.flatten(1), batch.mask.flatten(1)
         rank = observed.to(torch.uint8) + mask.to(torch.uint8)
         place = rank.argsort(dim=1, descending=True, stable=True)[:, : int(mask.sum(1).max())]
@@ -61,9 +61,9 @@ class ReflectionInput(nn.Module):
 
 
 class Attention(nn.Module):
-    """Attention of several heads through torch's fused kernel, which keeps no table of queries by keys.
+    """Multi-head attention with torch's fused kernel, which stores no matrix of queries by keys.
 
-    There is no dropout of attention weights: on a CPU it would leave the fused kernel.
+    Attention weights have no dropout: on a CPU it would disable the fused kernel.
     """
 
     def __init__(self, n: int, heads: int):
@@ -72,7 +72,7 @@ class Attention(nn.Module):
         self.query, self.key_value, self.out = nn.Linear(n, n), nn.Linear(n, 2 * n), nn.Linear(n, n)
 
     def forward(self, x: torch.Tensor, tokens: Tokens) -> torch.Tensor:
-        """Tokens [n_tokens, n] ask the observed ones of their crystal."""
+        """Let tokens [n_tokens, n] attend to the observed ones of their crystal."""
         heads = lambda part, where: _padded(part, where).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # noqa: E731
         query = heads(self.query(x), tokens.is_token)
         key, value = (heads(part, tokens.is_key) for part in self.key_value(x[tokens.is_observed]).chunk(2, dim=-1))
@@ -82,14 +82,14 @@ class Attention(nn.Module):
 
 
 def _padded(x: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """Rows of all crystals [n_tokens, n] as one list for each, [batch, longest, n]."""
+    """Pad the rows of all crystals [n_tokens, n] to one list per crystal, [batch, longest, n]."""
     out = x.new_zeros(*where.shape, x.shape[-1])
     out[where] = x
     return out
 
 
 class TransformerBlock(nn.Module):
-    """Attention, then two layers on each token; both add to it."""
+    """Attention, then two layers on each token, both as residuals."""
 
     def __init__(self, n: int, *, heads: int, mlp_ratio: float, dropout: float):
         super().__init__()
@@ -106,28 +106,28 @@ class TransformerBlock(nn.Module):
 
 
 class GridTransformer(GridModel):
-    """Every reflection that exists is a token, up to about 4,000 of a crystal on the grid of the reference work.
+    """Every existing reflection is a token: up to about 4,000 per crystal on the grid of the reference work.
 
-    All go through every block and ask the observed ones, which alone hold data: time grows with n n_observed instead
-    of n^2. What one missing reflection was found to be does not reach another.
+    All tokens pass through every block, but they attend only to the observed ones, which alone carry data: time grows
+    with n n_observed instead of n^2. Missing reflections do not exchange information with each other.
 
     Parameters
     ----------
     shape, loss
         As in `GridModel`.
     embedding
-        Numbers of each token.
+        Number of features of a token.
     depth, heads
-        Blocks, and heads of the attention in each.
+        Number of blocks, and of attention heads in each block.
     mlp_ratio
-        Hidden numbers of a block's two layers, over `embedding`.
+        Number of hidden features of a block's two layers, divided by `embedding`.
     dropout
-        Share of what a block adds, set to zero in training.
+        Fraction of a block's output that is set to zero in training.
 
     Raises
     ------
     ConfigError
-        `embedding` cannot be divided among the heads.
+        `embedding` is not a multiple of `heads`.
     """
 
     def __init__(
@@ -145,10 +145,10 @@ class GridTransformer(GridModel):
             TransformerBlock(embedding, heads=heads, mlp_ratio=mlp_ratio, dropout=dropout) for _ in range(depth)
         )
         self.before_head, self.head = nn.LayerNorm(embedding), nn.Linear(embedding, self.n_fields)
-        nn.init.normal_(self.head.weight, std=0.1 / embedding**0.5)  # amplitudes begin near what is expected
+        nn.init.normal_(self.head.weight, std=0.1 / embedding**0.5)  # amplitudes start near their expectation
 
     def fields(self, batch: CompletionBatch) -> torch.Tensor:
-        """[batch, n_fields, h, k, l]; 0 where no reflection is."""
+        """Predict the fields, [batch, n_fields, h, k, l]; 0 where no reflection exists."""
         tokens = self.input(batch)
         x = self.embed(tokens.features)
         for block in self.blocks:

@@ -1,4 +1,4 @@
-"""U-Nets on the grid of a monoclinic crystal: plain, and with layers that see a map."""
+"""U-Nets on the grid of a monoclinic crystal: plain, and with Fourier layers, which act on maps."""
 
 from collections.abc import Callable
 
@@ -22,7 +22,7 @@ class GridUNet(GridModel):
         As in `UNetBody`.
     """
 
-    block: Callable[[int, int], nn.Module] | None = None  # that of `UNetBody`
+    block: Callable[[int, int], nn.Module] | None = None  # None: the block of `UNetBody`
 
     def __init__(self, shape: tuple[int, int, int], loss: str | None = None, *, width: int = 64, levels: int = 2):
         super().__init__(shape, loss)
@@ -30,16 +30,16 @@ class GridUNet(GridModel):
         self.body = UNetBody(self.input.n_channels, self.n_fields, width=width, levels=levels, block=type(self).block)
 
     def fields(self, batch: CompletionBatch) -> torch.Tensor:
-        """[batch, n_fields, h, k, l]."""
+        """Predict the fields, [batch, n_fields, h, k, l]."""
         return self.input.uncentred(self.body(self.input(batch)))
 
 
 class FourierLayer(nn.Module):
-    """Features as a spectrum → a map → a convolution that sees neighbours in the crystal → the spectrum.
+    """Transform features as spectra into maps, convolve neighbours in the crystal, and transform back.
 
-    Half of the channels are taken as real parts and half as imaginary ones of the spectra of real maps, in which l < 0
-    follows from Friedel's law and k < 0 from the mirror that every pattern of these crystals has. Both parts of the new
-    spectrum are kept, its phase with them.
+    Half of the channels are the real parts and half the imaginary parts of the spectra of real maps; l < 0 follows from
+    Friedel's law, and k < 0 from the mirror symmetry of every diffraction pattern of these crystals. Real and imaginary
+    part of the new spectrum, and hence its phase, are kept.
     """
 
     def __init__(self, n: int):
@@ -51,7 +51,7 @@ class FourierLayer(nn.Module):
         self.from_spectrum = Conv3d(n, n, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Fields [batch, n, h, k, l], h centred, k and l from 0; the layer adds to them."""
+        """Add the output of the layer to fields [batch, n, h, k, l], with h centred, k and l from 0."""
         n_h, n_k, n_l = x.shape[-3:]
         spectrum = torch.fft.ifftshift(at_least_single(self.to_spectrum(x)), dim=-3)
         first, second = spectrum.chunk(2, dim=1)
@@ -69,7 +69,7 @@ def _fourier_block(n_in: int, n_out: int) -> nn.Module:
 
 
 class GridFourierUNet(GridUNet):
-    """U-Net whose blocks see the crystal as well: 3D convolutions with Fourier layers inside."""
+    """U-Net whose blocks combine 3D convolutions in reciprocal space with Fourier layers, which act on maps."""
 
     block = staticmethod(_fourier_block)
 

@@ -1,4 +1,4 @@
-"""Models that predict phases of perturbed crystals: one file for each, one table."""
+"""Models that predict phases of perturbed crystals: one file per model, and the table `MODELS`."""
 
 from rephase.labs.crystals.models.cnn3d import CNN3D
 from rephase.labs.crystals.models.layers import PhaseModel

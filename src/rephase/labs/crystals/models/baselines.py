@@ -1,4 +1,4 @@
-"""What needs no learning: the parent's phases, the nearest neighbour in |F|, chance. Any model must beat them."""
+"""Baselines without training, which any model must beat: parent's phases, nearest neighbour in |E|, chance."""
 
 from collections.abc import Callable
 
@@ -11,20 +11,20 @@ _ROWS_AT_ONCE = 2048
 
 
 class ParentPhases:
-    """The phases of the unperturbed crystal; where that has no amplitude, phase 0."""
+    """The phases of the unperturbed crystal; where its amplitude is zero, the phase of the Wilson scale."""
 
     def predict(self, batch: Batch) -> torch.Tensor:
-        """Observed amplitudes with the parent's phases."""
+        """Combine the observed amplitudes with the parent's phases."""
         known = batch.F_parent.abs() > 1e-6 * batch.F_parent.abs().amax((1, 2, 3), keepdim=True)
         phasor = torch.where(known, unit_phasor(batch.F_parent), unit_phasor(batch.scale))
         return batch.F.abs() * phasor * batch.mask
 
 
 class Chance:
-    """Random phases that obey Friedel's law; seeded by the batch, so that figures can be drawn again."""
+    """Random phases that obey Friedel's law, seeded by the batch so that results are reproducible."""
 
     def predict(self, batch: Batch) -> torch.Tensor:
-        """Observed amplitudes with random phases."""
+        """Combine the observed amplitudes with random phases."""
         generator = torch.Generator().manual_seed(int(batch.parent.sum()) + len(batch.parent))
         angle = 2 * torch.pi * torch.rand(batch.F.shape, generator=generator).to(batch.F.device)
         return batch.F.abs() * unit_phasor(torch.exp(1j * (angle - friedel_mate(angle)))) * batch.mask
@@ -37,7 +37,7 @@ class NearestNeighbour:
         self.data, self.samples = data, torch.as_tensor(data.splits["train"])
 
     def predict(self, batch: Batch) -> torch.Tensor:
-        """Observed amplitudes with the phases of the nearest training sample."""
+        """Combine the observed amplitudes with the phases of the nearest training sample."""
         wanted = (batch.E.abs() * batch.mask).flatten(1).cpu()
         best = torch.full((len(wanted),), torch.inf)
         nearest = torch.zeros(len(wanted), dtype=torch.long)

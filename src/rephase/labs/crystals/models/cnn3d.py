@@ -10,14 +10,14 @@ from rephase.learning.layers import convolution_block, from_centre
 
 
 class CNN3D(PhaseModel):
-    """Three 3D convolutions: a reflection sees its neighbours up to three steps away.
+    """Three 3D convolutions: each output depends on reflections up to three indices away.
 
     Parameters
     ----------
     shape, loss
         As in `PhaseModel`.
     width
-        Channels of the two hidden layers.
+        Number of channels of the two hidden layers.
     """
 
     def __init__(self, shape: tuple[int, ...], loss: str = "aligned", *, width: int = 32):
@@ -31,5 +31,5 @@ class CNN3D(PhaseModel):
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Normalised structure factors, complex [batch, h, k, l]."""
+        """Predict normalised structure factors, complex [batch, h, k, l]."""
         return friedel_pair(from_centre(self.layers(self.input(batch))))

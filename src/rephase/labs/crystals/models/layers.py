@@ -1,4 +1,4 @@
-"""What the phase models share: the contract, Friedel symmetry, and the reciprocal grid as input of convolutions."""
+"""Shared by the phase models: their interface, Friedel symmetry, and the reciprocal grid as input of convolutions."""
 
 import torch
 from torch import nn
@@ -11,20 +11,20 @@ from rephase.learning.layers import at_least_single
 N_FIELDS = 4
 
 
-"""Real outputs per reflection: real and imaginary part of the two Hermitian fields of `friedel_pair`."""
+"""Number of real outputs per reflection: real and imaginary part of the two Hermitian fields of `friedel_pair`."""
 
 
 class PhaseModel(nn.Module):
     """A model that maps amplitudes on a grid to structure factors.
 
-    A subclass has ``forward(batch)``, which returns normalised structure factors E, complex [batch, h, k, l].
+    A subclass defines ``forward(batch)``, which returns normalised structure factors E, complex [batch, h, k, l].
 
     Parameters
     ----------
     shape
-        Points of the grid along h, k, l.
+        Number of grid points along h, k, l.
     loss
-        Name in `LOSSES`. With ``complex_F`` the model's own amplitudes are used, else the observed ones.
+        Name in `LOSSES`. With ``complex_F`` the prediction has the model's own amplitudes, otherwise the observed ones.
     """
 
     def __init__(self, shape: tuple[int, ...], loss: str = "aligned"):
@@ -42,7 +42,7 @@ class PhaseModel(nn.Module):
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> torch.Tensor:
-        """Structure factors F in electrons, complex [batch, h, k, l]; zero outside the measured sphere."""
+        """Predict structure factors F in electrons, complex [batch, h, k, l]; zero outside the measured sphere."""
         F = self(batch) * batch.scale
         if self.loss_name != "complex_F":
             F = batch.F.abs() * unit_phasor(F)
@@ -50,10 +50,11 @@ class PhaseModel(nn.Module):
 
 
 def friedel_pair(fields: torch.Tensor) -> torch.Tensor:
-    """Complex grid [batch, h, k, l] from four real fields [batch, 4, h, k, l]: ``E = G + iK``, G and K Hermitian.
+    """Combine four real fields [batch, 4, h, k, l] into a complex grid [batch, h, k, l].
 
-    The two reflections of a Friedel pair come from the same four numbers: G obeys Friedel's law, K is what the
-    differences of f'' between the elements add, and vanishes in truth for a crystal of one element.
+    ``E = G + iK`` with G and K Hermitian: both reflections of a Friedel pair come from the same four numbers. G obeys
+    Friedel's law; K is the contribution of the differences in f'' between the elements, and its true value is zero for
+    a crystal of one element.
     """
     fields = at_least_single(fields)
     first = torch.complex(fields[:, 0], fields[:, 1])
@@ -63,12 +64,12 @@ def friedel_pair(fields: torch.Tensor) -> torch.Tensor:
 
 
 class HalfSpace(nn.Module):
-    """One reflection of every Friedel pair: what a dense model reads and writes.
+    """One reflection of every Friedel pair: the input and output of a dense model.
 
     Parameters
     ----------
     shape
-        Points of the grid along h, k, l (odd).
+        Number of grid points along h, k, l (odd).
     """
 
     index: torch.Tensor
@@ -87,13 +88,13 @@ class HalfSpace(nn.Module):
         return len(self.index)
 
     def gather(self, amplitude: torch.Tensor) -> torch.Tensor:
-        """Mean and difference of the amplitudes of each pair: [batch, 2 n_half]."""
+        """Compute mean and difference of the amplitudes of each pair, [batch, 2 n_half]."""
         flat = amplitude.flatten(1)
         plus, minus = flat[:, self.index], flat[:, self.mate]
         return torch.cat([(plus + minus) / 2, (plus - minus) / 2], dim=1)
 
     def scatter(self, fields: torch.Tensor) -> torch.Tensor:
-        """Complex grid [batch, h, k, l] of the pair of Hermitian fields given as [batch, 4 n_half]."""
+        """Combine two Hermitian fields, given as [batch, 4 n_half], into a complex grid [batch, h, k, l]."""
         fields = at_least_single(fields)
         first_real, first_imag, second_real, second_imag = fields.unflatten(1, (N_FIELDS, -1)).unbind(1)
         out = torch.zeros(
@@ -106,10 +107,10 @@ class HalfSpace(nn.Module):
 
 
 class ReciprocalInput(nn.Module):
-    """The grid as channels of a convolution: |E|, mask, and h/h_max, k/k_max, l/l_max, the origin in the middle.
+    """The grid as input channels of a convolution: |E|, mask, h/h_max, k/k_max and l/l_max, with the origin centred.
 
-    Reciprocal space does not wrap (h_max and -h_max are no neighbours), so convolutions pad with zeros; what lies
-    outside is unmeasured, and the mask says so.
+    Reciprocal space is not periodic (h_max and -h_max are not neighbours), so convolutions pad with zeros; reflections
+    outside the grid are unmeasured, and the mask marks them as such.
     """
 
     n_channels = 5
@@ -122,7 +123,7 @@ class ReciprocalInput(nn.Module):
         self.register_buffer("coordinates", index.T.reshape(1, 3, *shape), persistent=False)
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Channels [batch, 5, h, k, l] with (0, 0, 0) at the centre."""
+        """Stack the channels, [batch, 5, h, k, l], with (0, 0, 0) at the centre."""
         observed = torch.stack([batch.E.abs() * batch.mask, batch.mask.to(self.coordinates.dtype)], dim=1)
         every = torch.cat(
             [observed.to(self.coordinates.dtype), self.coordinates.expand(len(observed), -1, -1, -1, -1)], dim=1

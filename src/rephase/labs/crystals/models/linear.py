@@ -8,7 +8,7 @@ from rephase.labs.crystals.models.layers import N_FIELDS, HalfSpace, PhaseModel
 
 
 class Linear(PhaseModel):
-    """``E = A |E| + b`` over one reflection of every Friedel pair."""
+    """Linear regression ``E = A |E| + b`` over one reflection of every Friedel pair."""
 
     def __init__(self, shape: tuple[int, ...], loss: str = "aligned"):
         super().__init__(shape, loss)
@@ -16,5 +16,5 @@ class Linear(PhaseModel):
         self.map = nn.Linear(2 * len(self.half_space), N_FIELDS * len(self.half_space))
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Normalised structure factors, complex [batch, h, k, l]."""
+        """Predict normalised structure factors, complex [batch, h, k, l]."""
         return self.half_space.scatter(self.map(self.half_space.gather(batch.E.abs() * batch.mask).to(self.dtype)))

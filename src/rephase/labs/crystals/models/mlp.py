@@ -15,7 +15,7 @@ class MLP(PhaseModel):
     shape, loss
         As in `PhaseModel`.
     width
-        Units of the two hidden layers.
+        Number of units of the two hidden layers.
     """
 
     def __init__(self, shape: tuple[int, ...], loss: str = "aligned", *, width: int = 1024):
@@ -29,5 +29,5 @@ class MLP(PhaseModel):
         )  # fmt: skip
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Normalised structure factors, complex [batch, h, k, l]."""
+        """Predict normalised structure factors, complex [batch, h, k, l]."""
         return self.half_space.scatter(self.layers(self.half_space.gather(batch.E.abs() * batch.mask).to(self.dtype)))

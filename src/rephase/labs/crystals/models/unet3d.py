@@ -25,5 +25,5 @@ class UNet3D(PhaseModel):
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Normalised structure factors, complex [batch, h, k, l]."""
+        """Predict normalised structure factors, complex [batch, h, k, l]."""
         return friedel_pair(from_centre(self.body(self.input(batch))))
