@@ -200,9 +200,9 @@ def test_exposures_that_photons_do_not_make_are_told(measured):
     assert "a factor of" in slight
     assert "Markov" not in slight
     (strong,) = told(5 ** np.sin(4 * np.log(given.q)))
-    assert "believe the Markov chains" in strong
+    assert "trust MCMC" in strong
     (relative,) = told(0.05**-2 / (given.intensity * exposure))
-    assert "is sigma that of counts?" in relative
+    assert "is sigma from counts?" in relative
 
 
 def test_noise_of_faint_points_is_no_exposure_of_its_own(measured):

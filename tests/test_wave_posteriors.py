@@ -188,7 +188,9 @@ def test_weights_of_other_patterns_are_refused_before_anything_runs(run, kind, w
     other = "ptychography" if kind == "holography" else "holography"
     with pytest.raises(WeightsError, match=f"a flow of {kind}; name weights for {other}, or null"):
         check_waves(run.config.changed({f"waves.{other}.inference.weights": str(weights)}))
-    with pytest.raises(ConfigError, match=rf"{kind}.data.size = 32: the weights .* were trained with 16; use that value"):
+    with pytest.raises(
+        ConfigError, match=rf"{kind}.data.size = 32: the weights .* were trained with 16; use that value"
+    ):
         check_waves(run.config.changed(changed | {f"waves.{kind}.data.size": 32}))
     with pytest.raises(ConfigError, match="data.photons = .* were trained with"):
         check_waves(run.config.changed(changed | {f"waves.{kind}.data.photons": (10.0, 20.0)}))
