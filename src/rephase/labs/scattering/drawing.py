@@ -23,7 +23,7 @@ _MANY = 6  # parameters from which labels are smaller and fewer
 
 
 def draw_ranks(ax: Axes, ranks: torch.Tensor, names: Sequence[str]) -> None:
-    """Draw the fraction of ranks [n_patterns, n_parameters] below each rank minus the rank, and the band of uniform ones.
+    """Draw the fraction of ranks [n_patterns, n_parameters] below each rank minus the rank, and its band if uniform.
 
     The whole curve of uniform ranks stays within the band with a probability of 95 % for each parameter.
     """

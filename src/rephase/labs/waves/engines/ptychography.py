@@ -48,7 +48,7 @@ def epie(
     """Extended ptychographic iterative engine (ePIE): correct object and probe frame by frame, in random order.
 
     ``object += step conj(probe) change / max |probe|^2``, where the change of the exit wave imposes the measured
-    amplitudes; the same for the probe with the roles exchanged. Numerator and denominator are sums over a step's frames.
+    amplitudes; the same for the probe with the roles exchanged. Numerator and denominator sum over a step's frames.
 
     Parameters
     ----------
