@@ -16,7 +16,7 @@ from rephase.inference.calibration import LEVELS, coverage, ecdf_band, ecdf_diff
 from rephase.plots import ONE_COLUMN, TWO_COLUMNS, colour, label
 
 _TINTS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_GREY, _RIGHT = "0.85", "right, 95 %"
+_GREY, _RIGHT = "0.85", "calibrated, 95 %"
 _N_BINS, _SMOOTHED = 28, 1.3  # bins of draws, and standard deviation of the smoothing of contours, in bins
 _SHARES = (0.9, 0.5)  # fractions of draws within contours
 _MANY = 6  # parameters from which labels are smaller and fewer
