@@ -27,13 +27,15 @@ class FlowTraining(TrainingConfig):
     """Training of flows by the likelihood of simulated unknowns; the model options set the weight of the physics."""
 
     loss: Literal["nll"] = "nll"
-    gradient_norm: float | None = Field(10.0, gt=0)
+    gradient_norm: float | None = Field(
+        10.0, gt=0, description="norm to which larger gradients are scaled down; null: no limit"
+    )
 
 
 class ScoringConfig(Section):
     """New simulated patterns on which the calibration of posteriors is tested."""
 
-    n_patterns: int = Field(500, ge=20)
+    n_patterns: int = Field(500, ge=20, description="number of new patterns")
     n_draws: int = Field(250, ge=20, description="samples of each posterior")
 
 

@@ -29,17 +29,17 @@ _WIDEST_CUT = 0.1  # degrees
 class ChainsConfig(Section):
     """Markov chain Monte Carlo (MCMC): the posterior without a network."""
 
-    n_walkers: int = Field(48, ge=8)
-    n_burn: int = Field(200, ge=1)
-    n_steps: int = Field(600, ge=1)
+    n_walkers: int = Field(48, ge=8, description="walkers of the ensemble")
+    n_burn: int = Field(200, ge=1, description="burn-in steps, which are discarded")
+    n_steps: int = Field(600, ge=1, description="steps after the burn-in")
 
 
 class AdaptationConfig(Section):
     """Adaptation of a flow to one pattern, with the forward model alone."""
 
-    n_steps: int = Field(300, ge=20)
+    n_steps: int = Field(300, ge=20, description="optimiser steps")
     n_samples: int = Field(32, ge=1, description="samples of each pattern in one step")
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam")
 
 
 class InferenceConfig(WeightsConfig):
@@ -179,10 +179,10 @@ class GisaxsSimulation(SimulatorConfig):
     background: tuple[float, float] = Field(
         (0.01, 0.5), description="bounds, counts per pixel for 1e8 incident photons"
     )
-    particle: tuple[float, NotNegative] = (4.7e-5, 4.9e-6)
-    layer: tuple[float, NotNegative] = (3.6e-6, 5e-9)
-    substrate: tuple[float, NotNegative] = (7.6e-6, 1.7e-7)
-    energy_ev: float = Field(8048.0, gt=0)
+    particle: tuple[float, NotNegative] = Field((4.7e-5, 4.9e-6), description="delta and beta of the islands")
+    layer: tuple[float, NotNegative] = Field((3.6e-6, 5e-9), description="delta and beta of the layer")
+    substrate: tuple[float, NotNegative] = Field((7.6e-6, 1.7e-7), description="delta and beta of the substrate")
+    energy_ev: float = Field(8048.0, gt=0, description="photon energy, eV")
     alpha_deg: tuple[float, float] = Field((0.0, 1.0), description="lower and upper edge of the detector, degrees")
     phi_deg: tuple[float, float] = Field(
         (0.0, 2.0), description="left and right edge of the detector, from the plane of incidence, degrees"
