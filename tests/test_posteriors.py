@@ -331,7 +331,7 @@ def test_cards_of_other_flows_are_refused(shipped, tmp_path):
         load_weights(path, POSTERIORS)
     with pytest.raises(ValueError, match="did you mean 'saxs'"):
         ParameterCard.model_validate(card.model_dump() | {"experiment": "sax"})
-    with pytest.raises(ValueError, match="data of a SaxsSimulation: gisaxs has a GisaxsSimulation"):
+    with pytest.raises(ValueError, match="data is a SaxsSimulation: expected a GisaxsSimulation for gisaxs"):
         ParameterCard.model_validate(card.model_dump() | {"experiment": "gisaxs"})
 
 

@@ -187,7 +187,7 @@ class GisaxsSimulation(SimulatorConfig):
     phi_deg: tuple[float, float] = Field(
         (0.0, 2.0), description="left and right edge of the detector, from the plane of incidence, degrees"
     )
-    pixels: tuple[int, int] = Field((32, 32), description="rows and columns; one narrow row or column is a cut")
+    pixels: tuple[int, int] = Field((32, 32), description="rows and columns; a single narrow row or column is a cut")
     photons: tuple[float, float] = Field((0.05, 0.5), description="bounds of the number of photons on the sample, 1e8")
     rod_deg: float = Field(0.2, ge=0, description="largest half-width of the stop before the specular rod, degrees")
     horizon_deg: float = Field(0.1, ge=0, description="largest exit angle that the edge of the sample hides, degrees")

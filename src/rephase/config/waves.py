@@ -23,7 +23,7 @@ class ObjectsConfig(Section):
         (0.08, 0.25), description="bounds of the semi-axes, as fractions of the side; log-uniform"
     )
     texture: float = Field(0.3, ge=0, description="standard deviation of the logarithm of the density of matter")
-    grain: float = Field(0.1, gt=0, description="standard deviation of each pixel in z; keeps the prior a density")
+    grain: float = Field(0.1, gt=0, description="standard deviation of each pixel in z; gives the prior a density")
 
 
 class WaveSimulation(SimulatorConfig):

@@ -44,7 +44,9 @@ class PosteriorCard(Card):
     def _of_its_experiment(self) -> Self:
         expected = type(getattr(self.sections(), self.experiment).data)
         if type(self.data) is not expected:
-            raise ValueError(f"data of a {type(self.data).__name__}: {self.experiment} has a {expected.__name__}")
+            raise ValueError(
+                f"data is a {type(self.data).__name__}: expected a {expected.__name__} for {self.experiment}"
+            )
         return self
 
     @property

@@ -128,7 +128,7 @@ def check_simulator(simulator: Simulator) -> None:
     ends = torch.tensor([-_BEYOND, _BEYOND]).reshape(2, *[1] * len(simulator.u_shape)).expand(2, *simulator.u_shape)
     batch = pattern_of(simulator, simulator.from_normal(ends), np.random.default_rng(0))
     if not batch.counts.isfinite().all():
-        raise ConfigError("patterns at the ends of the prior are not finite: expected numbers; see the bounds")
+        raise ConfigError("patterns at the ends of the prior are not finite: expected numbers; check the bounds")
 
 
 def check_patterns(batch: PatternBatch) -> None:
