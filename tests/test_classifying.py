@@ -129,7 +129,7 @@ def test_figures_of_images_are_drawn(run, data):
     describe_images(run, data)
     run_experiment(run, "noise")
     assert [text.get_text() for text in draw(run, "image_labels").axes[0].get_legend().get_texts()] == [
-        "of this run", "measured, 7,264 images",
+        "this run", "measured, 7,264 images",
     ]  # fmt: skip
     drawn = [ax for ax in draw(run, "image_examples").axes if ax.images]
     assert len({ax.get_title() for ax in drawn}) == len(drawn) > 5
@@ -147,7 +147,7 @@ def test_figures_of_images_are_drawn(run, data):
     ("override", "message"),
     [
         ("images.experiments={labels: {data.label_fracton: [0.5]}}", "did you mean 'label_fraction'"),
-        ("images.experiments={sizes: {data.size: [32, 64]}}", "would need another data set"),
+        ("images.experiments={sizes: {data.size: [32, 64]}}", "would need another dataset"),
         ("images.models={}", "expected a model in images.models"),
     ],
 )

@@ -86,7 +86,7 @@ def test_a_cut_is_a_row_of_the_pattern():
     sim = simulator(pixels=(10, 24), alpha_deg=(0.0, 1.0))
     cut = simulator(pixels=(1, 24), alpha_deg=(0.3, 0.4))
     assert [len(axis) for axis in sim.axes.values()] == [10, 24]
-    assert list(cut.axes) == ["angle beside the plane of incidence (degrees)"]
+    assert list(cut.axes) == ["angle from the plane of incidence (degrees)"]
     u = middle(sim)
     assert torch.allclose(sim.intensity(u)[:, 3], cut.intensity(u), rtol=1e-4)
 

@@ -7,7 +7,7 @@ import pytest
 from rephase.labs.scattering.figures import pattern_prediction, predicted_image
 
 ROWS, COLUMNS = np.linspace(0.05, 0.95, 10), np.linspace(0.0, 1.9, 20)
-AXES = {"exit angle (degrees)": ROWS, "angle beside the plane of incidence (degrees)": COLUMNS}
+AXES = {"exit angle (degrees)": ROWS, "angle from the plane of incidence (degrees)": COLUMNS}
 
 
 @pytest.fixture

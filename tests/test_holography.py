@@ -179,9 +179,9 @@ def test_solvers_refuse_what_makes_no_sense():
         retrieve(seen, NUMBERS, known, n_iterations=0)
     with pytest.raises(OpticsError, match="under-sampled"):
         retrieve(seen, NUMBERS / 10, known, n_iterations=1)
-    with pytest.raises(OpticsError, match=r"phase = \(1, 0\): expected the least value first"):
+    with pytest.raises(OpticsError, match=r"phase = \(1, 0\): expected the smaller value first"):
         KnownObject(phase=(1, 0))
-    with pytest.raises(OpticsError, match=r"phase = \(-4.0, 0.0\): expected within \[-pi, pi\]"):
+    with pytest.raises(OpticsError, match=r"phase = \(-4.0, 0.0\): expected values within \[-pi, pi\]"):
         KnownObject(phase=(-4.0, 0.0))
     with pytest.raises(OpticsError, match="support is False everywhere"):
         KnownObject(support=torch.zeros(4, 4, dtype=torch.bool))

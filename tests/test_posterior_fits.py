@@ -191,7 +191,10 @@ class Broken(Toy):
     ("call", "message"),
     [
         (lambda: best_fits(Image(), PATTERNS, generator=seeded()), r"unknowns of shape \(1, 4, 4\)"),
-        (lambda: importance(Guess(Image(), torch.zeros(2)), PATTERNS, PATTERNS.u[None]), "whose prior has a density"),
+        (
+            lambda: importance(Guess(Image(), torch.zeros(2)), PATTERNS, PATTERNS.u[None]),
+            "expected parameters with a prior density",
+        ),
         (lambda: best_fits(Broken(), PATTERNS, generator=seeded()), "intensity is not finite"),
         (lambda: markov_chains(LINE, PATTERNS, 5, generator=seeded(), n_walkers=5), "n_walkers = 5: expected 6"),
         (lambda: markov_chains(LINE, PATTERNS, 99, generator=seeded(), n_walkers=6, n_steps=2), "expected 1 to 12"),

@@ -233,7 +233,7 @@ def check_all(changes):
         ({"scattering.saxs.inference.truth": {"forward": math.nan}}, "truth.forward = nan: input should be a finite"),
         ({"scattering.saxs.losses.cases": {"a": {"sise": [1.0, 2.0]}}}, "unknown key 'sise'; did you mean 'sizes'"),
         ({"scattering.saxs.losses.cases": {"a": {"spread": [0.1, 3.0]}}}, "saxs.losses: width of a spread: expected"),
-        ({"scattering.saxs.losses.flows": {"physics": {}}}, "expected one called 'likelihood'"),
+        ({"scattering.saxs.losses.flows": {"physics": {}}}, "expected a flow 'likelihood'"),
         ({"scattering.saxs.scoring.n_draws": 241}, "losses, scoring.n_draws and inference.chains: n = 241: expected"),
     ],
 )
@@ -331,7 +331,7 @@ def test_cards_of_other_flows_are_refused(shipped, tmp_path):
         load_weights(path, POSTERIORS)
     with pytest.raises(ValueError, match="did you mean 'saxs'"):
         ParameterCard.model_validate(card.model_dump() | {"experiment": "sax"})
-    with pytest.raises(ValueError, match="data of a SaxsSimulation: gisaxs has a GisaxsSimulation"):
+    with pytest.raises(ValueError, match="data is a SaxsSimulation: expected a GisaxsSimulation for gisaxs"):
         ParameterCard.model_validate(card.model_dump() | {"experiment": "gisaxs"})
 
 

@@ -109,7 +109,7 @@ def test_a_wavelength_does_as_well_as_an_energy_and_links_are_followed(scan_file
         ({"distance": 0.0}, "distance = 0: expected a number above 0"),
         ({"distance": [1.0, 2.0]}, "no distance; looked for one number"),
         ({"x_pixel_size": np.nan}, "size of pixels = nan"),
-        ({"y_pixel_size": 80e-6}, "pixels of 75000 x 80000 nm: expected square ones"),
+        ({"y_pixel_size": 80e-6}, "pixels of 75000 x 80000 nm: expected square pixels"),
         ({"translation": None}, "no positions; looked for"),
         ({"translation": np.zeros((3, 3))}, r"positions of shape \(3, 3\) for 4 frames"),
         ({"translation": np.full((4, 3), np.nan)}, "4 positions are NaN or infinite"),

@@ -182,7 +182,7 @@ def test_what_the_file_says_is_told_first(measured):
 def test_a_fine_resolution_is_told(measured):
     spheres, given = measured
     notes = measured_pattern(given._replace(dq=0.018 * given.q), spheres).notes
-    assert "resolution left out, as the flow knows none: at most dq/q = 0.018 at q = " in "; ".join(notes)
+    assert "resolution neglected, as the flow has none: at most dq/q = 0.018 at q = " in "; ".join(notes)
     for without in (None, np.zeros_like(given.q), np.where(given.q > 3.01, 1.0, 0.0)):  # the flow ends at 3 /nm
         assert "resolution" not in "; ".join(measured_pattern(given._replace(dq=without), spheres).notes)
 
@@ -198,11 +198,11 @@ def test_exposures_that_photons_do_not_make_are_told(measured):
     assert told(1.0) == []
     (slight,) = told(np.where(given.q > 1, 1.0, 4.0))
     assert "a factor of" in slight
-    assert "Markov" not in slight
+    assert "MCMC" not in slight
     (strong,) = told(5 ** np.sin(4 * np.log(given.q)))
-    assert "believe the Markov chains" in strong
+    assert "trust MCMC" in strong
     (relative,) = told(0.05**-2 / (given.intensity * exposure))
-    assert "is sigma that of counts?" in relative
+    assert "is sigma from counts?" in relative
 
 
 def test_noise_of_faint_points_is_no_exposure_of_its_own(measured):

@@ -186,9 +186,11 @@ def test_the_command_of_a_card_of_images_trains_the_same(run, kind, weights):
 def test_weights_of_other_patterns_are_refused_before_anything_runs(run, kind, weights):
     changed = {f"waves.{kind}.inference.weights": str(weights)}
     other = "ptychography" if kind == "holography" else "holography"
-    with pytest.raises(WeightsError, match=f"a flow of {kind}; name weights of this kind, or null"):
+    with pytest.raises(WeightsError, match=f"a flow of {kind}; name weights for {other}, or null"):
         check_waves(run.config.changed({f"waves.{other}.inference.weights": str(weights)}))
-    with pytest.raises(ConfigError, match=rf"{kind}.data.size = 32: the weights .* were trained with 16; set it so"):
+    with pytest.raises(
+        ConfigError, match=rf"{kind}.data.size = 32: the weights .* were trained with 16; use that value"
+    ):
         check_waves(run.config.changed(changed | {f"waves.{kind}.data.size": 32}))
     with pytest.raises(ConfigError, match="data.photons = .* were trained with"):
         check_waves(run.config.changed(changed | {f"waves.{kind}.data.photons": (10.0, 20.0)}))

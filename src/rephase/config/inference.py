@@ -1,4 +1,4 @@
-"""What the configurations of all posteriors share: simulators, flows, their training and scoring, shipped weights."""
+"""Shared configuration of all posteriors: simulators, flows, their training and scoring, shipped weights."""
 
 from typing import Annotated, Literal, Self
 
@@ -10,7 +10,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 
 class SimulatorConfig(Section):
-    """What the data sets of simulators share."""
+    """Fields that all simulated datasets share."""
 
     n_samples: int = Field(5000, ge=20, description="stored patterns")
     split: SplitConfig = SplitConfig()
@@ -24,7 +24,7 @@ class SimulatorConfig(Section):
 
 
 class FlowTraining(TrainingConfig):
-    """Training of flows: by the likelihood of simulated unknowns; weights of the physics are options of the models."""
+    """Training of flows by the likelihood of simulated unknowns; the model options set the weight of the physics."""
 
     loss: Literal["nll"] = Field("nll", description="negative log-likelihood of the simulated unknowns")
     gradient_norm: float | None = Field(
@@ -33,14 +33,14 @@ class FlowTraining(TrainingConfig):
 
 
 class ScoringConfig(Section):
-    """New patterns that say whether posteriors are right."""
+    """New simulated patterns on which the calibration of posteriors is tested."""
 
     n_patterns: int = Field(500, ge=20, description="new simulated patterns on which the posterior is tested")
     n_draws: int = Field(250, ge=20, description="samples of each posterior")
 
 
 class WeightsConfig(Section):
-    """Which flow is asked."""
+    """Which flow draws the posterior."""
 
     weights: NameOrFile | None = Field(
         None, description="shipped weights or a file of them; null: this run's first flow"
@@ -48,7 +48,7 @@ class WeightsConfig(Section):
 
 
 class FlowLearning(LearningConfig):
-    """Flows of one kind of experiment, and how they are trained."""
+    """Flows for one kind of experiment, and their training."""
 
     data: SimulatorConfig = SimulatorConfig()
     training: FlowTraining = FlowTraining()

@@ -16,73 +16,85 @@ from rephase.config.sections import (
 
 
 class ObjectsConfig(Section):
-    """Random objects: cells of textured matter on a film; see `rephase.labs.waves.data.objects` for the law."""
+    """Random objects: cells of textured matter on a film, as `rephase.labs.waves.data.objects` defines them."""
 
-    n_cells: tuple[int, int] = Field((1, 5), description="fewest and most, equally often")
-    radii: tuple[float, float] = Field((0.08, 0.25), description="bounds of semi-axes over the side; log-uniform")
+    n_cells: tuple[int, int] = Field((1, 5), description="fewest and most cells; uniform")
+    radii: tuple[float, float] = Field(
+        (0.08, 0.25), description="bounds of the semi-axes, as fractions of the side; log-uniform"
+    )
     texture: float = Field(0.3, ge=0, description="standard deviation of the logarithm of the density of matter")
-    grain: float = Field(0.1, gt=0, description="standard deviation of each pixel in z; keeps the prior a density")
+    grain: float = Field(0.1, gt=0, description="standard deviation of each pixel in z; gives the prior a density")
 
 
 class WaveSimulation(SimulatorConfig):
-    """What simulations of coherent imaging share."""
+    """Fields that all simulations of coherent imaging share."""
 
     size: int = Field(32, ge=8, description="pixels along each side of the object")
-    phase: tuple[float, float] = Field((0.0, -1.2), description="of the empty beam and of the densest object, radians")
+    phase: tuple[float, float] = Field(
+        (0.0, -1.2), description="phases of the empty beam and of the densest object, radians"
+    )
     objects: ObjectsConfig = ObjectsConfig()
-    photons: tuple[float, float] = Field((1e3, 1e5), description="bounds; log-uniform")
-    dead: float = Field(0.02, ge=0, lt=0.5, description="largest share of pixels of the detector that measure nothing")
+    photons: tuple[float, float] = Field((1e3, 1e5), description="bounds of the exposure; log-uniform")
+    dead: float = Field(0.02, ge=0, lt=0.5, description="largest fraction of dead pixels of the detector")
 
     @field_validator("phase")
     @classmethod
     def _does_not_wrap(cls, phase: tuple[float, float]) -> tuple[float, float]:
         if max(map(abs, phase)) > math.pi:
-            raise ValueError("expected radians within [-pi, pi], as stronger objects wrap; give a weaker one")
+            raise ValueError("expected radians within [-pi, pi], as larger phases wrap; give a weaker object")
         return phase
 
 
 class HologramSimulation(WaveSimulation):
     """Near-field holograms of pure phase objects."""
 
-    fresnel_numbers: tuple[float, ...] = Field((0.05, 0.08), min_length=1, description="of a pixel, for each distance")
-    photons: tuple[float, float] = Field((1e2, 1e4), description="bounds for a pixel of a hologram; log-uniform")
+    fresnel_numbers: tuple[float, ...] = Field(
+        (0.05, 0.08), min_length=1, description="Fresnel number of a pixel at each distance"
+    )
+    photons: tuple[float, float] = Field(
+        (1e2, 1e4), description="bounds of the photons in a pixel of an empty hologram; log-uniform"
+    )
     strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(
-        (0.003, 0.03), min_length=1, description="regularisations of the linear estimates that flows look at"
+        (0.003, 0.03), min_length=1, description="regularisations of the linear estimates that condition the flow"
     )
 
 
 class PtychogramSimulation(WaveSimulation):
-    """Far-field frames of objects that a known probe steps over."""
+    """Far-field frames of objects that are scanned with a known probe."""
 
     amplitude: tuple[NotNegative, NotNegative] = Field(
-        (1.0, 0.4), description="of the empty beam and of the densest object"
+        (1.0, 0.4), description="amplitudes of the empty beam and of the densest object"
     )
     frame: int = Field(16, ge=4, description="pixels along each side of a frame and of the probe")
-    probe_width: float = Field(5.0, gt=0, description="radius of exp(-2) of the intensity of the probe, pixels")
+    probe_width: float = Field(
+        5.0, gt=0, description="radius where the intensity of the probe is exp(-2) of its peak, pixels"
+    )
     probe_curvature: float = Field(2.0, description="phase of the probe at that radius, radians")
-    n_side: int = Field(6, ge=1, description="positions along each side of the raster")
-    step: float = Field(3.0, gt=0, description="between them, pixels")
-    jitter: float = Field(0.2, ge=0, lt=0.5, description="largest move of each along each axis, over the step")
-    jitter_seed: Seed = Field(0, description="of these moves, which are the same in all scans")
-    photons: tuple[float, float] = Field((1e5, 1e7), description="bounds for an empty frame; log-uniform")
-    n_epochs: int = Field(12, ge=1, description="of conjugate gradients for the estimate that flows look at")
+    n_side: int = Field(6, ge=1, description="scan positions along each side of the raster")
+    step: float = Field(3.0, gt=0, description="distance between neighbouring positions, pixels")
+    jitter: float = Field(
+        0.2, ge=0, lt=0.5, description="largest random shift of a position along each axis, as a fraction of the step"
+    )
+    jitter_seed: Seed = Field(0, description="seed of these shifts, which are the same in all scans")
+    photons: tuple[float, float] = Field((1e5, 1e7), description="bounds of the photons in an empty frame; log-uniform")
+    n_epochs: int = Field(12, ge=1, description="conjugate-gradient epochs of the estimate that conditions the flow")
 
 
 class WaveLearning(FlowLearning):
-    """Flows of images, how they are trained, and how they and their opponents are judged."""
+    """Flows of images, their training, and their comparison with classical methods."""
 
     models: dict[Name, ModelConfig] = Field({"image_flow": ModelConfig()})
-    n_judged: int = Field(50, ge=1, description="patterns of the test split that samples are drawn of, at most")
-    n_draws: int = Field(64, ge=2, description="posterior samples of each")
-    n_shown: int = Field(3, ge=1, description="patterns that are drawn")
-    n_iterations: int = Field(100, ge=1, description="of the iterative opponent: iterations, or epochs of a scan")
-    n_refined: int = Field(10, ge=1, description="of those that refine the estimate and the middle of the posterior")
+    n_judged: int = Field(50, ge=1, description="largest number of test patterns whose posteriors are sampled")
+    n_draws: int = Field(64, ge=2, description="posterior samples of each pattern")
+    n_shown: int = Field(3, ge=1, description="patterns in the figure")
+    n_iterations: int = Field(100, ge=1, description="iterations (ptychography: epochs) of the iterative engine")
+    n_refined: int = Field(10, ge=1, description="iterations that refine the estimate and the middle of the posterior")
 
     @field_validator("models")
     @classmethod
     def _the_one_flow(cls, models: dict[str, ModelConfig]) -> dict[str, ModelConfig]:
         if set(models) != {"image_flow"}:
-            raise ValueError(f"{', '.join(models) or 'none'}: expected image_flow, the one flow of images")
+            raise ValueError(f"{', '.join(models) or 'none'}: expected image_flow, the only flow of images")
         return models
 
 
@@ -111,7 +123,7 @@ class PtychographyConfig(WaveLearning):
 
 
 class WavesConfig(Section):
-    """Posteriors of images, for each kind of experiment."""
+    """Posteriors of images for each kind of experiment."""
 
     holography: HolographyConfig = HolographyConfig()
     ptychography: PtychographyConfig = PtychographyConfig()

@@ -1,1 +1,1 @@
-"""What every posterior shares: patterns and their simulators, priors, calibration, fits, cards of weights."""
+"""Shared parts of all posteriors: patterns and their simulators, priors, calibration, fits, cards of weights."""

@@ -1,7 +1,7 @@
-"""Whether samples of posteriors are right: ranks, coverage, random points, a classifier, replicated patterns.
+"""Tests of the calibration of posterior samples: ranks, coverage, random points, a classifier, replicated patterns.
 
 Samples are [n_draws, n_patterns, ...] and truths [n_patterns, ...], the last axes those of the parameters. Draws of one
-pattern are taken to be independent: chains are thinned first. Most tests rest on one fact: the rank of the truth among
+pattern must be independent, so MCMC samples are thinned first. Most tests rest on one fact: the rank of the truth among
 draws of its own posterior is uniform, whatever the prior and the forward model.
 """
 
@@ -18,31 +18,31 @@ from rephase.optics.noise import count, poisson_deviance
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 UNEXPLAINED = 0.05
-"""Below such p-values of a `predictive_check` draws do not explain their pattern."""
+"""p-value of a `predictive_check` below which the draws do not explain their pattern."""
 _N_INTERVALS = 100
-_POINTS = np.arange(1, _N_INTERVALS) / _N_INTERVALS  # ranks at which shares are compared: 0.01 … 0.99
-_N_NULL = 10_000  # sets of uniform ranks that tell what is rare
+_POINTS = np.arange(1, _N_INTERVALS) / _N_INTERVALS  # ranks at which distributions are compared: 0.01 … 0.99
+_N_NULL = 10_000  # sets of uniform ranks for the null distribution
 _C2ST_FOLDS = 5
 
 
 def sbc_ranks(samples: torch.Tensor, truths: torch.Tensor, *, generator: torch.Generator) -> torch.Tensor:
-    """Ranks of the truths among the draws, over 0–1, [n_patterns, ...]: uniform for the right posterior.
+    """Compute the ranks of the truths among the draws, 0–1, [n_patterns, ...]: uniform for the correct posterior.
 
     ``r = (number of draws below + v (number of equal draws + 1)) / (n_draws + 1)`` with v uniform in 0–1: ties are
-    broken at random, and nothing depends on the number of draws. Unchanged by any rising map of a parameter.
-    A posterior that ignores the pattern and gives the prior passes: see `tarp_ranks` and `c2st`.
+    broken at random, and the distribution does not depend on the number of draws. Ranks are unchanged by any rising
+    map of a parameter. A posterior that ignores the pattern and returns the prior passes: see `tarp_ranks` and `c2st`.
 
     Parameters
     ----------
     samples, truths
         [n_draws, n_patterns, ...] and [n_patterns, ...].
     generator
-        Of the ties, on the device of the samples.
+        Generator for the ties, on the device of the samples.
 
     Raises
     ------
     PosteriorError
-        Shapes that do not fit, or values that are not finite.
+        Shapes do not match, or values are not finite.
 
     References
     ----------
@@ -55,11 +55,11 @@ def sbc_ranks(samples: torch.Tensor, truths: torch.Tensor, *, generator: torch.G
 
 
 def uniformity(ranks: torch.Tensor) -> torch.Tensor:
-    """Probability that uniform ranks stray as far, [...], of ranks [n_patterns, ...] of each parameter.
+    """Compute the p-value of uniform ranks, [...], from the ranks [n_patterns, ...] of each parameter.
 
-    The share of ranks below 0.01, 0.02 … 0.99 has a binomial law each; the rarest of them is compared with the rarest
-    in 10,000 seeded sets of uniform ranks. It sees too narrow or wide posteriors, which sit in the tails, sooner than
-    the test of Kolmogorov and Smirnov. `ecdf_band` draws the same test.
+    The number of ranks below each of 0.01, 0.02 … 0.99 is binomial; the rarest of these numbers is compared with the
+    rarest in 10,000 seeded sets of uniform ranks. The test is more sensitive to posteriors that are too narrow or too
+    wide, which show in the tails, than that of Kolmogorov and Smirnov. `ecdf_band` is the same test as a band.
 
     References
     ----------
@@ -72,12 +72,12 @@ def uniformity(ranks: torch.Tensor) -> torch.Tensor:
 
 
 def bonferroni(p_values: torch.Tensor) -> float:
-    """Probability that the smallest of several tests is as small, at most: ``min(1, n min p)``, however they depend."""
+    """Bound the p-value of the smallest of several p-values: ``min(1, n min p)``, whatever their dependence."""
     return min(1.0, p_values.numel() * float(p_values.min()))
 
 
 class EcdfBand(NamedTuple):
-    """Where the share of uniform ranks below ``points``, less the points, lies throughout: from ``low`` to ``high``."""
+    """Band from ``low`` to ``high`` around the fraction of uniform ranks below ``points`` minus ``points``."""
 
     points: np.ndarray
     low: np.ndarray
@@ -85,14 +85,16 @@ class EcdfBand(NamedTuple):
 
 
 def ecdf_band(n_patterns: int, level: float = 0.95) -> EcdfBand:
-    """Band that holds the whole curve of uniform ranks with probability `level`: left where `uniformity` < 1 - level.
+    """Compute the band that contains the whole curve of uniform ranks with probability `level`.
+
+    A curve leaves the band if `uniformity` is below 1 - level.
 
     Parameters
     ----------
     n_patterns
         Number of ranks of each parameter.
     level
-        0–1.
+        Probability, 0–1.
     """
     rare = np.quantile(_null_of(n_patterns), 1 - level) / 2
     low, high = binom.ppf(rare, n_patterns, _POINTS), binom.isf(rare, n_patterns, _POINTS)
@@ -100,15 +102,16 @@ def ecdf_band(n_patterns: int, level: float = 0.95) -> EcdfBand:
 
 
 def ecdf_difference(ranks: torch.Tensor) -> np.ndarray:
-    """Share of ranks [n_patterns, n_parameters] below each point of `ecdf_band`, less the point: [n_parameters, point].
+    """Fraction of ranks [n_patterns, n_parameters] below each point of `ecdf_band`, minus it: [parameter, point].
 
-    Below 0 throughout: truths lie above the draws. From above to below 0: posteriors are too narrow.
+    A curve below 0 throughout means that truths lie above the draws; from above to below 0, that posteriors are too
+    narrow.
     """
     return _n_below(ranks) / len(ranks) - _POINTS
 
 
 def coverage(ranks: torch.Tensor, levels: Sequence[float] = LEVELS) -> torch.Tensor:
-    """Share of truths within the central interval of each level, [n_levels, ...], of ranks [n_patterns, ...]."""
+    """Fraction of truths in the central interval of each level, [n_levels, ...], from ranks [n_patterns, ...]."""
     return torch.stack([(2 * ranks - 1).abs().le(level).double().mean(0) for level in levels])
 
 
@@ -119,28 +122,28 @@ def tarp_ranks(
     generator: torch.Generator,
     references: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Tests of accuracy with random points: share of draws nearer to a point than the truth, [n_patterns].
+    """Tests of accuracy with random points (TARP): fraction of draws nearer to a point than the truth, [n_patterns].
 
-    All parameters at once are scaled to the box that the truths fill; the distance is Euclidean. Shares are ranks as
-    in `sbc_ranks`: the share of patterns below alpha is the expected coverage at alpha, and `uniformity` tests it.
-    It sees strong correlations that are wrong, which ranks of single parameters do not. With points that know nothing
-    of the pattern the prior passes here too; with fits of the patterns as `references` it does not, and wrong
-    correlations show sooner.
+    All parameters are scaled to the box that the truths fill; the distance is Euclidean. The fractions are ranks as in
+    `sbc_ranks`: the fraction of patterns below alpha is the expected coverage at alpha, and `uniformity` tests it. The
+    test detects strong correlations that are wrong, which ranks of single parameters do not. If the points do not
+    depend on the pattern, the prior passes this test too; with fits of the patterns as `references` it fails, and the
+    test is more sensitive to wrong correlations.
 
     Parameters
     ----------
     samples, truths
         [n_draws, n_patterns, n_parameters] and [n_patterns, n_parameters].
     generator
-        Of points and ties, on the device of the samples; with another seed than the one that drew the truths.
+        Generator for points and ties, on the device of the samples; its seed must differ from that of the truths.
     references
-        Points [n_patterns, n_parameters] in the units of the truths, found without knowing them; by default uniform
-        in the box of the truths.
+        Points [n_patterns, n_parameters] in the units of the truths, found without the truths; by default uniform in
+        the box of the truths.
 
     Raises
     ------
     PosteriorError
-        As `sbc_ranks`; a parameter that is the same in all truths.
+        As `sbc_ranks`; also if a parameter is the same in all truths.
 
     References
     ----------
@@ -158,22 +161,22 @@ def tarp_ranks(
 
 
 def c2st(samples: torch.Tensor, reference: torch.Tensor, *, seed: int) -> torch.Tensor:
-    """Share of draws that a classifier assigns rightly to samples or reference, [n_patterns]: 1/2 if nobody can tell.
+    """Classifier two-sample test: accuracy of telling samples from reference, [n_patterns]; 1/2 if they are alike.
 
-    A network with two hidden layers for each pattern, judged on draws that it has not seen; n draws each leave a
-    standard deviation of ``(8 n)^-1/2``. It sees any error, a posterior that ignores the pattern as well.
+    For each pattern a network with two hidden layers is scored on draws that it was not trained on; with n draws each,
+    the standard deviation is ``(8 n)^-1/2``. The test detects any error, also a posterior that ignores the pattern.
 
     Parameters
     ----------
     samples, reference
         [n_draws, n_patterns, n_parameters], equally many of both.
     seed
-        Of the classifier and its folds.
+        Seed of the classifier and its folds.
 
     Raises
     ------
     PosteriorError
-        Shapes that differ, fewer draws than folds, or values that are not finite.
+        Shapes differ, there are fewer draws than folds, or values are not finite.
 
     References
     ----------
@@ -182,8 +185,8 @@ def c2st(samples: torch.Tensor, reference: torch.Tensor, *, seed: int) -> torch.
     _check(samples, reference[0])
     if samples.shape != reference.shape or len(samples) < _C2ST_FOLDS:
         raise PosteriorError(
-            f"reference has shape {tuple(reference.shape)}: expected that of the samples, {tuple(samples.shape)}, and "
-            f"{_C2ST_FOLDS} draws or more; draw as many of both"
+            f"reference has shape {tuple(reference.shape)}: expected the shape of the samples, {tuple(samples.shape)}, "
+            f"and {_C2ST_FOLDS} draws or more; draw as many of both"
         )
     from sbi.utils.metrics import c2st as accuracy
 
@@ -194,7 +197,7 @@ def c2st(samples: torch.Tensor, reference: torch.Tensor, *, seed: int) -> torch.
 class PredictiveCheck(NamedTuple):
     """Deviance of counts from each draw, [n_draws, n_patterns]: ``measured``, and ``replicated`` by the draw itself.
 
-    ``p_value`` [n_patterns]: share of draws of which the replica strays further than the pattern.
+    ``p_value`` [n_patterns]: fraction of draws whose replica deviates at least as much as the pattern.
     """
 
     measured: torch.Tensor
@@ -205,24 +208,25 @@ class PredictiveCheck(NamedTuple):
 def predictive_check(
     expected: torch.Tensor, counts: torch.Tensor, mask: torch.Tensor, *, generator: torch.Generator
 ) -> PredictiveCheck:
-    """Whether draws of a posterior explain their pattern: its deviance beside that of counts drawn from them.
+    """Test whether draws of a posterior explain their pattern: compare its deviance with that of replicated counts.
 
-    Near 0 no draw explains the pattern: the forward model or its noise is wrong, or the posterior missed it. For the
-    right posterior it leans to 1/2, not uniform, as the draws have seen the pattern.
+    A p-value near 0 means that no draw explains the pattern: the forward model or its noise is wrong, or the posterior
+    missed the pattern. For the correct posterior p-values concentrate around 1/2 instead of being uniform, as the draws
+    depend on the pattern.
 
     Parameters
     ----------
     expected
-        Counts expected of each draw, [n_draws, n_patterns, *pattern].
+        Expected counts of each draw, [n_draws, n_patterns, *pattern].
     counts, mask
-        [n_patterns, *pattern]; True = measured.
+        Measured counts and mask, [n_patterns, *pattern]; True = measured.
     generator
-        Of the replicas, on the device of `expected`.
+        Generator for the replicas, on the device of `expected`.
 
     Raises
     ------
     OpticsError
-        Expected counts that are negative or not finite.
+        Expected counts are negative or not finite.
 
     References
     ----------
@@ -236,25 +240,25 @@ def predictive_check(
 
 
 def _n_below(ranks: torch.Tensor) -> np.ndarray:
-    """Number of ranks [n_patterns, ...] up to each point, [parameters, point]."""
+    """Count the ranks [n_patterns, ...] up to each point, [parameters, point]."""
     by_parameter = ranks.reshape(len(ranks), -1).T.cpu().numpy()
     return np.stack([np.searchsorted(each, _POINTS, side="right") for each in np.sort(by_parameter)])
 
 
 def _rarest(n_below: np.ndarray, n: int) -> np.ndarray:
-    """Smallest two-sided probability over the points, [...], of numbers [..., point] of `n` ranks up to each."""
+    """Smallest two-sided probability over the points, [...], of the numbers [..., point] of `n` ranks up to each."""
     return np.take_along_axis(_two_sided(n), n_below, axis=0).min(-1)
 
 
 def _two_sided(n: int) -> np.ndarray:
-    """Probability of as rare a number of `n` uniform ranks up to each point, [n + 1, point]."""
+    """Two-sided probability of every number of `n` uniform ranks up to each point, [n + 1, point]."""
     number = np.arange(n + 1)[:, None]
     return 2 * np.minimum(binom.cdf(number, n, _POINTS), binom.sf(number - 1, n, _POINTS))
 
 
 @lru_cache
 def _null_of(n: int) -> np.ndarray:
-    """What `_rarest` gives for sets of `n` uniform ranks, sorted, [_N_NULL]."""
+    """Null distribution of `_rarest` for sets of `n` uniform ranks, sorted, [_N_NULL]."""
     rng = np.random.default_rng(n)
     n_within = rng.multinomial(n, np.full(_N_INTERVALS, 1 / _N_INTERVALS), size=_N_NULL)
     return np.sort(_rarest(n_within.cumsum(1)[:, :-1], n))
@@ -268,4 +272,6 @@ def _check(samples: torch.Tensor, truths: torch.Tensor) -> None:
         )
     for name, values in (("samples", samples), ("truths", truths)):
         if not torch.isfinite(values).all():
-            raise PosteriorError(f"{name} have values that are not finite: expected numbers; see which draw diverged")
+            raise PosteriorError(
+                f"{name} have values that are not finite: expected numbers; find the draw that diverged"
+            )

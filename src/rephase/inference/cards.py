@@ -1,4 +1,4 @@
-"""Cards of the weights of posteriors, and how a flow is read for an experiment."""
+"""Cards of the weights of posteriors, and reading of a flow for an experiment."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self, TypeVar
@@ -17,14 +17,14 @@ from rephase.runs import Run
 
 
 class PosteriorCard(Card):
-    """What the weights of a flow are; each laboratory has a card of its own that names its simulators.
+    """Card of the weights of a flow; each laboratory derives its own card, which names its simulators.
 
     Parameters
     ----------
     experiment
-        Kind of the simulator: a section of the laboratory's part of the configuration.
+        Kind of the simulator: a key of the laboratory's section of the configuration.
     data
-        What the simulator is made from that the flow was trained with: unknowns, bounds, exposures.
+        Settings of the simulator that the flow was trained with: unknowns, bounds, exposures.
     """
 
     laboratory: ClassVar[str]
@@ -44,22 +44,24 @@ class PosteriorCard(Card):
     def _of_its_experiment(self) -> Self:
         expected = type(getattr(self.sections(), self.experiment).data)
         if type(self.data) is not expected:
-            raise ValueError(f"data of a {type(self.data).__name__}: {self.experiment} has a {expected.__name__}")
+            raise ValueError(
+                f"data is a {type(self.data).__name__}: expected a {expected.__name__} for {self.experiment}"
+            )
         return self
 
     @property
     def name(self) -> str:
-        """Of the model and its experiment."""
+        """Name of the model and its experiment."""
         return f"{self.model}_{self.experiment}"
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a pattern."""
+        """Shape of a pattern."""
         return self._simulator.pattern_shape
 
     @property
     def built_with(self) -> dict[str, Any]:
-        """The simulator."""
+        """Arguments of the model: the simulator."""
         return {"simulator": self._simulator}
 
     @property
@@ -74,7 +76,7 @@ def posterior_card(
     run: Run, card: type[PosteriorCardType], experiment: str, name: str, *, notebook: str, judged_by: set[str],
     figures: dict[str, dict[str, float]],
 ) -> PosteriorCardType:  # fmt: skip
-    """What a trained flow of a run is; the keys `judged_by` of its section say how `figures` were found."""
+    """Make the card of a trained flow; the keys `judged_by` of its section define how `figures` were scored."""
     section = getattr(getattr(run.config, card.laboratory), experiment)
     shown = section.model_dump(mode="json", include={"data", "models", "training", *judged_by})
     shown["models"] = {name: shown["models"][name]}
@@ -89,27 +91,27 @@ def posterior_card(
 def load_flow(
     section: FlowLearning, kind: Kind[Model, PosteriorCardType], experiment: str, *, device: torch.device | str = "cpu"
 ) -> Model:
-    """Read the flow of the weights that a section of one kind of experiment names.
+    """Read the flow from the weights that the section of an experiment names.
 
     Raises
     ------
     WeightsError
-        As `load_weights`, and weights of another kind of experiment.
+        As `load_weights`; also for weights of another kind of experiment.
     ConfigError
-        The section has patterns of another law than those that the flow was trained on.
+        The data settings of the section differ from those that the flow was trained with.
     """
     source, where = str(section.inference.weights), f"{kind.card.laboratory}.{experiment}"
     flow, card = load_weights(source, kind, device=device)
     if card.experiment != experiment:
         raise WeightsError(
-            f"{where}.inference.weights = {source}: a flow of {card.experiment}; name weights of this kind, or "
+            f"{where}.inference.weights = {source}: a flow of {card.experiment}; name weights for {experiment}, or "
             "null for the flow of this run"
         )
     own, trained = (data.model_dump(exclude=set(SimulatorConfig.model_fields)) for data in (section.data, card.data))
     for name, value in own.items():
         if value != trained[name]:
             raise ConfigError(
-                f"{where}.data.{name} = {value}: the weights {source} were trained with {trained[name]}; set it so, or "
-                f"{where}.inference.weights to null and a flow of {where}.models is trained"
+                f"{where}.data.{name} = {value}: the weights {source} were trained with {trained[name]}; use that "
+                f"value, or set {where}.inference.weights to null to train a flow of {where}.models"
             )
     return flow

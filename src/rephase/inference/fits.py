@@ -1,7 +1,7 @@
-"""Posteriors of parameters without a network: best fits, Markov chains; and samples of a flow, weighted to be exact.
+"""Posteriors of parameters without a network: best fits and MCMC; also exact reweighting of the samples of a flow.
 
-All of them know prior and forward model through a `Simulator` whose z is normal with variance 1 under the prior, work
-in double precision, and give parameters [n_draws, n_patterns, n_parameters].
+All methods use the prior and the forward model of a `Simulator` whose z is normal with variance 1 under the prior, work
+in double precision, and return parameters [n_draws, n_patterns, n_parameters].
 """
 
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ import torch
 from rephase.errors import PosteriorError
 from rephase.inference.patterns import PatternBatch, PosteriorModel, Simulator, expected_of, log_joint
 
-_SHIFT = 1e-5  # of z, for differences: in double precision right to 1e-5, faster than autograd, and never unsupported
-_LEAST_EXPECTED = 1e-6  # counts: where fewer are expected, a fit takes their variance for this
-_N_CHOICES = 32  # draws of the prior of which one is started from
-_GAIN, _LOSS = 0.2, 5.0  # factors of the damping after steps that climbed and that did not
-_N_FITTED, _AT_ONCE = 16, 2048  # patterns that are fitted, and intensities that are worked out, at once
+_SHIFT = 1e-5  # of z, for differences: accurate to 1e-5 in double precision, faster than autograd, always supported
+_LEAST_EXPECTED = 1e-6  # counts: smallest variance of the counts in a fit
+_N_CHOICES = 32  # draws of the prior, the best of which is a start
+_GAIN, _LOSS = 0.2, 5.0  # factors of the damping after steps up and after rejected steps
+_N_FITTED, _AT_ONCE = 16, 2048  # patterns fitted at once, and intensities computed at once
 _FAR = 10.0  # nats below the best hill: walkers do not start there
 _APART = 3.0  # standard deviations between separate peaks
 _N_CLIMB = 12  # steps before walkers start
@@ -30,11 +30,11 @@ class Fit(NamedTuple):
     Attributes
     ----------
     z
-        [n_patterns, n_parameters]; ``simulator.from_normal(z)`` are the parameters.
+        Maximum in z, [n_patterns, n_parameters]; ``simulator.from_normal(z)`` are the parameters.
     log_joint
-        Logarithm of prior density times likelihood there, [n_patterns].
+        Logarithm of prior density times likelihood at the maximum, [n_patterns].
     covariance
-        Of z by Laplace's method: inverse of Fisher's information and that of the prior, [n_patterns, n_parameters,
+        Laplace covariance of z: inverse of the Fisher information plus that of the prior, [n_patterns, n_parameters,
         n_parameters].
     """
 
@@ -51,24 +51,24 @@ def best_fits(
     n_starts: int = 8,
     n_steps: int = 15,
 ) -> Fit:
-    """Fit every pattern from several starts at once by damped Fisher scoring; the best is kept.
+    """Fit every pattern from several starts by damped Fisher scoring, and keep the best fit.
 
     ``(J' J + 1 + damping) step = J' r - z`` with J the derivatives of the expected counts m by z over m^1/2, and r the
-    residuals over m^1/2: the method of Levenberg and Marquardt for counts. All patterns and starts step together.
+    residuals over m^1/2: the Levenberg–Marquardt method for counts. All patterns and starts step together.
 
     Parameters
     ----------
     simulator, batch
-        The forward model and the patterns; ``batch.u`` is not looked at.
+        The forward model and the patterns; ``batch.u`` is ignored.
     generator
-        Of the starts, on the CPU.
+        Generator for the starts, on the CPU.
     n_starts, n_steps
-        Starts for each pattern, each the best of 32 draws of the prior, and steps from each.
+        Starts per pattern, each the best of 32 draws of the prior, and steps from each start.
 
     Raises
     ------
     PosteriorError
-        A simulator whose prior is known by samples alone, or whose intensity is not finite.
+        The prior is known only by samples, or the intensity is not finite.
 
     References
     ----------
@@ -85,7 +85,8 @@ def best_fits(
 def laplace_samples(simulator: Simulator, fit: Fit, n: int, *, generator: torch.Generator) -> torch.Tensor:
     """Draw parameters [n, n_patterns, n_parameters] from the normal distribution of z around a fit.
 
-    One peak, and symmetric: what a least-squares fit and its covariance say. The generator is on the CPU.
+    The distribution has one symmetric peak, as a least-squares fit with its covariance implies. The generator is on
+    the CPU.
     """
     return simulator.from_normal(fit.z + _shaped(fit.covariance, _normal((n, *fit.z.shape), fit.z.device, generator)))
 
@@ -98,9 +99,9 @@ class Peaks(NamedTuple):
     u
         Parameters [n_peaks, n_parameters].
     share
-        Of the draws that climb to each, [n_peaks].
+        Fraction of the draws that climb to each peak, [n_peaks].
     below
-        Nats of each below the highest, [n_peaks].
+        Nats of each peak below the highest, [n_peaks].
     """
 
     u: torch.Tensor
@@ -109,14 +110,14 @@ class Peaks(NamedTuple):
 
 
 def peaks(simulator: Simulator, batch: PatternBatch, samples: torch.Tensor, *, n_steps: int = 30) -> Peaks:
-    """Maxima that draws of a posterior climb to; ends within three standard deviations of Laplace are the same.
+    """Find the maxima to which draws of a posterior climb; ends within three Laplace standard deviations are merged.
 
     Parameters
     ----------
     simulator, batch
-        The forward model, and one pattern; ``batch.u`` is not looked at.
+        The forward model, and one pattern; ``batch.u`` is ignored.
     samples
-        Parameters [n_draws, 1, n_parameters], all of which climb.
+        Parameters [n_draws, 1, n_parameters] that climb.
     n_steps
         As in `best_fits`.
 
@@ -139,17 +140,17 @@ def peaks(simulator: Simulator, batch: PatternBatch, samples: torch.Tensor, *, n
 
 
 class Chains(NamedTuple):
-    """Samples of Markov chains, and how far to trust them.
+    """MCMC samples and their diagnostics.
 
     Attributes
     ----------
     samples
         Parameters [n_draws, n_patterns, n_parameters].
     autocorrelation
-        Longest time of the parameters, in steps, [n_patterns]; a guess if the chain is not 50 times as long, and NaN
-        where a walker never moved.
+        Longest autocorrelation time of the parameters, in steps, [n_patterns]; unreliable unless the chain is 50 times
+        as long, and NaN if a walker never moved.
     acceptance
-        Share of moves that were made, [n_patterns].
+        Fraction of accepted moves, [n_patterns].
     """
 
     samples: torch.Tensor
@@ -167,26 +168,26 @@ def markov_chains(
     n_burn: int = 300,
     n_steps: int = 700,
 ) -> Chains:
-    """Draw from the posterior of each pattern with an ensemble of walkers (emcee), one pattern after another.
+    """Draw from the posterior of each pattern by MCMC with an ensemble of walkers (emcee), one pattern after another.
 
-    Walkers start spread over the hills that `best_fits` climbs, so that separate peaks are found;
-    moves by differences of other walkers, one in five of full length, carry them from peak to peak.
+    Walkers start spread over the maxima that `best_fits` climbs, so that separate peaks are found; moves by differences
+    of other walkers, one in five at full length, carry them from peak to peak.
 
     Parameters
     ----------
     simulator, batch
         As in `best_fits`.
     n
-        Draws that are kept, at random, of what follows the burn-in.
+        Draws that are kept, chosen at random after the burn-in.
     generator
-        Of starts, moves and choice, on the CPU.
+        Generator for starts, moves and the choice of draws, on the CPU.
     n_walkers, n_burn, n_steps
-        Walkers; steps before and while samples are taken.
+        Walkers, burn-in steps, and steps after the burn-in.
 
     Raises
     ------
     PosteriorError
-        As `best_fits`; fewer walkers than twice the parameters, or fewer samples than draws.
+        As `best_fits`; also for fewer walkers than twice the parameters plus two, or fewer samples than draws.
 
     References
     ----------
@@ -202,24 +203,24 @@ def markov_chains(
 
 
 def check_chains(n_parameters: int, n: int, *, n_walkers: int, n_steps: int) -> None:
-    """Raise `PosteriorError` unless so many walkers can move among the parameters, and give `n` draws."""
+    """Raise `PosteriorError` unless there are enough walkers for the parameters and enough samples for `n` draws."""
     n_least = 2 * n_parameters + 2
     if n_walkers < n_least:
-        raise PosteriorError(f"n_walkers = {n_walkers}: expected {n_least} or more; take twice the parameters, and two")
+        raise PosteriorError(f"n_walkers = {n_walkers}: expected {n_least} or more, twice the parameters plus two")
     if not 0 < n <= n_walkers * n_steps:
         raise PosteriorError(f"n = {n}: expected 1 to {n_walkers * n_steps} draws; take more steps")
 
 
 class Importance(NamedTuple):
-    """How much each draw of a flow counts.
+    """Importance weights of the draws of a flow.
 
     Attributes
     ----------
     weights
-        [n_draws, n_patterns], 1 in sum over the draws of a pattern.
+        [n_draws, n_patterns]; the weights of a pattern sum to 1.
     n_effective
-        ``1 / sum w^2``, [n_patterns]: as many draws of the exact posterior are worth as much. Far below the number of
-        draws the flow is off; at a few, its resampled draws are no better.
+        ``1 / sum w^2``, [n_patterns]: the equivalent number of draws of the exact posterior. If it is far below the
+        number of draws, the flow is inaccurate; if only a few are left, resampled draws are no better.
     """
 
     weights: torch.Tensor
@@ -228,55 +229,57 @@ class Importance(NamedTuple):
 
 @torch.no_grad()
 def importance(model: PosteriorModel, batch: PatternBatch, samples: torch.Tensor) -> Importance:
-    """Weights of a model's samples, in proportion to prior times likelihood over the density of the model.
+    """Weight the samples of a model in proportion to prior times likelihood over the density of the model.
 
-    The forward model checks what the network says: weighted, samples are draws of the exact posterior, except where
-    the model never draws at all.
+    The forward model corrects the network: the weighted samples represent the exact posterior, except where the model
+    never draws.
 
     Parameters
     ----------
     model
-        Gives the density of its samples.
+        Model that drew the samples, and gives their density.
     batch
-        Patterns; ``batch.u`` is not looked at.
+        Patterns; ``batch.u`` is ignored.
     samples
-        What ``model.sample(batch, n)`` gave, [n_draws, n_patterns, n_parameters].
+        Samples from ``model.sample(batch, n)``, [n_draws, n_patterns, n_parameters].
 
     Raises
     ------
     PosteriorError
-        A prior that is known by samples alone, an intensity that is not finite, or samples of which none can be.
+        The prior is known only by samples, the intensity is not finite, or no sample has a finite likelihood.
     """
     joint = _joint(model.simulator, model.simulator.to_normal(samples.double()), batch)
     return weigh(joint - model.log_prob(batch._replace(u=samples)))
 
 
 def weigh(log_weights: torch.Tensor) -> Importance:
-    """Weights [n_draws, n_patterns] of logarithms up to a constant of each pattern; errors as `importance`."""
+    """Normalise weights [n_draws, n_patterns] given as logarithms up to a constant; errors as `importance`."""
     if not torch.isfinite(log_weights.amax(0)).all():
-        raise PosteriorError("weights are not finite: expected a likelihood of some sample; mend the pattern")
+        raise PosteriorError(
+            "weights are not finite: expected a finite likelihood for at least one sample; check the pattern"
+        )
     weights = torch.softmax(log_weights, dim=0)
     return Importance(weights, 1 / weights.square().sum(0))
 
 
 def resample(samples: torch.Tensor, weights: torch.Tensor, n: int, *, generator: torch.Generator) -> torch.Tensor:
-    """Draw [n, n_patterns, n_parameters] of weighted samples, with repetitions.
+    """Draw [n, n_patterns, n_parameters] from weighted samples, with replacement.
 
     Parameters
     ----------
     samples, weights
-        [n_draws, n_patterns, n_parameters] and, as of `Importance`, [n_draws, n_patterns].
+        [n_draws, n_patterns, n_parameters] and [n_draws, n_patterns], as in `Importance`.
     n
         Draws for each pattern.
     generator
-        On the device of the weights.
+        Generator on the device of the weights.
     """
     chosen = torch.multinomial(weights.T, n, replacement=True, generator=generator).T
     return samples.gather(0, chosen[..., None].expand(*chosen.shape, samples.shape[-1]))
 
 
 class _Hills(NamedTuple):
-    """Where climbs ended: z [start, pattern, parameter], log_joint [start, pattern], gradient and information."""
+    """Ends of climbs: z [start, pattern, parameter], log_joint [start, pattern], gradient and information."""
 
     z: torch.Tensor
     log_joint: torch.Tensor
@@ -286,7 +289,7 @@ class _Hills(NamedTuple):
 
 @torch.no_grad()
 def _climb(simulator: Simulator, batch: PatternBatch, z: torch.Tensor, n_steps: int) -> _Hills:
-    """Climb from z [start, pattern, parameter]; steps that lead down are not made, and the next is shorter."""
+    """Climb from z [start, pattern, parameter]; a step down is rejected, and the next one is shorter."""
     here, damping = _slopes(simulator, batch, z), torch.ones_like(z[..., :1])
     for _ in range(n_steps):
         pull = here.information.diagonal(dim1=-2, dim2=-1) * damping
@@ -312,23 +315,25 @@ def _slopes(simulator: Simulator, batch: PatternBatch, z: torch.Tensor) -> _Hill
     information = torch.einsum("isbx,jsbx,sbx->sbij", inside, inside, 1 / mean.flatten(2))
     joint = log_joint(simulator, z, batch, expected=expected[0])
     if not torch.isfinite(joint).all():
-        raise PosteriorError("the intensity is not finite at some draws of the prior: expected numbers; see the bounds")
+        raise PosteriorError(
+            "the intensity is not finite at some draws of the prior: expected numbers; check the bounds"
+        )
     return _Hills(z, joint, gradient, information + one)
 
 
 @torch.no_grad()
 def _from_prior(simulator: Simulator, batch: PatternBatch, n: int, generator: torch.Generator) -> torch.Tensor:
-    """Starts z [n, pattern, parameter], each the best of some draws of the prior."""
+    """Draw starts z [n, pattern, parameter], each the best of several draws of the prior."""
     z = _normal((_N_CHOICES, n, len(batch.counts), *simulator.u_shape), batch.counts.device, generator)
     best = _joint(simulator, z, batch).argmax(0)
     return z.gather(0, best[None, ..., None].expand(1, *z.shape[1:]))[0]
 
 
 def _joint(simulator: Simulator, z: torch.Tensor, batch: PatternBatch) -> torch.Tensor:
-    """`log_joint` of z [n, ..., pattern, parameter], some at once; parameters alone."""
+    """`log_joint` of z [n, ..., pattern, parameter] in pieces; for parameters only."""
     if len(simulator.u_shape) != 1:
         raise PosteriorError(
-            f"unknowns of shape {simulator.u_shape}: expected parameters, whose prior has a density; "
+            f"unknowns of shape {simulator.u_shape}: expected parameters with a prior density; "
             "use iterative engines for images"
         )
     n_at_once = max(1, _AT_ONCE * len(z) // z[..., 0].numel())
@@ -336,7 +341,7 @@ def _joint(simulator: Simulator, z: torch.Tensor, batch: PatternBatch) -> torch.
 
 
 def _on_hills(hills: _Hills, generator: torch.Generator) -> torch.Tensor:
-    """Points z [start, pattern, parameter] around the ends of climbs; climbs that ended low go to another's end."""
+    """Draw z [start, pattern, parameter] around the ends of climbs; climbs that ended low move to another end."""
     is_high = (hills.log_joint > hills.log_joint.amax(0) - _FAR).cpu()
     own = torch.arange(len(is_high))[:, None].expand(is_high.shape)
     other = torch.multinomial(is_high.T.double(), len(is_high), replacement=True, generator=generator).T
@@ -346,7 +351,7 @@ def _on_hills(hills: _Hills, generator: torch.Generator) -> torch.Tensor:
 
 
 def _parts(batch: PatternBatch, n: int) -> Iterator[PatternBatch]:
-    """Yield `n` patterns of a batch after another."""
+    """Yield the patterns of a batch in parts of `n`."""
     fields = (batch.u, batch.counts, batch.photons.expand(batch.counts.shape), batch.mask)
     for part in zip(*(field.split(n) for field in fields)):
         yield PatternBatch(*part)
@@ -356,7 +361,7 @@ def _chain(
     simulator: Simulator, pattern: PatternBatch, start: torch.Tensor, n: int, length: tuple[int, int],
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, float, float]:  # fmt: skip
-    """Draws z [n, parameter], autocorrelation time and acceptance of walkers from `start` [walker, parameter]."""
+    """Run walkers from `start` [walker, parameter]; return draws z [n, parameter], autocorrelation time, acceptance."""
 
     @torch.no_grad()
     def log_density(z: np.ndarray) -> np.ndarray:
@@ -378,7 +383,7 @@ def _chain(
 
 
 def _shaped(covariance: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Normal noise [..., parameter] of variance 1 with a covariance [..., parameter, parameter]."""
+    """Give normal noise [..., parameter] of variance 1 a covariance [..., parameter, parameter]."""
     return (torch.linalg.cholesky(covariance) @ noise[..., None])[..., 0]
 
 

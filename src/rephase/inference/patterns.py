@@ -1,4 +1,4 @@
-"""Patterns and what they were simulated from: the contract of simulators, and their data sets."""
+"""Patterns and the unknowns that they were simulated from: the contract of simulators, and their datasets."""
 
 import math
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from rephase.learning.batches import SplitData, shuffled_splits
 from rephase.learning.store import Layout, Store
 from rephase.optics.noise import count, poisson_log_likelihood
 
-_BEYOND = 20.0  # of z: where every unknown is at its bound
+_BEYOND = 20.0  # z at which every unknown is at its bound
 
 
 class PatternBatch(NamedTuple):
@@ -24,11 +24,11 @@ class PatternBatch(NamedTuple):
     Attributes
     ----------
     u
-        [sample, *u_shape] in physical units.
+        Unknowns in physical units, [sample, *u_shape].
     counts
-        [sample, *pattern] photons, 0 where not measured.
+        Photons, [sample, *pattern], 0 where not measured.
     photons
-        Counts that one unit of the forward model's intensity would give on average; broadcasts with `counts`.
+        Expected counts for one unit of the forward model's intensity; broadcasts with `counts`.
     mask
         Boolean [sample, *pattern], True = measured.
     """
@@ -40,11 +40,11 @@ class PatternBatch(NamedTuple):
 
 
 class Simulator(Protocol):
-    """A prior of unknowns and a forward model; counts have the noise of photons.
+    """A prior of unknowns and a forward model with Poisson counts.
 
     ``u_shape`` is (parameter,) or (channel, row, column), and ``names`` and ``units`` are those of its first axis.
-    ``axes``: where the points of a pattern are, by what is written beside the axis; empty where that is only drawn.
-    Flows, samplers and scores work on z, the unknowns in a space without bounds.
+    ``axes`` maps the label of an axis to the coordinates of a pattern along it; it is empty if axes are not drawn.
+    Flows, samplers and scores work on z, the unknowns in an unbounded space.
     """
 
     u_shape: tuple[int, ...]
@@ -55,33 +55,33 @@ class Simulator(Protocol):
 
     @property
     def config(self) -> SimulatorConfig:
-        """What fixes it."""
+        """Configuration that fixes the simulator."""
 
     def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
-        """Draw `n` unknowns from the prior, and a pattern of each."""
+        """Draw `n` unknowns from the prior, and a pattern for each."""
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
-        """Intensity [sample, *pattern] of unknowns, which it can be differentiated by."""
+        """Intensity [sample, *pattern] of unknowns, differentiable by them."""
 
     def to_normal(self, u: torch.Tensor) -> torch.Tensor:
-        """Unbounded z of unknowns, of their shape."""
+        """Map unknowns to unbounded z of the same shape."""
 
     def from_normal(self, z: torch.Tensor) -> torch.Tensor:
-        """Unknowns of z, within their bounds whatever z is."""
+        """Map z to unknowns, which are within their bounds for any z."""
 
     def log_prior(self, z: torch.Tensor) -> torch.Tensor | None:
-        """Logarithm of the prior density of z [..., *u_shape]: [...]; None where only samples of it are known."""
+        """Logarithm of the prior density of z [..., *u_shape]: [...]; None if the prior is known only by samples."""
 
 
 class SummingSimulator(Simulator, Protocol):
-    """A simulator that knows which sums over many pixels tell most of its patterns."""
+    """A simulator that provides the most informative sums over many pixels of its patterns."""
 
     def summaries(self, batch: PatternBatch) -> torch.Tensor:
-        """Such sums of about unit size, [sample, n]; hidden pixels do not enter."""
+        """Sums of about unit size, [sample, n]; hidden pixels do not enter."""
 
 
 def expected_of(simulator: Simulator, u: torch.Tensor, batch: PatternBatch) -> torch.Tensor:
-    """Counts [..., sample, *pattern] that are expected of unknowns [..., sample, *u_shape], exposed as the batch is."""
+    """Expected counts [..., sample, *pattern] of unknowns [..., sample, *u_shape] at the exposure of the batch."""
     samples = u.shape[: u.ndim - len(simulator.u_shape)]
     return batch.photons * simulator.intensity(u.reshape(-1, *simulator.u_shape)).unflatten(0, samples)
 
@@ -91,8 +91,8 @@ def log_joint(
 ) -> torch.Tensor:
     """Logarithm of prior density times likelihood, [..., sample], of z [..., sample, *u_shape] in its dtype.
 
-    Where only samples of the prior are known it is the likelihood alone; ``batch.u`` is not looked at. The `expected`
-    counts of z need not be worked out where they are known.
+    If the prior is known only by samples, the result is the likelihood alone; ``batch.u`` is ignored. Pass the
+    `expected` counts of z if they are already computed.
     """
     if expected is None:
         expected = expected_of(simulator, simulator.from_normal(z), batch)
@@ -102,7 +102,7 @@ def log_joint(
 
 
 def pattern_of(simulator: Simulator, u: torch.Tensor, rng: np.random.Generator) -> PatternBatch:
-    """Patterns of given unknowns [sample, *u_shape], each exposed and hidden as one that the simulator draws."""
+    """Simulate patterns of given unknowns [sample, *u_shape], with exposures and masks drawn by the simulator."""
     drawn = simulator.draw(len(u), rng)._replace(u=u)
     generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
     counts = count(expected_of(simulator, u, drawn).detach().double(), generator=generator).to(u)
@@ -110,7 +110,7 @@ def pattern_of(simulator: Simulator, u: torch.Tensor, rng: np.random.Generator) 
 
 
 def check_range(name: str, ends: tuple[float, float], *, is_log: bool = True) -> None:
-    """Raise `ConfigError` unless a range has two finite ends, rising; above 0 if its logarithm is drawn from."""
+    """Raise `ConfigError` unless a range has two finite ends in rising order, above 0 if it is log-uniform."""
     low, high = ends
     if not (-math.inf < low <= high < math.inf and (low > 0 or not is_log)):
         above = " above 0" if is_log else ""
@@ -118,30 +118,30 @@ def check_range(name: str, ends: tuple[float, float], *, is_log: bool = True) ->
 
 
 def check_simulator(simulator: Simulator) -> None:
-    """Raise unless patterns can be drawn of the prior's whole range: one at each of its ends is.
+    """Raise unless patterns can be simulated over the whole prior; this simulates one at each end.
 
     Raises
     ------
     ConfigError, OpticsError
-        Bounds of the unknowns, or of what is drawn beside them, that cannot be.
+        Impossible bounds of the unknowns, or of the exposures and masks.
     """
     ends = torch.tensor([-_BEYOND, _BEYOND]).reshape(2, *[1] * len(simulator.u_shape)).expand(2, *simulator.u_shape)
     batch = pattern_of(simulator, simulator.from_normal(ends), np.random.default_rng(0))
     if not batch.counts.isfinite().all():
-        raise ConfigError("patterns at the ends of the prior are not finite: expected numbers; see the bounds")
+        raise ConfigError("patterns at the ends of the prior are not finite: expected numbers; check the bounds")
 
 
 def check_patterns(batch: PatternBatch) -> None:
-    """Raise `PosteriorError` unless something of every pattern was measured, as counts that can be."""
+    """Raise `PosteriorError` unless every pattern has measured points, all with valid counts and photons."""
     if batch.mask.dtype != torch.bool or batch.mask.shape != batch.counts.shape:
         raise PosteriorError(
             f"mask of {batch.mask.dtype}, shape {tuple(batch.mask.shape)}: expected booleans of the shape of the "
-            f"counts, {tuple(batch.counts.shape)}; True where measured"
+            f"counts, {tuple(batch.counts.shape)}, True where measured"
         )
     measured = batch.mask.flatten(1).any(1)
     if not measured.all():
         number = int(measured.int().argmin())
-        raise PosteriorError(f"pattern {number}: the mask hides everything: expected points that are measured, True")
+        raise PosteriorError(f"pattern {number}: the mask hides everything: expected True at the measured points")
     photons = batch.photons.expand_as(batch.counts)
     for name, values, is_right, expected in (
         ("counts", batch.counts, batch.counts >= 0, "0 or above"),
@@ -157,23 +157,23 @@ def check_patterns(batch: PatternBatch) -> None:
 
 
 def check_shape(batch: PatternBatch, shape: tuple[int, ...]) -> None:
-    """Raise `ConfigError` unless patterns are of the shape that a flow was made for."""
+    """Raise `ConfigError` unless patterns have the shape that a flow was made for."""
     if tuple(batch.counts.shape[1:]) != tuple(shape):
         raise ConfigError(
             f"patterns of shape {tuple(batch.counts.shape[1:])}: this flow was made for {tuple(shape)}; "
-            "resample them, or train one for their size"
+            "resample them, or train a flow for their shape"
         )
 
 
 def log_intensity(counts: torch.Tensor, photons: torch.Tensor) -> torch.Tensor:
-    """Logarithm of counts over photons with half a count for none, over 3 to be of unit size; 0 without photons."""
+    """Logarithm of (counts + 1/2) / photons, divided by 3 to be of unit size; 0 without photons."""
     return torch.where(photons > 0, ((counts + 0.5) / photons.where(photons > 0, 1.0)).log() / 3, 0.0)
 
 
 def projections(batch: PatternBatch) -> torch.Tensor:
     """`log_intensity` of each row and of each column of images [sample, row, column]: [sample, row + column].
 
-    A single pixel has few photons: their sums tell intensities and the places of edges far better.
+    A single pixel has few photons; sums determine intensities and the positions of edges far better.
     """
     counts, photons = (torch.where(batch.mask, field, 0.0) for field in (batch.counts, batch.photons))
     return torch.cat([log_intensity(counts.sum(axis), photons.sum(axis)) for axis in (2, 1)], 1)
@@ -186,14 +186,14 @@ class BoundedSimulator(SummingSimulator, Protocol):
 
 
 class ParameterSimulator:
-    """What simulators of a few bounded parameters share: z is normal under their prior.
+    """Base of simulators of a few bounded parameters, whose z is normal under the prior.
 
     Parameters
     ----------
     prior
-        Of the parameters.
+        Prior of the parameters.
     pattern_shape
-        Of a pattern.
+        Shape of a pattern.
     """
 
     axes: Mapping[str, torch.Tensor] = {}
@@ -204,11 +204,11 @@ class ParameterSimulator:
         self.names, self.units = prior.names, prior.units
 
     def to_normal(self, u: torch.Tensor) -> torch.Tensor:
-        """Unbounded z of parameters [..., parameter]."""
+        """Map parameters [..., parameter] to unbounded z."""
         return self.prior.to_normal(u)
 
     def from_normal(self, z: torch.Tensor) -> torch.Tensor:
-        """Parameters of z [..., parameter]."""
+        """Map z [..., parameter] to parameters."""
         return self.prior.from_normal(z)
 
     def log_prior(self, z: torch.Tensor) -> torch.Tensor:
@@ -216,19 +216,19 @@ class ParameterSimulator:
         return self.prior.log_density(z)
 
     def summaries(self, batch: PatternBatch) -> torch.Tensor:
-        """`projections` of images; nothing of curves, [sample, 0]."""
+        """`projections` of images; [sample, 0] for curves."""
         return projections(batch) if batch.counts.ndim == 3 else batch.counts.new_zeros(len(batch.counts), 0)
 
 
 class PatternData(SplitData[PatternBatch]):
-    """Stored patterns of a simulator; indexing with a list of samples reads these alone.
+    """Stored patterns of a simulator; indexing with a list of samples reads only these.
 
     Parameters
     ----------
     simulator
-        Which drew them, and draws more.
+        Simulator that drew the patterns, and draws more.
     store
-        Filled with them.
+        Store that holds the patterns.
     """
 
     config: SimulatorConfig
@@ -240,7 +240,7 @@ class PatternData(SplitData[PatternBatch]):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a pattern."""
+        """Shape of a pattern."""
         return self.simulator.pattern_shape
 
     def __len__(self) -> int:
@@ -251,17 +251,17 @@ class PatternData(SplitData[PatternBatch]):
         return PatternBatch(*(torch.as_tensor(self.store.take(name, numbers)) for name in PatternBatch._fields))
 
     def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
-        """Draw `n` new patterns that are in no split."""
+        """Draw `n` new patterns, which are in no split."""
         return self.simulator.draw(n, rng)
 
 
 def store_patterns(path: Path, simulator: Simulator, *, workers: int = 1) -> PatternData:
-    """Open the store of a simulator's patterns; simulate what is missing of it.
+    """Open the store of a simulator's patterns, and simulate its missing chunks.
 
     Raises
     ------
     StoreError
-        The folder holds another data set, a damaged chunk, or the disk is full.
+        The folder holds another dataset or a damaged chunk, or the disk is full.
     """
     config = simulator.config
     example = simulator.draw(1, np.random.default_rng(config.seed))
@@ -281,7 +281,7 @@ def store_patterns(path: Path, simulator: Simulator, *, workers: int = 1) -> Pat
 
 
 class PosteriorModel(Protocol):
-    """What every model of posteriors gives; densities are those of z, the unknowns without bounds."""
+    """The contract of models of posteriors; densities are those of z, the unknowns in an unbounded space."""
 
     simulator: Simulator
 
@@ -289,7 +289,7 @@ class PosteriorModel(Protocol):
         """Loss of a batch, one number."""
 
     def log_prob(self, batch: PatternBatch) -> torch.Tensor:
-        """Logarithm of the density, [..., sample], of ``batch.u`` [..., sample, *u_shape] given the rest."""
+        """Logarithm of the density, [..., sample], of ``batch.u`` [..., sample, *u_shape] given the pattern."""
 
     def sample(self, batch: PatternBatch, n: int) -> torch.Tensor:
         """Draw `n` unknowns for each pattern: [n, sample, *u_shape]."""

@@ -1,4 +1,4 @@
-"""Priors of parameters that are known to lie in a box, and how the box is mapped to a space without bounds."""
+"""Priors of parameters that lie in a box, and the map of the box to an unbounded space."""
 
 import math
 from typing import NamedTuple
@@ -8,11 +8,11 @@ import torch
 
 from rephase.errors import ConfigError
 
-_EDGE = 1e-6  # of the unit interval: what lies nearer to a bound counts as so near; z then is within 4.76
+_EDGE = 1e-6  # of the unit interval: smallest distance to a bound, so that |z| is at most 4.76
 
 
 class Parameter(NamedTuple):
-    """A quantity between two bounds, uniform in itself or in its logarithm."""
+    """A quantity between two bounds, with a uniform or log-uniform prior."""
 
     name: str
     unit: str
@@ -22,20 +22,20 @@ class Parameter(NamedTuple):
 
 
 class BoxPrior:
-    """Independent parameters, each uniform between its bounds, in itself or in its logarithm.
+    """Independent parameters, each uniform or log-uniform between its bounds.
 
-    ``z = Phi^-1(share of the way from the lower to the upper bound)``, Phi the cumulative normal distribution: under
-    the prior z is normal with variance 1, and whatever z is, the parameters are within their bounds.
+    ``z = Phi^-1(s)``, with s the fraction of the way from the lower to the upper bound and Phi the cumulative normal
+    distribution: under the prior z is normal with variance 1, and for any z the parameters are within their bounds.
 
     Parameters
     ----------
     parameters
-        At least one.
+        The parameters, at least one.
 
     Raises
     ------
     ConfigError
-        Bounds that are not finite or not in rising order, or not above 0 where the logarithm is uniform.
+        Bounds are not finite or not in rising order, or not above 0 for a log-uniform prior.
     """
 
     def __init__(self, *parameters: Parameter):
@@ -50,26 +50,26 @@ class BoxPrior:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the parameters in order."""
+        """Names of the parameters in order."""
         return tuple(p.name for p in self.parameters)
 
     @property
     def units(self) -> tuple[str, ...]:
-        """Of the parameters in order."""
+        """Units of the parameters in order."""
         return tuple(p.unit for p in self.parameters)
 
     def draw(self, n: int, rng: np.random.Generator) -> torch.Tensor:
-        """Parameters [n, parameter], float32."""
+        """Draw parameters [n, parameter], float32."""
         return self._at(torch.as_tensor(rng.random((n, len(self))))).float()
 
     def to_normal(self, u: torch.Tensor) -> torch.Tensor:
-        """Unbounded z of parameters [..., parameter]; what is beyond a bound counts as at it."""
+        """Map parameters [..., parameter] to unbounded z; values outside the bounds count as at the bound."""
         low, width, is_log = self._scales(u)
         stretched = torch.where(is_log, torch.where(is_log, u, 1.0).log(), u)
         return torch.special.ndtri(((stretched - low) / width).clamp(_EDGE, 1 - _EDGE))
 
     def from_normal(self, z: torch.Tensor) -> torch.Tensor:
-        """Parameters of z [..., parameter]."""
+        """Map z [..., parameter] to parameters."""
         return self._at(torch.special.ndtr(z))
 
     def log_density(self, z: torch.Tensor) -> torch.Tensor:
@@ -77,7 +77,7 @@ class BoxPrior:
         return -(z.square() + math.log(2 * math.pi)).sum(-1) / 2
 
     def outside(self, u: torch.Tensor) -> tuple[str, ...]:
-        """Names of the parameters of which some of u [..., parameter] are beyond the bounds, or no number."""
+        """Return the names of the parameters for which some u [..., parameter] is outside the bounds, or NaN."""
         low, high = (u.new_tensor([getattr(p, end) for p in self.parameters]) for end in ("low", "high"))
         beyond = ~((u >= low) & (u <= high)).flatten(0, -2).all(0)
         return tuple(name for name, is_out in zip(self.names, beyond.tolist()) if is_out)
@@ -87,10 +87,10 @@ class BoxPrior:
         stretched = low + width * share
         bounds = [(p.low, p.high) for p in self.parameters]
         lowest, highest = share.new_tensor(bounds).unbind(1)
-        return torch.where(is_log, stretched.exp(), stretched).clamp(lowest, highest)  # but for rounding it is
+        return torch.where(is_log, stretched.exp(), stretched).clamp(lowest, highest)  # against rounding
 
     def _scales(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Lower ends and widths, of the logarithm where that is uniform, and where it is; [parameter]."""
+        """Return lower bounds and widths, in the logarithm if log-uniform, and which are log-uniform; [parameter]."""
         is_log = torch.tensor([p.is_log for p in self.parameters], device=like.device)
         ends = [[math.log(end) if p.is_log else end for end in (p.low, p.high)] for p in self.parameters]
         low, high = like.new_tensor(ends).unbind(1)

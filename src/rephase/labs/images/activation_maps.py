@@ -8,25 +8,26 @@ from rephase.labs.images.models.networks import ImageClassifier
 
 
 def activation_map(model: ImageClassifier, batch: ImageBatch, label: int) -> torch.Tensor:
-    """Grad-CAM++ of one label: where the features are that speak for it.
+    """Compute the Grad-CAM++ map of one label: the places of the features that support it.
 
-    With the last features A_k(x) and g_k(x), the derivative of the logit: the map is ``Σ_k w_k A_k``, where positive,
-    ``w_k = Σ_x α_k g_k`` over g_k > 0, ``α_k = 1 / (2 + g_k Σ_x A_k)``: the weights of the reference, g² reduced. A
-    counts in α where it is positive, as a leaky ReLU lets through what is not. Interpolated to the image.
+    With the last features A_k(x) and the derivatives g_k(x) of the logit by them, the map is the positive part of
+    ``Σ_k w_k A_k`` with ``w_k = Σ_x α_k g_k`` over g_k > 0 and ``α_k = 1 / (2 + g_k Σ_x A_k)``: the weights of the
+    reference, reduced by g². Only positive A enters α, as a leaky ReLU passes negative values too. The map is
+    interpolated to the image.
 
     Parameters
     ----------
     model
         A classifier in evaluation mode.
     batch
-        Images; their labels are not looked at.
+        Images; their labels are ignored.
     label
         Number of the label, from 0.
 
     Returns
     -------
     Tensor
-        Maps [batch, y, x] from 0 to 1, the maximum of each; 0 where nothing speaks for the label.
+        Maps [batch, y, x] from 0 to 1, each scaled to a maximum of 1; 0 where nothing supports the label.
 
     Raises
     ------

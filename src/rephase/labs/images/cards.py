@@ -15,16 +15,16 @@ from rephase.learning.weights import Kind
 
 
 class ImageCard(Card):
-    """What the weights of a classifier of diffraction images are.
+    """Card of the weights of a classifier of diffraction images.
 
     Parameters
     ----------
     data
-        The images that it was trained on, and what it is given of them: their size, or that of correlation maps.
+        The images that the classifier was trained on, and its input: images or correlation maps, and their size.
     labels
         Names of the labels in order.
     thresholds
-        A label is given where its probability is not below; chosen on images that were not trained on.
+        A label is assigned if its probability reaches the threshold; chosen on validation images.
     """
 
     kind: Literal["images"] = "images"
@@ -35,17 +35,17 @@ class ImageCard(Card):
     @model_validator(mode="after")
     def _one_threshold_each(self) -> Self:
         if len(self.labels) != len(self.thresholds):
-            raise ValueError(f"{len(self.labels)} labels and {len(self.thresholds)} thresholds: expected as many")
+            raise ValueError(f"{len(self.labels)} labels and {len(self.thresholds)} thresholds: expected one per label")
         return self
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of an image, or of a correlation map."""
+        """Shape of an image or of a correlation map."""
         return self.data.shape
 
     @property
     def built_with(self) -> dict[str, Any]:
-        """How many labels the model gives."""
+        """Number of labels of the model."""
         return {"n_labels": len(self.labels)}
 
 

@@ -1,4 +1,4 @@
-"""Figures of diffraction images: labels, examples, correlations; how classifiers learn and how far they are right."""
+"""Figures of diffraction images: labels, examples, correlations; loss curves, scores and calibration of classifiers."""
 
 from textwrap import wrap
 
@@ -27,26 +27,26 @@ def image_labels(run: Run) -> Figure:
     """How often each label occurs, among the images of the run and, for droplets, among the measured ones."""
     table = run.table("image_labels")
     figure, ax = plt.subplots(figsize=(TWO_COLUMNS, 2.6))
-    place, sources = np.arange(len(table)), {"share (%)": "of this run", "measured (%)": "measured, 7,264 images"}
+    place, sources = np.arange(len(table)), {"share (%)": "this run", "measured (%)": "measured, 7,264 images"}
     shown = {column: name for column, name in sources.items() if column in table}
     width = 0.8 / len(shown)
     for number, (column, name) in enumerate(shown.items()):
         ax.bar(place + (number - (len(shown) - 1) / 2) * width, table[column], width, label=name, color=_TINTS[number])
-    ax.set(yscale="log", ylabel="share of the images (%)")
+    ax.set(yscale="log", ylabel="percentage of images")
     ax.set_xticks(place, [_upright(name) for name in table["label"]])
     ax.legend()
     return figure
 
 
 def image_examples(run: Run) -> Figure:
-    """An image for each of the commonest combinations of labels, counts on a logarithmic scale."""
+    """One image of each of the commonest combinations of labels, with counts on a logarithmic scale."""
     arrays = run.arrays("image_examples")
     n = len(arrays["image"])
     figure, axes = _grid(n)
     for ax, image, mask, carried in zip(axes.flat, arrays["image"], arrays["mask"], arrays["labels"]):
         drawn = draw_counts(ax, image, mask)
         ax.set_title(_words(arrays["names"][carried]), fontsize=7)
-    figure.colorbar(drawn, ax=axes, pad=0.01).set_label("counts / largest of the image")
+    figure.colorbar(drawn, ax=axes, pad=0.01).set_label("counts / largest count of the image")
     return figure
 
 
@@ -64,8 +64,8 @@ def image_correlations(run: Run) -> Figure:
             cmap="RdBu_r", vmin=-1, vmax=1, extent=(0, 180, 0, 1),
         )  # fmt: skip
         below.set(xlabel="Δ (°)", xticks=[0, 45, 90, 135, 180])
-    axes[1, 0].set_ylabel("q / largest q")
-    figure.colorbar(drawn, ax=axes[1], pad=0.01).set_label("C(q, q, Δ) / largest |C| of q")
+    axes[1, 0].set_ylabel("q / q_max")
+    figure.colorbar(drawn, ax=axes[1], pad=0.01).set_label("C(q, q, Δ) / largest |C| at this q")
     return figure
 
 
@@ -80,7 +80,7 @@ def image_loss_curves(run: Run) -> Figure:
 
 
 def image_scores(run: Run) -> Figure:
-    """Average precision of each label, for every classifier; the bars are what its frequency alone gives."""
+    """Average precision of each label for every classifier; bars: the label frequencies as the only prediction."""
     tables = {name: _by_label(table, "average_precision") for name, table in run.tables("image_results").items()}
     floor = tables["frequencies"]
     names, place = list(floor.index), np.arange(len(floor))
@@ -102,7 +102,7 @@ def _by_label(results: pd.DataFrame, metric: str) -> pd.Series:
 
 
 def image_calibration(run: Run) -> Figure:
-    """How often labels are there against the probability that they were given, over all labels."""
+    """Observed frequency of labels against their predicted probability, over all labels."""
     figure, ax = plt.subplots(figsize=(ONE_COLUMN * 1.3, 2.8))
     ax.plot([0, 1], [0, 1], "--", color="0.6", label="calibrated")
     for name in run.tables("image_curve"):
@@ -112,13 +112,13 @@ def image_calibration(run: Run) -> Figure:
         n = np.bincount(bins, minlength=_N_BINS)
         middle, share = (np.bincount(bins, v, _N_BINS)[n > 0] / n[n > 0] for v in (probability, truth))
         ax.plot(middle, share, "-o", color=colour(name), label=label(name), clip_on=False)
-    ax.set(xlabel="probability given", ylabel="share that have the label", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    ax.set(xlabel="predicted probability", ylabel="observed frequency", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
 def image_experiments(run: Run) -> Figure:
-    """Macro-F1 of every experiment of the run against what varies first, a line for each value of what varies next.
+    """Macro-F1 of every experiment of the run against its first varied key, with a line per value of the next.
 
     Dashed: a predictor that gives each label its training frequency.
     """
@@ -137,7 +137,7 @@ def image_experiments(run: Run) -> Figure:
 
 
 def _note(text: str) -> Figure:
-    """Words in place of panels."""
+    """Return a figure with text instead of panels."""
     figure, ax = plt.subplots(figsize=(ONE_COLUMN, 0.5))
     ax.axis("off")
     ax.text(0.5, 0.5, text, ha="center", va="center")
@@ -163,7 +163,7 @@ def _draw_experiment(ax: Axes, name: str, table: pd.DataFrame, paths: list[str])
 
 
 def _grid(n: int) -> tuple[Figure, np.ndarray]:
-    """Panels for `n` images without axes."""
+    """Return panels without axes for `n` images."""
     rows = -(-n // _IN_A_ROW)
     figure, axes = plt.subplots(rows, _IN_A_ROW, figsize=(TWO_COLUMNS, 1.9 * rows + 0.2), squeeze=False)
     for ax in axes.flat:
@@ -172,7 +172,7 @@ def _grid(n: int) -> tuple[Figure, np.ndarray]:
 
 
 def draw_counts(ax: Axes, image: np.ndarray, mask: np.ndarray) -> AxesImage:
-    """Draw counts over the largest of the image, three decades and a half; grey is not measured."""
+    """Draw counts over the largest count of the image, over three and a half decades; grey: not measured."""
     largest = image[mask].max(initial=1e-9)
     shown = np.where(mask, np.maximum(image / largest, 10**-3.5), np.nan)
     ax.set_facecolor("0.7")
@@ -187,7 +187,7 @@ def _words(names: np.ndarray) -> str:
 
 
 def _upright(name: object) -> str:
-    """A label below an axis, each of its words on a line."""
+    """Format a label below an axis with one word per line."""
     return plain(name).replace("_", "\n")
 
 
@@ -198,7 +198,7 @@ _LEVELS, _SHADES = (0.3, 0.6, 0.9, 1.0), [to_rgba("#56B4E9", alpha) for alpha in
 
 
 def classified_images(run: Run) -> Figure:
-    """The surest images, then the most doubtful; Grad-CAM++ of one label above 0.3, 0.6, 0.9 of its maximum in blue."""
+    """The surest images, then the most doubtful; blue: Grad-CAM++ of one label above 0.3, 0.6, 0.9 of its maximum."""
     arrays = run.arrays("classified_examples")
     is_sure = arrays["is_sure"]
     groups = {"surest": np.flatnonzero(is_sure), "most doubtful": np.flatnonzero(~is_sure)}
@@ -214,7 +214,7 @@ def classified_images(run: Run) -> Figure:
             ax.set_visible(False)
         for ax, number in zip(axes.flat, group):
             drawn = _draw_image(ax, {name: values[number] for name, values in arrays.items()})
-        part.colorbar(drawn, ax=axes, pad=0.01).set_label("counts / largest of the image")
+        part.colorbar(drawn, ax=axes, pad=0.01).set_label("counts / largest count of the image")
     return figure
 
 

@@ -1,4 +1,4 @@
-"""The laboratory of diffraction images, as the rest of the program knows it."""
+"""The laboratory of diffraction images, as the rest of the program uses it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,13 +27,13 @@ def check(config: Config) -> None:
 
 
 def files(config: Config) -> Iterator[Path]:
-    """The mask of the user's images, and weights."""
+    """Yield the mask of the user's images and the weights."""
     yield from with_neighbours(config.images.classify.mask, config.images.classify.weights)
     yield from shipped_files(IMAGES)
 
 
 def large_files(config: Config) -> Iterator[Path]:
-    """Measured images."""
+    """Yield the files of measured images."""
     images = config.images
     for path in (images.classify.path, images.data.file.path if images.data.kind == "file" else None):
         yield from files_of(Path(path)) if path is not None else ()

@@ -1,4 +1,4 @@
-"""The steps of notebook 24: images of one's own, which labels a classifier gives them, where, and how surely."""
+"""Steps of notebook 24: the user's own images, their labels by a classifier, where it sees them, and how surely."""
 
 from pathlib import Path
 from typing import cast
@@ -31,13 +31,13 @@ from rephase.runs import Run
 Classifier = Weights[ImageClassifier, ImageCard]
 
 _BATCH = 64
-_STREAM = 14  # of random numbers, apart from those of the data set and its noise
-_PER_SHOWN = 8  # simulated images for each that is drawn
+_STREAM = 14  # of random numbers, separate from the streams of the dataset and its noise
+_PER_SHOWN = 8  # simulated images for each image in the figure
 _UNSURE = 0.25
 
 
 def check_own_images(config: Config) -> None:
-    """Raise if images or their mask are not where the configuration says, or its weights are no classifier's."""
+    """Raise if the images or the mask of the configuration do not exist, or its weights are not of a classifier."""
     options = config.images.classify
     if options.path is not None and not files_of(Path(options.path)):
         raise ConfigError(
@@ -50,13 +50,13 @@ def check_own_images(config: Config) -> None:
 
 
 def open_classifier(run: Run) -> Classifier:
-    """The classifier of the weights that the run names, else its own first one, trained where it is not yet.
+    """Open the classifier of the weights that the run names, or its own first classifier, trained if necessary.
 
     Raises
     ------
     ConfigError
-        There are neither weights nor a model to train; or weights that know other labels than the images of the run's
-        own data set have, where no others are named.
+        The configuration has neither weights nor a model to train; or the labels of the weights differ from those of
+        the run's own dataset, and ``images.classify.path`` names no other images.
     """
     images = run.config.images
     if images.classify.weights is not None:
@@ -74,18 +74,18 @@ def _check_labels(images: ImagesConfig, known: tuple[str, ...]) -> None:
     own = label_set_of(images.data).names
     if images.classify.path is None and own != known:
         raise ConfigError(
-            f"images.classify.weights = {images.classify.weights}: gives the labels {', '.join(known)}, but images of "
+            f"images.classify.weights = {images.classify.weights}: a classifier of {', '.join(known)}, but images of "
             f"images.data.kind = {images.data.kind} have {', '.join(own)}; set images.classify.weights=null to take "
             "the first model of this run, or name images of your own in images.classify.path"
         )
 
 
 def own_images(run: Run, size: int, labels: tuple[str, ...] = ()) -> ImageFiles:
-    """The images that the run names, resampled to a square of `size` pixels when they are asked for.
+    """Open the images that the run names; they are resampled to a square of `size` pixels when they are read.
 
-    Labels in their files are taken where there are as many as in `labels`, 0 or 1 each; all others are ignored.
-    Without a path: those of the file that its data set is made from; else new simulated shots like its data set, with
-    labels, which no training saw. These are written to the run first, as ``data/simulated_shots.cxi``.
+    Labels in the files are used if each image has as many as `labels`, each 0 or 1; others are ignored.
+    Without a path, the images are those of the file that the dataset is made from, or else new labelled shots that are
+    simulated like the dataset but in no split. These are first written to ``data/simulated_shots.cxi`` of the run.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def own_images(run: Run, size: int, labels: tuple[str, ...] = ()) -> ImageFiles:
 
 
 def _with_noted(images: ImageFiles, labels: LabelSet) -> ImageFiles:
-    """Images with the labels that their files tell, where these can be of a set."""
+    """Add the labels in the files to the images, where they fit the label set."""
     files = {shot.path for shot in images.shots}
     listed = [shot for file in files for shot in format_of(file).list(file, labels).shots]
     told = {(shot.path, shot.name): shot.labels for shot in listed}
@@ -116,19 +116,19 @@ def _with_noted(images: ImageFiles, labels: LabelSet) -> ImageFiles:
 
 
 def classify_images(run: Run, classifier: Classifier, images: ImageFiles) -> pd.DataFrame:
-    """Give labels to images, batch by batch.
+    """Classify images batch by batch.
 
-    Leaves the table ``classified_images``; ``classified_left_out``, the images that cannot be used; the arrays
-    ``image_embeddings``: names and features [n, n_features] of the images, for any later use.
+    Saves the table ``classified_images``; the table ``classified_left_out`` of images that cannot be used; the arrays
+    ``image_embeddings`` with names and features [n, n_features] of the images.
 
     Returns
     -------
     pandas.DataFrame
-        A row per image in the order given: file and name; ``labels`` that it is given; ``unsure``, those of which this
-        decision, given or not, is wrong with a probability above 1/4; ``expected_wrong``, the sum of these
-        probabilities over all labels; ``p(LABEL)`` of each. Where files tell labels, these as ``noted``, and where the
-        classifier learned from the file ``split``: ``train``, ``validation``, ``test``, or ``none`` of them.
-        Probabilities are the network's: as right as it is calibrated.
+        A row per image in the given order: file and name; ``labels``, those assigned; ``unsure``, the labels whose
+        decision (assigned or not) is wrong with a probability above 1/4; ``expected_wrong``, the sum of these
+        probabilities over all labels; ``p(LABEL)`` of each label. If the files contain labels, also ``noted``; if the
+        classifier was trained on the file, also ``split``: ``train``, ``validation``, ``test`` or ``none``.
+        Probabilities are those of the network, and only as reliable as its calibration.
     """
     found = [_seen(classifier, batch) for batch in images.batches("all", _BATCH)]
     probability, features = (torch.cat(parts).numpy() for parts in zip(*found))
@@ -157,30 +157,30 @@ def _seen(classifier: Classifier, batch: ImageBatch) -> tuple[torch.Tensor, torc
 
 
 def _taken(classifier: Classifier, batch: ImageBatch) -> ImageBatch:
-    """What the network takes of images, where it is."""
+    """Turn images into the input of the network, on its device."""
     device = next(classifier.model.parameters()).device
     return on_device(input_of(batch, classifier.card.data), device)
 
 
 def _named(carried: np.ndarray, labels: tuple[str, ...]) -> list[str]:
-    """Labels in words, of each row of boolean [n, n_labels]."""
+    """Name the labels of each row of boolean [n, n_labels] in words."""
     return [", ".join(name for name, is_there in zip(labels, row) if is_there) or "none" for row in carried]
 
 
 def _noted(images: ImageFiles) -> list[str]:
-    """Labels in words that the files tell of each image."""
+    """Name the labels that the files contain for each image."""
     names = images.config.labels
     return ["not told" if shot.labels is None else _named(shot.labels[None], names)[0] for shot in images.shots]
 
 
 def _learned_from_these(run: Run, classifier: Classifier) -> bool:
-    """Whether the images are those of the file that the classifier was trained on."""
+    """Tell whether the classifier was trained on the file of these images."""
     images = run.config.images
     return images.classify.path is None and images.data.kind == "file" and classifier.card.data == images.data
 
 
 def _splits(run: Run, images: ImageFiles) -> list[str]:
-    """The split of the run's data set that each image is in."""
+    """Return the split of the run's dataset that each image is in."""
     data = build_images(run)
     shots = cast(FileShots, data.source).files.shots  # the only source of kind "file"
     split = {(shots[n].path, shots[n].name): name for name, numbers in data.splits.items() for n in numbers}
@@ -190,9 +190,9 @@ def _splits(run: Run, images: ImageFiles) -> list[str]:
 def _save_examples(
     run: Run, classifier: Classifier, images: ImageFiles, table: pd.DataFrame, wrong: np.ndarray
 ) -> None:
-    """Arrays ``classified_examples``: the surest images, then as many of the most doubtful, and where a label is seen.
+    """Save ``classified_examples``: the surest images, then as many of the most doubtful, with the map of one label.
 
-    That is the most probable label of a sure image, and of a doubtful one that which is most probably wrong.
+    For a sure image this is its most probable label, for a doubtful one the label that is most probably wrong.
     """
     labels, order = classifier.card.labels, np.argsort(table["expected_wrong"].to_numpy(), kind="stable")
     n = min(run.config.images.classify.n_shown, len(order))
@@ -210,7 +210,7 @@ def _save_examples(
 
 
 def _activation(classifier: Classifier, batch: ImageBatch, label: np.ndarray) -> np.ndarray:
-    """Where a label of each image is seen, [batch, y, x]; 0 for a network of correlation maps: they have no places."""
+    """Map where one label of each image is seen, [batch, y, x]; 0 for networks of correlation maps."""
     found = torch.zeros_like(batch.image)
     if classifier.card.data.input == "image":
         taken = _taken(classifier, batch)

@@ -1,4 +1,4 @@
-"""Scores of labels that an image may have none, one or several of; thresholds; the tables of both kinds of scores."""
+"""Scores of multi-label classification, per label and over all labels; thresholds; tables of scores."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -17,8 +17,8 @@ _N_BINS = 15
 class Classified(NamedTuple):
     """Predicted probabilities beside the truth.
 
-    ``probability`` [n, n_labels], 0–1; ``truth`` [n, n_labels], bool; ``threshold`` [n_labels]: a label is given where
-    its probability is not below.
+    ``probability`` [n, n_labels], 0–1; ``truth`` [n, n_labels], bool; ``threshold`` [n_labels]: a label is assigned if
+    its probability reaches the threshold.
     """
 
     probability: torch.Tensor
@@ -27,25 +27,25 @@ class Classified(NamedTuple):
 
     @property
     def given(self) -> torch.Tensor:
-        """Labels that are given, bool [n, n_labels]."""
+        """Labels that are assigned, bool [n, n_labels]."""
         return self.probability >= self.threshold
 
     @property
     def occurs(self) -> torch.Tensor:
-        """Labels that at least one sample has, bool [n_labels]: the others cannot be judged."""
+        """Labels that at least one sample has, bool [n_labels]; the others cannot be scored."""
         return self.truth.any(0)
 
 
 def absent_labels(truth: torch.Tensor, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the labels that no sample has, [n, n_labels]: to be said wherever means leave them out."""
+    """Return the names of the labels that no sample of `truth` [n, n_labels] has; means leave them out."""
     return tuple(name for name, occurs in zip(names, truth.any(0).tolist(), strict=True) if not occurs)
 
 
 def best_thresholds(probability: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Threshold of each label that has the largest F1, [n_labels]: to be chosen on validation data.
+    """Find the threshold of each label with the largest F1, [n_labels]; choose it on validation data.
 
-    Halfway between two probabilities that occur; of equally good ones the highest. A label without positives has 1/2,
-    and one whose probabilities are all 0 or 1: that is decided already.
+    It lies halfway between two probabilities that occur; among equally good thresholds the highest is taken. It is 1/2
+    for a label without positives, and for a label whose probabilities are all 0 or 1.
 
     Parameters
     ----------
@@ -61,9 +61,9 @@ def best_thresholds(probability: torch.Tensor, truth: torch.Tensor) -> torch.Ten
 
 
 def _ranked(probability: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Falling probabilities; positives so far; whether a smaller one follows. Each [n, n_labels].
+    """Sort the probabilities down; return them, the positives so far, and whether a smaller one follows: [n, n_labels].
 
-    Only after the last of equal probabilities can a threshold be.
+    A threshold is possible only after the last of equal probabilities.
     """
     level, order = probability.sort(0, descending=True)
     found = truth.gather(0, order).double().cumsum(0)
@@ -71,25 +71,25 @@ def _ranked(probability: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tenso
 
 
 def _counts(c: Classified) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Right and wrong positives, right and wrong negatives, [n_labels]."""
+    """Count true and false positives, true and false negatives, [n_labels]."""
     given, truth = c.given, c.truth
     cells = (given & truth, given & ~truth, ~given & ~truth, ~given & truth)
     return tuple(cell.sum(0).double() for cell in cells)  # type: ignore[return-value]  # four of them
 
 
 def _ratio(part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-    """Their ratio, 0 where the whole is 0."""
+    """Return part / whole, and 0 where the whole is 0."""
     return torch.where(whole > 0, part / whole.clamp_min(torch.finfo(whole.dtype).tiny), 0)
 
 
 def precision(c: Classified) -> torch.Tensor:
-    """Share of the given labels that are right, [n_labels]; 0 where none is given."""
+    """Fraction of the assigned labels that are correct, [n_labels]; 0 where none is assigned."""
     right, wrong, _, _ = _counts(c)
     return _ratio(right, right + wrong)
 
 
 def recall(c: Classified) -> torch.Tensor:
-    """Share of the true labels that are given, [n_labels]."""
+    """Fraction of the true labels that are assigned, [n_labels]."""
     right, _, _, missed = _counts(c)
     return _ratio(right, right + missed)
 
@@ -101,17 +101,17 @@ def f1(c: Classified) -> torch.Tensor:
 
 
 def mcc(c: Classified) -> torch.Tensor:
-    """Matthews correlation of given and true labels, [n_labels]; as for chance 0 where all or none are given."""
+    """Matthews correlation of assigned and true labels, [n_labels]; 0, as for chance, if all or none are assigned."""
     right, wrong, right_negative, missed = _counts(c)
     margins = (right + wrong) * (right + missed) * (right_negative + wrong) * (right_negative + missed)
     return _ratio(right * right_negative - wrong * missed, margins.sqrt())
 
 
 def average_precision(c: Classified) -> torch.Tensor:
-    """Mean over the true labels of the precision at the threshold that just finds each, [n_labels].
+    """Mean precision over the thresholds that just find each true label, [n_labels].
 
-    ``AP = Σ_k (R_k - R_k-1) P_k`` over falling thresholds, equal probabilities taken together; for a random order it
-    is about the frequency of the label.
+    ``AP = Σ_k (R_k - R_k-1) P_k`` over falling thresholds, with equal probabilities taken together; a random order
+    scores about the frequency of the label.
     """
     _, found, is_cut = _ranked(c.probability, c.truth)
     n_given = torch.arange(1, len(found) + 1, device=found.device)[:, None]
@@ -136,7 +136,7 @@ def _macro(values: torch.Tensor, c: Classified) -> torch.Tensor:
 
 
 def exact_match(c: Classified) -> torch.Tensor:
-    """Share of the samples of which every label is right."""
+    """Fraction of the samples with every label correct."""
     return (c.given == c.truth).all(1).double().mean()
 
 
@@ -155,7 +155,7 @@ LABEL_METRICS: dict[str, Metric[Classified]] = {
 }
 
 
-"""Scores of each label, [n_labels]; of a label that does not occur (`Classified.occurs`) they say nothing."""
+"""Scores of each label, [n_labels]; meaningless for a label that does not occur (`Classified.occurs`)."""
 
 
 CLASSIFICATION_METRICS: dict[str, Metric[Classified]] = {
@@ -168,14 +168,14 @@ CLASSIFICATION_METRICS: dict[str, Metric[Classified]] = {
 }
 
 
-"""Scores of a whole set, one number; macro: the mean over the labels that occur."""
+"""Scores of a whole set, one number each; macro: the mean over the labels that occur."""
 
 
 _BATCH = 64
 
 
 class ImagePredictor(Protocol):
-    """Anything that gives labels to images: a trained network, a baseline."""
+    """Anything that predicts the labels of images: a trained network or a baseline."""
 
     def predict(self, batch: ImageBatch) -> torch.Tensor:
         """Probability of each label, [batch, n_labels]."""
@@ -185,7 +185,7 @@ class ImagePredictor(Protocol):
 def probabilities(
     predictor: ImagePredictor, data: SplitData[ImageBatch], split: str, device: torch.device | str = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probabilities [n, n_labels] of the images of a split, and their labels, bool, both on the CPU."""
+    """Predict the images of a split: probabilities [n, n_labels], and their true labels, bool, both on the CPU."""
     found = [
         (predictor.predict(on_device(batch, device)).cpu(), batch.labels > 0.5) for batch in data.batches(split, _BATCH)
     ]
@@ -196,7 +196,7 @@ def probabilities(
 def classify_split(
     predictor: ImagePredictor, data: SplitData[ImageBatch], split: str = "test", device: torch.device | str = "cpu"
 ) -> Classified:
-    """Give labels to the images of a split, with the thresholds that are best on the split ``validation``."""
+    """Classify the images of a split with the thresholds that are best on the split ``validation``."""
     threshold = best_thresholds(*probabilities(predictor, data, "validation", device))
     return Classified(*probabilities(predictor, data, split, device), threshold)
 
@@ -210,10 +210,10 @@ def image_scores(
     experiment: str = "",
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Scores of labels that were given, in the columns `COLUMNS`.
+    """Tabulate the scores of classified images in the columns `COLUMNS`.
 
-    Those of all labels have the name of the split; those of one label ``test:round``, with ``n`` the images that have
-    it. A label that no image has is left out, of the means as well.
+    Scores over all labels carry the name of the split; scores of one label are named like ``test:round``, and their
+    ``n`` is the number of images with that label. A label that no image has is left out, also of the means.
     """
     rows = [
         {"split": split, "metric": metric, "unit": entry.unit, "value": float(entry.function(classified)),

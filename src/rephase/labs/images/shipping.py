@@ -1,4 +1,4 @@
-"""From the trainings of a run to weights of classifiers, with their cards."""
+"""Weights of the classifiers that a run has trained, with their cards."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ from rephase.runs import Run
 
 
 def trained_weights(run: Run) -> Iterator[Weights[ImageClassifier, ImageCard]]:
-    """The models that a run has trained, of their best epochs, each with its card."""
+    """Yield the models that a run has trained, at their best epochs, each with its card."""
     trainings = {name: training_of(run, name) for name in run.config.images.models}
     trained = {name: training for name, training in trainings.items() if (training.folder / "best.ckpt").is_file()}
     if not trained:
@@ -27,7 +27,7 @@ def trained_weights(run: Run) -> Iterator[Weights[ImageClassifier, ImageCard]]:
 
 
 def image_card(run: Run, data: ImageData, name: str, model: ImageClassifier) -> ImageCard:
-    """What a trained classifier of a run is; its thresholds are chosen on the validation images."""
+    """Make the card of a trained classifier; its thresholds are chosen on the validation images."""
     shown = run.config.model_dump(mode="json", include={"seed": True, "images": {"data", "models", "training"}})
     shown["images"]["models"] = {name: shown["images"]["models"][name]}
     thresholds = best_thresholds(*probabilities(model, data, "validation", next(model.parameters()).device))
@@ -36,5 +36,5 @@ def image_card(run: Run, data: ImageData, name: str, model: ImageClassifier) -> 
         data=data.config,
         labels=data.label_names,
         thresholds=tuple(thresholds.tolist()),
-        command=training_command("24", shown),  # 22 makes experiments as well, which are not those of every network
+        command=training_command("24", shown),  # not 22, which runs experiments as well
     )

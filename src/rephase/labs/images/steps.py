@@ -1,4 +1,4 @@
-"""The steps of the notebooks on diffraction images: the images, classifiers and their scores, experiments."""
+"""Steps of the notebooks on diffraction images: build images, train and score classifiers, run experiments."""
 
 import itertools
 from collections.abc import Mapping
@@ -34,21 +34,25 @@ from rephase.runs.tables import left_out
 
 _N_EXAMPLES = 12
 _SPLITS = ("train", "validation", "test")
-_CHANGED_WHEN_READ = {"input", "noise", "label_fraction"}  # of images.data: everything else is another data set
+_CHANGED_WHEN_READ = {
+    "input",
+    "noise",
+    "label_fraction",
+}  # keys of images.data; a change of any other needs another dataset
 _STORED = ImageDataConfig.model_fields.keys() - _CHANGED_WHEN_READ
 
 
 def check_experiments(config: Config) -> None:
-    """Raise `ConfigError` if an experiment changes what does not exist, or there is no model for it."""
+    """Raise `ConfigError` if an experiment changes an unknown or a stored key, or if there is no model to train."""
     images = config.images
     if images.experiments and not images.models:
-        raise ConfigError("images.experiments: expected a model in images.models, which they train; add one")
+        raise ConfigError("images.experiments: expected a model in images.models for experiments to train; add one")
     for changes in (point for name in images.experiments for point in experiment_points(config, name)):
         varied = config.changed(changes)
         if varied.images.data.model_dump(include=_STORED) != images.data.model_dump(include=_STORED):
             raise ConfigError(
-                f"images.experiments: {', '.join(changes)} would need another data set; "
-                f"of images.data only {', '.join(sorted(_CHANGED_WHEN_READ))} may change: give the rest to a sweep"
+                f"images.experiments: {', '.join(changes)} would need another dataset; "
+                f"of images.data only {', '.join(sorted(_CHANGED_WHEN_READ))} may change; vary the rest in a sweep"
             )
 
 
@@ -58,12 +62,12 @@ def build_images(run: Run) -> ImageData:
 
 
 def describe_images(run: Run, data: ImageData) -> pd.DataFrame:
-    """Count labels, and leave what the figures of the images show.
+    """Count labels, and save the data of the figures of images.
 
     Returns
     -------
     pandas.DataFrame
-        A row per label: images in each split, share of all in percent, and that of the measured set of droplets.
+        A row per label: images in each split, percentage of all images, and percentage in the measured set of droplets.
     """
     counts = {split: data.labels[data.splits[split]].sum(0).numpy() for split in _SPLITS}
     table = pd.DataFrame({"label": data.label_names, **counts})
@@ -83,13 +87,13 @@ def describe_images(run: Run, data: ImageData) -> pd.DataFrame:
 
 
 def _examples(data: ImageData) -> np.ndarray:
-    """Samples with different combinations of labels, the commonest first."""
+    """Return one sample of each combination of labels, the commonest first."""
     _, first, counts = np.unique(data.labels.numpy(), axis=0, return_index=True, return_counts=True)
     return first[np.argsort(-counts, kind="stable")][:_N_EXAMPLES]
 
 
 def score_baselines(run: Run, data: ImageData) -> pd.DataFrame:
-    """Score what needs no image, and leave its tables; labels that no image of the test set has are named."""
+    """Score the baselines that need no image and save their tables; return the scores so far."""
     labels = data.labels[data.splits["train"]].float()
     for name, make in IMAGE_BASELINES.items():
         _score(run, data, name, make(labels), "cpu")
@@ -97,9 +101,9 @@ def score_baselines(run: Run, data: ImageData) -> pd.DataFrame:
 
 
 def train_and_score(run: Run, data: ImageData, name: str) -> pd.DataFrame:
-    """Train a classifier, score it, leave its tables and curve; the scores of all so far.
+    """Train and score a classifier, save its tables and loss curve, and return all scores so far.
 
-    One that the configuration does not list is left out, so that a sweep may train fewer.
+    A classifier that the configuration does not list is left out, so that a sweep may train fewer.
     """
     if name not in run.config.images.models:
         return left_out("not in images.models of this configuration", model=name)
@@ -110,32 +114,32 @@ def train_and_score(run: Run, data: ImageData, name: str) -> pd.DataFrame:
 
 
 def train_and_score_all(run: Run, data: ImageData) -> pd.DataFrame:
-    """Train and score every classifier of the configuration; the scores of all so far."""
+    """Train and score every classifier of the configuration, and return all scores so far."""
     for name in run.config.images.models:
         train_and_score(run, data, name)
     return summary(run)
 
 
 def trained_classifier(run: Run, data: ImageData, name: str) -> ImageClassifier:
-    """A classifier of the configuration, trained where it is not yet."""
+    """Return a classifier of the configuration; train it first if it is not trained yet."""
     return _trained(run, run.config, data, name, run.config.seed)
 
 
 class Training(NamedTuple):
-    """A training of a classifier: its configuration, and where its checkpoints and logs are."""
+    """A training of a classifier: its configuration, and the folder of its checkpoints and logs."""
 
     images: ImagesConfig
     folder: Path
 
 
 def training_of(run: Run, name: str) -> Training:
-    """The training of a classifier of the configuration, done or not."""
+    """Return the training of a classifier of the configuration, whether it is finished or not."""
     return _training(run, run.config, name, run.config.seed)
 
 
 def _training(run: Run, config: Config, name: str, seed: int) -> Training:
-    """Of equal data, options and seed there is one training, whichever experiment asks for it."""
-    if config.images.data.input == "correlation":  # q and Δ are no space that could be mirrored
+    """Return the one training for equal data, options and seed, which all experiments share."""
+    if config.images.data.input == "correlation":  # maps over q and Δ cannot be mirrored
         config = config.changed({f"images.models.{name}.options.flips": False})
     images = config.images
     identity = [name, images.data.model_dump(mode="json"), images.models[name].options,
@@ -149,7 +153,7 @@ def _trained(run: Run, config: Config, data: ImageData, name: str, seed: int) ->
 
 
 def _score(run: Run, data: ImageData, name: str, predictor: ImagePredictor, device: torch.device | str) -> None:
-    """Table ``image_results_NAME``; arrays ``image_predictions_NAME`` with probabilities, truth and thresholds."""
+    """Save the table ``image_results_NAME``, and ``image_predictions_NAME``: probabilities, truth and thresholds."""
     classified = classify_split(predictor, data, device=device)
     results = image_scores(classified, data.label_names, name=name, experiment="images", seed=run.config.seed)
     run.save_table(f"image_results_{name}", results)
@@ -157,7 +161,7 @@ def _score(run: Run, data: ImageData, name: str, predictor: ImagePredictor, devi
 
 
 def summary(run: Run, *, metric: str = "") -> pd.DataFrame:
-    """The scores so far as a table to read: a column per metric, or with one of `LABEL_METRICS` a column per label."""
+    """Tabulate the scores so far: a column per metric or, for a metric of `LABEL_METRICS`, a column per label."""
     results = run.results("image_results")
     if not metric:
         return summarise(results, [*CLASSIFICATION_METRICS]).round(3)
@@ -167,9 +171,9 @@ def summary(run: Run, *, metric: str = "") -> pd.DataFrame:
 
 
 def score_hits(run: Run) -> pd.DataFrame:
-    """How surely one single particle of the wanted kind is found: F1, precision and recall of each model so far.
+    """Tabulate F1, precision and recall of each model so far for shots of one single particle of the wanted kind.
 
-    Where images are of no single particles nothing is wanted, and the table says so.
+    For images of other kinds, the table says that no kind of particle is wanted.
     """
     data = run.config.images.data
     if data.kind != "single_particles":
@@ -181,12 +185,12 @@ def score_hits(run: Run) -> pd.DataFrame:
 
 
 def labels_not_judged(data: ImageData) -> tuple[str, ...]:
-    """Labels that no image of the test set has: they are in no mean."""
+    """Return the labels that no test image has; means leave them out."""
     return absent_labels(data.labels[data.splits["test"]], data.label_names)
 
 
 def experiment_points(config: Config, name: str) -> list[dict[str, Any]]:
-    """Changes of the configuration that an experiment makes: every combination of its values, by their whole paths."""
+    """List the changes to the configuration that an experiment makes: all combinations of its values, by full path."""
     experiments = config.images.experiments
     if name not in experiments:
         raise ConfigError(f"experiment {name!r}: not in images.experiments; {nearest_name(name, experiments)}")
@@ -195,16 +199,16 @@ def experiment_points(config: Config, name: str) -> list[dict[str, Any]]:
 
 
 def run_experiment(run: Run, name: str) -> pd.DataFrame:
-    """Train the first model of the configuration with every combination of an experiment, by every seed.
+    """Train the first model of the configuration with every combination of an experiment and every seed.
 
-    Leaves the table ``image_trial_results_NAME``, one number a row, and ``image_experiment_NAME``, with a column
-    for each thing that varies. What was trained before is only read. An experiment that the configuration does not
+    Saves the table ``image_trial_results_NAME``, one number per row, and ``image_experiment_NAME``, with a column
+    per varied key. Models that are already trained are only read. An experiment that the configuration does not
     list is left out.
 
     Returns
     -------
     pandas.DataFrame
-        Means over the seeds, a row for each combination, a column per metric; below them what needs no image.
+        Means over the seeds, a row per combination, a column per metric; below them the baselines.
     """
     if name not in run.config.images.experiments:
         return left_out("not in images.experiments of this configuration", experiment=name)

@@ -1,4 +1,4 @@
-"""A flow adapted to the pattern that it is asked for, by the forward model alone."""
+"""Adaptation of a flow to a measured pattern, with the forward model alone."""
 
 import copy
 from typing import NamedTuple
@@ -9,20 +9,20 @@ import torch
 from rephase.inference.patterns import PatternBatch, check_patterns
 from rephase.labs.scattering.models.flows import ParameterFlow
 
-_STRIDE = 20  # steps over which losses are averaged before a state counts as better
+_STRIDE = 20  # steps over which losses are averaged to compare states
 
 
 class Adapted(NamedTuple):
-    """A flow that knows one batch better, and how that went.
+    """A flow adapted to one batch, and the course of the adaptation.
 
     Attributes
     ----------
     model
-        A copy; the flow that was given is as it was.
+        Adapted copy; the given flow is unchanged.
     losses
-        Physics loss in nats of each step, up to the one that was not finite.
+        Physics loss of each step, nats, up to the first loss that was not finite.
     stopped
-        Why it ended early and what was kept; empty where it did not.
+        Reason for an early stop and what was kept; empty otherwise.
     """
 
     model: ParameterFlow
@@ -39,28 +39,28 @@ def adapt(
     n_samples: int = 32,
     learning_rate: float = 1e-3,
 ) -> Adapted:
-    """Train a copy of a flow on measured patterns with its physics loss; nobody needs to know the truth.
+    """Train a copy of a flow on measured patterns with its physics loss, which does not need the truth.
 
     The loss is the Kullback-Leibler divergence of the posterior from the flow, up to a constant: whatever the flow was
-    trained on, its minimum is the posterior. It looks only where the flow draws, so that a peak which the flow never
-    draws stays unknown. A loss or a gradient that is not finite ends it; kept is the state with the least mean loss of
-    20 steps, and the first state where none was better.
+    trained on, its minimum is the posterior. The loss is evaluated only where the flow draws, so that a peak without
+    draws is not found. A loss or a gradient that is not finite stops the training. The state with the smallest mean
+    loss over 20 steps is kept, or the first state if none was better.
 
     Parameters
     ----------
     model
         A trained flow.
     batch
-        Patterns, best one; ``batch.u`` is not looked at.
+        Patterns, ideally one; ``batch.u`` is ignored.
     seed
-        Of the samples.
+        Seed of the samples.
     n_steps, n_samples, learning_rate
-        Steps, samples of each pattern in one, and the step length of Adam.
+        Number of steps, samples per pattern and step, and learning rate of Adam.
 
     Raises
     ------
     PosteriorError
-        A pattern that is hidden, or whose counts or photons cannot be.
+        A pattern is hidden entirely, or its counts or photons are invalid.
     """
     check_patterns(batch)
     adapted = copy.deepcopy(model)

@@ -1,4 +1,4 @@
-"""Whether draws of a flow explain their patterns, and how many of them count, by how much was counted."""
+"""Scores of the draws of a flow by total counts: predictive checks, and the fraction of effective draws."""
 
 import numpy as np
 import pandas as pd
@@ -15,21 +15,21 @@ from rephase.runs import Run
 
 _COUNTS = 37  # stream of random numbers
 _N_PATTERNS, _N_DRAWS = 80, 100  # at most
-_AT_ONCE = 10  # patterns of which all draws are held against the counts
+_AT_ONCE = 10  # patterns whose draws are compared with the counts at once
 
 
 def score_by_counts(run: Run, kind: str, flow: ParameterFlow) -> pd.DataFrame:
-    """Judge the draws of a flow by the forward model, on new patterns in quarters of their total counts.
+    """Test the draws of a flow with the forward model, on new patterns in quartiles of their total counts.
 
-    Calibration is a mean over all patterns: a flow that is too wide for many counts passes it. Leaves the table
+    Calibration is a mean over all patterns, so that a flow that is too wide at many counts passes it. Saves the table
     ``posterior_quarters_KIND_NAME``.
 
     Returns
     -------
     pandas.DataFrame
-        A row per quarter: fewest and most counts of a pattern, number of patterns, median share of draws that count
-        when they are weighted by prior times likelihood over the density of the flow (1 for the right posterior), and
-        share of patterns that draws do not explain, of a predictive p-value below 0.05.
+        A row per quartile: fewest and most counts of a pattern, number of patterns, median fraction of effective draws
+        after weighting by prior times likelihood over the density of the flow (1 for the exact posterior), and fraction
+        of patterns that the draws do not explain (predictive p-value below 0.05).
     """
     options, simulator = section_of(run.config, kind).scoring, flow.simulator
     n_patterns, n_draws = min(options.n_patterns, _N_PATTERNS), min(options.n_draws, _N_DRAWS)
@@ -52,7 +52,7 @@ def score_by_counts(run: Run, kind: str, flow: ParameterFlow) -> pd.DataFrame:
 def _explained(
     flow: ParameterFlow, drawn: torch.Tensor, batch: PatternBatch, generator: torch.Generator
 ) -> pd.DataFrame:
-    """A row per pattern: its counts, the share of its draws that count, and whether they do not explain it."""
+    """Tabulate for each pattern its counts, the fraction of effective draws, and whether they fail to explain it."""
     device, simulator = next(flow.parameters()).device, flow.simulator
     log_q = flow.log_prob(on_device(batch._replace(u=drawn), device)).cpu()
     expected = expected_of(simulator, drawn.double(), batch)

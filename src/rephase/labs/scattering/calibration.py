@@ -1,4 +1,4 @@
-"""Whether the posteriors of a flow are calibrated, over many patterns."""
+"""Calibration of the posteriors of a flow, over many patterns."""
 
 import time
 
@@ -23,7 +23,7 @@ from rephase.labs.scattering.models.flows import ParameterFlow
 from rephase.learning.batches import on_device
 from rephase.runs import COLUMNS, Run
 
-# streams of random numbers, apart from those of the data sets
+# streams of random numbers, separate from those of the datasets
 _NEW = 31
 
 
@@ -42,14 +42,14 @@ _N_TIMED = 5
 _LEVEL = 0.9
 
 
-_N_FITTED = 10  # draws of each pattern of which the best one is a point that knows it
+_N_FITTED = 10  # draws of each pattern, the best of which is its informed reference point
 
 
 def score_flow(run: Run, kind: str, flow: ParameterFlow, name: str = "") -> pd.DataFrame:
-    """Judge a flow, by default that of `open_flow`, on new patterns of its own simulator, which no training saw.
+    """Score a flow, by default that of `open_flow`, on new patterns of its own simulator.
 
-    Leaves the table ``posterior_results_KIND_NAME`` and the arrays ``calibration_KIND_NAME``: ranks of the truths
-    [pattern, parameter], of random points [pattern], names.
+    Saves the table ``posterior_results_KIND_NAME`` and the arrays ``calibration_KIND_NAME``: ranks of the truths
+    [pattern, parameter], TARP ranks [pattern], names.
 
     Returns
     -------
@@ -90,14 +90,14 @@ def score_flow(run: Run, kind: str, flow: ParameterFlow, name: str = "") -> pd.D
 
 @torch.no_grad()
 def _best_of(simulator: Simulator, z: torch.Tensor, batch: PatternBatch) -> torch.Tensor:
-    """Of the first draws z [n_draws, pattern, parameter] that one which explains each pattern best."""
+    """Return the draw that explains each pattern best, among the first of z [n_draws, pattern, parameter]."""
     best = log_joint(simulator, z[:_N_FITTED], batch).argmax(0)
     return z[best, torch.arange(len(best))]
 
 
 @torch.no_grad()
 def draws_of(flow: ParameterFlow, batch: PatternBatch, n: int, seed: int) -> tuple[torch.Tensor, float]:
-    """Samples [n, pattern, parameter] on the CPU, and the mean negative log likelihood of the truths per parameter."""
+    """Draw samples [n, pattern, parameter] on the CPU; also return the truths' mean negative log likelihood."""
     device, samples, likelihood = next(flow.parameters()).device, [], []
     with torch.random.fork_rng():
         torch.manual_seed(seed + _DRAWS)
@@ -110,7 +110,7 @@ def draws_of(flow: ParameterFlow, batch: PatternBatch, n: int, seed: int) -> tup
 
 @torch.no_grad()
 def inverse_error(flow: ParameterFlow, batch: PatternBatch) -> float:
-    """Largest difference of normal noise from itself after it became z and came back, for each pattern once."""
+    """Largest error of normal noise after a map to z and back, with one sample per pattern."""
     device = next(flow.parameters()).device
     transform = flow.posterior(on_device(batch, device)).transform
     noise = torch.randn(batch.u.shape, generator=torch.Generator().manual_seed(0)).to(device)
@@ -118,11 +118,11 @@ def inverse_error(flow: ParameterFlow, batch: PatternBatch) -> float:
 
 
 def seconds_of_1000(flow: ParameterFlow, batch: PatternBatch) -> float:
-    """Seconds that 1,000 samples for the first pattern take, the pattern's summary included; the median of five."""
+    """Median time of five runs, in seconds, for 1,000 samples of the first pattern, with its summary."""
     device = next(flow.parameters()).device
     one = on_device(PatternBatch(*(field[:1] for field in batch)), device)
     times = []
-    for _ in range(_N_TIMED + 1):  # the first is to warm up
+    for _ in range(_N_TIMED + 1):  # the first one warms up
         start = time.perf_counter()
         flow.sample(one, 1000).cpu()
         times.append(time.perf_counter() - start)

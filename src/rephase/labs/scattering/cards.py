@@ -14,7 +14,7 @@ from rephase.learning.weights import Kind
 
 
 class ParameterCard(PosteriorCard):
-    """What the weights of a flow of parameters are; ``experiment`` is a name in `SIMULATORS`."""
+    """Card of the weights of a flow of parameters; ``experiment`` is a name in `SIMULATORS`."""
 
     laboratory: ClassVar[str] = "scattering"
     sections: ClassVar[type[Section]] = ScatteringConfig

@@ -1,4 +1,4 @@
-"""Figures of posteriors: their calibration, their samples by several methods, and the patterns that these predict."""
+"""Figures of posteriors: their calibration, samples by several methods, and the patterns that the samples predict."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,42 +16,42 @@ from rephase.inference.calibration import LEVELS, coverage, ecdf_band, ecdf_diff
 from rephase.plots import ONE_COLUMN, TWO_COLUMNS, colour, label
 
 _TINTS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_GREY, _RIGHT = "0.85", "right, 95 %"
-_N_BINS, _SMOOTHED = 28, 1.3  # bins of draws, and the standard deviation, in bins, that contours are smoothed by
-_SHARES = (0.9, 0.5)  # of draws within contours
-_MANY = 6  # parameters: so many want smaller and fewer labels
+_GREY, _RIGHT = "0.85", "calibrated, 95 %"
+_N_BINS, _SMOOTHED = 28, 1.3  # bins of draws, and standard deviation of the smoothing of contours, in bins
+_SHARES = (0.9, 0.5)  # fractions of draws within contours
+_MANY = 6  # parameters from which labels are smaller and fewer
 
 
 def draw_ranks(ax: Axes, ranks: torch.Tensor, names: Sequence[str]) -> None:
-    """Draw the share of ranks [n_patterns, n_parameters] below each rank, less the rank, and the band that it keeps to.
+    """Draw the fraction of ranks [n_patterns, n_parameters] below each rank minus the rank, and its band if uniform.
 
-    Curves of uniform ranks all stay within the band with a probability of 95 % for each parameter.
+    The whole curve of uniform ranks stays within the band with a probability of 95 % for each parameter.
     """
     band = ecdf_band(len(ranks))
     ax.fill_between(band.points, band.low, band.high, color=_GREY, linewidth=0, label=_RIGHT)
     for curve, name, style in zip(ecdf_difference(ranks), names, _styles(len(names)), strict=True):
         ax.plot(band.points, curve, label=name, **style)
     ax.axhline(0, color="0.5", linewidth=0.6)
-    ax.set(xlabel="rank of the truth", ylabel="share below − rank", xlim=(0, 1))
+    ax.set(xlabel="rank of the truth", ylabel="fraction below − rank", xlim=(0, 1))
     ax.legend()
 
 
 def draw_coverage(ax: Axes, ranks: torch.Tensor, names: Sequence[str]) -> None:
-    """Draw the share of truths within central intervals against their level, for ranks [n_patterns, n_parameters].
+    """Draw the coverage of central intervals against their level, for ranks [n_patterns, n_parameters].
 
-    The band is two standard deviations of the share if the level is right.
+    The band is two standard deviations of the coverage of a calibrated posterior.
     """
     levels, n = np.linspace(0, 1, 101), len(ranks)
     error = 2 * np.sqrt(levels * (1 - levels) / n)
     ax.fill_between(levels, levels - error, levels + error, color=_GREY, linewidth=0, label=_RIGHT)
     for shares, name, style in zip(coverage(ranks, LEVELS).T, names, _styles(len(names)), strict=True):
         ax.plot(LEVELS, shares, marker="o", label=name, **style)
-    ax.set(xlabel="level of the interval", ylabel="share of truths within", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    ax.set(xlabel="level of the interval", ylabel="coverage", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     ax.legend()
 
 
 def draw_tarp(ax: Axes, ranks: Mapping[str, torch.Tensor]) -> None:
-    """Draw the expected coverage by random points of several methods, ``tarp_ranks`` [n_patterns] of each."""
+    """Draw the expected coverage by TARP of several methods, from the ``tarp_ranks`` [n_patterns] of each."""
     (n,) = {len(each) for each in ranks.values()}
     band = ecdf_band(n)
     low, high = band.points + band.low, band.points + band.high
@@ -63,7 +63,7 @@ def draw_tarp(ax: Axes, ranks: Mapping[str, torch.Tensor]) -> None:
 
 
 def calibration(ranks: torch.Tensor, tarp: Mapping[str, torch.Tensor], names: Sequence[str]) -> Figure:
-    """Ranks and coverage of each parameter, [n_patterns, n_parameters], and of all at once by random points."""
+    """Ranks [n_patterns, n_parameters] and coverage of each parameter, and expected coverage of all by TARP."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(TWO_COLUMNS, 2.6), layout="constrained")
     draw_ranks(left, ranks, names)
     draw_coverage(middle, ranks, names)
@@ -86,11 +86,11 @@ def corner(
     Parameters
     ----------
     samples
-        Of each method, [n_draws, n_parameters].
+        Samples by method, [n_draws, n_parameters].
     names, units
-        Of the parameters; an empty unit is none.
+        Names and units of the parameters; an empty unit means none.
     truth
-        [n_parameters], where it is known.
+        True parameters [n_parameters], if known.
     """
     n, tints = len(names), tints_of(samples)
     figure, axes = plt.subplots(
@@ -117,16 +117,16 @@ def corner(
 def predicted_curve(
     x: np.ndarray, counts: np.ndarray, mask: np.ndarray, expected: Mapping[str, np.ndarray], *, x_label: str
 ) -> Figure:
-    """A measured curve, what draws of its posterior expect, and what is left over.
+    """A measured curve, the predictions of its posterior draws, and the residuals.
 
     Parameters
     ----------
     x, counts, mask
-        [pixel]; the last True = measured.
+        Coordinates, measured counts and mask, [pixel]; True = measured.
     expected
-        Counts expected of the draws of each method, [n_draws, pixel].
+        Expected counts of the draws of each method, [n_draws, pixel].
     x_label
-        Of the axis, with its unit.
+        Label of the axis, with its unit.
     """
     figure, (above, below) = plt.subplots(
         2, 1, figsize=(ONE_COLUMN * 1.3, 3.4), sharex=True, height_ratios=(3, 1.2)
@@ -147,19 +147,19 @@ def predicted_curve(
 
 
 def tints_of(methods: Iterable[str]) -> list[str]:
-    """Colours of methods, no two the same: their own where they have one, else the next of the cycle that is free."""
+    """Choose distinct colours of methods: their own colour if defined, else the next free one of the cycle."""
     own = [colour(method) for method in methods]
     free = (tint for tint in _TINTS if tint not in own)
     return [next(free) if tint == "black" else tint for tint in own]
 
 
 def _styles(n: int) -> list[dict[str, Any]]:
-    """Colour of each line; those of a second round are dashed."""
+    """Choose the colour of each line; when colours repeat, lines are dashed."""
     return [{"color": _TINTS[i % len(_TINTS)], "linestyle": "--" if i >= len(_TINTS) else "-"} for i in range(n)]
 
 
 def _edges(values: np.ndarray, truth: np.ndarray | None, parameter: int) -> np.ndarray:
-    """Edges of bins around nearly all draws, and the truth."""
+    """Choose edges of bins that cover nearly all draws, and the truth."""
     low, high = np.quantile(values, (0.001, 0.999))
     if truth is not None:
         low, high = min(low, truth[parameter]), max(high, truth[parameter])
@@ -170,7 +170,7 @@ def _edges(values: np.ndarray, truth: np.ndarray | None, parameter: int) -> np.n
 def _draw_cell(
     ax: Axes, drawn: list[tuple[np.ndarray, str]], edges: list[np.ndarray], row: int, column: int
 ) -> None:  # fmt: skip
-    """A parameter on the diagonal, a pair below it."""
+    """Draw a parameter on the diagonal, or a pair below it."""
     if column > row:
         ax.axis("off")
     for samples, tint in drawn if column <= row else []:
@@ -183,7 +183,7 @@ def _draw_cell(
 def _draw_contours(
     ax: Axes, x: np.ndarray, y: np.ndarray, x_edges: np.ndarray, y_edges: np.ndarray, tint: str
 ) -> None:  # fmt: skip
-    """Contours around shares of draws, of a smoothed histogram."""
+    """Draw contours that contain given fractions of the draws, from a smoothed histogram."""
     density = gaussian_filter(np.histogram2d(x, y, (x_edges, y_edges))[0], _SMOOTHED, mode="constant")
     falling = np.sort(density.ravel())[::-1]
     levels = [falling[np.searchsorted(falling.cumsum(), share * falling.sum())] for share in _SHARES]
@@ -200,7 +200,7 @@ def _mark_truth(ax: Axes, truth: np.ndarray | None, row: int, column: int) -> No
 
 
 def _name_axes(ax: Axes, names: Sequence[str], row: int, column: int) -> None:
-    """Names and ticks on the outer sides alone; small, slanted and fewer where there are many."""
+    """Label the outer axes only; for many parameters with small, slanted and fewer labels."""
     is_many = len(names) >= _MANY
     ax.tick_params(labelbottom=row == len(names) - 1, labelleft=row != column and column == 0)
     ax.tick_params(labelsize=5 if is_many else 7)
@@ -217,11 +217,11 @@ def _name_axes(ax: Axes, names: Sequence[str], row: int, column: int) -> None:
 
 
 def _band(drawn: np.ndarray) -> np.ndarray:
-    """Range [2, pixel] that holds nine draws in ten, [n_draws, pixel]."""
+    """Return the range [2, pixel] of the central 90 % of the draws, [n_draws, pixel]."""
     return np.quantile(drawn, (0.05, 0.95), axis=0)
 
 
 def _shade_hidden(axes: Sequence[Axes], x: np.ndarray, mask: np.ndarray) -> None:
-    """Shade what was not measured."""
+    """Shade the unmeasured ranges."""
     for ax in axes:
         ax.fill_between(x, 0, 1, where=~mask, transform=ax.get_xaxis_transform(), color="0.9", linewidth=0, zorder=0)

@@ -1,4 +1,4 @@
-"""The figures of posteriors that a run draws for its notebooks, for any kind of experiment with parameters."""
+"""Figures of posteriors that the notebooks of a run show, for any kind of experiment with parameters."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,7 +17,7 @@ from rephase.labs.scattering.flow import flow_name, section_of
 from rephase.plots import TWO_COLUMNS, draw_loss_curves, plain, said
 from rephase.runs import Run
 
-_SHOWN = {"Markov chains": "Markov chains", "nsf": "flow"}  # methods by what figures know them as
+_SHOWN = {"Markov chains": "Markov chains", "nsf": "flow"}  # methods and their names in figures
 
 
 _SCORES = {"c2st": ("C2ST against Markov chains", 0.5), "coverage_90": ("coverage of 90 %", 0.9),
@@ -32,7 +32,7 @@ def posterior_loss_curves(run: Run, kind: str) -> Figure:
 
 
 def posterior_calibration(run: Run, kind: str) -> Figure:
-    """Ranks and coverage of each parameter, and of all at once by random points, of the flow that is asked."""
+    """Ranks and coverage of each parameter, and expected coverage of all parameters by TARP, for the run's flow."""
     name = flow_name(section_of(run.config, kind))
     arrays = run.arrays(f"calibration_{kind}_{name}")
     return calibration(
@@ -41,7 +41,7 @@ def posterior_calibration(run: Run, kind: str) -> Figure:
 
 
 def posterior_corner(run: Run, kind: str) -> Figure:
-    """Samples of the flow and of Markov chains for the pattern of the run."""
+    """Samples of the flow and of MCMC for the pattern of the run."""
     arrays = run.arrays(f"posterior_{kind}")
     samples = {name: arrays["samples"][[*arrays["methods"]].index(method)] for name, method in _SHOWN.items()}
     truth = arrays["truth"] if np.isfinite(arrays["truth"]).all() else None
@@ -49,7 +49,7 @@ def posterior_corner(run: Run, kind: str) -> Figure:
 
 
 def posterior_prediction(run: Run, kind: str) -> Figure:
-    """The pattern of the run, a curve, beside what samples of the flow and of Markov chains expect."""
+    """The curve of the run and the predictions from samples of the flow and of MCMC."""
     arrays = run.arrays(f"posterior_{kind}")
     expected = {name: arrays["expected"][[*arrays["methods"]].index(method)] for name, method in _SHOWN.items()}
     (axis,) = arrays["axes"]
@@ -57,7 +57,7 @@ def posterior_prediction(run: Run, kind: str) -> Figure:
 
 
 def posterior_losses(run: Run, kind: str) -> Figure:
-    """What each way of training reaches in each case of the experiment; dashed: what the right posterior has."""
+    """Scores of each way of training in each case of the experiment; dashed: scores of the exact posterior."""
     table = run.table(f"posterior_losses_{kind}")
     cases, methods = table["case"].unique(), table["method"].unique()
     figure, axes = plt.subplots(1, len(_SCORES), figsize=(TWO_COLUMNS, 2.8))
@@ -82,7 +82,7 @@ def _words(name: object) -> str:
     return plain(name).replace("_", " ")
 
 
-_FEWEST = 0.3  # counts that the darkest colour stands for
+_FEWEST = 0.3  # counts at the dark end of the colour scale
 
 
 _SIGMAS = 4.0
@@ -92,7 +92,7 @@ _HIDDEN = "0.75"
 
 
 def pattern_prediction(run: Run, kind: str) -> Figure:
-    """The pattern of the run, what the flow's posterior expects and the residual; curves where it is a cut."""
+    """The pattern of the run, the mean prediction of the flow's posterior and the residual; curves for a cut."""
     arrays = run.arrays(f"posterior_{kind}")
     axes = {str(name): arrays[f"axis_{number}"] for number, name in enumerate(arrays["axes"])}
     if len(axes) == 1:
@@ -103,16 +103,16 @@ def pattern_prediction(run: Run, kind: str) -> Figure:
 def predicted_image(
     counts: np.ndarray, mask: np.ndarray, expected: np.ndarray, axes: Mapping[str, np.ndarray]
 ) -> Figure:
-    """A measured image, the mean of what draws of its posterior expect, and the residual over the root of that mean.
+    """A measured image, the mean prediction of its posterior draws, and the residual over the root of that mean.
 
     Parameters
     ----------
     counts, mask
-        [row, column]; the second True = measured.
+        Measured counts and mask, [row, column]; True = measured.
     expected
-        Counts expected of the draws, [n_draws, row, column].
+        Expected counts of the draws, [n_draws, row, column].
     axes
-        Places of rows and of columns by what is written beside them; evenly spaced.
+        Coordinates of rows and of columns by axis label; evenly spaced.
     """
     mean = expected.mean(0)
     figure, places = plt.subplots(
@@ -135,7 +135,7 @@ def predicted_image(
 def _draw(
     ax: Axes, title: str, values: np.ndarray, extent: tuple[float, float, float, float], **options: Any
 ) -> AxesImage:
-    """Draw an image with rows upwards; what is not a number is grey."""
+    """Draw an image with rows upwards; NaN is grey."""
     ax.set(title=title, facecolor=_HIDDEN)
     return ax.imshow(values, origin="lower", aspect="auto", extent=extent, interpolation="nearest", **options)
 

@@ -1,4 +1,4 @@
-"""The flow of one kind of experiment: its section, simulator and patterns, and how it is trained or read."""
+"""The flow of one kind of experiment: its section, simulator, patterns, training and reading."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -18,14 +18,14 @@ from rephase.runs import Run
 
 
 def section_of(config: Config, kind: str) -> PosteriorLearning:
-    """The section of the configuration that a kind of experiment has."""
+    """Return the section of the configuration for a kind of experiment."""
     if kind not in SIMULATORS:
         raise ConfigError(f"kind of posteriors {kind!r}; {nearest_name(kind, SIMULATORS)}")
     return cast(PosteriorLearning, getattr(config.scattering, kind))
 
 
 def simulator_of(section: Any, kind: str) -> BoundedSimulator:
-    """The simulator of a section."""
+    """Make the simulator of a section."""
     with blamed_on(f"scattering.{kind}.data"):
         return SIMULATORS[kind](section.data)
 
@@ -37,31 +37,31 @@ def build_patterns(run: Run, kind: str) -> PatternData:
 
 
 def training_folder(run: Run, kind: str, name: str) -> Path:
-    """Where checkpoints and logs of a flow are."""
+    """Return the folder of the checkpoints and logs of a flow."""
     return run.checkpoints("posteriors") / kind / name
 
 
 def trained_flow(run: Run, data: PatternData, kind: str, name: str) -> ParameterFlow:
-    """A flow of the configuration, trained where it is not yet; its loss curve is left as a table."""
+    """Return a flow of the configuration, trained if necessary, and save its loss curve as a table."""
     section, folder = section_of(run.config, kind), training_folder(run, kind, name)
     return train(run, POSTERIOR_MODELS, name, data, section, folder, curve=f"posterior_curve_{kind}_{name}")
 
 
 def flow_name(section: PosteriorLearning) -> str:
-    """What the flow of `open_flow` is called: the name of its weights, or of the first model if there is one."""
+    """Return the name of the flow of `open_flow`: that of its weights, or of the first model if there is one."""
     weights = section.inference.weights
     return Path(weights).stem if weights is not None else next(iter(section.models), "flow")
 
 
 def open_flow(run: Run, kind: str) -> ParameterFlow:
-    """The flow of the weights that the run names, else its own first one, trained where it is not yet.
+    """Open the flow of the weights that the run names, or its own first flow, trained if necessary.
 
     Raises
     ------
     ConfigError
-        There are neither weights nor a flow to train, or the weights are of patterns of another law.
+        There are neither weights nor a flow to train, or the weights were trained with other data settings.
     WeightsError
-        The weights are of another kind of experiment.
+        The weights are for another kind of experiment.
     """
     section = section_of(run.config, kind)
     if section.inference.weights is not None:

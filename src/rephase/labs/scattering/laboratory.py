@@ -1,4 +1,4 @@
-"""The laboratory of scattering, as the rest of the program knows it."""
+"""The laboratory of scattering, as the rest of the program uses it."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -15,13 +15,13 @@ from rephase.learning.weights import shipped_files
 
 
 def check(config: Config) -> None:
-    """Raise if a simulator, a flow, weights, chains, a file or the experiment of notebook 35 is wrong."""
+    """Raise if a simulator, a flow, weights, MCMC settings, a file or the experiment of notebook 35 is invalid."""
     check_posteriors(config)
     check_losses(config)
 
 
 def files(config: Config) -> Iterator[Path]:
-    """The measured curve, and weights."""
+    """Yield the files of the measured curve and of weights."""
     sections = (config.scattering.saxs, config.scattering.oriented, config.scattering.gisaxs)
     yield from with_neighbours(config.scattering.saxs.file.path, *(each.inference.weights for each in sections))
     yield from shipped_files(POSTERIORS)

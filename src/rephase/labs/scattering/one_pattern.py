@@ -39,7 +39,7 @@ _N_CLIMBED = 64  # draws that climb to peaks
 
 
 def example_pattern(run: Run, kind: str, flow: ParameterFlow) -> Measured:
-    """The pattern that the run names, or a simulated one, and in sentences what was done to it."""
+    """Return the pattern that the run names, or a simulated one, with notes on its preparation."""
     section = section_of(run.config, kind)
     if kind in _MEASURED and (found := _MEASURED[kind](section, flow.simulator)) is not None:
         return found
@@ -61,7 +61,7 @@ _MEASURED: dict[str, Callable[[Any, Any], Measured | None]] = {"saxs": _measured
 
 
 class _Drawn(NamedTuple):
-    """Samples [n_draws, 1, parameter] of one method, its seconds, and how many independent ones they are worth."""
+    """Samples [n_draws, 1, parameter] of one method, its time in seconds, and the effective number of samples."""
 
     samples: torch.Tensor
     seconds: float
@@ -69,13 +69,13 @@ class _Drawn(NamedTuple):
 
 
 def infer(run: Run, kind: str, flow: ParameterFlow, pattern: PatternBatch) -> pd.DataFrame:
-    """The posterior of one pattern by the flow, by its weighted samples, by a fit and by Markov chains.
+    """Infer the posterior of one pattern by the flow, its weighted samples, a least-squares fit and MCMC.
 
-    Where the configuration says how, by a copy of the flow that is adapted to the pattern as well.
+    If the configuration has an adaptation, a copy of the flow that is adapted to the pattern is a further method.
 
-    Leaves the table ``posterior_summary_KIND``, a row per method and parameter with mean, standard deviation and the
+    Saves the table ``posterior_summary_KIND``, a row per method and parameter with mean, standard deviation and the
     central 90 %; and the arrays ``posterior_KIND``: samples of each method, truth, the pattern and its axes, expected
-    intensities and the deviances of the predictive check.
+    counts and the deviances of the predictive check.
 
     Returns
     -------
@@ -86,9 +86,9 @@ def infer(run: Run, kind: str, flow: ParameterFlow, pattern: PatternBatch) -> pd
     Raises
     ------
     ConfigError
-        A pattern of another size than the flow was made for.
+        The flow was made for patterns of another shape.
     PosteriorError
-        A pattern that is hidden, or whose counts, photons or mask cannot be.
+        The pattern is hidden entirely, or its counts, photons or mask are invalid.
     """
     options, simulator = section_of(run.config, kind).inference, flow.simulator
     one = on_device(pattern, "cpu")
@@ -142,7 +142,7 @@ def _by_all_methods(run: Run, kind: str, flow: ParameterFlow, one: PatternBatch)
 def adapted_samples(
     flow: ParameterFlow, one: PatternBatch, n: int, options: AdaptationConfig, *, seed: int
 ) -> torch.Tensor:
-    """Samples [n, 1, parameter] of a copy of the flow that was adapted to one pattern; warns where that ended early."""
+    """Adapt a copy of the flow to one pattern and draw samples [n, 1, parameter]; warn if adaptation stopped early."""
     adapted = adapt(flow, one, seed=seed, **options.model_dump())
     if adapted.stopped:
         warnings.warn(f"adaptation to the pattern: {adapted.stopped}", stacklevel=2)
@@ -180,7 +180,7 @@ def _save_posterior(
 
 
 def find_peaks(run: Run, kind: str, flow: ParameterFlow, pattern: PatternBatch) -> pd.DataFrame:
-    """Separate maxima of the posterior that samples of the flow climb to: share, nats below the highest, parameters."""
+    """Find separate maxima to which samples of the flow climb: share, nats below the highest, parameters."""
     one, simulator = on_device(pattern, "cpu"), flow.simulator
     samples = torch.as_tensor(run.arrays(f"posterior_{kind}")["samples"][0, :_N_CLIMBED, None])
     found = peaks(simulator, one, samples)

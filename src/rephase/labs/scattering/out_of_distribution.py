@@ -1,4 +1,4 @@
-"""The experiment of notebook 35: what likelihood, physics and adaptation bring, on familiar and on other patterns."""
+"""The experiment of notebook 35: flows with likelihood, physics and adaptation on familiar and unfamiliar patterns."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -37,16 +37,16 @@ _LEVEL = 0.9
 REFERENCE = "Markov chains"
 ADAPTED = "adapted by physics alone"
 WEIGHTED = "likelihood, weighted"
-_ALONE = "likelihood"  # the flow that adapts and is weighted
+_ALONE = "likelihood"  # the flow that is adapted and weighted
 
 
 def check_losses(config: Config) -> None:
-    """Raise `ConfigError` if the experiment changes what does not exist, or lacks the flow that is adapted."""
+    """Raise `ConfigError` if the experiment changes an unknown key, or lacks the flow to be adapted."""
     for kind in SIMULATORS:
         section, where = section_of(config, kind), f"scattering.{kind}.losses"
         experiment = section.losses
         if experiment.cases and _ALONE not in experiment.flows:
-            raise ConfigError(f"{where}.flows: expected one called {_ALONE!r}, which is adapted; add it")
+            raise ConfigError(f"{where}.flows: expected a flow {_ALONE!r}, which is adapted; add it")
         for changes in ({}, experiment.trained, *experiment.cases.values()):
             simulator = _simulator(section, kind, changes)
             with blamed_on(where):
@@ -56,7 +56,7 @@ def check_losses(config: Config) -> None:
 
 
 def _check_flows(section: PosteriorLearning, kind: str, where: str) -> None:
-    """Raise `ConfigError` if a flow cannot be built, or chains are too few for the draws that are compared."""
+    """Raise `ConfigError` if a flow cannot be built, or if MCMC gives fewer samples than the compared draws."""
     simulator, chains = _simulator(section, kind, {}), section.inference.chains
     with blamed_on(where):
         for model in section.losses.flows.values():
@@ -67,18 +67,18 @@ def _check_flows(section: PosteriorLearning, kind: str, where: str) -> None:
 
 
 def compare_losses(run: Run, kind: str) -> pd.DataFrame:
-    """Train the flows of the experiment on what its ``trained`` says, and ask them for the patterns of every case.
+    """Train the flows of the experiment on its ``trained`` patterns, and test them on the patterns of every case.
 
-    The prior of all is that of ``data``: narrower trainings leave a part of it unseen. Leaves the table
-    ``posterior_losses_KIND``: per case and method the accuracy of a classifier that tells samples from Markov chains
-    (C2ST, 1/2 to 1; NaN of the chains themselves), the share of truths within the central 90 % over parameters that
-    the case shares, deviance of samples over the number of measured points, p-value of the predictive check, seconds
-    per pattern, and how many patterns each is the mean of.
+    All use the prior of ``data``; narrower training data cover only a part of it. Saves the table
+    ``posterior_losses_KIND`` with, for each case and method: the accuracy of a classifier between samples and MCMC
+    samples (C2ST, 1/2 to 1; NaN for MCMC itself), the coverage of the central 90 % over the parameters that the case
+    shares, the deviance of samples over the number of measured points, the p-value of the predictive check, seconds
+    per pattern, and the number of patterns.
 
     Returns
     -------
     pandas.DataFrame
-        The table. One row that says so where the configuration has no cases.
+        The table; if the configuration has no cases, one row that says so.
     """
     section, experiment = section_of(run.config, kind), section_of(run.config, kind).losses
     if not experiment.cases:
@@ -102,7 +102,7 @@ def _simulator(section: Any, kind: str, changes: dict[str, Any]) -> BoundedSimul
 
 
 def _flows(run: Run, section: PosteriorLearning, kind: str) -> dict[str, ParameterFlow]:
-    """The flows of the experiment: trained on narrower patterns, with the whole prior in their physics."""
+    """Train the flows of the experiment on narrower patterns, with the whole prior in their physics loss."""
     experiment = section.losses
     narrow, whole = _simulator(section, kind, experiment.trained), _simulator(section, kind, {})
     data = store_patterns(run.folder / "data" / f"{kind}_losses.zarr", narrow, workers=run.workers)
@@ -116,7 +116,7 @@ def _flows(run: Run, section: PosteriorLearning, kind: str) -> dict[str, Paramet
 
 
 def _shared(source: Simulator, asked: Simulator, n: int, rng: np.random.Generator) -> PatternBatch:
-    """Patterns of one simulator with those of its unknowns that another knows."""
+    """Draw patterns of one simulator, with only the unknowns that another simulator has."""
     batch = source.draw(n, rng)
     return batch._replace(u=batch.u[:, [source.names.index(name) for name in asked.names]])
 
@@ -124,7 +124,7 @@ def _shared(source: Simulator, asked: Simulator, n: int, rng: np.random.Generato
 def _judged(
     run: Run, section: PosteriorLearning, flows: dict[str, ParameterFlow], patterns: PatternBatch
 ) -> Iterator[dict[str, Any]]:
-    """A row for each method; the slow ones on the first patterns alone."""
+    """Yield a row for each method; slow methods run on the first patterns only."""
     experiment, n = section.losses, section.scoring.n_draws
     generator, first = torch.Generator().manual_seed(run.config.seed), flows[_ALONE]
     few = PatternBatch(*(field[: experiment.n_compared] for field in patterns))
@@ -157,7 +157,7 @@ def _weighted(flow: ParameterFlow, batch: PatternBatch, n: int, generator: torch
 
 
 def _adapted(flow: ParameterFlow, batch: PatternBatch, n: int, experiment: LossExperiment, seed: int) -> torch.Tensor:
-    """Samples of a copy of the flow for each pattern, adapted to it alone."""
+    """Draw samples of a copy of the flow for each pattern, adapted to this pattern alone."""
     ones = (PatternBatch(*fields) for fields in zip(*(field.split(1) for field in batch)))
     return torch.cat([adapted_samples(flow.cpu(), one, n, experiment.adaptation, seed=seed) for one in ones], 1)
 

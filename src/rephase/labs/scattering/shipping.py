@@ -1,4 +1,4 @@
-"""From the trainings of a run to weights of flows of parameters, with their cards."""
+"""Weights of the flows of parameters that a run has trained, with their cards."""
 
 from collections.abc import Iterator
 
@@ -13,11 +13,11 @@ from rephase.learning.training import trained_model
 from rephase.learning.weights import Weights
 from rephase.runs import Run
 
-_NOTEBOOKS = {"saxs": "31", "oriented": "31", "gisaxs": "32"}  # that train a flow
+_NOTEBOOKS = {"saxs": "31", "oriented": "31", "gisaxs": "32"}  # the notebook that trains the flow of each kind
 
 
 def trained_weights(run: Run) -> Iterator[Weights[ParameterFlow, ParameterCard]]:
-    """The models that a run has trained, of their best epochs, each with its card."""
+    """Yield the models that a run has trained, at their best epochs, each with its card."""
     for kind in SIMULATORS:
         section = section_of(run.config, kind)
         trained = {name: training_folder(run, kind, name) for name in section.models}

@@ -1,6 +1,6 @@
-"""The steps of the notebooks on posteriors of parameters: data and flows, their calibration, one pattern's posterior.
+"""Steps of the notebooks on posteriors of parameters: check the configuration, train and score flows.
 
-Every step is told the kind of experiment: the section of ``scattering`` in the configuration, as in `SIMULATORS`.
+Every step takes the kind of experiment: a key of ``scattering`` in the configuration and of `SIMULATORS`.
 """
 
 import pandas as pd
@@ -27,7 +27,7 @@ from rephase.runs.tables import left_out
 
 
 def check_posteriors(config: Config) -> None:
-    """Raise if a simulator, a flow, weights or chains cannot be, or a file is not where the configuration says."""
+    """Raise if a simulator, a flow, weights or MCMC settings are invalid, or a file of the configuration is missing."""
     for kind in SIMULATORS:
         section = section_of(config, kind)
         simulator, where = simulator_of(section, kind), f"scattering.{kind}"
@@ -44,7 +44,7 @@ def check_posteriors(config: Config) -> None:
 
 
 def _check_inference(options: InferenceConfig, simulator: BoundedSimulator, where: str) -> None:
-    """Raise `ConfigError` if a true unknown is none of the simulator's or beyond its bounds, or chains are too few."""
+    """Raise `ConfigError` if a true unknown is not in the simulator or out of bounds, or if walkers are too few."""
     truth = options.truth or {}
     for name in truth:
         if name not in simulator.names:
@@ -54,7 +54,7 @@ def _check_inference(options: InferenceConfig, simulator: BoundedSimulator, wher
         low, high = next((p.low, p.high) for p in simulator.prior.parameters if p.name == name)
         raise ConfigError(
             f"{where}.truth.{name} = {truth[name]}: expected {low} to {high}, the bounds of the prior, which "
-            "flows know; change it or the data"
+            "flows assume; change the truth or the data"
         )
     chains = options.chains
     with blamed_on(f"{where}, n_draws and chains"):
@@ -62,7 +62,7 @@ def _check_inference(options: InferenceConfig, simulator: BoundedSimulator, wher
 
 
 def _with_truth(u: torch.Tensor, simulator: Simulator, options: InferenceConfig) -> torch.Tensor:
-    """Unknowns [1, parameter] of which some are as the configuration says."""
+    """Set the unknowns [1, parameter] that the configuration fixes."""
     u = u.clone()
     for name, value in (options.truth or {}).items():
         u[0, simulator.names.index(name)] = value
@@ -70,9 +70,9 @@ def _with_truth(u: torch.Tensor, simulator: Simulator, options: InferenceConfig)
 
 
 def train_and_score_all(run: Run, kind: str) -> pd.DataFrame:
-    """Train every flow of the configuration and score it with `score_flow`; the scores of all.
+    """Train every flow of the configuration, score it with `score_flow`, and return all scores.
 
-    Where the configuration has none, as weights are there, the table says so.
+    If the configuration lists no flow, as it names weights, the table says so.
     """
     models = section_of(run.config, kind).models
     if not models:

@@ -14,7 +14,7 @@ from rephase.learning.weights import Kind
 
 
 class ImageFlowCard(PosteriorCard):
-    """What the weights of a flow of images are; ``experiment`` is a name in `WAVE_SIMULATORS`."""
+    """Card of the weights of a flow of images; ``experiment`` is a name in `WAVE_SIMULATORS`."""
 
     laboratory: ClassVar[str] = "waves"
     sections: ClassVar[type[Section]] = WavesConfig

@@ -1,4 +1,4 @@
-"""Figures of posteriors of images: patterns and samples, calibration, opponents, a measured scan."""
+"""Figures of posteriors of images: patterns and samples, calibration, comparison of methods, a measured scan."""
 
 from functools import partial
 
@@ -18,7 +18,7 @@ _DIM_AND_BRIGHT = {"test:dim": "o", "test:bright": "*"}
 
 
 def wave_posteriors(run: Run, kind: str) -> Figure:
-    """For each channel of each object: pattern, truth, mean and spread of posterior samples, two of the samples."""
+    """Pattern, truth, mean and spread of posterior samples, and two samples, for each channel of each object."""
     arrays = run.arrays(f"wave_examples_{kind}")
     n, n_channels = arrays["truth"].shape[:2]
     figure, axes = plt.subplots(
@@ -45,7 +45,7 @@ def wave_posteriors(run: Run, kind: str) -> Figure:
 
 
 def _draw_pattern(ax: Axes, arrays: dict[str, np.ndarray], example: int, *, is_shown: bool) -> None:
-    """The first hologram, or the mean of the frames, over the photons; grey is not measured."""
+    """Draw the first hologram, or the mean of the frames, over the photons; grey: not measured."""
     ax.set_frame_on(is_shown)
     if not is_shown:
         return
@@ -59,9 +59,9 @@ def _draw_pattern(ax: Axes, arrays: dict[str, np.ndarray], example: int, *, is_s
 
 
 def wave_calibration(run: Run, kind: str) -> Figure:
-    """Share of pixels whose truth is within central intervals, against their level; deviance of samples and truth.
+    """Coverage of central intervals of pixels against their level; deviance of samples and of the truth.
 
-    The band is two standard deviations of the share, as patterns differ.
+    The band is two standard errors of the coverage, from its variation between patterns.
     """
     table, predictive = run.table(f"wave_coverage_{kind}"), run.table(f"wave_predictive_{kind}")
     figure, (left, right) = plt.subplots(1, 2, figsize=(TWO_COLUMNS, 2.8), layout="constrained")
@@ -70,7 +70,7 @@ def wave_calibration(run: Run, kind: str) -> Figure:
         level, share, error = (part[column] for column in ("level", "coverage", "error"))
         left.plot(level, share, "-o", color=tint, label=str(name))
         left.fill_between(level, share - 2 * error, share + 2 * error, color=tint, alpha=0.25, linewidth=0)
-    left.set(xlabel="level of the interval", ylabel="share of pixels within", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    left.set(xlabel="level of the interval", ylabel="coverage of pixels", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     left.legend(loc="upper left")
     for column, mark, name in (("deviance", "o", "posterior samples"), ("deviance of the truth", "_", "truth")):
         right.plot(predictive["photons"], predictive[column], mark, color="0.3" if mark == "_" else _CHANNELS[0],
@@ -81,11 +81,11 @@ def wave_calibration(run: Run, kind: str) -> Figure:
 
 
 def _photons(kind: str) -> str:
-    return {"holography": "photons of an empty pixel", "ptychography": "photons of an empty frame"}[kind]
+    return {"holography": "photons in an empty pixel", "ptychography": "photons in an empty frame"}[kind]
 
 
 def wave_opponents(run: Run, kind: str) -> Figure:
-    """Error against the time for one pattern, of each method on dim and bright patterns; Fourier ring correlation."""
+    """Error against time per pattern for each method on dim and bright patterns; Fourier ring correlation."""
     results, rings = run.table(f"wave_results_{kind}_routes"), run.table(f"wave_rings_{kind}")
     figure, (left, right) = plt.subplots(1, 2, figsize=(TWO_COLUMNS, 2.8), layout="constrained")
     for split, mark in _DIM_AND_BRIGHT.items():
@@ -93,7 +93,7 @@ def wave_opponents(run: Run, kind: str) -> Figure:
         for name, scores in part.iterrows():
             left.plot(scores["seconds"], scores["wave_error"], mark, color=colour(str(name)))
         left.plot([], [], mark, color="0.4", label=split.split(":")[1])
-    left.set(xscale="log", yscale="log", xlabel="seconds for one pattern", ylabel="relative error of the wave")
+    left.set(xscale="log", yscale="log", xlabel="time per pattern (s)", ylabel="relative error of the wave")
     for axis in (left.xaxis, left.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
@@ -108,15 +108,15 @@ def wave_opponents(run: Run, kind: str) -> Figure:
 
 
 def wave_loss_curve(run: Run, kind: str) -> Figure:
-    """Loss of training and validation against the epoch, nats per unknown number."""
+    """Training and validation loss against the epoch, in nats per unknown."""
     curves: dict[str, pd.DataFrame] = {"image_flow": run.table(f"wave_curve_{kind}")}
     if curves["image_flow"].empty:
         return said("weights are given: nothing was trained")
-    return draw_loss_curves(curves, "nats per unknown number")
+    return draw_loss_curves(curves, "nats per unknown")
 
 
 def ptychography_measured(run: Run) -> Figure:
-    """A frame of a measured scan, amplitude and phase of the object that was found, the probe, and the misfit."""
+    """A frame of a measured scan, amplitude and phase of the reconstructed object, the probe, and the misfit."""
     arrays = run.arrays("ptychography_measured")
     if not arrays:
         return said("no measured scan in this configuration")
@@ -143,7 +143,7 @@ def ptychography_measured(run: Run) -> Figure:
 
 
 def _scanned(positions: np.ndarray, object_shape: tuple[int, ...], probe_shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Rows and columns of the object within a quarter of a probe of some position's middle."""
+    """Rows and columns of the object that are within a quarter of the probe size of a scan position."""
     middle = np.array(object_shape) / 2
     low, high = positions.min(0) + middle, positions.max(0) + middle
     reach = np.array(probe_shape) / 4

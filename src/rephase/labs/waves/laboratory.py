@@ -1,4 +1,4 @@
-"""The laboratory of waves, as the rest of the program knows it."""
+"""The laboratory of waves, as the rest of the program uses it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +13,14 @@ from rephase.learning.weights import shipped_files
 
 
 def files(config: Config) -> Iterator[Path]:
-    """Weights."""
+    """Yield the files of weights."""
     waves = config.waves
     yield from with_neighbours(waves.holography.inference.weights, waves.ptychography.inference.weights)
     yield from shipped_files(IMAGE_POSTERIORS)
 
 
 def large_files(config: Config) -> Iterator[Path]:
-    """The measured scan."""
+    """Yield the file of the measured scan."""
     return with_neighbours(config.waves.ptychography.measured.path)
 
 

@@ -1,7 +1,7 @@
-"""Scores of retrieved waves and objects: what no measurement can tell is removed first.
+"""Scores of retrieved waves and objects, after the ambiguities of the measurement are removed.
 
-Waves are complex [batch, row, column]; `weight`, [row, column] or one for each, says where they count: 0 where the beam
-never was.
+Waves are complex [batch, row, column]. `weight`, [row, column] or one per wave, is the weight of each pixel: 0 outside
+the illuminated area.
 """
 
 import math
@@ -14,17 +14,17 @@ _REFINEMENTS = 10
 
 
 def align_wave(pred: torch.Tensor, true: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
-    """The prediction with the global phase, phase ramp and hand (itself or its twin) that are closest to the truth.
+    """Align the prediction with the truth in global phase, phase ramp, and choice of the wave or its twin.
 
-    The twin is the conjugate turned by 180 degrees about the middle of the field, which has the same far field.
-    Unchanged by any of the three, but for rounding.
+    The twin is the conjugate rotated by 180 degrees about the middle of the field, which has the same far field.
+    The result is unchanged by any of the three in `pred`, except for rounding.
 
     Parameters
     ----------
     pred, true
-        [batch, row, column], complex.
+        Predicted and true waves, complex, [batch, row, column].
     weight
-        Real, 0 or above; by default 1.
+        Weights of the pixels, 0 or above; by default 1.
     """
     weight = torch.ones_like(true.real) if weight is None else weight.to(true.real).expand(true.shape)
     same, twin = (_without_ramp(hand, true, weight) for hand in (pred, pred.flip((-2, -1)).conj()))
@@ -33,20 +33,20 @@ def align_wave(pred: torch.Tensor, true: torch.Tensor, weight: torch.Tensor | No
 
 
 def wave_error(aligned: torch.Tensor, true: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
-    """Relative error [batch], ``(sum |pred - true|^2 / sum |true|^2)^1/2``, of what `align_wave` returns."""
+    """Relative error [batch] of a wave from `align_wave`, ``(sum |pred - true|^2 / sum |true|^2)^1/2``."""
     weight = torch.ones_like(true.real) if weight is None else weight
     return (_squared_error(aligned, true, weight) / (weight * true.abs().square()).sum((1, 2))).sqrt()
 
 
 def amplitude_ssim(pred: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """Structural similarity [batch] of the amplitudes, in the range of the true ones; uniform window of 7 pixels."""
+    """Structural similarity [batch] of the amplitudes, over the range of the true ones; uniform window of 7 pixels."""
     return _similarity(pred.abs(), true.abs())
 
 
 def phase_ssim(aligned: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """Structural similarity [batch] of the phases in the range of the true ones.
+    """Structural similarity [batch] of the phases of a wave from `align_wave`, over the range of the true ones.
 
-    Of what `align_wave` returns; each phase is taken within pi of the true one, so that wraps do not count.
+    Each phase is taken within pi of the true one, so that wraps do not count as errors.
     """
     phase = true.angle()
     return _similarity(phase + (aligned * true.conj()).angle(), phase)
@@ -55,8 +55,8 @@ def phase_ssim(aligned: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
 def ring_correlation(pred: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
     """Fourier ring correlation [batch, ring], ``Re sum a b* / (sum |a|^2 sum |b|^2)^1/2`` over rings of the spectrum.
 
-    Ring i holds the frequencies that round to i cycles along the shorter side, up to half of its pixels. It reads high
-    where both waves share strong low frequencies, whatever their quality: an error or a similarity belongs beside it.
+    Ring i holds the frequencies that round to i cycles along the shorter side, up to half of its pixels. If both waves
+    share strong low frequencies, it is high whatever their quality: report an error or a similarity with it.
 
     References
     ----------
@@ -83,7 +83,7 @@ def _similarity(pred: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
 
 
 def _without_ramp(pred: torch.Tensor, true: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """`pred` with the phase and the ramp that come closest: from the peak of a spectrum upwards.
+    """Align `pred` in phase and ramp, starting from the peak of the spectrum of the product of the waves.
 
     Each step maximises a parabola below ``Re sum weight true* pred exp(i plane)``, which therefore never falls.
     """
@@ -102,7 +102,7 @@ def _without_ramp(pred: torch.Tensor, true: torch.Tensor, weight: torch.Tensor) 
 
 
 def _coarse_plane(product: torch.Tensor) -> torch.Tensor:
-    """Phase, and its slopes in radians over the field, [batch, 3], of the strongest wave: to a quarter of a cycle."""
+    """Phase and slopes, in radians over the field, of the strongest plane wave, [batch, 3], to a quarter of a cycle."""
     n_rows, n_columns = product.shape[-2:]
     peak = torch.fft.fft2(product, s=(2 * n_rows, 2 * n_columns)).abs().flatten(1).argmax(1)
     rows, columns = (

@@ -1,4 +1,4 @@
-"""From the trainings of a run to weights of flows of images, with their cards."""
+"""Weights of the flows of images that a run has trained, with their cards."""
 
 from collections.abc import Iterator
 
@@ -13,11 +13,11 @@ from rephase.learning.training import trained_model
 from rephase.learning.weights import Weights
 from rephase.runs import Run
 
-_NOTEBOOKS = {"ptychography": "33", "holography": "34"}  # that train a flow
+_NOTEBOOKS = {"ptychography": "33", "holography": "34"}  # the notebook that trains the flow of each kind
 
 
 def trained_weights(run: Run) -> Iterator[Weights[ImageFlow, ImageFlowCard]]:
-    """The models that a run has trained, of their best epochs, each with its card."""
+    """Yield the models that a run has trained, at their best epochs, each with its card."""
     for kind in WAVE_SIMULATORS:
         section, folder = config_of(run, kind), training_folder(run, kind)
         if (folder / "best.ckpt").is_file():

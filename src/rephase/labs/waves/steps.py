@@ -1,4 +1,4 @@
-"""The steps of the notebooks on posteriors of images: patterns, flow, calibration, opponents, a measured scan."""
+"""Steps of the notebooks on posteriors of images: patterns, flow, calibration, comparison of methods, measured scan."""
 
 import time
 from collections.abc import Callable
@@ -43,13 +43,13 @@ from rephase.runs import COLUMNS, Run
 from rephase.runs.tables import left_out
 
 WAVE_METRICS = {"wave_error": "1", "amplitude_ssim": "1", "phase_ssim": "1", "deviance": "1/pixel", "seconds": "s"}
-_SEEN = 0.1  # of the brightest illumination; scores are of what has more
-_AT_ONCE = 512  # posterior samples that are drawn in one piece
-_N_PREDICTED, _N_TIMED = 50, 3  # draws that predict their pattern, and timings of a route
-_PIXELS_AT_ONCE = 2**24  # of predicted patterns, in one piece: some hundred megabytes
+_SEEN = 0.1  # of the brightest illumination; scores cover brighter pixels
+_AT_ONCE = 512  # posterior samples drawn at once
+_N_PREDICTED, _N_TIMED = 50, 3  # draws of a predictive check, and timings of a route
+_PIXELS_AT_ONCE = 2**24  # pixels of predicted patterns at once: a few hundred megabytes
 
 Route = Callable[[PatternBatch], torch.Tensor]
-"""From patterns to waves [sample, row, column]."""
+"""A method that maps patterns to waves [sample, row, column]."""
 
 
 class ImagePosteriors(NamedTuple):
@@ -60,7 +60,7 @@ class ImagePosteriors(NamedTuple):
 
 
 def check_waves(config: Config) -> None:
-    """Raise if an experiment cannot be simulated, no flow built for it, weights do not fit, or a scan is not there."""
+    """Raise if an experiment cannot be simulated, a flow cannot be built, weights do not fit, or a scan is missing."""
     for kind, make in WAVE_SIMULATORS.items():
         section = getattr(config.waves, kind)
         with blamed_on(f"waves.{kind}.data"):
@@ -76,32 +76,32 @@ def check_waves(config: Config) -> None:
 
 
 def config_of(run: Run, kind: str) -> HolographyConfig | PtychographyConfig:
-    """The section of the configuration, ``holography`` or ``ptychography``."""
+    """Return the section ``holography`` or ``ptychography`` of the configuration."""
     return cast(HolographyConfig | PtychographyConfig, getattr(run.config.waves, kind))
 
 
 def build_patterns(run: Run, kind: str) -> PatternData:
-    """Simulate or open the patterns of the run, of ``holography`` or ``ptychography``."""
+    """Simulate or open the patterns of the run for ``holography`` or ``ptychography``."""
     simulator = WAVE_SIMULATORS[kind](config_of(run, kind).data)
     return store_patterns(run.folder / "data" / f"{kind}.zarr", simulator, workers=run.workers)
 
 
 def training_folder(run: Run, kind: str) -> Path:
-    """Where checkpoints and logs of the flow are."""
+    """Return the folder of the checkpoints and logs of the flow."""
     return run.checkpoints(kind) / "image_flow"
 
 
 def open_flow(run: Run, kind: str, data: PatternData) -> ImageFlow:
-    """The flow of the weights that the run names, else its own, trained where it is not yet.
+    """Open the flow of the weights that the run names, or its own flow, trained if necessary.
 
-    Leaves its loss curve, which is empty where weights are given.
+    Saves its loss curve, which is empty if weights are given.
 
     Raises
     ------
     WeightsError
-        The weights are of another kind of experiment.
+        The weights are for another kind of experiment.
     ConfigError
-        They were trained on patterns of another law than those of the run.
+        The weights were trained with other data settings than those of the run.
     """
     config, folder = config_of(run, kind), training_folder(run, kind)
     if config.inference.weights is not None:
@@ -111,7 +111,7 @@ def open_flow(run: Run, kind: str, data: PatternData) -> ImageFlow:
 
 
 def draw_posteriors(run: Run, kind: str, data: PatternData, flow: ImageFlow) -> ImagePosteriors:
-    """Draw posterior samples of test patterns, ``n_draws`` of each; a few of them are left for the figure."""
+    """Draw ``n_draws`` posterior samples of each test pattern, and save a few of them for the figure."""
     config = config_of(run, kind)
     batch = data[data.splits["test"][: config.n_judged]]
     u = draw(flow, batch, config.n_draws, seed=run.config.seed)
@@ -127,7 +127,7 @@ def draw_posteriors(run: Run, kind: str, data: PatternData, flow: ImageFlow) -> 
 
 
 def draw(flow: ImageFlow, batch: PatternBatch, n: int, *, seed: int) -> torch.Tensor:
-    """Posterior samples [n, n_patterns, channel, row, column] on the CPU, drawn in pieces on the device of the flow."""
+    """Draw posterior samples [n, n_patterns, channel, row, column] in pieces on the flow's device; move to the CPU."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return _asked(flow, batch, max(1, _AT_ONCE // n), lambda piece: flow.sample(piece, n))
@@ -136,26 +136,26 @@ def draw(flow: ImageFlow, batch: PatternBatch, n: int, *, seed: int) -> torch.Te
 def _asked(
     flow: ImageFlow, batch: PatternBatch, n_patterns: int, ask: Callable[[PatternBatch], torch.Tensor]
 ) -> torch.Tensor:
-    """What is answered, [..., n_patterns, channel, row, column], to pieces of a batch on the device of the flow."""
+    """Apply `ask` to pieces of a batch on the device of the flow; join to [..., n_patterns, channel, row, column]."""
     device = next(flow.parameters()).device
     pieces = zip(*(field.split(n_patterns) for field in batch))
     return torch.cat([ask(on_device(PatternBatch(*piece), device)).cpu() for piece in pieces], dim=-4)
 
 
 def measure_calibration(run: Run, kind: str, data: PatternData, posteriors: ImagePosteriors) -> pd.DataFrame:
-    """How often the truth is within the intervals of its pixels, and whether samples explain their pattern.
+    """Measure the coverage of the intervals of pixels, and test whether samples explain their pattern.
 
-    Leaves ``wave_coverage_KIND`` and ``wave_predictive_KIND``, and of the coverage of 90 % intervals and the share of
-    patterns with a predictive p-value below 0.05 the results ``wave_results_KIND_calibration``.
+    Saves ``wave_coverage_KIND`` and ``wave_predictive_KIND``, and as results ``wave_results_KIND_calibration`` the
+    coverage of 90 % intervals and the fraction of patterns with a predictive p-value below 0.05.
 
     Returns
     -------
     pandas.DataFrame
-        Coverage of each channel at three levels; in its last column that share, which all channels have together.
+        Coverage of each channel at three levels; last column: that fraction, the same for all channels.
     """
     simulator, (batch, u) = cast(WaveSimulator, data.simulator), posteriors
     ranks = sbc_ranks(u, batch.u, generator=torch.Generator().manual_seed(run.config.seed))
-    by_pattern = coverage(ranks.flatten(2).movedim(2, 0))  # pixels of one pattern err together
+    by_pattern = coverage(ranks.flatten(2).movedim(2, 0))  # errors of the pixels of one pattern are correlated
     shares, errors = by_pattern.mean(1), by_pattern.std(1) / len(ranks) ** 0.5
     rows = [(name, level, float(share), float(error)) for level, *of_level in zip(LEVELS, shares, errors)
             for name, share, error in zip(simulator.names, *of_level)]  # fmt: skip
@@ -173,7 +173,7 @@ def measure_calibration(run: Run, kind: str, data: PatternData, posteriors: Imag
 
 
 def _predictive(simulator: WaveSimulator, posteriors: ImagePosteriors, seed: int) -> pd.DataFrame:
-    """A row per pattern: deviance per measured pixel of a posterior sample, of the truth, and p-value of the check."""
+    """Tabulate for each pattern the deviance per measured pixel of posterior samples and truth, and the p-value."""
     batch, u = posteriors.batch, posteriors.u[:_N_PREDICTED]
     generator = torch.Generator().manual_seed(seed)
     n_at_once = max(1, _PIXELS_AT_ONCE // (len(u) * batch.mask[0].numel()))
@@ -197,7 +197,7 @@ def _predicted(
 def routes(
     simulator: WaveSimulator, flow: ImageFlow, config: HolographyConfig | PtychographyConfig
 ) -> dict[str, Route]:
-    """The flow and its opponents: cheap estimate, iterative engine, middle of the posterior; two of them refined."""
+    """List the compared methods: cheap estimate, iterative engine, middle of the posterior; two also refined."""
 
     def learned(batch: PatternBatch) -> torch.Tensor:
         return simulator.wave(_asked(flow, batch, _AT_ONCE, flow.centre))
@@ -211,10 +211,10 @@ def routes(
 
 
 def score_routes(run: Run, kind: str, data: PatternData, flow: ImageFlow) -> pd.DataFrame:
-    """Score the flow and its opponents on the same test patterns, and time each on one of them.
+    """Score the flow and the classical methods on the same test patterns, and time each on one of them.
 
-    Global phase, ramp and twin are removed first; scores are of what the beam has seen. ``test:dim`` and
-    ``test:bright`` are the patterns with fewer and more photons than the middle of their range. Leaves
+    Waves are first aligned in global phase, ramp and twin; scores cover the illuminated area. ``test:dim`` and
+    ``test:bright`` are the patterns with fewer and more photons than the middle of their range. Saves
     ``wave_results_KIND_routes`` and ``wave_rings_KIND``, the mean Fourier ring correlation.
     """
     config, simulator = config_of(run, kind), cast(WaveSimulator, data.simulator)
@@ -236,7 +236,7 @@ def score_routes(run: Run, kind: str, data: PatternData, flow: ImageFlow) -> pd.
 def _scores(
     simulator: WaveSimulator, batch: PatternBatch, wave: torch.Tensor
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The wave aligned with the truth, and scores [sample] of it."""
+    """Align a wave with the truth, and return it with its scores [sample]."""
     true, weight = simulator.wave(batch.u), (simulator.illumination > _SEEN).float()
     aligned = align_wave(wave, true, weight)
     inside, truth = _seen(simulator, aligned, true)
@@ -249,13 +249,13 @@ def _scores(
 
 
 def _seen(simulator: WaveSimulator, *waves: torch.Tensor) -> list[torch.Tensor]:
-    """The smallest rectangle of waves that has all that the beam has seen."""
+    """Cut waves to the smallest rectangle that contains the illuminated area."""
     rows, columns = (slice(int(i.min()), int(i.max()) + 1) for i in (simulator.illumination > _SEEN).nonzero().T)
     return [wave[..., rows, columns] for wave in waves]
 
 
 def _seconds(route: Route, one: PatternBatch) -> float:
-    """Median time for a single pattern, after a first that warms up."""
+    """Median time for a single pattern, after one run to warm up."""
     times = []
     for _ in range(_N_TIMED + 1):
         start = time.perf_counter()
@@ -274,13 +274,13 @@ def _rows(kind: str, name: str, scores: dict[str, torch.Tensor], is_bright: torc
 
 
 def reconstruct_measured(run: Run) -> pd.DataFrame:
-    """Reconstruct the scan that the configuration names, with its probe and positions, for the figure.
+    """Reconstruct the measured scan of the configuration, with its probe and positions, for the figure.
 
     Returns
     -------
     pandas.DataFrame
-        Mean squared misfit of square roots of counts per pixel during the first and the last epoch, of which the noise
-        of photons alone gives 1/4.
+        Mean squared misfit of the square roots of counts per pixel in the first and the last epoch; photon noise alone
+        gives 1/4.
     """
     config = run.config.waves.ptychography.measured
     if config.path is None:
@@ -306,19 +306,19 @@ def reconstruct_measured(run: Run) -> pd.DataFrame:
 
 
 def scan_of(data: PtychoFile, focus_mm: float | None) -> tuple[Scan, float]:
-    """The scan of a file and the pixel of its object in nm: behind a focus, or in the far field without one.
+    """Return the scan of a file and the pixel of its object in nm: behind a focus, or without one in the far field.
 
     Raises
     ------
     ImageError
-        Frames of a far field that are not square: their pixels would not be.
+        Far-field frames are not square, so that pixels of the object would not be square either.
     """
     shape, propagator = data.shape[1:], cast(Propagator, FarField())
     if focus_mm is None:
         if shape[0] != shape[1]:
             raise ImageError(
-                f"{data.path}: frames of {shape[0]} x {shape[1]} pixels: expected square ones of a far field; cut them "
-                "or give measured.focus_mm of a near field"
+                f"{data.path}: frames of {shape[0]} x {shape[1]} pixels: expected square frames for a far field; cut "
+                "them, or set measured.focus_mm for a near field"
             )
         pixel = far_field_pixel(
             wavelength=data.wavelength, detector_pixel=data.pixel, distance=data.distance, n_pixels=shape[0]

@@ -1,4 +1,4 @@
-"""What every data set of diffraction images gives to a network."""
+"""The batch that every dataset of diffraction images gives to a network."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,12 @@ import torch
 
 
 class ImageBatch(NamedTuple):
-    """Diffraction images with what is seen on them.
+    """Diffraction images with their labels.
 
     ``image`` [batch, y, x], float: counts (photons or detector units) as measured, neither scaled nor background
     corrected, the beam near the middle; a pixel that was not measured may hold anything. ``mask`` [batch, y, x], bool:
     True = measured. ``labels`` [batch, n_labels], float: 1 where the image has the feature, 0 where not, in the order
-    of the data set's names; an image may have several or none.
+    of the dataset's names; an image may have several or none.
     """
 
     image: torch.Tensor

@@ -14,7 +14,7 @@ LABELS = (
     "oblate", "round", "elliptical", "prolate", "streak", "bent",
     "asymmetric", "newton_rings", "double_rings", "layered", "empty",
 )  # fmt: skip
-"""In the order of CXIDB 94."""
+"""Labels of droplet images, in the order of CXIDB 94."""
 
 DROPLET_LABEL_SET = LabelSet(
     LABELS,
@@ -28,7 +28,7 @@ DROPLET_LABEL_SET = LabelSet(
 
 
 class LabelTable(NamedTuple):
-    """Combinations of labels, boolean [n, n_labels], and how many images carry each, [n]."""
+    """Combinations of labels, boolean [n, n_labels], and the number of images with each, [n]."""
 
     combinations: np.ndarray
     images: np.ndarray
@@ -36,9 +36,9 @@ class LabelTable(NamedTuple):
 
 @functools.cache
 def label_table() -> LabelTable:
-    """The combinations of the 7,264 measured images (Zimmermann et al., Phys. Rev. E 99, 063309, 2019; CXIDB 94)."""
+    """Read the combinations of 7,264 measured images (Zimmermann et al. 2019, Phys. Rev. E 99, 063309; CXIDB 94)."""
     if not DROPLET_LABELS.is_file():
-        raise ImageError(f"{DROPLET_LABELS}: no such file, and droplets are drawn as it says{NEEDED}")
+        raise ImageError(f"{DROPLET_LABELS}: no such file, but it holds the frequencies of droplet labels{NEEDED}")
     table = pd.read_csv(DROPLET_LABELS, comment="#")
     return LabelTable(table[list(LABELS)].to_numpy(bool), table["images"].to_numpy())
 
@@ -51,9 +51,9 @@ def draw_combinations(
     Parameters
     ----------
     power
-        Each is drawn as often as its count to this power: 1 as measured, 0 all equally often.
+        Combinations are drawn in proportion to this power of their count: 1 as measured, 0 all equally often.
     among
-        The combinations to draw from; all that were measured where not given.
+        The combinations to draw from; by default all measured ones.
     """
     table = label_table() if among is None else among
     weights = table.images.astype(float) ** power

@@ -1,33 +1,33 @@
-"""Simulated shots of helium nanodroplets, their labels read off the geometry, as often as in the measured set.
+"""Simulated shots of helium nanodroplets, with labels from their geometry and frequencies as in the measured set.
 
-Labels follow from the shape and the orientation of a droplet, never from its image. Let r be the length of a droplet
-along its axis over that across, tau the angle between axis and detector, and the outline the longest over the shortest
-diameter of its shadow; harmonics and bends are left aside there. For each nm along the shadow's axis its points lie, on
-average, ``slant`` nm deeper: ``slant = |r^2 - 1| sin tau cos tau / (r^2 cos^2 tau + sin^2 tau)``, that of an ellipsoid.
-At wide angles this shifts rings and bends streaks.
+Labels follow from the shape and the orientation of a droplet, never from its image. Let r be the ratio of a droplet's
+length along its axis to its width, tau the angle between axis and detector, and the outline the ratio of the longest to
+the shortest diameter of its shadow, without harmonics and bends. Per nm along the axis of the shadow its points lie, on
+average, ``slant`` nm deeper; ``slant = |r^2 - 1| sin tau cos tau / (r^2 cos^2 tau + sin^2 tau)`` for an ellipsoid. At
+wide angles this shifts rings and bends streaks.
 
 ============  ==========================================================================  =============================
-label         where                                                                       never drawn, being unclear
+label         condition                                                                   ambiguous, never drawn
 ============  ==========================================================================  =============================
 empty         no droplet
 oblate        r <= 1, spheres included
 prolate       r > 1                                                                       outline below 1.6: its shadow
-                                                                                          may be that of an oblate one
+                                                                                          may be that of an oblate
 round         oblate, outline <= 1.05                                                     outline 1.05 to 1.12
 elliptical    oblate, outline > 1.05                                                      outline 1.05 to 1.12
 streak        prolate with straight sides                                                 outline below 1.8
 bent          prolate, slant > 0.2, or the axis itself bent by more than 0.3 of the       slant 0.1 to 0.25; a bend that
-              radius                                                                      is seen from its own plane
-asymmetric    lumpy (harmonics of degree 3 > 0; bends do not count, though they too have  harmonics below 0.08; without
-              no centre of inversion), or oblate and slant > 0.1                          them oblate, slant 0.05 to 0.2
-newton_rings  a second droplet                                                            one below 0.4 or above 0.9 of
-                                                                                          the first one's radius
+              radius                                                                      is seen in its own plane
+asymmetric    lumpy (harmonics of degree 3 > 0; bends do not count, although they too     harmonics below 0.08; without
+              break inversion symmetry), or oblate and slant > 0.1                        them oblate, slant 0.05 to 0.2
+newton_rings  a second droplet                                                            radius below 0.4 or above 0.9
+                                                                                          of that of the first droplet
 double_rings  a core of other density
 layered       shells of other density                                                     less than one shell
 ============  ==========================================================================  =============================
 
-Of the measured combinations those are drawn that such a geometry can have: all but 12 of 7,264 images, which are a
-streak that is not prolate, or layered without a shape.
+Only measured combinations that such a geometry can have are drawn: those of all but 12 of the 7,264 images, which are
+a streak that is not prolate, or layered without a shape.
 """
 
 from functools import cache
@@ -48,19 +48,19 @@ from rephase.optics.detector import FERMI
 from rephase.optics.droplet_shapes import Droplets, join, random_droplets, random_rotations
 from rephase.optics.droplets import ENERGY_EV, scatter
 
-_CANDIDATES = 16  # drawn for each droplet that is wanted: many do not show the labels from where they are seen
+_CANDIDATES = 16  # candidates per wanted droplet: many do not show the labels in their orientation
 _LAYERS = (130.0, 220.0)  # nm from shell to shell: at 19.4 eV such shells scatter onto the detector
 
 
 class SeenDroplets(NamedTuple):
-    """Labels, boolean [droplet, n_labels], and whether each of them is clear, boolean [droplet]."""
+    """Labels, boolean [droplet, n_labels], and whether each droplet is unambiguous, boolean [droplet]."""
 
     labels: torch.Tensor
     is_clear: torch.Tensor
 
 
 def labels_of(droplets: Droplets) -> SeenDroplets:
-    """What is seen of droplets as they lie in the beam along z, by the rules of this module."""
+    """Label droplets in their orientation to the beam along z, by the rules of this module."""
     a = droplets.semi_axes[:, 0]
     exists = a > 0
     radius = torch.where(exists, a, 1)
@@ -109,7 +109,7 @@ def _between(value: torch.Tensor, low: float, high: float) -> torch.Tensor:
 
 @cache
 def possible_combinations() -> LabelTable:
-    """The measured combinations of labels that a geometry can have."""
+    """Return the measured combinations of labels that a geometry can have."""
     combinations, images = label_table()
     has = dict(zip(LABELS, combinations.T))
     with_outline = has["oblate"] & (has["round"] | has["elliptical"])
@@ -118,7 +118,7 @@ def possible_combinations() -> LabelTable:
 
 
 def droplets_with(labels: np.ndarray, generator: torch.Generator) -> Droplets:
-    """Draw droplets that carry given labels where they are, one for each row of boolean [droplet, n_labels]."""
+    """Draw droplets, with orientations, that have given labels: one per row of boolean [droplet, n_labels]."""
     combinations, which = np.unique(labels, axis=0, return_inverse=True)
     counts = np.bincount(which)
     parts = [_of_one_combination(row, int(n), generator) for row, n in zip(combinations, counts)]
@@ -127,7 +127,7 @@ def droplets_with(labels: np.ndarray, generator: torch.Generator) -> Droplets:
 
 
 def turned(droplets: Droplets, generator: torch.Generator) -> Droplets:
-    """The same droplets from other sides, from which they carry the same labels."""
+    """Rotate droplets at random to orientations in which they have the same labels."""
     wanted, rotation = labels_of(droplets).labels, droplets.rotation.clone()
     left = torch.arange(len(wanted))
     while len(left):
@@ -158,7 +158,7 @@ def _of_one_combination(labels: np.ndarray, n: int, generator: torch.Generator) 
 
 
 def _ways(carried: frozenset[str]) -> list[tuple[str, tuple[str, ...]]]:
-    """Kinds of droplet with their features that can carry a combination of labels; each makes an equal part of it."""
+    """List the kinds of droplets and features that can have a combination of labels; each supplies an equal part."""
     if "empty" in carried:
         return [("empty", ())]
     features = tuple(
@@ -182,17 +182,17 @@ def _with_wide_layers(droplets: Droplets, generator: torch.Generator) -> Droplet
 
 
 class DropletShots(SimulatedShots):
-    """Shots of droplets, ``n_views`` of each from different sides and in different places of the focus."""
+    """Shots of droplets: ``n_views`` of each, from different directions and at different positions in the focus."""
 
     label_set = DROPLET_LABEL_SET
     usual = Usual(FERMI, ENERGY_EV, peak_fluence=10.0)
 
     def draw_labels(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Combinations of labels that a geometry can have, boolean [n, n_labels]."""
+        """Draw combinations of labels that a geometry can have, boolean [n, n_labels]."""
         return draw_combinations(n, rng, power=self.config.frequency_power, among=possible_combinations())
 
     def scatter(self, labels: np.ndarray, n_views: int, generator: torch.Generator) -> torch.Tensor:
-        """Cross sections in nm^2 of droplets that carry `labels`, [n * n_views, y, x]."""
+        """Cross sections in nm^2 of droplets with `labels`, [n * n_views, y, x]."""
         first = droplets_with(labels, generator)
         views = join([first, *(turned(first, generator) for _ in range(n_views - 1))])
         order = torch.arange(n_views * len(labels)).reshape(n_views, -1).T.flatten()

@@ -1,4 +1,4 @@
-"""Images in files, measured ones for the most part: a file or a folder, read batch by batch."""
+"""Images, mostly measured, in a file or a folder, read batch by batch."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -31,20 +31,20 @@ from rephase.learning.batches import SplitData
 
 
 class ImageFiles(SplitData[ImageBatch]):
-    """Images that stay in their files: indexing with a list of samples reads these, and no others.
+    """Images that stay in their files; indexing with a list of samples reads only these.
 
-    Each is resampled to a square of `size` pixels: from polar coordinates where the configuration says so, padded to a
-    square where it is none, then the mean count of the measured area under each new pixel
-    (`rephase.labs.images.data.sizes`). All are in the split ``all``.
+    Each image is resampled to a square of `size` pixels: from polar coordinates if the configuration says so, padded if
+    it is not square, then averaged over the measured area under each new pixel (`rephase.labs.images.data.sizes`). All
+    images are in the split ``all``.
 
     Parameters
     ----------
     shots
         The images.
     left_out
-        What else is in the files.
+        Everything else in the files, with the reason.
     config
-        Where the files are and how they are to be read.
+        Path of the files and how to read them.
     size
         Pixels along each side.
     """
@@ -63,19 +63,19 @@ class ImageFiles(SplitData[ImageBatch]):
 
     @property
     def names(self) -> list[str]:
-        """What the images are called: their files, entries and places in a stack."""
+        """Names of the images, from their files, entries and positions in a stack."""
         return [shot.name for shot in self.shots]
 
     @property
     def energy_ev(self) -> np.ndarray:
-        """Photon energies in eV, [n], NaN where the file says nothing."""
+        """Photon energies in eV, [n]; NaN where the file has none."""
         return np.array([shot.energy_ev for shot in self.shots])
 
     def __len__(self) -> int:
         return len(self.shots)
 
     def __getitem__(self, samples: list[int] | np.ndarray | torch.Tensor) -> ImageBatch:
-        """The images of some samples; ``labels`` is [batch, 0] unless each of them has labels.
+        """Read the images of some samples; ``labels`` is [batch, 0] unless each image has labels.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class ImageFiles(SplitData[ImageBatch]):
         return ImageBatch(image, mask, torch.as_tensor(np.array(labels, dtype=np.float32).reshape(len(shots), -1)))
 
     def draw(self, n: int, rng: np.random.Generator) -> ImageBatch:
-        """No image can be drawn that is not there.
+        """Raise, as measured images cannot be drawn anew.
 
         Raises
         ------
@@ -101,12 +101,12 @@ class ImageFiles(SplitData[ImageBatch]):
         raise ImageError("images of files cannot be drawn anew; set training.n_streamed to 0")
 
     def labelled(self) -> "ImageFiles":
-        """Those images that have labels.
+        """Return the images that have labels.
 
         Raises
         ------
         ImageError
-            None has.
+            No image has labels.
         """
         shots = [shot for shot in self.shots if shot.labels is not None]
         if not shots:
@@ -131,8 +131,8 @@ def read_images(
 ) -> ImageFiles:
     """Find the images of a file or a folder: NumPy, TIFF, HDF5 and CXI files of images [y, x] or stacks [n, y, x].
 
-    Every image is read once and checked, one in memory at a time; those that cannot be used are named in ``left_out``
-    with the reason. Pixels that hold NaN, -1, -2 or the largest number of their type were not measured, as if masked.
+    Every image is read and checked once, one in memory at a time; images that cannot be used are listed in ``left_out``
+    with the reason. Pixels that hold NaN, -1, -2 or the largest number of their type count as masked.
 
     Parameters
     ----------
@@ -142,24 +142,24 @@ def read_images(
         Pixels along each side that the images are resampled to.
     geometry
         ``cartesian``: as the detector sees them; ``polar``: arrays [ring, angle], see `to_cartesian`.
-        The images of CXIDB 94 are ``cartesian``: the public script of its authors that reads them masks a disc in the
+        The images of CXIDB 94 are ``cartesian``: the public script with which its authors read them masks a disc in the
         middle of each array.
     mask
-        NumPy file of booleans [y, x] that hold for every image besides its own mask, True = measured.
+        NumPy file of booleans [y, x], True = measured, which is combined with the mask of every image.
     labels
-        What labels in the files mean; None: they are not looked at.
+        Meaning of the labels in the files; None: labels are ignored.
 
     Raises
     ------
     ImageError
-        No image can be used, and the message says why the first could not; or the mask is no file of booleans.
+        No image can be used (the message gives the reason for the first), or the mask is not a file of booleans.
     ConfigError
         An unknown geometry.
 
     Warns
     -----
     UserWarning
-        Pixels that say by their number that they were not measured; masks that hide most of the counts.
+        Pixels are marked as unmeasured by their value; masks hide most of the counts.
     """
     if size < SMALLEST:
         raise ImageError(f"size = {size}: expected at least {SMALLEST} pixels along each side")
@@ -178,12 +178,12 @@ def read_images(
 
 
 def files_of(path: Path) -> list[Path]:
-    """The files that may hold images: those of a folder in the order of their names, or the one file.
+    """List the files that may hold images: those of a folder in the order of their names, or the one file.
 
     Raises
     ------
     ImageError
-        No such file, or one of another kind.
+        The file does not exist or is of another type.
     """
     known = FORMATS.keys() | FOREIGN.keys()
     if os.path.isdir(path):
@@ -203,7 +203,7 @@ def _listing(path: Path, labels: LabelSet | None) -> Listing:
 
 
 def _checked(path: Path, shots: list[Shot], mask: np.ndarray | None) -> tuple[list[Shot], list[LeftOut]]:
-    """The shots with a usable image, and why the others have none; warnings of what is masked in them."""
+    """Return the usable shots, and the others with the reason; warn about masked pixels."""
     good: list[Shot] = []
     bad: list[LeftOut] = []
     gaps: dict[str, int] = {}
@@ -228,7 +228,7 @@ def _read(shot: Shot, mask: np.ndarray | None) -> Pixels:
         return pixels_of(numbers, measured)
     if mask.shape != numbers.shape:
         raise ImageError(
-            f"the mask for every image has shape {mask.shape}: expected that of the image, {numbers.shape}"
+            f"the mask for every image has shape {mask.shape}: expected the shape of the image, {numbers.shape}"
         )
     return pixels_of(numbers, measured & mask)
 

@@ -1,7 +1,7 @@
-"""What makes images harder, for experiments: fewer photons, noise, another scale, fewer labels.
+"""Degraded images for experiments: fewer photons, noise, another scale, fewer labels.
 
-Every function gives a sample the same numbers whenever it is asked for, from the seed and the number of the sample
-alone: an image is as noisy in each epoch, and in the test of another model.
+The random numbers of a sample depend only on the seed and the number of the sample: an image has the same noise in
+every epoch, and for every model.
 """
 
 from collections.abc import Callable
@@ -12,11 +12,11 @@ import torch
 from rephase.config.images import ImageNoise
 from rephase.labs.images.data.batch import ImageBatch
 
-_PHOTONS, _GAUSSIAN, _LABELS = 11, 12, 13  # streams of random numbers, apart from those of the data sets
+_PHOTONS, _GAUSSIAN, _LABELS = 11, 12, 13  # streams of random numbers, separate from those of the datasets
 
 
 def with_noise(batch: ImageBatch, samples: np.ndarray, noise: ImageNoise, *, seed: int) -> ImageBatch:
-    """Everything that a configuration asks for: photons taken away, then Gaussian noise, then the scale."""
+    """Apply the changes of a configuration: remove photons, then add Gaussian noise, then scale counts."""
     if noise.photons < 1:
         batch = with_fewer_photons(batch, samples, noise.photons, seed=seed)
     if noise.gaussian > 0:
@@ -25,10 +25,10 @@ def with_noise(batch: ImageBatch, samples: np.ndarray, noise: ImageNoise, *, see
 
 
 def with_fewer_photons(batch: ImageBatch, samples: np.ndarray, share: float, *, seed: int) -> ImageBatch:
-    """Images as a weaker pulse would have given them.
+    """Thin images to those of a weaker pulse.
 
-    Each photon is kept with the probability `share`. Counts that follow Poisson's law do so again: this is exactly an
-    exposure with that share of the fluence, background included, where a count is a photon. Counts are rounded first.
+    Each photon is kept with the probability `share`. Poisson counts remain Poisson counts: if a count is a photon, this
+    is exactly an exposure with that fraction of the fluence, background included. Counts are rounded first.
 
     Parameters
     ----------
@@ -37,9 +37,9 @@ def with_fewer_photons(batch: ImageBatch, samples: np.ndarray, share: float, *, 
     samples
         Numbers of its samples, [batch].
     share
-        Between 0 and 1.
+        Probability to keep a photon, 0–1.
     seed
-        Of the data set.
+        Seed of the dataset.
     """
     counts = batch.image.round().clamp(min=0).to(torch.int64).numpy()
     kept = _for_each(samples, [seed, _PHOTONS], lambda rng, row: rng.binomial(counts[row], share))
@@ -47,12 +47,12 @@ def with_fewer_photons(batch: ImageBatch, samples: np.ndarray, share: float, *, 
 
 
 def with_gaussian_noise(batch: ImageBatch, samples: np.ndarray, level: float, *, seed: int) -> ImageBatch:
-    """Images with noise of `level` times their mean measured count, standard deviation.
+    """Add Gaussian noise with a standard deviation of `level` times the mean measured count of each image.
 
-    Counts below zero become zero, which adds a background: where nothing was counted 0.4 of the standard deviation on
-    average, less where the image is brighter.
+    Negative counts become zero, which adds a background: on average 0.4 standard deviations where nothing was counted,
+    less where the image is brighter.
 
-    Parameters are those of `with_fewer_photons`.
+    The other parameters are those of `with_fewer_photons`.
     """
     shape = batch.image.shape[1:]
     drawn = _for_each(samples, [seed, _GAUSSIAN], lambda rng, _: rng.standard_normal(shape, np.float32))
@@ -63,23 +63,23 @@ def with_gaussian_noise(batch: ImageBatch, samples: np.ndarray, level: float, *,
 
 
 def scaled(batch: ImageBatch, factor: float) -> ImageBatch:
-    """Images in other units: every count times `factor`, which may span decades."""
+    """Multiply every count by `factor`, as in other detector units."""
     return batch if factor == 1 else batch._replace(image=batch.image * factor)
 
 
 def labelled_part(parents: np.ndarray, fraction: float, *, seed: int) -> np.ndarray:
-    """Which samples keep their labels, boolean [n]: all those of `fraction` of the parents, at least of one.
+    """Choose the samples that keep their labels, boolean [n]: all samples of `fraction` of the parents, at least one.
 
-    A smaller fraction is part of every larger one.
+    A smaller fraction is a subset of every larger one.
 
     Parameters
     ----------
     parents
         Number of the droplet or particle that each sample shows, [n].
     fraction
-        Above 0, at most 1.
+        Fraction of the parents, above 0 and at most 1.
     seed
-        Of the data set.
+        Seed of the dataset.
     """
     every = np.unique(parents)
     order = np.random.default_rng([seed, _LABELS]).permutation(every)
@@ -89,5 +89,5 @@ def labelled_part(parents: np.ndarray, fraction: float, *, seed: int) -> np.ndar
 def _for_each(
     samples: np.ndarray, seeds: list[int], draw: Callable[[np.random.Generator, int], np.ndarray]
 ) -> np.ndarray:
-    """What is drawn for each sample from a generator of its own; `draw` gets that and the place in the batch."""
+    """Draw for each sample with its own generator; `draw` receives the generator and the position in the batch."""
     return np.stack([draw(np.random.default_rng([*seeds, int(sample)]), row) for row, sample in enumerate(samples)])

@@ -1,4 +1,4 @@
-"""What simulated shots share: detector, beam and focus of a configuration; chunks that depend on their seed alone."""
+"""Base of simulated shots: detector, beam and focus of a configuration; chunks that depend on their seed alone."""
 
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ from rephase.labs.images.data.batch import ImageBatch
 from rephase.optics.detector import Detector, expose
 
 LEAST_PHOTONS = 300.0
-"""Expected on the measured pixels of a shot that shows something: with fewer, nothing is told from it."""
+"""Fewest expected photons on the measured pixels of a shot that is not weak: fewer carry no information."""
 
 
 class Usual(NamedTuple):
-    """What a configuration means where it says nothing: detector, photon energy in eV, photons per nm^2 in focus."""
+    """Defaults for values that a configuration leaves null: detector, photon energy in eV, peak photons per nm^2."""
 
     detector: Detector
     energy_ev: float
@@ -24,12 +24,12 @@ class Usual(NamedTuple):
 
 
 class SimulatedShots(ABC):
-    """Shots of droplets or particles, ``n_views`` of each of these.
+    """Shots of droplets or particles, ``n_views`` of each.
 
     Parameters
     ----------
     config
-        What to simulate.
+        Settings of the simulation.
     """
 
     label_set: LabelSet
@@ -45,29 +45,29 @@ class SimulatedShots(ABC):
 
     @abstractmethod
     def draw_labels(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Labels of `n` droplets or particles, boolean [n, n_labels]."""
+        """Draw the labels of `n` droplets or particles, boolean [n, n_labels]."""
 
     @abstractmethod
     def scatter(self, labels: np.ndarray, n_views: int, generator: torch.Generator) -> torch.Tensor:
-        """Cross sections in nm^2 of the views of what carries `labels`, [n * n_views, y, x], views together."""
+        """Cross sections in nm^2 of droplets or particles with `labels`, [n * n_views, y, x], views adjacent."""
 
     def is_dim(self, labels: np.ndarray) -> np.ndarray:
-        """Which of them show less than `LEAST_PHOTONS`, boolean [n]."""
+        """Which shots have fewer expected photons than `LEAST_PHOTONS`, boolean [n]."""
         return np.zeros(len(labels), dtype=bool)
 
     def shots(self, rows: slice) -> ImageBatch:
-        """The shots of a range of samples that starts and ends with a parent; the same whenever they are asked for."""
+        """Simulate the shots of a range of samples that starts and ends with a parent; the same at every call."""
         seed = int(np.random.default_rng([self.config.seed, 0, rows.start]).integers(1 << 62))
         labels = self._labels[np.unique(self.parents[rows])]
         return self._simulated(labels, self.config.n_views, torch.Generator().manual_seed(seed))
 
     def draw(self, n: int, rng: np.random.Generator) -> ImageBatch:
-        """`n` new shots, each of something new."""
+        """Simulate `n` new shots, each of a new droplet or particle."""
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
         return self._simulated(self.draw_labels(n, rng), 1, generator)
 
     def offsets(self, n: int, generator: torch.Generator) -> torch.Tensor:
-        """How many pixels (x, y) the beam of each shot lies off the middle of the detector, [n, 2]."""
+        """Draw the offset of the beam of each shot from the middle of the detector, pixels (x, y), [n, 2]."""
         largest = self.detector.n_pixels / 4
         drawn = self.config.detector.offset * self.detector.n_pixels * torch.randn(n, 2, generator=generator)
         return drawn.clamp(-largest, largest)
@@ -82,10 +82,10 @@ class SimulatedShots(ABC):
         return ImageBatch(image, mask, torch.as_tensor(shown).float())
 
     def _photons(self, intensity: torch.Tensor, is_dim: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Expected photons of each shot on the whole detector, [n].
+        """Draw the expected photons of each shot on the whole detector, [n].
 
-        The fluence is uniform in the logarithm, up to that in the middle of the focus, from where the shot shows
-        `LEAST_PHOTONS`. Dim shots show between a hundredth and a third of these.
+        The fluence is uniform in the logarithm, from the fluence that gives `LEAST_PHOTONS` to that in the middle of
+        the focus. Dim shots have between a hundredth and a third of `LEAST_PHOTONS`.
         """
         tiny = torch.finfo(intensity.dtype).tiny
         total = intensity.sum((1, 2))

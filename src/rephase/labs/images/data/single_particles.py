@@ -1,10 +1,10 @@
-"""Simulated shots of single viruses among everything else that an X-ray laser hits, seen at small angles.
+"""Simulated small-angle shots of single viruses among everything else that an X-ray laser hits.
 
-Each shot is of one class. It is ``weak`` where fewer than a third of `LEAST_PHOTONS` are expected on the measured
-pixels, whatever it shows; all the others show at least `LEAST_PHOTONS`.
+Each shot belongs to one class. It is ``weak`` if fewer than a third of `LEAST_PHOTONS` are expected on the measured
+pixels, whatever is in the focus; in all other classes at least `LEAST_PHOTONS` are expected.
 
 =========  ===========================================================
-class      what is in the focus
+class      content of the focus
 =========  ===========================================================
 virus_70   one icosahedral virus of about 70 nm
 virus_190  one icosahedral virus of about 190 nm
@@ -14,8 +14,7 @@ several    two or three particles of any kinds
 weak       anything of the above, too far from the middle of the focus
 =========  ===========================================================
 
-The question of such an experiment is whether a shot shows one single particle of the wanted kind: whether it is of
-that class.
+Single-particle imaging asks whether a shot shows one single particle of the wanted kind, i.e. belongs to that class.
 """
 
 import numpy as np
@@ -35,10 +34,10 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "several": ("several",),
     "weak": ("virus_70", "virus_190", "phage", "water", "salt", "several"),
 }
-"""Classes of shots in the order of their labels, and the kinds of particles (`PARTICLES`) that each shows."""
+"""Classes of shots in the order of their labels, and the kinds of particles (`PARTICLES`) in each."""
 
 SHARES = {"virus_70": 0.1, "virus_190": 0.1, "phage": 0.1, "cluster": 0.2, "several": 0.2, "weak": 0.5}
-"""How often classes that are not wanted are met, relative to each other: guesses, after hit rates at X-ray lasers."""
+"""Relative frequencies of the classes that are not wanted: guesses, guided by hit rates at X-ray lasers."""
 
 _NAMES = tuple(CLASSES)
 PARTICLE_LABEL_SET = LabelSet(
@@ -47,13 +46,13 @@ PARTICLE_LABEL_SET = LabelSet(
 
 
 class ParticleShots(SimulatedShots):
-    """Shots of particles, ``n_views`` of each from different sides and in different places of the focus."""
+    """Shots of particles: ``n_views`` of each, from different directions and at different positions in the focus."""
 
     label_set = PARTICLE_LABEL_SET
     usual = Usual(XFEL, ENERGY_EV, peak_fluence=3e4)
 
     def draw_labels(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """One class each, boolean [n, n_labels]: the wanted one at the hit rate, the others by `SHARES`."""
+        """Draw one class each, boolean [n, n_labels]: the wanted one at the hit rate, the others by `SHARES`."""
         shares = np.array([SHARES[name] for name in _NAMES])
         is_wanted = np.array(_NAMES) == self.config.wanted
         shares[is_wanted] = 0
@@ -62,7 +61,7 @@ class ParticleShots(SimulatedShots):
         return np.eye(len(_NAMES), dtype=bool)[rng.choice(len(_NAMES), size=n, p=shares)]
 
     def is_dim(self, labels: np.ndarray) -> np.ndarray:
-        """Those of the class ``weak``."""
+        """Which shots are of the class ``weak``."""
         return labels[:, _NAMES.index("weak")]
 
     def scatter(self, labels: np.ndarray, n_views: int, generator: torch.Generator) -> torch.Tensor:
@@ -74,7 +73,7 @@ class ParticleShots(SimulatedShots):
 
 
 def particles_of(labels: np.ndarray, generator: torch.Generator) -> Particles:
-    """Particles of one shot for each row of boolean [n, n_labels]; the kinds of a class take turns."""
+    """Draw the particles of one shot per row of boolean [n, n_labels]; the kinds of a class take turns."""
     rank, parts = labels.cumsum(0) - 1, []
     for kind in CLASSES["weak"]:  # every kind
         shown = [
@@ -90,7 +89,7 @@ def particles_of(labels: np.ndarray, generator: torch.Generator) -> Particles:
 
 
 def _view(particles: Particles, view: int, n_views: int, generator: torch.Generator) -> Particles:
-    """The particles of each shot together from another side, as shot `view` of `n_views` of them."""
+    """Rotate the particles of each shot together, as view number `view` of `n_views`."""
     turn = random_rotations(int(particles.shot.max()) + 1, generator)[particles.shot]
     return particles._replace(
         shot=particles.shot * n_views + view,

@@ -1,4 +1,4 @@
-"""Images of any size and shape on the square grid that a network takes; what was not measured stays so."""
+"""Resampling of images of any size and shape to the square grid of a network, with their masks."""
 
 import math
 from functools import lru_cache
@@ -6,15 +6,14 @@ from functools import lru_cache
 import torch
 
 Masked = tuple[torch.Tensor, torch.Tensor]
-"""Images [batch, y, x] in counts, and what was measured of them, boolean of the same shape."""
+"""Images [batch, y, x] in counts, and their mask, boolean of the same shape, True = measured."""
 
 
 def resize(image: torch.Tensor, mask: torch.Tensor, size: int) -> Masked:
-    """Images of any size as `size` x `size`: the mean count of the measured area under each new pixel.
+    """Resample images to `size` x `size`: each new pixel is the mean count of the measured area below it.
 
-    Images that are not square are first made so with pixels that were not measured, the middle staying in the middle.
-    Values stay counts per pixel of the detector, whatever the size. A new pixel is measured where at least half of its
-    area was.
+    Images that are not square are first padded evenly with unmeasured pixels. Values remain counts per pixel of the
+    detector, whatever the size. A new pixel is measured if at least half of its area was.
 
     Parameters
     ----------
@@ -37,10 +36,10 @@ def resize(image: torch.Tensor, mask: torch.Tensor, size: int) -> Masked:
 
 
 def to_cartesian(polar: torch.Tensor, mask: torch.Tensor, size: int) -> Masked:
-    """Images on rings as the detector sees them, by bilinear interpolation of the counts: `to_polar` turned round.
+    """Resample images from polar to Cartesian coordinates by bilinear interpolation of the counts.
 
     Ring i of n has the radius (i + 1/2)/n of half the width of the result, point j of m the angle 2π j/m from +x (to
-    the right) towards +y (down the rows). Corners, which lie outside of every ring, are not measured.
+    the right) towards +y (down the rows). The corners lie outside all rings and are not measured.
 
     Parameters
     ----------
@@ -51,7 +50,7 @@ def to_cartesian(polar: torch.Tensor, mask: torch.Tensor, size: int) -> Masked:
     size
         Pixels along each side of the result.
     """
-    finer = size * math.ceil(polar.shape[1] / size)  # no ring is passed over; the mean over pixels follows
+    finer = size * math.ceil(polar.shape[1] / size)  # fine enough to hit every ring; the mean over pixels follows
     grid, inside = (part.to(polar) for part in _polar_grid(finer, polar.shape[2]))
     around = torch.stack([torch.where(mask, polar, 0), mask.to(polar.dtype)], dim=1)
     around = torch.cat([around, around[..., :1]], dim=3)  # the column at 2π is that at 0
@@ -68,7 +67,7 @@ def _measured(total: torch.Tensor, area: torch.Tensor) -> Masked:
 
 
 def _overlaps(n: int, side: int, size: int, like: torch.Tensor) -> torch.Tensor:
-    """Share of each of `size` new pixels that lies over each of `n` old ones in the middle of `side`, [size, n]."""
+    """Fraction of each of `size` new pixels that covers each of `n` old ones in the middle of `side`, [size, n]."""
     old = torch.arange(n + 1, dtype=torch.float64) + (side - n) / 2
     new = torch.arange(size + 1, dtype=torch.float64) * side / size
     last, first = torch.minimum(new[1:, None], old[1:]), torch.maximum(new[:-1, None], old[:-1])
@@ -77,7 +76,7 @@ def _overlaps(n: int, side: int, size: int, like: torch.Tensor) -> torch.Tensor:
 
 @lru_cache(maxsize=1)
 def _polar_grid(size: int, n_angles: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where each pixel of `size` x `size` lies in polar images with one more angle, and 1 inside the circle, else 0."""
+    """Locate each pixel of `size` x `size` in polar images with one more angle; also 1 inside the circle, else 0."""
     axis = (2 * torch.arange(size, dtype=torch.float64) + 1) / size - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     turn = (torch.atan2(y, x) / (2 * torch.pi)) % 1

@@ -1,4 +1,4 @@
-"""Every data set of diffraction images by its kind: simulated droplets, simulated particles, or measured shots."""
+"""Sources of diffraction images by kind: simulated droplets, simulated particles, or measured shots."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ from rephase.labs.images.data.stored import ImageData, ImageSource, store_images
 
 
 class FileShots:
-    """The labelled images of a file or a folder; each shows something of its own."""
+    """The labelled images of a file or a folder; each counts as its own parent."""
 
     def __init__(self, config: ImageDataConfig):
         given = config.file
@@ -41,7 +41,7 @@ class FileShots:
         return self.files[np.arange(rows.start, rows.stop)]
 
     def draw(self, n: int, rng: np.random.Generator) -> ImageBatch:
-        """No image can be drawn that is not there: `ImageError`."""
+        """Raise `ImageError`: measured images cannot be drawn anew."""
         return self.files.draw(n, rng)
 
 
@@ -50,45 +50,45 @@ IMAGE_SOURCES: dict[str, Callable[[ImageDataConfig], ImageSource]] = {
     "single_particles": ParticleShots,
     "file": FileShots,
 }
-"""Where images come from, by the kind of data set."""
+"""Sources of images by the kind of dataset."""
 
 
 def label_set_of(config: ImageDataConfig) -> LabelSet:
-    """The labels of the data set of a configuration; no image is read for them."""
+    """Return the labels of the dataset of a configuration without reading images."""
     if config.kind == "file":
         return LabelSet(config.file.labels) if config.file.labels else DROPLET_LABEL_SET
     return IMAGE_SOURCES[config.kind](config).label_set
 
 
 def open_images(path: Path, config: ImageDataConfig, *, workers: int = 1) -> ImageData:
-    """Open the data set of images of a configuration, by its kind; build what is missing of it.
+    """Open the image dataset of a configuration, and build its missing chunks.
 
-    A chunk depends on the seed and its number alone: killed at any moment and started again, the store ends with the
-    same bits. Measured images are resampled once, a chunk of them in memory at a time, whatever the size of the file.
+    A chunk depends only on the seed and its number: a build that is killed at any moment and restarted ends with the
+    same bits. Measured images are resampled once, one chunk in memory at a time, whatever the size of the file.
 
     Parameters
     ----------
     path
         Folder of the store.
     config
-        What to simulate or read.
+        Settings of the simulation or the file to read.
     workers
         Chunks built at the same time.
 
     Raises
     ------
     OpticsError
-        A photon energy or a detector that the simulation does not know.
+        A photon energy or a detector that the simulation does not support.
     ImageError
         No image with labels in the file, or too few to split.
     StoreError
-        The folder holds another data set, a damaged chunk, or the disk is full.
+        The folder holds another dataset or a damaged chunk, or the disk is full.
     """
     return store_images(path, IMAGE_SOURCES[config.kind](config), workers=workers)
 
 
 def check_images(config: ImageDataConfig) -> None:
-    """Raise before anything is built if the file is not there, or a shot of the configuration cannot be simulated."""
+    """Raise before anything is built if the file does not exist or a shot cannot be simulated."""
     if config.kind == "file":
         files_of(Path(str(config.file.path)))
     else:

@@ -1,4 +1,4 @@
-"""What the data sets of images share: a source of shots, one store, splits by droplet or particle, noise, input."""
+"""Stored datasets of images: a source of shots, its store, splits by droplet or particle, noise, network input."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,9 +19,9 @@ _NOT_MEASURED = -1.0  # in the store; counts are never negative
 
 
 class ImageSource(Protocol):
-    """What shots come from.
+    """A source of shots.
 
-    ``parents`` [n_samples] numbers the droplet or particle of each shot; ``identity`` fixes the shots.
+    ``parents`` [n_samples] is the number of the droplet or particle of each shot; ``identity`` fixes the shots.
     """
 
     config: ImageDataConfig
@@ -30,27 +30,27 @@ class ImageSource(Protocol):
     identity: dict[str, Any]
 
     def shots(self, rows: slice) -> ImageBatch:
-        """The shots of a range of samples that starts and ends with a parent; the same whenever they are asked for."""
+        """The shots of a range of samples that starts and ends with a parent; the same at every call."""
 
     def draw(self, n: int, rng: np.random.Generator) -> ImageBatch:
-        """`n` new shots of new parents."""
+        """Draw `n` new shots of new parents."""
 
 
 class ImageData(SplitData[ImageBatch]):
-    """Stored shots; indexing with a list of samples reads these alone, and gives what a network takes.
+    """Stored shots; indexing with a list of samples reads only these, and returns the input of a network.
 
-    That is, by the configuration: raw counts with its noise, or their correlation maps, [ring, Δ] with half as many
-    rings as pixels. A parent is in one split only. ``train`` has only those whose labels are used; every shot of
+    The configuration selects raw counts with its noise, or their correlation maps, [ring, Δ] with half as many
+    rings as pixels. A parent is in one split only. ``train`` has only the shots whose labels are used; every shot of
     ``validation`` and ``test`` has its labels.
 
     Parameters
     ----------
     source
-        Where the shots come from.
+        Source of the shots.
     store
-        Filled with them.
+        Store that holds the shots.
     maps
-        Filled with their correlation maps, where these are the input; None: they are computed as they are asked for.
+        Store of their correlation maps, if these are the input; None: maps are computed when shots are read.
     """
 
     config: ImageDataConfig
@@ -68,7 +68,7 @@ class ImageData(SplitData[ImageBatch]):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the input: y and x, or rings and Δ."""
+        """Shape of the input: [y, x] or [ring, Δ]."""
         return self.config.shape
 
     def __len__(self) -> int:
@@ -94,7 +94,7 @@ class ImageData(SplitData[ImageBatch]):
 
 
 def input_of(shots: ImageBatch, config: ImageDataConfig) -> ImageBatch:
-    """What a network of a configuration takes of shots: themselves, or their correlation maps [ring, Δ]."""
+    """Turn shots into the network input of a configuration: the shots, or their correlation maps [ring, Δ]."""
     if config.input == "image":
         return shots
     rings, angles = config.shape
@@ -103,12 +103,12 @@ def input_of(shots: ImageBatch, config: ImageDataConfig) -> ImageBatch:
 
 
 def store_images(path: Path, source: ImageSource, *, workers: int = 1) -> ImageData:
-    """Open the store of a source; build what is missing of it, and of the correlation maps where these are the input.
+    """Open the store of a source, and build its missing chunks; likewise correlation maps, if these are the input.
 
     Raises
     ------
     StoreError
-        The folder holds another data set, a damaged chunk, or the disk is full.
+        The folder holds another dataset or a damaged chunk, or the disk is full.
     """
     size, n_labels = source.config.size, len(source.label_set.names)
     layout = {"image": ((size, size), "float32"), "labels": ((n_labels,), "bool")}
@@ -126,7 +126,7 @@ def store_images(path: Path, source: ImageSource, *, workers: int = 1) -> ImageD
 
 
 def _store_maps(data: ImageData, workers: int) -> Store:
-    """What a network takes of every shot, noise included: a store within that of the images, NaN where no pairs are."""
+    """Store the correlation map of every shot, noise included, within the store of the images; NaN without pairs."""
     config, images = data.config, data.store
     noise = {"noise": config.noise.model_dump(mode="json"), "seed": config.seed}
     path = images.path / f"correlation-{fingerprint(noise)}"
@@ -142,7 +142,7 @@ def _store_maps(data: ImageData, workers: int) -> Store:
 
 
 def _splits(source: ImageSource) -> dict[str, np.ndarray]:
-    """Samples of each split, and those of ``train`` whose labels are used."""
+    """Return the samples of each split; in ``train`` only those whose labels are used."""
     config, parents = source.config, source.parents
     by_parent = shuffled_splits(int(parents.max()) + 1, config.split, config.seed)
     splits = {name: np.flatnonzero(np.isin(parents, part)) for name, part in by_parent.items()}

@@ -1,4 +1,4 @@
-"""What needs no image: the most common labels, the frequency of each. Any classifier must beat them."""
+"""Baselines that need no image: the most common labels, the label frequencies. Any classifier must beat them."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from rephase.labs.images.data.batch import ImageBatch
 
 
 class MostCommonLabels:
-    """Always the combination of labels that most images have."""
+    """Predicts for every image the most common combination of labels."""
 
     def __init__(self, labels: torch.Tensor):
         combinations, counts = labels.unique(dim=0, return_counts=True)
@@ -20,13 +20,13 @@ class MostCommonLabels:
 
 
 class LabelFrequencies:
-    """The share of the images that have a label, as its probability."""
+    """Predicts each label with its training frequency."""
 
     def __init__(self, labels: torch.Tensor):
         self.answer = labels.mean(0)
 
     def predict(self, batch: ImageBatch) -> torch.Tensor:
-        """Probabilities [batch, n_labels], those of every image alike."""
+        """Probabilities [batch, n_labels], the same for every image."""
         return self.answer.to(batch.labels).expand_as(batch.labels)
 
 
@@ -34,4 +34,4 @@ IMAGE_BASELINES: dict[str, Callable[[torch.Tensor], MostCommonLabels | LabelFreq
     "most_common": MostCommonLabels,
     "frequencies": LabelFrequencies,
 }
-"""Made from the labels of the training images, [n, n_labels]."""
+"""Baselines by name; each is made from the labels of the training images, [n, n_labels]."""

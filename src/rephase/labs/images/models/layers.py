@@ -1,4 +1,4 @@
-"""What the networks of diffraction images are made of: counts as input, the log activation, blocks, flips."""
+"""Parts of the networks for diffraction images: scaling of counts, log activation, residual blocks, flips."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,8 +17,8 @@ _USUAL_MEAN = 25.0
 class LogActivation(nn.Module):
     """``f(x) = α (ln(x + 1/e) + 1) + β`` for x ≥ 0, ``-α (ln(-x + 1/e) + 1) + β`` for x < 0.
 
-    Diffracted intensity falls by decades from the centre outwards, and by decades from a strong shot to a weak one; in
-    f both become steps of like size. Odd about β, continuous with its derivative ``α / (|x| + 1/e)``.
+    Diffracted intensity falls by decades from the centre outwards, and by decades from a strong shot to a weak one; f
+    turns both into steps of similar size. It is odd about β, and continuous as is its derivative ``α / (|x| + 1/e)``.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class LogActivation(nn.Module):
         self.alpha, self.beta = alpha, beta
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Tensor of the shape of x."""
+        """Return f(x), of the shape of x."""
         positive = x >= 0
         magnitude = torch.where(positive, x, -x)  # abs() has no derivative at 0, where f has one
         level = self.alpha * torch.log1p(math.e * magnitude)
@@ -52,17 +52,17 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "log_scaled": LogActivation,
     "leaky_relu": leaky_relu,
 }
-"""Activations of the first convolution, by a name that also says what it is given: see `FirstConvolution`."""
+"""Activations of the first convolution; the name also selects the scaling of its input, see `FirstConvolution`."""
 
 
 class FirstConvolution(nn.Module):
-    """Counts to features: pixels that were not measured enter as zero; a convolution; an activation.
+    """Convolution and activation that turn counts into features; unmeasured pixels enter as zero.
 
     ==============  ==================================================================
-    activation      what is convolved
+    activation      input of the convolution
     ==============  ==================================================================
-    ``log``         raw counts, as in the reference work
-    ``log_scaled``  counts over one unit for all images, that of `CountUnit`
+    ``log``         raw counts, as in Zimmermann et al. 2019
+    ``log_scaled``  counts over one unit for all images, from `CountUnit`
     ``leaky_relu``  counts over ``full_scale``, or over their own root mean square
     ==============  ==================================================================
 
@@ -73,12 +73,12 @@ class FirstConvolution(nn.Module):
     activation
         Name in `ACTIVATIONS`.
     full_scale
-        Counts that are 1 with ``leaky_relu``; the reference work took 65,535, the range of its 16 bits.
+        Counts that ``leaky_relu`` scales to 1; Zimmermann et al. 2019 took 65,535, the largest 16-bit number.
 
     Raises
     ------
     ConfigError
-        No channels, an unknown activation, or a full scale that is not above 0 or not asked for.
+        No channels, an unknown activation, or a full scale that is not above 0 or that the activation does not use.
     """
 
     def __init__(self, n_out: int, kernel: int, stride: int, *, activation: str, full_scale: float | None):
@@ -87,10 +87,10 @@ class FirstConvolution(nn.Module):
         if activation not in ACTIVATIONS:
             raise ConfigError(f"unknown activation {activation!r}; {nearest_name(activation, ACTIVATIONS)}")
         if full_scale is not None:
-            check_positive("full_scale", full_scale, remedy="give counts that shall be 1, or null", error=ConfigError)
+            check_positive("full_scale", full_scale, remedy="give the counts to scale to 1, or null", error=ConfigError)
             if activation != "leaky_relu":
                 raise ConfigError(
-                    f"full_scale = {full_scale}: expected null, as {activation} has its own scale; or leaky_relu"
+                    f"full_scale = {full_scale}: expected null, as {activation} has its own scale; use null or leaky_relu"
                 )
         self.scale = {"log": RawCounts, "log_scaled": CountUnit, "leaky_relu": OwnScale}[activation]()
         self.full_scale = full_scale
@@ -105,15 +105,15 @@ class FirstConvolution(nn.Module):
 
 
 class RawCounts(nn.Module):
-    """Counts as they are."""
+    """Leaves counts unscaled."""
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> float:
-        """One."""
+        """Return 1."""
         return 1.0
 
 
 class OwnScale(nn.Module):
-    """Each image has its own scale."""
+    """Scales each image by its own root mean square."""
 
     def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Root mean square of the measured pixels, [batch, 1, 1]."""
@@ -121,11 +121,11 @@ class OwnScale(nn.Module):
 
 
 class CountUnit(nn.Module):
-    """One scale for all images, found in the first batch that is trained on: the median image then has a mean of 25.
+    """One scale for all images, set by the first training batch such that its median image has a mean of 25.
 
-    That is about the photons of a usual shot; whether a shot is bright or weak is still seen. Kept with the weights,
-    and 1 before any training. Counts times any factor train to the same network (data-dependent initialisation:
-    Salimans & Kingma 2016, arXiv 1602.07868).
+    A typical shot has about as many photons, and the network still sees whether a shot is bright or weak. The unit is
+    stored with the weights, and is 1 before training. Counts times any factor train to the same network
+    (data-dependent initialisation: Salimans & Kingma 2016, arXiv 1602.07868).
     """
 
     unit: torch.Tensor
@@ -148,7 +148,7 @@ def _mean(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def convolution(n_in: int, n_out: int, kernel: int, stride: int = 1) -> Conv2d:
-    """A convolution that keeps the size of the image but for its stride, without a bias: a normalisation follows."""
+    """Make a convolution that keeps the image size at stride 1; it has no bias, as a normalisation follows."""
     return Conv2d(n_in, n_out, kernel, stride, padding=kernel // 2, bias=False)
 
 
@@ -158,9 +158,9 @@ class ResidualBlock(nn.Module):
     Parameters
     ----------
     channels
-        Before the first convolution and after each.
+        Channels before the first convolution and after each.
     kernels
-        Sizes of the convolutions; the first of size 3 takes the stride.
+        Sizes of the convolutions; the first one of size 3 has the stride.
     stride
         Step of the block.
 
@@ -189,7 +189,7 @@ class ResidualBlock(nn.Module):
 
 
 def flip(batch: ImageBatch) -> ImageBatch:
-    """Each image mirrored along neither, one or both of its axes, at random: the labels stay as they are."""
+    """Mirror each image at random along neither, one or both of its axes; the labels stay the same."""
     image, mask = batch.image, batch.mask
     for axis in (-2, -1):
         is_mirrored = torch.rand(len(image), 1, 1, device=image.device) < 0.5

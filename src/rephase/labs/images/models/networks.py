@@ -10,7 +10,7 @@ from rephase.labs.images.data.batch import ImageBatch
 from rephase.labs.images.models.layers import FirstConvolution, ResidualBlock, convolution, flip, leaky_relu
 
 SMALLEST_IMAGE = 32
-"""Pixels a side: the networks halve an image five times."""
+"""Pixels along each side; the networks halve an image five times."""
 
 IMAGE_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "cross_entropy": nn.functional.binary_cross_entropy_with_logits,
@@ -19,26 +19,26 @@ IMAGE_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = 
 
 
 class ImageClassifier(nn.Module):
-    """A network that says which features an image shows.
+    """A network that predicts which labels an image has.
 
-    A subclass makes ``body``, a batch to the last features of its convolutions; ``neck``, those to [batch,
-    n_features]; ``head``, those to the logits. Image and network may have any size from 32² on.
+    A subclass makes ``body``, from a batch to the last features of its convolutions; ``neck``, from these to [batch,
+    n_features]; ``head``, from these to the logits. Images may have any size from 32² pixels.
 
     Parameters
     ----------
     shape
-        Pixels of an image, y and x.
+        Pixels of an image, (y, x).
     loss
         Name in `IMAGE_LOSSES`.
     n_labels
-        How many labels an image may have.
+        Number of labels.
     flips
-        Mirror images at random while training: right for images, not for correlation maps, whose axes are no space.
+        Mirror images at random in training; correct for images, but not for correlation maps.
 
     Raises
     ------
     ConfigError
-        A shape that is no image of at least 32² pixels, or no labels.
+        The shape is not that of an image of at least 32² pixels, or there are no labels.
     """
 
     body: nn.Module
@@ -50,23 +50,23 @@ class ImageClassifier(nn.Module):
         if len(shape) != 2 or min(shape) < SMALLEST_IMAGE:
             raise ConfigError(
                 f"shape = {tuple(shape)}: expected (y, x), {SMALLEST_IMAGE} pixels a side or more; "
-                "take larger images, or enlarge them"
+                "use larger images, or enlarge them"
             )
         if n_labels < 1:
-            raise ConfigError(f"n_labels = {n_labels}: expected at least 1; give the data set labels")
+            raise ConfigError(f"n_labels = {n_labels}: expected at least 1; give the dataset labels")
         self.shape, self.loss_name, self.n_labels, self.flips = tuple(shape), loss, n_labels, flips
 
     @property
     def n_features(self) -> int:
-        """Numbers that `embed` makes of an image."""
+        """Number of features that `embed` returns per image."""
         return self.head.in_features
 
     def features(self, batch: ImageBatch) -> torch.Tensor:
-        """Last features of the convolutions, [batch, channels, y, x]: coarser than the image, at the same places."""
+        """Last features of the convolutions, [batch, channels, y, x]: the area of the image on a coarser grid."""
         return self.body(batch)
 
     def logits(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits [batch, n_labels] of such features."""
+        """Logits [batch, n_labels] of the last features."""
         return self.head(self.neck(features))
 
     def forward(self, batch: ImageBatch) -> torch.Tensor:
@@ -74,7 +74,7 @@ class ImageClassifier(nn.Module):
         return self.logits(self.features(batch))
 
     def loss(self, batch: ImageBatch) -> torch.Tensor:
-        """Loss of a batch, one number; of mirrored images while training."""
+        """Loss of a batch, one number; in training, of randomly mirrored images."""
         seen = flip(batch) if self.training and self.flips else batch
         logits = self(seen)
         return IMAGE_LOSSES[self.loss_name](logits, batch.labels.to(logits.dtype))
@@ -86,7 +86,7 @@ class ImageClassifier(nn.Module):
 
     @torch.no_grad()
     def embed(self, batch: ImageBatch) -> torch.Tensor:
-        """What the last layer sees of an image, [batch, n_features]: for any later use."""
+        """Features that enter the last layer, [batch, n_features], e.g. to cluster images."""
         return self.neck(self.features(batch))
 
 
@@ -101,14 +101,14 @@ class GlobalMean(nn.Module):
 class ResNet(ImageClassifier):
     """Pre-activation residual network, ResNet-v2 (He et al. 2016, doi:10.1007/978-3-319-46493-0_38).
 
-    A convolution of 7² and a maximum halve the image twice; four stages follow, each but the first halving it again.
+    A 7² convolution and a max pooling halve the image twice; four stages follow, each but the first halving it again.
 
     Parameters
     ----------
     shape, loss, n_labels, flips
         As in `ImageClassifier`.
     width
-        Channels of the first stage; they double at each.
+        Channels of the first stage; each further stage doubles them.
     activation, full_scale
         As in `FirstConvolution`.
     """
@@ -156,21 +156,21 @@ class ResNet50(ResNet):
 
 
 class VGG(ImageClassifier):
-    """Convolutions of 3² in five stages, and three dense layers (Simonyan & Zisserman 2015, arXiv 1409.1556).
+    """3² convolutions in five stages, and three dense layers (Simonyan & Zisserman 2015, arXiv 1409.1556).
 
-    With normalisation after every convolution but the first, and the mean over the image before the dense layers,
-    which so fit any size of image. The last features are those before the fifth halving.
+    Every convolution but the first is followed by a normalisation, and the mean over the image precedes the dense
+    layers, so that they fit any image size. The last features are those before the fifth halving.
 
     Parameters
     ----------
     shape, loss, n_labels, flips
         As in `ImageClassifier`.
     width
-        Channels of the first stage; they double up to the fourth. The dense layers have 64 times as many numbers.
+        Channels of the first stage; they double up to the fourth. The dense layers have 64 times as many units.
     activation, full_scale
         As in `FirstConvolution`.
     dropout
-        Share of the numbers of the dense layers that are left out while training.
+        Fraction of the units of the dense layers that are dropped in training.
     """
 
     n_convolutions: Sequence[int]

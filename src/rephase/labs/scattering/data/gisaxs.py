@@ -1,15 +1,15 @@
-"""Simulated scattering at grazing incidence of islands on a layer on a substrate, as counts in each pixel.
+"""Simulated grazing-incidence scattering of islands on a layer on a substrate, as counts in each pixel.
 
-The unknowns are the sizes of the islands (nm), their number per nm^2, thickness of the layer and roughness of its top
-(nm), the angle of the beam (degrees), the background in a pixel for 1e8 photons of the beam, and the relative spread
-of the radius where the configuration has one. How many photons met the sample is known. A stop hides the specular rod,
-and the edge of the sample what is near the horizon; both are drawn for each pattern.
+The unknowns are the sizes of the islands (nm), their number per nm^2, the thickness of the layer and the roughness of
+its top (nm), the angle of incidence (degrees), the background in a pixel for 1e8 incident photons and, if configured,
+the relative spread of the radius. The number of photons on the sample is known. A stop hides the specular rod, and the
+edge of the sample hides the region near the horizon; both are drawn for each pattern.
 
-In the model: what `rephase.optics.gisaxs` has, refraction and reflection by layer and substrate, and radii that vary.
-Not in it: islands that order or touch, waves scattered twice, diffuse scattering of rough faces, further layers, the
-divergence of the beam, and how the intensity changes within a pixel: it is worked out at the middle and taken for all
-of the solid angle, so pixels have to be narrow against fringes and the step at the critical angle. The face between
-layer and substrate is smooth.
+The model includes that of `rephase.optics.gisaxs`, refraction and reflection by layer and substrate, and a distribution
+of radii. It does not include ordered or touching islands, multiple scattering, diffuse scattering of rough interfaces,
+further layers, the divergence of the beam, or the variation of intensity within a pixel: the intensity at the centre
+stands for the whole solid angle, so that pixels must be narrow compared with fringes and the step at the critical
+angle. The interface between layer and substrate is smooth.
 """
 
 import math
@@ -25,9 +25,9 @@ from rephase.optics.gisaxs import ISLANDS, ExitAngles, grazing_pattern
 from rephase.optics.noise import Exposure, draw_counts
 from rephase.optics.reflectivity import Stack
 
-_BEAM = 1e8  # photons that intensities are for, which so are about 1
+_BEAM = 1e8  # incident photons of the unit of intensity, so that intensities are about 1
 _N_RADII = 9  # from -3 to 3 standard deviations
-_AT_ONCE = {"cpu": 2**17, "cuda": 2**25}  # pixels times radii in one piece: what fits in the cache of a core
+_AT_ONCE = {"cpu": 2**17, "cuda": 2**25}  # pixels times radii at once; on the CPU they fit in the cache of a core
 
 
 class GisaxsSimulator(ParameterSimulator):
@@ -36,7 +36,7 @@ class GisaxsSimulator(ParameterSimulator):
     Parameters
     ----------
     config
-        Shape, bounds, optical constants, detector and exposures.
+        Settings of shape, bounds, optical constants, detector and exposures.
     """
 
     def __init__(self, config: GisaxsSimulation):
@@ -56,11 +56,11 @@ class GisaxsSimulator(ParameterSimulator):
         self.config, self.n_sizes = config, len(sizes)
         self.exits = _exits(config)
         angles = (self.exits.alpha_deg, self.exits.phi_deg)
-        named = zip(("exit angle (degrees)", "angle beside the plane of incidence (degrees)"), angles)
+        named = zip(("exit angle (degrees)", "angle from the plane of incidence (degrees)"), angles)
         self.axes = {name: angle for name, angle in named if len(angle) > 1}
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
-        """Photons in each pixel for 1e8 of the beam, [sample, *pattern], of unknowns [sample, parameter]."""
+        """Photons in each pixel for 1e8 incident photons, [sample, *pattern], of unknowns [sample, parameter]."""
         n = max(1, _AT_ONCE[u.device.type] // (math.prod(self.config.pixels) * _N_RADII))
         return torch.cat([self._intensity(part) for part in u.split(n)])
 
@@ -78,7 +78,7 @@ class GisaxsSimulator(ParameterSimulator):
         return (_BEAM * scattered + background[..., None]).reshape(len(u), *self.pattern_shape)
 
     def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
-        """`n` patterns with their unknowns, exposures and what hides them."""
+        """Draw `n` patterns with their unknowns, exposures and masks."""
         u = self.prior.draw(n, rng)
         shape = (n, *[1] * len(self.pattern_shape))
         low, high = np.log(self.config.photons)
@@ -90,7 +90,7 @@ class GisaxsSimulator(ParameterSimulator):
         return PatternBatch(u, torch.where(mask, counts, 0.0), photons, mask)
 
     def _seen(self, n: int, rng: np.random.Generator) -> torch.Tensor:
-        """Boolean [n, *pattern]: beside the stop and above the horizon."""
+        """Draw masks, boolean [n, *pattern]: True beside the stop and above the horizon."""
         stop, edge = (torch.as_tensor(widest * rng.random((n, 1))) for widest in
                       (self.config.rod_deg, self.config.horizon_deg))  # fmt: skip
         is_beside, is_above = self.exits.phi_deg.abs() >= stop, self.exits.alpha_deg >= edge
@@ -98,7 +98,7 @@ class GisaxsSimulator(ParameterSimulator):
 
 
 def _exits(config: GisaxsSimulation) -> ExitAngles:
-    """Centres of the pixels."""
+    """Return the centres of the pixels."""
     edges = (config.alpha_deg, config.phi_deg)
     alpha, phi = ((high - low) / n for (low, high), n in zip(edges, config.pixels))
     return ExitAngles(

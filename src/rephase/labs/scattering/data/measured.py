@@ -1,4 +1,4 @@
-"""Measured scattering curves as a flow can take them: at its q, as counts, masked where nothing is known."""
+"""Measured scattering curves in the form that a flow takes: counts at its q, masked where nothing is known."""
 
 from typing import NamedTuple
 
@@ -12,36 +12,36 @@ from rephase.labs.scattering.data.saxs import SaxsSimulator
 
 _FEWEST = 5  # usable points
 _MOST_SMEARED = 0.02  # dq/q
-_COUNTED = 25  # effective counts from which on an exposure is known to a fifth
-_UNEVEN, _TOO_UNEVEN = 2.0, 3.0  # exposures over level x q^growth: even q give up to 2, flows err from about 3 on
+_COUNTED = 25  # effective counts above which an exposure is known to a fifth
+_UNEVEN, _TOO_UNEVEN = 2.0, 3.0  # exposures over level x q^growth: evenly spaced q reach 2, flows err from about 3
 
 
 class Measured(NamedTuple):
-    """A measured pattern, its unknowns NaN, and what was done to the curve, in sentences."""
+    """A measured pattern with NaN as its unknowns, and notes on the preparation of the curve."""
 
     pattern: PatternBatch
     notes: tuple[str, ...]
 
 
 def measured_pattern(curve: SaxsCurve, simulator: SaxsSimulator) -> Measured:
-    """A curve as effective counts ``I^2 / sigma^2`` at the q of a simulator.
+    """Convert a curve to effective counts ``I^2 / sigma^2`` at the q of a simulator.
 
-    Points are averaged, weighted by 1/sigma^2, around the nearest q of the simulator (logarithm), and the mean is moved
-    to that q along the slope of its neighbours. Masked are q without a point, means not above 0, and means less precise
-    than any curve that the simulator draws; more precise ones count as if exposed as it does at most. The resolution of
-    the instrument is left out.
+    Points are averaged, weighted by 1/sigma^2, around the nearest q of the simulator in log q, and the mean is moved to
+    that q along the slope of its neighbours. Masked are q without a point, means not above 0, and means less precise
+    than any curve of the simulator; more precise means get the largest exposure of the simulator. The resolution of the
+    instrument is neglected.
 
     Parameters
     ----------
     curve
-        As `read_saxs` gives it; the intensity in 1/cm. Its notes come first.
+        Curve from `read_saxs` in 1/cm. Its notes come first.
     simulator
-        Of the flow that is asked.
+        Simulator of the flow that draws the posterior.
 
     Raises
     ------
     CurveError
-        Too little of the range of q of the simulator, an intensity beyond its bounds, or a dq above 2 % of q.
+        The curve covers too little of the simulator's range of q, its intensity is out of bounds, or dq exceeds 0.02 q.
     """
     intensity, sigma = _averaged(curve, np.log(simulator.q.double().numpy()))
     fewest, most = (photons.double().numpy() for photons in simulator.exposures())
@@ -57,8 +57,8 @@ def measured_pattern(curve: SaxsCurve, simulator: SaxsSimulator) -> Measured:
         "points of the curve outside the range of q of the flow: left out": ~is_inside,
         "q of the flow without a point: masked": ~is_known,
         "means not above 0: masked": is_known & ~is_positive,
-        "means less precise than any that the flow has seen: masked": is_positive & (exposure < fewest),
-        "means more precise than any that the flow has seen: counted as the most precise": exposure > most,
+        "means less precise than any in the training of the flow: masked": is_positive & (exposure < fewest),
+        "means more precise than any in the training of the flow: counted as the most precise": exposure > most,
     }
     notes = [*curve.notes, f"{len(curve.q)} points of the curve averaged around {int(mask.sum())} q of the flow"]
     notes += [f"{int(found.sum())} {what}" for what, found in numbers.items() if found.any()]
@@ -69,7 +69,7 @@ def measured_pattern(curve: SaxsCurve, simulator: SaxsSimulator) -> Measured:
 
 
 def _averaged(curve: SaxsCurve, log_q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted means and their sigma at each of evenly spaced `log_q`, [n_q]; NaN where no point is near."""
+    """Return weighted means and their sigma at each of evenly spaced `log_q`, [n_q]; NaN where no point is near."""
     step = log_q[1] - log_q[0]
     place = np.rint((np.log(curve.q) - log_q[0]) / step).astype(int)
     is_inside = (place >= 0) & (place < len(log_q))
@@ -83,7 +83,7 @@ def _averaged(curve: SaxsCurve, log_q: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _along_slope(at: np.ndarray, intensity: np.ndarray, log_q: np.ndarray) -> np.ndarray:
-    """Means, moved from where their points lie to `log_q` along the power law of their neighbours."""
+    """Move means from the position of their points to `log_q` along the power law of their neighbours."""
     is_usable = np.nan_to_num(intensity) > 0
     if is_usable.sum() < _FEWEST:
         return intensity
@@ -94,7 +94,7 @@ def _along_slope(at: np.ndarray, intensity: np.ndarray, log_q: np.ndarray) -> np
 
 
 def _on_resolution(curve: SaxsCurve, is_inside: np.ndarray) -> list[str]:
-    """A note on a column dq; `CurveError` where it smears more than a flow without a resolution can stand."""
+    """Note the column dq; raise `CurveError` if it smears more than a flow without resolution tolerates."""
     if curve.dq is None or not (curve.dq[is_inside] > 0).any():
         return []
     share = np.where(is_inside, curve.dq / curve.q, 0.0)
@@ -102,17 +102,17 @@ def _on_resolution(curve: SaxsCurve, is_inside: np.ndarray) -> list[str]:
     told = f"dq/q = {share[worst]:.3g} at q = {curve.q[worst]:.3g} /nm"
     if share[worst] > _MOST_SMEARED:
         raise CurveError(
-            f"{told}: expected {_MOST_SMEARED} or less, as the flow knows no resolution and its answers would be off "
-            "by more than they say; desmear the curve, or leave the column dq out if it is not the resolution"
+            f"{told}: expected {_MOST_SMEARED} or less, as the flow neglects the resolution and its errors would "
+            "exceed its uncertainties; desmear the curve, or remove the column dq if it is not the resolution"
         )
     return [
-        f"resolution left out, as the flow knows none: at most {told}; sizes from the brightest curves are off by up "
+        f"resolution neglected, as the flow has none: at most {told}; sizes from the brightest curves are wrong by up "
         "to 1 of their standard deviations at 0.01, and 3 at 0.02"
     ]
 
 
 def _on_exposure(photons: np.ndarray, mask: np.ndarray, simulator: SaxsSimulator) -> list[str]:
-    """A note on exposures that no curve of the simulator has: how far they are from level x q^growth.
+    """Note exposures that differ from those of the simulator: how far they are from level x q^growth.
 
     `mask` leaves out faint points, whose exposures I/sigma^2 have the noise of I.
     """
@@ -124,35 +124,33 @@ def _on_exposure(photons: np.ndarray, mask: np.ndarray, simulator: SaxsSimulator
     factor = float(np.exp(np.abs(apart - apart.mean()).max()))
     if factor < _UNEVEN:
         return []
-    note = (
-        f"exposure I/sigma^2 up to a factor of {factor:.2g} from {growth:.2g}th power of q as photons of a detector go"
-    )
-    advice = "; is sigma that of counts? the flow has seen no such curve: believe the Markov chains where both differ"
+    note = f"exposure I/sigma^2 differs by up to a factor of {factor:.2g} from q^{growth:.2g}, the law of photon counts"
+    advice = "; is sigma from counts? the flow was not trained on such curves: if it differs from MCMC, trust MCMC"
     return [note + advice * (factor > _TOO_UNEVEN)]
 
 
 def _check_range(mask: np.ndarray, simulator: SaxsSimulator) -> None:
-    """Raise where more is hidden at an end than in any curve that the simulator draws."""
+    """Raise if more is hidden at an end than in any curve of the simulator."""
     q, n_hidden = simulator.q.tolist(), int(simulator.config.hidden * (len(mask) - 1))
     if mask.sum() < _FEWEST:
         raise CurveError(
             f"{int(mask.sum())} usable points within q = {q[0]:.3g}–{q[-1]:.3g} /nm: expected {_FEWEST} or more; "
-            "is the unit of q right? else train a flow with scattering.saxs.data.q of the curve"
+            "is the unit of q right? if so, train a flow with scattering.saxs.data.q of the curve"
         )
     first, last = np.flatnonzero(mask)[[0, -1]]
     if first > n_hidden + 1 or last < len(mask) - 2 - n_hidden:
         raise CurveError(
             f"the curve is usable for q = {q[first]:.3g}–{q[last]:.3g} /nm: this flow expects it from "
-            f"{q[n_hidden]:.3g} or less to {q[-1 - n_hidden]:.3g} or more; is the unit of q right? else train a flow "
-            "with scattering.saxs.data.q of the curve"
+            f"{q[n_hidden]:.3g} or less to {q[-1 - n_hidden]:.3g} or more; is the unit of q right? if so, train a "
+            "flow with scattering.saxs.data.q of the curve"
         )
 
 
 def _check_intensity(most: float, simulator: SaxsSimulator) -> None:
-    """Raise where the largest intensity cannot be that of any curve that the simulator draws."""
+    """Raise if no curve of the simulator can have the largest intensity."""
     low, high = simulator.config.forward
     if most > 0 and not 0.1 * low <= most <= high + simulator.config.background[1]:
         raise CurveError(
-            f"the largest intensity is {most:.3g}: this flow knows curves of {low:g}–{high:g} /cm at q = 0; is the "
+            f"the largest intensity is {most:.3g}: this flow expects curves of {low:g}–{high:g} /cm at q = 0; is the "
             "curve in 1/cm? scale it, or train a flow with scattering.saxs.data.forward of the curve"
         )

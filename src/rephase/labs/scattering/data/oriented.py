@@ -1,8 +1,8 @@
 """Simulated small-angle patterns of particles that all point the same way, as counts on a square detector.
 
 The unknowns are the sizes of the shape (nm), its tilt against the beam and its direction on the detector (degrees), the
-intensity at q = 0 and the background (1/cm). Turned by 180 degrees a pattern is the same: directions go to 180 degrees,
-and one near 0 has a second mode near 180. A beam stop hides the middle.
+intensity at q = 0 and the background (1/cm). A rotation by 180 degrees leaves a pattern unchanged, so that directions
+end at 180 degrees, and a posterior near 0 has a second mode near 180. A beam stop hides the middle.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ class OrientedSimulator(ParameterSimulator):
     Parameters
     ----------
     config
-        Shape, bounds and exposures.
+        Settings of shape, bounds and exposures.
     """
 
     def __init__(self, config: OrientedSimulation):
@@ -40,7 +40,7 @@ class OrientedSimulator(ParameterSimulator):
         self.config, self.n_sizes = config, len(sizes)
         line = torch.linspace(-config.q_max, config.q_max, config.n_pixels)
         self.q_y, self.q_x = torch.meshgrid(line, line, indexing="ij")
-        """[row, column] nm^-1."""
+        """Components of q, nm^-1, [row, column]."""
         self.axes = {"$q_y$ (1/nm)": line, "$q_x$ (1/nm)": line}
         self.rings = _Rings(config.n_pixels)
 
@@ -56,10 +56,10 @@ class OrientedSimulator(ParameterSimulator):
         return forward[:, None, None] * relative + background[:, None, None]
 
     def summaries(self, batch: PatternBatch) -> torch.Tensor:
-        """Intensities of rings about the beam, and how counts go around with the angle, [sample, 5 n_rings + 2].
+        """Intensities of rings about the beam, and their variation with the angle, [sample, 5 n_rings + 2].
 
-        Of each ring `log_intensity`, then the means over its counts of cos 2χ, sin 2χ, cos 4χ and sin 4χ, with χ the
-        angle on the detector; and the first two over all rings together. They are 0 where nothing was counted.
+        For each ring these are `log_intensity`, then the means over its counts of cos 2χ, sin 2χ, cos 4χ and sin 4χ,
+        with χ the angle on the detector; last, the first two means over all rings. They are 0 without counts.
         """
         counts, photons = (
             torch.where(batch.mask, field, 0.0).flatten(1)[:, None] for field in (batch.counts, batch.photons)
@@ -70,7 +70,7 @@ class OrientedSimulator(ParameterSimulator):
         return torch.cat([intensity.flatten(1), (around / (counted + 1)).flatten(1), of_all], 1)
 
     def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
-        """`n` patterns with their unknowns, exposures and beam stops."""
+        """Draw `n` patterns with their unknowns, exposures and beam stops."""
         u = self.prior.draw(n, rng)
         low, high = np.log(self.config.photons)
         photons = torch.as_tensor(np.exp(rng.uniform(low, high, size=(n, 1, 1))), dtype=torch.float32)

@@ -1,9 +1,9 @@
 """Simulated small-angle scattering of particles in solution, as counts at each q.
 
-The unknowns are the sizes of the shape (nm), the intensity at q = 0 and the background (1/cm), and where the
-configuration has one the spread of the first size: it is log-normal about a median, and the spread the standard
-deviation of its logarithm. Drawn for each curve are the exposure, a power of q that photons go with, what a beam stop
-and the rim of the detector hide, and points that are missing between.
+The unknowns are the sizes of the shape (nm), the intensity at q = 0 and the background (1/cm) and, if configured, the
+spread of the first size, which is then log-normal about its median; the spread is the standard deviation of its
+logarithm. For each curve the exposure, the power of q with which photons grow, the ranges hidden by a beam stop and
+the rim of the detector, and missing points in between are drawn at random.
 """
 
 import math
@@ -20,8 +20,8 @@ from rephase.optics.saxs import SHAPES, curve
 
 _NEAR_ZERO = 1e-4  # 1/nm over the largest size: q R far below 1
 _SPREAD = "lognormal"
-_N_VIEWS = 100  # of a particle, about
-_AT_ONCE = 2**22  # intensities times views and sizes that are averaged, in one piece: some hundred megabytes
+_N_VIEWS = 100  # orientations of a particle, about
+_AT_ONCE = 2**22  # intensities times averaged orientations and sizes, at once: a few hundred megabytes
 
 
 class SaxsSimulator(ParameterSimulator):
@@ -30,7 +30,7 @@ class SaxsSimulator(ParameterSimulator):
     Parameters
     ----------
     config
-        Shape, bounds and exposures.
+        Settings of shape, bounds and exposures.
     """
 
     def __init__(self, config: SaxsSimulation):
@@ -48,7 +48,7 @@ class SaxsSimulator(ParameterSimulator):
         super().__init__(prior, (config.n_q,))
         self.config, self.n_sizes = config, len(sizes)
         self.q = torch.logspace(math.log10(config.q[0]), math.log10(config.q[1]), config.n_q)
-        """[n_q] nm^-1."""
+        """Values of q, nm^-1, [n_q]."""
         self.axes = {"q (1/nm)": self.q}
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
@@ -69,7 +69,7 @@ class SaxsSimulator(ParameterSimulator):
         return forward[:, None] * found[:, 1:] / found[:, :1] + background[:, None]
 
     def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
-        """`n` curves with their unknowns, exposures and what hides them."""
+        """Draw `n` curves with their unknowns, exposures and masks."""
         u = self.prior.draw(n, rng)
         low, high = np.log(self.config.photons)
         slow, fast = self.config.growth
@@ -78,7 +78,7 @@ class SaxsSimulator(ParameterSimulator):
         place = np.linspace(0, 1, self.config.n_q)
         is_there = rng.random((n, self.config.n_q)) >= self.config.missing * rng.random((n, 1))
         is_inside = (place >= first) & (place <= 1 - last)
-        is_there |= ~(is_inside & is_there).any(1, keepdims=True)  # nothing is missing where nothing would be left
+        is_there |= ~(is_inside & is_there).any(1, keepdims=True)  # keep the points of curves that would lose all
         mask = torch.as_tensor(is_inside & is_there)
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
         with torch.no_grad():
@@ -91,5 +91,5 @@ class SaxsSimulator(ParameterSimulator):
         return fewest, most
 
     def _photons(self, level: np.ndarray, power: np.ndarray) -> torch.Tensor:
-        """Counts for 1/cm, [sample, n_q], of their number at the first q and the power of q, [sample, 1]."""
+        """Counts for 1/cm, [sample, n_q], from their number at the first q and the power of q, [sample, 1]."""
         return torch.as_tensor(level * (self.q / self.q[0]).numpy() ** power, dtype=torch.float32)

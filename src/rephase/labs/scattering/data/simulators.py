@@ -1,4 +1,4 @@
-"""Simulators of patterns by their kind, the section of ``scattering`` that they are configured in."""
+"""Simulators of patterns by kind, the section of ``scattering`` that configures them."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,4 @@ SIMULATORS: dict[str, Callable[[Any], BoundedSimulator]] = {
 }
 
 
-"""Those whose unknowns are parameters; each takes its configuration."""
-
-
-"""Those whose unknowns are images; each takes its configuration."""
+"""Simulators whose unknowns are parameters; each takes its configuration."""

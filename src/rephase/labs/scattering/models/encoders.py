@@ -1,4 +1,4 @@
-"""What flows see of a pattern: counts on a scale that fits every exposure, the mask, and a summary of both."""
+"""Input of flows: the counts of a pattern on a scale for all exposures, its mask, and a summary of both."""
 
 import itertools
 import math
@@ -17,8 +17,8 @@ N_FIELDS = 3
 def pattern_fields(batch: PatternBatch) -> torch.Tensor:
     """Fields [sample, 3, *pattern] of about unit size: logarithms of intensity and of counts, and the mask.
 
-    The first is that of the counts over the photons, with half a count for none; the second says how sure it is, and
-    both are 0 where nothing was measured. Exposures are so told apart from intensities.
+    The first is the logarithm of (counts + 1/2) / photons, the second carries its precision, and both are 0 where
+    nothing was measured. Thus a network can distinguish exposures from intensities.
     """
     photons = batch.photons.expand_as(batch.counts)
     intensity = ((batch.counts + 0.5) / photons).log()
@@ -27,25 +27,25 @@ def pattern_fields(batch: PatternBatch) -> torch.Tensor:
 
 
 class PatternEncoder(nn.Module):
-    """Residual convolutions over a curve or an image, each stage half as fine, and a dense layer to the summary.
+    """Residual convolutions over a curve or an image, in stages of half the resolution, and dense layers to a summary.
 
-    What the simulator of the patterns sums up of many pixels enters the dense layer as well.
+    The simulator's sums over many pixels enter the dense layers too.
 
     Parameters
     ----------
     shape
-        Of a pattern: one or two axes, 16 or more along each.
+        Shape of a pattern: one or two axes, 16 or more points along each.
     n_features
-        Numbers in the summary.
+        Features in the summary.
     summaries
-        Of the simulator: sums [sample, n] over pixels of a batch.
+        Method of the simulator: sums [sample, n] over pixels of a batch.
     channels
-        Of the first stage; the next have twice, and all others four times as many.
+        Channels of the first stage; the second has twice, and all others four times as many.
 
     Raises
     ------
     ConfigError
-        Patterns of another shape.
+        Patterns have another number of axes, or fewer points.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class PatternEncoder(nn.Module):
     ):  # fmt: skip
         super().__init__()
         if len(shape) not in (1, 2) or min(shape) < 16:
-            raise ConfigError(f"patterns of shape {tuple(shape)}: expected one or two axes, each of 16 or more")
+            raise ConfigError(f"patterns of shape {tuple(shape)}: expected one or two axes, each of 16 or more points")
         convolution, self.shape, self.summaries = CONVOLUTIONS[len(shape)], tuple(shape), summaries
         widths = [N_FIELDS, channels, 2 * channels, 4 * channels, 4 * channels]
         stages: list[nn.Module] = []
@@ -74,7 +74,7 @@ class PatternEncoder(nn.Module):
         Raises
         ------
         ConfigError
-            Patterns of another size than the encoder was made for.
+            The encoder was made for patterns of another shape.
         """
         check_shape(batch, self.shape)
         seen = self.stages(pattern_fields(batch)).flatten(1)

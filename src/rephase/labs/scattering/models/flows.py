@@ -11,48 +11,48 @@ from rephase.inference.patterns import PatternBatch, Simulator, SummingSimulator
 from rephase.labs.scattering.models.encoders import PatternEncoder
 from rephase.optics.noise import poisson_deviance
 
-_FAR = 3.0  # deviance per measured point; samples of the right posterior have about 1
+_FAR = 3.0  # deviance per measured point; samples of the exact posterior have about 1
 
 
 class ParameterFlow(nn.Module):
     """Neural spline flow with coupling layers over z, conditioned on a summary of the pattern.
 
-    Each parameter is first centred and scaled by what the summary says, as many counts leave a thousandth of the prior;
-    splines then bend what is left. Coupling layers are as fast to sample from as to train (Durkan et al. 2019, arXiv
-    1906.04032). The loss is, per parameter and in nats::
+    An affine map conditioned on the summary first centres and scales each parameter, as many counts narrow the prior to
+    a thousandth; splines then model the remaining shape. Coupling layers sample as fast as they train (Durkan et al.
+    2019, arXiv 1906.04032). The loss, in nats per parameter, is::
 
         -log q(z | pattern) + physics_weight (r(D(z')) / 2 - log p(z') + entropy_weight log q(z')),   z' ~ q
 
-    The second part is the negative evidence lower bound with the forward model in it, D the deviance of the pattern
-    from what is expected of a sample: with an `entropy_weight` of 1 the true posterior is at the minimum of both parts;
-    with less, samples are pressed together at the best fit. r(D) is D up to 3 per measured point, and from there on
-    goes with its logarithm: the first samples of a flow, 10^5 times worse, do not drown everything else.
+    The second part is the negative evidence lower bound with the forward model; D is the deviance of the pattern from
+    the expected counts of a sample. With an `entropy_weight` of 1 both parts have their minimum at the true posterior;
+    with less, samples concentrate at the best fit. r(D) is D up to 3 per measured point, and grows with its logarithm
+    above: otherwise the first samples of a flow, whose D is 10^5 times larger, would dominate the loss.
 
     Parameters
     ----------
     shape
-        Of a pattern, one or two axes.
+        Shape of a pattern, one or two axes.
     loss
         ``nll``.
     simulator
-        Prior and forward model, and what sums over pixels tell of its patterns.
+        Simulator with prior, forward model and informative sums over pixels.
     n_layers
-        Of coupling; every one changes half of the parameters.
+        Coupling layers; each changes half of the parameters.
     n_bins
-        Of the splines.
+        Bins of the splines.
     width
-        Numbers in the hidden layers, two in each coupling.
+        Units in a hidden layer; each coupling has two hidden layers.
     n_features
-        Numbers that the pattern is summarised by.
+        Features in the summary of a pattern.
     channels
-        Of the first convolution of the summary; they double to four times as many.
+        Channels of the first convolution of the summary; they double to four times as many.
     physics_weight, entropy_weight
-        See above; a `physics_weight` of 0 never calls the forward model.
+        Weights in the loss above; with a `physics_weight` of 0 the forward model is never called.
 
     Raises
     ------
     ConfigError
-        A simulator with fewer than two parameters, or an unknown loss.
+        The simulator has fewer than two parameters, or the loss is unknown.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class ParameterFlow(nn.Module):
     ):  # fmt: skip
         super().__init__()
         if loss != "nll":
-            raise ConfigError(f"loss = {loss!r}: expected nll, the one loss of flows")
+            raise ConfigError(f"loss = {loss!r}: expected nll, the only loss of flows")
         if len(simulator.u_shape) != 1 or simulator.u_shape[0] < 2:
             raise ConfigError(f"unknowns of shape {simulator.u_shape}: expected two parameters or more for this flow")
         self.simulator: Simulator = simulator
@@ -72,7 +72,7 @@ class ParameterFlow(nn.Module):
         self.flow = _spline_flow(simulator.u_shape[0], n_features, n_layers, n_bins, width)
 
     def loss(self, batch: PatternBatch) -> torch.Tensor:
-        """Loss of a batch in nats per parameter; in evaluation the likelihood alone."""
+        """Loss of a batch in nats per parameter; in evaluation only the likelihood."""
         posterior = self.posterior(batch)
         loss = -posterior.log_prob(self.simulator.to_normal(batch.u)).mean()
         if self.training and self.physics_weight:
@@ -80,7 +80,7 @@ class ParameterFlow(nn.Module):
         return loss / self.simulator.u_shape[0]
 
     def physics_loss(self, batch: PatternBatch, n: int = 1) -> torch.Tensor:
-        """Second part of the loss in nats, from `n` samples of each pattern; ``batch.u`` is not looked at."""
+        """Second part of the loss in nats, from `n` samples of each pattern; ``batch.u`` is ignored."""
         z, log_q = self.posterior(batch).rsample_and_log_prob((n,))
         if not torch.isfinite(z).all():  # it has diverged: no forward model takes that; the trainer stops on NaN
             return z.sum() * torch.nan
@@ -102,26 +102,26 @@ class ParameterFlow(nn.Module):
 
     @torch.no_grad()
     def sample(self, batch: PatternBatch, n: int) -> torch.Tensor:
-        """Parameters [n, sample, parameter], within their bounds.
+        """Draw parameters [n, sample, parameter], within their bounds.
 
         Raises
         ------
         PosteriorError
-            A pattern that is hidden, or whose counts, photons or mask cannot be.
+            A pattern is hidden entirely, or its counts, photons or mask are invalid.
         ConfigError
-            Patterns of another size than the flow was made for.
+            The flow was made for patterns of another shape.
         """
         check_patterns(batch)
         return self.simulator.from_normal(self.posterior(batch).sample((n,)))
 
 
 def _bounded(deviance: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
-    """Deviance [n, sample] up to `far` [sample], which then grows with its logarithm, as steep at the seam."""
+    """Replace deviances [n, sample] above `far` [sample] by logarithmic growth, with a continuous slope."""
     return torch.where(deviance < far, deviance, far * (1 + (deviance.clamp_min(1e-6) / far).log()))
 
 
 def _spline_flow(n: int, n_features: int, n_layers: int, n_bins: int, width: int) -> Flow:
-    """Flow of `n` parameters; the first transform is that next to them."""
+    """Make a flow of `n` parameters; the first transform is the one next to the parameters."""
     centre = ElementWiseTransform(n, n_features, univariate=_centred, hidden_features=(width,))
     splines = [
         GeneralCouplingTransform(
@@ -135,5 +135,5 @@ def _spline_flow(n: int, n_features: int, n_layers: int, n_bins: int, width: int
 
 
 def _centred(middle: torch.Tensor, log_width: torch.Tensor) -> Transform:
-    """``(z - middle) / width``, the width within a factor of 10^4 of 1."""
+    """``(z - middle) / width``, with the width between 10^-4 and 10^4."""
     return MonotonicAffineTransform(middle, log_width, slope=1e-4).inv

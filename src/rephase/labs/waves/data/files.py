@@ -1,4 +1,4 @@
-"""Ptychographic scans in CXI files: geometry, positions and mask at once, frames when they are asked for."""
+"""Ptychographic scans in CXI files: geometry, positions and mask are read at once, frames on request."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ _DETECTOR = "entry_1/instrument_1/detector_1"
 _WAVELENGTHS = ("entry_1/instrument_1/beam_1/incident_wavelength", "entry_1/instrument_1/source_1/wavelength")
 _POSITIONS = ("entry_1/sample_1/geometry_1/translation", "entry_1/data_1/translation", f"{_DETECTOR}/translation")
 _SHORTEST, _LONGEST = wavelength_nm(1e6), wavelength_nm(1.0)
-_AXES = -np.eye(3)[[1, 0]]  # rows run down, columns to the right of who looks along the beam: -y and -x of CXI
+_AXES = -np.eye(3)[[1, 0]]  # seen along the beam, rows run down and columns to the right: -y and -x of CXI
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class PtychoFile:
     Attributes
     ----------
     path
-        Of the file.
+        Path of the file.
     shape
-        Frames, rows and columns.
+        Numbers of frames, rows and columns.
     wavelength, distance, pixel
-        In nm; from sample to detector, and of the square pixels of the detector.
+        Wavelength, distance from sample to detector, and side of the square detector pixels, all in nm.
     positions
-        [frame, 2] nm, float64: of the beam on the sample along the rows and columns of the detector, from the middle of
-        their range.
+        Positions of the beam on the sample, nm, [frame, 2], float64, along the rows and columns of the detector,
+        relative to the middle of their range.
     mask
         Boolean [row, column], True = measured.
     """
@@ -51,15 +51,15 @@ class PtychoFile:
         return self.shape[0]
 
     def frames(self, chosen: slice | list[int] = slice(None)) -> torch.Tensor:
-        """Read counts, float32 [frame, row, column], of some frames or all; 0 where they are masked.
+        """Read the counts of some or all frames, float32 [frame, row, column]; 0 where masked.
 
         Raises
         ------
         ImageError
-            Frames that are damaged or no longer there, or counts that are negative or NaN although not masked.
+            Frames are damaged or missing, or unmasked counts are negative or NaN.
         """
         numbers = np.arange(len(self))[chosen]
-        order = np.unique(numbers)  # as HDF5 wants them
+        order = np.unique(numbers)  # HDF5 needs rising indices
         with open_hdf5(self.path, ImageError) as file:
             counts = _frames(file)[_as_slice(order)]
         is_wrong = has_gap(counts) | (counts < 0) | ~np.isfinite(counts)
@@ -73,24 +73,24 @@ class PtychoFile:
 
 
 def open_ptychography(path: Path) -> PtychoFile:
-    """Read what a CXI file says of a scan; frames are left where they are.
+    """Read geometry, positions and mask of a scan from a CXI file; frames stay in the file.
 
-    All is looked for in ``entry_1``: counts [frame, y, x] in ``instrument_1/detector_1/data`` (or ``data_1/data``),
-    beside them ``distance`` and ``x_pixel_size``, ``mask`` (booleans, True = measured, or the bits of CXI) and
+    The reader uses ``entry_1``: counts [frame, y, x] in ``instrument_1/detector_1/data`` (or ``data_1/data``); in the
+    same group ``distance`` and ``x_pixel_size``, ``mask`` (booleans, True = measured, or the bits of CXI) and
     ``basis_vectors`` [3, 2], the directions of rows and columns; the photon energy in ``beam_1`` or ``source_1`` (see
-    `photon_energy_ev`), or a wavelength; ``translation`` [frame, 3] of the sample (the beam goes over it the other
-    way). Lengths are in their ``units``, in m without. Without basis vectors rows go along -y and columns along -x.
-    Pixels of the first frame that hold a number that no count is are masked.
+    `photon_energy_ev`), or a wavelength; ``translation`` [frame, 3] of the sample (the beam moves over it in the
+    opposite direction). Lengths are in their ``units``, or in m without. Without basis vectors rows run along -y and
+    columns along -x. Pixels whose value in the first frame cannot be a count are masked.
 
     Raises
     ------
     ImageError
-        No HDF5 file; something of it is missing or makes no sense.
+        The file is not HDF5, or something in it is missing or invalid.
 
     Warns
     -----
     UserWarning
-        Pixels that are masked by their number; a mask that hides most of the counts.
+        Pixels are masked because of their value, or the mask hides most of the counts.
     """
     with open_hdf5(path, ImageError) as file:
         frames = _frames(file)
@@ -118,13 +118,13 @@ def _frames(file: Hdf5File) -> h5py.Dataset:
 
 
 def _as_slice(rows: np.ndarray) -> slice | np.ndarray:
-    """Neighbouring rows, which HDF5 reads much faster as such; others as they are."""
+    """Turn adjacent rows into a slice, which HDF5 reads much faster; leave others unchanged."""
     first, last = int(rows[0]), int(rows[-1])
     return slice(first, last + 1) if last - first + 1 == len(rows) else rows
 
 
 def _length(file: Hdf5File, *names: str, what: str) -> float:
-    """The number above 0 that has the first of `names`, in nm."""
+    """Read the length above 0, in nm, from the first of `names` in the file."""
     noted = next((item for name in names if (item := file.dataset(name)) is not None), None)
     if noted is None or noted.size != 1:
         raise ImageError(f"{file.path}: no {what}; looked for one number in {' and '.join(names)}")
@@ -135,7 +135,7 @@ def _length(file: Hdf5File, *names: str, what: str) -> float:
 
 
 def _wavelength(file: Hdf5File) -> float:
-    """In nm; that of the energy, where there is one of photons."""
+    """Read the wavelength in nm, from the photon energy if the file has one."""
     entry = file.group("entry_1")
     energy_ev, reason = (float("nan"), "") if entry is None else photon_energy_ev(file, entry)
     if np.isfinite(energy_ev):
@@ -144,14 +144,16 @@ def _wavelength(file: Hdf5File) -> float:
         raise ImageError(f"{file.path}: {reason}")
     value = _length(file, *_WAVELENGTHS, what="photon energy or wavelength")
     if not _SHORTEST <= value <= _LONGEST:
-        raise ImageError(f"{file.path}: wavelength = {value:g} nm: expected that of photons of 1 eV to 1 MeV, in m")
+        raise ImageError(
+            f"{file.path}: wavelength = {value:g} nm: expected the wavelength of photons of 1 eV to 1 MeV, in m"
+        )
     return value
 
 
 def _pixel(file: Hdf5File) -> float:
     x, y = (_length(file, f"{_DETECTOR}/{axis}_pixel_size", what="size of pixels") for axis in "xy")
     if abs(x - y) > 1e-3 * x:
-        raise ImageError(f"{file.path}: pixels of {x:g} x {y:g} nm: expected square ones; resample the frames")
+        raise ImageError(f"{file.path}: pixels of {x:g} x {y:g} nm: expected square pixels; resample the frames")
     return x
 
 
@@ -181,16 +183,16 @@ def _directions(file: Hdf5File) -> np.ndarray:
     vectors = file.numbers(noted).astype(np.float64)
     lengths = np.linalg.norm(vectors, axis=0)
     if not (np.isfinite(lengths) & (lengths > 0)).all():
-        raise ImageError(f"{file.path}: basis vectors {vectors.tolist()}: expected [3, 2], neither of them 0")
+        raise ImageError(f"{file.path}: basis vectors {vectors.tolist()}: expected [3, 2], both different from 0")
     return (vectors / lengths).T
 
 
 def _mask(file: Hdf5File, frames: h5py.Dataset) -> torch.Tensor:
-    """What the file shows as measured, and the first frame does not say otherwise."""
+    """Combine the mask of the file with that of the invalid pixels of the first frame."""
     noted, measured = file.dataset(f"{_DETECTOR}/mask"), np.ones(frames.shape[1:], dtype=bool)
     if noted is not None:
         if noted.ndim != 2:
-            raise ImageError(f"{file.path}: a mask of shape {noted.shape}: expected one for all frames, [y, x]")
+            raise ImageError(f"{file.path}: a mask of shape {noted.shape}: expected one mask [y, x] for all frames")
         check_mask_dataset(noted, frames.shape)
         measured = measured_by(file.numbers(noted), "mask")
     if not measured.any():

@@ -1,4 +1,4 @@
-"""Simulated near-field holograms of pure phase objects: prior, forward model, and what a network looks at."""
+"""Simulated near-field holograms of pure phase objects: prior, forward model, and condition of a network."""
 
 import torch
 
@@ -9,25 +9,25 @@ from rephase.labs.waves.engines.holography import invert_contrast, retrieve
 from rephase.labs.waves.engines.projections import KnownObject
 from rephase.optics.holography import holograms, object_wave
 
-_FILM = 0.1  # a share of the pixels that is all but empty, and how far films are on the way to the densest object
+_FILM = 0.1  # fraction of nearly empty pixels, and of the way from the empty beam to the densest object at films
 
 
 class HologramSimulator(WaveSimulator):
     """Holograms [sample, distance, row, column] of phases u [sample, 1, row, column] in radians.
 
-    One unit of intensity is the empty beam, so ``photons`` are those of an empty pixel. The field is periodic.
+    The unit of intensity is the empty beam, so that ``photons`` is the number in an empty pixel. The field is periodic.
 
     Parameters
     ----------
     config
-        Phases, objects, distances, photons.
+        Settings of phases, objects, distances and photons.
 
     Raises
     ------
     ConfigError
-        Bounds or ranges that cannot be.
+        Bounds or ranges are invalid.
     OpticsError
-        Fresnel numbers that are not above 0, or at which so few pixels under-sample the propagation.
+        Fresnel numbers are not above 0, or the pixels under-sample the propagation.
     """
 
     config: HologramSimulation
@@ -38,10 +38,10 @@ class HologramSimulator(WaveSimulator):
         super().__init__(config, (config.phase,), (n, config.size, config.size))
         self.fresnel_numbers = torch.tensor(config.fresnel_numbers, dtype=torch.float64)
         self.n_seen = len(config.strengths) + 2 * n + 1
-        self.intensity(torch.zeros(1, *self.u_shape))  # says what sampling is needed
+        self.intensity(torch.zeros(1, *self.u_shape))  # raises if the propagation is under-sampled
 
     def wave(self, u: torch.Tensor) -> torch.Tensor:
-        """Wave [..., row, column] right behind phases [..., 1, row, column]."""
+        """Exit wave [..., row, column] of phases [..., 1, row, column]."""
         return object_wave(u[..., 0, :, :])
 
     def pattern(self, wave: torch.Tensor) -> torch.Tensor:
@@ -53,16 +53,16 @@ class HologramSimulator(WaveSimulator):
         return torch.where(batch.mask, batch.counts / batch.photons, 1.0)
 
     def estimates(self, batch: PatternBatch) -> torch.Tensor:
-        """Phases [sample, strength, row, column] by linear inversion of the contrast; their mean, unseen, is 0."""
+        """Phases [sample, strength, row, column] by linear inversion of the contrast; their unmeasured mean is 0."""
         seen, numbers = self.normalised(batch), self.fresnel_numbers
         return torch.stack([invert_contrast(seen, numbers, strength=s) for s in self.config.strengths], dim=1)
 
     def estimate(self, batch: PatternBatch) -> torch.Tensor:
-        """Wave of the first of the linear estimates."""
+        """Wave of the first linear estimate."""
         return self.wave(self.guess(batch))
 
     def guess(self, batch: PatternBatch) -> torch.Tensor:
-        """Phases of the first of the linear estimates; of each, what is nearest to the empty beam is put there."""
+        """Phases of the first linear estimate, shifted so that the emptiest pixels are near the empty beam."""
         share = self.objects.share(self.estimates(batch)[:, :1])
         film = share.flatten(1).quantile(_FILM, 1)[:, None, None, None]
         return self.objects.at(share - film + _FILM)
@@ -72,13 +72,13 @@ class HologramSimulator(WaveSimulator):
         return self.refine(batch, self.estimate(batch), n_iterations=n_iterations)
 
     def refine(self, batch: PatternBatch, wave: torch.Tensor, *, n_iterations: int) -> torch.Tensor:
-        """A wave after alternating projections."""
+        """Refine a wave by alternating projections."""
         low, high = sorted(self.config.phase)
         known, seen = KnownObject(phase=(low, high)), self.normalised(batch)
         found = retrieve(seen, self.fresnel_numbers, known, n_iterations=n_iterations, start=wave, mask=batch.mask)
         return found.wave
 
     def condition(self, batch: PatternBatch) -> torch.Tensor:
-        """What a network looks at besides the guess: linear estimates, holograms, masks, photons."""
+        """Condition of a network besides the guess: linear estimates, holograms, masks, photons."""
         share, contrast = self.objects.share(self.estimates(batch)), self.normalised(batch) - 1
         return torch.cat([share, contrast, batch.mask.to(share), self.exposure(batch)], dim=1)

@@ -1,14 +1,15 @@
 """Random objects in a coherent beam: the prior of posteriors of images.
 
-An object is a film with cells on it. Cells, of a number from ``n_cells``, equally often, are ellipses with their middle
-uniform in the inner 70 % of the field, semi-axes log-uniform in ``radii``, any direction, an edge of 0.5 to 2 pixels, a
-profile between that of a slab and that of a ball, and for each channel a density uniform in 0.2 to 1. The film has a
-density uniform in 0 to 0.1. All matter has one texture: its density varies by ``exp(texture field)``, a normal field
-with the power spectrum ``f^-b``, b uniform in 1 to 3. Densities D add up to a share of the way from the empty beam to
-the densest object, ``s = 0.04 + 0.92 (1 - exp(-D))``. Each pixel and channel has its grain: it is
-``z = Phi^-1(s) + grain N(0, 1)``, Phi the cumulative normal distribution, and ``u = empty + (densest - empty) Phi(z)``.
+An object is a film with cells on it. The number of cells is uniform in ``n_cells``. Cells are ellipses: the centre is
+uniform in the inner 70 % of the field, the semi-axes are log-uniform in ``radii``, the direction is random, the edge is
+0.5 to 2 pixels wide, the profile lies between those of a slab and a ball, and the density of each channel is uniform in
+0.2 to 1. The density of the film is uniform in 0 to 0.1. All matter has the same texture: a factor
+``exp(texture field)`` of its density, with a normal field of power spectrum ``f^-b``, b uniform in 1 to 3. The sum of
+densities, D, gives the fraction of the way from the empty beam to the densest object,
+``s = 0.04 + 0.92 (1 - exp(-D))``. Grain is added to each pixel and channel, ``z = Phi^-1(s) + grain N(0, 1)`` with Phi
+the cumulative normal distribution, and ``u = empty + (densest - empty) Phi(z)``.
 
-Without the grain smooth objects would fill no volume, and there would be no density to learn.
+Without grain, smooth objects would have no volume in z, and a flow would have no density to learn.
 """
 
 import math
@@ -19,26 +20,26 @@ import torch
 from rephase.config.waves import ObjectsConfig
 from rephase.errors import ConfigError
 
-_EDGE = 1e-6  # what lies nearer to a bound counts as so near; z then is within 4.76
+_EDGE = 1e-6  # smallest distance to a bound, so that |z| is at most 4.76
 _SHARES = (0.04, 0.96)  # of empty beam and densest object before the grain
 
 
 class RandomObjects:
-    """Images of objects, and their map to a space without bounds.
+    """Images of objects, and their map to an unbounded space.
 
     Parameters
     ----------
     config
-        Of the law above.
+        Parameters of the prior above.
     size
         Pixels along each side.
     bounds
-        For each channel its value in the empty beam and in the densest object.
+        Values in the empty beam and in the densest object, for each channel.
 
     Raises
     ------
     ConfigError
-        Ranges that are not in rising order, or bounds that are equal.
+        Ranges are not in rising order, or bounds are equal.
     """
 
     def __init__(self, config: ObjectsConfig, size: int, bounds: tuple[tuple[float, float], ...]):
@@ -52,7 +53,7 @@ class RandomObjects:
         self.shape = (len(bounds), size, size)
 
     def draw(self, n: int, rng: np.random.Generator) -> torch.Tensor:
-        """Objects [n, channel, row, column], float32."""
+        """Draw objects [n, channel, row, column], float32."""
         uniform = lambda low, high, *shape: low + (high - low) * torch.as_tensor(rng.random((n, *shape)))  # noqa: E731
         film = uniform(0, 0.1, 1, 1, 1)
         density = uniform(0.2, 1, self.config.n_cells[1], len(self.bounds))
@@ -64,20 +65,20 @@ class RandomObjects:
         return self.from_normal(torch.special.ndtri(share) + self.config.grain * grain).float()
 
     def to_normal(self, u: torch.Tensor) -> torch.Tensor:
-        """Objects [..., channel, row, column] as z; what is beyond a bound counts as at it."""
+        """Map objects [..., channel, row, column] to z; values outside the bounds count as at the bound."""
         return torch.special.ndtri(self.share(u).clamp(_EDGE, 1 - _EDGE))
 
     def from_normal(self, z: torch.Tensor) -> torch.Tensor:
-        """Objects of z [..., channel, row, column], within their bounds."""
+        """Map z [..., channel, row, column] to objects, within their bounds."""
         return self.at(torch.special.ndtr(z))
 
     def share(self, u: torch.Tensor) -> torch.Tensor:
-        """How far objects are on the way from the empty beam, 0, to the densest object, 1."""
+        """Fraction of the way from the empty beam, 0, to the densest object, 1."""
         empty, densest = self._ends(u)
         return (u - empty) / (densest - empty)
 
     def at(self, share: torch.Tensor) -> torch.Tensor:
-        """Objects that are so far on the way, the inverse of `share`."""
+        """Map fractions to objects, the inverse of `share`."""
         empty, densest = self._ends(share)
         return torch.lerp(empty, densest, share)
 
@@ -86,7 +87,7 @@ class RandomObjects:
         return empty, densest
 
     def _cells(self, n: int, rng: np.random.Generator) -> torch.Tensor:
-        """Thickness of cells [n, cell, row, column], 0 to 1; 0 of cells that are not there."""
+        """Draw the thickness of cells [n, cell, row, column], 0 to 1; absent cells are 0."""
         fewest, most = self.config.n_cells
         draw = lambda low, high, *shape: torch.as_tensor(rng.uniform(low, high, (n, most, *shape, 1, 1)))  # noqa: E731
         y, x = (side - 0.5 - draw(-0.35, 0.35) for side in self._sides())
@@ -100,7 +101,7 @@ class RandomObjects:
         return inside * torch.lerp(torch.ones_like(ball), ball, is_ball) * is_there[..., None, None]
 
     def _field(self, n: int, rng: np.random.Generator) -> torch.Tensor:
-        """Normal random fields [n, row, column] of mean 0 and variance 1 over each."""
+        """Draw normal random fields [n, row, column], each of mean 0 and variance 1."""
         spectrum = torch.fft.rfft2(torch.as_tensor(rng.standard_normal((n, self.size, self.size))))
         fy, fx = torch.fft.fftfreq(self.size)[:, None], torch.fft.rfftfreq(self.size)
         frequency = torch.hypot(fy, fx).clamp_min(0.5 / self.size)
@@ -110,6 +111,6 @@ class RandomObjects:
         return field / field.std((1, 2), keepdim=True)
 
     def _sides(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Middles of rows and columns over the side, 0 to 1."""
+        """Centres of rows and columns as fractions of the side, 0 to 1."""
         middle = (torch.arange(self.size) + 0.5) / self.size
         return middle[:, None], middle

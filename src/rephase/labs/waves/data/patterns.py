@@ -1,4 +1,4 @@
-"""What simulations of coherent imaging share: random objects, exposures, dead pixels, conditions of networks."""
+"""Base of simulations of coherent imaging: random objects, exposures, dead pixels, conditions of networks."""
 
 import math
 from abc import ABC, abstractmethod
@@ -14,24 +14,24 @@ from rephase.optics.noise import Exposure, draw_counts
 
 
 class WaveSimulator(ABC):
-    """A simulator of images u [sample, channel, row, column] that only samples of the prior are known of.
+    """A simulator of images u [sample, channel, row, column] whose prior is known only by samples.
 
-    A subclass has names and units of the channels, the forward model, and a cheap classical estimate. ``n_seen`` is the
-    number of channels of a `condition`.
+    A subclass defines names and units of the channels, the forward model, and a cheap classical estimate. ``n_seen`` is
+    the number of channels of a `condition`.
 
     Parameters
     ----------
     config
-        Objects and exposures.
+        Settings of objects and exposures.
     bounds
-        For each channel its value in the empty beam and in the densest object.
+        Values in the empty beam and in the densest object, for each channel.
     pattern_shape
         (distance or frame, row, column).
 
     Raises
     ------
     ConfigError
-        Bounds or ranges that cannot be.
+        Bounds or ranges are invalid.
     """
 
     names: tuple[str, ...]
@@ -45,45 +45,45 @@ class WaveSimulator(ABC):
         self.u_shape: tuple[int, ...] = self.objects.shape
         self.axes: Mapping[str, torch.Tensor] = {}
         self.illumination = torch.ones(config.size, config.size)
-        """[row, column] light that each pixel sees in all, 1 where it is most."""
+        """Total illumination of each pixel, [row, column], scaled to a maximum of 1."""
 
     @abstractmethod
     def wave(self, u: torch.Tensor) -> torch.Tensor:
-        """Complex wave [..., row, column] right behind objects [..., channel, row, column] in a plane wave."""
+        """Complex exit wave [..., row, column] of objects [..., channel, row, column] in a plane wave."""
 
     @abstractmethod
     def pattern(self, wave: torch.Tensor) -> torch.Tensor:
-        """Intensity [sample, *pattern] of waves right behind objects, [sample, row, column]."""
+        """Intensity [sample, *pattern] of exit waves [sample, row, column]."""
 
     @abstractmethod
     def estimate(self, batch: PatternBatch) -> torch.Tensor:
-        """Wave [sample, row, column] that a cheap classical method finds."""
+        """Wave [sample, row, column] from a cheap classical method."""
 
     @abstractmethod
     def guess(self, batch: PatternBatch) -> torch.Tensor:
-        """Unknowns u [sample, channel, row, column] of the cheap estimate, about which a flow looks for the truth."""
+        """Unknowns u [sample, channel, row, column] of the cheap estimate, which condition a flow."""
 
     @abstractmethod
     def reconstruct(self, batch: PatternBatch, *, n_iterations: int) -> torch.Tensor:
-        """Wave [sample, row, column] that an iterative engine finds from what it usually starts at."""
+        """Wave [sample, row, column] from an iterative engine with its usual start."""
 
     @abstractmethod
     def refine(self, batch: PatternBatch, wave: torch.Tensor, *, n_iterations: int) -> torch.Tensor:
-        """A wave [sample, row, column] after a few iterations of an engine that keeps what is right of it."""
+        """Refine a wave [sample, row, column] by a few iterations of an engine that preserves a good start."""
 
     @abstractmethod
     def condition(self, batch: PatternBatch) -> torch.Tensor:
-        """What a network looks at besides the guess, [sample, n_seen, row, column]; of no gradient."""
+        """Condition of a network besides the guess, [sample, n_seen, row, column]; without gradient."""
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
-        """Intensity [sample, *pattern] of unknowns, which it can be differentiated by."""
+        """Intensity [sample, *pattern] of unknowns, differentiable by them."""
         return self.pattern(self.wave(u))
 
     def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
-        """`n` objects and their patterns.
+        """Draw `n` objects and their patterns.
 
-        Photons are uniform in their logarithm. A share of the detector's pixels that is uniform in 0 to ``dead`` is
-        dead, the same in all frames of a sample.
+        The photons are log-uniform. The fraction of dead pixels is uniform in 0 to ``dead``; they are the same in all
+        frames of a sample.
         """
         u = self.objects.draw(n, rng)
         low, high = np.log(self.config.photons)
@@ -95,19 +95,19 @@ class WaveSimulator(ABC):
         return PatternBatch(u, torch.where(mask, counts, 0.0), photons, mask)
 
     def to_normal(self, u: torch.Tensor) -> torch.Tensor:
-        """Unknowns as z, of their shape; what is beyond a bound counts as at it."""
+        """Map unknowns to z of the same shape; values outside the bounds count as at the bound."""
         return self.objects.to_normal(u)
 
     def from_normal(self, z: torch.Tensor) -> torch.Tensor:
-        """Unknowns of z, within their bounds whatever z is."""
+        """Map z to unknowns, which are within their bounds for any z."""
         return self.objects.from_normal(z)
 
     def log_prior(self, z: torch.Tensor) -> torch.Tensor | None:
-        """None: only samples of the prior are known."""
+        """Return None, as the prior is known only by samples."""
         return None
 
     def exposure(self, batch: PatternBatch) -> torch.Tensor:
-        """Logarithm of the photons, -1 at the lower bound and 1 at the upper one, [sample, 1, row, column]."""
+        """Logarithm of the photons, scaled to -1 at the lower and 1 at the upper bound, [sample, 1, row, column]."""
         low, high = (math.log(end) for end in self.config.photons)
         level = (2 * batch.photons.log() - low - high) / max(high - low, 1e-6)
         return level.expand(-1, 1, *self.u_shape[1:])

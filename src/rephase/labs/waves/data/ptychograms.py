@@ -1,4 +1,4 @@
-"""Simulated ptychography under a known probe: prior, forward model, and what a network looks at."""
+"""Simulated ptychography with a known probe: prior, forward model, and condition of a network."""
 
 import torch
 
@@ -9,26 +9,26 @@ from rephase.labs.waves.engines.ptychography import conjugate_gradients, descend
 from rephase.optics.propagation import FarField
 from rephase.optics.ptychography import Scan, gaussian_probe, raster
 
-_DARK = 1e-3  # of the brightest illumination; what has less is as good as never seen
+_DARK = 1e-3  # of the brightest illumination; darker pixels count as not illuminated
 
 
 class PtychogramSimulator(WaveSimulator):
     """Far-field frames [sample, frame, row, column] of u [sample, 2, row, column], phase in radians and amplitude.
 
-    The probe holds one photon, so ``photons`` are those of an empty frame. Probe and positions are known and the same
-    for all samples; positions differ from a raster by moves that a seed of their own fixes.
+    The probe holds one photon, so that ``photons`` is the number in an empty frame. Probe and positions are known and
+    the same for all samples; positions are shifted from a raster by random moves with their own seed.
 
     Parameters
     ----------
     config
-        Phases, amplitudes, objects, probe, scan, photons.
+        Settings of phases, amplitudes, objects, probe, scan and photons.
 
     Raises
     ------
     ConfigError
-        Bounds or ranges that cannot be.
+        Bounds or ranges are invalid.
     OpticsError
-        A scan that reaches beyond the object.
+        The scan extends outside the object.
     """
 
     config: PtychogramSimulation
@@ -47,11 +47,11 @@ class PtychogramSimulator(WaveSimulator):
         self.illumination = illumination / illumination.max()
 
     def wave(self, u: torch.Tensor) -> torch.Tensor:
-        """Wave [..., row, column] that phases and amplitudes [..., 2, row, column] let through."""
+        """Exit wave [..., row, column] of phases and amplitudes [..., 2, row, column]."""
         return torch.polar(u[..., 1, :, :], u[..., 0, :, :])
 
     def pattern(self, wave: torch.Tensor) -> torch.Tensor:
-        """Share of an empty frame's photons in each pixel, [sample, frame, row, column]."""
+        """Fraction of the photons of an empty frame in each pixel, [sample, frame, row, column]."""
         return self._scan_on(wave.device).frames(wave, self.probe.to(wave))
 
     def estimate(self, batch: PatternBatch) -> torch.Tensor:
@@ -64,14 +64,14 @@ class PtychogramSimulator(WaveSimulator):
         return torch.stack([found.angle(), found.abs()], dim=1)
 
     def reconstruct(self, batch: PatternBatch, *, n_iterations: int) -> torch.Tensor:
-        """Wave after so many epochs of gradient descent from the empty beam."""
+        """Wave after `n_iterations` epochs of gradient descent from the empty beam."""
         frames, probe, mask = self._measured(batch)
         return descend(
             frames, self._scan_on(frames.device), probe, n_epochs=n_iterations, generator=_seeded(0), mask=mask
         ).object
 
     def refine(self, batch: PatternBatch, wave: torch.Tensor, *, n_iterations: int) -> torch.Tensor:
-        """A wave after so many epochs of conjugate gradients."""
+        """Refine a wave by `n_iterations` epochs of conjugate gradients."""
         return self._fitted(batch, wave, n_iterations)
 
     def _fitted(self, batch: PatternBatch, start: torch.Tensor | None, n_epochs: int) -> torch.Tensor:
@@ -81,7 +81,7 @@ class PtychogramSimulator(WaveSimulator):
         ).object
 
     def condition(self, batch: PatternBatch) -> torch.Tensor:
-        """What a network looks at besides the guess: illumination and photons."""
+        """Condition of a network besides the guess: illumination and photons."""
         exposure = self.exposure(batch)
         light = self.illumination.to(exposure).clamp_min(_DARK).log10().expand_as(exposure)
         return torch.cat([light, exposure], dim=1)
@@ -93,7 +93,7 @@ class PtychogramSimulator(WaveSimulator):
         )
 
     def _measured(self, batch: PatternBatch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Frames of a probe of one photon, that probe, and masks [sample, 1, row, column]."""
+        """Return frames for a probe of one photon, that probe, and masks [sample, 1, row, column]."""
         frames = batch.counts / batch.photons
         return frames, self.probe.to(frames.device), batch.mask.all(1, keepdim=True)
 

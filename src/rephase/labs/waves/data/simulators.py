@@ -1,4 +1,4 @@
-"""Simulators of wave patterns by their kind."""
+"""Simulators of wave patterns by kind."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Phases from near-field holograms: linear inversion by contrast transfer, and iterated projections."""
+"""Phase retrieval from near-field holograms: linear inversion of the contrast transfer, and iterated projections."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from rephase.optics.propagation import Fresnel
 
 
 class Retrieved(NamedTuple):
-    """Waves behind the objects [..., row, column], and the misfit [..., iteration] of each iterate."""
+    """Exit waves of the objects [..., row, column], and the misfit [..., iteration] of each iterate."""
 
     wave: torch.Tensor
     misfit: torch.Tensor
@@ -24,7 +24,7 @@ def invert_contrast(
     absorption_ratio: float = 0.0,
     strength: float = 1e-2,
 ) -> torch.Tensor:
-    """Phases of weak objects by least squares with Tikhonov regularisation, all distances at once.
+    """Retrieve phases of weak objects by least squares with Tikhonov regularisation, from all distances at once.
 
     ``phase = sum_d H_d (I_d - 1) / (sum_d H_d^2 + strength)`` in Fourier space; ``H = 2 sin(chi) + 2 ratio cos(chi)``
     for objects of one material, whose absorption is ``-ratio phase`` (Turner et al. 2004, doi:10.1364/OPEX.12.002960).
@@ -32,13 +32,14 @@ def invert_contrast(
     Parameters
     ----------
     holograms
-        [..., distance, row, column] over the empty beam.
+        Holograms over the empty beam, [..., distance, row, column].
     fresnel_numbers
-        [distance], or one number.
+        Fresnel numbers of a pixel, [distance], or one number.
     absorption_ratio
-        beta / delta, 0 for a pure phase object, whose mean phase no hologram shows: it comes out as 0.
+        beta / delta; 0 for a pure phase object, whose mean phase is not measured and is returned as 0.
     strength
-        Of the regularisation, against H^2 of at most 4 for each distance; the square of the noise over the phases.
+        Strength of the regularisation, compared with H^2 of at most 4 per distance: the squared ratio of noise to
+        phases.
 
     Returns
     -------
@@ -48,8 +49,8 @@ def invert_contrast(
     Raises
     ------
     OpticsError
-        Another number of holograms than of distances, holograms that are negative or not finite, a strength that is
-        not above 0.
+        The numbers of holograms and distances differ, holograms are negative or not finite, or the strength is not
+        above 0.
     """
     check_positive("strength", strength, remedy="0.01 is usual", error=OpticsError)
     shape = _checked(holograms, fresnel_numbers)
@@ -69,33 +70,33 @@ def retrieve(
     mask: torch.Tensor | None = None,
     step: Step = alternate,
 ) -> Retrieved:
-    """Waves behind the objects by iterated projections; those on several distances are averaged.
+    """Retrieve exit waves by iterated projections; the projections on several distances are averaged.
 
     Parameters
     ----------
     holograms, fresnel_numbers
         As in `invert_contrast`.
     known
-        Of the objects: support, ranges of phase and absorption.
+        Prior knowledge of the objects: support, ranges of phase and absorption.
     n_iterations
-        At least 1.
+        Number of iterations, at least 1.
     start
         Waves [..., row, column] to start from; by default the empty beam.
     mask
-        Boolean, broadcasts with the holograms: False where nothing was measured; what stands there is not looked at.
+        Boolean, broadcasts with the holograms; False where nothing was measured. Values there are ignored.
     step
         `alternate`, or `reflect` with a relaxation: ``functools.partial(reflect, beta=0.8)``.
 
     Returns
     -------
     Retrieved
-        The last wave, which is what is known to be possible, and the relative misfit of the amplitudes
-        ``(sum (|wave at the detector| - sqrt(I))^2 / sum I)^1/2`` of every iterate before it was corrected.
+        The last wave, which fulfils `known`, and the relative misfit of the amplitudes
+        ``(sum (|wave at the detector| - sqrt(I))^2 / sum I)^1/2`` of every iterate before its correction.
 
     Raises
     ------
     OpticsError
-        Holograms as `invert_contrast` refuses them; under-sampled propagation.
+        Holograms are invalid as for `invert_contrast`, or the propagation is under-sampled.
     """
     if mask is not None:
         holograms = torch.where(mask, holograms, 0)
@@ -120,7 +121,7 @@ def retrieve(
 
 
 def _checked(holograms: torch.Tensor, fresnel_numbers: torch.Tensor | float) -> tuple[int, int]:
-    """Rows and columns."""
+    """Check the holograms and return their rows and columns."""
     n = torch.as_tensor(fresnel_numbers).numel()
     if holograms.ndim < 3 or holograms.shape[-3] != n:
         raise OpticsError(

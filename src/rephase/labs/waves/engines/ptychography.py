@@ -1,8 +1,8 @@
-"""Iterative engines of ptychography: ePIE, gradient descent, conjugate gradients, reflections; for some the probe too.
+"""Iterative engines of ptychography: ePIE, gradient descent, conjugate gradients, reflections; some refine the probe.
 
-Frames are intensities [..., frame, row, column] of one object, or of a batch of them that were scanned alike; objects
-and probes [..., row, column]. Where `mask` [row, column] is False nothing was measured. An object and a probe can trade
-a factor: where the probe is refined both are given back with the norm of the probe that came in.
+Frames are intensities [..., frame, row, column] of one object, or of a batch of objects with the same scan; objects and
+probes are [..., row, column]. `mask` [row, column] is False where nothing was measured. Object and probe are only
+determined up to a common factor: if the probe is refined, the result has the norm of the given probe.
 """
 
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ from rephase.errors import OpticsError, check_positive
 from rephase.labs.waves.engines.projections import reflect, with_amplitude
 from rephase.optics.ptychography import Scan, shifted
 
-_DIM = 1e-2  # of the brightest illumination; pixels that saw less are changed as slowly as those that saw as much
+_DIM = 1e-2  # of the brightest illumination: floor of the illumination in step lengths
 _TINY = 1e-30
-_EVEN = 0.02  # of Adam's step: changes of the object above it are made at the same pace, those below by their size
+_EVEN = 0.02  # of Adam's step: larger changes of the object take equal steps, smaller ones proportional steps
 
 
 class Reconstruction(NamedTuple):
     """Object and probe [..., row, column], complex; ``misfit`` [..., epoch] of the amplitudes during each epoch.
 
-    The misfit is ``(sum (|wave| - sqrt(I))^2 / sum I)^1/2`` over what was measured, before each correction.
-    ``positions`` [frame, 2] are those of the scan, refined where that was asked for.
+    The misfit is ``(sum (|wave| - sqrt(I))^2 / sum I)^1/2`` over the measured pixels, before each correction.
+    ``positions`` [frame, 2] are those of the scan, refined if requested.
     """
 
     object: torch.Tensor
@@ -45,30 +45,30 @@ def epie(
     probe_step: float = 0.0,
     at_once: int = 1,
 ) -> Reconstruction:
-    """Extended ptychographic iterative engine: frame after frame, in random order, corrects object and probe.
+    """Extended ptychographic iterative engine (ePIE): correct object and probe frame by frame, in random order.
 
-    ``object += step conj(probe) change / max |probe|^2`` with the change of the exit wave that the measured amplitudes
-    ask for, and the same for the probe with the roles exchanged. Several frames at once add up in both sums.
+    ``object += step conj(probe) change / max |probe|^2``, where the change of the exit wave imposes the measured
+    amplitudes; the same for the probe with the roles exchanged. Numerator and denominator sum over a step's frames.
 
     Parameters
     ----------
     frames, scan, probe, mask
-        See the head of this module.
+        See the module docstring.
     n_epochs
         Passes over all frames.
     generator
-        Of the order of the frames, on the CPU.
+        Generator for the order of the frames, on the CPU.
     start
         Object to start from; by default 1.
     object_step, probe_step
-        Shares of the correction; a `probe_step` of 0 is a known probe.
+        Fractions of the correction; with a `probe_step` of 0 the probe is known.
     at_once
         Frames in a step: 1 is ePIE as published, more are faster.
 
     Raises
     ------
     OpticsError
-        Frames that are negative, not finite or not as many or large as the scan says; a mask that hides everything.
+        Frames are negative, not finite, or differ from the scan in number or size; or the mask hides everything.
 
     References
     ----------
@@ -107,21 +107,21 @@ def descend(
     position_rate: float = 0.0,
     at_once: int = 16,
 ) -> Reconstruction:
-    """Gradient descent (Adam) on the squared misfit of the amplitudes, through the forward model of the scan.
+    """Minimise the squared misfit of the amplitudes by gradient descent (Adam) through the forward model of the scan.
 
-    That loss is the likelihood of Poisson counts, whose square roots all have the variance 1/4, to first order. Steps
-    fade as the gradient does, so that a good start is not lost.
+    To first order this loss is the negative log likelihood of Poisson counts, whose square roots all have variance 1/4.
+    Steps shrink with the gradient, so that a good start is preserved.
 
     Parameters
     ----------
     frames, scan, probe, n_epochs, generator, start, mask, at_once
         As in `epie`.
     learning_rate
-        Step of Adam, of objects about 1; falls to 0 along a cosine.
+        Step of Adam for objects of about 1; falls to 0 along a cosine.
     refine_probe
-        Whether the probe is refined as well, by the same steps relative to its root mean square.
+        Whether to refine the probe too, by the same steps relative to its root mean square.
     position_rate
-        Step of Adam for the positions, in pixels; 0: they are known.
+        Step of Adam for the positions, in pixels; 0: positions are known.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def descend(
     if position_rate:
         optimiser.add_param_group({"params": [moves], "lr": position_rate})
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, n_epochs)
-    # of a step over as many frames as it has: the gradient is then the change of the object that they ask for
+    # scaled to the frames of a step, so that the gradient equals the change of the object that they imply
     peak = 2 * at_once / len(scan) * _peak(scan.put(scan.probes(probe).abs().square()))[..., 0, 0]
     misfits = []
     for _ in range(n_epochs):
@@ -168,10 +168,10 @@ def conjugate_gradients(
     start: torch.Tensor | None = None,
     mask: torch.Tensor | None = None,
 ) -> Reconstruction:
-    """Conjugate gradients on the squared misfit of the amplitudes, of all frames at once, under a known probe.
+    """Minimise the squared misfit of the amplitudes of all frames by conjugate gradients, with a known probe.
 
-    Gradients are divided by the light on each pixel, and steps are as long as the curvature of Gauss and Newton says:
-    nothing is searched for, and an epoch is one propagation forth and one back.
+    Gradients are divided by the illumination of each pixel, and the Gauss–Newton curvature gives the step length: no
+    line search is needed, and an epoch takes one propagation forward and one back.
 
     Parameters
     ----------
@@ -218,9 +218,9 @@ def reflect_exit_waves(
     mask: torch.Tensor | None = None,
     beta: float = 0.75,
 ) -> Reconstruction:
-    """Relaxed averaged alternating reflections of all exit waves at once, under a known probe.
+    """Relaxed averaged alternating reflections of all exit waves at once, with a known probe.
 
-    One projection gives each exit wave its measured amplitudes, the other makes all of them views of one object.
+    One projection imposes the measured amplitudes on each exit wave, the other makes all of them views of one object.
 
     Parameters
     ----------
@@ -275,7 +275,7 @@ def _start(amplitude: torch.Tensor, scan: Scan, start: torch.Tensor | None) -> t
 
 
 def _batches(n: int, at_once: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    check_positive("at_once", at_once, remedy="give frames in a step", error=OpticsError)
+    check_positive("at_once", at_once, remedy="give the number of frames per step", error=OpticsError)
     yield from torch.randperm(n, generator=generator).split(at_once)
 
 
@@ -285,7 +285,7 @@ def _squares(wave: torch.Tensor, amplitude: torch.Tensor, mask: torch.Tensor | N
 
 
 def _relative(misfits: list[torch.Tensor], amplitude: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """[..., epoch]; amplitudes are 0 where nothing was measured."""
+    """Relative misfits [..., epoch]; amplitudes are 0 where nothing was measured."""
     return (torch.stack(misfits, dim=-1) / amplitude.square().sum((-3, -2, -1))[..., None]).sqrt()
 
 

@@ -1,4 +1,4 @@
-"""Posteriors of images: an invertible network that adds detail to detail, conditioned on the pattern at every scale."""
+"""Posteriors of images: an invertible network that adds detail scale by scale, conditioned on the pattern."""
 
 import math
 from functools import partial
@@ -14,42 +14,42 @@ from rephase.labs.waves.data.patterns import WaveSimulator
 from rephase.learning.convolutions import Conv2d
 from rephase.optics.noise import poisson_deviance
 
-_COARSEST = 4  # pixels along each side of the mean that all details are added to
-_WIDER = 4  # networks of the coarsest means, which look at all pixels at once
-_FARTHEST = 2.0  # of z of a guess: beyond it there is more noise than object
+_COARSEST = 4  # pixels along each side of the coarsest mean, to which all details are added
+_WIDER = 4  # factor of the width of the networks of the coarsest means, which see all pixels at once
+_FARTHEST = 2.0  # clip of |z| of a guess: larger values are mostly noise
 
 
 class ImageFlow(nn.Module):
-    """p(u | pattern) of images: Haar details of z, each scale given what is coarser, and features of the pattern.
+    """p(u | pattern) of images: Haar details of z, each scale conditioned on coarser scales and on the pattern.
 
-    z is split into means of 2 x 2 pixels and three details of each, the means again, down to 4 x 4. The details of each
-    scale, and the last means, are mapped to normal numbers: by an affine map that is given by features of the pattern
-    and of a guess, a cheap classical estimate, then by FrEIA's coupling blocks of the GLOW kind with clamped scales.
-    Drawing goes the other way, from coarse to fine.
+    z is split into means of 2 x 2 pixels and three details of each, and the means are split again, down to 4 x 4. The
+    details of each scale and the last means are mapped to normal numbers: first by an affine map, conditioned on
+    features of the pattern and of a cheap classical estimate (the guess), then by GLOW coupling blocks (FrEIA) with
+    clamped scales. Sampling goes in the reverse direction, from coarse to fine.
 
     Parameters
     ----------
     shape
-        Of a pattern; only the simulator looks at it.
+        Shape of a pattern; only the simulator uses it.
     loss
-        ``nll``: the negative logarithm of the density for each unknown number. In training the misfit of counts drawn
-        from the posterior is added, see `physics_weight`.
+        ``nll``: the negative logarithm of the density per unknown. In training, the misfit of counts predicted by a
+        posterior sample may be added, see `physics_weight`.
     simulator
-        Gives the condition, the map to z and the forward model.
+        Simulator that provides the condition, the map to z and the forward model.
     width
         Channels of features and of the networks inside the coupling blocks.
     n_blocks
         Coupling blocks at each scale.
     clamp
-        A block scales by exp(-clamp) to exp(clamp).
+        The scale factors of a block are within exp(-clamp) to exp(clamp).
     physics_weight
-        Of the deviance of Poisson counts per measured pixel, between the pattern and that of one posterior sample. It
-        tightens posteriors: 0 for calibrated ones.
+        Weight of the Poisson deviance per measured pixel between the pattern and the prediction of one posterior
+        sample. It narrows posteriors; use 0 for calibrated ones.
 
     Raises
     ------
     ConfigError
-        Another loss, a size that cannot be halved down to 4 pixels, or options that are not above 0.
+        The loss is unknown, the size cannot be halved down to 4 pixels, or an option is not above 0.
 
     References
     ----------
@@ -62,7 +62,7 @@ class ImageFlow(nn.Module):
     ):  # fmt: skip
         super().__init__()
         if loss != "nll":
-            raise ConfigError(f"loss = {loss!r}: expected nll, the one loss of flows")
+            raise ConfigError(f"loss = {loss!r}: expected nll, the only loss of flows")
         for name, value in (("width", width), ("n_blocks", n_blocks), ("clamp", clamp)):
             check_positive(name, value, remedy="see the options of ImageFlow", error=ConfigError)
         n_channels, *sides = simulator.u_shape
@@ -100,21 +100,21 @@ class ImageFlow(nn.Module):
 
     @torch.no_grad()
     def sample(self, batch: PatternBatch, n: int) -> torch.Tensor:
-        """Posterior samples u [n, sample, channel, row, column]; errors as `centre`."""
+        """Draw posterior samples u [n, sample, channel, row, column]; errors as `centre`."""
         check_patterns(batch)
         seen = [scale.repeat(n, 1, 1, 1) for scale in self.look(batch)]
         return self._draw(seen).unflatten(0, (n, len(batch.counts)))
 
     @torch.no_grad()
     def centre(self, batch: PatternBatch) -> torch.Tensor:
-        """Middle of the posterior, u [sample, channel, row, column]: what no noise at all becomes, near the mean.
+        """Middle of the posterior, u [sample, channel, row, column]: the image of zero noise, near the mean.
 
         Raises
         ------
         PosteriorError
-            A pattern that is hidden, or whose counts, photons or mask cannot be.
+            A pattern is hidden entirely, or its counts, photons or mask are invalid.
         ConfigError
-            Patterns of another size than the flow was made for.
+            The flow was made for patterns of another shape.
         """
         check_patterns(batch)
         seen = self.look(batch)
@@ -123,12 +123,12 @@ class ImageFlow(nn.Module):
     def look(self, batch: PatternBatch) -> list[torch.Tensor]:
         """Features of patterns and the guess, [sample, channel, row, column] at half the size, a quarter and so on.
 
-        ``batch.u`` is not looked at.
+        ``batch.u`` is ignored.
 
         Raises
         ------
         ConfigError
-            Patterns of another size than the flow was made for.
+            The flow was made for patterns of another shape.
         """
         check_shape(batch, self.simulator.pattern_shape)
         dtype = next(self.parameters()).dtype
@@ -142,7 +142,7 @@ class ImageFlow(nn.Module):
         return seen
 
     def to_noise(self, z: torch.Tensor, seen: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normal numbers [sample, unknown] of z, and the logarithm of the volume that they take for one of z."""
+        """Map z to normal numbers [sample, unknown]; also return the logarithm of the Jacobian determinant."""
         noise, log_volume = [], z.new_zeros(len(z))
         for chain, features in zip(self.details, seen):
             z, detail = _halved(z)
@@ -154,7 +154,7 @@ class ImageFlow(nn.Module):
         return torch.cat([*noise, part.flatten(1)], dim=1), log_volume + shrunk + change
 
     def to_image(self, noise: torch.Tensor, seen: list[torch.Tensor]) -> torch.Tensor:
-        """Images z of normal numbers, the inverse of `to_noise`."""
+        """Map normal numbers to images z, the inverse of `to_noise`."""
         shapes = [chain.shapes[0] for chain in [*self.details, self.coarsest]]
         parts = [part.unflatten(1, shape) for part, shape in zip(noise.split([*map(math.prod, shapes)], 1), shapes)]
         z, _ = self.coarsest(parts.pop(), c=[_as_pixel(seen[-1])], rev=True)
@@ -174,16 +174,16 @@ class ImageFlow(nn.Module):
 
 
 class Features(nn.Module):
-    """A U-Net: features [sample, width, row, column] at half the size, a quarter and so on, each knowing the coarser.
+    """A U-Net: features [sample, width, row, column] at half the size, a quarter and so on, each using coarser ones.
 
     Parameters
     ----------
     n_in
-        Channels that come in.
+        Input channels.
     width
-        Channels that go out at every scale.
+        Output channels at every scale.
     n_scales
-        How many.
+        Number of scales.
     """
 
     def __init__(self, n_in: int, width: int, n_scales: int):
@@ -208,7 +208,7 @@ class Features(nn.Module):
 
 
 class Residual(nn.Module):
-    """``x + convolutions(x)``, 5 x 5 pixels wide, twice."""
+    """Two blocks of ``x + convolutions(x)``, each with a receptive field of 5 x 5 pixels."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -225,18 +225,18 @@ class Residual(nn.Module):
 
 
 class Roll(InvertibleModule):
-    """Channels moved on by a third of them, so that each block of a chain keeps others as they are."""
+    """Rotates the channels by a third of their number, so that each block of a chain leaves others unchanged."""
 
     def forward(
         self, x_or_z: tuple[torch.Tensor, ...], c: object = None, rev: bool = False, jac: bool = True
     ) -> tuple[tuple[torch.Tensor, ...], float]:
-        """The channels in their new order, of volume 1."""
+        """Return the channels in their new order, with a log-determinant of 0."""
         (x,) = x_or_z
         by = max(1, x.shape[1] // 3)
         return (x.roll(-by if rev else by, 1),), 0.0
 
     def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-        """Shape of the result, that of the input."""
+        """Shape of the output, the same as of the input."""
         return input_dims
 
 
@@ -244,14 +244,14 @@ def _halvings(sides: list[int]) -> int:
     n = round(math.log2(max(2, min(sides) / _COARSEST)))
     if any(side % 2**n for side in sides) or min(sides) < 2 * _COARSEST:
         raise ConfigError(
-            f"images of {' x '.join(map(str, sides))} pixels: expected {_COARSEST} times a power of 2, from "
-            f"{2 * _COARSEST} on; set data.size to {_COARSEST << n}"
+            f"images of {' x '.join(map(str, sides))} pixels: expected {_COARSEST} times a power of 2, at least "
+            f"{2 * _COARSEST}; set data.size to {_COARSEST << n}"
         )
     return n
 
 
 def _chain(shape: tuple[int, ...], n_seen: int, width: int, n_blocks: int, clamp: float) -> SequenceINN:
-    """Coupling blocks for numbers of a shape, given `n_seen` channels."""
+    """Make coupling blocks for tensors of a shape, conditioned on `n_seen` channels."""
     chain, kernel = SequenceINN(*shape), 3 if shape[-1] > 1 else 1
     seen = {"cond": 0, "cond_shape": (n_seen, *shape[1:]), "clamp": clamp}
     chain.append(ConditionalAffineTransform, subnet_constructor=partial(_network, width, 1), **seen | {"clamp": 4.0})
@@ -262,7 +262,7 @@ def _chain(shape: tuple[int, ...], n_seen: int, width: int, n_blocks: int, clamp
 
 
 def _network(width: int, kernel: int, n_in: int, n_out: int) -> nn.Sequential:
-    """Convolutions that give 0 before they have learned: a flow starts as the identity."""
+    """Make convolutions that return 0 before training, so that a flow starts as the identity."""
     last = Conv2d(width, n_out, 1)
     for weights in last.parameters():
         nn.init.zeros_(weights)
@@ -272,18 +272,18 @@ def _network(width: int, kernel: int, n_in: int, n_out: int) -> nn.Sequential:
 
 
 def _as_pixel(image: torch.Tensor) -> torch.Tensor:
-    """All numbers of images as channels of one pixel."""
+    """Flatten images to the channels of one pixel."""
     return image.flatten(1)[..., None, None]
 
 
 def _halved(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Orthonormal Haar wavelets: means of 2 x 2 pixels times 2, and the three details of each channel."""
+    """Split into orthonormal Haar wavelets: twice the means of 2 x 2 pixels, and three details of each channel."""
     a, b, c, d = (z[..., i::2, j::2] for i in (0, 1) for j in (0, 1))
     return (a + b + c + d) / 2, torch.cat([a - b + c - d, a + b - c - d, a - b - c + d], dim=1) / 2
 
 
 def _doubled(mean: torch.Tensor, details: torch.Tensor) -> torch.Tensor:
-    """The inverse of `_halved`."""
+    """Join means and details, the inverse of `_halved`."""
     h, v, x = details.chunk(3, dim=1)
     rows = [torch.stack([mean + h + s * (v + x), mean - h + s * (v - x)], dim=-1).flatten(-2) for s in (1, -1)]
     return torch.stack(rows, dim=-2).flatten(-3, -2) / 2
