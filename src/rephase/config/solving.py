@@ -1,4 +1,4 @@
-"""Configuration of real crystals: what is solved, and the benchmark of the solvers."""
+"""Configuration of structure solution: the reflections to solve, and the benchmark of the solvers."""
 
 from pydantic import Field, field_validator
 
@@ -6,47 +6,51 @@ from rephase.config.sections import Section, Seed, absolute_path
 
 
 class SimulatedData(Section):
-    """A random crystal and a measurement of it, where no file of reflections is given."""
+    """A random crystal and its simulated measurement, used when no reflection file is given."""
 
     space_group: str = "P 21 21 21"
     n_atoms: tuple[int, int] = Field((12, 20), description="fewest and most non-hydrogen atoms of the molecule")
-    d_min: float = Field(0.85, gt=0, description="Å")
-    noise: float = Field(0.03, ge=0, lt=1, description="standard deviation of |F|, as a part of it")
-    background: float = Field(0.03, ge=0, description="standard deviation of I, as a part of the mean I")
-    missing: float = Field(0.05, ge=0, lt=1, description="share of the reflections")
+    d_min: float = Field(0.85, gt=0, description="resolution limit, Å")
+    noise: float = Field(0.03, ge=0, lt=1, description="relative standard deviation of |F|")
+    background: float = Field(0.03, ge=0, description="standard deviation added to each I, relative to the mean I")
+    missing: float = Field(0.05, ge=0, lt=1, description="missing fraction of the reflections")
     n_each: int = Field(3, ge=1, description="measurements of each reflection")
     seed: Seed = 0
 
 
 class SolverBenchmark(Section):
-    """Crystals that are solved by several solvers at several resolutions."""
+    """Crystals that several solvers solve at several resolution limits."""
 
-    folder: str | None = Field(None, description="CIFs of real crystals; null: random crystals")
-    n_crystals: int = Field(4, ge=1, description="random ones, or at most so many of the folder")
-    n_atoms: tuple[int, int] = Field((8, 20), description="of the random crystals")
-    n_compared: int = Field(60, ge=1, description="random crystals whose statistics are looked at")
-    d_mins: tuple[float, ...] = Field((1.0, 1.5), min_length=1, description="Å")
+    folder: str | None = Field(None, description="folder of real CIFs; null: random crystals")
+    n_crystals: int = Field(4, ge=1, description="number of random crystals, or the most taken from the folder")
+    n_atoms: tuple[int, int] = Field((8, 20), description="fewest and most non-hydrogen atoms of a random crystal")
+    n_compared: int = Field(60, ge=1, description="number of random crystals in the comparison of statistics")
+    d_mins: tuple[float, ...] = Field((1.0, 1.5), min_length=1, description="resolution limits, Å")
     solvers: tuple[str, ...] = Field(("raar", "charge_flipping"), min_length=1)
     effort: float = Field(0.2, gt=0)
-    noise: float = Field(0.0, ge=0, lt=1, description="standard deviation of |F|, as a part of it")
-    missing: float = Field(0.0, ge=0, lt=1, description="share of the reflections")
+    noise: float = Field(0.0, ge=0, lt=1, description="relative standard deviation of |F|")
+    missing: float = Field(0.0, ge=0, lt=1, description="missing fraction of the reflections")
     seed: Seed = 0
 
     _anywhere = field_validator("folder")(absolute_path)
 
 
 class SolvingConfig(Section):
-    """Measured reflections, how they are solved, and how well the solvers do."""
+    """Measured reflections, the solver and its effort, and the benchmark of the solvers."""
 
-    file: str | None = Field(None, description="reflections: CIF, SHELX .hkl, .fcf or MTZ; null: simulated ones")
-    cell: tuple[float, float, float, float, float, float] | None = Field(None, description="where the file has none")
-    space_group: str | None = Field(None, description="where the file has none")
+    file: str | None = Field(None, description="reflections: CIF, SHELX .hkl, .fcf or MTZ; null: simulated")
+    cell: tuple[float, float, float, float, float, float] | None = Field(
+        None, description="needed if the file has none"
+    )
+    space_group: str | None = Field(None, description="needed if the file has none")
     simulated: SimulatedData = SimulatedData()
     d_min: float | None = Field(
-        None, gt=0, description="Å; reflections beyond are left out; null: what the data support"
+        None,
+        gt=0,
+        description="resolution limit, Å; finer reflections are ignored; null: the limit that the data support",
     )
     solver: str = "raar"
-    effort: float = Field(1.0, gt=0, description="1: about a minute at most")
+    effort: float = Field(1.0, gt=0, description="effort of the solver; 1: at most about a minute")
     benchmark: SolverBenchmark = SolverBenchmark()
 
     _anywhere = field_validator("file")(absolute_path)
