@@ -63,8 +63,8 @@ def _as_instructed(listing: Listing, instructions: Instructions, name: str) -> L
     """Apply the HKLF matrix and scale of the instructions to a listing, and add cell and group."""
     if instructions.is_twinned:
         warnings.warn(
-            f"{name}: the .ins or .res beside it says that the crystal is twinned (TWIN, BASF): each intensity is a sum "
-            "over the domains, and phasing may fail; give detwinned data if available",
+            f"{name}: the .ins or .res beside it says that the crystal is twinned (TWIN, BASF): each intensity is a "
+            "sum over the domains, and phasing may fail; give detwinned data if available",
             stacklevel=3,
         )
     if instructions.hklf not in (3, 4):
