@@ -200,7 +200,7 @@ def test_a_server_that_wants_to_be_left_alone_is(server, fetch, waits):
     server.scripts[A] = [status(503, Retry_After=10**6)]
     failed = fetch(A, B).failed
     assert list(failed) == [A, B]
-    assert all("the server wants to be left alone" in reason for reason in failed.values())
+    assert all("the server asks for a pause" in reason for reason in failed.values())
     assert len(server.requests) == 1
     assert max(waits) <= 1
 

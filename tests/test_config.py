@@ -144,7 +144,7 @@ def test_yaml_is_plain(text, value):
         ("a: &x [1]\nb: [*x, *x]", "anchors"),
         ("!!python/object/apply:os.system [ls]", "tags"),
         ("a: 1\na: 2", "key 'a' stands twice, again in line 2"),
-        ("{[1]: 2}", "a key that is no word"),
+        ("{[1]: 2}", "a key that is not a word"),
         ("9" * 5000, "a whole number of at most 18 digits"),
         ("a:\n\t- 1", "cannot start any token"),
         ('"\\0"', "NUL"),

@@ -539,7 +539,7 @@ def test_tiffs_of_colours_and_pages_in_a_circle_are_named(tmp_path):
     reasons = read_images(tmp_path).left_out.set_index("name")["reason"]
     assert "3 samples per pixel" in reasons["a"]
     assert "3 samples per pixel" in reasons["b"]
-    assert "its pages go round in a circle" in reasons["c"]
+    assert "its pages form a circle" in reasons["c"]
 
 
 def test_files_of_other_programs_are_left_out_by_name(tmp_path):
