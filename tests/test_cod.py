@@ -362,7 +362,7 @@ def test_a_file_of_unknown_length_is_refused(server, fetch, tmp_path):
         handler.send(body)
 
     server.scripts[A] = [until_the_end]
-    assert "does not say how long" in fetch(A).failed[A]
+    assert "does not state the length" in fetch(A).failed[A]
     assert files(tmp_path) == ["failed.csv"]
 
 

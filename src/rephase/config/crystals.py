@@ -60,7 +60,7 @@ class DataConfig(Section):
         names = [*self.crystals, *self.unseen]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(
-                f"{', '.join(repeated)} stands twice in crystals and unseen; test data would leak into training"
+                f"{', '.join(repeated)} occurs twice in crystals and unseen; test data would leak into training"
             )
         self.split.check(self.n_per_crystal, "n_per_crystal")
         return self

@@ -95,7 +95,7 @@ def write_res(
         f"TITL {' '.join(title.split())[:70]} in {symmetry.symbol}",
         f"CELL {wavelength or _MOLYBDENUM:.5f} {lengths}",
         f"ZERR {n_units} 0.0000 0.0000 0.0000 0.000 0.000 0.000",
-        *([] if wavelength else ["REM the wavelength was not given: that of CELL is Mo K-alpha, correct it"]),
+        *([] if wavelength else ["REM the wavelength was not given: CELL has Mo K-alpha, correct it"]),
         *lattice_lines(symmetry),
         f"SFAC {' '.join(contents)}",
         f"UNIT {' '.join(f'{count:g}' for count in contents.values())}",

@@ -48,7 +48,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.YAMLError(f"a key that is not a word, in line {key.start_mark.line + 1}")
             if key.value in values:
-                raise yaml.YAMLError(f"key {key.value!r} stands twice, again in line {key.start_mark.line + 1}")
+                raise yaml.YAMLError(f"key {key.value!r} occurs twice, again in line {key.start_mark.line + 1}")
             values[key.value] = self.construct_object(value, deep=True)
         return values
 

@@ -6,7 +6,7 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import Symmetry
 from rephase.errors import ReflectionError
 
-FEWEST = 30  # reflections of which statistics make sense
+FEWEST = 30  # fewest reflections for meaningful statistics
 _HIGHEST_INDEX = 1000
 _LARGEST = 1e30  # of an intensity, so that no square overflows
 _LOWEST_D = 0.1  # Å; no reflection is measured below it
