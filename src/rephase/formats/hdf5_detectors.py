@@ -47,7 +47,7 @@ def photon_energy_ev(file: Hdf5File, entry: h5py.Group) -> tuple[float, str]:
     """Return the photon energy in eV and "", or NaN and the reason why there is none.
 
     The energy of the beam takes precedence over the energy of the source, which may be that of the electrons in a
-    storage ring. A value without a unit has the unit of the format; photon energies are 1 eV to 1 MeV.
+    storage ring. A value without a unit has the unit of the format; accepted are 1 eV to 1 MeV.
     """
     reasons = []
     for path, usual in _ENERGIES.items():

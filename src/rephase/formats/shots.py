@@ -68,8 +68,8 @@ def check_layout(shape: tuple[int, ...], dtype: np.dtype) -> None:
         raise ImageError(f"images of {shape[-2]} x {shape[-1]} pixels: expected at least {SMALLEST} along each side")
     if shape[-2] * shape[-1] > MOST_PIXELS:
         raise ImageError(
-            f"images of {shape[-2]} x {shape[-1]} pixels: expected at most {MOST_PIXELS:,} in all; its header is "
-            "damaged, or cut the image into parts"
+            f"images of {shape[-2]} x {shape[-1]} pixels: expected at most {MOST_PIXELS:,} in all; cut the "
+            "image into parts, unless its header is damaged"
         )
     if len(shape) == 3:
         check_number("images", shape[0])
@@ -79,7 +79,7 @@ def check_number(what: str, number: int) -> None:
     """Raise `ImageError` unless a file can have this number of images or entries."""
     if not 1 <= number <= _MOST_IMAGES:
         raise ImageError(
-            f"{number} {what}: expected 1 to {_MOST_IMAGES:,} in a file; its header is damaged, or split the file"
+            f"{number} {what}: expected 1 to {_MOST_IMAGES:,} in a file; split the file, unless its header is damaged"
         )
 
 

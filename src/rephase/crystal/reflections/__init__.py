@@ -24,7 +24,7 @@ from rephase.errors import ReflectionError, check_positive
 _HIGH_ORDER = 8  # rotations; in groups with more, a few unique reflections represent many
 _CONTRADICTION = 5.0, 0.25  # spread in units of σ, and relative to the intensity
 _STRONG_ABSENCES = 0.05, 5.0  # mean I of the absences over the mean I of the others, and mean I/σ of the absences
-_FEWEST_ABSENCES = 5  # below which nothing is concluded
+_FEWEST_ABSENCES = 5  # fewer allow no conclusion
 
 
 @dataclass(frozen=True, eq=False)

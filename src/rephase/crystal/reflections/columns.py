@@ -187,7 +187,7 @@ def _columns(lines: list[str], roles: dict[str, int] | None, name: str) -> dict[
 
 
 def _check_sigma(columns: dict[str, np.ndarray], name: str) -> None:
-    """Raise if the column in the place of σ follows the intensity, as a calculated intensity does but no σ."""
+    """Raise if the column in the place of σ follows the intensity: it is then calculated, not σ."""
     value, sigma = columns["I"], columns.get("sigma")
     if sigma is None or not (bright := (value > 0) & (value >= np.median(value))).any():
         return

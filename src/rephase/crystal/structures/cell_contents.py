@@ -11,8 +11,8 @@ from rephase.crystal.peaks import distances
 from rephase.crystal.symmetry import Symmetry
 
 _HYDROGENS = ("H", "D")
-_TOLERANCE = 0.05  # of the atoms of an element, or, if larger,
-_TOLERANCE_OF_ALL = 0.02  # of all atoms, since occupancies and formulas are rounded
+_TOLERANCE = 0.05  # relative, of the atoms of an element
+_TOLERANCE_OF_ALL = 0.02  # relative, of all atoms, if larger: occupancies and formulas are rounded
 _MOST_PAIRS = 2000  # largest number of atoms whose distances are compared
 
 

@@ -18,7 +18,7 @@ _HYDROGENS = ("H", "D", "T")
 
 
 def is_no_atom(type_symbol: str, label: str) -> bool:
-    """Whether type or, without one, label mark a site as centroid, dummy, vacancy or peak of a difference map."""
+    """Whether the type (or else the label) marks a site as centroid, dummy, vacancy or difference peak."""
     return _NO_ATOMS.match(type_symbol or label) is not None
 
 
