@@ -33,9 +33,9 @@ def test_a_cell_is_read_in_every_spelling(spelled):
 
 
 def test_tags_without_a_value_or_given_twice_are_read_with_a_warning():
-    with pytest.warns(UserWarning, match="x.cif: tags without a value: _cell_volume in line 8; mend"):
+    with pytest.warns(UserWarning, match="x.cif: tags without a value: _cell_volume in line 8; correct"):
         assert cell_of(block_of(CELL + "_cell_volume\n_cell_formula_units_Z 4\n")).a == 7.1
-    with pytest.warns(UserWarning, match="given twice, of which the first is read: _cell_length_a in line 8"):
+    with pytest.warns(UserWarning, match="given twice, of which the first is used: _cell_length_a in line 8"):
         assert cell_of(block_of(CELL + "_cell_length_a 8.1\n")).a == 7.1
     with pytest.warns(UserWarning, match="_e in line 6, _f in line 7, _g in line 8 and 1 more"):
         block_of("loop_\n_a\n_b\n1 2\n_e\n_f\n_g\n_h\n")
@@ -94,7 +94,7 @@ def test_no_group_is_none():
 def test_operations_that_form_no_group_give_way_to_the_symbol():
     broken = operations("_symmetry_equiv_pos_as_xyz", [*P21C[:3], "x,-y+1/3,z+1/2"])
     with pytest.warns(
-        UserWarning, match="of the operations .x,y,z., .* not in the tables; 'P 1 21/c 1', which it states too"
+        UserWarning, match="of the operations .x,y,z., .* not in the tables; 'P 1 21/c 1', which it also states"
     ):
         assert space_group_of(block_of(broken + "_symmetry_space_group_name_H-M 'P 1 21/c 1'\n")) == "P 1 21/c 1"
     assert space_group_of(block_of(broken))[0] == "x,y,z"
@@ -106,7 +106,7 @@ def test_operations_that_form_no_group_give_way_to_the_symbol():
      ("_symmetry_space_group_name_Hall '-P 2yn'", "of the operations")],
 )  # fmt: skip
 def test_two_groups_in_one_block_are_told(text, against):
-    with pytest.warns(UserWarning, match=rf"x states two groups or settings: .*P 1 21/c 1. is taken, not {against}"):
+    with pytest.warns(UserWarning, match=rf"x states two groups or settings: .*P 1 21/c 1. is used, not {against}"):
         space_group_of(block_of(f"{operations('_symmetry_equiv_pos_as_xyz', P21C)}\n{text}\n"))
 
 

@@ -78,9 +78,9 @@ def test_what_is_known_starts_the_search(command, sample, tmp_path):
         (["--d-min", "0"], "ReflectionError: d_min = 0.0: expected a number above 0"),
         (["--effort", "nan"], "ConfigError: effort = nan: expected a number above 0"),
         (["--effort", "1e20"], "ConfigError: effort = 1e+20: expected at most 1e+06"),
-        (["--wavelength", "nan"], "ReflectionError: wavelength = nan: expected one of X-rays"),
-        (["--wavelength", "0"], "ReflectionError: wavelength = 0.0: expected one of X-rays"),
-        (["--wavelength", "-1"], "ReflectionError: wavelength = -1.0: expected one of X-rays"),
+        (["--wavelength", "nan"], "ReflectionError: wavelength = nan: expected an X-ray wavelength"),
+        (["--wavelength", "0"], "ReflectionError: wavelength = 0.0: expected an X-ray wavelength"),
+        (["--wavelength", "-1"], "ReflectionError: wavelength = -1.0: expected an X-ray wavelength"),
         (["--formula", "C10Xx2"], "CifError: formula 'C10Xx2': expected element symbols and counts"),
     ],
 )

@@ -200,7 +200,7 @@ def test_a_server_that_wants_to_be_left_alone_is(server, fetch, waits):
     server.scripts[A] = [status(503, Retry_After=10**6)]
     failed = fetch(A, B).failed
     assert list(failed) == [A, B]
-    assert all("the server wants to be left alone" in reason for reason in failed.values())
+    assert all("the server asks for a pause" in reason for reason in failed.values())
     assert len(server.requests) == 1
     assert max(waits) <= 1
 
@@ -362,7 +362,7 @@ def test_a_file_of_unknown_length_is_refused(server, fetch, tmp_path):
         handler.send(body)
 
     server.scripts[A] = [until_the_end]
-    assert "does not say how long" in fetch(A).failed[A]
+    assert "does not state the length" in fetch(A).failed[A]
     assert files(tmp_path) == ["failed.csv"]
 
 

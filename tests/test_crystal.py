@@ -102,7 +102,7 @@ def test_mass_density(name, expected):
 
 @pytest.mark.filterwarnings("ignore:.*the formula 'C56 H76 P2 Pt' has P, Pt")  # one entry of the database lacks them
 @pytest.mark.filterwarnings("ignore:.*the atoms give a cell of")  # disorder without occupancies, images listed twice
-@pytest.mark.filterwarnings("ignore:.*which it states too, is taken instead")  # one list of operations is no group
+@pytest.mark.filterwarnings("ignore:.*which it also states, is used instead")  # one list of operations is no group
 def test_real_structures_read(real_crystals):
     import csv
 
@@ -119,7 +119,7 @@ def test_real_structures_read(real_crystals):
         ({"a": "?"}, "_cell_length_a = .*expected a number"),
         ({"a": 0}, "cell length a = 0"),
         ({"a": -5.64}, "cell length a = -5.64"),
-        ({"alpha": 180}, "close no cell"),
+        ({"alpha": 180}, "form no cell"),
         ({"group": "Q 42"}, "space group 'Q 42'"),
         ({"element": "Xx"}, "unknown element 'Xx'"),
         ({"x": "?"}, "'Na1' has no position"),
@@ -171,7 +171,7 @@ def test_number_alone_gives_the_standard_setting():
 
 
 def test_angles_that_close_no_cell():
-    with pytest.raises(CifError, match="close no cell"):
+    with pytest.raises(CifError, match="form no cell"):
         Cell(5, 5, 5, 100, 130, 140)
 
 

@@ -73,7 +73,7 @@ def test_labels_are_read_by_the_formula(label, formula, element):
     ("label", "formula", "element"), [("HE1", "?", "H"), ("CL2", "?", "Cl"), ("Co1", "C2 O2", "C"), ("NB1", "?", "Nb")]
 )
 def test_labels_that_may_mean_two_elements_are_told(label, formula, element):
-    with pytest.warns(UserWarning, match=rf"does not tell.*1 \({label} as {element}\)"):
+    with pytest.warns(UserWarning, match=rf"ambiguous labels.*1 \({label} as {element}\)"):
         crystal = read_crystal(labelled(f"{label} 0.1 0.2 0.3\nO1 0.4 0.1 0.1\nC9 0.8 0.1 0.1", formula))
     assert crystal.asymmetric_unit.elements[0] == element
 
@@ -123,7 +123,7 @@ def test_occupancies_slightly_above_1_are_1(written):
     [("0.3", "0,3", "no position"), ("0.3", "1e6", "more than 1000 cells away"), ("0.3", "?", "no position"),
      ("0.9", "0,9", "not a number"), ("0.9", "1.5", "occupancy 1.5"), ("0.9", "1.06", "occupancy 1.06"),
      ("0.02", "0,02", "decimal point"), ("0.02", "-0.2", "U = -0.2"), ("6.2", "1e300", "cell length a = 1e.300"),
-     ("6.2", "1e-9", "cell length a = 1e-09"), ("6.2", "6,2", "_cell_length_a = 6,2"), ("96", "0", "close no cell"),
+     ("6.2", "1e-9", "cell length a = 1e-09"), ("6.2", "6,2", "_cell_length_a = 6,2"), ("96", "0", "form no cell"),
      ("'P 1 21/c 1'", "?", "'nothing' is not in the tables")],
 )  # fmt: skip
 def test_values_that_cannot_be_are_refused(old, new, message):
@@ -172,8 +172,8 @@ def test_anisotropic_displacements_of_no_atom_are_told():
 
 @pytest.mark.parametrize(
     ("columns", "values", "told", "expected"),
-    [(("adp_type", "U_iso_or_equiv"), "Biso 0.79", "that are B by their type", 0.79 / (8 * np.pi**2)),
-     (("thermal_displace_type", "U_iso_or_equiv"), "Bani 1.58", "that are B by their type", 1.58 / (8 * np.pi**2)),
+    [(("adp_type", "U_iso_or_equiv"), "Biso 0.79", "whose type is B", 0.79 / (8 * np.pi**2)),
+     (("thermal_displace_type", "U_iso_or_equiv"), "Bani 1.58", "whose type is B", 1.58 / (8 * np.pi**2)),
      (("U_iso_or_equiv",), "0.9", "U above 0.5", 0.9), (("U_iso_or_equiv",), "-0.002", "taken as 0", 0.0)],
 )  # fmt: skip
 def test_displacements_that_are_doubtful_are_told(columns, values, told, expected):
@@ -195,7 +195,7 @@ DIAMOND = DIAMOND.replace("P 1 21/c 1", "F d -3 m")
 @pytest.mark.parametrize(("at", "choice"), [("0 0 0", "1"), ("0.125 0.125 0.125", "2")])
 @pytest.mark.parametrize("stated", ["_chemical_formula_sum C\n_cell_formula_units_Z 8\n", ""])
 def test_an_origin_that_is_not_stated_is_found(at, choice, stated):
-    with pytest.warns(UserWarning, match=f"does not say which origin is meant: F d -3 m:{choice} is taken"):
+    with pytest.warns(UserWarning, match=f"does not say which origin is meant: F d -3 m:{choice} is used"):
         crystal = read_crystal(sites(f"C1 C {at}", head=DIAMOND + stated))
     assert (crystal.space_group, crystal.formula) == (f"F d -3 m:{choice}", "C8")
 
@@ -263,7 +263,7 @@ def operations(*triplets: str) -> str:
 
 def test_operations_that_are_no_group_give_way_to_the_symbol():
     text = sites("O1 O 0.3 0.1 0.7", head=HEAD + operations("x,y,z", "-x,y+1/3,-z", "-x,-y,-z"))
-    with pytest.warns(UserWarning, match="'P 1 21/c 1', which it states too, is taken instead"):
+    with pytest.warns(UserWarning, match="'P 1 21/c 1', which it also states, is used instead"):
         assert len(read_crystal(text).atoms) == 4
     with pytest.raises(CifError, match="is not in the tables"):
         read_crystal(text.replace("'P 1 21/c 1'", "?"))
@@ -272,7 +272,7 @@ def test_operations_that_are_no_group_give_way_to_the_symbol():
 def test_operations_of_no_setting_give_the_whole_cell():
     text = sites("O1 O 0.3 0.1 0.7 0.01", "U_iso_or_equiv",
                  head=HEAD.replace("'P 1 21/c 1'", "?") + operations("x,y,z", "x,y+1/3,z", "x,y+2/3,z"))  # fmt: skip
-    with pytest.warns(UserWarning, match="3 operations are no setting of the tables"):
+    with pytest.warns(UserWarning, match="3 operations are not a tabulated setting"):
         crystal = read_crystal(text)
     assert (crystal.space_group, len(crystal.atoms), len(crystal.asymmetric_unit)) == ("P 1", 3, 3)
     assert sorted(crystal.atoms.xyz_frac[:, 1]) == pytest.approx([0.1, 0.1 + 1 / 3, 0.1 + 2 / 3])

@@ -148,7 +148,7 @@ def test_truncated_files_and_other_bytes_are_told(cxi, tmp_path):
         read_images(path)
     for name in ("a.cxi", "a.npy", "a.tif"):
         (tmp_path / name).write_bytes(b"no image at all")
-        with pytest.raises(ImageError, match="truncated, or no"):
+        with pytest.raises(ImageError, match="truncated, or not"):
             read_images(tmp_path / name)
     with pytest.raises(ImageError, match="no such file"):
         read_images(tmp_path / "nothing.cxi")
@@ -191,7 +191,7 @@ def test_a_damaged_file_does_not_spoil_its_folder(tmp_path, name, save, harm):
     found = read_images(tmp_path, size=40)
     assert found.names == ["a"]
     assert found.left_out["file"].tolist() == [name]
-    assert "cannot be read: damaged, truncated, or no" in found.left_out["reason"][0]
+    assert "cannot be read: damaged, truncated, or not" in found.left_out["reason"][0]
 
 
 def write_tiff(path, side, compression):
@@ -360,7 +360,7 @@ def test_one_mask_for_every_image(tmp_path):
     assert found.names == ["a"]
     assert np.array_equal(found[[0]].mask[0].numpy(), mask)
     assert "the mask for every image has shape (40, 40)" in found.left_out["reason"][0]
-    with pytest.warns(UserWarning, match="40 pixels of 1 images, the first a, hold NaN"):
+    with pytest.warns(UserWarning, match="40 pixels of 1 images, the first a, are NaN"):
         found = read_images(tmp_path / "shots/a.npy", size=40)
     assert np.array_equal(found[[0]].mask[0].numpy(), mask)
     tifffile.imwrite(tmp_path / "mask.tif", mask.astype(np.uint8))
@@ -481,7 +481,7 @@ def test_what_says_by_its_number_that_it_was_not_measured_is_masked(tmp_path, na
     else:
         with h5py.File(tmp_path / name, "w") as file:
             file["x"] = image
-    with pytest.warns(UserWarning, match="2 pixels of 1 images, the first a, hold NaN, -1, -2 or the largest number"):
+    with pytest.warns(UserWarning, match="2 pixels of 1 images, the first a, are NaN, -1, -2 or the largest number"):
         batch = read_images(tmp_path / name, size=40)[[0]]
     expected = np.ones((40, 40), dtype=bool)
     expected[3:5, 7] = False
@@ -519,7 +519,7 @@ def test_frames_of_a_master_file_have_its_mask(tmp_path):
         assert np.array_equal(batch.image[0].numpy() * (pixel_mask == 0), shot(2) * (pixel_mask == 0))
     for elsewhere in ("../x_data_000001.h5", "/etc/hosts", "y.h5"):
         write_master(tmp_path / "x_master.h5", frames, pixel_mask, elsewhere)
-        with pytest.raises(ImageError, match="data_000001 is a link to the file .* which does not lie beside it"):
+        with pytest.raises(ImageError, match="data_000001 is a link to the file .* which is not in the same folder"):
             read_images(tmp_path / "x_master.h5")
 
 
@@ -539,7 +539,7 @@ def test_tiffs_of_colours_and_pages_in_a_circle_are_named(tmp_path):
     reasons = read_images(tmp_path).left_out.set_index("name")["reason"]
     assert "3 samples per pixel" in reasons["a"]
     assert "3 samples per pixel" in reasons["b"]
-    assert "its pages go round in a circle" in reasons["c"]
+    assert "its pages form a circle" in reasons["c"]
 
 
 def test_files_of_other_programs_are_left_out_by_name(tmp_path):
@@ -551,7 +551,7 @@ def test_files_of_other_programs_are_left_out_by_name(tmp_path):
 
 
 def test_what_is_read_must_be_an_image():
-    with pytest.raises(ImageError, match=r"what was read has shape \(2, 40, 40\): expected an image \[y, x\]"):
+    with pytest.raises(ImageError, match=r"the array read has shape \(2, 40, 40\): expected an image \[y, x\]"):
         pixels_of(np.zeros((2, 40, 40)), np.ones((40, 40), dtype=bool))
 
 

@@ -222,7 +222,7 @@ def test_a_folder_without_a_crystal_that_fits_says_why(folder, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*the formula")  # names more than the file lists
-@pytest.mark.filterwarnings("ignore:.*which it states too, is taken instead")  # one list of operations is no group
+@pytest.mark.filterwarnings("ignore:.*which it also states, is used instead")  # one list of operations is no group
 def test_real_monoclinic_crystals_are_read(real_crystals):
     found = read_monoclinic_folder(real_crystals, MonoclinicConfig())
     assert len(found.names) + len(found.left_out) == 74

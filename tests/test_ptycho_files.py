@@ -125,7 +125,7 @@ def test_what_is_missing_or_wrong_is_told(scan_file, other, message):
 
 def test_other_bytes_are_told(tmp_path):
     (tmp_path / "scan.cxi").write_bytes(b"no scan at all")
-    with pytest.raises(ImageError, match="truncated, or no HDF5 file"):
+    with pytest.raises(ImageError, match="truncated, or not a valid HDF5 file"):
         open_ptychography(tmp_path / "scan.cxi")
 
 

@@ -39,8 +39,8 @@ def test_unreadable_files_say_why(tmp_path):
     for path, reason in (
         (tmp_path / "none", "No such file"),
         (tmp_path, "not a file"),
-        (tmp_path / "damaged.gz", "packed by gzip, and damaged"),
-        (tmp_path / "false.gz", "packed by gzip, and damaged"),
+        (tmp_path / "damaged.gz", "gzipped, and damaged"),
+        (tmp_path / "false.gz", "gzipped, and damaged"),
         (tmp_path / ("x" * 5000), "File name too long"),
         ("x\0y", "null byte"),
         (tmp_path / "damaged.gz" / "below", "Not a directory"),

@@ -190,7 +190,7 @@ def test_cuts_that_leave_nothing_are_refused():
 
 def test_nothing_but_absences_is_refused():
     hkl = np.array([[h, k, l] for h in range(1, 5) for k in range(1, 5) for l in range(1, 5) if (h + k) % 2])
-    with pytest.raises(ReflectionError, match="all 32 reflections are absences of C 1 2 1"):
+    with pytest.raises(ReflectionError, match="all 32 reflections are systematic absences of C 1 2 1"):
         listed(hkl=hkl, intensity=np.ones(32), sigma=np.ones(32), symmetry=find_symmetry("C 2")).merge()
 
 

@@ -36,7 +36,7 @@ CRYSTALS = {  # atoms of one cell, U of the first site (None: not looked at), wh
     "cif-origin-code": ("Mg8 Al16 O32", None, ""),
     "cif-tag-without-value": ("Ca4 O4", None, "_cell_volume in line 9"),
     "cif-type-symbols": ("Cu1 Fe1 O2 H2 C1 Zr1 Cl1", None, ""),
-    "cif-u-column-holds-b": ("Sr4 O4", 0.00798, "B by their type"),
+    "cif-u-column-holds-b": ("Sr4 O4", 0.00798, "type is B"),
     "cif-underscore-symbol": ("Ca4 O4", None, ""),
     "cif-unknown-hydrogen": ("Ca4 O4", None, "without coordinates, left out: 1"),
     "cif-wat-label": ("Ca4 C4 O16", None, ""),
@@ -127,14 +127,14 @@ REFUSED = [
     (read_saxs, "attack-hdf5-claims-huge/b8142c5e.h5", CurveError, r"shape \(30000, 30000\)"),
     (read_saxs, "attack-saxs-attr-bytes/x.h5", CurveError, "cannot be read"),
     (read_saxs, "attack-saxs-attr-bytes/3ffc0656.h5", CurveError, "cannot be read"),
-    (read_saxs, "saxs-fit-three-columns/sample.fit", CurveError, "as a fit is"),
+    (read_saxs, "saxs-fit-three-columns/sample.fit", CurveError, "like a fit"),
     (read_saxs, "saxs-sample-name-a-1/sample.dat", CurveError, "give q_unit="),
     (read_saxs, "saxs-xml-two-data/sample.xml", CurveError, "'made/front', 'made/rear'"),
     (open_ptychography, "attack-ptycho-mask-group/x.cxi", ImageError, "mask is a group"),
     (read_images, "attack-tiff-planar/x.tif", ImageError, "samples per pixel"),
     (read_images, "attack-tiff-planar/9cf19e5c.tif", ImageError, "samples per pixel"),
-    (read_images, "attack-tiff-planar/0261bcbb.tif", ImageError, "in a circle"),
-    (read_images, "attack-tiff-planar/43f67ff7.tif", ImageError, "in a circle"),
+    (read_images, "attack-tiff-planar/0261bcbb.tif", ImageError, "form a circle"),
+    (read_images, "attack-tiff-planar/43f67ff7.tif", ImageError, "form a circle"),
 ]
 
 

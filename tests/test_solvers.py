@@ -409,7 +409,7 @@ def test_strong_absences_are_told_and_nothing_is_claimed():
     data, _ = simulate(crystal, 1.0)
     everything, intensity = data.group.expand(data.hkl, data.intensity)
     wrong = Reflections(everything, intensity, 0.01 * intensity + 1, crystal.cell, find_symmetry("P 1 21/a 1"))
-    with pytest.warns(UserWarning, match="not its setting"):
+    with pytest.warns(UserWarning, match="or its setting is wrong"):
         solution = solve(wrong, effort=0.02)
     assert solution.verdict == "unsure"
     assert solution.n_absent > 5

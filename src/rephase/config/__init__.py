@@ -1,4 +1,4 @@
-"""What a run is made of: pydantic models of the configuration files; an unknown key is an error."""
+"""The configuration of a run: pydantic models of the configuration files; an unknown key is an error."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from rephase.files.plain_yaml import yaml_text, yaml_value
 from rephase.files.reading import file_text
 from rephase.paths import CONFIGS, NEEDED
 
-_MOVED = {  # keys of earlier versions: where each is now
+_MOVED = {  # keys of earlier versions, and the present key for each
     "example": "crystals.example",
     "data": "crystals.data",
     "models": "crystals.models",
@@ -59,7 +59,7 @@ class Config(Section):
         return fingerprint(self.model_dump(mode="json"))
 
     def changed(self, changes: Mapping[str, Any]) -> "Config":
-        """The same with other values, by their paths, e.g. ``{"crystals.data.perturbation.kind": "strain"}``.
+        """Return a copy with other values, given by path, e.g. ``{"crystals.data.perturbation.kind": "strain"}``.
 
         Raises
         ------
@@ -73,15 +73,15 @@ class Config(Section):
 
 
 class SweepConfig(Section):
-    """A configuration run again over lists and grids of parameters and seeds."""
+    """A configuration that is run repeatedly, over lists and grids of parameters and seeds."""
 
     base: str = "quick"
-    overrides: tuple[str, ...] = Field((), description="changes that every run shares, path.to.key=value")
-    only: tuple[str, ...] = Field((), description="numbers of the notebooks; all by default")
+    overrides: tuple[str, ...] = Field((), description="changes that apply to every run, path.to.key=value")
+    only: tuple[str, ...] = Field((), description="numbers of the notebooks to run; all by default")
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
         {}, description="path.to.key: values; every combination is run"
     )
-    cases: tuple[dict[str, Any], ...] = Field((), description="changes that belong together; each is run")
+    cases: tuple[dict[str, Any], ...] = Field((), description="sets of changes; each set is one run")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1)
     curve_over: str = Field("", description="draw the aligned loss against this parameter")
 
@@ -94,7 +94,7 @@ def load_config(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
     source
         Path of a YAML file, or the name of one in ``configs/``.
     overrides
-        Changes of the form ``path.to.key=value``; a text, such as a path, as it stands; any other value in YAML.
+        Changes ``path.to.key=value``; a text value, such as a path, is taken as it is, any other is read as YAML.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def load_config(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
 
 
 def load_sweep(source: str | Path) -> tuple[SweepConfig, str]:
-    """Read a sweep from a YAML file or by its name in ``configs/sweeps/``; the sweep and its name."""
+    """Read a sweep from a YAML file or by its name in ``configs/sweeps/``; return the sweep and its name."""
     named = CONFIGS / "sweeps" / f"{source}.yaml"
     path = named if os.path.isfile(named) else find_config(source)
     sweep = validate(SweepConfig, read_yaml(path), str(source))
@@ -152,7 +152,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def dump_config(config: Config) -> str:
-    """YAML of the resolved configuration, every default spelled out."""
+    """YAML of the resolved configuration, with every default written out."""
     return yaml_text(config.model_dump(mode="json"))
 
 
@@ -190,7 +190,7 @@ def _set_value(values: dict[str, Any], override: str) -> None:
 
 
 def _place(values: dict[str, Any], key: str, value: Any) -> None:
-    """Put a value where a path through sections leads."""
+    """Set the value at a path through nested sections."""
     *parents, last = key.split(".")
     for parent in parents:
         values = values.setdefault(parent, {}) if isinstance(values, dict) else {}

@@ -22,22 +22,22 @@ class AmplitudeTraining(TrainingConfig):
 
 
 class MonoclinicPhaseTraining(TrainingConfig):
-    """Training of the models that give phases to monoclinic crystals."""
+    """Training of the models that predict the phases of monoclinic crystals."""
 
     loss: Literal["amplitude_weighted"] = Field("amplitude_weighted", description="loss of the phases")
 
 
 class MonoclinicPhaseConfig(LearningConfig):
-    """The same networks, for the other task: phases of monoclinic crystals."""
+    """The same networks, trained for another task: the phases of monoclinic crystals."""
 
     training: MonoclinicPhaseTraining = MonoclinicPhaseTraining()
 
 
 class MeasuredPart(Section):
-    """Which reflections of a crystal are given: those to a cut-off, some of them missing."""
+    """The given reflections of a crystal: all up to a resolution limit, except for a missing fraction."""
 
-    d_min: tuple[float, float] = Field((1.5, 1.5), description="Å; each crystal's cut-off is drawn between the two")
-    missing: float = Field(0.0, ge=0, lt=0.5, description="largest share that is missing, drawn for each crystal")
+    d_min: tuple[float, float] = Field((1.5, 1.5), description="Å; each crystal's limit is drawn between the two")
+    missing: float = Field(0.0, ge=0, lt=0.5, description="largest missing fraction; each crystal's is drawn")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -47,18 +47,18 @@ class MeasuredPart(Section):
 
 
 class MonoclinicConfig(Section):
-    """Random monoclinic crystals with all their structure factors on one grid."""
+    """Random monoclinic crystals, each with all its structure factors on one grid."""
 
-    space_groups: tuple[str, ...] = Field(("P 1 21/c 1", "C 1 2 1"), min_length=1, description="equally often")
+    space_groups: tuple[str, ...] = Field(("P 1 21/c 1", "C 1 2 1"), min_length=1, description="drawn equally often")
     n_atoms: tuple[int, int] = Field((5, 30), description="fewest and most non-hydrogen atoms of the molecule")
     shape: tuple[int, int, int] = Field((26, 18, 23), description="points along h, k, l: h −13…12, k 0…17, l 0…22")
-    d_min: float = Field(0.8, gt=0, description="Å")
+    d_min: float = Field(0.8, gt=0, description="resolution limit, Å")
     measured: MeasuredPart = MeasuredPart()
     n_samples: int = Field(2000, ge=20, description="random crystals")
     split: SplitConfig = SplitConfig()
-    folder: str | None = Field(None, description="CIFs, e.g. an export of the CSD, as one more test set")
+    folder: str | None = Field(None, description="folder of CIFs, e.g. a CSD export, as another test set")
     seed: Seed = 0
-    chunk: int = Field(100, ge=1, description="samples in one chunk of the store")
+    chunk: int = Field(100, ge=1, description="samples per chunk of the store")
 
     _anywhere = field_validator("folder")(absolute_path)
 
@@ -67,13 +67,13 @@ class MonoclinicConfig(Section):
         if self.measured.d_min[0] <= self.d_min:
             raise ValueError(
                 f"measured.d_min = {self.measured.d_min}: expected coarser than d_min = {self.d_min} Å; "
-                "else nothing is left to complete"
+                "otherwise nothing is left to complete"
             )
         return self
 
 
 class SimulatedCrystal(Section):
-    """A random crystal, where no file of reflections is given."""
+    """A random crystal, used when no reflection file is given."""
 
     space_group: str = Field("P 1 21/c 1", description="space group of the random crystal, symbol or number")
     n_atoms: tuple[int, int] = Field((10, 14), description="fewest and most non-hydrogen atoms of the molecule")
@@ -81,30 +81,34 @@ class SimulatedCrystal(Section):
 
 
 class ComparisonConfig(Section):
-    """A crystal whose reflections are cut, completed again by several routes, and compared with what was cut off."""
+    """A crystal whose reflections are truncated and completed by several routes, to compare with the removed ones."""
 
-    file: str | None = Field(None, description="reflections: CIF, SHELX .hkl, .fcf or MTZ; null: simulated ones")
-    cell: tuple[float, float, float, float, float, float] | None = Field(None, description="where the file has none")
-    space_group: str | None = Field(None, description="where the file has none")
-    simulated: SimulatedCrystal = SimulatedCrystal()
-    d_cut: float = Field(1.5, gt=0, description="Å; what is given to the routes")
-    d_min: float = Field(0.8, ge=0.4, description="Å; what is wanted of them")
-    models: tuple[NameOrFile, ...] | None = Field(
-        None, min_length=1, description="routes, shipped weights or files of weights; null: whatever is there"
+    file: str | None = Field(None, description="reflections: CIF, SHELX .hkl, .fcf or MTZ; null: simulated")
+    cell: tuple[float, float, float, float, float, float] | None = Field(
+        None, description="needed if the file has none"
     )
-    effort: float = Field(0.3, gt=0, description="of the solver")
+    space_group: str | None = Field(None, description="needed if the file has none")
+    simulated: SimulatedCrystal = SimulatedCrystal()
+    d_cut: float = Field(1.5, gt=0, description="resolution limit of the given reflections, Å")
+    d_min: float = Field(0.8, ge=0.4, description="resolution limit of the completed reflections, Å")
+    models: tuple[NameOrFile, ...] | None = Field(
+        None, min_length=1, description="routes, shipped weights or weight files; null: all that are available"
+    )
+    effort: float = Field(0.3, gt=0, description="effort of the solver")
 
     _anywhere = field_validator("file")(absolute_path)
 
     @model_validator(mode="after")
     def _something_is_cut(self) -> Self:
         if self.d_cut <= self.d_min:
-            raise ValueError(f"d_cut = {self.d_cut}: expected coarser than d_min = {self.d_min} Å; else nothing is cut")
+            raise ValueError(
+                f"d_cut = {self.d_cut}: expected coarser than d_min = {self.d_min} Å; otherwise nothing is cut"
+            )
         return self
 
 
 class CompletionConfig(LearningConfig):
-    """Monoclinic crystals, the models that complete their amplitudes, and what is done with them."""
+    """Monoclinic crystals, the models that complete their amplitudes, and the comparison of routes."""
 
     data: MonoclinicConfig = MonoclinicConfig()
     training: AmplitudeTraining = AmplitudeTraining()

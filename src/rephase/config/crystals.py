@@ -1,4 +1,4 @@
-"""Configuration of perturbed crystals: the data set, and the models of phases."""
+"""Configuration of perturbed crystals: the dataset, and the models that predict phases."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,7 +8,7 @@ from rephase.config.sections import LearningConfig, Section, Seed, SplitConfig, 
 
 
 class SingleAtom(Section):
-    """One atom moves along one axis by N(0, sigma_frac) of the lattice constant."""
+    """One atom moves along one axis; its displacement, as a fraction of the lattice constant, is normal."""
 
     sigma_frac: float = Field(0.05, gt=0, description="standard deviation, fractional")
     axis: Literal["a", "b", "c"] = Field("a", description="cell axis along which the atom moves")
@@ -28,7 +28,7 @@ class Strain(AllAtoms):
 
 
 class PerturbationConfig(Section):
-    """Which perturbation, and the options of each."""
+    """The kind of perturbation, and the options of each kind."""
 
     kind: Literal["single_atom", "all_atoms", "strain"] = Field(
         "single_atom", description="which of the following perturbations is used"
@@ -42,9 +42,9 @@ LargestIndex = Annotated[int, Field(ge=0, le=200)]
 
 
 class DataConfig(Section):
-    """The perturbed data set."""
+    """The dataset of perturbed crystals."""
 
-    crystals: tuple[str, ...] = Field(("Ni",), min_length=1, description="crystals that are trained on")
+    crystals: tuple[str, ...] = Field(("Ni",), min_length=1, description="crystals used for training")
     unseen: tuple[str, ...] = Field((), description="crystals left out of training: the by-parent split")
     n_per_crystal: int = Field(1000, ge=10, description="perturbations of each crystal")
     energy_kev: float = Field(10.0, gt=0, allow_inf_nan=False, description="photon energy, keV")
@@ -52,24 +52,26 @@ class DataConfig(Section):
         (6, 6, 6), description="largest |h|, |k|, |l| of the grid"
     )
     d_min: float | None = Field(
-        0.0, ge=0, description="Å; 0: the whole grid, as in the reference work; null: the limiting sphere λ/2"
+        0.0, ge=0, description="Å; 0: the whole grid, as in convolutional-neural-nets; null: the limiting sphere λ/2"
     )
     perturbation: PerturbationConfig = PerturbationConfig()
     split: SplitConfig = SplitConfig()
     seed: Seed = 0
-    chunk: int = Field(100, ge=1, description="samples in one chunk of the store")
+    chunk: int = Field(100, ge=1, description="samples per chunk of the store")
 
     @model_validator(mode="after")
     def _check_splits(self) -> Self:
         names = [*self.crystals, *self.unseen]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"{', '.join(repeated)} stands twice in crystals and unseen; a split would leak")
+            raise ValueError(
+                f"{', '.join(repeated)} occurs twice in crystals and unseen; test data would leak into training"
+            )
         self.split.check(self.n_per_crystal, "n_per_crystal")
         return self
 
 
 class PhaseTraining(TrainingConfig):
-    """Training of the models of phases."""
+    """Training of the models that predict phases."""
 
     loss: Literal["sum", "mean", "amplitude_weighted", "aligned", "complex_F"] = Field(
         "aligned", description="loss of the phases; aligned: at the best allowed origin and enantiomorph"
@@ -79,6 +81,6 @@ class PhaseTraining(TrainingConfig):
 class CrystalsConfig(LearningConfig):
     """Perturbed crystals, and the models that predict their phases."""
 
-    example: str = Field("Ni", description="the crystal of notebook 01")
+    example: str = Field("Ni", description="crystal shown in notebook 01")
     data: DataConfig = DataConfig()
     training: PhaseTraining = PhaseTraining()

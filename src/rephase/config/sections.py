@@ -1,4 +1,4 @@
-"""What every part of a configuration is made of: sections where an unknown key is an error, splits, trainings."""
+"""Building blocks of every configuration: sections in which an unknown key is an error, splits, training options."""
 
 import hashlib
 import json
@@ -12,17 +12,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from rephase.errors import ConfigError, nearest_name
 
-_LONGEST_NAME = 100  # bytes; file systems take 255, and we put words around it
+_LONGEST_NAME = 100  # bytes; file systems allow 255, and file names add words to it
 
 
 class Section(BaseModel):
-    """A part of a configuration: plain values that do not change."""
+    """A part of a configuration: plain, immutable values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def checked_name(name: str) -> str:
-    """A name that may become a part of a path: of letters, digits, blanks inside, ``_`` and ``-``.
+    """Return a name that may become part of a path: letters, digits, blanks inside, ``_`` and ``-``.
 
     Raises
     ------
@@ -31,14 +31,14 @@ def checked_name(name: str) -> str:
     """
     if not re.fullmatch(r"\w([\w -]*[\w-])?", name) or len(name.encode(errors="replace")) > _LONGEST_NAME:
         raise ValueError(
-            f"name {name!r}: expected letters, digits, blanks inside, _ and -, at most {_LONGEST_NAME} in all, as "
-            "files are called by it"
+            f"name {name!r}: expected letters, digits, blanks inside, _ and -, at most {_LONGEST_NAME} in all, since "
+            "files are named after it"
         )
     return name
 
 
 def absolute_path(path: str | None) -> str | None:
-    """A path that means the same in every folder, as notebooks have one of their own."""
+    """Return the absolute path, because notebooks run in a folder of their own."""
     return None if path is None else os.path.realpath(os.path.expanduser(path))
 
 
@@ -50,43 +50,43 @@ def _absolute_file(name: str) -> str:
 Name = Annotated[str, AfterValidator(checked_name)]
 
 
-"""What a user calls a model or an experiment; files are called by it."""
+"""A user's name for a model or an experiment; files are named after it."""
 
 
 NameOrFile = Annotated[str, AfterValidator(_absolute_file)]
 
 
-"""A name, or a file by its path, which then means the same in every folder."""
+"""A name, or the path of a file, which is made absolute."""
 
 
 Seed = Annotated[int, Field(ge=0, lt=2**63, description="seed of the random numbers")]
 
 
-"""Of random numbers: what generators take, with room for the offsets that we add."""
+"""A seed of random numbers, within the range of the generators and with room for the offsets that rephase adds."""
 
 
 class SplitConfig(Section):
-    """Shares of the samples that are learned from; the rest is the test set."""
+    """Fractions of the samples for training and validation; the rest is the test set."""
 
     train: float = Field(0.8, gt=0, lt=1, description="share of the training set")
     validation: float = Field(0.1, gt=0, lt=1, description="share of the validation set, which chooses the best epoch")
 
     def shares(self) -> dict[str, float]:
-        """Share of the samples of each split."""
+        """Fraction of the samples in each split."""
         return {"train": self.train, "validation": self.validation, "test": 1 - self.train - self.validation}
 
     def check(self, n: int, counted: str) -> None:
-        """Raise `ValueError` if a split of `n` samples, or of what they are counted by, would be empty."""
+        """Raise `ValueError` if a split of `n` samples would be empty; the message calls `n` by `counted`."""
         for name, share in self.shares().items():
             if round(share * n) < 1:
                 raise ValueError(
                     f"the {name} split would be empty: {share:.3f} of {counted} = {n}; "
-                    "train + validation must leave a rest, and each share at least one sample"
+                    "train + validation must be below 1, and each split must have at least one sample"
                 )
 
 
 class TrainingConfig(Section):
-    """How a model is trained; a model's own section may override any of it."""
+    """Training options; a model's own section may override any of them."""
 
     loss: str = Field(description="loss that is minimised")
     epochs: int = Field(20, ge=1, description="passes through the training samples, at most")
@@ -97,7 +97,7 @@ class TrainingConfig(Section):
         1e-4, ge=0, description="decay of the weights in each step, relative to the learning rate"
     )
     gradient_norm: float | None = Field(
-        None, gt=0, description="larger gradients are scaled down to it; null: none are"
+        None, gt=0, description="largest norm of the gradient; larger ones are scaled down to it; null: no limit"
     )
     patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
     precision: Literal["32-true", "64-true", "bf16-mixed"] = Field(
@@ -107,26 +107,26 @@ class TrainingConfig(Section):
 
 
 class ModelConfig(Section):
-    """One model: options of its constructor, and what its training does differently."""
+    """One model: the options of its constructor, and the training options that differ from the common ones."""
 
     options: dict[str, Any] = Field({}, description="keyword arguments of the model's constructor")
     training: dict[str, Any] = Field({}, description="values that replace those of the common training for this model")
 
 
 class LearningConfig(Section):
-    """Models by their name in a table, and how they are trained."""
+    """Models by their names in the table of models, and their training options."""
 
     models: dict[Name, ModelConfig] = {}
     training: TrainingConfig
 
     def training_of(self, model: str) -> TrainingConfig:
-        """Training of one model: the common section with the model's own on top."""
+        """Return the training options of one model: the common section, overridden by the model's own."""
         own = self.models[model].training
         return validate(type(self.training), self.training.model_dump() | own, f"models.{model}.training")
 
 
 def validate(model: type[Section], values: dict[str, Any], origin: str) -> Any:
-    """The section that plain values make; `ConfigError` names each that is wrong, and where it stands."""
+    """Build a section from plain values; a `ConfigError` names each wrong value and its place."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -143,23 +143,23 @@ def _explain(model: type[Section], item: Any) -> str:
 
 
 def is_text(model: type[Section], key: str) -> bool:
-    """Whether the value at a path to a key is a text: a path, a name, a formula."""
+    """Whether the value of a key, given by its path, is a text: a path, a name, a formula."""
     return _without_none(_annotation_at(model, key.split("."))) is str
 
 
 def may_be_null(model: type[Section], key: str) -> bool:
-    """Whether the value at a path to a key may be null."""
+    """Whether the value of a key, given by its path, may be null."""
     return NoneType in get_args(_annotation_at(model, key.split(".")))
 
 
 def _keys_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:
-    """Known keys of the section that a location in the configuration leads to."""
+    """Known keys of the section at a location in the configuration."""
     found = _without_none(_annotation_at(model, loc))
     return list(found.model_fields) if _is_section(found) else []
 
 
 def _annotation_at(model: Any, loc: Iterable[int | str]) -> Any:
-    """Type of what a location in the configuration leads to; `Any` where nothing is said of it."""
+    """Type of the value at a location in the configuration; `Any` where none is declared."""
     for part in loc:
         model = _without_none(model)
         if _is_section(model):
@@ -176,7 +176,7 @@ def _is_section(model: Any) -> bool:
 
 
 def _without_none(annotation: Any) -> Any:
-    """What a value is of where it may be null, without conditions on it; any other annotation as it is."""
+    """Return the type inside an optional annotation, without its constraints; any other annotation unchanged."""
     kinds = [kind for kind in get_args(annotation) if kind is not NoneType]
     kind = kinds[0] if len(kinds) == 1 and NoneType in get_args(annotation) else annotation
     return get_args(kind)[0] if get_origin(kind) is Annotated else kind

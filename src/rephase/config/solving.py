@@ -1,4 +1,4 @@
-"""Configuration of real crystals: what is solved, and the benchmark of the solvers."""
+"""Configuration of structure solution: the reflections to solve, and the benchmark of the solvers."""
 
 from pydantic import Field, field_validator
 
@@ -6,20 +6,20 @@ from rephase.config.sections import Section, Seed, absolute_path
 
 
 class SimulatedData(Section):
-    """A random crystal and a measurement of it, where no file of reflections is given."""
+    """A random crystal and its simulated measurement, used when no reflection file is given."""
 
     space_group: str = Field("P 21 21 21", description="space group of the random crystal, symbol or number")
     n_atoms: tuple[int, int] = Field((12, 20), description="fewest and most non-hydrogen atoms of the molecule")
-    d_min: float = Field(0.85, gt=0, description="Å")
-    noise: float = Field(0.03, ge=0, lt=1, description="standard deviation of |F|, as a part of it")
-    background: float = Field(0.03, ge=0, description="standard deviation of I, as a part of the mean I")
-    missing: float = Field(0.05, ge=0, lt=1, description="share of the reflections")
+    d_min: float = Field(0.85, gt=0, description="resolution limit, Å")
+    noise: float = Field(0.03, ge=0, lt=1, description="relative standard deviation of |F|")
+    background: float = Field(0.03, ge=0, description="standard deviation added to each I, relative to the mean I")
+    missing: float = Field(0.05, ge=0, lt=1, description="missing fraction of the reflections")
     n_each: int = Field(3, ge=1, description="measurements of each reflection")
     seed: Seed = 0
 
 
 class SolverBenchmark(Section):
-    """Crystals that are solved by several solvers at several resolutions."""
+    """Crystals that several solvers solve at several resolution limits."""
 
     folder: str | None = Field(None, description="CIFs of real crystals; null: random crystals")
     n_crystals: int = Field(4, ge=1, description="random ones, or at most so many of the folder")
@@ -38,11 +38,13 @@ class SolverBenchmark(Section):
 
 
 class SolvingConfig(Section):
-    """Measured reflections, how they are solved, and how well the solvers do."""
+    """Measured reflections, the solver and its effort, and the benchmark of the solvers."""
 
-    file: str | None = Field(None, description="reflections: CIF, SHELX .hkl, .fcf or MTZ; null: simulated ones")
-    cell: tuple[float, float, float, float, float, float] | None = Field(None, description="where the file has none")
-    space_group: str | None = Field(None, description="where the file has none")
+    file: str | None = Field(None, description="reflections: CIF, SHELX .hkl, .fcf or MTZ; null: simulated")
+    cell: tuple[float, float, float, float, float, float] | None = Field(
+        None, description="needed if the file has none"
+    )
+    space_group: str | None = Field(None, description="needed if the file has none")
     simulated: SimulatedData = SimulatedData()
     d_min: float | None = Field(
         None, gt=0, description="resolution limit, Å; finer reflections are ignored; null: what the data support"

@@ -12,7 +12,7 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import distances
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 
-_ONE_ATOM = 0.4  # Å; images of a site that are nearer are one atom on a special position
+_ONE_ATOM = 0.4  # Å; images of a site that are closer than this are one atom on a special position
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,15 @@ class Atoms:
     Parameters
     ----------
     labels, elements
-        Site labels and element symbols, length n_atoms.
+        Site labels and element symbols, [n_atoms].
     charges
-        Formal charges as noted in the file; the form factors are those of neutral atoms.
+        Formal charges as stated in the file; the form factors are those of neutral atoms.
     xyz_frac
-        [n_atoms, 3], fractional.
+        Fractional coordinates, [n_atoms, 3].
     occupancy
-        [n_atoms], in (0, 1].
+        Occupancies, [n_atoms], in (0, 1].
     u_iso
-        [n_atoms], mean-square displacement U in Å^2.
+        Isotropic mean-square displacements U in Å^2, [n_atoms].
     """
 
     labels: tuple[str, ...]
@@ -45,7 +45,7 @@ class Atoms:
 
     @cached_property
     def counts(self) -> dict[str, float]:
-        """Atoms of each element, partly occupied sites as parts."""
+        """Number of atoms of each element; a partly occupied site counts as its occupancy."""
         elements = np.array(self.elements, dtype=object)
         return {element: float(sum(self.occupancy[elements == element])) for element in dict.fromkeys(self.elements)}
 
@@ -63,7 +63,7 @@ class Crystal:
     Parameters
     ----------
     name
-        Of the data block or the bundled structure.
+        Name of the data block or of the bundled structure.
     cell
         Lengths in Å, angles in degrees.
     space_group
@@ -82,12 +82,12 @@ class Crystal:
 
     @cached_property
     def formula(self) -> str:
-        """Sum of the occupied sites of one cell, e.g. ``Ca4 F8``."""
+        """Contents of one cell, weighted by occupancy, e.g. ``Ca4 F8``."""
         return " ".join(f"{element}{total:g}" for element, total in self.atoms.counts.items())
 
 
 class Site(NamedTuple):
-    """One atom as a file lists it; ``occupancy`` is that of the site, ``u_iso`` in Å^2."""
+    """One atom as a file lists it; ``occupancy`` is the occupancy of the site, ``u_iso`` is in Å^2."""
 
     label: str
     element: str
@@ -98,7 +98,7 @@ class Site(NamedTuple):
 
 
 def atoms_of(sites: Sequence[Site]) -> Atoms:
-    """The sites as columns; deuterium scatters X-rays as hydrogen does."""
+    """Put sites into columns; deuterium becomes hydrogen, which scatters X-rays alike."""
     labels, elements, charges, xyz_frac, occupancy, u_iso = zip(*sites)
     elements = tuple("H" if element == "D" else element for element in elements)
     return Atoms(labels, elements, charges, np.array(xyz_frac) % 1.0, np.array(occupancy, float),
@@ -106,7 +106,7 @@ def atoms_of(sites: Sequence[Site]) -> Atoms:
 
 
 def whole_cell(sites: Atoms, symmetry: Symmetry, cell: Cell) -> Atoms:
-    """Every atom of one cell: the images of each site, those within 0.4 Å of each other as one."""
+    """Generate all atoms of one cell; images of a site within 0.4 Å of each other become one atom."""
     rotations, translations = symmetry.rotations, symmetry.translations
     rows: list[int] = []
     images = []
@@ -119,7 +119,7 @@ def whole_cell(sites: Atoms, symmetry: Symmetry, cell: Cell) -> Atoms:
 
 
 def at_origin_of(crystal: Crystal, group: Symmetry) -> Crystal:
-    """The crystal at the origin of a group where that is its own, at the other of the two origins of the tables."""
+    """Move a crystal to the origin of `group` if both differ only in the choice between the two tabulated origins."""
     own, other = find_symmetry(crystal.space_group).table_entry, group.table_entry
     if own is None or other is None or own.hm != other.hm or {own.ext, other.ext} != {"1", "2"}:
         return crystal
@@ -131,9 +131,9 @@ def at_origin_of(crystal: Crystal, group: Symmetry) -> Crystal:
 
 
 def _distinct(images: np.ndarray, cell: Cell) -> np.ndarray:
-    """The images [n, 3] of a site without those of the same atom."""
+    """Return the images [n, 3] of a site, each distinct atom once."""
     if (distances(images - images[0], cell) < _ONE_ATOM).sum() == 1:
-        return images  # a general position: what leaves no image in place leaves none on another
+        return images  # a general position: if no operation fixes the first image, all images are distinct
     kept: list[np.ndarray] = []
     for image in images:
         if not kept or distances(np.array(kept) - image, cell).min() >= _ONE_ATOM:

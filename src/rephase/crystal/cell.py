@@ -6,7 +6,7 @@ import numpy as np
 
 from rephase.errors import CifError, GridError, check_positive
 
-_SHORTEST, _LONGEST = 0.01, 1e6  # Å; no crystal has less or more
+_SHORTEST, _LONGEST = 0.01, 1e6  # Å; no crystal has shorter or longer axes
 HC_KEV_ANGSTROM = 12.398419843320026  # h c (CODATA 2018, exact)
 
 
@@ -17,7 +17,7 @@ class Cell:
     Raises
     ------
     CifError
-        A length that is not positive, or angles that close no cell.
+        A length is not positive or out of range, or the angles form no cell.
 
     Examples
     --------
@@ -41,7 +41,7 @@ class Cell:
         cosines = np.cos(np.radians([self.alpha, self.beta, self.gamma] if in_range else [0.0, 0.0, 0.0]))
         if not in_range or 1 - np.sum(cosines**2) + 2 * np.prod(cosines) <= 1e-8:
             raise CifError(
-                f"cell angles α, β, γ = {self.alpha}, {self.beta}, {self.gamma}°: they close no cell; "
+                f"cell angles α, β, γ = {self.alpha}, {self.beta}, {self.gamma}°: they form no cell; "
                 "each lies in (0, 180) and each is less than the sum of the other two"
             )
 

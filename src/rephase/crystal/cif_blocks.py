@@ -1,6 +1,6 @@
-"""What every reader of CIF needs: a document that forgives small slips; the cell and the group that a block states.
+"""The basis of all CIF readers: a document with small slips forgiven, and the cell and space group of a block.
 
-Tags are undotted here, whatever dictionary a file follows: ``_cell.length_a`` of DDLm and mmCIF is ``_cell_length_a``.
+Tags have no dots here, in any dictionary: ``_cell.length_a`` of DDLm and mmCIF is ``_cell_length_a``.
 """
 
 import re
@@ -15,7 +15,7 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import ReflectionError, RephaseError, SymmetryError
 
-# What states a group, in the order of trust. A symbol may leave the origin or the axes open, a number leaves them open.
+# Tags that state a group, the most reliable first. A symbol may leave the origin or axes open, a number always does.
 _OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
 _SUPERSPACE = "_space_group_symop_ssg_operation_algebraic"
 _SUPERSPACE_NAMES = ("_space_group_ssg_name", "_space_group_ssg_name_IT")
@@ -28,31 +28,31 @@ _CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle
 _FIRST_LINE = re.compile(r"^[ \t\ufeff]*([^\s#\ufeff].*)", re.MULTILINE)  # neither blank nor a comment
 _MARK = re.compile(r"(data_\S*|global_|loop_|_[a-z][\w.-]*)(\s|\Z)", re.IGNORECASE)
 _DOTTED = re.compile(r"(\n[ \t]*(?:loop_[ \t]+)?_[A-Za-z][\w-]*)\.(?=[A-Za-z])")
-_GRID = np.indices((9, 9, 9)).reshape(3, -1).T - 4  # indices whose absences tell settings apart
+_GRID = np.indices((9, 9, 9)).reshape(3, -1).T - 4  # indices whose absences distinguish settings
 _Stated = str | list[str]  # a symbol or a number, or operations
 _SHOWN = 3  # tags in a message
 
 
 def is_cif(text: str) -> bool:
-    """Whether a text begins as a CIF does; items of a CIF that follow the end of a SHELX list make it none."""
+    """Whether a text begins as a CIF; CIF items after the end of a SHELX list do not count."""
     first = _FIRST_LINE.search(text)
     return first is not None and _MARK.match(first[1]) is not None
 
 
 def cif_document(text: str, *, name: str, error: type[RephaseError] = ReflectionError) -> gemmi.cif.Document:
-    """Read the text of a CIF; a tag without a value has the value ``""``, of a tag given twice the first is found.
+    """Parse the text of a CIF; a tag without a value gets ``""``, and the first value of a repeated tag is used.
 
     Raises
     ------
     RephaseError
-        As `error`: not a CIF, or a part of one.
+        As `error`: the text is not a CIF, or only a part of one.
 
     Warns
     -----
     UserWarning
-        Tags without a value or given twice, with their lines.
+        Some tags have no value or occur twice; the message gives their lines.
     """
-    plain = text.replace("\r\n", "\n").replace("\r", "\n").strip("\ufeff\x1a")  # Control-Z ended the files of DOS
+    plain = text.replace("\r\n", "\n").replace("\r", "\n").strip("\ufeff\x1a")  # DOS programs end files with Control-Z
     try:
         document = _parsed(_DOTTED.sub(r"\1_", f"\n{plain}")[1:])
     except (ValueError, RuntimeError, MemoryError) as cause:
@@ -64,7 +64,7 @@ def cif_document(text: str, *, name: str, error: type[RephaseError] = Reflection
 
 
 def _parsed(text: str) -> gemmi.cif.Document:
-    """The document of a text; letters beyond ASCII that stand outside quotes, which gemmi refuses, become x."""
+    """Parse a text; where gemmi refuses unquoted letters outside ASCII, they become x."""
     try:
         return gemmi.cif.read_string(text, 0)
     except (ValueError, RuntimeError):
@@ -74,27 +74,28 @@ def _parsed(text: str) -> gemmi.cif.Document:
 
 
 def text_of(block: gemmi.cif.Block, *tags: str) -> str:
-    """The first value that is known of some tags, without its quotes; "" where none is."""
+    """Return the first known value among some tags, without its quotes; "" if there is none."""
     texts = (gemmi.cif.as_string(block.find_value(tag) or "").strip() for tag in tags)
     return next((text for text in texts if text not in ("", "?", ".")), "")
 
 
 def cell_of(block: gemmi.cif.Block) -> Cell | None:
-    """Return the unit cell of a CIF block; None where it has none or not all of it."""
+    """Return the unit cell of a CIF block; None if the cell is missing or incomplete."""
     values = [gemmi.cif.as_number(block.find_value(f"_cell_{part}") or "?") for part in _CELL]
     return Cell(*values) if np.isfinite(values).all() else None
 
 
 def space_group_of(block: gemmi.cif.Block) -> str | list[str] | None:
-    """What a CIF block states: operations, else Hall symbol, Hermann-Mauguin symbol, number; None without these.
+    """Return the space group that a CIF block states: operations, Hall symbol, Hermann-Mauguin symbol, or number.
 
-    The first that makes a group is returned; the first, as written, where none does. A code of the origin or the axes
-    completes symbol and number: ``F d -3 m`` with the code 1 is ``F d -3 m:1``.
+    The first statement, in this order, that makes a group is returned; if none does, the first as written; None without
+    statements. A code of the origin or the axes completes a symbol or number: ``F d -3 m`` with the code 1 is
+    ``F d -3 m:1``.
 
     Warns
     -----
     UserWarning
-        The first statement makes no group, or another one contradicts what is taken.
+        The first statement makes no group, or another one contradicts the one that is used.
     """
     stated = list(_statements(block))
     known = [(group, symmetry) for group in stated if (symmetry := _known(group)) is not None]
@@ -104,14 +105,14 @@ def space_group_of(block: gemmi.cif.Block) -> str | list[str] | None:
     if taken != stated[0]:
         warnings.warn(
             f"space group {_shown(stated[0])} of {block.name} is not in the tables; "
-            f"{_shown(taken)}, which it states too, is taken instead: if the setting is another one, "
+            f"{_shown(taken)}, which it also states, is used instead; if the setting is a different one, "
             "give space_group= (--space-group)",
             stacklevel=2,
         )
     against = next((group for group, other in known if _contradicts(group, other, symmetry)), None)
     if against is not None:
         warnings.warn(
-            f"{block.name} states two groups or settings: {_shown(taken)} ({symmetry.symbol}) is taken, not "
+            f"{block.name} states two groups or settings: {_shown(taken)} ({symmetry.symbol}) is used, not "
             f"{_shown(against)}; if that is wrong, give space_group= (--space-group)",
             stacklevel=2,
         )
@@ -119,7 +120,7 @@ def space_group_of(block: gemmi.cif.Block) -> str | list[str] | None:
 
 
 def _warn_of_slips(block: gemmi.cif.Block, name: str) -> None:
-    """Warn of tags without a value and of those given twice."""
+    """Warn of tags without a value and of repeated tags."""
     empty: list[str] = []
     twice: list[str] = []
     seen: set[str] = set()
@@ -129,14 +130,14 @@ def _warn_of_slips(block: gemmi.cif.Block, name: str) -> None:
         twice += [f"{tag} in line {item.line_number}" for tag in tags if tag.lower() in seen]
         empty += [f"{tag} in line {item.line_number}" for tag in tags if pair and not pair[1]]
         seen.update(tag.lower() for tag in tags)
-    for slips, what in ((empty, "without a value"), (twice, "given twice, of which the first is read")):
+    for slips, what in ((empty, "without a value"), (twice, "given twice, of which the first is used")):
         if slips:
             more = f" and {len(slips) - _SHOWN} more" if len(slips) > _SHOWN else ""
-            warnings.warn(f"{name}: tags {what}: {', '.join(slips[:_SHOWN])}{more}; mend the file", stacklevel=3)
+            warnings.warn(f"{name}: tags {what}: {', '.join(slips[:_SHOWN])}{more}; correct the file", stacklevel=3)
 
 
 def _statements(block: gemmi.cif.Block) -> Iterator[_Stated]:
-    """All that a block says of its group, in the order of trust."""
+    """Yield all statements of a block about its group, the most reliable first."""
     for tag in _OPERATIONS:
         if operations := [gemmi.cif.as_string(text) for text in block.find_values(tag)]:
             yield operations
@@ -153,7 +154,7 @@ def _statements(block: gemmi.cif.Block) -> Iterator[_Stated]:
 
 
 def _in_three_dimensions(operation: str) -> str:
-    """What an operation of superspace, ``x1,-x2,x3+1/2,-x4``, does to the average structure."""
+    """Return the part of a superspace operation, ``x1,-x2,x3+1/2,-x4``, that acts on the average structure."""
     return re.sub(r"x([123])", lambda found: "xyz"[int(found[1]) - 1], ",".join(operation.split(",")[:3]))
 
 
@@ -165,7 +166,7 @@ def _operations_of(hall: str) -> list[str] | None:
 
 
 def _with_code(stated: str, code: str) -> str:
-    """The symbol of a group in the setting of a code: 1, 2, h, r, b1, 2cab; as it is where the tables have none."""
+    """Add the setting of a code (1, 2, h, r, b1, 2cab) to a symbol; unchanged if the tables have no such setting."""
     symmetry = _known(stated)
     entry = symmetry.table_entry if symmetry is not None else None
     if not code or ":" in stated or entry is None:
@@ -187,7 +188,7 @@ def _known(stated: _Stated) -> Symmetry | None:
 
 
 def _contradicts(stated: _Stated, symmetry: Symmetry, taken: Symmetry) -> bool:
-    """Whether a statement is another group or has other axes than what is taken; origins may differ.
+    """Whether a statement means another group or other axes than `taken`; origins may differ.
 
     A number and a rhombohedral symbol leave the axes open.
     """

@@ -1,4 +1,4 @@
-"""Columns of numbers in a CIF, with their standard uncertainties in brackets."""
+"""Columns of numbers in a CIF, with standard uncertainties in brackets."""
 
 import gemmi
 import numpy as np
@@ -11,14 +11,14 @@ _UNKNOWN = (b"?", b".", b"'?'", b"'.'")
 
 
 def cif_numbers(column: gemmi.cif.Column, tag: str, *, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Values of a column and their standard uncertainties, both [n]; NaN for ``?`` and ``.`` and where no brackets are.
+    """Values of a column and their standard uncertainties, both [n]; NaN for ``?``, ``.`` and missing brackets.
 
     ``12.3(4)`` is 12.3 ± 0.4, ``1.2(34)`` 1.2 ± 3.4, ``120(10)`` 120 ± 10, ``1.2(3)e2`` 120 ± 30.
 
     Raises
     ------
     ReflectionError
-        A value that is not a number.
+        A value is not a number.
     """
     listed = list(column)
     width = max(map(len, listed), default=1)
@@ -41,7 +41,7 @@ def cif_numbers(column: gemmi.cif.Column, tag: str, *, name: str) -> tuple[np.nd
 
 
 def _first_wrong(texts: np.ndarray) -> int:
-    """The first row that is no number, by halving the rows in question."""
+    """Find the first row that is not a number, by bisection."""
     start, end = 0, len(texts)
     while end - start > 1:
         middle = (start + end) // 2
@@ -54,7 +54,7 @@ def _first_wrong(texts: np.ndarray) -> int:
 
 
 def _parsed(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values and uncertainties [n] of texts in bytes; raises ValueError for what is no number."""
+    """Values and uncertainties [n] of byte strings; raises ValueError if one is not a number."""
     has_brackets = np.char.find(texts, b"(") >= 0
     sigma = np.full(len(texts), np.nan)
     if not has_brackets.any():
@@ -67,11 +67,11 @@ def _parsed(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     decimals = np.char.str_len(np.char.partition(mantissa, b".").T[2])
     values, of_mantissa = _floats(np.char.add(before, exponent)), _floats(mantissa)
     power = np.divide(values, of_mantissa, out=np.ones(len(values)), where=of_mantissa != 0)
-    last_digit = np.where(np.char.find(digits, b".") >= 0, 1.0, 10.0**-decimals)  # 12.3(0.4) is written, too
+    last_digit = np.where(np.char.find(digits, b".") >= 0, 1.0, 10.0**-decimals)  # some programs write 12.3(0.4)
     sigma[has_brackets] = _floats(digits[has_brackets]) * (last_digit * power)[has_brackets]
     return values, sigma
 
 
 def _floats(texts: np.ndarray) -> np.ndarray:
-    """Numbers of texts in bytes."""
+    """Convert byte strings to numbers."""
     return decimal_numbers(np.ascontiguousarray(texts).view(np.uint8).reshape(len(texts), -1))

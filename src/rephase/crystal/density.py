@@ -1,4 +1,4 @@
-"""Between structure factors and maps: the only place where the Fourier convention of densities is written.
+"""From structure factors to maps and back: the only place that fixes the Fourier convention of densities.
 
 ``density(x) = 1/V sum_h F(h) exp(-2 pi i h.x)``. torch's ``fftn`` has the minus sign, so density = fftn(F)/V and
 F = V ifftn(density).
@@ -8,16 +8,16 @@ import torch
 
 
 def density_from_F(F: torch.Tensor, volume: float | torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """Charge density on a grid that may be finer than that of F.
+    """Charge density on a grid that may be finer than the grid of F.
 
     Parameters
     ----------
     F
         Complex [..., h, k, l] in FFT order, odd sizes, in electrons.
     volume
-        Of the cell in Å^3, a number or a tensor that broadcasts with the maps.
+        Volume of the cell in Å^3, a number or a tensor that broadcasts with the maps.
     shape
-        Points of the map along a, b, c; at least the size of F.
+        Points of the map along a, b, c; at least the size of F along each axis.
 
     Returns
     -------
@@ -33,13 +33,13 @@ def F_from_density(density: torch.Tensor, volume: float | torch.Tensor, shape: t
 
 
 def refine(density: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """Interpolate maps [..., x, y, z] to a finer grid; exact for what their Fourier coefficients hold."""
+    """Interpolate maps [..., x, y, z] to a finer grid; exact for maps limited to their own Fourier coefficients."""
     coefficients = tuple(n - 1 + n % 2 for n in density.shape[-3:])
     return density_from_F(F_from_density(density, 1.0, coefficients), 1.0, shape)
 
 
 def _resize(F: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
-    """Pad with zeros or cut the high indices of a grid in FFT order."""
+    """Pad a grid in FFT order with zeros, or cut its high indices."""
     out = torch.zeros((*F.shape[:-3], *shape), dtype=F.dtype, device=F.device)
     corners = [(min(a, b) + 1) // 2 for a, b in zip(F.shape[-3:], shape)]
     signs = [[slice(0, m), slice(-(m - 1), None)] if m > 1 else [slice(0, 1)] for m in corners]

@@ -1,4 +1,4 @@
-"""Names of crystallographic files that hold no list of reflections that is read, and what their owner can do."""
+"""Crystallographic files without a readable reflection list: how to recognise them, and what the user can do."""
 
 import re
 
@@ -32,11 +32,11 @@ _SUFFIXES = {
 
 
 def foreign_text(text: str) -> str | None:
-    """What a text is by its first lines, and a remedy; None where it is unknown."""
+    """Name the format of a text by its first lines, with a remedy; None if it is unknown."""
     start = text[:4000]
     return next((what for mark, what in _TEXTS.items() if re.match(mark, start)), None)
 
 
 def foreign_suffix(suffix: str) -> str | None:
-    """What a file that cannot be read as a list may be by its suffix, and a remedy; None where it is unknown."""
+    """Name the probable format of an unreadable list by its suffix, with a remedy; None if it is unknown."""
     return _SUFFIXES.get(suffix.lower())

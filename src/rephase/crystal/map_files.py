@@ -1,4 +1,4 @@
-"""Maps and peaks in files that other programs open: CCP4 maps, SHELX ``.res``, CIF."""
+"""Maps and peaks in files for other programs: CCP4 maps, SHELX ``.res``, CIF."""
 
 import re
 from collections import Counter
@@ -16,7 +16,7 @@ from rephase.errors import GridError
 from rephase.files.reading import file_bytes, plain_copy
 from rephase.files.writing import write_whole
 
-_U_ISO = 0.05  # Å^2, to start a refinement
+_U_ISO = 0.05  # Å^2, starting value for refinement
 _MOLYBDENUM = 0.71073  # Å
 _LONGEST_BLOCK = 75  # characters, in CIF 1.1
 
@@ -30,7 +30,7 @@ class DensityMap(NamedTuple):
 
 
 def write_density(path: str | Path, density: np.ndarray, cell: Cell, symmetry: Symmetry) -> None:
-    """Write the map [x, y, z] of a whole cell in CCP4 format (float32); a group not in the tables becomes P 1."""
+    """Write the map [x, y, z] of a whole cell in CCP4 format (float32); an untabulated space group becomes P 1."""
     grid = gemmi.FloatGrid(np.ascontiguousarray(density, dtype=np.float32))
     grid.set_unit_cell(gemmi.UnitCell(*cell.parameters))
     grid.spacegroup = symmetry.table_entry or gemmi.SpaceGroup("P 1")
@@ -41,12 +41,12 @@ def write_density(path: str | Path, density: np.ndarray, cell: Cell, symmetry: S
 
 
 def read_density(path: str | Path) -> DensityMap:
-    """Read a CCP4 map; one of part of the cell is completed by its symmetry.
+    """Read a CCP4 map; a map of part of the cell is completed by symmetry.
 
     Raises
     ------
     GridError
-        A file that is missing, damaged or does not cover the cell.
+        The file is missing or damaged, or the map does not cover the cell.
     """
     content = file_bytes(path, GridError)
     try:
@@ -55,7 +55,7 @@ def read_density(path: str | Path) -> DensityMap:
         ccp4.setup(float("nan"))
     except (RuntimeError, ValueError, OSError, MemoryError) as error:
         raise GridError(f"{path}: not a complete CCP4 map ({error}); get the file again") from error
-    with np.errstate(invalid="ignore"):  # damaged points may be NaNs that signal
+    with np.errstate(invalid="ignore"):  # damaged points may be signalling NaNs
         density = np.array(ccp4.grid.array, dtype=float)
     if not (is_there := np.isfinite(density)).all():
         raise GridError(f"{path}: the map has {(~is_there).sum()} empty points; expected a whole cell")
@@ -75,16 +75,16 @@ def write_res(
 ) -> None:
     """Write peaks as a SHELX ``.res``, ready to be refined against the HKLF 4 file of the same name.
 
-    Peaks without an element follow as Q after END, where refinement does not count them and viewers show them.
+    Peaks without an element follow as Q peaks after END, where SHELXL ignores them and viewers show them.
 
     Parameters
     ----------
     peaks
-        Atoms where they have an element.
+        Peaks; those with an element are written as atoms.
     wavelength
-        Å; Mo Kα (0.71073) where it is None.
+        Wavelength in Å; None: Mo Kα (0.71073).
     formula
-        Of one formula unit, e.g. ``C20 H22 N2 O3``, for SFAC and UNIT; else the atoms themselves are counted.
+        Formula of one formula unit, e.g. ``C20 H22 N2 O3``, for SFAC and UNIT; without it the atoms are counted.
     """
     order = site_order(peaks.xyz_frac, cell, symmetry)
     contents, n_units = _contents(cell, symmetry, peaks, order, formula)
@@ -95,7 +95,7 @@ def write_res(
         f"TITL {' '.join(title.split())[:70]} in {symmetry.symbol}",
         f"CELL {wavelength or _MOLYBDENUM:.5f} {lengths}",
         f"ZERR {n_units} 0.0000 0.0000 0.0000 0.000 0.000 0.000",
-        *([] if wavelength else ["REM the wavelength was not given: that of CELL is Mo K-alpha, correct it"]),
+        *([] if wavelength else ["REM the wavelength was not given: CELL has Mo K-alpha, correct it"]),
         *lattice_lines(symmetry),
         f"SFAC {' '.join(contents)}",
         f"UNIT {' '.join(f'{count:g}' for count in contents.values())}",
@@ -139,12 +139,12 @@ def write_cif(path: str | Path, cell: Cell, symmetry: Symmetry, peaks: Peaks, *,
 
 
 def _block_name(title: str) -> str:
-    """A title in the letters and the length that CIF allows for the name of a block."""
+    """Restrict a title to the characters and length that CIF allows in a block name."""
     return re.sub(r"[^!-~]+", "_", title)[:_LONGEST_BLOCK] or "rephase"
 
 
 def _labels(peaks: Peaks) -> list[str]:
-    """C1, C2, ... C999, CA00, CA01, ...: different ones in four characters, as SHELX asks for."""
+    """Make distinct labels of at most four characters, as SHELX requires: C1, C2, ... C999, CA00, CA01, ..."""
     seen: Counter[str] = Counter()
     labels = []
     for element in peaks.elements:
@@ -154,7 +154,7 @@ def _labels(peaks: Peaks) -> list[str]:
 
 
 def _in_width(number: int, width: int) -> str:
-    """Decimal digits, and where these do not suffice those of base 36 from A0... on."""
+    """Write a number in decimal digits or, if too long, in base 36 from A0... on."""
     beyond = number - 10**width
     return str(number) if beyond < 0 else np.base_repr(beyond + 10 * 36 ** (width - 1), 36)
 

@@ -1,4 +1,4 @@
-"""Peaks of a density: the maxima that symmetry leaves distinct, and the elements of a formula given to them."""
+"""Peaks of a density: its symmetry-distinct maxima, and the assignment of a formula's elements to them."""
 
 import re
 from typing import NamedTuple
@@ -13,17 +13,17 @@ from rephase.crystal.symmetry import Symmetry
 from rephase.errors import CifError, GridError
 
 UNASSIGNED = "Q"  # as SHELX names a peak without an element
-HIGH = 3.0  # σ of the map: peaks above are shown
-_MOST_ATOMS = 100_000  # of an element in a formula
+HIGH = 3.0  # σ of the map; higher peaks are shown
+_MOST_ATOMS = 100_000  # largest count of an element in a formula
 _SHOWN = 200  # letters of a formula in a message
-_ABOVE_NOISE = 3.0  # σ of the map between the atoms: at true phases those of 13 real crystals to 1.2 Å have above 3.5
-_CLOSEST = 0.5  # Å; nearer maxima are one atom
+_ABOVE_NOISE = 3.0  # σ of the map between the atoms; at true phases, atoms of 13 real crystals to 1.2 Å are above 3.5
+_CLOSEST = 0.5  # Å; closer maxima are one atom
 VOLUME_PER_ATOM = 18.0  # Å^3 per non-hydrogen atom (Kempster & Lipson 1972, Acta Cryst. B28, 3674)
-_EARLIER = np.array([step for step in np.ndindex(3, 3, 3) if step < (1, 1, 1)]) - 1  # of the neighbours of a point
+_EARLIER = np.array([step for step in np.ndindex(3, 3, 3) if step < (1, 1, 1)]) - 1  # half of the neighbours of a point
 
 
 class Peaks(NamedTuple):
-    """Peaks in falling order: ``xyz_frac`` [n, 3] in [0, 1), ``height`` [n] in e/Å^3, ``elements`` (Q: none)."""
+    """Peaks by descending height: ``xyz_frac`` [n, 3] in [0, 1), ``height`` [n] in e/Å^3, ``elements`` (Q: none)."""
 
     xyz_frac: np.ndarray
     height: np.ndarray
@@ -31,7 +31,7 @@ class Peaks(NamedTuple):
 
 
 def find_peaks(density: np.ndarray, cell: Cell, symmetry: Symmetry, n: int) -> Peaks:
-    """Return the `n` highest maxima of a map, one of each set of equivalents, between the points of the grid.
+    """Return the `n` highest maxima of a map, one per set of equivalents, interpolated between grid points.
 
     A parabola through the 27 points around a maximum gives its position and height. A peak within 0.5 Å of its own
     image lies on a special position and is moved there; one within 0.5 Å of a higher peak is left out.
@@ -39,14 +39,14 @@ def find_peaks(density: np.ndarray, cell: Cell, symmetry: Symmetry, n: int) -> P
     Parameters
     ----------
     density
-        [x, y, z] of the whole cell, e/Å^3, at least three points along each axis.
+        Map [x, y, z] of the whole cell in e/Å^3, at least three points along each axis.
     n
-        At most so many; only maxima above zero count.
+        Largest number of peaks; only maxima above zero count.
 
     Raises
     ------
     GridError
-        A map that is not three-dimensional, is too small or is not finite.
+        The map is not three-dimensional, is too small or is not finite.
     """
     density = np.asarray(density, float)
     if density.ndim != 3 or min(density.shape) < 3 or not np.isfinite(density).all():
@@ -71,13 +71,13 @@ def find_peaks(density: np.ndarray, cell: Cell, symmetry: Symmetry, n: int) -> P
 
 
 class _Neighbourhood:
-    """Which of the points [n, 3], fractional in [0, 1), lie within 0.5 Å of others in the periodic crystal."""
+    """Find which of the points [n, 3], fractional in [0, 1), lie within 0.5 Å of others in the periodic crystal."""
 
     def __init__(self, points: np.ndarray, cell: Cell):
         self._cell = cell
         margin = _CLOSEST * np.linalg.norm(np.linalg.inv(cell.orthogonalisation), axis=1)  # in fractions of the axes
         rows, places = np.arange(len(points)), points
-        for axis, width in zip(np.eye(3), margin):  # what lies at a face is beside the opposite one as well
+        for axis, width in zip(np.eye(3), margin):  # points near a face are repeated beside the opposite face
             along = places @ axis
             low, high = along < width, along > 1 - width
             rows = np.concatenate([rows, rows[low], rows[high]])
@@ -85,16 +85,16 @@ class _Neighbourhood:
         self._rows, self._tree = rows, cKDTree(places @ cell.orthogonalisation.T)
 
     def __call__(self, xyz_frac: np.ndarray) -> np.ndarray:
-        """Rows of the points near any of ``xyz_frac [k, 3]``."""
+        """Rows of the points that lie near any of ``xyz_frac [k, 3]``."""
         found = self._tree.query_ball_point((xyz_frac % 1.0) @ self._cell.orthogonalisation.T, _CLOSEST)
         return self._rows[np.array([row for rows in found for row in rows], dtype=int)]
 
 
 def without_noise(peaks: Peaks, density: np.ndarray) -> Peaks:
-    """The peaks above 3 σ of the map between the atoms, and always the highest.
+    """Keep the peaks above 3 σ of the map between the atoms, and always the highest peak.
 
-    That σ is 1.48 times the median deviation from the median, to which the few points at atoms hardly add: where heavy
-    atoms stand, the light ones are below 3 σ of the whole map.
+    This σ is 1.48 times the median absolute deviation, to which the few grid points at atoms hardly contribute: beside
+    heavy atoms, light ones are below 3 σ of the whole map.
     """
     sigma = 1.4826 * np.median(np.abs(density - np.median(density)))
     n = max(1, int((peaks.height > _ABOVE_NOISE * sigma).sum()))
@@ -102,15 +102,15 @@ def without_noise(peaks: Peaks, density: np.ndarray) -> Peaks:
 
 
 def assign_elements(peaks: Peaks, formula: str, symmetry: Symmetry, cell: Cell) -> Peaks:
-    """Give the elements of a formula to the highest peaks, heaviest first; hydrogens are left out, the rest stay Q.
+    """Assign the elements of a formula to the highest peaks, heaviest first, without hydrogen; other peaks stay Q.
 
-    The number of formula units in the cell is the one allowed by the group that comes nearest to 18 Å^3 for each
-    non-hydrogen atom. A peak on a special position stands for fewer atoms.
+    The number of formula units in the cell is the one that the group allows and that comes closest to 18 Å^3 per
+    non-hydrogen atom. A peak on a special position counts as fewer atoms.
 
     Raises
     ------
     CifError
-        A formula that is not made of element symbols and counts.
+        The formula does not consist of element symbols and counts.
     """
     counts = parse_formula(formula)
     n_units = units_in_cell(counts, symmetry, cell)
@@ -131,12 +131,12 @@ def assign_elements(peaks: Peaks, formula: str, symmetry: Symmetry, cell: Cell) 
 
 
 def parse_formula(formula: str) -> dict[str, float]:
-    """Counts of a formula.
+    """Return the count of each element in a formula.
 
     Raises
     ------
     CifError
-        Brackets, charges, separators, letters that are no element, counts that are not above 0 or have no end.
+        The formula has brackets, charges, separators, unknown elements, or counts that are not positive or not finite.
 
     >>> parse_formula("C20 H22 N2 O")
     {'C': 20.0, 'H': 22.0, 'N': 2.0, 'O': 1.0}
@@ -156,18 +156,18 @@ def parse_formula(formula: str) -> dict[str, float]:
 
 
 def _fault(formula: str, counts: dict[str, float]) -> str:
-    """What is wrong with a formula, and what to do; "" where it is not known."""
+    """Say what is wrong with a formula, with a remedy; "" if that is unknown."""
     if sign := re.search(r"[^A-Za-z\d.\s]", formula):
         return f"; {sign[0]!r} is neither: multiply brackets out, add parts up, leave charges out"
     if unknown := [element for element in counts if gemmi.Element(element).atomic_number == 0]:
-        return f"; {unknown[0]} is no element"
+        return f"; {unknown[0]} is not an element"
     if wrong := [element for element, count in counts.items() if not 0 < count <= _MOST_ATOMS]:
         return f"; the count of {wrong[0]} is 0 or more than {_MOST_ATOMS:,}"
     return ""
 
 
 def units_in_cell(counts: dict[str, float], symmetry: Symmetry, cell: Cell) -> int:
-    """Number Z of formula units in the cell: a multiple or a divisor of the number of operations."""
+    """Estimate the number Z of formula units in the cell: a multiple or a divisor of the number of operations."""
     heavy = sum(count for element, count in counts.items() if element not in ("H", "D"))
     order = len(symmetry.triplets)
     allowed = [k for k in range(1, order) if order % k == 0] + [order * k for k in range(1, 33)]
@@ -176,13 +176,13 @@ def units_in_cell(counts: dict[str, float], symmetry: Symmetry, cell: Cell) -> i
 
 
 def site_order(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:
-    """How many operations leave each of the positions [n, 3] where it is (to 0.05 Å): 1 in a general position."""
+    """Count the operations that map each position [n, 3] onto itself (to 0.05 Å): 1 for a general position."""
     moved = np.einsum("oij,nj->noi", symmetry.rotations, xyz_frac) + symmetry.translations
     return (distances(moved - np.asarray(xyz_frac)[:, None], cell) < 0.05).sum(1)
 
 
 def _maxima(density: np.ndarray) -> np.ndarray:
-    """Grid points [m, 3] above zero that no neighbour exceeds; of equal neighbours the first."""
+    """Grid points [m, 3] above zero that no neighbour exceeds; the first of equal neighbours."""
     points = np.argwhere((density == maximum_filter(density, 3, mode="wrap")) & (density > 0))
     height, is_first = density[tuple(points.T)], np.ones(len(points), bool)
     for step in _EARLIER:
@@ -191,7 +191,7 @@ def _maxima(density: np.ndarray) -> np.ndarray:
 
 
 def _interpolated(density: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Position [m, 3] (fractional) and height [m] of the paraboloid around each of the points [m, 3]."""
+    """Position [m, 3] (fractional) and height [m] of the maximum of a paraboloid through each point's neighbours."""
     shape = np.array(density.shape)
     value = lambda *step: density[tuple(((points + step) % shape).T)]  # noqa: E731
     axes = np.eye(3, dtype=int)
@@ -204,26 +204,26 @@ def _interpolated(density: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, 
             mixed = value(*(a + b)) - value(*(a - b)) - value(*(b - a)) + value(*(-a - b))
             curvature[:, i, j] = curvature[:, j, i] = mixed / 4
     is_cap = np.linalg.eigvalsh(curvature).max(-1) < 0 if len(points) else np.zeros(0, bool)
-    curvature[~is_cap] *= np.eye(3)  # without the mixed terms a maximum always is one
+    curvature[~is_cap] *= np.eye(3)  # without the mixed terms, the paraboloid always has a maximum
     offset = np.clip(-np.linalg.solve(curvature, gradient[..., None])[..., 0], -0.5, 0.5)
     height = centre + (gradient * offset).sum(-1) + np.einsum("ni,nij,nj->n", offset, curvature, offset) / 2
     return (points + offset) / shape % 1.0, height
 
 
 def high_images(peaks: Peaks, density: np.ndarray, symmetry: Symmetry) -> np.ndarray:
-    """Positions [n, 3] in one cell, fractional, of the peaks above 3 σ of the map and of all their images."""
+    """Fractional positions [n, 3] in one cell of the peaks above 3 σ of the map and of all their images."""
     high = peaks.xyz_frac[peaks.height >= HIGH * density.std()]
     images = np.einsum("oij,aj->aoi", symmetry.rotations, high) + symmetry.translations
     return images.reshape(-1, 3) % 1.0
 
 
 def _on_special_position(xyz: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:
-    """The mean of a position and those of its images that are nearer than 0.5 Å."""
+    """Average a position with its images that are closer than 0.5 Å."""
     steps = symmetry.rotations @ xyz + symmetry.translations - xyz
     steps -= np.rint(steps)
     return (xyz + steps[distances(steps, cell) < _CLOSEST].mean(0)) % 1.0
 
 
 def distances(steps: np.ndarray, cell: Cell) -> np.ndarray:
-    """Lengths in Å of fractional steps [..., 3], whole cells taken off: right for those shorter than half a plane."""
+    """Lengths in Å of fractional steps [..., 3] modulo whole cells; exact below half of the shortest plane spacing."""
     return np.linalg.norm((steps - np.rint(steps)) @ cell.orthogonalisation.T, axis=-1)

@@ -1,4 +1,4 @@
-"""The one function that scores phases against a reference, best over allowed origins and both hands."""
+"""The only function that scores phases against a reference, maximised over allowed origins and both enantiomorphs."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ class PhaseScores(NamedTuple):
     """Scores of each trial [n_trials], and of each trial in shells of d.
 
     ``map_cc`` is the Pearson correlation of the two maps over the cell, F(000) excluded; ``mean_phase_error_weighted``
-    the mean |Δφ| in degrees, weighted by the true amplitude; ``shells`` has the columns trial, d_max_shell,
+    is the mean |Δφ| in degrees, weighted by the true amplitude; ``shells`` has the columns trial, d_max_shell,
     d_min_shell, n, map_cc and mean_phase_error_weighted.
     """
 
@@ -36,8 +36,8 @@ def score_phases(
 ) -> PhaseScores:
     """Score structure factors against the true ones.
 
-    Unchanged by an allowed shift of the origin, and by an inversion. Phases without symmetry are scored as of P 1,
-    where any shift is allowed.
+    The scores do not change when the origin shifts by an allowed vector or the structure is inverted. Without symmetry,
+    phases are scored in P 1, where any shift is allowed.
 
     Parameters
     ----------
@@ -46,11 +46,11 @@ def score_phases(
     F_true
         Complex [n_refl].
     hkl
-        [n_refl, 3], one of each class of equivalents.
+        Miller indices [n_refl, 3], one per class of equivalents.
     cell, symmetry
-        What the reflections belong to.
+        Cell and space group of the reflections.
     n_shells
-        Shells of equal volume in reciprocal space.
+        Number of resolution shells, of equal volume in reciprocal space.
     """
     pred = torch.as_tensor(np.atleast_2d(F_pred), dtype=torch.complex128)
     true = torch.as_tensor(np.asarray(F_true), dtype=torch.complex128)

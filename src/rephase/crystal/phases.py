@@ -1,4 +1,4 @@
-"""Phases: wrapping and differences, the other hand, origin shifts, and alignment over both."""
+"""Phases: wrapping and differences, the enantiomorph (the other hand), origin shifts, and alignment over both."""
 
 import math
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from rephase.crystal.symmetry import Origins
 _N_MAXIMA, _ASCENT_STEPS = 8, 4
 
 
-_POINTS_AT_ONCE = 1 << 24  # of the grids of shifts that are in memory together
+_POINTS_AT_ONCE = 1 << 24  # of the shift grids that are in memory at once
 
 
 def wrap(phi: torch.Tensor) -> torch.Tensor:
@@ -26,7 +26,7 @@ def phase_difference(phi: torch.Tensor, phi_reference: torch.Tensor) -> torch.Te
 
 
 def unit_phasor(F: torch.Tensor) -> torch.Tensor:
-    """exp(i phi) of complex numbers; 0 for 0. Smooth enough near 0 to be differentiated."""
+    """exp(i phi) of complex numbers; 0 for 0. The function is differentiable near 0."""
     return F / (F.real**2 + F.imag**2 + torch.finfo(F.real.dtype).tiny ** 0.5).sqrt()
 
 
@@ -56,7 +56,7 @@ def shift_origin(F: torch.Tensor, shift_frac: torch.Tensor) -> torch.Tensor:
 
 
 class Alignment(NamedTuple):
-    """F moved to the reference: the aligned F, the fractional shift [batch, 3], and where the other hand was taken."""
+    """The aligned F, the fractional shift [batch, 3], and where the other hand was chosen."""
 
     F: torch.Tensor
     shift_frac: torch.Tensor
@@ -64,7 +64,7 @@ class Alignment(NamedTuple):
 
 
 def align_hand(F: torch.Tensor, F_reference: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """F or its other hand F(-h), whichever is closer in phase to the reference, for each of [batch, h, k, l]."""
+    """Return F or its other hand F(-h), whichever is closer in phase to the reference, for each of [batch, h, k, l]."""
     other = friedel_mate(F)
     agreement = [(weight * (unit_phasor(f) * unit_phasor(F_reference).conj()).real).sum((1, 2, 3)) for f in (F, other)]
     return torch.where((agreement[1] > agreement[0])[:, None, None, None], other, F)
@@ -73,16 +73,16 @@ def align_hand(F: torch.Tensor, F_reference: torch.Tensor, weight: torch.Tensor)
 def align(F: torch.Tensor, F_reference: torch.Tensor, weight: torch.Tensor) -> Alignment:
     """Move F to the origin and hand in which its phases agree best with a reference.
 
-    Maximises ``sum_h w(h) cos(phi(h) + 2 pi h.t - phi_reference(h))`` over every t of P1 and both hands: an FFT gives
-    the sum on a grid of shifts, and the highest of its maxima are refined. Unchanged by a shift or an inversion of F,
-    so an error measured after it does not depend on them.
+    Maximises ``sum_h w(h) cos(phi(h) + 2 pi h.t - phi_reference(h))`` over every shift t and both hands. An FFT gives
+    the sum on a grid of shifts, and the highest of its maxima are refined. The result does not change when F is shifted
+    or inverted, so an error measured after alignment does not depend on origin and hand.
 
     Parameters
     ----------
     F, F_reference
         Complex [batch, h, k, l] in FFT order.
     weight
-        Real or boolean [batch, h, k, l]: which reflections count, and how much.
+        Weight of each reflection, real or boolean, [batch, h, k, l].
 
     Returns
     -------
@@ -102,24 +102,24 @@ def align_list(
 ) -> Alignment:  # fmt: skip
     """Move lists of F to the allowed origin and hand in which they agree best with a reference.
 
-    Maximises ``sum_h w(h) cos(phi(h) + 2 pi h.t - phi_reference(h))`` over the shifts of a space group, by FFT along
-    its polar axes, and both hands. The other hand is F*, which is F(-h) where there is no anomalous scattering.
+    Maximises ``sum_h w(h) cos(phi(h) + 2 pi h.t - phi_reference(h))`` over both hands and the allowed shifts of a space
+    group, by FFT along its polar axes. The other hand is F*, which equals F(-h) without anomalous scattering.
 
     Parameters
     ----------
     F
         Complex [n_trials, n_refl].
     F_reference
-        Complex [n_refl], or [n_trials, n_refl]: one of each.
+        Complex [n_refl], or [n_trials, n_refl]: one reference per trial.
     hkl
-        Integers [n_refl, 3]: one of each class of equivalents, or all of them.
+        Miller indices [n_refl, 3]: one per class of equivalents, or all equivalents.
     origins
-        Of the space group that both lists belong to; those of P 1 where phases know no group.
+        Allowed origins of the space group of both lists; those of P 1 for phases without symmetry.
     weight
-        Real [n_refl] or [n_trials, n_refl]: how much each reflection counts; with |F F_reference| and the multiplicity
-        the sum is that of the correlation of the two maps.
+        Weight of each reflection, real, [n_refl] or [n_trials, n_refl]; with |F F_reference| times the multiplicity,
+        the sum is proportional to the correlation of the two maps.
     both_hands
-        Whether the other hand may be taken.
+        Whether the other hand is allowed.
     """
     hkl = hkl.to(F.real)
     as_real = lambda array: torch.as_tensor(array, dtype=F.real.dtype, device=F.device)  # noqa: E731
@@ -138,8 +138,8 @@ def align_list(
 def _best_candidate_and_shift(product: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Candidate [batch] and shift t [batch, n_axes] that maximise Re sum D(h) exp(2 pi i h.t).
 
-    D is [batch, candidate, n_refl], h are integers [n_refl, n_axes]. The highest maxima of the sum on a grid of shifts
-    are refined, since which is best shows only between its points.
+    D is [batch, candidate, n_refl], h are integers [n_refl, n_axes]. The highest grid maxima are refined, since only
+    the refined values show which is best.
     """
     if index.shape[1] == 0:
         candidate = (product.real.sum(-1) * (1 - 1e-6 * _order(product))).argmax(-1)
@@ -157,7 +157,7 @@ def _highest_point(product: torch.Tensor, index: torch.Tensor, fine: list[int]) 
     rows = torch.arange(len(product), device=product.device)[:, None]
     for n_kept, n_steps in ((2, 1), (1, _ASCENT_STEPS)):
         shift, score = _ascend(product[rows, candidate], index, shift, n_steps)
-        best = (score * (1 - 1e-6 * candidate)).topk(n_kept).indices  # of equals, the first: the hand as it is
+        best = (score * (1 - 1e-6 * candidate)).topk(n_kept).indices  # if equal, the first: the given hand
         candidate, shift = candidate.gather(1, best), shift[rows, best]
     return candidate[:, 0], shift[:, 0]
 
@@ -173,7 +173,7 @@ def _highest_maxima(product: torch.Tensor, index: torch.Tensor, fine: list[int])
     for coordinate, size in zip(index.long().T, fine):
         cells = cells * size + coordinate % size
     padded = torch.zeros((n, n_candidates, math.prod(fine)), dtype=product.dtype, device=product.device)
-    padded.index_add_(2, cells, product)  # several reflections may share their indices along polar axes
+    padded.index_add_(2, cells, product)  # reflections may share their indices along the polar axes
     axes = tuple(range(2, 2 + n_axes))
     sums = torch.fft.ifftn(padded.unflatten(2, fine), dim=axes, norm="forward").real  # "forward" leaves it unscaled
     around = sums
@@ -188,7 +188,7 @@ def _highest_maxima(product: torch.Tensor, index: torch.Tensor, fine: list[int])
 def _ascend(
     terms: torch.Tensor, index: torch.Tensor, shift: torch.Tensor, n_steps: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Climb Re sum D(h) exp(2 pi i h.t) from each shift [..., 3]; the new shifts and the sums [...] there."""
+    """Maximise Re sum D(h) exp(2 pi i h.t) from each shift [..., 3]; return the new shifts and their sums [...]."""
     score = (terms * _phasor(index, shift)).real.sum(-1)
     for _ in range(n_steps):
         for step in _ascent_steps(terms * _phasor(index, shift), index):
@@ -206,9 +206,9 @@ def _phasor(index: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
 
 
 def _ascent_steps(turned: torch.Tensor, index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Two steps towards the maximum of Re sum T(h) exp(2 pi i h.t) near t = 0: Newton's, and one that always ascends.
+    """Two steps towards the maximum of Re sum T(h) exp(2 pi i h.t) near t = 0: Newton's step, and one that ascends.
 
-    The second takes |T| for the curvature. As |cos''| <= 1, that bounds the true curvature everywhere.
+    The second step uses |T| as curvature. As |cos''| <= 1, this bounds the true curvature everywhere.
     """
     gradient = -2 * math.pi * turned.imag @ index
     products = (index[:, :, None] * index[:, None, :]).flatten(1)
@@ -228,5 +228,5 @@ def phase_error(F: torch.Tensor, F_true: torch.Tensor) -> torch.Tensor:
 
 
 def phase_misfit(E_pred: torch.Tensor, E_true: torch.Tensor) -> torch.Tensor:
-    """1 - cos(phi_pred - phi_true) of every reflection: 0 for a right phase, 1 on average for a random one."""
+    """1 - cos(phi_pred - phi_true) of every reflection: 0 for a correct phase, 1 on average for a random one."""
     return 1 - (unit_phasor(E_pred) * unit_phasor(E_true).conj()).real

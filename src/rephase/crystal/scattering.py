@@ -33,7 +33,7 @@ def form_factor_coefficients(elements: Sequence[str]) -> np.ndarray:
     Raises
     ------
     CifError
-        An element that is not in International Tables C, table 6.1.1.4.
+        An element is not in International Tables C, table 6.1.1.4.
     """
     table = _itc_table()
     for element in elements:
@@ -48,7 +48,7 @@ def dispersion(elements: Sequence[str], energy_kev: float | None) -> np.ndarray:
     Raises
     ------
     GridError
-        An energy that is not positive or outside the table of an element.
+        The energy is not positive, or outside the table of an element.
     """
     if energy_kev is None:
         return np.zeros(len(elements), complex)

@@ -1,38 +1,39 @@
-"""Shells in d: their limits, and means that change smoothly from one to the next."""
+"""Resolution shells: their limits, and mean values that vary smoothly between them."""
 
 import numpy as np
 
-_PER_SHELL = 60  # reflections that a mean needs
+_PER_SHELL = 60  # reflections per mean
 _MOST_SHELLS = 30
 
 
 def shell_index(d_hkl: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Number of the shell [n] that each d in Å lies in; `limits` [n_shells + 1] in Å fall from low to high angle."""
+    """Index [n] of the shell of each d (Å); `limits` [n_shells + 1] in Å descend from low to high angle."""
     return np.clip(np.searchsorted(-limits[1:-1], -np.asarray(d_hkl)), 0, len(limits) - 2)
 
 
 def shell_limits(d_max: float, d_min: float, n_shells: int) -> np.ndarray:
-    """Limits in Å [n_shells + 1], falling, of shells of equal volume in reciprocal space."""
+    """Limits in Å [n_shells + 1], descending, of shells of equal volume in reciprocal space."""
     return np.linspace(d_max**-3, d_min**-3, n_shells + 1) ** (-1 / 3)
 
 
 def smooth_mean(d_hkl: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Mean of `values` [n] at each reflection's resolution, positive and continuous in d.
 
-    Shells of equal counts; the logarithms of their means are interpolated in 1/d^2, and corrected until the mean of
-    ``values / smooth_mean`` is 1 in every shell. A mean below its own standard error is raised to that.
+    The values are averaged in shells of equal counts; the logarithms of the means are interpolated in 1/d^2 and
+    corrected until the mean of ``values / smooth_mean`` is 1 in every shell. A mean below its standard error is raised
+    to it.
 
     Parameters
     ----------
     d_hkl
-        [n], Å.
+        Lattice-plane spacings in Å, [n].
     values
-        [n], e.g. I/ε; negative ones count as they are.
+        Values [n], e.g. I/ε; negative values are kept.
 
     Returns
     -------
     np.ndarray
-        [n], above zero.
+        Means [n], above zero.
     """
     x = np.asarray(d_hkl, float) ** -2
     n_shells = int(np.clip(len(x) // _PER_SHELL, 1, _MOST_SHELLS))

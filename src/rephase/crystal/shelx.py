@@ -22,9 +22,9 @@ _DATA_CARD = re.compile(r"HKLF\b|END\b", re.IGNORECASE)
 
 
 class Instructions(NamedTuple):
-    """What an `.ins` or `.res` says of the data; ``wavelength`` in Å, ``matrix`` [3, 3] turns the indices.
+    """The statements of an `.ins` or `.res` about the data; ``wavelength`` in Å, ``matrix`` [3, 3] transforms hkl.
 
-    ``is_twinned`` by a law other than inversion, which leaves |F| as it is.
+    ``is_twinned`` means by a law other than inversion, which does not change |F|.
     """
 
     cell: Cell | None
@@ -42,9 +42,9 @@ def read_instructions(text: str, *, name: str) -> Instructions:
     Raises
     ------
     ReflectionError
-        A line with the wrong number of values, or with words where numbers are expected.
+        A line has the wrong number of values, or words where numbers are expected.
     SymmetryError
-        Operations that form no group.
+        The operations form no group.
     """
     cards = [(line[:4].upper(), line[4:]) for line in instruction_lines(text)]
     found = {card: rest for card, rest in cards if card in ("CELL", "LATT", "HKLF", "TWIN", "BASF")}
@@ -63,7 +63,7 @@ def read_instructions(text: str, *, name: str) -> Instructions:
 
 
 def instruction_lines(text: str) -> list[str]:
-    """The lines up to HKLF or END, continued ones joined, without comments: what follows ! or begins with a blank."""
+    """Return the lines up to HKLF or END, with continuations joined and comments (after !, or indented) removed."""
     joined = re.sub(r"=[ \t]*\r?\n(?:[ \t]+|(?=[-+.\d]))", " ", textwrap.dedent(text))
     lines = [line.split("!")[0].strip() for line in joined.splitlines() if line[:1] not in (" ", "\t")]
     last = next((i for i, line in enumerate(lines) if _DATA_CARD.match(line)), len(lines) - 1)
@@ -73,8 +73,8 @@ def instruction_lines(text: str) -> list[str]:
 def lattice_lines(symmetry: Symmetry) -> list[str]:
     """Return the LATT line and the SYMM lines of a group.
 
-    A centre at the origin and the centring are left to LATT. A group whose centre lies elsewhere gets a negative LATT
-    and all operations; one whose centring has no number gets LATT -1 and every operation of the cell.
+    LATT stands for the centring and an inversion centre at the origin. A group whose centre lies elsewhere gets a
+    negative LATT and all operations; one whose centring has no number gets LATT -1 and every operation of the cell.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def lattice_lines(symmetry: Symmetry) -> list[str]:
 
 
 def _needed(group: gemmi.GroupOps, *, with_centre: bool) -> list[str] | None:
-    """Operations that SYMM has to list; None where the group has no centre to leave out."""
+    """Operations that SYMM has to list; None if the group lacks the centre that LATT would imply."""
     kept: list[gemmi.Op] = []
     rotations = set()
     if with_centre and not group.is_centrosymmetric():
@@ -121,7 +121,7 @@ def _full_group(letter: str, triplets: list[str], *, with_centre: bool) -> set[s
 
 
 def _is_twinned(found: dict[str, str], name: str) -> bool:
-    """By TWIN with a matrix that is no inversion, or BASF without TWIN."""
+    """Whether there is TWIN with a matrix other than inversion, or BASF without TWIN."""
     if "TWIN" not in found:
         return "BASF" in found
     law = numbers("TWIN", found["TWIN"], None, name)[:9]
@@ -140,12 +140,12 @@ def _symmetry(lattice: int, operations: list[str], name: str) -> Symmetry:
 
 
 def numbers(card: str, rest: str, count: int | None, name: str) -> list[float]:
-    """The finite numbers after a card, at least `count` of them.
+    """Return the finite numbers after a card, at least `count` of them.
 
     Raises
     ------
     ReflectionError
-        Too few, or something else than numbers.
+        There are too few numbers, or anything else than numbers.
     """
     try:
         values = [float(word) for word in rest.split()]

@@ -1,4 +1,4 @@
-"""Space groups of the tables by what people and programs call them: Hermann-Mauguin and Hall symbols, numbers."""
+"""Tabulated space groups by the names that people and programs use: Hermann-Mauguin and Hall symbols, numbers."""
 
 import re
 import unicodedata
@@ -8,7 +8,7 @@ import gemmi
 
 _LONGEST = 100  # letters of a symbol
 _SIGNS = str.maketrans({**dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"), "\u2044": "/"})
-# What stands for the same symbol: screw axes in brackets, marks of subscripts, an overbar, the number beside it, ...
+# Spellings of the same symbol: screw axes in brackets, subscript marks, an overbar, the group number beside it, ...
 _SPELLINGS = (
     (r"(?<=\d)\((\d)\)", r"\1"),
     (r"</?\w+>|[_~${}^]", ""),
@@ -26,25 +26,25 @@ _ONLY_HALL = re.compile(r"""-|.*(\d[abcdn]|[uvwxyz'"*=(])""", re.IGNORECASE)
 
 
 def group_of_symbol(symbol: str) -> gemmi.SpaceGroup | None:
-    """The group and setting of a Hermann-Mauguin symbol, short or full, or of a Hall symbol that is plainly one.
+    """Return the group and setting of a Hermann-Mauguin symbol, short or full, or of an unambiguous Hall symbol.
 
     >>> [group_of_symbol(symbol).xhm() for symbol in ("P2_1/c", "P 21/n 21/m 21/a", "F d -3 m Z", "-P 2ybc")]
     ['P 1 21/c 1', 'P n m a', 'F d -3 m:2', 'P 1 21/c 1']
     """
     plain = plain_symbol(symbol) if len(symbol) <= _LONGEST else ""
-    if not plain[:1].isalpha():  # gemmi takes numbers too
+    if not plain[:1].isalpha():  # gemmi accepts numbers too
         return group_of_hall(symbol) if symbol.strip().startswith("-") and len(symbol) <= _LONGEST else None
     letters, _, setting = plain.replace(" ", "").partition(":")
     for pattern, short in _FULL_AXES:
         letters = re.sub(pattern, short, letters)
     found = gemmi.find_spacegroup_by_name(plain) or gemmi.find_spacegroup_by_name(f"{letters}:{setting}".strip(":"))
     if found is None and (only := gemmi.find_spacegroup_by_name(letters)) and len(settings_of(only)) == 1:
-        return only  # P b c a S: there is no other origin
+        return only  # P b c a S: there is only one origin
     return found or (group_of_hall(symbol) if _ONLY_HALL.match(symbol.strip()) else None)
 
 
 def group_of_hall(symbol: str) -> gemmi.SpaceGroup | None:
-    """The group and setting of a Hall symbol; None where it is none.
+    """Return the group and setting of a Hall symbol; None if it is not one.
 
     >>> group_of_hall(" P 3 2").xhm()
     'P 3 1 2'
@@ -58,23 +58,23 @@ def group_of_hall(symbol: str) -> gemmi.SpaceGroup | None:
 
 
 def group_of_number(number: float) -> gemmi.SpaceGroup | None:
-    """The standard setting of a number of International Tables; None where there is no such number."""
+    """Return the standard setting of a number of International Tables; None if there is no such number."""
     return gemmi.find_spacegroup_by_number(int(number)) if 1 <= number <= 230 and number == int(number) else None
 
 
 def has_setting(symbol: str) -> bool:
-    """Whether a symbol says which origin or which axes it means, as ``F d -3 m:2`` and ``R -3 m H`` do."""
+    """Whether a symbol states its origin or axes, as ``F d -3 m:2`` and ``R -3 m H`` do."""
     return ":" in plain_symbol(symbol)
 
 
 def settings_of(group: gemmi.SpaceGroup) -> list[gemmi.SpaceGroup]:
-    """The group with every origin and every choice of axes that its symbol without a setting may mean."""
+    """All origins and axes of a group that its symbol without a setting may mean."""
     return _settings()[group.hm]
 
 
 @cache
 def _settings() -> dict[str, list[gemmi.SpaceGroup]]:
-    """Groups of the tables of each symbol without its setting; International Tables list each setting once."""
+    """Tabulated groups by symbol without setting; International Tables list each setting once."""
     found: dict[str, list[gemmi.SpaceGroup]] = {}
     for group in gemmi.spacegroup_table():
         if all(group.ext != other.ext for other in found.setdefault(group.hm, [])):
@@ -83,7 +83,7 @@ def _settings() -> dict[str, list[gemmi.SpaceGroup]]:
 
 
 def plain_symbol(symbol: str) -> str:
-    """`P2(1)/c` as `P21/c`, and the setting of `F d -3 m Z` as in `F d -3 m:2`."""
+    """Normalise a symbol: `P2(1)/c` becomes `P21/c`, and `F d -3 m Z` becomes `F d -3 m:2`."""
     plain = in_ascii(symbol).strip(" \t'\"")
     for pattern, written in _SPELLINGS:
         plain = re.sub(pattern, written, plain, flags=re.IGNORECASE)
@@ -93,6 +93,6 @@ def plain_symbol(symbol: str) -> str:
 
 
 def in_ascii(text: str) -> str:
-    """Subscripts, fractions and dashes of Unicode as the plain signs that stand for them; ? for half a letter."""
-    whole = text.encode("utf-8", errors="replace").decode("utf-8")  # arguments in another encoding have halves
+    """Replace Unicode subscripts, fractions and dashes by plain ASCII, and half of a surrogate pair by ?."""
+    whole = text.encode("utf-8", errors="replace").decode("utf-8")  # arguments in other encodings have such halves
     return unicodedata.normalize("NFKC", whole).translate(_SIGNS)

@@ -1,4 +1,4 @@
-"""Structure factors: the batched separable kernel on hkl grids, and lists of reflections.
+"""Structure factors: a batched, separable kernel for hkl grids, and an exact sum for lists of reflections.
 
 ``exp(2 pi i h.x)`` is a product of three one-dimensional tables, so the sum over atoms on a whole grid is one matrix
 product per species (element and displacement) instead of one exponential per atom and reflection.
@@ -13,7 +13,7 @@ from rephase.crystal.structures import Atoms, Crystal
 from rephase.errors import GridError
 
 _VOXELS_AT_ONCE = 1 << 18  # keeps the working set of a slice of the batch near the CPU's L2 cache
-_LOWEST_EXPONENT = -80.0  # exp of less is a denormal in float32, ten times slower, and nothing beside an electron
+_LOWEST_EXPONENT = -80.0  # below it, exp gives float32 denormals: ten times slower, and negligible beside one electron
 
 
 def grid_hkl(h_max: tuple[int, ...]) -> np.ndarray:
@@ -35,7 +35,7 @@ def sphere_mask(lattice: torch.Tensor, h_max: tuple[int, ...], d_min: float) -> 
 
 
 def _index_products(hkl: torch.Tensor) -> torch.Tensor:
-    """hh, kk, ll, 2hk, 2hl, 2kl of reflections [n_refl, 3]: what a metric tensor multiplies, [6, n_refl]."""
+    """hh, kk, ll, 2hk, 2hl, 2kl of reflections [n_refl, 3], factors of a metric tensor's elements, [6, n_refl]."""
     h, k, l = hkl.T
     return torch.stack([h * h, k * k, l * l, 2 * h * k, 2 * h * l, 2 * k * l])
 
@@ -54,12 +54,12 @@ def to_grid(hkl: np.ndarray, values: np.ndarray, h_max: tuple[int, ...]) -> tupl
     Returns
     -------
     grid, mask
-        Values [h, k, l] with zero where nothing was given, and True where something was.
+        Values [h, k, l], zero where none was given, and a mask [h, k, l], True where one was given.
 
     Raises
     ------
     GridError
-        A reflection that lies outside the grid.
+        A reflection lies outside the grid.
     """
     hkl = np.asarray(hkl)
     needed = np.abs(hkl).max(axis=0) if len(hkl) else np.zeros(3, int)
@@ -76,19 +76,19 @@ def to_grid(hkl: np.ndarray, values: np.ndarray, h_max: tuple[int, ...]) -> tupl
 
 
 class Scatterers:
-    """The atoms of a crystal sorted by species, with what the sum needs of each.
+    """The atoms of a crystal sorted by species, with the scattering factors and occupancies that the sum needs.
 
-    A species is an element with one displacement. Its weight is a sum of five Gaussians in s^2: four of the form
-    factor, and the constant with f' + i f'', each broadened by the Debye-Waller factor exp(-8 pi^2 U s^2).
+    A species is an element with one value of U. Its scattering factor is a sum of five Gaussians in s^2: four of the
+    form factor, and the constant with f' + i f'', each broadened by the Debye-Waller factor exp(-8 pi^2 U s^2).
 
     Parameters
     ----------
     atoms
         All atoms of the cell.
     energy_kev
-        Photon energy of the dispersion corrections; None: without them.
+        Photon energy of the dispersion corrections in keV; None: no corrections.
     dtype, device
-        Of the real arithmetic.
+        Real dtype of the arithmetic, and its device.
     """
 
     def __init__(self, atoms: Atoms, energy_kev: float | None, dtype: torch.dtype, device: torch.device | str = "cpu"):
@@ -118,8 +118,8 @@ class Scatterers:
     def phase_tables(self, xyz_frac: torch.Tensor, h_max: tuple[int, ...]) -> list[torch.Tensor]:
         """exp(2 pi i h x) for h = 0 ... h_max along each axis: three tables [batch, n_atoms, h_max + 1].
 
-        The angles are reduced and evaluated in float64: in float32 they would lose the phase at high indices.
-        Atoms are in the order of the species; the occupancy is in the first table.
+        The angles are reduced and evaluated in float64, because float32 loses the phase at high indices.
+        Atoms are in the order of the species; the first table contains the occupancy.
         """
         turns = xyz_frac.to(torch.float64)[:, self.order]
         tables = []
@@ -134,26 +134,26 @@ class Scatterers:
 class GridKernel:
     """F(hkl) on a grid for many variants of one crystal at once.
 
-    ``F(h) = sum_species f(s) DW(s) sum_atoms occ exp(+2 pi i h.x)``; only h >= 0 is summed, and
-    S(-h) = S(h)* gives the other half before the complex f is applied, so Friedel pairs differ as f'' makes them.
+    ``F(h) = sum_species f(s) DW(s) sum_atoms occ exp(+2 pi i h.x)``; only h >= 0 is summed. S(-h) = S(h)* gives the
+    other half before the complex f is applied, so Friedel pairs differ through f''.
 
     Parameters
     ----------
     crystal
-        Elements, occupancies and displacements; its cell is the default lattice.
+        Crystal with the elements, occupancies and displacements; its cell is the default lattice.
     h_max
         Largest |h|, |k|, |l|; the grid has 2 h_max + 1 points along each axis.
     energy_kev
-        Photon energy.
+        Photon energy in keV.
     dtype
         ``torch.float32`` (agrees with float64 to about 3e-7) or ``torch.float64``.
     device
-        Where to compute.
+        Device of the computation.
 
     Raises
     ------
     GridError
-        An h_max below zero, or an energy that is impossible or outside the tables.
+        An h_max is below zero, or the energy is impossible or outside the tables.
     """
 
     def __init__(
@@ -210,14 +210,14 @@ class GridKernel:
         both_signs = lambda table: torch.cat([table, table[..., 1:].flip(-1).conj()], dim=-1)  # noqa: E731
         tables = along_h, both_signs(along_k), both_signs(along_l)
         by_species = zip(*(table.split(self.scatterers.counts, dim=1) for table in tables))
-        positive = out[:, :half].view(n, -1).zero_()  # a view: the sum over species is made in place
-        negative = torch.zeros_like(positive)  # of the conjugate of F(-h)
+        positive = out[:, :half].view(n, -1).zero_()  # a view: the sum over species accumulates in place
+        negative = torch.zeros_like(positive)  # sum of the conjugate of F(-h)
         for species, (along_h, along_k, along_l) in enumerate(by_species):
             plane = (along_h[..., None] * along_k[:, :, None]).flatten(2)
             unit_sum = (plane.mT @ along_l).flatten(1)
             positive.addcmul_(weights[..., species, :], unit_sum)
             negative.addcmul_(weights[..., species, :].conj(), unit_sum)
-        # (-h, -k, -l) of the half just summed: reverse every axis, with index 0 of k and l kept in place
+        # (-h, -k, -l) of the half just summed: every axis is reversed, and index 0 of k and l stays in place
         mirrored = negative.reshape(n, half, *out.shape[2:])[:, 1:].flip(1, 2, 3).roll((1, 1), (2, 3))
         out[:, half:] = mirrored.conj()
 
@@ -234,7 +234,7 @@ def structure_factors(crystal: Crystal, hkl: np.ndarray, *, energy_kev: float | 
     hkl
         [n_refl, 3] integers.
     energy_kev
-        Photon energy; None: no dispersion and no limiting sphere, so that Friedel's law holds.
+        Photon energy in keV; None: no dispersion and no limiting sphere, so that Friedel's law holds.
 
     Returns
     -------
@@ -244,7 +244,7 @@ def structure_factors(crystal: Crystal, hkl: np.ndarray, *, energy_kev: float | 
     Raises
     ------
     GridError
-        Reflections that are not integers of shape [n_refl, 3], or beyond the limiting sphere d >= λ/2.
+        The indices are not integers of shape [n_refl, 3], or a reflection lies outside the limiting sphere d >= λ/2.
 
     Notes
     -----
@@ -266,7 +266,7 @@ def structure_factors(crystal: Crystal, hkl: np.ndarray, *, energy_kev: float | 
     if energy_kev is not None and d_hkl.min() < (d_min := limiting_d_min(energy_kev)):
         beyond = tuple(map(int, hkl[np.argmin(d_hkl)]))
         raise GridError(
-            f"reflection {beyond} has d = {d_hkl.min():.4f} Å, beyond the limiting sphere d >= λ/2 = {d_min:.4f} Å "
+            f"reflection {beyond} has d = {d_hkl.min():.4f} Å, outside the limiting sphere d >= λ/2 = {d_min:.4f} Å "
             f"at {energy_kev} keV; leave it out or raise energy_kev to {energy_kev * d_min / d_hkl.min():.2f}"
         )
     scatterers = Scatterers(crystal.atoms, energy_kev, torch.float64)

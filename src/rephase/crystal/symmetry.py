@@ -1,6 +1,6 @@
-"""Space groups at work: equivalents, absences, centric phases, allowed origins, the other hand, the reduced cell.
+"""Space groups: equivalents, absences, centric phases, allowed origins, the enantiomorph, the reduced cell.
 
-An operation takes x to R x + t and leaves the density as it is, so ``F(hR) = F(h) exp(-2 pi i h.t)``.
+An operation maps x to R x + t and leaves the density unchanged, so ``F(hR) = F(h) exp(-2 pi i h.t)``.
 """
 
 import math
@@ -19,17 +19,17 @@ from rephase.crystal.space_group_names import group_of_hall, group_of_number, gr
 from rephase.errors import SymmetryError
 
 _DENOMINATOR = 24  # every translation of the tables is a multiple of 1/24
-_MOST_OPERATIONS = 1536  # the largest group has 192; eight times that for a supercell
+_MOST_OPERATIONS = 1536  # the largest group has 192; a supercell may have eight times as many
 _KEY_RANGE = 1 << 20  # larger than any Miller index
-_CELL_TOLERANCE = 0.01  # of a metric element: 0.5 % of a length, 0.3° of an angle near 90°
+_CELL_TOLERANCE = 0.01  # relative, of a metric element: 0.5 % of a length, 0.3° of an angle near 90°
 
 
 class Origins(NamedTuple):
-    """Shifts of the origin that leave the operations as they are.
+    """Shifts of the origin that leave the operations unchanged.
 
-    ``shifts [n, 3]`` fractional, one of each kind; to each may be added any ``u @ polar``, polar [k, 3] integers. An
-    inverted structure belongs to the same group after the shift ``other_hand [3]``; None: it belongs to the
-    enantiomorphic group.
+    ``shifts [n, 3]`` are fractional, one of each class; any ``u @ polar`` may be added to each, with polar [k, 3]
+    integers. After the shift ``other_hand [3]``, an inverted structure belongs to the same group; None: it belongs to
+    the enantiomorphic group.
     """
 
     shifts: np.ndarray
@@ -60,17 +60,17 @@ class Symmetry:
 
     @cached_property
     def rotations(self) -> np.ndarray:
-        """[n, 3, 3] integers."""
+        """Rotation matrices of the operations, integers [n, 3, 3]."""
         return np.array([operation.rot for operation in self._operations]) // gemmi.Op.DEN
 
     @cached_property
     def translations(self) -> np.ndarray:
-        """[n, 3] fractional."""
+        """Fractional translations of the operations, [n, 3]."""
         return np.array([operation.tran for operation in self._operations]) / gemmi.Op.DEN
 
     @cached_property
     def point_group(self) -> np.ndarray:
-        """Indices of the operations without centring: one of each rotation."""
+        """Indices of the operations without centring: one for each rotation."""
         _, first = np.unique(self.rotations.reshape(-1, 9), axis=0, return_index=True)
         return np.sort(first)
 
@@ -81,11 +81,11 @@ class Symmetry:
 
     @property
     def table_entry(self) -> gemmi.SpaceGroup | None:
-        """The group and setting of the tables that has these operations; None where none has."""
+        """The tabulated group and setting with these operations; None if there is none."""
         return gemmi.find_spacegroup_by_ops(self.group_ops)
 
     def misfit(self, cell: Cell) -> str | None:
-        """The first operation that does not keep lengths and angles of a cell, to 0.5 % and 0.3°; None: it fits."""
+        """First operation that changes a length of a cell by over 0.5 % or an angle by over 0.3°; None if none does."""
         metric = cell.orthogonalisation.T @ cell.orthogonalisation
         turned = np.swapaxes(self.rotations, 1, 2) @ metric @ self.rotations
         tolerance = _CELL_TOLERANCE * np.sqrt(np.outer(np.diag(metric), np.diag(metric)))
@@ -97,21 +97,21 @@ class Symmetry:
         return self.group_ops.systematic_absences(np.ascontiguousarray(hkl, np.int32))
 
     def is_centric(self, hkl: np.ndarray) -> np.ndarray:
-        """True where the group leaves two phases, `centric_phase` and π more, for ``hkl [n_refl, 3]``."""
+        """True where the group allows only two phases, `centric_phase` and that plus π, for ``hkl [n_refl, 3]``."""
         return self.group_ops.centric_flag_array(np.ascontiguousarray(hkl, np.int32))
 
     def epsilon(self, hkl: np.ndarray) -> np.ndarray:
-        """ε of ``hkl [n_refl, 3]``: how many operations, centring not counted, leave it where it is."""
+        """ε of ``hkl [n_refl, 3]``: number of operations, without centring, that map a reflection onto itself."""
         return self.group_ops.epsilon_factor_without_centering_array(np.ascontiguousarray(hkl, np.int32))
 
     def multiplicity(self, hkl: np.ndarray) -> np.ndarray:
-        """How many reflections of the whole sphere are equivalent to each of ``hkl [n_refl, 3]``, Friedel mates too."""
+        """Number of equivalents of each of ``hkl [n_refl, 3]`` in the whole sphere, Friedel mates included."""
         order = len(self.point_group)
         friedel = np.where(self.is_centric(hkl), 1, 2)
         return friedel * order // self.epsilon(hkl)
 
     def centric_phase(self, hkl: np.ndarray) -> np.ndarray:
-        """The allowed phase in [0, π) of centric reflections; NaN of the others, ``hkl [n_refl, 3]``."""
+        """Allowed phase in [0, π) of each centric reflection of ``hkl [n_refl, 3]``; NaN for acentric ones."""
         images, shifts = self.equivalents(hkl)
         opposite = (images == -np.asarray(hkl)).all(-1)
         # F(-h) = F(h) exp(-2 pi i h.t) and F(-h) = F(h)*: twice the phase is 2 pi h.t
@@ -119,13 +119,13 @@ class Symmetry:
         return np.where(opposite.any(0), np.where(np.pi - phase < 1e-6, 0.0, phase), np.nan)
 
     def equivalents(self, hkl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Equivalents hR [n_ops, n_refl, 3] of ``hkl [n_refl, 3]`` and what each adds to the phase [n_ops, n_refl]."""
+        """Equivalents hR [n_ops, n_refl, 3] of ``hkl [n_refl, 3]`` and their phase shifts [n_ops, n_refl], radians."""
         hkl = np.asarray(hkl)
         images = hkl @ self.rotations[self.point_group]
         return images, -2 * np.pi * (self.translations[self.point_group] @ hkl.T)
 
     def representative(self, hkl: np.ndarray) -> np.ndarray:
-        """The equivalent, Friedel mates included, that stands for its class: the same for all of them, [n_refl, 3]."""
+        """Representative [n_refl, 3] of each reflection: one index for all its equivalents, Friedel mates included."""
         hkl = np.asarray(hkl, dtype=np.int64)
         best, best_key = hkl.copy(), key_of(hkl)
         for rotation in self.rotations[self.point_group]:
@@ -137,19 +137,19 @@ class Symmetry:
         return best
 
     def expand(self, hkl: np.ndarray, F: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Every reflection of the sphere that is equivalent to one of a list, Friedel mates included.
+        """Expand a list to all equivalent reflections of the sphere, Friedel mates included.
 
         Parameters
         ----------
         hkl
-            [n_refl, 3], one of each class.
+            Miller indices [n_refl, 3], one of each class.
         F
-            [n_refl]; complex values get their phases, real ones (amplitudes) are copied.
+            Values [n_refl]; the phases of complex values are transformed, real values (amplitudes) are copied.
 
         Returns
         -------
         hkl, F
-            [n_all, 3] and [n_all]; systematic absences are left out.
+            Indices [n_all, 3] and values [n_all], without systematic absences.
         """
         present = ~self.is_absent(hkl)
         hkl, F = np.asarray(hkl)[present], np.asarray(F)[present]
@@ -172,7 +172,7 @@ class Symmetry:
         allowed = _is_in_lattice(np.einsum("oij,gj->ogi", moved, grid), lattice).all(0)
         twice = 2 * _steps(translations[self.point_group])[:, None]
         inverts = _is_in_lattice(np.einsum("oij,gj->ogi", moved, grid) - twice, lattice).all(0)
-        equal = (lattice[:, None] + _span(polar)).reshape(-1, 3)  # shifts that amount to none
+        equal = (lattice[:, None] + _span(polar)).reshape(-1, 3)  # shifts that are equivalent to none
         kept, seen = [], np.zeros((_DENOMINATOR,) * 3, bool)
         for shift in grid[allowed]:
             if not seen[tuple(shift)]:
@@ -182,7 +182,7 @@ class Symmetry:
         return Origins(np.array(kept) / _DENOMINATOR, polar, hand)
 
     def in_basis(self, basis: np.ndarray) -> "Symmetry":
-        """The same group for axes that are the columns of `basis` [3, 3] in terms of the old ones."""
+        """The same group on new axes: the columns of `basis` [3, 3] in terms of the old axes."""
         inverse = np.linalg.inv(basis)
         rotations = np.rint(inverse @ self.rotations @ basis).astype(int)
         translations = (self.translations @ inverse.T) % 1.0
@@ -197,19 +197,19 @@ class Symmetry:
     def group_ops(self) -> gemmi.GroupOps:
         """The operations as gemmi's group."""
         identity_first = sorted(self._operations, key=lambda operation: operation != gemmi.Op())
-        return gemmi.GroupOps(identity_first)  # else gemmi overlooks the absences of a centred lattice
+        return gemmi.GroupOps(identity_first)  # otherwise gemmi overlooks the absences of a centred lattice
 
 
-SpaceGroup = str | float | Sequence[str] | Symmetry  # as stated: symbol, number, operations; or what they stand for
+SpaceGroup = str | float | Sequence[str] | Symmetry  # as stated: symbol, number, operations; or the group itself
 
 
 def find_symmetry(source: str | float | Sequence[str]) -> Symmetry:
-    """Return the space group of a symbol, a number, or a list of operations; any setting.
+    """Return the space group of a symbol, a number, or a list of operations, in any setting.
 
     Raises
     ------
     SymmetryError
-        A symbol that is not in the tables, or operations that form no group.
+        The symbol is not in the tables, or the operations form no group.
 
     Examples
     --------
@@ -229,13 +229,13 @@ def symmetry_of_hall(symbol: str) -> Symmetry:
     Raises
     ------
     SymmetryError
-        A symbol of no group of the tables.
+        The symbol is not in the tables.
     """
     return _symmetry_of_entry(group_of_hall(symbol), repr(symbol))
 
 
 def symmetry_in(cell: Cell | None, space_group: SpaceGroup) -> Symmetry:
-    """Return the group that is stated; a rhombohedral one without a setting in the setting, R or H, of the cell.
+    """Return a stated group; a rhombohedral group without a setting gets the setting, R or H, that fits the cell.
 
     Raises
     ------
@@ -252,14 +252,14 @@ def symmetry_in(cell: Cell | None, space_group: SpaceGroup) -> Symmetry:
 
 
 def is_without_setting(space_group: SpaceGroup) -> bool:
-    """Whether what is stated, a number or a symbol, may mean several origins or axes."""
+    """Whether a stated number or symbol may mean several origins or axes."""
     if isinstance(space_group, str):
         return not has_setting(space_group)
     return isinstance(space_group, numbers.Real)
 
 
 def _number(source: object) -> float | None:
-    """A number of the tables as any program writes it, `14.0` too; None where something else is meant."""
+    """Parse the number of a group as any program writes it, also `14.0`; None if it is not a number."""
     is_text = isinstance(source, str) and re.fullmatch(r"\s*[+-]?\d{1,99}(\.0*)?\s*", source, re.ASCII)
     if not is_text and not isinstance(source, numbers.Real):
         return None
@@ -307,34 +307,34 @@ def is_translation(symmetry: Symmetry, translation: np.ndarray) -> bool:
 
 
 def with_translations(symmetry: Symmetry, translations: np.ndarray) -> Symmetry:
-    """The group whose lattice has more translations, fractional [n, 3]: a group of them that the rotations keep."""
+    """Add translations to the lattice of a group: fractional [n, 3], themselves a group that the rotations preserve."""
     rotations, shifts = (array[symmetry.point_group] for array in (symmetry.rotations, symmetry.translations))
     operations = {_triplet(R, t + more) for R, t in zip(rotations, shifts) for more in translations}
     return Symmetry(f"{symmetry.symbol} (more translations)", tuple(sorted(operations)))
 
 
 class ReducedCell(NamedTuple):
-    """The Niggli-reduced primitive cell; ``basis`` [3, 3] has its vectors as columns in terms of the old axes."""
+    """The Niggli-reduced primitive cell; the columns of ``basis`` [3, 3] are its vectors in terms of the old axes."""
 
     cell: Cell
     basis: np.ndarray
 
     def hkl(self, hkl: np.ndarray) -> np.ndarray:
-        """Indices [n_refl, 3] in the reduced cell of indices in the old one."""
+        """Convert indices [n_refl, 3] of the old cell to the reduced cell."""
         return np.rint(np.asarray(hkl) @ self.basis).astype(int)
 
     def hkl_back(self, hkl: np.ndarray) -> np.ndarray:
-        """Indices [n_refl, 3] in the old cell of indices in the reduced one."""
+        """Convert indices [n_refl, 3] of the reduced cell to the old cell."""
         return np.rint(np.asarray(hkl) @ np.linalg.inv(self.basis)).astype(int)
 
 
 def reduced_cell(cell: Cell, symmetry: Symmetry) -> ReducedCell:
-    """Return the reduced primitive cell of a lattice: fewest voxels, nearly isotropic.
+    """Return the reduced primitive cell of a lattice; maps on it have the fewest voxels and are nearly isotropic.
 
     Raises
     ------
     SymmetryError
-        A centring that is none of P, A, B, C, I, F, R, H.
+        The centring is none of P, A, B, C, I, F, R, H.
     """
     centring = symmetry.group_ops.find_centering()
     if centring == "0":
@@ -358,19 +358,19 @@ def cell_of(lattice: np.ndarray) -> Cell:
 
 
 def key_of(hkl: np.ndarray) -> np.ndarray:
-    """One integer for each of [..., 3]; larger where h is, then k, then l."""
+    """One integer for each index of [..., 3], which sorts by h, then k, then l."""
     h, k, l = np.moveaxis(np.asarray(hkl, dtype=np.int64), -1, 0)
     return (h * _KEY_RANGE + k) * _KEY_RANGE + l
 
 
 def unique_rows(hkl: np.ndarray) -> np.ndarray:
-    """Each of the indices ``hkl [n, 3]`` once, in their order by h, then k, then l."""
+    """Return the distinct indices of ``hkl [n, 3]``, sorted by h, then k, then l."""
     _, first = np.unique(key_of(hkl), return_index=True)
     return hkl[first]
 
 
 def rows_of(hkl: np.ndarray, listed: np.ndarray) -> np.ndarray:
-    """Positions [...] in the list [n, 3] of each of ``hkl [..., 3]``; -1 where it is not there."""
+    """Position [...] of each of ``hkl [..., 3]`` in the list [n, 3]; -1 if it is not in the list."""
     keys, wanted = key_of(listed), key_of(hkl)
     order = np.argsort(keys)
     place = order[np.searchsorted(keys[order], wanted).clip(max=len(keys) - 1)]
@@ -396,8 +396,8 @@ def _is_in_lattice(vectors: np.ndarray, lattice: np.ndarray) -> np.ndarray:
 
 
 def _invariant_directions(rotations: np.ndarray) -> np.ndarray:
-    """Primitive integer vectors [k, 3] that span what every rotation leaves in place."""
-    columns = rotations.sum(0).T  # the sum projects on that space
+    """Primitive integer vectors [k, 3] that span the subspace invariant under every rotation."""
+    columns = rotations.sum(0).T  # the sum projects onto that subspace
     found: list[np.ndarray] = []
     for column in columns[np.argsort(np.abs(columns).sum(1))]:
         if np.linalg.matrix_rank(np.array([*found, column])) > len(found):

@@ -1,1 +1,1 @@
-"""Files and the web, with every error as one of the domain: read, written whole, checked, downloaded."""
+"""Files and downloads, with every error as an error of the domain: reading, atomic writing, checksums, requests."""

@@ -1,4 +1,4 @@
-"""Requests over the web that end when their time is up, whatever the server sends until then."""
+"""HTTP requests that end at a deadline, whatever the server sends until then."""
 
 import socket
 import threading
@@ -15,15 +15,15 @@ _CONNECTED = (".connect_tcp.complete", ".start_tls.complete")
 class BoundedClient:
     """A client for one request at a time, each with one deadline from the connection to the last byte.
 
-    Timeouts of a client count from byte to byte: a server that drips headers or sends one interim answer (100, 103)
-    after the other never meets them. Here the connection is cut.
+    Timeouts of a client apply from byte to byte: a server that drips headers or repeats interim answers (100, 103)
+    never exceeds them. This client cuts the connection instead.
 
     Parameters
     ----------
     client
-        Makes the connections; follows no redirect.
+        Client that makes the connections; it must not follow redirects.
     seconds
-        That a request may take.
+        Deadline of a request in seconds.
     """
 
     def __init__(self, client: httpx.Client, seconds: float):
@@ -33,12 +33,12 @@ class BoundedClient:
 
     @contextmanager
     def get(self, url: httpx.URL, headers: Mapping[str, str]) -> Iterator[httpx.Response]:
-        """The answer, whose body can be read inside.
+        """Send a GET request; the body of the answer can be read inside the context.
 
         Raises
         ------
         httpx.RequestError
-            Nobody answers, or the connection breaks; `httpx.TimeoutException` when the time is up.
+            The server does not answer, or the connection breaks; `httpx.TimeoutException` at the deadline.
         """
         self._end = time.monotonic() + self.seconds
         timer = threading.Timer(self.seconds, self._cut)
@@ -62,7 +62,7 @@ class BoundedClient:
         return httpx.ReadTimeout(f"not finished after {self.seconds:g} s")
 
     def _watch(self, event: str, details: Mapping[str, Any]) -> None:
-        """Keep the socket of a new connection; what was connected too late is not used."""
+        """Keep the socket of a new connection; a connection made too late is not used."""
         if event.endswith(_CONNECTED):
             self._socket = details["return_value"].get_extra_info("socket")
             if self._is_over():

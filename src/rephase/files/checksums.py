@@ -1,4 +1,4 @@
-"""Files with checksums beside them: a bit that flipped on the disk is found when they are read."""
+"""Files with checksums beside them, so that reading detects bits flipped on the disk."""
 
 import hashlib
 from pathlib import Path
@@ -8,10 +8,10 @@ from rephase.files.writing import disk_errors, write_whole
 
 
 def write_checked(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all, and its checksum beside it, in ``.NAME.sha256``.
+    """Write a file atomically, with its checksum beside it in ``.NAME.sha256``.
 
-    The checksum is written first and that of the old file kept with it, so that a process which is killed in between
-    leaves a file that is right.
+    The checksum is written first, together with the checksum of the old file, so that the file stays valid if the
+    process is killed in between.
 
     Raises
     ------
@@ -28,14 +28,14 @@ def write_checked(path: Path, content: bytes) -> None:
 
 
 def checked_bytes(path: Path, error: type[RephaseError], *, remedy: str) -> bytes:
-    """All of a file; one without a checksum, as earlier versions wrote them, is taken as it is.
+    """Read a file and verify its checksum; a file without one, from an earlier version, is accepted.
 
     Raises
     ------
     FileNotFoundError
-        It is not there.
+        The file does not exist.
     RephaseError
-        As `error`: it cannot be read, or is not what was written; `remedy` ends the message.
+        As `error`: the file cannot be read, or differs from what was written; `remedy` ends the message.
     """
     try:
         content, known = path.read_bytes(), _known(path)
@@ -44,24 +44,24 @@ def checked_bytes(path: Path, error: type[RephaseError], *, remedy: str) -> byte
     except OSError as cause:
         raise error(f"{path}: cannot be read ({cause.strerror or cause}); {remedy}") from cause
     if known is not None and _checksum(content) not in known:
-        raise error(f"{path}: damaged, or changed after it was written (its checksum is another); {remedy}")
+        raise error(f"{path}: damaged, or changed after it was written (its checksum differs); {remedy}")
     return content
 
 
 def is_as_written(path: Path) -> bool:
-    """Whether a file is what was written, as far as there is a record of its checksum."""
+    """Whether a file is unchanged since it was written, as far as there is a record of its checksum."""
     known = _known(path)
     return known is None or _checksum(path.read_bytes()) in known
 
 
 def _known(path: Path) -> list[str] | None:
-    """The checksums that the file may have; None where there is no record of them."""
+    """The checksums that the file may have; None if there is no record."""
     record = beside(path)
     return record.read_text(encoding="ascii", errors="replace").split() if record.is_file() else None
 
 
 def beside(path: Path) -> Path:
-    """Where the checksum of a file is."""
+    """Path of the checksum of a file."""
     return path.with_name(f".{path.name}.sha256")
 
 

@@ -1,13 +1,13 @@
-"""Names of files that are archives, documents or images where a text is expected, and what their owner can do."""
+"""Recognition of archives, documents or images in place of a text, with a remedy for each."""
 
 import re
 
 from rephase.files.reading import decoded
 
-# First bytes of binary files.
+# First bytes of binary formats.
 _BYTES = {
     b"PK\x03\x04": "a ZIP archive, as .xlsx and .npz are, too: unpack it, or export a text",
-    b"\x89HDF\r\n\x1a\n": "an HDF5 file: unpack it if it is packed, or give what was integrated from its images",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file: unpack it if it is packed, or give the data integrated from its images",
     b"%PDF": "a PDF document: get the data themselves",
     b"BZh": "packed by bzip2: unpack it",
     b"\xfd7zXZ": "packed by xz: unpack it",
@@ -20,16 +20,16 @@ _BYTES = {
     b"\x80\x04": "a Python pickle, which could run any code: export a text",
     b"\x80\x05": "a Python pickle, which could run any code: export a text",
     b"\x93NUMPY": "a NumPy array: export a text",
-    b"\xd0\xcf\x11\xe0": "a document of an old Office: export a text",
+    b"\xd0\xcf\x11\xe0": "a document in an old Office format: export a text",
     b"SQLite format 3": "an SQLite database: export a text",
     b"\x89PNG": "a PNG image: get the data themselves",
     b"\xff\xd8\xff": "a JPEG image: get the data themselves",
-    b"II*\0": "a TIFF image: give what was integrated from it",
-    b"MM\0*": "a TIFF image: give what was integrated from it",
+    b"II*\0": "a TIFF image: give the data integrated from it",
+    b"MM\0*": "a TIFF image: give the data integrated from it",
 }
 _BYTES_AT = {
     (257, b"ustar"): "a tar archive: unpack it",
-    (208, b"MAP "): "a map in CCP4 format: give what it was made from",
+    (208, b"MAP "): "a map in CCP4 format: give the data it was made from",
 }
 _TEXTS = {
     r"(?i)\s*<(!doctype html|html)": "an HTML page, perhaps of a failed download: get the file again",
@@ -40,7 +40,7 @@ _TEXTS = {
 
 
 def foreign_document(content: bytes) -> str | None:
-    """What a file is by its first bytes, and a remedy; None where it may be a text of this field.
+    """Name the format of a file by its first bytes, with a remedy; None if it may be a text of this field.
 
     Examples
     --------

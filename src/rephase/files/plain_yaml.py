@@ -1,6 +1,6 @@
-"""YAML as configurations have it: texts, numbers, true, false, null, lists and keys; each key once and in plain words.
+"""The subset of YAML for configurations: texts, numbers, true, false, null, lists and keys; each key once, as a word.
 
-Of YAML 1.2, without what surprises in 1.1: 2020-01-01, no and 1:30 are texts, 1e-3 and 010 are numbers.
+It follows YAML 1.2, without the surprises of 1.1: 2020-01-01, no and 1:30 are texts, 1e-3 and 010 are numbers.
 """
 
 import re
@@ -11,8 +11,8 @@ import yaml
 from rephase.errors import ConfigError
 
 DEEPEST = 50
-LONGEST = 200_000  # letters; the reader takes seconds for a million
-_LONGEST_NUMBER = 18  # digits that 64 bits hold
+LONGEST = 200_000  # letters; the parser takes seconds for a million
+_LONGEST_NUMBER = 18  # digits that fit 64 bits
 _RESOLVED = {
     "bool": (r"(true|True|TRUE|false|False|FALSE)", "tTfF"),
     "int": (r"[-+]?[0-9]+", "-+0123456789"),
@@ -21,11 +21,11 @@ _RESOLVED = {
         "-+0123456789.",
     ),
     "null": (r"(~|null|Null|NULL|)", ["~", "n", "N", ""]),
-}  # by the pattern of a plain scalar, and the letters that it may start with
+}  # pattern of a plain scalar, and the letters with which it may start
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads nothing but plain values."""
+    """Loads only plain values."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012  as in the class above
     yaml_constructors: ClassVar[dict] = {}
@@ -46,9 +46,9 @@ class _Loader(yaml.SafeLoader):
         values: dict[str, Any] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.YAMLError(f"a key that is no word, in line {key.start_mark.line + 1}")
+                raise yaml.YAMLError(f"a key that is not a word, in line {key.start_mark.line + 1}")
             if key.value in values:
-                raise yaml.YAMLError(f"key {key.value!r} stands twice, again in line {key.start_mark.line + 1}")
+                raise yaml.YAMLError(f"key {key.value!r} occurs twice, again in line {key.start_mark.line + 1}")
             values[key.value] = self.construct_object(value, deep=True)
         return values
 
@@ -67,7 +67,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what `_Loader` reads as the same values."""
+    """Writes values in the form that `_Loader` reads back."""
 
 
 _READERS: dict[str, Any] = {
@@ -87,12 +87,12 @@ for _name, (_pattern, _first) in _RESOLVED.items():
 
 
 def yaml_value(text: str, subject: str) -> Any:
-    """The value that a text stands for.
+    """Parse the value of a text.
 
     Raises
     ------
     ConfigError
-        It is not YAML, or YAML that a configuration has no use for: "`subject` not YAML", and why.
+        The text is not YAML, or uses unsupported YAML: "`subject` not YAML", and the reason.
     """
     if len(text) > LONGEST:
         raise ConfigError(f"{subject} too long: {len(text):,} letters, expected at most {LONGEST:,}")
@@ -103,5 +103,5 @@ def yaml_value(text: str, subject: str) -> Any:
 
 
 def yaml_text(values: dict[str, Any]) -> str:
-    """YAML of plain values, in their order."""
+    """Write plain values as YAML, in their order."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False)

@@ -1,4 +1,4 @@
-"""Bytes and text of strangers' files, packed or not, in any encoding, with any line ends; or why there are none."""
+"""Bytes and text of users' files, gzipped or not, in any encoding, with any line endings; or a clear error."""
 
 import codecs
 import gzip
@@ -12,25 +12,25 @@ from pathlib import Path
 
 from rephase.errors import RephaseError
 
-LARGEST = 500_000_000  # bytes; ten million reflections have 300 MB
+LARGEST = 500_000_000  # bytes; ten million reflections take 300 MB
 _GZIP = b"\x1f\x8b"
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
 def file_bytes(path: str | Path, error: type[RephaseError]) -> bytes:
-    """All of a file, unpacked where it is packed by gzip.
+    """Read a whole file, decompressed if it is gzipped.
 
     Parameters
     ----------
     path
-        The file.
+        Path of the file.
     error
-        What is raised.
+        Class of the error.
 
     Raises
     ------
     RephaseError
-        As `error`: the file is missing, a folder, not readable, damaged, or larger than `LARGEST`.
+        As `error`: the file is missing, a folder, unreadable, damaged, or larger than `LARGEST`.
     """
     try:
         if not os.path.isfile(path) and os.path.exists(path):
@@ -50,17 +50,17 @@ def file_bytes(path: str | Path, error: type[RephaseError]) -> bytes:
 
 
 def file_text(path: str | Path, error: type[RephaseError]) -> str:
-    """All of a text file by `decoded`; parameters and errors as in `file_bytes`."""
+    """Read a whole text file with `decoded`; parameters and errors as in `file_bytes`."""
     return decoded(file_bytes(path, error))
 
 
 def cif_files(folder: str | Path) -> list[Path]:
-    """The CIFs of a folder in order, packed by gzip or not, in capitals or not; none where there is no folder."""
+    """List the CIFs of a folder in order, possibly gzipped, with suffixes in any case; none if there is no folder."""
     return sorted(path for path in Path(folder).glob("*") if path.name.lower().endswith((".cif", ".cif.gz")))
 
 
 def decoded(content: bytes) -> str:
-    r"""Text in UTF-8, in UTF-16 with a byte order mark, else in Latin-1, without the mark; each line ends in ``\n``."""
+    r"""Decode UTF-8, UTF-16 with a byte order mark, or else Latin-1; remove the mark, and end each line in ``\n``."""
     for mark, encoding in _MARKS.items():
         if content.startswith(mark):
             text = content[len(mark) :].decode(encoding, errors="replace")
@@ -75,7 +75,7 @@ def decoded(content: bytes) -> str:
 
 @contextmanager
 def plain_copy(content: bytes) -> Iterator[str]:
-    """The path of a copy of a file, for readers that take no bytes, and no name that is not UTF-8."""
+    """Give the path of a temporary copy, for readers that accept neither bytes nor paths outside UTF-8."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(content)
         file.flush()
@@ -83,24 +83,24 @@ def plain_copy(content: bytes) -> Iterator[str]:
 
 
 def stem_of(path: Path) -> str:
-    """The name of a file without its ending, and without that of gzip."""
+    """The name of a file without its suffix, and without ``.gz``."""
     plain = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
     return Path(plain).stem
 
 
 def name_of(path: Path) -> str:
-    """The name of a file without its ending as text that can be printed, plotted and written to any file.
+    """The name of a file without its suffix, as text that can be printed, plotted and written to any file.
 
-    Bytes of it that are no UTF-8 are taken as Latin-1, as those of texts are.
+    A name that is not UTF-8 is decoded as Latin-1, like the content of files.
     """
     name = decoded(os.fsencode(stem_of(path)))
     return "".join(letter if letter.isprintable() else "_" for letter in name)
 
 
 def _unpacked(path: str | Path, content: bytes, error: type[RephaseError]) -> bytes:
-    """What gzip packed, but not more of it than is allowed: a small file may claim to be an endless one."""
+    """Decompress gzip, but no more than allowed: a small file may expand without limit."""
     try:
         with gzip.open(io.BytesIO(content)) as packed:
             return packed.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as cause:
-        raise error(f"{path}: packed by gzip, and damaged ({cause}); get the file again") from cause
+        raise error(f"{path}: gzipped, and damaged ({cause}); get the file again") from cause

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, folders that one process writes to, and what a disk refuses, in one line."""
+"""Atomic writing of files, folders with a single writer, and disk failures as one-line errors."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from rephase.errors import ConfigError, DiskError
 
-PARTIAL = ".partial"  # ends the name of a file that is being written
+PARTIAL = ".partial"  # suffix of a file that is being written
 LOCK = ".lock"
 _RECORD = ".rephase.json"
 _STAGE = ".partial-"
@@ -22,11 +22,11 @@ _STAGE = ".partial-"
 
 @contextmanager
 def disk_errors(path: str | Path) -> Iterator[None]:
-    """What the disk refuses becomes a `DiskError` that names the path."""
+    """Convert failures of the disk into a `DiskError` that names the path."""
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # the system did not raise it
+        if error.errno is None:  # not raised by the system
             raise
         raise DiskError(
             f"{path}: cannot be written ({error.strerror or error}); "
@@ -35,7 +35,7 @@ def disk_errors(path: str | Path) -> Iterator[None]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all, whoever else writes it: a process that is killed leaves the old one.
+    """Write a file atomically, even beside other writers: a killed process leaves the old file.
 
     Raises
     ------
@@ -53,12 +53,12 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def writable_folder(folder: str | Path, *, name: str) -> Path:
-    """Make a folder and write a file in it, so that one that cannot be written stops the work before it starts.
+    """Create a folder and test that it is writable, so that a failure stops the work before it starts.
 
     Raises
     ------
     ConfigError
-        It cannot be made or written; `name` says which option or key gave it.
+        The folder cannot be created or written; `name` is the option or key that gave it.
     """
     folder = Path(folder)
     with _blamed_on(f"{name} {folder}: cannot be made", "give a folder"):
@@ -71,14 +71,14 @@ def writable_folder(folder: str | Path, *, name: str) -> Path:
 
 @contextmanager
 def only_writer(folder: str | Path) -> Iterator[None]:
-    """Hold the lock of a folder, which the system gives back when the process ends, however it ends.
+    """Hold the lock of a folder; the system releases it when the process ends, even if it is killed.
 
-    The same thread may take it again.
+    The same thread may acquire it again.
 
     Raises
     ------
     DiskError
-        Another process writes there.
+        Another process is writing to the folder.
     """
     folder = Path(os.path.realpath(folder))
     with disk_errors(folder):
@@ -98,27 +98,27 @@ def only_writer(folder: str | Path) -> Iterator[None]:
 
 
 class ResultSet:
-    """The files that a command leaves in a folder: all of the new ones appear, or all of the old ones stay.
+    """The result files of a command in a folder: either all new files appear, or all old ones stay.
 
-    They are written to a folder inside, named in a record (the moment from which on the new ones count), and moved to
-    their places. What a process that was killed in between has left is moved by the next one. The record holds the
-    checksum of each file, so that a file which rephase did not write, or which was changed since, is never replaced.
+    Results are written to a subfolder, then named in a record (from this moment the new files count), and then moved to
+    their places. If a process is killed in between, the next one completes the move. The record has the checksum of
+    each file, so that a file that rephase did not write, or that was changed since, is never replaced.
 
     Parameters
     ----------
     folder
-        Where; made when it is not there.
+        Folder of the results; it is created if missing.
     names
-        Of all files that may be written.
+        Names of all files that may be written.
     inputs
-        What the command reads: it is never replaced.
+        Files that the command reads; they are never replaced.
     name
-        Option that gave the folder.
+        Option that named the folder.
 
     Raises
     ------
     ConfigError
-        The folder cannot be written; a result would replace an input, or a file that is not a result.
+        The folder cannot be written, or a result would replace an input or a file that is not a result.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class ResultSet:
 
     @contextmanager
     def staged(self) -> Iterator[Path]:
-        """Give a folder to write into; what is there at the end becomes the results."""
+        """Give a folder to write into; its files at the end become the results."""
         with only_writer(self.folder), disk_errors(self.folder):
             for left in self.folder.glob(f"{_STAGE}*"):
                 shutil.rmtree(left)
@@ -145,13 +145,13 @@ class ResultSet:
                 kept = {name: checksum for name, checksum in old.items() if name not in self.names}
                 self._write_record({"files": kept | written, "before": old, "stage": stage.name})
             except BaseException:
-                if self._record().get("stage") != stage.name:  # else the new ones count, and the next set moves them
+                if self._record().get("stage") != stage.name:  # else the new files count, and the next set moves them
                     shutil.rmtree(stage, ignore_errors=True)
                 raise
             self._finish()
 
     def _finish(self) -> None:
-        """Move files to their places that are named in the record and still in their stage."""
+        """Move the files that the record names from their stage to their places."""
         record = self._record()
         if "stage" not in record:
             return
@@ -181,8 +181,8 @@ class ResultSet:
         target = self.folder / name
         if os.path.lexists(target) and (not target.is_file() or _checksum(target) not in checksums):
             raise ConfigError(
-                f"{self.name} {self.folder}: {name} was changed after rephase wrote it, or rephase did not write it: "
-                "work of yours or a refinement would be lost; give another folder, or move it away"
+                f"{self.name} {self.folder}: {name} was changed after rephase wrote it, or rephase did not write it; "
+                "your work or a refinement would be lost; give another folder, or move the file away"
             )
 
     def _record(self) -> dict:
@@ -202,7 +202,7 @@ class ResultSet:
 
 
 def _is_record(record: dict) -> bool:
-    """Whether every name in it is that of a file in its folder: a record of others must lead nowhere else."""
+    """Whether every name is a file in the record's own folder, so that a foreign record cannot lead elsewhere."""
     stage, lists = record.get("stage", _STAGE), [record.get("files"), record.get("before", {})]
     return (
         all(isinstance(names, dict) and all(map(_is_name, names)) for names in lists)
@@ -219,7 +219,7 @@ def _is_name(text: str) -> bool:
 
 @contextmanager
 def _blamed_on(what: str, remedy: str) -> Iterator[None]:
-    """What the system refuses becomes a `ConfigError`; a `ValueError` is that of a path with a NUL in it."""
+    """Convert failures of the system into a `ConfigError`; a path that contains NUL causes a `ValueError`."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -227,7 +227,7 @@ def _blamed_on(what: str, remedy: str) -> Iterator[None]:
 
 
 def _is_same(given: Path, target: Path) -> bool:
-    """Whether two paths lead to the same file, through links of any kind."""
+    """Whether two paths lead to the same file, also through links."""
     if os.path.realpath(given) == os.path.realpath(target):
         return True
     return os.path.exists(given) and os.path.exists(target) and os.path.samefile(given, target)

@@ -1,1 +1,1 @@
-"""Formats of strangers' files: detector images, scattering curves, labels, entries of databases."""
+"""Readers for other programs' files: detector images, scattering curves, labels, database entries."""

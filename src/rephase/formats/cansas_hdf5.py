@@ -1,4 +1,4 @@
-"""Small-angle scattering in HDF5, as of NXcanSAS: a group of the class SASdata with Q, I, Idev, Qdev and Mask."""
+"""Small-angle scattering in HDF5 (NXcanSAS): a group of the class SASdata with Q, I, Idev, Qdev and Mask."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +14,7 @@ _MOST_POINTS = 10**7
 
 
 class CansasCurve(NamedTuple):
-    """Columns of a file of canSAS, its units of q and I as they stand there, and what was done, in sentences."""
+    """Columns of a canSAS file, the units of q and I as written, and notes on changes, as sentences."""
 
     columns: Columns
     units: tuple[str, str]
@@ -27,15 +27,15 @@ def read_cansas_hdf5(path: Path, entry: str | None = None) -> CansasCurve:
     Parameters
     ----------
     path
-        Of the file.
+        Path of the file.
     entry
-        Path of the group, where the file has several curves.
+        Path of the group, if the file has several curves.
 
     Raises
     ------
     CurveError
-        No HDF5 file, no curve or several and no `entry`, columns that are missing, no numbers, or claim more points
-        than the file has.
+        The file is not HDF5; it has no curve, or several curves and `entry` is missing; or columns are missing, are not
+        numbers, or claim more points than the file has.
     """
     with open_hdf5(path, CurveError) as file:
         group = _sas_data(file, entry)
@@ -52,18 +52,16 @@ def read_cansas_hdf5(path: Path, entry: str | None = None) -> CansasCurve:
 
 
 def _unhidden(name: str, columns: Columns, units: tuple[str, str], is_hidden: np.ndarray) -> CansasCurve:
-    """Without the points that the mask of a file hides."""
+    """Remove the points that the mask of a file hides."""
     if any(column is not None and column.shape != is_hidden.shape for column in columns):
-        raise CurveError(f"{name}: {len(is_hidden)} values of Mask: expected as many as of every column")
+        raise CurveError(f"{name}: {len(is_hidden)} values of Mask: expected as many as in every column")
     if is_hidden.all():
-        raise CurveError(
-            f"{name}: Mask is 1 everywhere: expected 1 where a point is to be left out; invert or delete it"
-        )
+        raise CurveError(f"{name}: Mask is 1 everywhere: expected 1 only for points to leave out; invert or delete it")
     if not is_hidden.any():
         return CansasCurve(columns, units)
     q, intensity, *rest = columns
     sigma, dq = (None if column is None else column[~is_hidden] for column in rest)
-    note = f"{int(is_hidden.sum())} points at which the Mask of the file is 1: left out"
+    note = f"{int(is_hidden.sum())} points where the Mask of the file is 1: left out"
     return CansasCurve((q[~is_hidden], intensity[~is_hidden], sigma, dq), units, (note,))
 
 
@@ -77,9 +75,7 @@ def _sas_data(file: Hdf5File, entry: str | None) -> h5py.Group:
     groups = [item for item in file.items() if isinstance(item, h5py.Group) and _has_curve(file, item)]
     if len(groups) != 1:
         names = ", ".join(str(group.name) for group in groups) or "none"
-        raise CurveError(
-            f"{file.path.name}: expected one group with Q and I, there are: {names}; give entry=NAME of one"
-        )
+        raise CurveError(f"{file.path.name}: expected one group with Q and I, found: {names}; give entry=NAME of one")
     return groups[0]
 
 
@@ -103,7 +99,7 @@ def _values(file: Hdf5File, item: h5py.Dataset) -> np.ndarray:
 
 
 def _optional(file: Hdf5File, group: h5py.Group, told: str, *usual: str) -> np.ndarray | None:
-    """The dataset that an attribute names, or one of the usual names; None where there is none."""
+    """Find the dataset that an attribute names, or one with a usual name; None if there is none."""
     found = (file.dataset(key, group) for key in (told, *usual) if key)
     item = next((item for item in found if item is not None), None)
     return None if item is None else _values(file, item)

@@ -1,4 +1,4 @@
-"""Small-angle scattering in XML, as of the CanSAS 1D format: ``SASentry / SASdata / Idata / Q, I, Idev, Qdev``.
+"""Small-angle scattering in XML (CanSAS 1D): ``SASentry / SASdata / Idata / Q, I, Idev, Qdev``.
 
 Format: canSAS working group, cansas1d 1.1 (2013), https://www.cansas.org/formats/canSAS1d/1.1/doc/.
 """
@@ -14,30 +14,30 @@ from rephase.formats.curve_units import Columns
 
 
 def read_cansas_xml(name: str, text: str, entry: str | None = None) -> tuple[Columns, tuple[str, str]]:
-    """Read one curve: its columns, and the units of q and I as they stand in the file.
+    """Read one curve: its columns, and the units of q and I as written in the file.
 
     Parameters
     ----------
     name
-        Of the file, for messages.
+        Name of the file, for messages.
     text
         The XML.
     entry
-        Where the file has several curves: name of a SASentry or its title, name of a SASdata, or both, ENTRY/DATA. A
-        SASdata without a name is called by its number.
+        If the file has several curves: name or title of a SASentry, name of a SASdata, or both as ENTRY/DATA. A SASdata
+        without a name is called by its number.
 
     Raises
     ------
     CurveError
-        No XML, or one that defines entities; no curve or several and no such `entry`; values that are missing or no
-        numbers.
+        The text is not XML, or defines entities; there is no curve, or several and no such `entry`; values are missing
+        or not numbers.
     """
     if re.search(r"<!(?:DOCTYPE|ENTITY)", text, re.IGNORECASE):
         raise CurveError(f"{name}: XML with a DOCTYPE, whose entities are not read: expected canSAS 1D; delete it")
     try:
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise CurveError(f"{name}: truncated, or no XML ({error}); copy it again") from error
+        raise CurveError(f"{name}: truncated, or not XML ({error}); copy it again") from error
     data = _chosen(name, root, entry)
     points = [_fields(point) for point in _all(data, "Idata")]
     if not points:
@@ -53,7 +53,7 @@ _Point = dict[str, list[ElementTree.Element]]
 
 
 def _local(element: ElementTree.Element) -> str:
-    """Tag without its namespace, which differs between versions of the format."""
+    """The tag without its namespace, which differs between versions of the format."""
     return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
 
 
@@ -74,7 +74,7 @@ def _name(entry: ElementTree.Element) -> str:
 
 
 def _chosen(name: str, root: ElementTree.Element, entry: str | None) -> ElementTree.Element:
-    """The one SASdata, or the one that is called `entry`."""
+    """Find the only SASdata, or the one called `entry`."""
     curves: list[tuple[str, str, ElementTree.Element]] = []
     for of_entry in _all(root, "SASentry"):
         called = _name(of_entry)
@@ -91,7 +91,7 @@ def _chosen(name: str, root: ElementTree.Element, entry: str | None) -> ElementT
 
 
 def _unit(name: str, points: list[_Point], key: str) -> str:
-    """The unit of all values of a key that have one."""
+    """The common unit of the values of a key that have a unit."""
     units = sorted({unit for point in points for e in point.get(key, ()) if (unit := e.get("unit", "").strip())})
     if len(units) > 1:
         raise CurveError(f"{name}: {key} has the units {', '.join(units)}: expected one for all points; convert them")
@@ -99,7 +99,7 @@ def _unit(name: str, points: list[_Point], key: str) -> str:
 
 
 def _column(name: str, points: list[_Point], key: str) -> np.ndarray | None:
-    """Values of one key in every point; None where no point has it."""
+    """Values of one key in every point; None if no point has the key."""
     found = [[element.text or "" for element in point.get(key, ())] for point in points]
     if not any(found):
         return None

@@ -1,4 +1,4 @@
-"""Entries of the Crystallography Open Database (COD) by number: fetched one after another, kept whole or not at all."""
+"""Download of Crystallography Open Database (COD) entries by number: one at a time, each whole or not at all."""
 
 import re
 import time
@@ -20,21 +20,21 @@ from rephase.files.reading import decoded
 from rephase.files.writing import writable_folder, write_whole
 
 COD = "https://www.crystallography.net/cod"
-LONGEST_REST = 300.0  # s; a server that wants more is left alone
+LONGEST_REST = 300.0  # s; a server that asks for a longer pause gets no more requests
 LONGEST_REQUEST = 86_400.0  # s
 _MOST_REDIRECTS = 5
 _BUSY = (429, 500, 502, 503, 504)
 
 
 class FetchReport(NamedTuple):
-    """What became of every number.
+    """The outcome for every number.
 
     Parameters
     ----------
     fetched, already_there
-        Numbers whose ``NUMBER.cif`` came now, or was in the folder before.
+        Numbers whose ``NUMBER.cif`` was downloaded now, or was in the folder before.
     failed
-        Why each of the others could not be had.
+        Reason for each number that could not be downloaded.
     """
 
     fetched: list[str]
@@ -48,38 +48,38 @@ def fetch_cod(
 ) -> FetchReport:  # fmt: skip
     """Download entries of the COD as ``FOLDER/NUMBER.cif``.
 
-    A CIF that is there is not asked for again. A download that broke off goes on where it was if the server still has
-    the same version; a file gets its name when it is whole and can be read. What cannot be had is written with its
-    reason to ``FOLDER/failed.csv``, and the rest goes on. A redirect is followed on the same server only.
+    A CIF that exists is not requested again. An interrupted download continues where it stopped if the server still has
+    the same version; a file gets its name when it is complete and readable. Numbers that fail are written with their
+    reasons to ``FOLDER/failed.csv``, and the rest continues. A redirect is followed on the same server only.
 
     Parameters
     ----------
     ids
-        COD numbers of seven digits; each is fetched once.
+        COD numbers of seven digits; each is downloaded once.
     folder
-        Where the files go; made if it is not there.
+        Folder of the files; it is created if missing.
     base_url
-        ``http`` or ``https`` address of a folder of ``NUMBER.cif``.
+        ``http`` or ``https`` address of a folder with files ``NUMBER.cif``.
     pause
-        Seconds between requests, at most 300; doubled at every retry. A longer ``Retry-After`` counts.
+        Seconds between requests, at most 300; doubled at every retry. A longer ``Retry-After`` takes precedence.
     n_retries
-        How often an entry is asked for again after a server is busy or a connection breaks.
+        Number of retries for an entry if the server is busy or a connection breaks.
     timeout
-        Seconds that one request may take, to the last byte, at most a day; what came by then is kept for the retry.
+        Seconds for one request up to the last byte, at most a day; the retry continues from the bytes received.
     max_mb
         Largest file, in 10^6 bytes.
     progress
-        Wraps the list of numbers that is gone through, e.g. ``tqdm``.
+        Wraps the list of numbers to show progress, e.g. ``tqdm``.
 
     Raises
     ------
     ConfigError
-        A number, the address or an option that makes no sense; nothing has been asked for yet.
+        A number, the address or an option is invalid; nothing was requested.
     """
     numbers = _check_numbers(ids)
     _check_options(base_url, pause=pause, n_retries=n_retries, timeout=timeout, max_mb=max_mb)
     folder = writable_folder(folder, name="--out")
-    # Compressed on the way, a part of a file would be of no use, and its length would not be that of the file.
+    # With compressed transfer, a partial file would be useless, and its length would differ from that of the file.
     headers = {"User-Agent": f"rephase/{__version__}", "Accept-Encoding": "identity"}
     report = FetchReport([], [], {})
     with httpx.Client(headers=headers, follow_redirects=False) as client:
@@ -116,16 +116,16 @@ def read_numbers(path: str | Path) -> list[str]:
 
 
 class _Failed(Exception):
-    """An entry that cannot be had; the message is the reason."""
+    """An entry cannot be downloaded; the message is the reason."""
 
 
 class _BrokenOff(Exception):
-    """A request that may succeed when it is repeated; the message is the reason."""
+    """A request failed but may succeed when repeated; the message is the reason."""
 
 
 @dataclass
 class _Part:
-    """What came of a file so far, and beside it the version that it is a part of."""
+    """The bytes of a file received so far, and a file beside it with the version that they belong to."""
 
     path: Path
     version_path: Path
@@ -136,12 +136,12 @@ class _Part:
 
     @property
     def version(self) -> str:
-        """As the server names it; empty where it gives no name that can be sent back."""
+        """The server's name for the version; empty if there is none that can be sent back."""
         text = self.version_path.read_text(encoding="utf-8", errors="replace") if self.version_path.is_file() else ""
         return text if text.isascii() and text.isprintable() else ""
 
     def begin(self, version: str) -> None:
-        """Start again; the old bytes go first, so that they never stand beside the new version."""
+        """Start again; the old bytes are deleted first, so that they are never combined with the new version."""
         self.path.write_bytes(b"")
         self.version_path.write_text(version, encoding="utf-8")
 
@@ -150,7 +150,7 @@ class _Part:
         self.version_path.unlink(missing_ok=True)
 
     def range_headers(self) -> dict[str, str]:
-        """Ask for what is missing, or for all of it where the server has another version by now."""
+        """Request the missing bytes, or the whole file if the server has a new version."""
         if not (self.size and self.version):
             return {}
         return {"Range": f"bytes={self.size}-", "If-Range": self.version}
@@ -158,7 +158,7 @@ class _Part:
 
 @dataclass
 class _Server:
-    """A server that is asked for one thing at a time, and not before `next_request` (s, of the monotonic clock)."""
+    """A server that gets one request at a time, and none before `next_request` (s, monotonic clock)."""
 
     client: BoundedClient
     pause: float
@@ -167,7 +167,7 @@ class _Server:
     next_request: float = 0.0
 
     def download(self, url: httpx.URL, path: Path) -> None:
-        """Fetch a CIF, with retries; it appears at `path` when it is whole."""
+        """Download a CIF, with retries; it appears at `path` when it is complete."""
         part = _Part(path.with_suffix(".part"), path.with_suffix(".part.version"))
         for attempt in range(self.n_retries + 1):
             try:
@@ -185,7 +185,7 @@ class _Server:
         part.drop()
 
     def _request(self, url: httpx.URL, part: _Part) -> None:
-        """One request, and those that it is redirected to; what comes of it is added to the part."""
+        """Send one request, follow its redirects, and append the bytes received to the part."""
         place = url
         for _ in range(_MOST_REDIRECTS + 1):
             with self._answer(place, part.range_headers()) as response:
@@ -196,16 +196,16 @@ class _Server:
                 total = self._begin(response, part)
                 self._receive(response, part)
             if total not in (None, part.size):
-                raise _BrokenOff(f"{part.size} bytes of {total} came")
+                raise _BrokenOff(f"received {part.size} bytes of {total}")
             return
         raise _Failed(f"redirected more than {_MOST_REDIRECTS} times, at last to {str(place)[:200]}")
 
     @contextmanager
     def _answer(self, url: httpx.URL, headers: dict[str, str]) -> Iterator[httpx.Response]:
-        """The answer to a request that waits for its turn; the pause starts when the answer has been read."""
+        """Wait for the pause to end, then give the answer; the next pause starts when the answer has been read."""
         delay = self.next_request - time.monotonic()
         if delay > LONGEST_REST:
-            raise _Failed(f"not asked: the server wants to be left alone for {delay:.0f} s; fetch again later")
+            raise _Failed(f"not requested: the server asks for a pause of {delay:.0f} s; fetch again later")
         time.sleep(max(delay, 0.0))
         try:
             with self.client.get(url, headers) as response:
@@ -223,13 +223,13 @@ class _Server:
             self._rest(_retry_after(response))
             raise _BrokenOff(reason)
         if code == 416 or (code == 206 and not _continues(response, part)):
-            part.drop()  # nothing can be added to it
-            raise _BrokenOff(f"{reason}, which does not continue what is there")
+            part.drop()  # nothing can be appended to it
+            raise _BrokenOff(f"{reason}, which does not continue the partial file")
         if code not in (200, 206):
             raise _Failed(reason)
 
     def _begin(self, response: httpx.Response, part: _Part) -> int | None:
-        """Length of the whole file (None: sent in chunks, whose end is marked); a new file starts with no bytes."""
+        """Return the length of the whole file (None: sent in chunks with an end mark); a new file starts empty."""
         total = _total_size(response)
         if total is not None and total > self.max_bytes:
             part.drop()
@@ -252,7 +252,7 @@ class _Server:
 
 
 def _same_server(asked: httpx.URL, place: httpx.URL) -> httpx.URL:
-    """Where a redirect leads, if that is on the server that was asked, perhaps by https."""
+    """Return the target of a redirect if it is on the same server, possibly by https."""
     ways = [(asked.scheme, asked.port), ("https", asked.port)]
     shown = str(place)[:200]
     if place.scheme not in ("http", "https"):
@@ -263,19 +263,19 @@ def _same_server(asked: httpx.URL, place: httpx.URL) -> httpx.URL:
 
 
 def _version(response: httpx.Response) -> str:
-    """What names this version byte for byte (RFC 9110, 13.1.5): a strong ETag, else the date; empty if nothing does."""
+    """Exact name of this version (RFC 9110, 13.1.5): a strong ETag, or else the date; empty if there is neither."""
     version = response.headers.get("ETag") or response.headers.get("Last-Modified", "")
     return "" if version.startswith("W/") else version
 
 
 def _content_range(response: httpx.Response) -> tuple[int, int]:
-    """First byte and length of the whole file of a partial answer; (-1, -1) where it does not say them."""
+    """First byte of a partial answer, and length of the whole file; (-1, -1) if the answer does not state them."""
     found = re.fullmatch(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})", response.headers.get("Content-Range", ""))
     return (int(found[1]), int(found[2])) if found else (-1, -1)
 
 
 def _continues(response: httpx.Response, part: _Part) -> bool:
-    """Whether a partial answer starts where the part ends and is of the same version."""
+    """Whether a partial answer starts where the part ends and has the same version."""
     return _content_range(response)[0] == part.size and _version(response) == part.version != ""
 
 
@@ -285,12 +285,12 @@ def _total_size(response: httpx.Response) -> int | None:
     if "chunked" in response.headers.get("Transfer-Encoding", ""):
         return None
     if "Content-Length" not in response.headers:
-        raise _Failed("the server does not say how long the file is, so that nobody knows whether it is whole")
+        raise _Failed("the server does not state the length of the file, so rephase cannot tell whether it is complete")
     return int(response.headers["Content-Length"])
 
 
 def _retry_after(response: httpx.Response) -> float:
-    """Seconds that the server wants to be left alone, given as such or as a date; 0 where it does not say."""
+    """Pause in seconds that the server asks for, as a number or a date; 0 if it does not ask."""
     value = response.headers.get("Retry-After", "0")
     try:
         return float(value) if value.isdigit() else parsedate_to_datetime(value).timestamp() - time.time()
@@ -299,7 +299,7 @@ def _retry_after(response: httpx.Response) -> float:
 
 
 def _fault(path: Path) -> str | None:
-    """Why a file is no CIF; None if it is one. It is parsed as data; nothing in it is evaluated."""
+    """Reason why a file is not a CIF; None if it is one. The file is parsed as data and never evaluated."""
     try:
         blocks = gemmi.cif.read_string(path.read_bytes())
     except (ValueError, RuntimeError) as error:
@@ -312,7 +312,7 @@ def _check_numbers(ids: Iterable[str | int]) -> list[str]:
     wrong = [number for number in numbers if not re.fullmatch("[0-9]{7}", number)]
     if wrong:
         raise ConfigError(
-            f"COD number {wrong[0]!r}: expected seven digits, e.g. 2002926; mend {len(wrong)} of {len(numbers)}, "
+            f"COD number {wrong[0]!r}: expected seven digits, e.g. 2002926; correct {len(wrong)} of {len(numbers)}, "
             "nothing was downloaded"
         )
     if not numbers:

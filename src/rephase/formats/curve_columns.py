@@ -1,4 +1,4 @@
-"""Which columns of a table are q, I, σ and dq: by the names above them, or by their place."""
+"""Recognition of the columns q, I, σ and dq of a table, by the names above them or by position."""
 
 import re
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from rephase.errors import CurveError
 from rephase.formats.curve_units import COMMENT, Columns, plain, without_units
 
 Found = tuple[Columns, tuple[str, ...]]
-"""Columns, and what is left out, in sentences."""
+"""Columns, and notes on omissions, as sentences."""
 SPACES = r"\s*[,;|]\s*|\s+"
-"""Pattern of what separates the fields of a line."""
+"""Pattern of the separator between the fields of a line."""
 _ROLES = {
     "q": "q s h x qvec qvector qval qvalue qvalues qmean qbin qbins qexp sexp qabs qmod qavg qaxis modq "
     "scatteringvector momentumtransfer",
@@ -22,28 +22,28 @@ _ROLES = {
     "intensityerrors expterror yerr yerror erry dy e errorbar errorbars + ± stdi istd stddevi isd dintensity errint",
     "dq": "dq qdev resolution res sigmaq qsigma sigq σq qerr errq deltaq δq qerror qres dx ds",
 }
-_OTHERS = re.compile(  # quantities that stand where q or I is expected
+_OTHERS = re.compile(  # quantities that a file may have instead of q or I
     r"(?:2|two)[ _*-]*(?:th|θ)|tth|theta|θ|angle|azimuth|radial distance|radius|d(?:[ _-]?spacings?)?(?![a-z])"
     r"|(?:log|ln|lg)(?:10|_?e)?(?:\s*[(\[_]?\s*(?:[qsi](?![a-z])|int)|\s*\Z)"
     r"|[qs]\s*(?:\^|\*\*)?\s*[2-4²³⁴](?!\w)|(?:i|int\w*)(?:\([qs]\))?\s*[*·×.]\s*[qs](?![a-z])|q\s*[*·×]\s*i",
     re.IGNORECASE,
 )
-_OTHER_AXIS = re.compile(  # alone in a line, as Fit2D writes it
+_OTHER_AXIS = re.compile(  # an axis name alone in a line, as Fit2D writes it
     r"\W*(?:(?:2|two)[ _*-]*(?:theta|θ)(?: angle)?|azimuth|(?:radial )?distance|d[ -]spacing)"
     r"\s*(?:\([^)]*\)|\[[^]]*\])?\W*",
     re.IGNORECASE,
 )
 _SINE = re.compile(r"(?<![\d.])2\s*[*·]?\s*sin\b(?!.*(?:pi\b|π))", re.IGNORECASE)
-_FITTED = 0.5  # what stands for σ is as large as the intensity: |σ/I - 1| below this for the brighter half
+_FITTED = 0.5  # a column is "as large as the intensity" if the median |σ/I - 1| of the stronger half is below
 
 
 def named_columns(name: str, header: list[str], values: np.ndarray) -> Found | None:
-    """The columns of `values` that a line of the header names; None where no line names as many as there are.
+    """Assign the columns of `values` by a header line that names them; None if no line has enough names.
 
     Raises
     ------
     CurveError
-        Something else in place of q or I: an angle, 2 sin θ/λ, a logarithm, a power, a product.
+        A column is not q or I itself, but an angle, 2 sin θ/λ, a logarithm, a power or a product.
     """
     _check_axis(name, header)
     for names in _names(header, values.shape[1]):
@@ -59,7 +59,7 @@ def named_columns(name: str, header: list[str], values: np.ndarray) -> Found | N
 
 
 def _check_axis(name: str, header: list[str]) -> None:
-    """Raise where a line of the header says that the first column is no q."""
+    """Raise if a line of the header says that the first column is not q."""
     for line in map(plain, header):
         if _OTHER_AXIS.fullmatch(line) or (_SINE.search(line) and not re.search(r"\bpi\b|π", line, re.IGNORECASE)):
             raise CurveError(
@@ -68,7 +68,7 @@ def _check_axis(name: str, header: list[str]) -> None:
 
 
 def _check_quantities(name: str, names: list[str]) -> None:
-    """Raise where names of columns say that one is a function of q or I, or an angle or a distance."""
+    """Raise if a column name means a function of q or I, an angle or a distance."""
     others = [given for given in names[:2] if _OTHERS.match(given)]
     if others and len(others) + len(_roles([given for given in names if given not in others])) >= 2:
         raise CurveError(
@@ -77,31 +77,31 @@ def _check_quantities(name: str, names: list[str]) -> None:
 
 
 def placed_columns(name: str, values: np.ndarray) -> Found:
-    """q, I, σ, dq in this order, where the file does not name its columns.
+    """Assign q, I, σ, dq in this order, for files that do not name their columns.
 
     Raises
     ------
     CurveError
-        The third is as large as the intensity: a fit.
+        The third column is as large as the intensity, so it is a fit.
     """
     q, intensity, *rest = values.T
     sigma, dq = [*rest, None, None][:2]
     notes = []
     if sigma is not None and is_as_large(sigma, intensity):
         raise CurveError(
-            f"{name}: the third column is as large as the intensity, as a fit is, and no line names the columns: "
-            "expected q, I, σ; write 'q I sigma' above them if it is σ, else delete it and give relative_sigma"
+            f"{name}: the third column is as large as the intensity, like a fit, and no line names the columns: "
+            "expected q, I, σ; write 'q I sigma' above them if it is σ, otherwise delete it and give relative_sigma"
         )
     if dq is not None and is_as_large(dq, intensity):
         dq = None
-        notes.append("column 4 is as large as the intensity, as a fit is: left out")
+        notes.append("column 4 is as large as the intensity, like a fit: left out")
     if len(rest) > 2:
         notes.append(f"columns 5 to {2 + len(rest)}: left out, as no line names them")
     return (q, intensity, sigma, dq), tuple(notes)
 
 
 def is_as_large(values: np.ndarray, intensity: np.ndarray) -> bool:
-    """Whether values are much like the intensity where that is brightest, as a fit is and σ is not."""
+    """Whether values resemble the intensity at its strongest points, as a fit does and σ does not."""
     is_known = np.isfinite(values) & np.isfinite(intensity) & (intensity > 0)
     if not is_known.any():
         return False
@@ -110,7 +110,7 @@ def is_as_large(values: np.ndarray, intensity: np.ndarray) -> bool:
 
 
 def _names(header: list[str], n: int) -> Iterator[list[str]]:
-    """Words of each line of a header, as many as there are columns, the line that is nearest to the rows first."""
+    """Yield the words of each header line with enough words for all columns, nearest to the rows first."""
     for line in reversed(header):
         words = plain(line).replace('"', "").lstrip(f" \t,|{COMMENT}").rstrip(" \t,|#;!")
         words = re.sub(r"\s*[(\[]?\s*%\s*[)\]]?", "%", words)
@@ -128,7 +128,7 @@ def _unbroken(words: str) -> str:
 
 
 def _roles(names: list[str]) -> dict[str, int]:
-    """Which column is q, intensity, sigma and dq; s is q where nothing else is, else σ; percentages are none."""
+    """Find the columns q, intensity, sigma and dq, without percentages; s means q if nothing else does, otherwise σ."""
     short = ["" if "%" in name else re.sub(r"[^a-zσδω±+]", "", without_units(name).lower()) for name in names]
     roles: dict[str, int] = {}
     for role, known in _ROLES.items():

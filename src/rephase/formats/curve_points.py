@@ -1,4 +1,4 @@
-"""Points of a curve that say nothing: left out of every column, counted, and why."""
+"""Unusable points of a curve: removal from every column, with counts and reasons."""
 
 import numpy as np
 
@@ -7,18 +7,18 @@ from rephase.formats.curve_units import Columns
 
 
 def usable_points(name: str, columns: Columns) -> tuple[Columns, tuple[str, ...]]:
-    """The points with a q above 0, an intensity and an uncertainty above 0, and a note for each kind of the others.
+    """Keep the points with q above 0, an intensity, and σ above 0; a note counts each kind of the other points.
 
     Raises
     ------
     CurveError
-        Columns of different length; or no point is left, and the message counts why.
+        The columns have different lengths, or no point is left; the message counts the reasons.
     """
     q, intensity, sigma, _ = columns
     given = [column for column in columns if column is not None]
     for what, column in zip(("q", "intensity", "sigma", "dq"), columns):
         if column is not None and column.shape != q.shape:
-            raise CurveError(f"{name}: {len(column)} values of {what} and {len(q)} of q: expected as many")
+            raise CurveError(f"{name}: {len(column)} values of {what} and {len(q)} of q: expected equal numbers")
     is_left = np.ones(q.shape, dtype=bool)
     kinds = {
         "with a number that is NaN, infinite or missing": ~np.isfinite(given).all(0),
@@ -33,6 +33,6 @@ def usable_points(name: str, columns: Columns) -> tuple[Columns, tuple[str, ...]
             notes.append(f"{n} of {len(q)} points {kind}: left out")
         is_left &= ~is_kind
     if len(q) and not is_left.any():
-        raise CurveError(f"{name}: no point can be used; {'; '.join(notes)}; is each column what it should be?")
+        raise CurveError(f"{name}: no point can be used; {'; '.join(notes)}; check the order of the columns")
     sigma, dq = (None if column is None else column[is_left] for column in columns[2:])
     return (q[is_left], intensity[is_left], sigma, dq), tuple(notes)

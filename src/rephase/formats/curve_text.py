@@ -1,4 +1,4 @@
-"""Scattering curves in text: a table of numbers among lines of words, its columns taken by their names."""
+"""Scattering curves in text: a table of numbers among lines of words, with columns recognised by name."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -12,22 +12,22 @@ from rephase.errors import CurveError
 from rephase.formats.curve_columns import SPACES, named_columns, placed_columns
 from rephase.formats.curve_units import COMMENT, Columns, units_said_of_q
 
-_LONGEST = 1000  # characters of a line of words that are looked at
-_MOST_NUMBERS = 8  # lines of numbers before a table, as counts of points and parameters
+_LONGEST = 1000  # characters of a line of words that are searched
+_MOST_NUMBERS = 8  # most lines of numbers before a table, such as counts of points and parameters
 _DECIMAL_COMMA = re.compile(r"(?=.*[;\t ])(?!.*[.])(?!.*,\s).*\d,\d")
 _PLAIN = re.compile(r"[\d.eE+\-\s]+")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+|(?<=[.\d])[+-]\d{3})?")
 _NO_NUMBER = re.compile(r"|[+-]?(?:nan|inf(?:inity)?)|n/?a|null|none|--|\*+|-?1\.#\w+", re.IGNORECASE)
 _PROGRAMS = {
     r"\s*%(?:File|Counts|Sample)\b": "a BerSANS file: counts of a detector, or parameters; average it to a curve first",
-    r"[\s#]*G N O M\b": "an output of GNOM, with a fit and p(r); give the curve that it was made of",
+    r"[\s#]*G N O M\b": "an output of GNOM, with a fit and p(r); give the original curve",
     r"\s*ALV-": "a correlation function of an ALV correlator, not a scattering curve",
     r"\s*\{\s*(?:EDF|HeaderID)": "an image in EDF; average it to a curve first",
 }
 
 
 class TextCurve(NamedTuple):
-    """Columns of a text, the units that it gives to q, and what was done, in sentences."""
+    """Columns of a text, its units of q, and notes on changes, as sentences."""
 
     columns: Columns
     q_units: set[str]
@@ -38,27 +38,27 @@ class _Line(NamedTuple):
     number: int
     text: str
     values: list[float] | None
-    """None where the line is not one of numbers."""
+    """None if the line does not consist of numbers."""
 
 
 class _Table(NamedTuple):
     values: np.ndarray
     header: list[str]
     others: list[str]
-    """Lines of words among and after the rows."""
+    """Lines of words between and after the rows."""
     notes: tuple[str, ...]
 
 
 def read_curve_text(name: str, text: str) -> TextCurve:
-    """Read the curve of a text: q, I, σ, dq by the names above them, or else in this order.
+    """Read the curve of a text: q, I, σ, dq by the names above them, or without names in this order.
 
-    The rows are the longest run of lines with equally many numbers. What stands before, between and after them is left
-    out, and so are columns that are called otherwise, such as that of a fit.
+    The rows are the longest run of lines with equally many numbers. Text before, between and after them is left out,
+    and so are columns with other names, such as a fit.
 
     Raises
     ------
     CurveError
-        A file of another program, no table, rows of other lengths, or a fit where σ was expected.
+        The file has another format, there is no table, rows differ in length, or a fit stands in place of σ.
     """
     _check_program(name, text)
     table = _table(name, [_Line(number, line, _numbers(line)) for number, line in _lines(text)])
@@ -80,7 +80,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _numbers(line: str) -> list[float] | None:
-    """The fields of a line of numbers, NaN where one is none on purpose; None where one is a word."""
+    """The fields of a line of numbers, NaN for missing-value marks; None if a field is a word."""
     if _PLAIN.fullmatch(line):
         with suppress(ValueError):
             return [float(field) for field in line.split()]
@@ -97,13 +97,13 @@ def _numbers(line: str) -> list[float] | None:
 
 
 def _unquoted(quoted: re.Match[str]) -> str:
-    """A field without its quotation marks, its decimal comma a point."""
+    """Remove the quotation marks of a field, and replace its decimal comma by a point."""
     field = (quoted[1] or quoted[2] or "").strip()
     return field.replace(",", ".") if re.fullmatch(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?", field) else field
 
 
 def _value(field: str) -> float:
-    """A number, of Fortran too: 1.2D-01, and 1.2-101 where the exponent has three digits."""
+    """Parse a number, also in Fortran's notation: 1.2D-01, and 1.2-101 for exponents of three digits."""
     return float(re.sub(r"(?<=[.\d])[dD]?(?=[+-]\d)|[dD]", "e", field) if not re.search("[eE]", field) else field)
 
 
@@ -120,7 +120,7 @@ def _table(name: str, lines: list[_Line]) -> _Table:
     if astray:
         counts = ", ".join(map(str, sorted({len(line.values or ()) for line in (*table, *astray)})))
         raise CurveError(
-            f"{name}: {counts} columns of numbers: expected q, I, σ in every row; mend or delete line "
+            f"{name}: {counts} columns of numbers: expected q, I, σ in every row; correct or delete line "
             f"{astray[0].number}"
         )
     others = [line for line in lines if line.number > first and line.values is None and not _is_comment(line.text)]
@@ -131,7 +131,7 @@ def _table(name: str, lines: list[_Line]) -> _Table:
 
 
 def _without_header(table: list[_Line], lines: list[_Line]) -> list[_Line]:
-    """The rows without the numbers of a header that are as many: words follow them, and a smaller first number."""
+    """Drop leading header lines with as many numbers as the rows: words and a smaller first number follow them."""
     words = [line.number for line in lines if line.values is None and not _is_comment(line.text)]
     for n in range(min(_MOST_NUMBERS, len(table) - 1), 0, -1):
         (*_, before), (after, *_) = table[:n], table[n:]
@@ -146,7 +146,7 @@ def _is_comment(line: str) -> bool:
 
 
 def _check_between(name: str, lines: Iterable[_Line]) -> None:
-    """Raise where a line between the rows is a row that is damaged, as its first word is a number."""
+    """Raise if a line between the rows is a damaged row: its first word is a number."""
     for line in lines:
         if _numbers(re.split(SPACES, line.text.strip())[0]):
             raise CurveError(f"{name}: line {line.number}: {line.text.strip()[:60]!r}: expected numbers; delete it")

@@ -1,4 +1,4 @@
-"""Units of scattering curves: those that a text says of q, and the intensity in 1/cm."""
+"""Units of scattering curves: recognition of the unit of q in a text, and conversion of intensity to 1/cm."""
 
 import re
 from collections.abc import Iterable
@@ -8,14 +8,14 @@ import numpy as np
 from rephase.errors import CurveError
 
 Q_UNITS = {"1/nm": 1.0, "1/A": 10.0}
-"""Units of q that an argument may name, in nm^-1."""
+"""Units of q that an argument may name, with their values in nm^-1."""
 COMMENT = "#;%!"
-"""Signs that begin a line of words."""
+"""Characters that begin a comment line."""
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]
-"""q, I, σ and dq [n] of a curve, None where a file lacks them."""
+"""q, I, σ and dq [n] of a curve, None if a file lacks them."""
 
 _LENGTH = r"(nanomet(?:er|re)s?|nm|[\u00c5\u212b]|angstr(?:[oö]|oe)ms?|ang\.?|AA?|[uµμ]m|pm|mm|cm|m)(?![A-Za-z])"
-_CLEAR = "|".join((  # never a name of a sample
+_CLEAR = "|".join((  # never the name of a sample
     rf"(?<![\w.])1\s*/\s*{_LENGTH}",
     rf"\bper\s+{_LENGTH}",
     rf"(?<![A-Za-z])(?:inv(?:erse|\.)?|reciprocal)[\s_]*{_LENGTH}",
@@ -43,22 +43,22 @@ _PER_CM = {"m": 0.01, "cm": 1.0, "mm": 10.0}
 
 
 def plain(text: str) -> str:
-    """A text without the marks of TeX."""
+    """Remove TeX markup from a text."""
     return re.sub(r"mathrm|[${}\\]", "", text)
 
 
 def without_units(text: str) -> str:
-    """A plain text without brackets, what is in them, and units."""
+    """Remove brackets, their content, and units from a plain text."""
     return _UNIT.sub(" ", re.sub(r"\[[^\]]*\]|\([^)]*\)", " ", text))
 
 
 def units_of_q(name: str, unit: str) -> set[str]:
-    """The unit of a field that holds nothing else; none where it is empty.
+    """The unit in a field that contains nothing else; empty set if the field is empty.
 
     Raises
     ------
     CurveError
-        Another unit than those of `Q_UNITS`.
+        The unit is not in `Q_UNITS`.
     """
     found = {_name(match) for match in _UNIT.finditer(plain(unit))}
     if (unit.strip() and not found) or found - Q_UNITS.keys():
@@ -67,10 +67,10 @@ def units_of_q(name: str, unit: str) -> set[str]:
 
 
 def units_said_of_q(lines: Iterable[str]) -> set[str]:
-    """The units that lines of text give to q, and to nothing else.
+    """Find the units that lines of text give to q.
 
-    A unit counts where it stands beside the name of q, further on in such a line if it cannot be the name of a sample
-    (1/nm and nm^-1, but not A-1), or at the beginning of a line of units.
+    A unit counts beside the name of q, at the beginning of a line of units, or later in a line that names q, if it
+    cannot be the name of a sample (1/nm and nm^-1, but not A-1).
     """
     found = set()
     for line in map(plain, lines):
@@ -90,13 +90,11 @@ def _name(match: re.Match[str]) -> str:
 
 
 def in_per_cm(columns: Columns, unit: str) -> tuple[Columns, tuple[str, ...]]:
-    """Columns with the intensity in 1/cm, and what was done for it, in sentences."""
+    """Convert the intensity to 1/cm; return the columns, and notes as sentences."""
     found = _PER_LENGTH.fullmatch(re.sub(r"[\s^*·(){}]", "", unit.lower()).replace("⁻¹", "-1").replace("−", "-"))
     if found is None:
         told = f"the unit of I is {unit!r}" if unit else "the file does not name the unit of I"
-        return columns, (
-            f"{told}: taken as 1/cm; where it is another, forward intensity and background are in that unit",
-        )
+        return columns, (f"{told}: taken as 1/cm; if it differs, forward intensity and background are in that unit",)
     factor = _PER_CM[found[1] or found[2]]
     if factor == 1:
         return columns, ()

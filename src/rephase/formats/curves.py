@@ -1,4 +1,4 @@
-"""Measured small-angle scattering in files: q, I, σ in columns of text, or CanSAS data in XML or HDF5 (NXcanSAS)."""
+"""Files of measured small-angle scattering: q, I, σ in columns of text, or CanSAS data in XML or HDF5 (NXcanSAS)."""
 
 import os
 import warnings
@@ -24,21 +24,21 @@ _SUFFIXES = (".h5", ".hdf5", ".hdf", ".nxs")
 
 
 class SaxsCurve(NamedTuple):
-    """A measured curve, float64 [n] each.
+    """A measured curve; every column is float64 [n].
 
     Attributes
     ----------
     q
-        nm^-1, ascending, above 0.
+        q in nm^-1, ascending, above 0.
     intensity
-        In 1/cm where the file names a unit that is known, else in the unit of the file. Values below 0 are left where a
-        background was taken off.
+        Intensity in 1/cm if the file names a known unit, otherwise in the unit of the file. Values below 0 remain, as
+        background subtraction produces them.
     sigma
         Standard deviation of the intensity, above 0.
     dq
-        Standard deviation of q in nm^-1 by the resolution of the instrument, 0 or more; None where the file has none.
+        Standard deviation of q in nm^-1 from the instrument resolution, 0 or more; None if the file has none.
     notes
-        What was done to the columns, and what the file leaves open, in sentences.
+        Changes to the columns, and information that the file lacks, as sentences.
     """
 
     q: np.ndarray
@@ -49,7 +49,7 @@ class SaxsCurve(NamedTuple):
 
 
 class _Content(NamedTuple):
-    """What a file has: columns, the units of q that it names, and what is to be said of it."""
+    """The content of a file: columns, the units of q that it names, and notes."""
 
     columns: Columns
     q_units: set[str]
@@ -61,34 +61,34 @@ def read_saxs(
 ) -> SaxsCurve:
     """Read one curve.
 
-    Text (.dat, .txt, .csv, .fit, .pdh …) has columns with any separator, taken by the names above them, or else as q,
-    I, σ, dq; lines of words are left out. HDF5 has one group of the class SASdata with ``Q``, ``I``, its uncertainties
-    (``Idev``), and perhaps ``Qdev`` or ``dQ``, and ``Mask``: points where it is not 0 are left out. XML is that of
-    CanSAS 1D. Text has no unit of I that is looked for. Points without a number, with q or σ not above 0, are left out
-    and counted in the notes.
+    Text (.dat, .txt, .csv, .fit, .pdh …) has columns with any separator, recognised by the names above them, or without
+    names as q, I, σ, dq; lines of words are left out, and the unit of I is not read. HDF5 has one group of the class
+    SASdata with ``Q``, ``I``, its uncertainties (``Idev``), and optionally ``Qdev`` or ``dQ``, and ``Mask``: points
+    where it is not 0 are left out. XML has the format CanSAS 1D. Points without a number, or with q or σ not above 0,
+    are left out and counted in the notes.
 
     Parameters
     ----------
     path
-        Of the file; text and XML may be packed by gzip.
+        Path of the file; text and XML may be gzipped.
     q_unit
-        One of `Q_UNITS`, where the file does not name it; a file that names another is refused.
+        Unit of q, one of `Q_UNITS`, if the file does not name it; a file that names another unit is refused.
     relative_sigma
-        σ/|I| to be taken where the file has no σ, above 0.
+        σ/|I| to assume if the file has no σ, above 0.
     entry
-        Which curve of a file that has several: a group of HDF5, e.g. ``/sasentry01/sasdata02``; in XML the name of a
-        SASentry, of a SASdata, or ENTRY/DATA.
+        Name of a curve in a file with several: a group of HDF5, e.g. ``/sasentry01/sasdata02``; in XML a SASentry, a
+        SASdata, or ENTRY/DATA.
 
     Raises
     ------
     CurveError
-        No such file or none that can be read; a unit of q that is not told, not known or contradicted; fewer than five
-        points that can be used; q not ascending; σ missing; a fit in place of σ; no intensity above 0.
+        The file does not exist or cannot be read; the unit of q is missing, unknown or contradictory; fewer than five
+        points are usable; q is not ascending; σ is missing, or a fit stands in its place; no intensity is above 0.
 
     Warns
     -----
     UserWarning
-        Intensities below 0; σ as large as the intensity.
+        Intensities are below 0, or σ is as large as the intensity.
     """
     path = Path(path)
     if q_unit is not None and q_unit not in Q_UNITS:
@@ -103,14 +103,14 @@ def read_saxs(
     if sigma is None:
         sigma = _assumed(path.name, intensity, relative_sigma, notes)
     elif is_as_large(sigma, intensity):
-        warnings.warn(f"{path.name}: σ is as large as the intensity: is it that of a fit?", stacklevel=2)
+        warnings.warn(f"{path.name}: σ is as large as the intensity: is the column a fit?", stacklevel=2)
     curve = SaxsCurve(factor * q, intensity, sigma, None if dq is None else factor * dq, notes)
     _check(path.name, curve)
     return curve
 
 
 def _content(path: Path, entry: str | None) -> _Content:
-    """What a file has, by what it begins with."""
+    """Read a file in the format of its first bytes."""
     if is_hdf5(path) or path.suffix.lower() in _SUFFIXES:
         columns, units, notes = read_cansas_hdf5(path, entry)
         return _with_units(path.name, columns, units, notes)
@@ -126,18 +126,18 @@ def _content(path: Path, entry: str | None) -> _Content:
 
 
 def _with_units(name: str, columns: Columns, units: tuple[str, str], notes: tuple[str, ...] = ()) -> _Content:
-    """Columns with the intensity in 1/cm, of a file that gives `units` to q and I."""
+    """Convert the intensity to 1/cm, for a file that states `units` of q and I."""
     scaled, told = in_per_cm(columns, units[1])
     return _Content(scaled, units_of_q(name, units[0]), (*told, *notes))
 
 
 def _factor(name: str, named: set[str], q_unit: str | None) -> float:
-    """The unit of q in nm^-1, from what the file names and what the caller tells."""
+    """The unit of q in nm^-1, from the units that the file names and the caller's `q_unit`."""
     if unknown := sorted(named - Q_UNITS.keys()):
         raise CurveError(f"{name}: q is in {', '.join(unknown)}: expected {' or '.join(Q_UNITS)}; convert it")
     if q_unit is not None and named and named != {q_unit}:
         raise CurveError(
-            f"{name}: q_unit = {q_unit!r}, but the file names {', '.join(sorted(named))}; tell which is right"
+            f"{name}: q_unit = {q_unit!r}, but the file names {', '.join(sorted(named))}; give the right one"
         )
     if q_unit is None and len(named) != 1:
         told = f"names {' and '.join(sorted(named))}" if named else "does not name it"
@@ -148,14 +148,14 @@ def _factor(name: str, named: set[str], q_unit: str | None) -> float:
 def _assumed(name: str, intensity: np.ndarray, relative_sigma: float | None, notes: tuple[str, ...]) -> np.ndarray:
     if relative_sigma is None:
         told = f" ({'; '.join(notes)})" if notes else ""
-        raise CurveError(f"{name}: no column of σ{told}; give relative_sigma, e.g. 0.03, if an assumed one will do")
+        raise CurveError(f"{name}: no column of σ{told}; give relative_sigma, e.g. 0.03, if an assumed σ is acceptable")
     if not 0 < relative_sigma < np.inf:
         raise CurveError(f"relative_sigma = {relative_sigma}: expected a number above 0")
     return relative_sigma * np.abs(intensity)
 
 
 def _check(name: str, curve: SaxsCurve) -> None:
-    """Raise `CurveError` where a column has values that cannot be."""
+    """Raise `CurveError` if a column has impossible values."""
     q, intensity, sigma, dq, notes = curve
     if len(q) < FEWEST:
         left_out = f" ({'; '.join(notes)})" if notes else ""
@@ -164,14 +164,14 @@ def _check(name: str, curve: SaxsCurve) -> None:
         row = int((np.diff(q) <= 0).argmax()) + 1
         raise CurveError(
             f"{name}: q = {q[row]:.6g} /nm follows {q[row - 1]:.6g}: expected ascending; sort or merge the rows, or "
-            "give one curve where there are several"
+            "split a file with several curves"
         )
     if dq is not None and (dq < 0).any():
         raise CurveError(f"{name}: dq has values below 0: expected standard deviations of q as the fourth column")
     if not (intensity > 0).any():
-        raise CurveError(f"{name}: no intensity is above 0; was a wrong background taken off?")
+        raise CurveError(f"{name}: no intensity is above 0; was the wrong background subtracted?")
     if n := int((intensity < 0).sum()):
         warnings.warn(
-            f"{name}: {n} of {len(q)} intensities are below 0 and are kept: noise, where a background was taken off",
+            f"{name}: {n} of {len(q)} intensities are below 0 and are kept: noise around a subtracted background",
             stacklevel=3,
         )

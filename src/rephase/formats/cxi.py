@@ -1,4 +1,4 @@
-"""Single shots in CXI and other HDF5 files: what a file holds, and its images one by one."""
+"""Single shots in CXI and other HDF5 files: a listing of each file, and its images one at a time."""
 
 import io
 import math
@@ -30,24 +30,24 @@ __all__ = ["JOULE_PER_EV", "list_cxi", "read_cxi", "write_cxi"]
 
 _IMAGES = ("instrument_1/detector_1/data", "data_1/data", "image_1/data")
 _LABELS = "note_1/data"
-_MOST_NAMED = 1000  # entries that are missing, each in a row of its own
+_MOST_NAMED = 1000  # missing entries with a row of their own
 
 
 def list_cxi(path: Path, labels: LabelSet | None) -> Listing:
     """List the shots of a CXI or another HDF5 file without reading an image.
 
-    Each ``/entry_N`` has its image, or a stack [n, y, x] of them, in ``instrument_1/detector_1/data`` (the layout of
-    CXIDB 94), ``data_1/data`` or ``image_1/data``; beside it a ``mask``: booleans, True = measured, or the bits of CXI.
-    Labels are in ``note_1/data``, [n_labels] or [n, n_labels], the photon energy in ``instrument_1`` (see
-    `photon_energy_ev`). An entry that lacks its image, or whose image or labels are wrong, is left out by its name. A
-    file of NeXus, such as a master file of Eiger, has its frames in ``entry/data``, in linked files beside it too, and
-    perhaps a ``pixel_mask``. Any other file must have one dataset of images. Where `labels` is None, those of the file
-    are not looked at.
+    Each ``/entry_N`` has an image, or a stack [n, y, x] of images, in ``instrument_1/detector_1/data`` (the layout of
+    CXIDB 94), ``data_1/data`` or ``image_1/data``, and beside it optionally a ``mask``: booleans, True = measured, or
+    CXI bits. Labels are in ``note_1/data``, [n_labels] or [n, n_labels], the photon energy is in ``instrument_1``
+    (see `photon_energy_ev`). An entry without an image, or with an invalid image or labels, is left out and listed by
+    name. A NeXus file, such as an Eiger master file, has its frames in ``entry/data``, possibly in linked files in the
+    same folder, and optionally a ``pixel_mask``. Any other file must have exactly one dataset of images. If `labels`
+    is None, labels are not read.
 
     Raises
     ------
     ImageError
-        The file is truncated or no HDF5 file, or has no image.
+        The file is truncated, is not HDF5, or has no image.
     """
     with open_hdf5(path, ImageError) as file:
         if numbers := _entry_numbers(file):
@@ -64,12 +64,12 @@ def list_cxi(path: Path, labels: LabelSet | None) -> Listing:
 
 
 def read_cxi(shot: Shot) -> tuple[np.ndarray, np.ndarray]:
-    """Read one image: its numbers as they are in the file, and what its mask shows as measured.
+    """Read one image: its numbers as stored, and the measured pixels according to its mask, boolean.
 
     Raises
     ------
     ImageError
-        It is damaged, or no longer there.
+        The image is damaged, or no longer there.
     """
     with open_hdf5(shot.path, ImageError) as file:
         image = _part(file, shot.dataset, shot.row)
@@ -84,9 +84,9 @@ def write_cxi(path: Path, image: np.ndarray, mask: np.ndarray, labels: np.ndarra
     Parameters
     ----------
     path
-        Of the file; its folder is made.
+        Path of the file; its folder is created.
     image, mask
-        Counts [n, y, x], and what was measured of them, boolean.
+        Counts [n, y, x], and a boolean mask [n, y, x], True for measured pixels.
     labels
         0 or 1, [n, n_labels].
 
@@ -95,7 +95,7 @@ def write_cxi(path: Path, image: np.ndarray, mask: np.ndarray, labels: np.ndarra
     DiskError
         The disk is full, the folder cannot be written, and so on.
     """
-    mask = mask & ~np.stack([has_gap(shot) for shot in image])  # saturated pixels, which readers take so without it
+    mask = mask & ~np.stack([has_gap(shot) for shot in image])  # also saturated pixels, which readers mask anyway
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         file["cxi_version"], file["number_of_entries"] = 160, 1
@@ -111,7 +111,7 @@ def write_cxi(path: Path, image: np.ndarray, mask: np.ndarray, labels: np.ndarra
 
 
 def _listing(path: Path, parts: Mapping[str, Callable[[], list[Shot]]]) -> Listing:
-    """The shots of each part of a file, those left out that cannot be used."""
+    """List the shots of each part of a file; unusable parts are left out, with reasons."""
     shots: list[Shot] = []
     left_out: list[LeftOut] = []
     for name, shots_of in parts.items():
@@ -124,7 +124,7 @@ def _listing(path: Path, parts: Mapping[str, Callable[[], list[Shot]]]) -> Listi
 
 
 def _entry_numbers(file: Hdf5File) -> list[int]:
-    """Numbers of the entries; those included that are missing in between, or that the file counts."""
+    """Numbers of the entries, including missing ones in between or up to the count that the file states."""
     numbers = [int(found[1]) for name in file.root if (found := re.fullmatch(r"entry_(\d{1,18})", name))]
     if not numbers:
         return []
@@ -137,7 +137,7 @@ def _entry_numbers(file: Hdf5File) -> list[int]:
 
 
 def _named(numbers: list[int], file: Hdf5File) -> tuple[list[str], list[LeftOut]]:
-    """Names of the entries; of those that are missing only the first thousand, the others in one row."""
+    """Names of the entries, with at most a thousand missing ones; one row counts the other missing entries."""
     missing = [number for number in numbers if f"entry_{number}" not in file.root]
     dropped = set(missing[_MOST_NAMED:])
     names = [f"entry_{number}" for number in numbers if number not in dropped]
@@ -175,7 +175,7 @@ def _stack(
     entry: h5py.Group | None,
     labels: LabelSet | None,
 ) -> list[Shot]:
-    """The shots of a dataset, one image or several."""
+    """The shots of a dataset with one or several images."""
     check_layout(image.shape or (), image.dtype)
     file.check_stored(image)
     if mask is not None:
@@ -192,14 +192,14 @@ def _stack(
 def _labels_of(
     file: Hdf5File, image: h5py.Dataset, entry: h5py.Group | None, labels: LabelSet | None
 ) -> Sequence[np.ndarray | None]:
-    """Labels of each image of a dataset; None where there are none, or none are asked for."""
+    """Labels of each image of a dataset; None if there are none, or if `labels` is None."""
     noted = None if labels is None or entry is None else file.dataset(_LABELS, entry)
     n_images = math.prod(image.shape[:-2])
     if noted is None or labels is None:
         return [None] * n_images
     if noted.size != n_images * len(labels.names) or (image.ndim == 3 and len(noted) != n_images):
         raise ImageError(
-            f"labels of shape {noted.shape} of {n_images} images: expected {len(labels.names)} numbers for each, in "
+            f"labels of shape {noted.shape} for {n_images} images: expected {len(labels.names)} numbers for each, in "
             f"the order {', '.join(labels.names)}"
         )
     return [labels.check(one) for one in file.numbers(noted).reshape(n_images, -1)]
@@ -210,9 +210,7 @@ def _only_images(file: Hdf5File) -> h5py.Dataset:
     found = [item for item in file.items() if _holds_images(item)]
     if len(found) != 1:
         names = ", ".join(str(item.name) for item in found) or "none"
-        raise ImageError(
-            f"{file.path}: no entry_N, so one dataset [y, x] or [n, y, x] was expected; there are: {names}"
-        )
+        raise ImageError(f"{file.path}: no entry_N, so one dataset [y, x] or [n, y, x] was expected; found: {names}")
     return found[0]
 
 
@@ -222,7 +220,7 @@ def _holds_images(item: h5py.HLObject) -> bool:
 
 
 def _part(file: Hdf5File, name: str, row: int | None) -> np.ndarray:
-    """The image of a row of a stack; a mask may be one for all."""
+    """Read one row of a stack; a two-dimensional mask applies to all rows."""
     dataset = file.dataset(name)
     if dataset is None:
         raise ImageError(f"{file.path}: {name} cannot be read: it is no longer there; copy it again")

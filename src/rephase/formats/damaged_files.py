@@ -1,4 +1,4 @@
-"""What libraries raise of files whose bytes are lost or changed, as one error of the domain."""
+"""Conversion of the exceptions that libraries raise for damaged files into one error of the domain."""
 
 import struct
 import tokenize
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from rephase.errors import RephaseError
 
-_DAMAGED = (  # what h5py, tifffile and NumPy raise
+_DAMAGED = (  # exceptions of h5py, tifffile and NumPy
     ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, OSError, MemoryError,
     RuntimeError, SyntaxError, EOFError, struct.error, tokenize.TokenError, zlib.error,
 )  # fmt: skip
@@ -16,12 +16,12 @@ _DAMAGED = (  # what h5py, tifffile and NumPy raise
 
 @contextmanager
 def damage_named(name: str, kind: str, error: type[RephaseError]) -> Iterator[None]:
-    """What a reader of `kind` raises of a damaged file is an `error` that names what was read.
+    """Convert exceptions of a reader for `kind` files into an `error` that names the damaged item.
 
     Raises
     ------
     RephaseError
-        As `error`, unless it is an error of the domain already.
+        As `error`; an existing error of the domain passes unchanged.
     """
     try:
         yield
@@ -32,32 +32,32 @@ def damage_named(name: str, kind: str, error: type[RephaseError]) -> Iterator[No
     except _DAMAGED as cause:
         reason = str(cause) or type(cause).__name__
         raise error(
-            f"{name} cannot be read: damaged, truncated, or no {kind} file ({reason}); copy it again, or save it anew "
-            "without compression"
+            f"{name} cannot be read: damaged, truncated, or not a valid {kind} file ({reason}); copy it again, "
+            "or save it anew without compression"
         ) from cause
 
 
 def check_claim(name: str, claimed: int, stored: int, error: type[RephaseError], *, is_packed: bool) -> None:
-    """Raise where a header tells of more bytes than those that are in the file can be.
+    """Raise if a header claims more bytes than the file can contain.
 
     Parameters
     ----------
     claimed
-        Bytes of the array.
+        Bytes of the array according to the header.
     stored
-        Bytes of it in the file.
+        Bytes of the array in the file.
     error
-        What is raised.
+        Class of the error.
     is_packed
-        Whether they are compressed.
+        Whether the bytes are compressed.
     """
     most = _MOST_PACKED * stored if is_packed else stored
     if claimed > max(most, _ANY):
         raise error(
-            f"{name} cannot be read: damaged, truncated, or never filled: its header tells of {claimed:,} bytes, of "
-            f"which the file has {stored:,}; copy it again, or save what is there anew"
+            f"{name} cannot be read: damaged, truncated, or never filled: its header claims {claimed:,} bytes, of "
+            f"which the file has {stored:,}; copy it again, or save its content anew"
         )
 
 
-_MOST_PACKED = 1100  # times: deflate packs at most 1,032 to 1
-_ANY = 2**20  # bytes that are never too many
+_MOST_PACKED = 1100  # highest ratio: deflate compresses at most 1,032 to 1
+_ANY = 2**20  # bytes that are always allowed

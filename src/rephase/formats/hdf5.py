@@ -1,4 +1,4 @@
-"""HDF5 files of strangers: opened, followed and read, with every claim checked before memory or time is spent on it."""
+"""Safe reading of untrusted HDF5 files: links and sizes are checked before they cost memory or time."""
 
 import math
 import os
@@ -15,17 +15,17 @@ from rephase.errors import RephaseError
 from rephase.formats.damaged_files import check_claim, damage_named
 
 Item: TypeAlias = h5py.Group | h5py.Dataset
-_MOST_BYTES = 2**29  # that are read at once, of a dataset or of a chunk
-_MOST_ITEMS = 20_000  # groups and datasets that are looked through
-_MOST_LINKS = 8  # one after the other
+_MOST_BYTES = 2**29  # read at once from a dataset or a chunk
+_MOST_ITEMS = 20_000  # groups and datasets that are searched
+_MOST_LINKS = 8  # in succession
 _KINDS = {"O": "words or references", "S": "words", "U": "words", "V": "records", "c": "complex numbers"}
 
 
 @dataclass(frozen=True)
 class Hdf5File:
-    """An open file, whose methods raise `error` for whatever is wrong with it.
+    """An open file, whose methods raise `error` for every defect.
 
-    Links to other files are followed only where these lie beside it.
+    Links to other files are followed only within the same folder.
     """
 
     path: Path
@@ -33,22 +33,22 @@ class Hdf5File:
     error: type[RephaseError]
 
     def find(self, name: str, group: h5py.Group | None = None) -> Item | None:
-        """A group or dataset by its path from `group`, or the root; None where nothing has this name.
+        """Find a group or dataset by its path from `group` or the root; None if nothing has this name.
 
         Raises
         ------
         RephaseError
-            A link on the way leads to nothing, in a circle, or to a file elsewhere.
+            A link on the path is broken, circular, or leads to another folder.
         """
         return self._find(name, self.root if group is None else group, _MOST_LINKS)
 
     def group(self, name: str, group: h5py.Group | None = None) -> h5py.Group | None:
-        """A group by its path; None where nothing, or a dataset, has this name."""
+        """Find a group by its path; None if nothing, or a dataset, has this name."""
         found = self.find(name, group)
         return found if isinstance(found, h5py.Group) else None
 
     def dataset(self, name: str, group: h5py.Group | None = None) -> h5py.Dataset | None:
-        """A dataset of numbers by its path; None where nothing has this name, an error where something else has."""
+        """Find a dataset of numbers by its path; None if nothing has this name, an error if something else has."""
         found = self.find(name, group)
         if found is None:
             return None
@@ -60,12 +60,12 @@ class Hdf5File:
         return found
 
     def items(self) -> list[Item]:
-        """All groups and datasets of this file, links left out.
+        """List all groups and datasets of this file, without links.
 
         Raises
         ------
         RephaseError
-            Too many to look through.
+            There are too many to search.
         """
         items: list[Item] = []
 
@@ -78,13 +78,11 @@ class Hdf5File:
         return items
 
     def check_stored(self, dataset: h5py.Dataset) -> None:
-        """Raise unless the numbers that a dataset claims can be in its file, and can be unpacked here."""
+        """Raise unless the file can contain the numbers that a dataset claims, and they can be decompressed here."""
         name = f"{self.path.name}: {dataset.name} of shape {dataset.shape}"
         if dataset.external:
             files = ", ".join(sorted({str(file) for file, *_ in dataset.external}))
-            raise self.error(
-                f"{name} keeps its numbers in other files, {files}: expected them within; copy them into one"
-            )
+            raise self.error(f"{name} keeps its numbers in other files, {files}: expected one file; copy them into it")
         self._check_filters(name, dataset)
         stored = self._stored_bytes(dataset)
         if not stored and dataset.size:
@@ -94,13 +92,13 @@ class Hdf5File:
         check_claim(name, claimed, stored, self.error, is_packed=dataset.chunks is not None or dataset.is_virtual)
 
     def numbers(self, dataset: h5py.Dataset) -> np.ndarray:
-        """All numbers of a dataset, once its claims are checked."""
+        """Read all numbers of a dataset, after checking its claims."""
         self.check_stored(dataset)
         self._check_bytes(f"{self.path.name}: {dataset.name}", int(dataset.size) * dataset.dtype.itemsize)
         return np.asarray(dataset[()])
 
     def number(self, dataset: h5py.Dataset) -> float:
-        """The first of however many numbers of a dataset; NaN where it has none."""
+        """Read the first number of a dataset; NaN if it is empty."""
         self._check_chunk(dataset)
         return float(dataset[(0,) * dataset.ndim]) if dataset.size else float("nan")
 
@@ -121,7 +119,7 @@ class Hdf5File:
     def _follow(self, link: h5py.SoftLink | h5py.ExternalLink, group: h5py.Group, part: str, links: int) -> Item:
         name = f"{group.name}/{part}"
         if links == 0:
-            raise self.error(f"{self.path.name}: {name} is a link in a circle; give a file without it")
+            raise self.error(f"{self.path.name}: {name} is a circular link; give a file without it")
         if isinstance(link, h5py.ExternalLink):
             self._check_beside(name, link.filename)
             with damage_named(f"{self.path.name}: {name}, a link to {link.filename}", "HDF5", self.error):
@@ -129,7 +127,7 @@ class Hdf5File:
         else:
             found = self._find(link.path, group, links - 1)
         if found is None:
-            raise self.error(f"{self.path.name}: {name} is a link to {link.path}, where nothing is; copy it again")
+            raise self.error(f"{self.path.name}: {name} is a link to {link.path}, which does not exist; copy it again")
         return found
 
     def _check_filters(self, name: str, dataset: h5py.Dataset) -> None:
@@ -137,18 +135,18 @@ class Hdf5File:
         for code, _, _, called in map(layout.get_filter, range(layout.get_nfilters())):
             if not h5py.h5z.filter_avail(code):
                 told = called.decode(errors="replace") or code
-                raise self.error(f"{name} is packed by {told}, which is not installed; unpack it by h5repack -f NONE")
+                raise self.error(f"{name} is packed by {told}, which is not installed; unpack it with h5repack -f NONE")
 
     def _check_beside(self, name: str, file: str) -> None:
-        """Raise unless a file that is linked lies in the folder of this one."""
+        """Raise unless a linked file is in the folder of this one."""
         is_plain = file not in ("", ".", "..") and os.path.basename(file) == file and "\\" not in file
         if not is_plain or not os.path.isfile(self.path.parent / file):
             raise self.error(
-                f"{self.path.name}: {name} is a link to the file {file}, which does not lie beside it; copy it there"
+                f"{self.path.name}: {name} is a link to the file {file}, which is not in the same folder; copy it there"
             )
 
     def _stored_bytes(self, dataset: h5py.Dataset) -> int:
-        """Bytes that are in this file for a dataset, or in the files that a virtual one puts together."""
+        """Bytes stored for a dataset in this file, or in all source files of a virtual dataset."""
         if not dataset.is_virtual:
             return min(dataset.id.get_storage_size(), os.path.getsize(dataset.file.filename))
         sources = {source.file_name for source in dataset.virtual_sources()}
@@ -164,19 +162,17 @@ class Hdf5File:
 
     def _check_bytes(self, name: str, n: int) -> None:
         if n > _MOST_BYTES:
-            raise self.error(
-                f"{name} has {n:,} bytes: expected at most {_MOST_BYTES:,} that are read at once; split it"
-            )
+            raise self.error(f"{name} has {n:,} bytes: expected at most {_MOST_BYTES:,} to read at once; split it")
 
 
 @contextmanager
 def open_hdf5(path: str | Path, error: type[RephaseError]) -> Iterator[Hdf5File]:
-    """Open a file to read; whatever h5py raises of it is an `error`.
+    """Open a file for reading; exceptions of h5py become an `error`.
 
     Raises
     ------
     RephaseError
-        As `error`: no such file, or one that is damaged.
+        As `error`: the file does not exist, or is damaged.
     """
     if not os.path.isfile(path):
         raise error(f"{path}: no such file")
@@ -185,12 +181,12 @@ def open_hdf5(path: str | Path, error: type[RephaseError]) -> Iterator[Hdf5File]
 
 
 def is_hdf5(path: str | Path) -> bool:
-    """Whether a file begins as HDF5 does, perhaps after a block of another kind."""
+    """Whether a file begins as HDF5, possibly after a user block."""
     return os.path.isfile(path) and bool(h5py.is_hdf5(path))
 
 
 def attribute(item: Item, *names: str) -> str:
-    """The text of the first attribute that is there; of several values the first, "" where there is none."""
+    """The text of the first existing attribute, or of the first of its values; "" if there is none."""
     value = next((item.attrs[name] for name in names if name in item.attrs), "")
     if isinstance(value, np.ndarray):
         value = value.flat[0] if value.size else ""

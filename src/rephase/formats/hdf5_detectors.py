@@ -1,4 +1,4 @@
-"""What HDF5 files say of a detector and its beam: masks in either convention, energies and lengths by their units."""
+"""Detector and beam in HDF5 files: masks in either convention, energies and lengths with their units."""
 
 import h5py
 import numpy as np
@@ -7,7 +7,7 @@ from rephase.errors import ImageError
 from rephase.formats.hdf5 import Hdf5File, attribute
 
 JOULE_PER_EV = 1.602176634e-19  # exact, SI 2019
-MASKS = ("mask", "pixel_mask")  # what they are called beside images: of CXI and of NeXus
+MASKS = ("mask", "pixel_mask")  # names of masks beside images, in CXI and in NeXus
 MISSING = 0x200
 UNUSABLE = 0x0FF | MISSING  # bits of a CXI mask: all up to "bad", and "missing" (Maia, Nat. Methods 9, 854, 2012)
 
@@ -17,7 +17,7 @@ _NM = {"m": 1e9, "meter": 1e9, "metre": 1e9, "meters": 1e9, "metres": 1e9, "cm":
        "um": 1e3, "µm": 1e3, "μm": 1e3, "micron": 1e3, "microns": 1e3, "micrometer": 1e3, "nm": 1.0, "nanometer": 1.0,
        "a": 0.1, "å": 0.1, "angstrom": 0.1, "angstroms": 0.1, "pm": 1e-3}  # fmt: skip
 _PHOTONS_EV = (1.0, 1e6)
-_ENERGIES = {  # where the energy of the photons is told, and its unit where none is; the last may be that of the ring
+_ENERGIES = {  # paths of the photon energy, and default units; the last may be the energy of a storage ring
     "instrument_1/beam_1/incident_beam_energy": "J", "beam_1/incident_beam_energy": "J",
     "sample_1/beam_1/incident_beam_energy": "J", "instrument_1/beam_1/energy": "J",
     "instrument/beam/incident_energy": "eV", "instrument/detector/detectorSpecific/photon_energy": "eV",
@@ -26,9 +26,9 @@ _ENERGIES = {  # where the energy of the photons is told, and its unit where non
 
 
 def measured_by(mask: np.ndarray, name: str) -> np.ndarray:
-    """What a mask shows as measured: True in booleans; in whole numbers, where no bit of CXI says otherwise.
+    """Find the measured pixels of a mask: True in a boolean mask, or no disqualifying CXI bit in an integer mask.
 
-    Only a ``pixel_mask``, as NeXus calls it, is 0 there, and something else everywhere else.
+    Only in a ``pixel_mask``, the convention of NeXus, measured pixels are exactly those with 0.
     """
     if name.endswith("pixel_mask"):
         return mask == 0
@@ -36,7 +36,7 @@ def measured_by(mask: np.ndarray, name: str) -> np.ndarray:
 
 
 def check_mask_dataset(mask: h5py.Dataset, shape: tuple[int, ...]) -> None:
-    """Raise `ImageError` unless a dataset can be the mask of images of a shape, one for each or for all."""
+    """Raise `ImageError` unless a dataset can be the mask of images of this shape, one per image or one for all."""
     if mask.shape not in (shape, shape[-2:]) or mask.dtype.kind not in "bui":
         raise ImageError(
             f"a mask of shape {mask.shape}, {mask.dtype}: expected booleans, or bits, of the shape {shape}"
@@ -44,10 +44,10 @@ def check_mask_dataset(mask: h5py.Dataset, shape: tuple[int, ...]) -> None:
 
 
 def photon_energy_ev(file: Hdf5File, entry: h5py.Group) -> tuple[float, str]:
-    """Photon energy in eV by the unit that it has, and "", else NaN and why there is none, in words.
+    """Return the photon energy in eV and "", or NaN and the reason why there is none.
 
-    The energy of the beam goes before that of the source, which may be that of the electrons of a storage ring. What
-    has no unit is in that of the format; the photons have 1 eV to 1 MeV.
+    The energy of the beam takes precedence over the energy of the source, which may be that of the electrons in a
+    storage ring. A value without a unit has the unit of the format; accepted are 1 eV to 1 MeV.
     """
     reasons = []
     for path, usual in _ENERGIES.items():
@@ -62,19 +62,19 @@ def photon_energy_ev(file: Hdf5File, entry: h5py.Group) -> tuple[float, str]:
         if _PHOTONS_EV[0] <= energy <= _PHOTONS_EV[1]:
             return float(energy), ""
         reasons.append(
-            f"photon energy = {value:g} {unit}: expected a number above 0, of 1 eV to 1 MeV in J, eV or keV, in "
+            f"photon energy = {value:g} {unit}: expected a number above 0, from 1 eV to 1 MeV, in J, eV or keV, at "
             f"{item.name}"
         )
     return float("nan"), "; ".join(reasons)
 
 
 def length_nm(file: Hdf5File, item: h5py.Dataset) -> float:
-    """The one number of a dataset as a length in nm, by its unit; in m where it has none.
+    """Read the single number of a dataset as a length in nm; without a unit it is in m.
 
     Raises
     ------
     ImageError
-        More numbers, an unknown unit.
+        There are several numbers, or the unit is unknown.
     """
     if item.size != 1:
         raise ImageError(f"{file.path.name}: {item.name} has shape {item.shape}: expected one number")
@@ -82,7 +82,7 @@ def length_nm(file: Hdf5File, item: h5py.Dataset) -> float:
 
 
 def nm_per_unit(file: Hdf5File, item: h5py.Dataset) -> float:
-    """The unit of lengths in nm; m where a dataset names none."""
+    """The length unit of a dataset in nm; m if it names none."""
     unit = attribute(item, "units", "unit").strip()
     if unit and unit.lower() not in _NM:
         raise ImageError(f"{file.path.name}: {item.name} has the unit {unit!r}: expected m, mm, um or nm")

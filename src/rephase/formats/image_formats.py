@@ -1,4 +1,4 @@
-"""Files of images by what their names end in: how the shots of each are listed, and how one is read."""
+"""Image formats by file suffix: listing of the shots of a file, and reading of one shot."""
 
 import math
 import struct
@@ -16,23 +16,23 @@ from rephase.formats.label_sets import LabelSet
 from rephase.formats.shots import MOST_PIXELS, LeftOut, Listing, Shot, check_layout
 
 Numbers = tuple[np.ndarray, np.ndarray]
-"""An image as its file holds it, and what the mask of the file shows as measured, boolean."""
+"""An image as stored in its file, and a boolean mask, True for measured pixels."""
 
 
 class Format(NamedTuple):
-    """How the shots of a file are listed, and how one is read."""
+    """Functions that list the shots of a file, and read one shot."""
 
     list: Callable[[Path, LabelSet | None], Listing]
     read: Callable[[Shot], Numbers]
 
 
 def format_of(path: Path) -> Format:
-    """How a file is read, by the end of its name.
+    """Find the format of a file by its suffix.
 
     Raises
     ------
     ImageError
-        A format of other programs, by its name.
+        The suffix belongs to an unsupported format, which the message names.
     """
     if told := FOREIGN.get(path.suffix.lower()):
         raise ImageError(f"{path.name}: this is {told}: expected {', '.join(FORMATS)}; convert it, e.g. by fabio")
@@ -40,12 +40,12 @@ def format_of(path: Path) -> Format:
 
 
 def mapped(path: Path) -> np.ndarray:
-    """The array of a NumPy file, left on the disk.
+    """Map the array of a NumPy file without loading it.
 
     Raises
     ------
     ImageError
-        No such file, or one that is damaged or holds Python objects.
+        The file does not exist, is damaged, or contains Python objects.
     """
     with damage_named(str(path), "NumPy", ImageError):
         return np.lib.format.open_memmap(path, mode="r")
@@ -72,7 +72,7 @@ def _list_tiff(path: Path, _: LabelSet | None) -> Listing:
 
 
 def _check_pages(path: Path, file: tifffile.TiffFile) -> None:
-    """Raise where the pages, each of which tells where the next is, go round in a circle."""
+    """Raise if the pages, each of which points to the next, form a circle."""
     layout, handle, seen = file.tiff, file.filehandle, set[int]()
 
     def number(at: int, size: int, kind: str) -> int:
@@ -82,7 +82,7 @@ def _check_pages(path: Path, file: tifffile.TiffFile) -> None:
     page = number(layout.offsetsize, layout.offsetsize, layout.offsetformat)
     while page:
         if page in seen:
-            raise ImageError(f"{path.name} cannot be read: damaged, its pages go round in a circle; copy it again")
+            raise ImageError(f"{path.name} cannot be read: damaged, its pages form a circle; copy it again")
         seen.add(page)
         n_tags = number(page, layout.tagnosize, layout.tagnoformat)
         end = page + layout.tagnosize + n_tags * layout.tagsize
@@ -100,7 +100,7 @@ def _check_grey(path: Path, images: tifffile.TiffPageSeries) -> None:
 
 
 def _check_claims(path: Path, images: tifffile.TiffPageSeries) -> None:
-    """Raise unless the bytes of the images can be in the file."""
+    """Raise unless the file can contain the bytes of the images."""
     page = images.keyframe
     is_packed = page.compression != tifffile.COMPRESSION.NONE
     check_claim(path.name, images.nbytes, path.stat().st_size, ImageError, is_packed=is_packed)
@@ -110,13 +110,13 @@ def _check_claims(path: Path, images: tifffile.TiffPageSeries) -> None:
 
 def _read_tiff(shot: Shot) -> Numbers:
     with damage_named(str(shot.path), "TIFF", ImageError), tifffile.TiffFile(shot.path) as file:
-        if file.series[0].dataoffset is not None:  # one block, of which ImageJ describes the first image alone
+        if file.series[0].dataoffset is not None:  # one block, of which ImageJ describes only the first image
             return _unmasked(_row(tifffile.memmap(shot.path, mode="r"), shot.row))
         return _unmasked(file.asarray(key=shot.row or 0, series=0))
 
 
 def _shots_of(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> list[Shot]:
-    """The images of an array that a file holds."""
+    """The images of an array in a file."""
     check_layout(shape, dtype)
     if len(shape) == 2:
         return [Shot(path, path.stem)]
@@ -135,11 +135,11 @@ _NUMPY, _TIFF, _HDF5 = Format(_list_numpy, _read_numpy), Format(_list_tiff, _rea
 FORMATS = {
     ".npy": _NUMPY, ".tif": _TIFF, ".tiff": _TIFF, ".h5": _HDF5, ".hdf5": _HDF5, ".cxi": _HDF5, ".nxs": _HDF5,
 }  # fmt: skip
-"""What is read."""
+"""Readable formats by suffix."""
 FOREIGN = {
     ".edf": "an image in EDF (ESRF)", ".cbf": "an image in CBF (Dectris)", ".mccd": "an image of a MarCCD",
     ".spe": "an image in SPE (Princeton Instruments)", ".img": "an image in SMV (ADSC)",
     ".mar3450": "an image of a mar345", ".npz": "an archive of NumPy arrays", ".mat": "a file of MATLAB",
     ".raw": "an image without a header",
 }  # fmt: skip
-"""What is left out by its name."""
+"""Unsupported formats by suffix, with their names."""

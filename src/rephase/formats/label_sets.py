@@ -1,4 +1,4 @@
-"""Labels of images: their names in order, and which of them exclude each other."""
+"""Labels of images: their names in order, and the pairs that exclude each other."""
 
 from typing import NamedTuple
 
@@ -8,18 +8,18 @@ from rephase.errors import ImageError
 
 
 class LabelSet(NamedTuple):
-    """Names in the order of the last axis of every array of labels, and pairs that no image carries together."""
+    """Names in the order of the last axis of every label array, and pairs that no image can have together."""
 
     names: tuple[str, ...]
     exclusive: tuple[tuple[str, str], ...] = ()
 
     def check(self, values: np.ndarray) -> np.ndarray:
-        """The labels of one image as booleans [n_labels].
+        """Check the labels of one image, and return them as booleans [n_labels].
 
         Raises
         ------
         ImageError
-            Another number of labels, one that is neither 0 nor 1, or two that exclude each other.
+            The number of labels is wrong, a label is neither 0 nor 1, or two labels exclude each other.
         """
         flat = np.asarray(values).ravel()
         if flat.dtype.kind not in "buif" or len(flat) != len(self.names):
@@ -32,5 +32,5 @@ class LabelSet(NamedTuple):
         carried = {name for name, value in zip(self.names, flat) if value}
         for pair in self.exclusive:
             if carried.issuperset(pair):
-                raise ImageError(f"labels {' and '.join(pair)} exclude each other; mend them, or leave the image out")
+                raise ImageError(f"labels {' and '.join(pair)} exclude each other; correct them or leave the image out")
         return flat.astype(bool)

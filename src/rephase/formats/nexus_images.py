@@ -1,4 +1,4 @@
-"""Images in NeXus files as detectors write them: frames of an entry, in linked files too, and their pixel mask."""
+"""Images in NeXus files of detectors: the frames of an entry, possibly in linked files, and their pixel mask."""
 
 import re
 from itertools import islice
@@ -11,13 +11,13 @@ from rephase.formats.hdf5 import Hdf5File
 
 _MASKS = ("instrument/detector/pixel_mask", "instrument/detector/detectorSpecific/pixel_mask")
 
-_MOST_GROUPS = 100  # of the root that are looked into
+_MOST_GROUPS = 100  # of the root that are searched
 
 
 class NexusFrames(NamedTuple):
-    """Names of the datasets of an entry that hold its frames, as they are called within it, and of their mask.
+    """Names of the datasets with the frames of an entry, relative to the entry, and of their mask.
 
-    ``linked`` are the other files that have them.
+    ``linked`` are the other files that contain frames.
     """
 
     entry: h5py.Group
@@ -27,9 +27,9 @@ class NexusFrames(NamedTuple):
 
 
 def frames_of(file: Hdf5File) -> NexusFrames | None:
-    """The frames of the first entry that has any: ``data/data_000001`` … as of Eiger, or ``data/data``.
+    """Find the frames of the first entry that has any: ``data/data_000001`` … (Eiger), or ``data/data``.
 
-    They are not looked at, and their links are not followed. None where the file is of another kind.
+    The frames are not read, and their links are not followed. None if the file is of another kind.
     """
     for name in islice(file.root, _MOST_GROUPS):
         group = file.group(name) if isinstance(file.root.get(name, getlink=True), h5py.HardLink) else None

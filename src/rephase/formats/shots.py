@@ -1,4 +1,4 @@
-"""Shots in files: where each is, what was left out and why, and what of an array of numbers can be an image."""
+"""Shots in files: their locations, omissions with reasons, and the checks that an array is an image."""
 
 import warnings
 from pathlib import Path
@@ -9,17 +9,17 @@ import numpy as np
 from rephase.errors import ImageError
 
 SMALLEST = 16  # pixels along a side
-MOST_PIXELS, _MOST_IMAGES = 2**26, 10**6  # of an image, of a file: what claims more has a damaged header
-# Of Pilatus: gaps and bad pixels; of Eiger the same, in whatever type they were copied to.
+MOST_PIXELS, _MOST_IMAGES = 2**26, 10**6  # of an image, of a file; a header that claims more is damaged
+# Gaps and bad pixels of Pilatus (-1, -2) and of Eiger, in any type to which they were copied.
 _GAPS = (-1, -2, 2**32 - 1, 2**32 - 2)
-_SATURATED = 2**16 - 1  # of detectors with 16 bits, in whatever type, where nothing is above it
+_SATURATED = 2**16 - 1  # of 16-bit detectors, in any type, if no value is higher
 
 
 class Shot(NamedTuple):
-    """Where one image is, and what its file says of it.
+    """Location of one image, and information about it from its file.
 
-    ``row`` is its place in a stack of images, None where it is alone. ``labels`` is None where there are none, and
-    ``energy_ev`` NaN.
+    ``row`` is its position in a stack of images, None for a single image. Missing ``labels`` are None, and a missing
+    ``energy_ev`` is NaN.
     """
 
     path: Path
@@ -32,7 +32,7 @@ class Shot(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """What was not read, and why."""
+    """An item that was not read, and the reason."""
 
     file: str
     name: str
@@ -40,7 +40,7 @@ class LeftOut(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """The shots of a file, its entries that are not among them, and other files that it has the shots of."""
+    """The shots of a file, its entries that were left out, and the linked files that contain its shots."""
 
     shots: list[Shot]
     left_out: list[LeftOut]
@@ -48,9 +48,9 @@ class Listing(NamedTuple):
 
 
 class Pixels(NamedTuple):
-    """One image: counts [y, x], float32, what was measured of them, boolean [y, x], and how many pixels say it not.
+    """One image: counts [y, x], float32, and a mask [y, x], True for measured pixels.
 
-    ``n_gaps`` of those that the mask shows hold a number that no count is.
+    ``n_gaps`` pixels are measured according to the file's mask, but have a value that cannot be a count.
     """
 
     image: np.ndarray
@@ -68,36 +68,35 @@ def check_layout(shape: tuple[int, ...], dtype: np.dtype) -> None:
         raise ImageError(f"images of {shape[-2]} x {shape[-1]} pixels: expected at least {SMALLEST} along each side")
     if shape[-2] * shape[-1] > MOST_PIXELS:
         raise ImageError(
-            f"images of {shape[-2]} x {shape[-1]} pixels: expected at most {MOST_PIXELS:,} in all; its header is "
-            "damaged, or the image is to be cut into parts"
+            f"images of {shape[-2]} x {shape[-1]} pixels: expected at most {MOST_PIXELS:,} in all; cut the "
+            "image into parts, unless its header is damaged"
         )
     if len(shape) == 3:
         check_number("images", shape[0])
 
 
 def check_number(what: str, number: int) -> None:
-    """Raise `ImageError` unless a file can have so many images or entries."""
+    """Raise `ImageError` unless a file can have this number of images or entries."""
     if not 1 <= number <= _MOST_IMAGES:
         raise ImageError(
-            f"{number} {what}: expected 1 to {_MOST_IMAGES:,} in a file; its header is damaged, or it is to be split"
+            f"{number} {what}: expected 1 to {_MOST_IMAGES:,} in a file; split the file, unless its header is damaged"
         )
 
 
 def pixels_of(numbers: np.ndarray, mask: np.ndarray) -> Pixels:
-    """Counts of an image as a file holds them, and what was measured of them.
+    """Convert the stored numbers of an image to counts, and find its measured pixels.
 
-    Not measured is what `mask`, boolean [y, x], hides, and what no count can be: NaN, -1 and -2 (gaps and bad pixels of
-    Pilatus; of Eiger as whole numbers of 32 bits without a sign), and the largest whole number of 16 bits or more
-    (where a detector was saturated). What is too large for single precision becomes infinite, and `check_counts`
-    refuses it.
+    Pixels are not measured if `mask`, boolean [y, x], hides them, or if their value cannot be a count: NaN, -1 and -2
+    (gaps and bad pixels of Pilatus; Eiger has them as unsigned integers of 32 bits), and the largest integer of 16 bits
+    or more (saturation). A value too large for single precision becomes infinite, and `check_counts` refuses it.
 
     Raises
     ------
     ImageError
-        No image [y, x], which a damaged file gives although its header tells of one.
+        The array is not an image [y, x], as happens if a damaged file contradicts its header.
     """
     if numbers.ndim != 2:
-        raise ImageError(f"what was read has shape {numbers.shape}: expected an image [y, x]; the file is damaged")
+        raise ImageError(f"the array read has shape {numbers.shape}: expected an image [y, x]; the file is damaged")
     gaps = has_gap(numbers)
     with np.errstate(over="ignore"):
         image = np.array(numbers, dtype=np.float32)
@@ -105,7 +104,7 @@ def pixels_of(numbers: np.ndarray, mask: np.ndarray) -> Pixels:
 
 
 def has_gap(numbers: np.ndarray) -> np.ndarray:
-    """Where an array holds a number that says that nothing was measured, see `pixels_of`."""
+    """Find the values of an array that mark a pixel as not measured, see `pixels_of`."""
     if numbers.dtype.kind == "f":
         largest = float(np.finfo(numbers.dtype).max)
         marks = [gap for gap in _GAPS if abs(gap) <= largest]
@@ -123,38 +122,40 @@ def has_gap(numbers: np.ndarray) -> np.ndarray:
 
 
 def hides_most(pixels: Pixels) -> bool:
-    """Whether the mask of an image hides more than half of its pixels that have counts, as an inverted one does."""
+    """Whether the mask of an image hides more than half of the pixels with counts, as an inverted mask does."""
     has_counts = np.isfinite(pixels.image) & (pixels.image > 0) & ~has_gap(pixels.image)
     return bool((has_counts & ~pixels.mask).sum() > (has_counts & pixels.mask).sum())
 
 
 def warn_of_masks(path: Path, gaps: dict[str, int], hidden: list[str]) -> None:
-    """Say how many pixels of which images hold a number that no count is, and whose masks hide most of the counts."""
+    """Warn of pixels whose value cannot be a count, and of masks that hide most of the counts."""
     if n_gaps := sum(gaps.values()):
         warnings.warn(
-            f"{path}: {n_gaps:,} pixels of {len(gaps)} images, the first {next(iter(gaps))}, hold NaN, -1, "
+            f"{path}: {n_gaps:,} pixels of {len(gaps)} images, the first {next(iter(gaps))}, are NaN, -1, "
             "-2 or the largest number of their type: not measured, and masked",
             stacklevel=4,
         )
     if hidden:
         warnings.warn(
             f"{path}: the masks of {len(hidden)} images, the first {hidden[0]}, hide more than half of the pixels that "
-            "have counts: expected True in booleans, 0 in bits, where measured; is the mask inverted?",
+            "have counts: expected True (boolean) or 0 (bits) for measured pixels; is the mask inverted?",
             stacklevel=4,
         )
 
 
 def check_counts(pixels: Pixels) -> None:
-    """Raise `ImageError` if what was measured of an image is nothing, infinite, negative, or the same everywhere."""
+    """Raise `ImageError` if an image has no measured pixels, or if these are infinite, negative, or all equal."""
     measured = pixels.image[pixels.mask]
     if not len(measured):
         raise ImageError(
-            "every pixel is masked: nothing was measured, as the mask hides it or it holds NaN, -1, -2 or the largest "
-            "number; is the mask inverted? True in booleans, 0 in bits of CXI is measured"
+            "every pixel is masked: the mask hides it, or its value is NaN, -1, -2 or the largest number; is the mask "
+            "inverted? True (boolean) or 0 (CXI bits) means measured"
         )
     if n := int((~np.isfinite(measured)).sum()):
         raise ImageError(f"{n} measured pixels are NaN or infinite; mask them")
     if measured.min() < 0:
-        raise ImageError(f"the smallest count is {measured.min():.6g}: expected none below 0; mask or clip such pixels")
+        raise ImageError(f"the smallest count is {measured.min():.6g}: expected 0 or more; mask or clip such pixels")
     if measured.min() == measured.max():
-        raise ImageError(f"every measured pixel has the count {measured.max():.6g}: a constant image shows nothing")
+        raise ImageError(
+            f"every measured pixel has the count {measured.max():.6g}: expected differing counts; leave the image out"
+        )

@@ -1,4 +1,4 @@
-"""`Reflections`: measured intensities with what they belong to; merging equivalents, amplitudes."""
+"""`Reflections`: measured intensities with their cell and space group; merging of equivalents, amplitudes."""
 
 import warnings
 from dataclasses import dataclass, replace
@@ -21,10 +21,10 @@ from rephase.crystal.shells import smooth_mean
 from rephase.crystal.symmetry import Symmetry, find_symmetry, unique_rows
 from rephase.errors import ReflectionError, check_positive
 
-_HIGH_ORDER = 8  # rotations; in such groups a few reflections stand for many
-_CONTRADICTION = 5.0, 0.25  # spread in σ, and as a part of the intensity
-_STRONG_ABSENCES = 0.05, 5.0  # mean I of the absences over that of the others, and in σ
-_FEWEST_ABSENCES = 5  # that can tell
+_HIGH_ORDER = 8  # rotations; in groups with more, a few unique reflections represent many
+_CONTRADICTION = 5.0, 0.25  # spread in units of σ, and relative to the intensity
+_STRONG_ABSENCES = 0.05, 5.0  # mean I of the absences over the mean I of the others, and mean I/σ of the absences
+_FEWEST_ABSENCES = 5  # fewer allow no conclusion
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,31 +34,30 @@ class Reflections:
     Parameters
     ----------
     hkl
-        [n_refl, 3] integers.
+        Miller indices, integers [n_refl, 3].
     intensity
-        [n_refl], |F|^2 on any scale, negative values as measured.
+        |F|^2 on any scale, [n_refl]; negative values stay as measured.
     sigma
-        [n_refl], standard uncertainty of the intensity, above zero.
+        Standard uncertainty of the intensity, [n_refl], above zero.
     cell
         Lengths in Å, angles in degrees.
     symmetry
-        None: not known, treated as P 1.
+        Space group; None: unknown, treated as P 1.
     phi
-        [n_refl], radians, NaN where unknown; None: no phases.
+        Phases in radians, [n_refl], NaN where unknown; None: no phases.
     wavelength
-        Å.
+        Wavelength in Å; None: unknown.
     name
-        For messages and titles.
+        Name in messages and titles.
     is_merged
-        One reflection of each class of equivalents, Friedel mates included, and no systematic absences.
+        Whether there is one reflection per class of equivalents, Friedel mates included, and no systematic absence.
 
     Raises
     ------
     ReflectionError
-        Columns of unequal length, a value that is not finite, indices that are not integers or out of range, a σ that
-        is not positive, no intensity above zero, fewer than 30 reflections (merged, or in a group of more than eight
-        rotations: with their equivalents),
-        or a cell that the operations of the group do not leave as it is.
+        The columns have unequal lengths, a value is not finite, indices are not integers or out of range, a σ is not
+        positive, no intensity is above zero, there are fewer than 30 reflections (equivalents are counted in a merged
+        list and in a group of more than eight rotations), or the operations of the group do not preserve the cell.
     """
 
     hkl: np.ndarray
@@ -87,7 +86,7 @@ class Reflections:
         return len(self.hkl)
 
     def _count(self) -> int:
-        """Reflections for the check: in a merged list and in a group of high order with their equivalents."""
+        """Number of reflections for the check; in a merged list or a group of high order, equivalents are counted."""
         if len(self) >= FEWEST or not (self.is_merged or len(self.group.point_group) > _HIGH_ORDER):
             return len(self)
         unique = unique_rows(self.group.representative(self.hkl))
@@ -95,7 +94,7 @@ class Reflections:
 
     @property
     def group(self) -> Symmetry:
-        """The symmetry that calculations use: P 1 where none is known."""
+        """The symmetry for calculations: P 1 if none is known."""
         return self.symmetry or find_symmetry("P 1")
 
     @cached_property
@@ -109,7 +108,7 @@ class Reflections:
         return float(self.d_hkl.min())
 
     def take(self, index: np.ndarray) -> "Reflections":
-        """Return the reflections at `index`, positions or a boolean [n_refl]."""
+        """Return the reflections at `index`: positions, or a boolean mask [n_refl]."""
         phi = None if self.phi is None else self.phi[index]
         return replace(self, hkl=self.hkl[index], intensity=self.intensity[index], sigma=self.sigma[index], phi=phi)
 
@@ -119,7 +118,7 @@ class Reflections:
         Raises
         ------
         ReflectionError
-            Hardly any are left.
+            Too few are left.
         """
         check_positive("d_min", d_min, remedy="give it in Å, e.g. 1.0", error=ReflectionError)
         inside = self.d_hkl >= d_min * (1 - 1e-9)
@@ -135,7 +134,7 @@ class Reflections:
         return merge(self)
 
     def amplitudes(self) -> Amplitudes:
-        """|F| and its standard uncertainty by the estimate of French & Wilson, for a merged list; see `french_wilson`.
+        """Estimate |F| and its standard uncertainty in a merged list after French & Wilson; see `french_wilson`.
 
         The expected intensity is the smooth mean of I/ε over the list, times ε.
         """
@@ -145,13 +144,13 @@ class Reflections:
 
 
 class Merged(NamedTuple):
-    """What `merge` found; ``n_each`` and ``spread`` [n_refl] are of each merged reflection.
+    """Result of `merge`; ``n_each`` and ``spread`` [n_refl] belong to the merged reflections.
 
-    ``r_int`` is ``sum |I - <I>| / sum I`` over the classes measured more than once, NaN where there are none;
-    ``redundancy`` the mean number of measurements; ``absent_i_over_sigma`` the mean I/σ of the ``n_absent`` systematic
-    absences, NaN where there are none; ``n_contradictory`` the classes whose spread is far above their σ;
-    ``spread`` the ``sum |I - <I>|`` of a class; ``absences_are_strong`` where the group cannot be the right one in this
-    setting: the mean intensity of its absences is above 5 % of that of the others, and above 5 σ.
+    ``r_int`` is ``sum |I - <I>| / sum I`` over the classes measured more than once, NaN if there are none;
+    ``redundancy`` is the mean number of measurements; ``absent_i_over_sigma`` is the mean I/σ of the ``n_absent``
+    systematic absences, NaN if there are none; ``n_contradictory`` counts the classes whose spread is far above
+    their σ; ``spread`` is ``sum |I - <I>|`` of a class; ``absences_are_strong`` means that the group cannot be right
+    in this setting: the mean intensity of its absences is above 5 % of the mean of the others, and above 5 σ.
     """
 
     reflections: Reflections
@@ -167,27 +166,27 @@ class Merged(NamedTuple):
 
 
 def merge(reflections: Reflections) -> Merged:
-    """Merge equivalents and Friedel mates to one reflection each: the inverse-variance weighted mean.
+    """Merge equivalents and Friedel mates into one reflection by the inverse-variance weighted mean.
 
-    σ is the larger of the one from counting, ``(sum 1/σ^2)^-1/2``, and the one from the spread of the class.
-    Systematic absences are left out and counted. Phases are moved to the representative before they are averaged.
+    σ is the larger of the counting estimate ``(sum 1/σ^2)^-1/2`` and an estimate from the spread of the class.
+    Systematic absences are left out and counted. Phases are transformed to the representative before averaging.
 
     Raises
     ------
     ReflectionError
-        Nothing but systematic absences.
+        All reflections are systematic absences.
 
     Warns
     -----
     UserWarning
-        Equivalents that contradict each other: spread above 5 σ and a quarter of their intensity. Absences that are
-        strong.
+        Equivalents contradict each other (their spread exceeds 5 σ and a quarter of their intensity), or systematic
+        absences are strong.
     """
     group = reflections.group
     absent = group.is_absent(reflections.hkl)
     if absent.all():
         raise ReflectionError(
-            f"{reflections.name}: all {len(absent)} reflections are absences of {group.symbol}; "
+            f"{reflections.name}: all {len(absent)} reflections are systematic absences of {group.symbol}; "
             "give the right space_group= (--space-group)"
         )
     hkl, value, sigma = (column[~absent] for column in (reflections.hkl, reflections.intensity, reflections.sigma))
@@ -219,14 +218,14 @@ def merge(reflections: Reflections) -> Merged:
 
 
 def estimate_sigma(intensity: np.ndarray, sigma: np.ndarray | None, *, name: str) -> np.ndarray:
-    """Fill in the σ [n] that are zero, negative or missing (NaN): 5 % of I, and no less than the usual σ.
+    """Replace σ [n] that are zero, negative or missing (NaN) by 5 % of I, but at least by the usual σ.
 
-    The usual σ is the median of those that are given, or 1 % of the mean |I| where none is.
+    The usual σ is the median of the given ones, or 1 % of the mean |I| if none is given.
 
     Warns
     -----
     UserWarning
-        How many were filled in.
+        Some σ were replaced; the message counts them.
     """
     sigma = np.full(len(intensity), np.nan) if sigma is None else sigma
     known = sigma > 0
@@ -234,7 +233,7 @@ def estimate_sigma(intensity: np.ndarray, sigma: np.ndarray | None, *, name: str
         return sigma
     floor = np.median(sigma[known]) if known.any() else 0.01 * np.abs(intensity).mean()
     warnings.warn(
-        f"{name}: {(~known).sum()} of {len(sigma)} reflections have no σ above zero; it is taken as 5 % of the "
+        f"{name}: {(~known).sum()} of {len(sigma)} reflections have no σ above zero; it is set to 5 % of the "
         f"intensity, at least {floor:.3g}",
         stacklevel=3,
     )
@@ -242,7 +241,7 @@ def estimate_sigma(intensity: np.ndarray, sigma: np.ndarray | None, *, name: str
 
 
 class _Classes:
-    """Rows of a list [n] by what they are equivalent to: ``hkl`` [n_classes, 3], ``n_each`` and ``of_row`` [n]."""
+    """Rows [n] of a list grouped by equivalence: ``hkl`` [n_classes, 3], ``n_each`` [n_classes], ``of_row`` [n]."""
 
     def __init__(self, representative: np.ndarray):
         self.representative = representative
@@ -261,7 +260,7 @@ class _Classes:
 def _weighted_mean(
     value: np.ndarray, sigma: np.ndarray, classes: _Classes
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean of each class and its σ, both [n_classes], and how far each row is from it, [n]."""
+    """Mean of each class and its σ, both [n_classes], and the absolute deviation [n] of each row."""
     weight = (sigma / sigma.min()) ** -2.0  # relative, so that no square overflows
     total = classes.total(weight)
     mean = classes.total(weight * value) / total
@@ -272,7 +271,7 @@ def _weighted_mean(
 
 
 def _judged_absences(reflections: Reflections, absent: np.ndarray) -> tuple[float, bool]:
-    """Mean I/σ of the absences, and whether they are so strong that the group is wrong; a warning where they are."""
+    """Return mean I/σ of the absences, and whether their strength excludes the group; warn if it does."""
     if not absent.any():
         return np.nan, False
     i_over_sigma = float((reflections.intensity / reflections.sigma)[absent].mean())
@@ -282,7 +281,7 @@ def _judged_absences(reflections: Reflections, absent: np.ndarray) -> tuple[floa
     if are_strong:
         warnings.warn(
             f"{reflections.name}: the {absent.sum()} systematic absences of {reflections.group.symbol} are strong "
-            f"(<I/σ> = {i_over_sigma:.1f}) and left out; that is not the group, or not its setting: try another one "
+            f"(<I/σ> = {i_over_sigma:.1f}) and left out; the space group or its setting is wrong: try another one "
             "(P 21/c, P 21/n, P 21/a; obverse and reverse of an R lattice), or none",
             stacklevel=4,
         )
@@ -292,9 +291,9 @@ def _judged_absences(reflections: Reflections, absent: np.ndarray) -> tuple[floa
 def _count_contradictions(
     deviation: np.ndarray, sigma: np.ndarray, value: np.ndarray, classes: _Classes, reflections: Reflections
 ) -> int:
-    """Classes whose largest deviation is above 5 σ and a quarter of the summed intensities' mean size; with a warning.
+    """Count the classes whose deviations exceed 5 σ and a quarter of the summed |I|; warn if there are any.
 
-    All but `reflections` are of its rows [n] that are no absences.
+    The other arguments belong to the rows [n] of `reflections` that are not absences.
     """
     in_sigma, part = _CONTRADICTION
     far = np.sqrt(classes.total(deviation**2)) > in_sigma * np.sqrt(classes.total(sigma**2))
@@ -309,7 +308,7 @@ def _count_contradictions(
 
 
 def _merged_phi(group: Symmetry, hkl: np.ndarray, phi: np.ndarray, classes: _Classes) -> np.ndarray:
-    """Phases of the representatives: those of the equivalents moved there and averaged as unit vectors."""
+    """Phases of the representatives: phases of equivalents are transformed and averaged as unit vectors."""
     images, shifts = group.equivalents(hkl)
     same, mate = ((sign * images == classes.representative).all(-1) for sign in (1, -1))
     column = np.arange(len(hkl))

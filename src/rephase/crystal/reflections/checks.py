@@ -1,4 +1,4 @@
-"""The checks that a list of reflections has to pass; each raises `ReflectionError` with the row and the remedy."""
+"""Checks of a list of reflections; each raises `ReflectionError` with the row and the remedy."""
 
 import numpy as np
 
@@ -6,10 +6,10 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import Symmetry
 from rephase.errors import ReflectionError
 
-FEWEST = 30  # reflections from which anything can be learned
+FEWEST = 30  # fewest reflections for meaningful statistics
 _HIGHEST_INDEX = 1000
 _LARGEST = 1e30  # of an intensity, so that no square overflows
-_LOWEST_D = 0.1  # Å; nothing is measured below
+_LOWEST_D = 0.1  # Å; no reflection is measured below it
 _CELL_RANGE = 1.0, 10000.0  # Å
 
 
@@ -36,13 +36,13 @@ def check_cell(cell: Cell, symmetry: Symmetry | None, *, name: str) -> None:
 
 
 def checked_indices(hkl: np.ndarray, cell: Cell, *, name: str) -> np.ndarray:
-    """Return hkl as integers; raise for fractions, (0, 0, 0), and what is out of range."""
+    """Return hkl as integers; raise for fractions, for (0, 0, 0), and for indices out of range."""
     wrong = ~(np.abs(hkl) <= _HIGHEST_INDEX).all(1) | (hkl != np.rint(hkl)).any(1) | (hkl == 0).all(1)
     if wrong.any():
         row = int(wrong.argmax())
         raise ReflectionError(
             f"{name}: hkl = {tuple(hkl[row].tolist())} in row {row + 1}: expected three integers from "
-            f"-{_HIGHEST_INDEX} to {_HIGHEST_INDEX}, not all zero; mend the row or leave it out"
+            f"-{_HIGHEST_INDEX} to {_HIGHEST_INDEX}, not all zero; correct the row or leave it out"
         )
     hkl = hkl.astype(np.int32)
     d_hkl = cell.d_spacing(hkl)
@@ -50,20 +50,20 @@ def checked_indices(hkl: np.ndarray, cell: Cell, *, name: str) -> np.ndarray:
         row = int(d_hkl.argmin())
         raise ReflectionError(
             f"{name}: hkl = {tuple(hkl[row].tolist())} in row {row + 1} has d = {d_hkl[row]:.3g} Å: expected at least "
-            f"{_LOWEST_D} Å; the index is out of range or the cell is of another crystal"
+            f"{_LOWEST_D} Å; the index is out of range, or the cell belongs to another crystal"
         )
     return hkl
 
 
 def check_values(intensity: np.ndarray, sigma: np.ndarray, *, name: str) -> None:
-    """Raise unless both are finite, each σ is above zero, and an intensity is."""
+    """Raise unless all values are finite, each σ is above zero, and at least one intensity is."""
     for column, values, smallest in (("intensity", intensity, -_LARGEST), ("sigma", sigma, 1 / _LARGEST)):
         wrong = ~((values >= smallest) & (values <= _LARGEST))
         if wrong.any():
             row = int(wrong.argmax())
             raise ReflectionError(
                 f"{name}: {column} = {values[row]} in row {row + 1}: expected a finite number"
-                f"{' above 0' if column == 'sigma' else ''}; mend the row or leave it out"
+                f"{' above 0' if column == 'sigma' else ''}; correct the row or leave it out"
             )
     if len(intensity) and not (intensity > 0).any():
         raise ReflectionError(
@@ -76,5 +76,5 @@ def check_enough(count: int, *, name: str) -> None:
     """Raise for too few reflections."""
     if count < FEWEST:
         raise ReflectionError(
-            f"{name}: {count} reflections: expected at least {FEWEST}; measure or read more, or choose a smaller d_min"
+            f"{name}: {count} reflections: expected at least {FEWEST}; give more data, or choose a smaller d_min"
         )

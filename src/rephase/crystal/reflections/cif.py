@@ -1,4 +1,4 @@
-"""Reflections in CIF: loops of core CIF (COD, SHELX .fcf) and mmCIF, and SHELX lists embedded in one."""
+"""Reflections in CIF: loops of core CIF (COD, SHELX .fcf) and mmCIF, and embedded SHELX lists."""
 
 import itertools
 import re
@@ -16,7 +16,7 @@ from rephase.crystal.shelx import read_instructions
 from rephase.crystal.symmetry import SpaceGroup
 from rephase.errors import CifError, ReflectionError, nearest_name
 
-# Label of a value to those that its σ may have, and whether it is an amplitude; the first that is not empty is read.
+# Labels of values, possible labels of their σ, and whether the value is an amplitude; the first that has data is read.
 CIF_COLUMNS = {
     "F_squared_meas": (("F_squared_sigma", "F_squared_meas_su"), False),
     "intensity_meas": (("intensity_sigma", "intensity_meas_su"), False),
@@ -28,7 +28,7 @@ CIF_COLUMNS = {
     "pdbx_F_plus": (("pdbx_F_plus_sigma",), True),
     "pdbx_F_minus": (("pdbx_F_minus_sigma",), True),
 }
-_LOOPS = ("_refln_", "_diffrn_refln_")  # merged or not, before what is not
+_LOOPS = ("_refln_", "_diffrn_refln_")  # merged or unspecified first, then unmerged
 _TWIN = "_twin_refln_"
 PHASES = ("phase_meas", "phase_calc")
 _STATUS = ("observed_status", "include_status", "status")
@@ -36,14 +36,14 @@ _EMBEDDED = ("_shelx_hkl_file", "_iucr_refine_reflections_details", "_shelx_fcf_
 
 
 def from_cif(text: str, *, name: str, column: str | None = None) -> Listing:
-    """Read the first loop of reflections of a CIF, or the list that is embedded in one.
+    """Read the first loop of reflections of a CIF, or a SHELX list embedded in it.
 
     Columns of the two Friedel mates, ``_plus`` and ``_minus`` of mmCIF, are read as separate reflections.
 
     Raises
     ------
     ReflectionError
-        Not a CIF, no reflections in it, or a field that is not a number.
+        The text is not a CIF, has no reflections, or has a field that is not a number.
     """
     document = cif_document(text, name=name)
     if loop := ReflectionLoop.first_of(document, name=name):
@@ -60,9 +60,9 @@ def from_cif(text: str, *, name: str, column: str | None = None) -> Listing:
 class ReflectionLoop:
     """The loop of reflections of a CIF: ``hkl`` [n, 3], and the ``labels`` of its columns without the category.
 
-    Labels may be asked for in any capitals; ``labels`` has them as written by those in small letters.
+    Labels are case-insensitive; ``labels`` maps each in lower case to its spelling in the file.
 
-    ``marked`` has, by reason, which rows [n] a status excludes and which have an index m that is not 0.
+    ``marked`` gives, for each reason, the rows [n] to exclude: an excluding status, or an index m other than 0.
     """
 
     def __init__(self, block: gemmi.cif.Block, prefix: str, *, name: str):
@@ -86,9 +86,9 @@ class ReflectionLoop:
     def first_of(
         cls, document: gemmi.cif.Document, *, name: str, needs: tuple[str, ...] = ()
     ) -> "ReflectionLoop | None":
-        """The first loop of a document that has reflections, merged ones before others.
+        """Find the first loop with reflections in a document; merged ones come first.
 
-        Where labels are in `needs`, one of them is in the loop and has values.
+        If `needs` has labels, the loop must have values for at least one of them.
         """
         for prefix, block in itertools.product(_LOOPS, document):
             has_needed = not needs or any(block.find_loop(f"{prefix}{label}") for label in needs)
@@ -99,11 +99,11 @@ class ReflectionLoop:
         return None
 
     def numbers(self, label: str) -> np.ndarray:
-        """The values [n] of a column; NaN where they are unknown."""
+        """Values [n] of a column; NaN where unknown."""
         return self._numbers(label)[0]
 
     def uncertainties(self, label: str) -> np.ndarray:
-        """The standard uncertainties [n] in the brackets of a column; NaN where there are none."""
+        """Standard uncertainties [n] in the brackets of a column; NaN where there are none."""
         return self._numbers(label)[1]
 
     def is_filled(self, label: str) -> bool:
@@ -122,7 +122,7 @@ class ReflectionLoop:
 
 
 def _why_none(document: gemmi.cif.Document) -> str:
-    """What a CIF has instead of reflections."""
+    """Say what a CIF without reflections contains instead."""
     if any(block.find_loop(f"{_TWIN}index_h") for block in document):
         return (
             f"the reflections are of a twin (the loop {_TWIN}), each a sum over its domains: not supported; "
@@ -148,18 +148,18 @@ def _from_loop(loop: ReflectionLoop, column: str | None) -> Listing:
 
 
 def _sigma(loop: ReflectionLoop, value: str) -> np.ndarray:
-    """σ of a value: its own column where that has numbers, else what stands in brackets."""
+    """σ of a value, from its own column if that has numbers, otherwise from the brackets."""
     labels = [label for label in _kind(value)[0] if label.lower() in loop.labels and loop.is_filled(label)]
     return loop.numbers(labels[0]) if labels else loop.uncertainties(value)
 
 
 def _kind(value: str) -> tuple[tuple[str, ...], bool]:
-    """Labels that the σ of a value may have, and whether it is an amplitude."""
+    """Possible labels of the σ of a value, and whether the value is an amplitude."""
     return CIF_COLUMNS.get(value, ((), "squared" not in value and "intensity" not in value))
 
 
 def _values(loop: ReflectionLoop, column: str | None) -> list[str]:
-    """Label of the value, or those of both Friedel mates: the first that is not empty."""
+    """Label of the first value that has data, or the labels of both Friedel mates."""
     if column is not None:
         label = re.sub(r"^_(diffrn_)?refln[_.]", "", column)
         if label.lower() not in loop.labels:
@@ -184,7 +184,7 @@ def _from_embedded(text: str, block: gemmi.cif.Block, name: str, column: str | N
 
 
 def with_metadata(listing: Listing, blocks: list[gemmi.cif.Block]) -> Listing:
-    """The listing with the cell, group and wavelength of the first block that has them."""
+    """Add cell, group and wavelength to a listing, from the first block that has them."""
     cell = listing.cell or next(filter(None, map(_cell_or_none, blocks)), None)
     group: SpaceGroup | None = listing.space_group
     group = group or next((stated for stated in map(space_group_of, blocks) if stated), None)
@@ -192,7 +192,7 @@ def with_metadata(listing: Listing, blocks: list[gemmi.cif.Block]) -> Listing:
 
 
 def _cell_or_none(block: gemmi.cif.Block) -> Cell | None:
-    """The cell of a block; a warning and None where it is impossible: another one may be given."""
+    """The cell of a block; if it is impossible, a warning and None, because the user may give another one."""
     try:
         return cell_of(block)
     except CifError as error:

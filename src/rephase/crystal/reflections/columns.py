@@ -1,4 +1,4 @@
-"""Lists of reflections in columns: SHELX HKLF 3 and 4, with spaces or commas between, with or without a header."""
+"""Reflections in text columns: SHELX HKLF 3 and 4, separated by spaces or commas, with or without a header."""
 
 import re
 import warnings
@@ -13,33 +13,32 @@ from rephase.crystal.shelx import Instructions
 from rephase.errors import ReflectionError
 
 _LAST_ROW = re.compile(r"^[ \t]*[-+]?0[ \t]+[-+]?0[ \t]+[-+]?0(?=[ \t\n]|\Z)[^\n]*", re.MULTILINE)
-_ROW = re.compile(  # of a reflection, with spaces between the fields or in fixed columns
+_ROW = re.compile(  # a reflection, with spaces between the fields or in fixed columns
     r"[ \t]*(?:[-+]?\d{1,4}[ \t]+){3}[-+]?[\d.]+(?:[eE][-+]?\d+)?(?=\s|\Z)"
     r"|[ \d+-]{11}\d[ \d.+-]{7}[\d.][ \d.+-]{7}[\d.]"
 )
 _NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|\.\d+)([eE][-+]?\d+)?|[-+]?(nan|inf)", re.IGNORECASE)
 _WORDS = re.compile(r"[\s,;\"]+")
-_ROLES = {"h": 0, "k": 1, "l": 2, "I": 3, "sigma": 4}  # where no header says otherwise
-_LIKE_THE_VALUE = 0.25  # σ/I - 1 of half of the brighter reflections below it: a calculated intensity
-_AS_SPREAD = 0.5  # standard deviation of a calculated intensity over that of the intensity, at least
-_HIGHEST_ORDER = 9  # of satellites
+_ROLES = {"h": 0, "k": 1, "l": 2, "I": 3, "sigma": 4}  # without a header
+_LIKE_THE_VALUE = 0.25  # median |σ/I - 1| of strong reflections; if lower, σ may be a calculated intensity
+_AS_SPREAD = 0.5  # lowest ratio of the standard deviations of a calculated and a measured intensity
+_HIGHEST_ORDER = 9  # largest |m| of satellites
 
 
 def from_columns(text: str, *, name: str, instructions: Instructions | None = None) -> Listing:
-    """Read h k l I σ in the fixed columns of HKLF 4 (fields may touch), or with signs between; ends at 0 0 0.
+    """Read h k l I σ up to 0 0 0, in the fixed columns of HKLF 4 (fields may touch) or with separators.
 
     A header may name the columns. Other lines of words before the first reflection are skipped.
 
     Raises
     ------
     ReflectionError
-        A field that is not a number, too few columns, lines of unequal length, or twinned data (HKLF 5).
+        A field is not a number, columns are missing, lines have unequal lengths, or the data are twinned (HKLF 5).
 
     Warns
     -----
     UserWarning
-        A header that is skipped, columns that are not read or may be read in two ways, reflections after 0 0 0, a
-        crystal that is twinned.
+        A header is skipped, columns are ignored or ambiguous, reflections follow 0 0 0, or the crystal is twinned.
     """
     lines, roles = _lines_of_list(text, name)
     if not lines:
@@ -52,7 +51,7 @@ def from_columns(text: str, *, name: str, instructions: Instructions | None = No
 
 
 def _check_finite(columns: dict[str, np.ndarray], lines: list[str], name: str, *, may_be_empty: bool) -> None:
-    """Raise for a row without h, k, l and a value; in a table with names the value may be missing."""
+    """Raise for a row without h, k, l and a value; with named columns the value may be missing."""
     value = next(columns[role] for role in ("I", "F", "phi") if role in columns)
     is_whole = np.isfinite([columns["h"], columns["k"], columns["l"]]).all(0)
     is_whole &= np.isfinite(value) | (np.isnan(value) & may_be_empty)
@@ -61,11 +60,11 @@ def _check_finite(columns: dict[str, np.ndarray], lines: list[str], name: str, *
 
 
 def _as_instructed(listing: Listing, instructions: Instructions, name: str) -> Listing:
-    """The listing in the axes and on the scale of the HKLF line beside it, with cell and group."""
+    """Apply the HKLF matrix and scale of the instructions to a listing, and add cell and group."""
     if instructions.is_twinned:
         warnings.warn(
-            f"{name}: the instructions beside it say that the crystal is twinned (TWIN, BASF): each intensity is a sum "
-            "over the domains, and phases may fail; give detwinned data if there are any",
+            f"{name}: the .ins or .res beside it says that the crystal is twinned (TWIN, BASF): each intensity is a "
+            "sum over the domains, and phasing may fail; give detwinned data if available",
             stacklevel=3,
         )
     if instructions.hklf not in (3, 4):
@@ -83,9 +82,9 @@ def _as_instructed(listing: Listing, instructions: Instructions, name: str) -> L
 
 
 def _check_twin(columns: dict[str, np.ndarray], instructions: Instructions | None, name: str) -> None:
-    """Raise for HKLF 5: overlapping reflections follow each other with one intensity, all but the last negative.
+    """Raise for HKLF 5: overlapping reflections share one intensity, and all but the last have a negative batch.
 
-    A batch of -1 alone is the R-free set of a list in HKLF 4.
+    Single reflections with batch -1 are the R-free set of an HKLF 4 list.
     """
     batch = columns.get("batch", np.ones(len(columns["h"])))
     is_same = np.all([np.diff(columns[role]) == 0 for role in ("I", "sigma") if role in columns], axis=0)
@@ -96,7 +95,7 @@ def _check_twin(columns: dict[str, np.ndarray], instructions: Instructions | Non
 
 
 def _lines_of_list(text: str, name: str) -> tuple[list[str], dict[str, int] | None]:
-    """The lines between header and 0 0 0 that are not blank, and what their columns are if the header says so."""
+    """The non-blank lines between header and 0 0 0, and the roles of their columns if the header names them."""
     last = _LAST_ROW.search(text)
     lines = [line for line in text[: last.start() if last else None].split("\n") if line.strip()]
     lines, roles = _without_header(lines, name)
@@ -115,9 +114,9 @@ def _lines_of_list(text: str, name: str) -> tuple[list[str], dict[str, int] | No
 
 
 def _without_header(lines: list[str], name: str) -> tuple[list[str], dict[str, int] | None]:
-    """The lines from the first that may be a reflection on, and the roles of columns that the last of a header names.
+    """The lines from the first possible reflection on, and the column roles that the last header line names.
 
-    A warning shows words that are left out.
+    A warning shows the header lines that are ignored.
     """
     header = list(takewhile(_is_header, lines))
     named = [line for line in header if any(map(str.isalnum, line))]
@@ -133,12 +132,12 @@ def _without_header(lines: list[str], name: str) -> tuple[list[str], dict[str, i
 
 
 def _roles(header: str, row: str, name: str) -> dict[str, int] | None:
-    """The roles of columns that a header names, if it has as many names as the first row has fields.
+    """The column roles that a header names, if it has as many names as the first row has fields.
 
     Raises
     ------
     ReflectionError
-        Names of columns, but not of h, k, l and a value: which one the intensity is cannot be told.
+        The header names columns, but not h, k, l and a value, so the intensity cannot be identified.
     """
     names, fields = (fields_of(line.partition("#")[0]) for line in (header.lstrip(f"{COMMENTS} \t"), row))
     roles = column_roles(header) if len(names) == len(fields) else None
@@ -151,7 +150,7 @@ def _roles(header: str, row: str, name: str) -> dict[str, int] | None:
 
 
 def _is_header(line: str) -> bool:
-    """A comment, a rule, or words with fewer numbers than h k l I among them."""
+    """Whether a line is a comment, a rule, or words with fewer than the four numbers of h k l I."""
     plain = line.lstrip(f' "{SEPARATORS}')
     if not any(map(str.isalnum, plain)) or plain.startswith(tuple(COMMENTS)):
         return True
@@ -159,7 +158,7 @@ def _is_header(line: str) -> bool:
 
 
 def _with_spaces(lines: list[str]) -> list[str]:
-    """The lines with spaces for commas, semicolons and quotes; ``nan`` in empty fields, a decimal comma as a point."""
+    """Replace separators and quotes by spaces, empty fields by ``nan``, and decimal commas by points."""
     first = lines[0] if lines else ""
     separator = next((sign for sign in SEPARATORS if sign in first), None)
     if separator is None:
@@ -174,7 +173,7 @@ def _with_spaces(lines: list[str]) -> list[str]:
 
 
 def _columns(lines: list[str], roles: dict[str, int] | None, name: str) -> dict[str, np.ndarray]:
-    """The columns [n] by their roles: of the header, else h k l I σ batch or h k l m I σ."""
+    """The columns [n] by role, from the header or else as h k l I σ batch or h k l m I σ."""
     usual = roles is None or {"I" if role == "F" else role: place for role, place in roles.items()} == _ROLES
     if not usual and roles is not None:
         table = spaced_table(lines, list(roles.values()), name=name)
@@ -188,15 +187,15 @@ def _columns(lines: list[str], roles: dict[str, int] | None, name: str) -> dict[
 
 
 def _check_sigma(columns: dict[str, np.ndarray], name: str) -> None:
-    """Raise where what stands at the place of σ follows the intensity, as a calculated intensity does and no σ."""
+    """Raise if the column in the place of σ follows the intensity: it is then calculated, not σ."""
     value, sigma = columns["I"], columns.get("sigma")
     if sigma is None or not (bright := (value > 0) & (value >= np.median(value))).any():
         return
     value, sigma = value[bright], sigma[bright]
     is_as_large = np.median(np.abs(sigma / value - 1)) < _LIKE_THE_VALUE
-    if is_as_large and np.std(sigma) > _AS_SPREAD * np.std(value) > 0:  # weak data have a σ as large, but an even one
+    if is_as_large and np.std(sigma) > _AS_SPREAD * np.std(value) > 0:  # σ of weak data is as large, but uniform
         raise ReflectionError(
-            f"{name}: the fifth column is as large as the fourth, as of calculated beside measured intensities, and no "
+            f"{name}: the fifth column is as large as the fourth, like calculated beside measured intensities, and no "
             "line names the columns: expected h k l I σ; write the names above them, such as h k l Fc^2 Fo^2 sigma"
         )
 
@@ -213,7 +212,7 @@ def _unnamed_columns(lines: list[str], name: str) -> dict[str, np.ndarray]:
 
 
 def _warn_if_two_readings(lines: list[str], table: np.ndarray, name: str) -> None:
-    """Warn where fields touch in every line, so that the words of each make a list, too."""
+    """Warn if fields touch in every line, so that splitting at spaces would give another valid list."""
     if len(lines[0][:28].split()) >= 5 or (word_counts([line[:28] for line in lines]) >= 5).any():
         return
     counts = word_counts(lines)
@@ -226,12 +225,12 @@ def _warn_if_two_readings(lines: list[str], table: np.ndarray, name: str) -> Non
 
 
 def _spaced_columns(lines: list[str], name: str) -> dict[str, np.ndarray]:
-    """Columns by the words of each line."""
+    """The columns, from splitting each line at spaces."""
     counts = word_counts(lines)
     fewest, most = int(counts.min()), int(counts.max())
     if overflowing := next((line for line in lines if "**" in line), None):
         raise ReflectionError(
-            f"{name}: {overflowing.strip()[:80]!r}: asterisks, where a number had no place in its field; leave the "
+            f"{name}: {overflowing.strip()[:80]!r}: asterisks, where a number did not fit its field; leave the "
             "line out, or write the list again on a smaller scale"
         )
     if fewest < 4:
@@ -242,7 +241,7 @@ def _spaced_columns(lines: list[str], name: str) -> dict[str, np.ndarray]:
     if fewest < most and fewest < 6:
         shown = lines[int((counts != counts[0]).argmax())].strip()[:80]
         raise ReflectionError(
-            f"{name}: lines of {fewest} to {most} columns, for instance {shown!r}: expected as many in each; "
+            f"{name}: lines of {fewest} to {most} columns, for instance {shown!r}: expected the same number in each; "
             "fields touch or are missing: put a space between all of them"
         )
     if fewest < 6:
@@ -251,7 +250,7 @@ def _spaced_columns(lines: list[str], name: str) -> dict[str, np.ndarray]:
 
 
 def _six_columns(lines: list[str], name: str) -> dict[str, np.ndarray]:
-    """The sixth is a batch number, or σ where the fourth is the order of satellites; else it is not read."""
+    """Read six columns: the sixth is a batch number, or σ if the fourth is a satellite order, or is ignored."""
     try:
         *columns, sixth = spaced_table(lines, range(6), name=name).T
     except ReflectionError:
@@ -269,5 +268,5 @@ def _six_columns(lines: list[str], name: str) -> dict[str, np.ndarray]:
 
 
 def _are_orders(column: np.ndarray) -> bool:
-    """Whether all are small integers, as the index m of satellites is."""
+    """Whether all values are small integers, like the index m of satellites."""
     return bool((np.abs(column) <= _HIGHEST_ORDER).all() and (column == np.rint(column)).all())

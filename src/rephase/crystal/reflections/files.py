@@ -1,4 +1,4 @@
-"""Reading reflections from any file, with the cell and group that belong to them; writing HKLF 4."""
+"""Reading of reflections in any format, with their cell and space group; writing of HKLF 4."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,27 +35,27 @@ def read_reflections(
     column: str | None = None,
     wavelength: float | None = None,
 ) -> Reflections:
-    """Read a list of measured reflections; the format is recognised by what is in the file.
+    """Read a list of measured reflections; the format is recognised from the content of the file.
 
     MTZ · CIF with a loop of reflections (COD's ``.hkl``, SHELX ``.fcf``, mmCIF, unmerged ``_diffrn_refln_``) or an
     embedded SHELX list · SHELX HKLF 4 (HKLF 3 where the ``.ins`` says so) · lines of h k l I σ, with spaces, commas or
     semicolons, also after a header, which may name the columns · XDS_ASCII, merged SCALEPACK, FullProf's ``.int``.
-    Each may be packed by gzip. What the file lacks is taken from the ``.ins``, ``.res`` or ``.cif`` of the same name
-    beside it. Reflections without a value are left out, as is (0, 0, 0); those marked as excluded, satellites,
-    placeholders and rows with a negative σ are left out and counted. A σ that is missing or zero is estimated.
+    Each file may be gzipped. Missing information is taken from the ``.ins``, ``.res`` or ``.cif`` of the same name in
+    the same folder. (0, 0, 0) and reflections without a value are left out; reflections marked as excluded, satellites,
+    placeholders and rows with a negative σ are left out and counted. A missing or zero σ is estimated.
 
     Parameters
     ----------
     path
         The file.
     cell
-        a, b, c (Å), α, β, γ (degrees); goes before that of the file.
+        a, b, c (Å), α, β, γ (degrees); takes precedence over the file.
     space_group
-        Symbol or number; goes before that of the file. Where none is known the list has no symmetry.
+        Symbol or number; takes precedence over the file. If none is known, the list has no symmetry.
     column
-        Label of the intensities or amplitudes, where an MTZ file or a CIF has several.
+        Label of the intensities or amplitudes, if an MTZ file or a CIF has several.
     wavelength
-        Å; goes before that of the file.
+        Wavelength in Å; takes precedence over the file.
 
     Returns
     -------
@@ -65,16 +65,16 @@ def read_reflections(
     Raises
     ------
     ReflectionError
-        The file is missing or no such list (then it is named, if it is known); no cell is known; a value is wrong
-        (see `Reflections`).
+        The file is missing or is not such a list (the message names its format, if known); the cell is unknown; a value
+        is wrong (see `Reflections`).
 
     Warns
     -----
     UserWarning
-        Rows that are left out, σ that are estimated, slips in the file, files beside it that are not read.
+        Rows were left out, σ were estimated, the file has slips, or a file of the same name cannot be read.
     """
     if wavelength is not None and not 0.01 < wavelength < 100:
-        raise ReflectionError(f"wavelength = {wavelength}: expected one of X-rays; give it in Å, e.g. 0.71073")
+        raise ReflectionError(f"wavelength = {wavelength}: expected an X-ray wavelength; give it in Å, e.g. 0.71073")
     path = Path(path)
     needed = cell is None or space_group is None
     found = read_listing(path, column, needed=needed)
@@ -92,12 +92,12 @@ def read_reflections(
 def write_hklf4(path: str | Path, reflections: Reflections) -> float:
     """Write the intensities as SHELX HKLF 4: 3I4, 2F8, ended by 0 0 0.
 
-    Each field has as many digits as its eight columns hold. Lists that do not fit are scaled by a power of ten.
+    Each number uses all digits that its eight columns hold. A list that does not fit is scaled by a power of ten.
 
     Returns
     -------
     float
-        The factor on intensities and σ.
+        The factor by which intensities and σ were multiplied.
     """
     largest = max(np.abs(reflections.intensity).max(), reflections.sigma.max())
     scale = 1.0 if 100 <= largest < 99999 else 10.0 ** (4 - np.floor(np.log10(largest)))
@@ -109,21 +109,21 @@ def write_hklf4(path: str | Path, reflections: Reflections) -> float:
 
 
 def _eight_wide(values: np.ndarray) -> tuple[list[float], list[int]]:
-    """Numbers [n], and with how many decimals each fills eight columns: two as in SHELX, more where one stays free."""
+    """Numbers [n] and their decimals in eight columns: two as in SHELX, or more that leave one column free."""
     digits = 1 + np.searchsorted(_POWERS_OF_TEN, np.abs(np.rint(values)), side="right")
     whole = digits + np.signbit(values)
     return values.tolist(), np.minimum(np.maximum(6 - whole, 2), 7 - whole).tolist()
 
 
 def read_listing(path: Path, column: str | None = None, *, needed: bool = True) -> Listing:
-    """What a file says, in any format; lists in columns are read as the `.ins` or `.res` beside them says.
+    """Read a file in any format; text columns are interpreted by the `.ins` or `.res` of the same name.
 
     Parameters
     ----------
     path, column
         As in `read_reflections`.
     needed
-        Whether instructions beside the file that make no sense are an error; else they are a warning.
+        Whether invalid instructions are an error; otherwise they cause a warning.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def _reflections(
     hkl, value = found.hkl[kept], found.value[kept]
     sigma = np.full(len(value), np.nan) if found.sigma is None else found.sigma[kept]
     sigma = np.where(sigma > 0, sigma, np.nan)
-    if found.is_amplitude:  # σ of a square: exact for a Gaussian |F|
+    if found.is_amplitude:  # σ of the square, exact for a Gaussian |F|
         value, sigma = value * np.abs(value), np.sqrt(4 * value**2 * sigma**2 + 2 * sigma**4)
     sigma = estimate_sigma(value, sigma, name=name) if len(value) else sigma
     phi = None if found.phi_deg is None else np.angle(np.exp(1j * np.radians(found.phi_deg[kept])))

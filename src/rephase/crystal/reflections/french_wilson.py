@@ -1,13 +1,13 @@
-"""Amplitudes from intensities, weak and negative ones too, by Bayes' theorem with Wilson's prior."""
+"""Amplitudes from intensities, including weak and negative ones, by Bayes' theorem with Wilson's prior."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
-_AT_ONCE = 1 << 15  # reflections: keeps the table of nodes small
+_AT_ONCE = 1 << 15  # reflections; this keeps the table of nodes small
 _DEPTH = 80.0  # twice the exponent at which the integrand is negligible, exp(-40)
-_CERTAIN = 1e6  # I/σ from which the prior changes nothing that a double could hold
+_CERTAIN = 1e6  # I/σ above which the prior has no effect in double precision
 
 
 class Amplitudes(NamedTuple):
@@ -26,16 +26,16 @@ def french_wilson(intensity: np.ndarray, sigma: np.ndarray, expected: np.ndarray
     Parameters
     ----------
     intensity, sigma
-        [n], any sign; [n], above zero.
+        Measured intensity, [n], of any sign, and its σ, [n], above zero.
     expected
-        [n], the mean Σ of J at this resolution, ε included, above zero.
+        Mean Σ of J at this resolution, ε included, [n], above zero.
     centric
-        [n] boolean.
+        Whether each reflection is centric, boolean [n].
 
     Returns
     -------
     Amplitudes
-        Both above zero; far above the noise, ``I^1/2`` and ``σ/(2 I^1/2)``.
+        Mean and standard deviation of |F|, above zero; far above the noise they are ``I^1/2`` and ``σ/(2 I^1/2)``.
 
     References
     ----------
@@ -50,7 +50,7 @@ def french_wilson(intensity: np.ndarray, sigma: np.ndarray, expected: np.ndarray
 def _moments(h: np.ndarray, centric: np.ndarray) -> np.ndarray:
     """Mean and standard deviation [2, n] of t with density ``t^(2a+1) exp(-(t^2 - h)^2/2)``, t > 0."""
     reach = np.sqrt(np.minimum(h, 0) ** 2 + _DEPTH)
-    top = np.where(h > 0, h + reach, _DEPTH / (reach + np.abs(h)))  # the second form loses no digits
+    top = np.where(h > 0, h + reach, _DEPTH / (reach + np.abs(h)))  # the second form avoids cancellation
     low, high = np.sqrt(np.maximum(h - reach, 0)), np.sqrt(top)
     t = (low + high)[:, None] / 2 + (high - low)[:, None] / 2 * _NODES
     peak = np.maximum(h, 0)[:, None]

@@ -1,4 +1,4 @@
-"""What a file of reflections says, as a `Listing`, and which of its rows are measurements."""
+"""The raw content of a reflection file as a `Listing`, and the selection of its measured rows."""
 
 import warnings
 from collections.abc import Mapping
@@ -9,20 +9,20 @@ import numpy as np
 from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import SpaceGroup
 
-SATELLITES = "satellites of a modulated crystal; what is left is its average structure"
+SATELLITES = "satellites of a modulated crystal; the rest describes its average structure"
 EXCLUDED = "status x: excluded by the authors"
-_MISFITS = "σ below 0: misfits that the data processing rejected"
-_PLACEHOLDERS = "placeholders for what was not measured, such as I = σ = -1"
+_MISFITS = "σ below 0: misfits rejected in data processing"
+_PLACEHOLDERS = "placeholders for missing measurements, such as I = σ = -1"
 _NINES = (99, 999, 9999, 99999, 999999, 99.99, 999.99, 9999.99, 99999.99)
 _SIGMA_NINES = (999, 9999, 99999, 999999, 999.99, 9999.99, 99999.99)
-_FEWEST_ALIKE = 3  # rows with the same flag beside the same σ; one alone may be a measurement
+_FEWEST_ALIKE = 3  # rows with the same flag and the same σ; a single one may be a measurement
 
 
 class Listing(NamedTuple):
     """The columns of a file: ``hkl [n, 3]``, ``value`` and ``sigma [n]`` as written, ``phi_deg [n]`` in degrees.
 
-    ``fom [n]`` are figures of merit of the phases. NaN marks a value that the file leaves open; ``marked`` has, by
-    reason, which rows [n] its columns exclude.
+    ``fom [n]`` are figures of merit of the phases. NaN marks missing values; ``marked`` gives, for each reason, the
+    rows [n] that the file excludes.
     """
 
     hkl: np.ndarray
@@ -38,9 +38,9 @@ class Listing(NamedTuple):
 
 
 def listing_of(columns: Mapping[str, np.ndarray], **stated: Any) -> Listing:
-    """The listing of columns [n] by their roles, see `column_roles`; `stated` is what else the file says.
+    """Make a listing from columns [n] by role, see `column_roles`; `stated` has further fields of the listing.
 
-    Reflections with an index m of satellites that is not 0 are marked.
+    Satellites, with an index m other than 0, are marked.
     """
     value = columns.get("I", columns.get("F"))
     hkl = np.column_stack([columns[axis] for axis in "hkl"])
@@ -58,14 +58,14 @@ def listing_of(columns: Mapping[str, np.ndarray], **stated: Any) -> Listing:
 
 
 def measured_rows(listing: Listing, *, name: str) -> np.ndarray:
-    """Which rows [n] are measurements: they have a value, are not (0, 0, 0), not marked and no placeholders.
+    """Select the rows [n] that are measurements: with a value, not (0, 0, 0), not marked, not placeholders.
 
-    A negative σ marks a row as rejected, unless no σ is above zero: then the file knows none.
+    A negative σ marks a row as rejected, unless no σ is above zero: then the file has no σ.
 
     Warns
     -----
     UserWarning
-        How many rows are left out and why; rows without a value and (0, 0, 0) are not counted.
+        Rows were left out; the message counts them by reason, except (0, 0, 0) and rows without a value.
     """
     kept = np.isfinite(listing.value) & ~(listing.hkl == 0).all(1)
     reasons = dict(listing.marked)
@@ -78,14 +78,14 @@ def measured_rows(listing: Listing, *, name: str) -> np.ndarray:
             counts.append(f"{n} ({reason})")
         kept = kept & ~rows
     if counts:
-        warnings.warn(f"{name}: of {len(kept)} rows are left out {', '.join(counts)}", stacklevel=3)
+        warnings.warn(f"{name}: left out of {len(kept)} rows: {', '.join(counts)}", stacklevel=3)
     return kept
 
 
 def _are_placeholders(value: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """Rows [n] whose value and σ are numbers that programs write where nothing was measured.
+    """Find the rows [n] whose value and σ are numbers that programs write for missing measurements.
 
-    That is -1, 0, or nothing but nines, beside a σ that is none: the same negative number, 0, or nothing but nines.
+    The value is -1, 0 or consists of nines, and σ is the same negative number, 0 or consists of nines.
     """
     is_flag = np.isin(value, (-1, *_NINES, *np.negative(_NINES)))
     is_unknown = (sigma <= 0) | np.isin(sigma, _SIGMA_NINES)

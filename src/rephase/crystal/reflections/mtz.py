@@ -15,26 +15,26 @@ from rephase.errors import CifError, ReflectionError, SymmetryError, nearest_nam
 from rephase.files.reading import plain_copy
 from rephase.files.writing import write_whole
 
-_SIGMA_TYPES = {"J": "Q", "K": "M", "F": "Q", "G": "L"}  # by the type of the value, in the order of preference
-_WHOLE = 256  # M/ISYM of a reflection that is partially recorded is at least this
-_PARTIAL = "partially recorded; merge them with their other parts first"
+_SIGMA_TYPES = {"J": "Q", "K": "M", "F": "Q", "G": "L"}  # type of σ for each type of value, in order of preference
+_WHOLE = 256  # M/ISYM is at least this for partially recorded reflections
+_PARTIAL = "partially recorded; sum them with their other parts first"
 
 
 def from_mtz(content: bytes, *, name: str, column: str | None = None) -> Listing:
-    """Read intensities, else amplitudes, of an MTZ file; with PHI where there is one.
+    """Read intensities or, without them, amplitudes of an MTZ file; also PHI if there is one.
 
-    Columns of the two Friedel mates, I(+) and I(-), are read as separate reflections. The first column that has values
-    is read, one with a σ before one without.
+    Columns of the two Friedel mates, I(+) and I(-), are read as separate reflections. Among columns with values, the
+    first one is read; columns with a σ come before columns without.
 
     Raises
     ------
     ReflectionError
-        A damaged file, or one without the column that is asked for.
+        The file is damaged, or lacks the requested column.
 
     Warns
     -----
     UserWarning
-        Several data sets have such a column.
+        Several data sets have a suitable column.
     """
     found = open_mtz(content, name)
     columns = list(found.mtz.columns)
@@ -68,11 +68,11 @@ def write_mtz(
     Parameters
     ----------
     hkl
-        [n_refl, 3].
+        Miller indices [n_refl, 3].
     amplitude, phi, fom
-        [n_refl]; phi in radians, fom 0–1.
+        Columns [n_refl]; phi in radians, fom 0–1.
     rivals
-        Each [n_refl], radians: other phases that explain the amplitudes as well.
+        Alternative phases that explain the amplitudes equally well, each [n_refl], radians.
     """
     columns = {"F": ("F", amplitude), "PHI": ("P", np.degrees(phi)), "FOM": ("W", fom)}
     columns |= {f"PHI_RIVAL{n}": ("P", np.degrees(rival)) for n, rival in enumerate(rivals, start=1)}
@@ -84,12 +84,12 @@ def write_mtz_columns(
 ) -> None:
     """Write an MTZ file with H K L and any columns.
 
-    A group that is not in the tables is expanded to P 1.
+    If the group is not in the tables, the list is expanded to P 1.
 
     Parameters
     ----------
     hkl
-        [n_refl, 3].
+        Miller indices [n_refl, 3].
     columns
         The MTZ type and the values [n_refl] of each label; phases (type P) in degrees.
     """
@@ -111,28 +111,28 @@ def write_mtz_columns(
 
 
 def _expanded(symmetry: Symmetry, hkl: np.ndarray, kind: str, column: np.ndarray) -> np.ndarray:
-    """A column of an MTZ file for every equivalent; phases in degrees move with them."""
+    """Expand a column to all equivalents; phases (degrees) are transformed."""
     if kind == "P":
         return np.degrees(np.angle(symmetry.expand(hkl, np.exp(1j * np.radians(column)))[1]))
     return symmetry.expand(hkl, np.asarray(column, dtype=float))[1]
 
 
 class OpenMtz(NamedTuple):
-    """An MTZ file with original indices, the group of its operations, and which rows [n] are partially recorded."""
+    """An MTZ file with original indices, the group of its operations, and a mask [n] of partially recorded rows."""
 
     mtz: gemmi.Mtz
     symmetry: Symmetry | None
     is_partial: np.ndarray
 
     def values(self, column: gemmi.Mtz.Column | None) -> np.ndarray:
-        """A column [n] with NaN for missing numbers, whatever the file has for them; only NaN where there is none."""
+        """A column [n] with NaN for the file's missing-number flag; all NaN if there is no column."""
         if column is None:
             return np.full(len(self.is_partial), np.nan)
         values = np.array(column.array, dtype=float)
         return np.where(values == self.mtz.valm, np.nan, values)
 
     def cell(self, dataset_id: int) -> Cell | None:
-        """The cell of a data set, else that of the file; None where both are missing or impossible."""
+        """The cell of a data set, or else of the file; None if both are missing or impossible."""
         cells = [one.cell for one in self.mtz.datasets if one.id == dataset_id]
         for cell in (*cells, self.mtz.cell):
             try:
@@ -144,7 +144,7 @@ class OpenMtz(NamedTuple):
 
 
 def open_mtz(content: bytes, name: str) -> OpenMtz:
-    """Read an MTZ file whole, or raise `ReflectionError`."""
+    """Read an MTZ file, or raise `ReflectionError` if any part is damaged."""
     records = _header_records(content, name)
     try:
         with plain_copy(content) as copy:
@@ -161,7 +161,7 @@ def open_mtz(content: bytes, name: str) -> OpenMtz:
 
 
 def filled_column(mtz: gemmi.Mtz, kind: str, label: str) -> gemmi.Mtz.Column | None:
-    """The column of a type that is called `label`, else the first, among those that have values; None without."""
+    """Find the column of a type called `label`, or else the first, among columns with values; None if none."""
     columns = [one for one in mtz.columns if one.type == kind and _is_filled(one)]
     return min(columns, key=lambda one: one.label != label, default=None)
 
@@ -172,7 +172,7 @@ def _is_filled(column: gemmi.Mtz.Column) -> bool:
 
 
 def _symmetry(records: list[bytes], mtz: gemmi.Mtz) -> Symmetry | None:
-    """The group of the operations, which say more than its name: of two origins both are called F d -3 m."""
+    """The group of the operations, since its name does not state the setting: F d -3 m has two origins."""
     triplets = [record[4:].decode("ascii").strip().lower() for record in records if record.startswith(b"SYMM")]
     try:
         return find_symmetry(triplets)
@@ -181,12 +181,12 @@ def _symmetry(records: list[bytes], mtz: gemmi.Mtz) -> Symmetry | None:
 
 
 def _header_records(content: bytes, name: str) -> list[bytes]:
-    """The records of the header, which with the data is where the first bytes say; wrong ones would ask for any memory.
+    """Return the header records, after checking positions and sizes, as wrong ones could claim unlimited memory.
 
     Raises
     ------
     ReflectionError
-        Something is missing or damaged.
+        Part of the file is missing or damaged.
     """
     order: Literal["little", "big"] = "big" if content[9:10] == b"\x11" else "little"
     word = int.from_bytes(content[4:8], order, signed=True)
@@ -206,7 +206,7 @@ def _header_records(content: bytes, name: str) -> list[bytes]:
 
 
 def _mtz_column(columns: list[gemmi.Mtz.Column], name: str, column: str | None) -> gemmi.Mtz.Column:
-    """The column asked for, else intensities before amplitudes, with their σ before those without."""
+    """Find the requested column; without one, intensities before amplitudes, and columns with a σ before others."""
     known = {one.label: one for one in columns}
     if column is not None and column not in known:
         raise ReflectionError(f"{name}: no column {column!r}; {nearest_name(column, known)}")
@@ -231,7 +231,7 @@ def _mtz_column(columns: list[gemmi.Mtz.Column], name: str, column: str | None) 
 
 
 def _sigma_column(columns: list[gemmi.Mtz.Column], value: gemmi.Mtz.Column) -> gemmi.Mtz.Column | None:
-    """The column named SIG and the value's label, else the next one unless named for another; of the type of a σ."""
+    """Find the σ column: SIG with the value's label, or else the following one unless named after another column."""
     possible = [one for one in columns if one.type == _SIGMA_TYPES[value.type]]
     others = {f"SIG{one.label}" for one in columns if one.label != value.label}
     named = [one for one in possible if one.label == f"SIG{value.label}"]

@@ -1,8 +1,8 @@
-"""Columns of a table of reflections by their names in its header: which is h, which I, which σ."""
+"""Columns of a reflection table by their header names: recognition of h, k, l, I, σ and others."""
 
 import re
 
-# What a column is, and how programs and people call it; without capitals, spaces, brackets, quotes and the like.
+# Roles of columns, and the names in use for each; in lower case, without spaces, brackets, quotes and the like.
 _NAMES = {
     "h": ("h", "indexh", "millerh", "hklh"),
     "k": ("k", "indexk", "millerk", "hklk"),
@@ -21,14 +21,14 @@ _SIGMA = re.compile(
 )
 _ROLE = {name: role for role, names in _NAMES.items() for name in names}
 COMMENTS = "#!%/"  # signs that begin a line of words
-SEPARATORS = ";\t,"  # of fields, in the order in which they are looked for
+SEPARATORS = ";\t,"  # between fields, in the order of search
 
 
 def column_roles(header: str) -> dict[str, int] | None:
-    """The place of each column that a line of names has; None where it does not name h, k, l and what was measured.
+    """Find the position of each role in a line of column names; None unless it names h, k, l and a measured value.
 
-    ``h, k, l`` and one of ``I``, ``F`` and ``phi`` are there, ``sigma`` (of the value), ``m``, ``batch`` and ``fom``
-    where they are named.
+    The result has h, k, l and one of ``I``, ``F`` and ``phi``; also ``sigma`` (of the value), ``m``, ``batch`` and
+    ``fom`` if the line names them.
 
     Examples
     --------
@@ -50,23 +50,23 @@ def column_roles(header: str) -> dict[str, int] | None:
 
 
 def fields_of(line: str) -> list[str]:
-    """The fields of a line; between two separators is an empty one."""
+    """Split a line into fields; two adjacent separators enclose an empty one."""
     separator = next((sign for sign in SEPARATORS if sign in line), None)
     return line.replace('"', "").split(separator)
 
 
 def names_indices(names: list[str]) -> bool:
-    """Whether the first names of a header are those of h, k and l."""
+    """Whether the first three names of a header mean h, k and l."""
     return [_ROLE.get(_plain(name)) for name in names[:3]] == ["h", "k", "l"]
 
 
 def _plain(name: str) -> str:
-    """A name without capitals, and with ``F^2`` and ``F²`` as ``f2``."""
+    """Normalise a name to lower case, with ``F^2`` and ``F²`` as ``f2``."""
     return re.sub(r"[^a-z0-9σ]", "", name.lower().replace("²", "2").replace("**", ""))
 
 
 def _is_sigma_of(word: str, value: str) -> bool:
-    """Whether a name says that it is the σ of a value, or of nothing in particular."""
+    """Whether a name means the σ of a given value, or a σ without a value."""
     found = _SIGMA.fullmatch(word)
     of = (found[3] if found[1] else found[4]) if found else None
     return of is not None and (of == "" or _ROLE.get(of) == value)

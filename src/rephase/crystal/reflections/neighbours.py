@@ -1,4 +1,4 @@
-"""What the files beside a list of reflections say: the `.ins` or `.res`, and the `.cif` of the same name."""
+"""Information from files with the same name as a reflection list: `.ins` or `.res`, and `.cif`."""
 
 import os
 import warnings
@@ -12,7 +12,7 @@ from rephase.files.reading import file_text, stem_of
 
 
 def beside(path: Path, *suffixes: str) -> Path | None:
-    """The first file of the same name with one of some suffixes, in any capitals, packed by gzip or not."""
+    """Find the first file of the same name with one of some suffixes, in any case, possibly gzipped."""
     try:
         names = sorted(os.listdir(path.parent), key=lambda name: not name.startswith(stem_of(path)))
     except OSError:
@@ -24,17 +24,17 @@ def beside(path: Path, *suffixes: str) -> Path | None:
 
 
 def instructions_beside(path: Path, *, needed: bool) -> Instructions | None:
-    """The instructions of the `.ins` or `.res` beside a file; None where there are none.
+    """Read the `.ins` or `.res` in the same folder as a file; None if there is none.
 
     Raises
     ------
     RephaseError
-        They make no sense and are `needed`.
+        The instructions are invalid and `needed`.
 
     Warns
     -----
     UserWarning
-        They make no sense and are not needed.
+        The instructions are invalid and not needed.
     """
     other = beside(path, ".ins", ".res")
     if other is None:
@@ -49,12 +49,12 @@ def instructions_beside(path: Path, *, needed: bool) -> Instructions | None:
 
 
 def with_neighbours(path: Path, found: Listing) -> Listing:
-    """The listing with the cell and group of the files beside it, where it has none.
+    """Complete a listing with cell and group from the files of the same name.
 
     Warns
     -----
     UserWarning
-        The CIF beside it cannot be read.
+        The CIF of the same name cannot be read.
     """
     if instructions := instructions_beside(path, needed=True):
         found = found._replace(

@@ -1,4 +1,4 @@
-"""Phases that are known already: a list of them with weights, read from MTZ, CIF or a table."""
+"""Known phases: a list with weights, read from MTZ, CIF or a table."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,25 +19,25 @@ from rephase.files.reading import decoded, file_bytes
 
 @dataclass(frozen=True, eq=False)
 class PhaseList:
-    """Phases of some reflections; few are enough, and no amplitudes are needed.
+    """Phases of some reflections; a few are enough, and amplitudes are not needed.
 
     Parameters
     ----------
     hkl
-        [n, 3] integers.
+        Miller indices, integers [n, 3].
     phi
-        [n], radians.
+        Phases in radians, [n].
     weight
-        [n], figure of merit in 0–1: how sure each is.
+        Figure of merit of each phase, 0–1, [n].
     cell, symmetry
-        What the list belongs to; None: that of the data.
+        Cell and space group of the list; None: the same as for the data.
     name
-        For messages.
+        Name in messages.
 
     Raises
     ------
     ReflectionError
-        Columns of unequal length, no phase, one that is not finite, a weight outside 0–1.
+        The columns have unequal lengths, there are no phases, a phase is not finite, or a weight is outside 0–1.
     """
 
     hkl: np.ndarray
@@ -60,21 +60,21 @@ class PhaseList:
 
 
 def read_phases(path: str | Path) -> PhaseList:
-    """Read phases of an MTZ, of a CIF, or of a table whose header names them.
+    """Read phases from an MTZ, from a CIF, or from a table whose header names them.
 
-    They are in the first column of type P that has values, PHI before others; in `_refln_phase_meas`, else
-    `_refln_phase_calc`; in the column ``phi``. Figures of merit, of type W, `_refln_fom` or ``fom``, are their weights;
-    without them every phase is taken as sure. Reflections without a phase are left out.
+    The phases are in the first column of type P that has values, preferably PHI; in `_refln_phase_meas` or else
+    `_refln_phase_calc`; or in the column ``phi``. Figures of merit (type W, `_refln_fom` or ``fom``) are their weights;
+    without them, every phase has weight 1. Reflections without a phase are left out.
 
     Raises
     ------
     ReflectionError
-        The file cannot be read, or holds no phases.
+        The file cannot be read, or has no phases.
 
     Warns
     -----
     UserWarning
-        Satellites and reflections that a status excludes are left out.
+        Satellites, or reflections with an excluding status, were left out.
     """
     path = Path(path)
     content = file_bytes(path, ReflectionError)
@@ -85,7 +85,7 @@ def read_phases(path: str | Path) -> PhaseList:
     try:
         found = read_listing(path, needed=False)
     except ReflectionError as error:
-        raise ReflectionError(f"{path.name}: neither an MTZ nor a CIF nor a table of phases: {error}") from error
+        raise ReflectionError(f"{path.name}: not an MTZ, a CIF or a table of phases: {error}") from error
     if found.phi_deg is None:
         raise ReflectionError(
             f"{path.name}: a list of reflections without phases; give an MTZ, a CIF with _refln_phase_calc, or a table "
@@ -120,7 +120,7 @@ def _from_cif(text: str, name: str) -> PhaseList:
 
 
 def _phase_list(listing: Listing, name: str) -> PhaseList:
-    """The reflections that have a phase."""
+    """Keep the reflections that have a phase."""
     phi_deg = np.full(len(listing.hkl), np.nan) if listing.phi_deg is None else listing.phi_deg
     fom = np.ones(len(phi_deg)) if listing.fom is None else listing.fom
     kept = measured_rows(listing._replace(value=phi_deg + 0 * fom, sigma=None), name=name)

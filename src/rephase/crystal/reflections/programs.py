@@ -1,4 +1,4 @@
-"""Lists of other programs: XDS_ASCII, merged SCALEPACK and FullProf are read."""
+"""Readers for the lists of other programs: XDS_ASCII, merged SCALEPACK and FullProf."""
 
 import re
 from collections.abc import Callable
@@ -19,13 +19,13 @@ _FULLPROF = re.compile(rf"[^\n]*\n[ ]*(\([^\n()]*\))[^\n]*\n[ ]*({_NUMBER})[ ]+(
 
 
 def program_of(text: str) -> Callable[..., Listing] | None:
-    """What reads the list of another program that a text is; None where it is none of them."""
+    """Find the reader for the list of another program; None if the text is no such list."""
     readers = {_XDS: _from_xds, _SCALEPACK: _from_scalepack, _FULLPROF: _from_fullprof}
     return next((reader for mark, reader in readers.items() if mark.match(text)), None)
 
 
 def _from_xds(text: str, *, name: str) -> Listing:
-    """XDS_ASCII.HKL of CORRECT and the output of XSCALE (Kabsch 2010, doi:10.1107/S0907444909047337).
+    """Read XDS_ASCII.HKL from CORRECT or XSCALE (Kabsch 2010, doi:10.1107/S0907444909047337).
 
     A negative σ marks misfits.
     """
@@ -49,19 +49,19 @@ def _from_xds(text: str, *, name: str) -> Listing:
 
 
 def _header_numbers(header: str, key: str, count: int) -> list[float] | None:
-    """The numbers that follow ``KEY=`` in a header; None where it has none."""
+    """The numbers after ``KEY=`` in a header; None if there are none."""
     found = re.search(rf"{key}=((?:\s*{_NUMBER}){{{count}}})", header)
     return [float(word) for word in found[1].split()] if found else None
 
 
 def _from_scalepack(text: str, *, name: str) -> Listing:
-    """Merged SCALEPACK: three lines of header, then h k l I σ, or I+ σ+ I- σ-, in 3I4, 4F8.1."""
+    """Read merged SCALEPACK: three header lines, then h k l I σ, or I+ σ+ I- σ-, in 3I4, 4F8.1."""
     header = _SCALEPACK.match(text)
     if header is None:
         raise ReflectionError(f"{name}: no header of SCALEPACK; expected three lines, the third with cell and group")
     table = fixed_table(_body(text, header), _SCALEPACK_FIELDS)
     if table is None:
-        raise ReflectionError(f"{name}: merged SCALEPACK, but not in its columns 3I4, 4F8.1; get the file again")
+        raise ReflectionError(f"{name}: merged SCALEPACK, but not in the columns 3I4, 4F8.1; get the file again")
     has_mate = np.isfinite(table[:, 5])
     mates = np.vstack([table[:, :5], np.column_stack([-table[:, :3], table[:, 5:]])[has_mate]])
     columns = dict(zip(("h", "k", "l", "I", "sigma"), mates.T))
@@ -69,18 +69,18 @@ def _from_scalepack(text: str, *, name: str) -> Listing:
 
 
 def _from_fullprof(text: str, *, name: str) -> Listing:
-    """FullProf's `.int`: title, Fortran format, wavelength and kind of the data; h k l, I or F, σ, a code."""
+    """Read FullProf's `.int`: title, Fortran format, wavelength and kind of data; then h k l, I or F, σ, a code."""
     header = _FULLPROF.match(text)
     fields = fortran_fields(header[1]) if header else None
     if header is None or fields is None or len(fields) < 5:
         raise ReflectionError(
-            f"{name}: this looks like FullProf's .int, but its second line is no format of h k l I σ such as "
-            "(3i4,2f8.2,i4); mend it, or write SHELX HKLF 4"
+            f"{name}: this looks like FullProf's .int, but its second line is not a format of h k l I σ such as "
+            "(3i4,2f8.2,i4); correct it, or write SHELX HKLF 4"
         )
     if header[3] not in "01" or header[4] not in (None, "0"):
         raise ReflectionError(
-            f"{name}: FullProf's .int with the codes {header[3]} {header[4]} beside the wavelength: expected 0 or 1 "
-            "(intensities, amplitudes) and 0 (no twin); write SHELX HKLF 4"
+            f"{name}: FullProf's .int with the codes {header[3]} {header[4]} after the wavelength: expected 0 or 1 "
+            "(intensities or amplitudes) and 0 (no twin); write SHELX HKLF 4"
         )
     lines = _body(text, header)
     if lines and len(lines[0].split()) < 4:
@@ -96,5 +96,5 @@ def _from_fullprof(text: str, *, name: str) -> Listing:
 
 
 def _body(text: str, header: re.Match[str]) -> list[str]:
-    """The lines after a header that are not blank."""
+    """The non-blank lines after a header."""
     return [line for line in text[header.end() :].split("\n") if line.strip()]

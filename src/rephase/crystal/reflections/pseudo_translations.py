@@ -1,7 +1,7 @@
-"""Pseudo-translations: fractions of a lattice that nearly map a structure onto itself, and the reflections they weaken.
+"""Pseudo-translations: fractions of lattice vectors that nearly map a structure onto itself, and weak reflections.
 
-A structure that repeats after a translation t, apart from a small difference, is a parent structure of a finer lattice
-with a superstructure: reflections with integer h.t are strong, those of the superstructure are weak throughout.
+A structure that nearly repeats after a translation t is a superstructure of a parent structure with a finer lattice:
+reflections with integer h.t are strong, superstructure reflections are weak throughout.
 """
 
 import itertools
@@ -18,30 +18,30 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.statistics import wilson_falloff
 from rephase.crystal.symmetry import Symmetry, is_translation, with_translations
 
-_DENOMINATORS = (2, 3, 4, 6, 8)  # of the translations that are looked for, as fractions of the axes
-_STEPS = 24  # a translation is counted in these fractions, as those of space groups are
-_SELF_SIMILAR = 0.4  # Patterson function at a translation over that at the origin; 0.5 is two atoms of three alike
-_CLOSEST, _IN_D_MIN = 2.0, 2.0  # Å, and in units of d_min; shorter vectors lie within the Patterson's own peak
-_LARGEST_INDEX = 64  # of the lattice in that of the parent
-_WEAK = 0.35  # mean intensity of a class over that of the strong one
+_DENOMINATORS = (2, 3, 4, 6, 8)  # of the tested translations, as fractions of the axes
+_STEPS = 24  # translations are counted in 24ths, like those of space groups
+_SELF_SIMILAR = 0.4  # Patterson function at a translation, relative to the origin; 0.5: two of three atoms repeat
+_CLOSEST, _IN_D_MIN = 2.0, 2.0  # Å, and in units of d_min; shorter vectors lie within the Patterson origin peak
+_LARGEST_INDEX = 64  # largest index of the lattice in the parent lattice
+_WEAK = 0.35  # mean intensity of a weak class, relative to the strong class, at most
 
 
 @dataclass(frozen=True, eq=False)
 class PseudoTranslations:
-    """Classes of reflections by h.t modulo 1: class 0 is strong, what symmetry makes equivalent is one class.
+    """Classes of reflections by h.t modulo 1: class 0 is strong, and symmetry-equivalent classes are merged.
 
     Parameters
     ----------
     steps
-        [n, 3], the group of translations t in 24ths of the axes, those of the lattice among them.
+        The group of translations t in 24ths of the axes, lattice translations included, [n, 3].
     symmetry
-        Of the data.
+        Space group of the data.
     keys
-        [n_classes], what names each class; see `class_of`.
+        Identifier of each class, [n_classes]; see `class_of`.
     weakness
-        [n_classes], mean of I over Wilson's fall-off in each class, as a part of that of class 0.
+        Mean of I over Wilson's fall-off in each class, relative to class 0, [n_classes].
     count
-        [n_classes], reflections in each.
+        Reflections in each class, [n_classes].
     """
 
     steps: np.ndarray
@@ -52,19 +52,19 @@ class PseudoTranslations:
 
     @property
     def weak_classes(self) -> np.ndarray:
-        """Numbers of the classes that are weak, the most populated first."""
+        """Indices of the weak classes, the most populated first."""
         return 1 + np.argsort(-self.count[1:], kind="stable")
 
     @cached_property
     def parent(self) -> Symmetry:
-        """The group of the data with the pseudo-translations as its lattice."""
+        """The group of the data, with the pseudo-translations as lattice translations."""
         return with_translations(self.symmetry, self.steps / _STEPS)
 
     @cached_property
     def origins(self) -> np.ndarray:
-        """Fractional shifts [n, 3] to origins that the parent allows, but the structure does not; the first is none.
+        """Fractional shifts [n, 3] to origins allowed by the parent but not by the structure; the first is zero.
 
-        Those that differ by what the group of the data allows, or by a pseudo-translation, are one.
+        Shifts that differ by an allowed shift of the data's group, or by a pseudo-translation, count as one.
         """
         group = self.symmetry
         moved, lattice = group.rotations[group.point_group] - np.eye(3, dtype=int), _lattice(group)
@@ -79,13 +79,13 @@ class PseudoTranslations:
         return np.array(kept) / _STEPS
 
     def class_of(self, hkl: np.ndarray) -> np.ndarray:
-        """Class [n] of any reflections ``hkl [n, 3]``; 0 also for one of a class that the data do not have."""
+        """Class [n] of any reflections ``hkl [n, 3]``; 0 also for a class without data."""
         keys = _class_keys(np.asarray(hkl), self.steps, self.symmetry)
         place = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
         return np.where(self.keys[place] == keys, place, 0)
 
     def __str__(self) -> str:
-        """In words: the shortest description of the translations, how many reflections they weaken and how much."""
+        """Describe the translations, how many reflections they weaken, and by how much."""
         shown = [
             "(" + " ".join(str(Fraction(int(x), _STEPS)) for x in step) + ")"
             for step in self.steps
@@ -95,22 +95,21 @@ class PseudoTranslations:
         part = np.average(self.weakness[weak], weights=self.count[weak])
         more = f" and {len(shown) - 3} more" if len(shown) > 3 else ""
         return (
-            f"{', '.join(shown[:3])}{more}: {self.count[weak].sum()} of {self.count.sum()} reflections, those of the "
-            f"superstructure, have {part:.1%} of the intensity of the others"
+            f"{', '.join(shown[:3])}{more}: {self.count[weak].sum()} of {self.count.sum()} reflections, the "
+            f"superstructure reflections, have {part:.1%} of the intensity of the others"
         )
 
 
 def find_pseudo_translations(data: Reflections) -> PseudoTranslations | None:
-    """The pseudo-translations of merged data; None where no class of reflections is weak throughout.
+    """Find the pseudo-translations of merged data; None if no class of reflections is weak throughout.
 
-    The group is generated by the highest Patterson values between the points of the lattice, as long as every class
-    but the strong one stays weak. Classes that the space group makes absent are not among them: its centring is the
-    lattice here.
+    The highest Patterson values at fractions of the lattice generate the group, as long as every class except the
+    strong one stays weak. Classes that the space group makes absent do not count, as its centring is in the lattice.
 
     Parameters
     ----------
     data
-        Merged.
+        Merged reflections.
     """
     value = data.intensity / (data.group.epsilon(data.hkl) * wilson_falloff(data))
     sums, symmetry = _by_residues(data, value), data.group
@@ -128,7 +127,7 @@ def find_pseudo_translations(data: Reflections) -> PseudoTranslations | None:
 
 
 class _Sums(NamedTuple):
-    """``residues`` [m, 3] of indices modulo 24, and for each the sums [m] of weighted intensity, of weight, of one."""
+    """``residues`` [m, 3] of indices modulo 24, with the sums [m] of weighted intensity and weight, and counts [m]."""
 
     residues: np.ndarray
     value: np.ndarray
@@ -137,7 +136,7 @@ class _Sums(NamedTuple):
 
 
 class _Weakness(NamedTuple):
-    """``keys``, ``weakness`` and how many there are in each class [n_classes], as of `PseudoTranslations`."""
+    """``keys``, ``weakness`` and count of each class, [n_classes], as in `PseudoTranslations`."""
 
     keys: np.ndarray
     weakness: np.ndarray
@@ -161,7 +160,7 @@ def _classes(sums: _Sums, steps: np.ndarray, symmetry: Symmetry) -> _Weakness:
 
 
 def _candidates(data: Reflections, value: np.ndarray) -> list[np.ndarray]:
-    """Fractions of the cell [3] in 24ths at which the Patterson function is high, the highest first."""
+    """Vectors [3] in 24ths of the axes at which the Patterson function is high, the highest first."""
     found: dict[tuple[int, ...], float] = {}
     for n in _DENOMINATORS:
         patterson = patterson_at_fractions(data, value, n)
@@ -171,16 +170,16 @@ def _candidates(data: Reflections, value: np.ndarray) -> list[np.ndarray]:
 
 
 def patterson_at_fractions(data: Reflections, value: np.ndarray, n: int) -> np.ndarray:
-    """Patterson function [n, n, n] at multiples of 1/n of the axes, over that at the origin.
+    """Patterson function [n, n, n] at multiples of 1/n of the axes, relative to the origin.
 
-    ``sum_h I(h) cos(2 pi h.t)`` needs no more of h than its residues modulo n: one sum for each of them, and an FFT.
+    ``sum_h I(h) cos(2 pi h.t)`` depends only on h modulo n, so the intensities are summed by residue before an FFT.
 
     Parameters
     ----------
     data
-        Merged.
+        Merged reflections.
     value
-        [n_refl], intensities.
+        Intensities, [n_refl].
     """
     residues, cells = data.hkl % n, np.indices((n, n, n)).reshape(3, -1).T
     flat = lambda places: np.ravel_multi_index(tuple(places.T), (n, n, n))  # noqa: E731
@@ -194,13 +193,13 @@ def patterson_at_fractions(data: Reflections, value: np.ndarray, n: int) -> np.n
 
 
 def _lattice(symmetry: Symmetry) -> np.ndarray:
-    """Centring translations [n, 3] in 24ths, zero among them."""
+    """Centring translations [n, 3] in 24ths, including zero."""
     pure = (symmetry.rotations == np.eye(3)).all((1, 2))
     return np.rint(symmetry.translations[pure] * _STEPS).astype(int) % _STEPS
 
 
 def _generated(group: np.ndarray, steps: np.ndarray, largest: int) -> np.ndarray | None:
-    """A group of translations [n, 3] with more of them; None where it would have more than `largest`."""
+    """Extend a group of translations [n, 3] by more steps; None if it would exceed `largest`."""
     for step in steps:
         if (group == step).all(1).any():
             continue
@@ -212,7 +211,7 @@ def _generated(group: np.ndarray, steps: np.ndarray, largest: int) -> np.ndarray
 
 
 def _shortest(group: np.ndarray, cell: Cell, symmetry: Symmetry) -> float:
-    """Shortest length in Å of the translations of a group beyond those of the lattice."""
+    """Length in Å of the shortest translation of a group that is not a lattice translation."""
     around = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
     steps = np.array([step for step in group if not is_translation(symmetry, step / _STEPS)])
     vectors = (steps[:, None] / _STEPS - around[None]) @ cell.orthogonalisation.T
@@ -220,7 +219,7 @@ def _shortest(group: np.ndarray, cell: Cell, symmetry: Symmetry) -> float:
 
 
 def _class_keys(hkl: np.ndarray, steps: np.ndarray, symmetry: Symmetry) -> np.ndarray:
-    """One integer [n] for each class of equivalents: the least over them that h.t of generators make; 0: strong."""
+    """One integer [n] per class: the smallest, over equivalents, that encodes h.t for all generators; 0: strong."""
     generators = np.array(list(_generators(steps)))
     place = _STEPS ** np.arange(len(generators))
     smallest = np.full(len(hkl), np.iinfo(np.int64).max)
@@ -232,7 +231,7 @@ def _class_keys(hkl: np.ndarray, steps: np.ndarray, symmetry: Symmetry) -> np.nd
 
 
 def _generators(steps: np.ndarray) -> Iterator[np.ndarray]:
-    """Those of a group of translations [n, 3] that generate the others."""
+    """Yield translations of a group [n, 3] that generate the others."""
     group = np.zeros((1, 3), dtype=int)
     for step in steps[np.lexsort(steps.T)]:
         larger = _generated(group, step[None], len(steps))

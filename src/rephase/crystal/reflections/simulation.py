@@ -1,4 +1,4 @@
-"""Measurements that never took place: reflections of a known crystal, with noise and gaps, and the phases they lost."""
+"""Simulated measurements: reflections of a known crystal with noise and gaps, and their true phases."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from rephase.errors import ReflectionError
 
 
 class Truth(NamedTuple):
-    """The true F, complex [n_refl], of every reflection ``hkl [n_refl, 3]`` that could have been measured."""
+    """The true F, complex [n_refl], of every measurable reflection ``hkl [n_refl, 3]``."""
 
     hkl: np.ndarray
     F: np.ndarray
@@ -46,26 +46,26 @@ def simulate_reflections(
     n_each: int = 1,
     seed: int = 0,
 ) -> tuple[Reflections, Truth]:
-    """Intensities |F_calc|^2 without dispersion, as a measurement would give them.
+    """Simulate measured intensities |F_calc|^2, without dispersion.
 
     Parameters
     ----------
     d_min
-        Å.
+        Resolution limit in Å.
     noise
-        Standard deviation of each |F|, as a part of it: what absorption and scaling leave.
+        Relative standard deviation of |F|, as from residual errors of absorption and scaling.
     background
-        Standard deviation that is added to every intensity, as a part of their mean: weak ones become negative.
+        Standard deviation added to every intensity, relative to the mean; it makes weak intensities negative.
     missing
-        Share of the reflections that are left out, 0–1.
+        Fraction of the reflections that is left out, 0–1.
     strongest_missing
-        How many of the strongest are left out, as overloads and the beam stop do.
+        Number of the strongest reflections that are left out, as by overloads and the beam stop.
     missing_cone
-        Degrees: reflections closer to c* than this, with all their equivalents, are left out.
+        Half-angle in degrees; reflections are left out if all their equivalents are closer to c* than this.
     n_each
-        How often each is measured.
+        Number of measurements of each reflection.
     seed
-        Of the noise and the gaps.
+        Seed of the noise and the gaps.
     """
     symmetry, rng = find_symmetry(crystal.space_group), np.random.default_rng(seed)
     hkl = unique_hkl(crystal.cell, symmetry, d_min)
@@ -91,16 +91,16 @@ def simulate_reflections(
 
 
 def _in_cone(hkl: np.ndarray, cell: Cell, symmetry: Symmetry, half_angle: float) -> np.ndarray:
-    """Which reflections [n] lie within an angle (degrees) of ±c*, as all their equivalents do."""
+    """Find the reflections [n] that lie, with all equivalents, within an angle (degrees) of ±c*."""
     images, _ = symmetry.equivalents(hkl)
     vectors = images @ np.linalg.inv(cell.orthogonalisation)
     axis = np.array([0, 0, 1]) @ np.linalg.inv(cell.orthogonalisation)
     cosine = np.abs(vectors @ axis) / np.linalg.norm(vectors, axis=-1) / np.linalg.norm(axis)
-    return (cosine > np.cos(np.radians(half_angle)) + 1e-9).all(0)  # none at an angle of 0, rounding or not
+    return (cosine > np.cos(np.radians(half_angle)) + 1e-9).all(0)  # at angle 0, none despite rounding
 
 
 def random_phases(hkl: np.ndarray, symmetry: Symmetry, n: int, rng: np.random.Generator) -> np.ndarray:
-    """`n` sets of random phases [n, n_refl] in radians; those of centric reflections are one of the two allowed."""
+    """Draw `n` sets of random phases [n, n_refl] in radians; a centric reflection gets one of its two phases."""
     centric = symmetry.centric_phase(hkl)
     either = centric + np.pi * rng.integers(0, 2, (n, len(hkl)))
     phi = np.where(np.isnan(centric), rng.uniform(-np.pi, np.pi, (n, len(hkl))), either)

@@ -1,4 +1,4 @@
-"""Statistics of merged intensities: Wilson's scale and B, normalised E, shells in d, the resolution they support."""
+"""Statistics of merged intensities: Wilson scale and B, normalised E, resolution shells, supported resolution."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -14,17 +14,17 @@ from rephase.crystal.shells import shell_index, shell_limits, smooth_mean
 from rephase.crystal.symmetry import Symmetry, unique_rows
 from rephase.errors import ReflectionError
 
-_ORGANIC = {"C": 0.76, "N": 0.10, "O": 0.14, "H": 1.1}  # of each non-hydrogen atom
-WILSON_D_MAX = 3.5  # Å; above, the atoms of a molecule are not independent
-USUAL_B = 3.5, 1.5  # Å^2, of molecular crystals, and its spread
-LOG_VARIANCE = 1.5  # of n ln<|F|^2> in a shell of n reflections: 1 acentric, 2 centric
+_ORGANIC = {"C": 0.76, "N": 0.10, "O": 0.14, "H": 1.1}  # atoms per non-hydrogen atom
+WILSON_D_MAX = 3.5  # Å; at lower resolution, the atoms of a molecule are not independent
+USUAL_B = 3.5, 1.5  # Å^2, mean and spread for molecular crystals
+LOG_VARIANCE = 1.5  # n times the variance of ln<|F|^2> in a shell of n reflections: 1 acentric, 2 centric
 
 
 class Wilson(NamedTuple):
     """``<I> = scale * sum f^2 * exp(-2 B s^2)``, s = 1/(2d).
 
     ``b_iso`` in Å^2; ``table`` has a row for each shell: ``s_squared`` (Å^-2), ``log_ratio`` = ln(<I/ε>/sum f^2), ``n``
-    and the ``line`` that was fitted.
+    and the fitted ``line``.
     """
 
     scale: float
@@ -33,24 +33,24 @@ class Wilson(NamedTuple):
 
 
 class Support(NamedTuple):
-    """The resolution in Å that data support, and why it is not better."""
+    """The resolution limit in Å that data support, and the reason why it is not finer."""
 
     d_min: float
     reason: str
 
 
 def wilson(reflections: Reflections, composition: Mapping[str, float] | None = None) -> Wilson:
-    """Absolute scale and mean B of a merged list, by least squares of ln(<I/ε>/sum f^2) on s^2.
+    """Estimate absolute scale and mean B of a merged list by linear regression of ln(<I/ε>/sum f^2) on s^2.
 
-    Shells with d < 3.5 Å count, or all where those are too few. To put intensities on an absolute scale divide by
-    ``scale``.
+    Shells with d < 3.5 Å are used, or all shells if these have too few reflections. Intensities divided by ``scale``
+    are on an absolute scale.
 
     Parameters
     ----------
     reflections
-        Merged.
+        Merged reflections.
     composition
-        Atoms of each element in the whole cell; else an organic one with 18 Å^3 for each non-hydrogen atom.
+        Atoms of each element in the whole cell; None: an organic composition with 18 Å^3 per non-hydrogen atom.
 
     References
     ----------
@@ -58,7 +58,7 @@ def wilson(reflections: Reflections, composition: Mapping[str, float] | None = N
     """
     d_hkl, group = reflections.d_hkl, reflections.group
     s_squared = 1 / (4 * d_hkl**2)
-    centring = len(group.triplets) / len(group.point_group)  # raises what is not absent
+    centring = len(group.triplets) / len(group.point_group)  # centring raises the intensities that are not absent
     ratio = reflections.intensity / (group.epsilon(reflections.hkl) * centring)
     ratio = ratio / squared_form_factors(composition or _organic(reflections.cell), s_squared)
     used = d_hkl < WILSON_D_MAX if (d_hkl < WILSON_D_MAX).sum() >= 60 else np.ones(len(d_hkl), bool)
@@ -77,9 +77,9 @@ def wilson(reflections: Reflections, composition: Mapping[str, float] | None = N
 
 
 def wilson_falloff(reflections: Reflections) -> np.ndarray:
-    """Relative mean of I/ε at the resolution of each reflection [n_refl] of a merged list: ``sum f^2 exp(-2 B s^2)``.
+    """Expected fall-off of I/ε for each reflection [n_refl] of a merged list: ``sum f^2 exp(-2 B s^2)``.
 
-    Unlike `smooth_mean` it is one line for all of them, so a class of reflections that is weak everywhere stays weak.
+    Unlike `smooth_mean`, one line fits all resolutions, so a class of reflections that is weak throughout stays weak.
     """
     s_squared = 1 / (4 * reflections.d_hkl**2)
     form_factors = squared_form_factors(_organic(reflections.cell), s_squared)
@@ -92,7 +92,7 @@ def expected_intensity(reflections: Reflections, hkl: np.ndarray) -> np.ndarray:
 
 
 class Extrapolated(NamedTuple):
-    """``intensity`` [n] to expect on the scale of a list, and the ``variance`` [n] of its logarithm."""
+    """Expected ``intensity`` [n] on the scale of a list, and the ``variance`` [n] of its logarithm."""
 
     intensity: np.ndarray
     variance: np.ndarray
@@ -101,8 +101,8 @@ class Extrapolated(NamedTuple):
 def extrapolated_intensity(reflections: Reflections, hkl: np.ndarray) -> Extrapolated:
     """Mean of |F|^2 by Wilson's line, extrapolated to any ``hkl [n, 3]``, on the scale of a merged list.
 
-    ``ε scale sum f^2 exp(-2 B s^2)`` of an organic composition. Data of low resolution hardly tell B: it is weighed
-    against what is usual, 3.5 ± 1.5 Å^2; a line that rises with s^2 is taken as level.
+    The intensity is ``ε scale sum f^2 exp(-2 B s^2)`` for an organic composition. Data of low resolution hardly
+    determine B, so a prior of 3.5 ± 1.5 Å^2 is included; a line that rises with s^2 is replaced by a horizontal one.
     """
     group, table = reflections.group, wilson(reflections).table
     s_squared, weight = 1 / (4 * reflections.cell.d_spacing(hkl) ** 2), table["n"] / LOG_VARIANCE
@@ -128,7 +128,7 @@ def squared_form_factors(composition: Mapping[str, float], s_squared: np.ndarray
 def normalise(reflections: Reflections) -> np.ndarray:
     """|E| [n_refl] of a merged list: amplitudes of French & Wilson over their root mean square, <|E|^2> = 1.
 
-    The mean of |F|^2/ε changes smoothly with d; ε of each reflection is taken off as well.
+    The mean of |F|^2/ε varies smoothly with d; each reflection is also divided by its ε.
     """
     amplitude, sigma = reflections.amplitudes()
     squared = (amplitude**2 + sigma**2) / reflections.group.epsilon(reflections.hkl)  # <|F|^2>, not <|F|>^2
@@ -136,11 +136,11 @@ def normalise(reflections: Reflections) -> np.ndarray:
 
 
 def unique_hkl(cell: Cell, symmetry: Symmetry, d_min: float) -> np.ndarray:
-    """One of each class of equivalents with d >= `d_min` (Å) that is not absent, [n, 3]."""
+    """One index of each class of equivalents with d >= `d_min` (Å), without systematic absences, [n, 3]."""
     h_max, k_max, l_max = (int(length / d_min) for length in cell.parameters[:3])
     plane = np.indices((2 * k_max + 1, 2 * l_max + 1)).reshape(2, -1).T - (k_max, l_max)
     slices = []
-    for h in range(h_max + 1):  # the other half are Friedel mates
+    for h in range(h_max + 1):  # the other half is Friedel mates
         hkl = np.column_stack([np.full(len(plane), h), plane])
         slices.append(hkl[cell.d_spacing(hkl) >= d_min * (1 - 1e-9)])
     hkl = np.concatenate(slices)
@@ -149,7 +149,7 @@ def unique_hkl(cell: Cell, symmetry: Symmetry, d_min: float) -> np.ndarray:
 
 
 def shell_table(merged: Merged, n_shells: int = 10) -> pd.DataFrame:
-    """Statistics in shells of equal volume in reciprocal space, from the lowest possible angle up.
+    """Statistics in shells of equal volume in reciprocal space, starting at the lowest possible angle.
 
     Columns: ``d_max``, ``d_min`` (Å), ``n`` unique reflections, ``n_possible``, ``completeness`` (0–1),
     ``redundancy``, ``i_over_sigma``, ``r_int`` and ``e2_minus_1``, the mean |E^2 - 1| (0.968 centric, 0.736 acentric).
@@ -189,14 +189,14 @@ def shell_table(merged: Merged, n_shells: int = 10) -> pd.DataFrame:
 def d_min_supported(
     merged: Merged, *, i_over_sigma: float = 2.0, completeness: float = 0.5, n_shells: int = 20
 ) -> Support:
-    """Resolution that the data support: from high angle, shells are given up until one is strong and complete.
+    """Find the resolution limit that the data support: the outermost shell that is strong and complete enough.
 
     Parameters
     ----------
     i_over_sigma
-        Mean I/σ that the outermost shell has to reach.
+        Lowest mean I/σ of the outermost shell.
     completeness
-        Part of the possible reflections (0–1) that it has to hold.
+        Lowest completeness (0–1) of the outermost shell.
     """
     table = shell_table(merged, n_shells)
     weak, empty = table["i_over_sigma"].fillna(0) < i_over_sigma, table["completeness"].fillna(0) < completeness

@@ -1,4 +1,4 @@
-"""Lines of numbers as a table: in fixed columns, where fields may touch, or with spaces or other signs between them."""
+"""Tables from lines of numbers: in fixed columns, where fields may touch, or with separators between them."""
 
 import re
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ import numpy as np
 from rephase.crystal.decimal_numbers import decimal_numbers
 from rephase.errors import ReflectionError
 
-Fields = Sequence[tuple[int, int]]  # first column of each field and the one after it; the first three are integers
+Fields = Sequence[tuple[int, int]]  # start and end column of each field; the first three fields are integers
 HKLF4: Fields = ((0, 4), (4, 8), (8, 12), (12, 20), (20, 28), (28, 32))  # 3I4, 2F8.2, I4: h k l I σ batch
 HKLM: Fields = ((0, 4), (4, 8), (8, 12), (12, 16), (16, 24), (24, 32))  # 4I4, 2F8.2: h k l m I σ
-_BLOCK = 200_000  # lines at a time, so that memory stays small
+_BLOCK = 200_000  # lines at a time, to limit memory
 _BLANK, _POINT, _TAB = b" .\t"
 _FORTRAN_EXPONENT = re.compile(r"(?<=[\d.])[dD](?=[-+]?\d)")
 _FORMAT = re.compile(r"(\d*)([ifegdx])(\d*)(?:\.\d+)?", re.IGNORECASE)
@@ -20,10 +20,10 @@ _FORMAT = re.compile(r"(\d*)([ifegdx])(\d*)(?:\.\d+)?", re.IGNORECASE)
 def fixed_table(
     lines: list[str], fields: Fields, *, n_needed: int = 4, integers: Sequence[int] = (0, 1, 2)
 ) -> np.ndarray | None:
-    """The table [n, n_fields] of fixed columns, NaN where a field is blank; None where the lines are not in them.
+    """Read a table [n, n_fields] in fixed columns, NaN for blank fields; None if a line does not fit the columns.
 
-    They are in them if every line is: no field is cut in two or holds two words, integers have no point, the first
-    `n_needed` fields are not blank, and a field that touches the one before it is filled to its last column.
+    A line fits if no field is cut in two or holds two words, integers have no decimal point, the first `n_needed`
+    fields are not blank, and a field that touches the one before it is filled to its last column.
     """
     tables = []
     for start in range(0, len(lines), _BLOCK):
@@ -36,7 +36,7 @@ def fixed_table(
 
 
 def _fixed_block(lines: list[str], fields: Fields, n_needed: int, integers: Sequence[int]) -> np.ndarray:
-    """As `fixed_table`; raises ValueError where the lines are not in the columns."""
+    """As `fixed_table`; raises ValueError if a line does not fit the columns."""
     width = fields[-1][1]
     raw = np.array(lines, dtype=f"S{width}").view(np.uint8).reshape(len(lines), width)
     raw = np.where(raw == 0, _BLANK, raw)
@@ -49,7 +49,7 @@ def _fixed_block(lines: list[str], fields: Fields, n_needed: int, integers: Sequ
         touches = (field[:, 0] != _BLANK) & (raw[:, start - 1] != _BLANK) if start else np.zeros(len(lines), bool)
         has_point = number in integers and (field == _POINT).any()
         if (number < n_needed and is_blank.any()) or (touches & (field[:, -1] == _BLANK)).any() or has_point:
-            raise ValueError("a field that is blank, not filled or no integer")
+            raise ValueError("a field that is blank, not filled or not an integer")
         column = np.full(len(lines), np.nan)
         column[~is_blank] = decimal_numbers(field[~is_blank])
         columns.append(column)
@@ -57,7 +57,7 @@ def _fixed_block(lines: list[str], fields: Fields, n_needed: int, integers: Sequ
 
 
 def fortran_fields(text: str) -> Fields | None:
-    """The fields of a Fortran format such as ``(3i4,2f10.2,i4)``; None where it has something else than numbers."""
+    """Parse the fields of a Fortran format such as ``(3i4,2f10.2,i4)``; None if it has other fields than numbers."""
     fields, place = [], 0
     for word in text.strip().strip("()").replace(" ", "").split(","):
         if not (found := _FORMAT.fullmatch(word)):
@@ -74,24 +74,24 @@ def fortran_fields(text: str) -> Fields | None:
 
 
 def word_counts(lines: list[str]) -> np.ndarray:
-    """How many words each line has, [n]."""
+    """Number of words in each line, [n]."""
     return np.fromiter(map(len, map(str.split, lines)), dtype=int, count=len(lines))
 
 
 def without_comments(lines: list[str]) -> list[str]:
-    """The lines up to a #, those that are only a comment left out."""
+    """Cut each line at a #, and drop lines that are only comments."""
     if not any("#" in line for line in lines):
         return lines
     return [before for line in lines if (before := line.partition("#")[0].rstrip())]
 
 
 def spaced_table(lines: list[str], columns: Sequence[int], *, name: str, comments: str = "#") -> np.ndarray:
-    """The table [n, n_columns] of the words at some places of each line.
+    """Read a table [n, n_columns] from the words at the given positions of each line.
 
     Raises
     ------
     ReflectionError
-        A word that is no number.
+        A word is not a number.
     """
     try:
         return np.loadtxt(lines, usecols=list(columns), ndmin=2, comments=comments)

@@ -26,25 +26,25 @@ _LONGEST_NAME = 200  # letters in a message
 
 
 def read_crystal(source: str | Path) -> Crystal:
-    """Read a crystal from a CIF, a SHELX `.res` or `.ins`, from the text of one, or by the name of a bundled structure.
+    """Read a crystal from a CIF, from a SHELX `.res` or `.ins`, from their text, or by the name of a bundled structure.
 
     Parameters
     ----------
     source
-        Path of a file, packed by gzip or not; a text (anything with a line break); or one of `bundled_names`.
+        Path of a file, possibly gzipped; a text (anything with a line break); or one of `bundled_names`.
 
     Raises
     ------
     CifError
-        The file is missing, unreadable, empty, truncated or of another format; cell, space group, an element, a
-        coordinate or an occupancy is missing or impossible. Nothing in the file is evaluated.
+        The file is missing, unreadable, empty, truncated or of another format; or the cell, the space group, an
+        element, a coordinate or an occupancy is missing or impossible. Nothing in the file is evaluated as code.
     ReflectionError, SymmetryError
-        A line of a SHELX file that makes no sense.
+        A line of a SHELX file makes no sense.
 
     Warns
     -----
     UserWarning
-        What is left out or taken for something else; a cell that does not contain its formula.
+        Something was left out or reinterpreted, or the cell does not contain its formula.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def read_crystal(source: str | Path) -> Crystal:
     if text in _shipped_names():
         return _shipped_crystal(text)
     if os.path.exists(text):
-        raise CifError(f"{text}: not a file; give a CIF or a .res, one of those in the folder")
+        raise CifError(f"{text}: not a file; give the path of a CIF or a .res")
     name = text[:_LONGEST_NAME]
     raise CifError(
         f"crystal {name!r}: no such file and no bundled crystal; {nearest_name(name, bundled_names())}{NEEDED}"
@@ -76,7 +76,7 @@ def _crystal_of_file(path: str) -> Crystal:
 
 
 def _crystal_of_text(text: str, origin: str) -> Crystal:
-    """The crystal of a text by what it begins with, whatever its file is called."""
+    """Read the crystal of a text in the format of its first lines, regardless of the file name."""
     if not is_cif(text) and is_shelx(text):
         return crystal_from_shelx(text, os.path.basename(origin))
     if not is_cif(text) and (found := foreign_format(text)):
@@ -87,7 +87,7 @@ def _crystal_of_text(text: str, origin: str) -> Crystal:
 
 
 def bundled_names() -> list[str]:
-    """Names that `read_crystal` knows: the project's own CIFs and the structures of Dans_Diffraction."""
+    """Names that `read_crystal` accepts: the project's own CIFs and the structures of Dans_Diffraction."""
     return sorted({path.stem for path in CIFS.glob("*.cif")} | set(_shipped_names()))
 
 
@@ -99,7 +99,7 @@ def _shipped_names() -> tuple[str, ...]:
 
 @cache  # each takes half a second
 def _shipped_crystal(name: str) -> Crystal:
-    """A structure of Dans_Diffraction, through its own reader: these files are trusted, and gemmi refuses some."""
+    """Read a structure with the reader of Dans_Diffraction: its files are trusted, and gemmi refuses some."""
     from Dans_Diffraction.classes_structures import Structures
 
     with contextlib.redirect_stdout(io.StringIO()):  # the reader prints
@@ -110,7 +110,7 @@ def _shipped_crystal(name: str) -> Crystal:
     asymmetric_unit = _shipped_atoms(sites.label, sites.type, sites.uvw(), sites.occupancy, sites.uiso)
     cell = Cell(*(float(x) for x in shipped.Cell.lp()))
     space_group = _space_group_of(shipped.Symmetry.symmetry_operations)
-    if space_group is None:  # a magnetic supercell whose lattice translations are no setting of the tables
+    if space_group is None:  # a magnetic supercell, whose lattice translations are no tabulated setting
         return Crystal(name, cell, "P 1", atoms, atoms)
     return Crystal(name, cell, space_group, asymmetric_unit, atoms)
 
@@ -124,7 +124,7 @@ def _shipped_atoms(labels, elements, xyz_frac, occupancy, u_iso) -> Atoms:
 
 
 def _space_group_of(operations: list[str]) -> str | None:
-    """Symbol of the group of the operations without time reversal; None where the tables have no such group."""
+    """Symbol of the group of the operations, ignoring time reversal; None if the tables have no such group."""
     triplets = dict.fromkeys(",".join(operation.split(",")[:3]) for operation in operations)
     group = gemmi.find_spacegroup_by_ops(gemmi.GroupOps([gemmi.Op(triplet) for triplet in triplets]))
     return group.xhm() if group else None

@@ -1,4 +1,4 @@
-"""What a cell contains against what its formula says, and the origin or axes that agree with it."""
+"""Contents of a cell compared with its formula, and the choice of the origin or axes that agree with it."""
 
 import warnings
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from rephase.crystal.peaks import distances
 from rephase.crystal.symmetry import Symmetry
 
 _HYDROGENS = ("H", "D")
-_TOLERANCE = 0.05  # of the atoms of an element, or
-_TOLERANCE_OF_ALL = 0.02  # of all: occupancies and formulas are rounded
-_MOST_PAIRS = 2000  # atoms in the cell of which distances are compared
+_TOLERANCE = 0.05  # relative, of the atoms of an element
+_TOLERANCE_OF_ALL = 0.02  # relative, of all atoms, if larger: occupancies and formulas are rounded
+_MOST_PAIRS = 2000  # largest number of atoms whose distances are compared
 
 
 def expected_contents(formula: dict[str, float], z: float | None, found: dict[str, float]) -> dict[str, float]:
-    """Atoms of one cell but hydrogen by formula and Z; without Z, as many formula units as there are atoms for."""
+    """Non-hydrogen atoms of one cell from formula and Z; without Z, the number of atoms found determines it."""
     heavy = {element: count for element, count in formula.items() if element not in _HYDROGENS}
     if z is None:
         atoms = sum(count for element, count in found.items() if element not in _HYDROGENS)
@@ -26,7 +26,7 @@ def expected_contents(formula: dict[str, float], z: float | None, found: dict[st
 
 
 def agrees(found: dict[str, float], expected: dict[str, float]) -> bool:
-    """Whether a cell contains what is expected, but for hydrogen, which many lists leave out."""
+    """Whether a cell contains the expected atoms, except hydrogen, which many lists leave out."""
     few = _TOLERANCE_OF_ALL * sum(expected.values())
     return all(
         abs(found.get(element, 0) - expected.get(element, 0)) <= max(few, _TOLERANCE * expected.get(element, 0))
@@ -37,12 +37,12 @@ def agrees(found: dict[str, float], expected: dict[str, float]) -> bool:
 def choose_setting(
     possible: Sequence[Symmetry], sites: Atoms, cell: Cell, formula: dict[str, float], z: float | None, *, name: str
 ) -> Symmetry:
-    """Return the one of several origins or axes that fits the cell and gives the formula, or keeps atoms apart.
+    """Choose among possible origins or axes: fit to the cell, then the formula, then the longest shortest distance.
 
     Warns
     -----
     UserWarning
-        More than one fits the cell: the choice, and the reason for it.
+        Several fit the cell; the message gives the choice and its reason.
     """
     fitting = [symmetry for symmetry in possible if symmetry.misfit(cell) is None] or list(possible)
     if len(fitting) == 1:
@@ -55,17 +55,17 @@ def choose_setting(
         closest = [shortest_distance(atoms, cell) for atoms in cells]
         best = int(np.argmax(np.round(closest, 3)))
         others = ", ".join(f"{length:.2f}" for n, length in enumerate(closest) if n != best)
-        reason = f"where the shortest distance is {closest[best]:.2f} Å (else {others} Å)"
+        reason = f"where the shortest distance is {closest[best]:.2f} Å (otherwise {others} Å)"
     warnings.warn(
         f"{name}: {fitting[0].symbol.split(':')[0]} does not say which origin is meant: {fitting[best].symbol} "
-        f"is taken, {reason}; state the symbol with its setting or the operations",
+        f"is used, {reason}; state the symbol with its setting or the operations",
         stacklevel=4,
     )
     return fitting[best]
 
 
 def shortest_distance(atoms: Atoms, cell: Cell) -> float:
-    """The shortest distance in Å between atoms that are both there, images in other cells included."""
+    """Shortest distance in Å between atoms of occupancy above 0.5, images in other cells included."""
     kept = atoms.xyz_frac[atoms.occupancy > 0.5][:_MOST_PAIRS]
     shortest = float(min(cell.a, cell.b, cell.c))
     for n, xyz in enumerate(kept[:-1]):
@@ -74,7 +74,7 @@ def shortest_distance(atoms: Atoms, cell: Cell) -> float:
 
 
 def warn_of_contents(found: dict[str, float], formula: dict[str, float], z: float, *, name: str) -> None:
-    """Warn where a cell does not contain its formula Z times, hydrogens aside."""
+    """Warn if a cell does not contain its formula Z times, hydrogen excepted."""
     expected = expected_contents(formula, z, found)
     if agrees(found, expected):
         return

@@ -1,4 +1,4 @@
-"""Crystals from CIF: core CIF in both spellings of its tags, mmCIF, magnetic and modulated structures."""
+"""Crystals from CIF: core CIF with tags of both dictionaries, mmCIF, magnetic and modulated structures."""
 
 import math
 import warnings
@@ -41,7 +41,7 @@ def crystal_from_cif(text: str, origin: str) -> Crystal:
     Warns
     -----
     UserWarning
-        What is left out or assumed; a cell that does not contain its formula.
+        Something was left out or assumed, or the cell does not contain its formula.
     """
     block = _structure_block(text, origin)
     cell = _read_cell(block, origin)
@@ -58,8 +58,8 @@ def crystal_from_cif(text: str, origin: str) -> Crystal:
     name = block.name or origin
     if symmetry.table_entry is None:
         warnings.warn(
-            f"{origin}: the {len(symmetry.triplets)} operations are no setting of the tables: all atoms of the cell "
-            "are taken, in P 1",
+            f"{origin}: the {len(symmetry.triplets)} operations are not a tabulated setting; all atoms of the cell "
+            "are listed in P 1",
             stacklevel=3,
         )
         return Crystal(name, cell, "P 1", atoms, atoms)
@@ -97,7 +97,7 @@ def _read_cell(block: gemmi.cif.Block, origin: str) -> Cell:
 
 
 def _stated_group(block: gemmi.cif.Block, origin: str) -> tuple[str | list[str], Symmetry]:
-    """What a block states of its group, and the group."""
+    """The statement of a block about its group, and the group."""
     _check_number(block, origin)
     stated = space_group_of(block) or []
     if not stated and _has(block, _MAGNETIC):
@@ -116,7 +116,7 @@ def _stated_group(block: gemmi.cif.Block, origin: str) -> tuple[str | list[str],
 
 
 def _settings(stated: str | list[str], symmetry: Symmetry) -> list[Symmetry]:
-    """The settings that are meant, each with its operations in the order of the tables."""
+    """The settings that a statement may mean, each with its operations in the order of the tables."""
     entry = symmetry.table_entry
     if entry is None:
         return [symmetry]
@@ -128,21 +128,23 @@ def _warn_of_misfit(symmetry: Symmetry, cell: Cell, origin: str) -> None:
     if operation := symmetry.misfit(cell):
         warnings.warn(
             f"{origin}: {symmetry.symbol} does not fit the cell {cell.parameters}: {operation} changes its lengths or "
-            "angles; mend the group or the cell",
+            "angles; correct the group or the cell",
             stacklevel=4,
         )
 
 
 def _check_number(block: gemmi.cif.Block, origin: str) -> None:
-    """Refuse a number of the group that is none, whatever stands beside it; 0 stands for an unknown one."""
+    """Refuse an impossible number of the group, whatever else the block states; 0 means unknown."""
     for tag in _NUMBER_TAGS:
         number = text_of(block, tag)
         if number and ("(" in number or gemmi.cif.as_number(number) not in range(231)):
-            raise CifError(f"{origin}: {tag} = {number:.80}: expected a number from 1 to 230; mend it or leave it out")
+            raise CifError(
+                f"{origin}: {tag} = {number:.80}: expected a number from 1 to 230; correct it or leave it out"
+            )
 
 
 def _formula(block: gemmi.cif.Block, origin: str) -> dict[str, float]:
-    """Counts of the formula; empty where there is none, or one that is not made of elements and counts."""
+    """Counts of the formula; empty if there is none, or if it does not consist of elements and counts."""
     written = text_of(block, "_chemical_formula_sum")
     try:
         return parse_formula(written.replace(",", " ")) if written else {}
@@ -152,11 +154,11 @@ def _formula(block: gemmi.cif.Block, origin: str) -> dict[str, float]:
 
 
 def _check_contents(atoms: Atoms, formula: dict[str, float], z: float | None, written: str, origin: str) -> None:
-    """Warn of an element of the formula that no atom is (hydrogens are often left out), or of other numbers."""
+    """Warn of elements without atoms (hydrogen excepted, which lists often leave out), or of differing counts."""
     if missing := sorted(formula.keys() - {"H", "D"} - set(atoms.elements)):
         warnings.warn(
             f"{origin}: the formula {written!r} has {', '.join(missing)}, but no atom is {missing[0]}; the file may be "
-            "truncated: get it again, or mend _chemical_formula_sum",
+            "truncated: get it again, or correct _chemical_formula_sum",
             stacklevel=4,
         )
     elif formula and z is not None:
@@ -166,11 +168,12 @@ def _check_contents(atoms: Atoms, formula: dict[str, float], z: float | None, wr
 def _warn_of_what_is_left_out(block: gemmi.cif.Block, origin: str) -> None:
     if _has(block, _MODULATED):
         warnings.warn(
-            f"{origin}: a modulated structure; its modulation is left out, the average structure is read", stacklevel=4
+            f"{origin}: a modulated structure; its modulation is left out, and the average structure is read",
+            stacklevel=4,
         )
     if _has(block, _MAGNETIC):
         warnings.warn(
-            f"{origin}: a magnetic CIF; its moments are left out, the structure of its nuclei is read",
+            f"{origin}: a magnetic CIF; its moments are left out, and the nuclear structure is read",
             stacklevel=4,
         )
 

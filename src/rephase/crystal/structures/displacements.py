@@ -1,4 +1,4 @@
-"""Mean-square displacements U in Å^2 from what files give: U, B = 8π²U or β, isotropic or not.
+"""Mean-square displacements U in Å^2 from the values in files: U, B = 8π²U or β, isotropic or anisotropic.
 
 References
 ----------
@@ -9,13 +9,13 @@ import numpy as np
 
 from rephase.crystal.cell import Cell
 
-PER_U = 8 * np.pi**2  # B of U
-AT_REST = 0.05  # Å^2, SHELXL's default where a file gives none
-SLIGHTLY_NEGATIVE = -0.005  # Å^2; refinements of atoms nearly at rest come out there
+PER_U = 8 * np.pi**2  # B / U
+AT_REST = 0.05  # Å^2, SHELXL's default if a file gives none
+SLIGHTLY_NEGATIVE = -0.005  # Å^2; refinements of atoms nearly at rest reach such values
 
 
 def equivalent_u(tensor: np.ndarray, cell: Cell) -> float:
-    """U_eq: a third of the trace of U^ij [3, 3] (Å^2) on Cartesian axes (ITC 8.1.3)."""
+    """U_eq: a third of the trace of U^ij [3, 3] (Å^2), transformed to Cartesian axes (ITC 8.1.3)."""
     to_cartesian = cell.orthogonalisation * _reciprocal_lengths(cell)
     return float(np.trace(to_cartesian @ tensor @ to_cartesian.T) / 3)
 

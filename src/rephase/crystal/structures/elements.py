@@ -1,4 +1,4 @@
-"""The element and the charge of a site, by its type symbol, else by its label, read with the formula in mind."""
+"""Element and charge of a site, from its type symbol or else its label; the formula resolves ambiguities."""
 
 import re
 from collections.abc import Collection
@@ -10,36 +10,36 @@ from rephase.errors import CifError
 _ISOTOPE = re.compile(r"^[(^\s]*\d+\)?(?=[A-Za-z])")
 _WORD = re.compile(r"[A-Za-z]+")
 _CHARGE = re.compile(r"[A-Za-z]\(?(\d*)([+-])(\d*)\)?$")
-_MIXED = re.compile(r"[A-Z][a-z]?\d*\.?\d*[/,+&][A-Z]|[A-Z][a-z]?[A-Z][a-z]$")  # Al/Si, MgFe: what two elements share
-_BONDING = re.compile(r"(?<=[A-Za-z])(?:val|sp)$")  # of types such as Cval, Csp2
+_MIXED = re.compile(r"[A-Z][a-z]?\d*\.?\d*[/,+&][A-Z]|[A-Z][a-z]?[A-Z][a-z]$")  # Al/Si, MgFe: a shared site
+_BONDING = re.compile(r"(?<=[A-Za-z])(?:val|sp)$")  # endings of types such as Cval, Csp2
 _WATER = ("wat", "aqua", "h2o")
 _NO_ATOMS = re.compile(r"(?:X|Q|Xcg|XCG|Cg|Cnt|Cent|Du|DU|Dum|DUM|Va|Vac|VAC|vac)(?=[^A-Za-z]|[A-Z]?$)")
 _HYDROGENS = ("H", "D", "T")
 
 
 def is_no_atom(type_symbol: str, label: str) -> bool:
-    """Whether a site is a centroid, a dummy, a vacancy or a peak of a difference map by its type, else by its label."""
+    """Whether the type (or else the label) marks a site as centroid, dummy, vacancy or difference peak."""
     return _NO_ATOMS.match(type_symbol or label) is not None
 
 
 def site_element(type_symbol: str, label: str, formula: Collection[str]) -> tuple[str, int]:
-    """Element and charge of a site.
+    """Find the element and charge of a site.
 
-    Capital letters can be read in two ways (HO1 as holmium or as the hydrogen at O1, CA2 as calcium or as a carbon),
-    Wat and W as water: the formula, if there is one, decides, but not against a type such as Ho. Without a formula,
-    H and a capital letter in a label are hydrogen, everything else is the longest symbol.
+    Capital letters are ambiguous (HO1 may be holmium or the hydrogen at O1, CA2 calcium or a carbon), and Wat and W may
+    be water. The formula, if there is one, decides, except against a type such as Ho. Without a formula, H followed by
+    a capital letter in a label means hydrogen; everything else means the longest possible symbol.
 
     Parameters
     ----------
     type_symbol, label
-        As written, "" where unknown.
+        Type symbol and label as written; "" if unknown.
     formula
-        Elements of the formula; empty where it is unknown.
+        Elements of the formula; empty if it is unknown.
 
     Raises
     ------
     CifError
-        Letters that are no element.
+        The letters are not an element.
     """
     written = _ISOTOPE.sub("", type_symbol or label)
     found = [] if type_symbol and _MIXED.match(written) else readings(written)
@@ -57,7 +57,7 @@ def site_element(type_symbol: str, label: str, formula: Collection[str]) -> tupl
 
 
 def readings(written: str) -> list[str]:
-    """Elements that a type or a label may stand for, the longest symbol first."""
+    """Elements that a type or a label may mean, the longest symbol first."""
     if written.lower().startswith(_WATER):
         return ["O"]
     letters = _WORD.match(written)
@@ -69,7 +69,7 @@ def readings(written: str) -> list[str]:
 
 def _most_likely(found: list[str], letters: str, formula: Collection[str], *, is_label: bool) -> str:
     if not is_label and letters[1:].islower():
-        return found[0]  # a type in its right spelling stands against any formula
+        return found[0]  # a correctly spelled type overrules any formula
     known = {"H" if element in _HYDROGENS else element for element in formula}
     inside = [element for element in found if ("H" if element in _HYDROGENS else element) in known]
     if inside:
@@ -81,5 +81,5 @@ def _most_likely(found: list[str], letters: str, formula: Collection[str], *, is
 
 
 def is_element(symbol: str) -> bool:
-    """Whether the letters are the symbol of an element, or D."""
+    """Whether the letters are the symbol of an element, or D for deuterium."""
     return gemmi.Element(symbol).atomic_number > 0

@@ -1,10 +1,10 @@
-"""Files that hold a structure or something else, but are neither CIF nor SHELX: named, with the way out."""
+"""Recognition of files that are neither CIF nor SHELX, so that an error can name their format."""
 
 import re
 
 _NUMBER = r"[-+]?\d*\.?\d+(?:[eEdD][-+]?\d+)?"
 _THREE = rf"[ \t]*{_NUMBER}[ \t]+{_NUMBER}[ \t]+{_NUMBER}"
-# Name of a format to what its text begins with or contains; the first that matches is named.
+# Name of each format, and a pattern at the beginning or inside its text; the first match counts.
 _FORMATS = {
     "a PDB file": r"\A(?:.*\n){0,50}?(?:CRYST1|HEADER|ATOM  |HETATM|REMARK +\d|MODEL +\d)",
     "a POSCAR of VASP": rf"\A.*\n[ \t]*{_NUMBER}[ \t]*\n(?:{_THREE}[ \t]*\n){{3}}",
@@ -25,7 +25,7 @@ _FORMATS = {
 }
 _SHELX = re.compile(r"^CELL[ \t]", re.IGNORECASE | re.MULTILINE)
 _SHELX_CARD = re.compile(r"^(?:SFAC|LATT|ZERR|SYMM|UNIT)[ \t]", re.IGNORECASE | re.MULTILINE)
-_BEGINNING = 20_000  # letters that are looked at
+_BEGINNING = 20_000  # letters that are searched
 
 
 def is_shelx(text: str) -> bool:
@@ -34,5 +34,5 @@ def is_shelx(text: str) -> bool:
 
 
 def foreign_format(text: str) -> str | None:
-    """What a text is that is neither CIF nor SHELX; None where that is not known."""
+    """Name the format of a text that is neither CIF nor SHELX; None if it is unknown."""
     return next((name for name, pattern in _FORMATS.items() if re.search(pattern, text[:_BEGINNING])), None)

@@ -13,12 +13,12 @@ from rephase.crystal.structures.shelx_atoms import ListedSite, read_sites
 from rephase.crystal.symmetry import Symmetry
 from rephase.errors import CifError
 
-_MULTIPLE = -0.5  # U below it is a multiple of that of the atom before
-_FARTHEST = 1000.0  # cells
+_MULTIPLE = -0.5  # a lower U is a multiple of the U of the preceding atom
+_FARTHEST = 1000.0  # unit cells
 
 
 def crystal_from_shelx(text: str, origin: str) -> Crystal:
-    """Read the cell, the group and the atoms up to HKLF or END.
+    """Read a crystal: the cell, the space group and the atoms up to HKLF or END.
 
     Raises
     ------
@@ -28,19 +28,21 @@ def crystal_from_shelx(text: str, origin: str) -> Crystal:
     Warns
     -----
     UserWarning
-        Peaks that are left out, slightly negative displacements, no LATT.
+        Peaks were left out, displacements are slightly negative, or LATT is missing.
     """
     found = read_instructions(text, name=origin)
     if found.cell is None or found.symmetry is None:
         raise CifError(f"{origin}: no CELL in the file; a crystal needs its whole cell")
     if found.symmetry.table_entry is None:
-        raise CifError(f"{origin}: {found.symmetry.symbol} of LATT and SYMM is no space group of the tables; mend them")
+        raise CifError(
+            f"{origin}: {found.symmetry.symbol} of LATT and SYMM is not a tabulated space group; correct them"
+        )
     listed = read_sites(text, name=origin)
     if not listed:
         raise CifError(f"{origin}: no atoms before HKLF or END; expected lines with a label, a kind and x, y, z")
     sites = atoms_of(_sites(listed, found.cell, found.symmetry, origin))
     if not any(line[:4].upper() == "LATT" for line in instruction_lines(text)):
-        warnings.warn(f"{origin}: no LATT in the file: LATT 1, a centre of inversion, is taken; add it", stacklevel=3)
+        warnings.warn(f"{origin}: no LATT in the file: LATT 1, an inversion centre, is assumed; add it", stacklevel=3)
     return Crystal(origin, found.cell, found.symmetry.symbol, sites, whole_cell(sites, found.symmetry, found.cell))
 
 

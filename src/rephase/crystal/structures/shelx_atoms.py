@@ -27,9 +27,9 @@ _NUMBER = re.compile(r"[-+]?\.?\d")
 
 
 class ListedSite(NamedTuple):
-    """An atom; ``occupation`` is its share of a general position.
+    """An atom; ``occupation`` is its fraction of a general position.
 
-    ``u`` in Å^2: U_iso, where below -0.5 as a multiple of U_eq of the last atom before that has its own; or U11, U22,
+    ``u`` in Å^2: U_iso, which below -0.5 is a multiple of U_eq of the last preceding atom with its own; or U11, U22,
     U33, U23, U13, U12.
     """
 
@@ -42,28 +42,28 @@ class ListedSite(NamedTuple):
 
 @dataclass
 class _State:
-    """What the cards above an atom say of it."""
+    """The state that the preceding cards define for an atom."""
 
     elements: list[str] = field(default_factory=list)
     free: list[float] = field(default_factory=list)
     part_occupation: float | None = None
-    afix: tuple[float, ...] = ()  # occupation and U that AFIX gives to the atoms below
+    afix: tuple[float, ...] = ()  # occupation and U that AFIX gives to the following atoms
     moved: tuple[float, ...] = (0.0, 0.0, 0.0, 1.0)
     is_fragment: bool = False
 
 
 def read_sites(text: str, *, name: str) -> list[ListedSite]:
-    """Read the atoms in the text of an `.ins` or `.res`, up to HKLF; free variables are put in.
+    """Read the atoms in the text of an `.ins` or `.res`, up to HKLF, with free variables inserted.
 
     Raises
     ------
     ReflectionError
-        An atom of a kind that SFAC does not list, or with words where numbers are expected; a file that is included.
+        An atom has a kind that SFAC does not list, or words instead of numbers, or a card includes another file.
 
     Warns
     -----
     UserWarning
-        Peaks of a difference map (Q1, Q2, ...) that are left out.
+        Peaks of a difference map (Q1, Q2, ...) were left out.
     """
     state = _State()
     sites: list[ListedSite] = []
@@ -72,9 +72,7 @@ def read_sites(text: str, *, name: str) -> list[ListedSite]:
         card, *words = line.split() or [""]
         kind = card.upper().split("_")[0]
         if kind.startswith("+"):
-            raise ReflectionError(
-                f"{name}: {card} includes another file, which is not read; put its lines in its place"
-            )
+            raise ReflectionError(f"{name}: {card} includes another file, which is not read; insert its lines instead")
         if _CARD.fullmatch(kind):
             _follow(state, kind, words, name)
         elif state.is_fragment or len(words) < 4:
@@ -84,18 +82,18 @@ def read_sites(text: str, *, name: str) -> list[ListedSite]:
         else:
             sites.append(_site(card, words, state, name))
     if n_peaks:
-        warnings.warn(f"{name}: {n_peaks} peaks (Q1, ...) are no atoms and are left out", stacklevel=4)
+        warnings.warn(f"{name}: {n_peaks} peaks (Q1, ...) are not atoms and are left out", stacklevel=4)
     return sites
 
 
 def _follow(state: _State, card: str, words: list[str], name: str) -> None:
-    """Take up what a card says of the atoms below it."""
+    """Update the state with a card for the following atoms."""
     if card == "SFAC":
         state.elements += _elements(words, name)
     elif card == "FVAR":
         state.free += numbers("FVAR ", " ".join(words), None, name)
     elif card in ("FRAG", "FEND"):
-        state.is_fragment = card == "FRAG"  # what lies between is a model elsewhere
+        state.is_fragment = card == "FRAG"  # the atoms up to FEND are a model with its own cell
     elif card == "PART":
         state.part_occupation = numbers("PART ", words[1], 1, name)[0] if len(words) > 1 else None
     elif card == "AFIX":
@@ -118,14 +116,14 @@ def _site(label: str, words: list[str], state: _State, name: str) -> ListedSite:
     if state.part_occupation is not None:
         values[3] = state.part_occupation
     x, y, z, occupation, *u = (_put_in(value, state.free, f"{name}: atom {label}") for value in values)
-    u = u[:6] if len(u) >= 6 else (u or [AT_REST])[:1]  # the height of a peak may follow
+    u = u[:6] if len(u) >= 6 else (u or [AT_REST])[:1]  # a peak height may follow
     *shift, sign = state.moved
     xyz_frac = tuple(moved + sign * value for moved, value in zip(shift, (x, y, z)))
     return ListedSite(label, state.elements[int(kind) - 1], xyz_frac, occupation, tuple(u))
 
 
 def _elements(words: list[str], name: str) -> list[str]:
-    """Of a card SFAC: symbols, or one symbol and the numbers of its form factor; charges are left out."""
+    """Elements of an SFAC card: symbols, or one symbol and its form-factor coefficients; charges are ignored."""
     n_symbols = next((n for n, word in enumerate(words) if _NUMBER.match(word)), len(words))
     symbols = [re.sub(r"\d*[+-]\d*$|\d+$", "", word.lstrip("$")).capitalize() for word in words[:n_symbols]]
     if unknown := [symbol for symbol in symbols if not is_element(symbol)]:
@@ -136,11 +134,13 @@ def _elements(words: list[str], name: str) -> list[str]:
 
 
 def _put_in(value: float, free: list[float], where: str) -> float:
-    """A parameter p as it is, of 10 + p (fixed) the p, of 10 m + p the m-th free variable times p."""
+    """Resolve a parameter: p itself, p of 10 + p (fixed), or for 10 m + p the m-th free variable times p."""
     m = int((abs(value) + 5) // 10) * (1 if value > 0 else -1)
     p = value - 10 * m
     if abs(m) < 2:
         return p
     if abs(m) > len(free):
-        raise ReflectionError(f"{where}: {value:g} asks for free variable {abs(m)}, but FVAR gives {len(free)}; add it")
+        raise ReflectionError(
+            f"{where}: {value:g} refers to free variable {abs(m)}, but FVAR gives {len(free)}; add it"
+        )
     return p * free[m - 1] if m > 0 else p * (free[-m - 1] - 1)

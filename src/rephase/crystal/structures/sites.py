@@ -1,4 +1,4 @@
-"""The sites that a block of a CIF lists: elements, positions, occupancies, displacements; and what is left out."""
+"""The sites that a CIF block lists: elements, positions, occupancies, displacements; with notes on omissions."""
 
 import re
 import string
@@ -23,17 +23,17 @@ _KINDS = ("adp_type", "thermal_displace_type")
 _ANISOTROPIC = ("U", "B", "beta")
 _COMPONENTS = ("11", "22", "33", "12", "13", "23")
 _UNKNOWN = ("", "?", ".")
-_FARTHEST = 1000.0  # cells; beyond that a coordinate is not fractional
-_NEARLY_ONE = 0.05  # what an occupancy may exceed 1 by; else three of its own uncertainties
+_FARTHEST = 1000.0  # cells; a larger coordinate is not fractional
+_NEARLY_ONE = 0.05  # largest excess of an occupancy over 1, or three of its own uncertainties
 _MOST_OCCUPIED = 1.2
-_LARGE_U = 0.5  # Å^2; B of common size
+_LARGE_U = 0.5  # Å^2; above it, the value is probably B
 _SHOWN = 5  # labels in a message
 
-Notes = defaultdict[str, list[str]]  # what was done, to the labels of the sites
+Notes = defaultdict[str, list[str]]  # an action, and the labels of its sites
 
 
 class _Row(NamedTuple):
-    """One line of the loop of atoms, as written; "" where unknown."""
+    """One row of the atom loop, as written; "" if unknown."""
 
     label: str
     type_symbol: str
@@ -46,27 +46,27 @@ class _Row(NamedTuple):
 
 
 def lists_sites(block: gemmi.cif.Block) -> bool:
-    """Whether a block has a list of atoms with coordinates."""
+    """Whether a block lists atoms with coordinates."""
     return any(all(block.find_values(f"_atom_site_{form}_{axis}") for axis in "xyz") for form in ("fract", "Cartn"))
 
 
 def read_sites(block: gemmi.cif.Block, cell: Cell, formula: Collection[str], *, name: str) -> list[Site]:
-    """Read the sites of a block whose tags are those of core CIF.
+    """Read the sites of a block with core CIF tags.
 
     Parameters
     ----------
     formula
-        Elements of the formula; empty where it is unknown.
+        Elements of the formula; empty if it is unknown.
 
     Raises
     ------
     CifError
-        An element, a coordinate, an occupancy or a displacement that is missing or impossible; no atoms.
+        An element, a coordinate, an occupancy or a displacement is missing or impossible, or there are no atoms.
 
     Warns
     -----
     UserWarning
-        What is left out or taken for something else, counted.
+        Sites were left out or reinterpreted; the message counts them.
     """
     notes: Notes = defaultdict(list)
     anisotropic = _anisotropic(block, cell)
@@ -75,7 +75,7 @@ def read_sites(block: gemmi.cif.Block, cell: Cell, formula: Collection[str], *, 
     sites = []
     for row in rows:
         if row.is_dummy or is_no_atom(row.type_symbol, row.label):
-            notes["no atoms but dummies, centroids, vacancies or peaks, left out"].append(row.label)
+            notes["dummies, centroids, vacancies or peaks instead of atoms, left out"].append(row.label)
             continue
         try:
             site = _site(row, formula, anisotropic, to_fractional, notes)
@@ -98,13 +98,13 @@ def read_sites(block: gemmi.cif.Block, cell: Cell, formula: Collection[str], *, 
 
 def _site(row: _Row, formula: Collection[str], anisotropic: dict[str, float], to_fractional: np.ndarray | None,
           notes: Notes) -> Site | None:  # fmt: skip
-    """The site of a line; None for a hydrogen without a position."""
+    """The site of a row; None for a hydrogen without a position."""
     element, charge = site_element(row.type_symbol, row.label, formula)
     if not all(row.position) and element in ("H", "D"):
         notes["hydrogens without coordinates, left out"].append(row.label)
         return None
     if not row.type_symbol and _is_surprising(row.label, element, formula):
-        notes["elements that the label alone does not tell; set _atom_site_type_symbol if they are wrong"].append(
+        notes["elements from ambiguous labels; set _atom_site_type_symbol if they are wrong"].append(
             f"{row.label} as {element}"
         )
     x, y, z = _position(row, to_fractional)
@@ -112,14 +112,14 @@ def _site(row: _Row, formula: Collection[str], anisotropic: dict[str, float], to
 
 
 def _is_surprising(label: str, element: str, formula: Collection[str]) -> bool:
-    """Whether a label reads as another element too: in capitals without a formula, or against a formula."""
+    """Whether a label could mean another element: in capitals without a formula, or against the formula."""
     if len(found := readings(label)) < 2 or label[1:2] not in string.ascii_letters:
         return False
     return element != found[0] if label[1].islower() else not formula
 
 
 def _rows(block: gemmi.cif.Block, notes: Notes) -> list[_Row]:
-    """The lines of the loop of atoms; of several models the first."""
+    """The rows of the atom loop; only the first of several models."""
     form = "fract" if block.find_values("_atom_site_fract_x") else "Cartn"
     n = len(list(block.find_values(f"_atom_site_{form}_x")))
 
@@ -143,12 +143,12 @@ def _rows(block: gemmi.cif.Block, notes: Notes) -> list[_Row]:
 
 
 def _to_fractional(block: gemmi.cif.Block, cell: Cell, name: str) -> np.ndarray | None:
-    """What turns Cartesian coordinates in Å into fractional ones, if the block has no others."""
+    """Matrix from Cartesian coordinates in Å to fractional ones; None if the block has fractional ones."""
     if block.find_values("_atom_site_fract_x"):
         return None
     warnings.warn(
-        f"{name}: Cartesian coordinates, put into the cell with x along a and y in the plane of a and b; "
-        "give _atom_site_fract_x, _y, _z if the axes are others",
+        f"{name}: Cartesian coordinates, converted with x along a and y in the plane of a and b; "
+        "give _atom_site_fract_x, _y, _z if the axes differ",
         stacklevel=5,
     )
     return np.linalg.inv(cell.orthogonalisation)
@@ -187,16 +187,16 @@ def _occupancy(row: _Row, notes: Notes) -> float:
 
 
 def uncertainty(text: str) -> float:
-    """The standard uncertainty in brackets: 0.03 of ``1.02(3)``; 0 where there is none."""
+    """The standard uncertainty in brackets: 0.03 for ``1.02(3)``; 0 if there is none."""
     found = re.match(r"[-+]?\d*\.?(\d*)\((\d{1,9})\)", text)
     return float(found[2]) * 10.0 ** -len(found[1]) if found else 0.0
 
 
 def _u_iso(row: _Row, anisotropic: dict[str, float], notes: Notes) -> float:
-    """U_iso as given, else that of the anisotropic displacement, else 0: an atom at rest."""
+    """U_iso as given, otherwise U_eq of the anisotropic displacement, otherwise 0 (an atom at rest)."""
     u = _displacement(row, row.u)
     if row.u and row.kind.lower().startswith("b"):
-        notes["values of U that are B by their type, divided by 8π²"].append(row.label)
+        notes["values of U whose type is B, divided by 8π²"].append(row.label)
         u /= PER_U
     if not row.u and row.b:
         u = _displacement(row, row.b) / PER_U
@@ -208,7 +208,7 @@ def _u_iso(row: _Row, anisotropic: dict[str, float], notes: Notes) -> float:
     if not u >= 0:
         raise CifError(f"atom {row.label!r} has U = {u:.6g} Å²; expected a value >= 0")
     if u > _LARGE_U:
-        notes[f"displacements U above {_LARGE_U:g} Å²: are they B = 8π²U? Then call them B_iso_or_equiv"].append(
+        notes[f"displacements U above {_LARGE_U:g} Å²; if they are B = 8π²U, call them B_iso_or_equiv"].append(
             row.label
         )
     return u
@@ -222,7 +222,7 @@ def _displacement(row: _Row, text: str) -> float:
 
 
 def _anisotropic(block: gemmi.cif.Block, cell: Cell) -> dict[str, float]:
-    """U_eq in Å^2 of each label that has all six components of U, B or β; of a label given twice the first."""
+    """U_eq in Å^2 of each label with all six components of U, B or β; the first of a repeated label counts."""
     labels = [gemmi.cif.as_string(text) for text in block.find_values("_atom_site_aniso_label")]
     found: dict[str, float] = {}
     for kind in _ANISOTROPIC:
