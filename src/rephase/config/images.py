@@ -78,11 +78,11 @@ class ImageNoise(Section):
 class ImageDataConfig(Section):
     """A dataset of diffraction images."""
 
-    kind: Literal["droplets", "single_particles", "file"] = Field(
-        "droplets", description="simulated helium nanodroplets, simulated single particles, or a file of images"
+    kind: Literal["droplets", "single_particles", "file"] = "droplets"
+    n_samples: int = Field(
+        600, ge=20, description="number of images; ignored for kind = file, where all images of the file are used"
     )
-    n_samples: int = Field(600, ge=20, description="images; of a file: whatever it has")
-    n_views: int = Field(2, ge=1, description="images of each droplet or particle, seen from other sides")
+    n_views: int = Field(2, ge=1, description="images of each droplet or particle, from different directions")
     size: int = Field(64, ge=32, description="pixels along each side")
     energy_ev: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="photon energy of the simulation; null: the usual one for the kind"
@@ -102,9 +102,7 @@ class ImageDataConfig(Section):
         0.1, gt=0, lt=1, description="single particles: fraction of shots that show one wanted particle alone"
     )
     file: FileConfig = FileConfig()
-    input: Literal["image", "correlation"] = Field(
-        "image", description="what the network sees: the image, or its two-point correlation map"
-    )
+    input: Literal["image", "correlation"] = "image"
     noise: ImageNoise = ImageNoise()
     label_fraction: float = Field(
         1.0, gt=0, le=1, description="fraction of the training droplets whose labels are used"
@@ -136,7 +134,7 @@ class ImageDataConfig(Section):
 class ImageTraining(TrainingConfig):
     """Training of the classifiers."""
 
-    loss: Literal["cross_entropy"] = Field("cross_entropy", description="loss of the labels")
+    loss: Literal["cross_entropy"] = "cross_entropy"
 
 
 class ClassifyConfig(Section):

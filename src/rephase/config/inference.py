@@ -26,16 +26,16 @@ class SimulatorConfig(Section):
 class FlowTraining(TrainingConfig):
     """Training of flows by the likelihood of simulated unknowns; the model options set the weight of the physics."""
 
-    loss: Literal["nll"] = Field("nll", description="negative log-likelihood of the simulated unknowns")
+    loss: Literal["nll"] = "nll"
     gradient_norm: float | None = Field(
-        10.0, gt=0, description="larger gradients are scaled down to this norm; null: they are not"
+        10.0, gt=0, description="norm to which larger gradients are scaled down; null: no limit"
     )
 
 
 class ScoringConfig(Section):
     """New simulated patterns on which the calibration of posteriors is tested."""
 
-    n_patterns: int = Field(500, ge=20, description="new simulated patterns on which the posterior is tested")
+    n_patterns: int = Field(500, ge=20, description="number of new patterns")
     n_draws: int = Field(250, ge=20, description="samples of each posterior")
 
 

@@ -30,16 +30,16 @@ class ChainsConfig(Section):
     """Markov chain Monte Carlo (MCMC): the posterior without a network."""
 
     n_walkers: int = Field(48, ge=8, description="walkers of the ensemble")
-    n_burn: int = Field(200, ge=1, description="steps that are discarded first")
-    n_steps: int = Field(600, ge=1, description="steps that are kept")
+    n_burn: int = Field(200, ge=1, description="burn-in steps, which are discarded")
+    n_steps: int = Field(600, ge=1, description="steps after the burn-in")
 
 
 class AdaptationConfig(Section):
     """Adaptation of a flow to one pattern, with the forward model alone."""
 
     n_steps: int = Field(300, ge=20, description="optimiser steps")
-    n_samples: int = Field(32, ge=1, description="of each pattern in one step")
-    learning_rate: float = Field(1e-3, gt=0, description="step size of the optimiser")
+    n_samples: int = Field(32, ge=1, description="samples of each pattern in one step")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam")
 
 
 class InferenceConfig(WeightsConfig):
@@ -80,9 +80,7 @@ class PosteriorLearning(FlowLearning):
 class SaxsSimulation(SimulatorConfig):
     """Curves of dilute particles of one shape in solution."""
 
-    shape: Literal["sphere", "core_shell_sphere", "ellipsoid", "cylinder"] = Field(
-        "ellipsoid", description="shape of the particles"
-    )
+    shape: Literal["sphere", "core_shell_sphere", "ellipsoid", "cylinder"] = "ellipsoid"
     sizes: tuple[float, float] = Field((1.0, 10.0), description="bounds of every size, nm; uniform in the logarithm")
     contrast_ratio: float = Field(
         0.5, gt=0, description="core-shell spheres: contrast of the shell over that of the core"
@@ -95,10 +93,18 @@ class SaxsSimulation(SimulatorConfig):
     forward: tuple[float, float] = Field((1e-1, 1e2), description="bounds of the intensity at q = 0, 1/cm")
     background: tuple[float, float] = Field((1e-4, 1e-2), description="bounds of the background, 1/cm")
     q: tuple[float, float] = Field((0.05, 4.0), description="first and last q, 1/nm; evenly spaced in the logarithm")
-    n_q: int = Field(96, ge=16, description="points of a curve")
-    photons: tuple[float, float] = Field((10.0, 300.0), description="bounds of the counts for 1/cm at the first q")
+    n_q: int = Field(96, ge=16, description="number of points of a curve")
+    photons: tuple[float, float] = Field(
+        (10.0, 300.0), description="bounds of the counts at the first q for an intensity of 1/cm"
+    )
     growth: tuple[float, float] = Field(
-        (0.0, 2.0), description="bounds of the power of q that photons grow with; rings of a detector: 1"
+        (0.0, 2.0), description="bounds of the power of q with which photons per point grow; rings of a detector: 1"
+    )
+    hidden: float = Field(
+        0.2, ge=0, lt=0.9, description="largest fraction of the range of log q that is cut at each end"
+    )
+    missing: float = Field(
+        0.3, ge=0, lt=0.9, description="largest fraction of the remaining points that is not measured"
     )
 
     @model_validator(mode="after")
@@ -127,7 +133,7 @@ class SaxsFileConfig(Section):
 class OrientedSimulation(SimulatorConfig):
     """Patterns of dilute particles that all point the same way."""
 
-    shape: Literal["ellipsoid", "cylinder"] = Field("cylinder", description="shape of the particles")
+    shape: Literal["ellipsoid", "cylinder"] = "cylinder"
     sizes: tuple[float, float] = Field((1.0, 10.0), description="bounds of every size, nm; uniform in the logarithm")
     theta_deg: tuple[float, float] = Field((0.0, 90.0), description="bounds of the tilt of the axis against the beam")
     forward: tuple[float, float] = Field((1.0, 1e2), description="bounds of the intensity at q = 0, 1/cm")
@@ -159,16 +165,20 @@ class GisaxsSimulation(SimulatorConfig):
     By default gold on polystyrene on silicon at 8.05 keV.
     """
 
-    shape: Literal["cylinder", "dome", "sphere"] = Field("cylinder", description="shape of the islands")
+    shape: Literal["cylinder", "dome", "sphere"] = "cylinder"
     sizes: tuple[float, float] = Field((3.0, 8.0), description="bounds of every size, nm; uniform in the logarithm")
     spread: tuple[float, float] | None = Field(
         (0.05, 0.25), description="bounds of the relative standard deviation of the radius; null: all are alike"
     )
-    density: tuple[float, float] = Field((2e-4, 1e-3), description="bounds, islands per nm^2")
-    thickness: tuple[float, float] = Field((15.0, 25.0), description="bounds of the layer's, nm")
-    roughness: tuple[float, float] = Field((0.1, 2.0), description="bounds, nm: of the top of the layer")
-    incidence_deg: tuple[float, float] = Field((0.19, 0.21), description="bounds of the angle of the beam, degrees")
-    background: tuple[float, float] = Field((0.01, 0.5), description="bounds, in a pixel for 1e8 photons of the beam")
+    density: tuple[float, float] = Field((2e-4, 1e-3), description="bounds of the number of islands per nm^2")
+    thickness: tuple[float, float] = Field((15.0, 25.0), description="bounds of the thickness of the layer, nm")
+    roughness: tuple[float, float] = Field(
+        (0.1, 2.0), description="bounds of the roughness of the top of the layer, nm"
+    )
+    incidence_deg: tuple[float, float] = Field((0.19, 0.21), description="bounds of the angle of incidence, degrees")
+    background: tuple[float, float] = Field(
+        (0.01, 0.5), description="bounds, counts per pixel for 1e8 incident photons"
+    )
     particle: tuple[float, NotNegative] = Field((4.7e-5, 4.9e-6), description="delta and beta of the islands")
     layer: tuple[float, NotNegative] = Field((3.6e-6, 5e-9), description="delta and beta of the layer")
     substrate: tuple[float, NotNegative] = Field((7.6e-6, 1.7e-7), description="delta and beta of the substrate")

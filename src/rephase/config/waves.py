@@ -107,10 +107,14 @@ class HolographyConfig(WaveLearning):
 class MeasuredScan(Section):
     """A measured scan that is reconstructed with its probe."""
 
-    path: str | None = Field(None, description="a CXI file; null: none")
-    focus_mm: float | None = Field(None, gt=0, description="from the focus to the sample; null: a far-field scan")
-    n_epochs: int = Field(30, ge=1, description="passes of the engine through all frames")
-    position_rate: float = Field(0.04, ge=0, description="first steps of refined positions, pixels; 0: they are known")
+    path: str | None = Field(None, description="a CXI file; null: no measured scan")
+    focus_mm: float | None = Field(
+        None, gt=0, description="distance from the focus to the sample, mm; null: a far-field scan"
+    )
+    n_epochs: int = Field(30, ge=1, description="epochs of the reconstruction")
+    position_rate: float = Field(
+        0.04, ge=0, description="first step of the refinement of positions, pixels; 0: positions are known"
+    )
 
     _anywhere = field_validator("path")(absolute_path)
 
