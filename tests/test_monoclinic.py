@@ -148,7 +148,7 @@ def test_molecules_too_large_for_the_grid_are_told_with_a_grid_that_would_do(tmp
     small = SMALL.model_copy(update={"shape": (6, 5, 6), "space_groups": ("P 1 21 1",), "chunk": 24})
     with pytest.raises(GridError, match=r"n_atoms = \(5, 8\).* below 3.6, 6.0, 7.2 Å.*fewer atoms") as told:
         open_monoclinic(tmp_path / "small.zarr", small)
-    shape = tuple(map(int, re.search(r"monoclinic\.shape = \((.*)\)", str(told.value))[1].split(",")))
+    shape = tuple(map(int, re.search(r"completion\.data\.shape = \((.*)\)", str(told.value))[1].split(",")))
     assert len(open_monoclinic(tmp_path / "large.zarr", small.model_copy(update={"shape": shape}))) == 24
 
 
