@@ -165,12 +165,13 @@ def complete(
     data
         Reflections as returned by `read_reflections`, merged or not, with their space group.
     model
-        ``atoms`` solves the crystal, refines atoms, and computes the amplitudes expected from them: any space group,
-        phases too, σ by the errors of the atoms. ``wilson`` gives the mean amplitude by Wilson's line, σ that of
-        Wilson's statistics. Else the name of shipped weights of a network, or the path of such a file: monoclinic
-        crystals, σ by the errors that the network had on crystals it was not trained on, at that resolution.
+        ``atoms`` solves the crystal, places and refines atoms, and computes the expected amplitudes and phases from
+        them, in any space group; σ follows from the errors of the atoms. ``wilson`` predicts the mean amplitude of
+        Wilson's line, with σ from Wilson's statistics. Any other value is the name of shipped weights of a network or
+        the path of a weights file: it completes monoclinic crystals, with σ from the errors of the network, at this
+        resolution, on crystals that it was not trained on.
     d_min
-        Resolution limit, Å; finer measured reflections are ignored.
+        Resolution limit in Å; finer measured reflections are ignored.
     effort, seed, report
         Options of ``atoms``, as in `solve`.
     solution

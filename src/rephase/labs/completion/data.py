@@ -33,7 +33,7 @@ _BASES = [order * (1, round(np.linalg.det(order)), 1) for order in _ORDERS]  # r
 
 
 class CompletionBatch(NamedTuple):
-    """Samples on the grid of a data set, [batch, h, k, l] each unless stated otherwise.
+    """Samples on the grid of a dataset, [batch, h, k, l] unless stated otherwise.
 
     ``F`` are the true structure factors in electrons, complex; a model may use only the ``observed`` amplitudes.
     ``mask`` is True where a reflection exists (inside the sphere, not absent). ``s_squared`` is (2d)^-2 in Å^-2,

@@ -56,7 +56,7 @@ def check_route(model: str) -> str:
 
 
 def by_atoms(solution: Solution, hkl: np.ndarray, rows: np.ndarray, *, effort: float, seed: int) -> Estimate:
-    """What is expected from refined atoms; `rows` [n_refl] in the data of the solution, -1 where not there."""
+    """Predict F from fitted atoms; `rows` [n_refl] are indices in the data of the solution, -1 if not measured."""
     model = fit_atoms(solution, effort=effort, seed=seed)
     expected = expected_structure_factors(model, solution.reflections, hkl)
     amplitude, sigma = expected.amplitudes()

@@ -31,12 +31,12 @@ def density_projections(solution: Solution) -> Figure:
 
 
 def draw_projections(density: np.ndarray, cell: Cell, peaks: np.ndarray, title: str) -> Figure:
-    """The largest density along each cell axis, in e/Å^3, and peaks [n, 3]; axes in Å, angles as in the cell."""
+    """Draw maximum projections along each cell axis in e/Å^3, and peaks [n, 3]; axes in Å, angles as in the cell."""
     frames = [Frame.along(axis, cell.parameters) for axis in range(3)]
     widths, heights = np.array([frame.extent() for frame in frames]).T
     height = min(5.0, 0.9 + (TWO_COLUMNS - 2.2) * heights.max() / widths.sum())
     figure, axes = plt.subplots(1, 3, figsize=(TWO_COLUMNS, height), width_ratios=widths, layout="constrained")
-    norm = PowerNorm(0.5, vmin=0, vmax=float(density.max()))  # light atoms are seen beside heavy ones
+    norm = PowerNorm(0.5, vmin=0, vmax=float(density.max()))  # makes light atoms visible beside heavy ones
     for along, (ax, frame) in enumerate(zip(axes, frames)):
         mesh = cell_plane(ax, density.max(axis=along), frame, norm=norm)
         places = frame.place(*np.delete(peaks, along, axis=1).T)
