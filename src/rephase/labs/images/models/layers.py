@@ -90,7 +90,7 @@ class FirstConvolution(nn.Module):
             check_positive("full_scale", full_scale, remedy="give the counts to scale to 1, or null", error=ConfigError)
             if activation != "leaky_relu":
                 raise ConfigError(
-                    f"full_scale = {full_scale}: expected null, as {activation} has its own scale; use null"
+                    f"full_scale = {full_scale}: expected null, as {activation} has its own scale; use leaky_relu"
                 )
         self.scale = {"log": RawCounts, "log_scaled": CountUnit, "leaky_relu": OwnScale}[activation]()
         self.full_scale = full_scale
