@@ -125,7 +125,7 @@ def test_flipped_bits_find_values_that_are_not_checked(place, monkeypatch):
     for name, value in (("trusting", trusting), ("careful", careful)):
         monkeypatch.setitem(flipped_bits.STORED, name, Stored(write_json, "stored.json", value))
     found = flip("trusting", 60, 0, place / "trusting")
-    assert any(problem.endswith("other values in silence") for problem in found)
+    assert any(problem.endswith("other values without an error") for problem in found)
     assert any("JSONDecodeError" in problem for problem in found)
     assert not any(flip("careful", 60, 0, place / "careful"))
 

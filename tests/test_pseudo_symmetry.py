@@ -171,7 +171,7 @@ def test_a_superstructure_is_claimed_only_where_no_flipped_class_fits_as_well(st
     data, truth = simulate_reflections(crystal_of(structure, tmp_path), 0.8)
     solution = solve(data, effort=0.02)
     assert solution.verdict != "solved"
-    assert "are not sure" in solution.summary()["pseudo_translation"]
+    assert "are uncertain" in solution.summary()["pseudo_translation"]
     where = {"hkl": data.hkl, "cell": data.cell, "symmetry": data.group}
     rivals = solution.amplitude * np.exp(1j * np.concatenate([solution.phi[None], solution.rival_phi]))
     assert solution.n_rivals == len(rivals) - 1 > 0
