@@ -1,6 +1,8 @@
 """Shared fixtures: where the real structures lie, a small data set, a trained model."""
 
+import os
 import resource
+import shutil
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +73,16 @@ def full_disk():
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limited
+
+
+@pytest.fixture
+def bound():
+    """What stands before a command whose user permissions of files bind, as they do not bind root."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("root may write everywhere")
+    return ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
 
 
 @pytest.fixture(scope="session")

@@ -71,12 +71,20 @@ def test_no_laboratory_imports_another():
             assert room != "labs" or rest[0] in (own, "laboratory"), f"{path} imports {room}.{rest[0]}"
 
 
-def test_importing_loads_no_training_and_no_tables():
-    script = (
-        "import sys, rephase; print([m for m in ('lightning', 'Dans_Diffraction', 'matplotlib') if m in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import rephase", ("torch", "pandas", "numpy", "typer")),
+        ("import rephase.cli; rephase.cli.main()", ("torch", "pandas", "numpy")),
+        ("import rephase; rephase.solve, rephase.complete", ("lightning", "Dans_Diffraction", "matplotlib")),
+    ],
+)
+def test_importing_loads_nothing_heavy(code, heavy):
+    script = f"import atexit, sys; sys.argv[1:] = ['--help']; atexit.register(lambda: print(*sys.modules)); {code}"
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    loaded = found.stdout.splitlines()[-1].split()
+    assert "rephase" in loaded
+    assert not {*heavy} & {*loaded}
 
 
 @pytest.mark.parametrize("path", NOTEBOOK_FILES, ids=lambda path: path.stem)
@@ -142,9 +150,10 @@ def test_doctests_of_the_public_face():
 
 
 def test_what_the_package_depends_on_is_what_is_tested():
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    lines = (ROOT / "requirements.txt").read_text().split("# to test")[0].splitlines()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in lines if "==" in line)
-    needed = [Requirement(text) for text in declared]
-    assert [each.name for each in needed] == list(pinned)
+    declared = [project["dependencies"], *project["optional-dependencies"].values()]
+    needed = [Requirement(text) for group in declared for text in group]
+    assert sorted(each.name for each in needed) == sorted(pinned)
     assert all(each.specifier.contains(pinned[each.name]) for each in needed)

@@ -9,8 +9,9 @@ import pytest
 
 from rephase.errors import ConfigError, DiskError, StoreError
 from rephase.files import checksums
+from rephase.paths import ROOT
 from rephase.plots import save_figure
-from rephase.runs import Run, open_run, read_run
+from rephase.runs import Run, environment, open_run, read_run
 
 TABLE = pd.DataFrame({"model": ["mlp", "unet"], "value": [0.125, 3.5]})
 
@@ -172,3 +173,9 @@ def test_a_full_disk_leaves_what_was_there(run, full_disk):
             save()
     assert {path.read_text() for path in before} == {"old"}
     assert sum(path.is_file() for path in run.folder.rglob("*")) == len(before)
+
+
+def test_a_repository_around_an_installed_package_is_not_its_own(monkeypatch):
+    monkeypatch.setattr("rephase.runs.ROOT", ROOT / "src")  # in the repository of the checkout, but not at its top
+    assert environment()["commit"] == "not a git checkout"
+    assert environment()["packages"]["rephase"]

@@ -8,21 +8,24 @@ if TYPE_CHECKING:
     from rephase.crystal.reflections.phase_lists import PhaseList, read_phases
     from rephase.crystal.structure_factors import structure_factors
     from rephase.crystal.structures import Crystal, read_crystal
+    from rephase.labs.completion.complete import Completion, complete
     from rephase.solvers.solution import Solution
     from rephase.solvers.solve import solve
 
 __all__ = [
-    "Crystal", "PhaseList", "Reflections", "Solution", "read_crystal", "read_phases", "read_reflections", "solve",
-    "structure_factors",
+    "Completion", "Crystal", "PhaseList", "Reflections", "Solution", "complete", "read_crystal", "read_phases",
+    "read_reflections", "solve", "structure_factors",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
 # Imported on first use, so that the command line responds, and can be interrupted, before torch is loaded.
 _HOMES = {
+    "Completion": "labs.completion.complete",
     "Crystal": "crystal.structures",
     "PhaseList": "crystal.reflections.phase_lists",
     "Reflections": "crystal.reflections",
     "Solution": "solvers.solution",
+    "complete": "labs.completion.complete",
     "read_crystal": "crystal.structures",
     "read_phases": "crystal.reflections.phase_lists",
     "read_reflections": "crystal.reflections.files",

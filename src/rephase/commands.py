@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from rephase.errors import ConfigError, nearest_name
 from rephase.files.writing import ResultSet, only_writer, writable_folder
-from rephase.paths import BENCHMARKS, NEEDED, RUNS, WEIGHTS
+from rephase.paths import BENCHMARKS, RUNS
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Recover lost phases."
@@ -173,14 +173,14 @@ def complete(
 @app.command()
 def weights(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="run folder with trained models")],
-    out: Annotated[Path | None, typer.Option(help="weights folder", show_default="data/weights")] = None,
+    out: Annotated[Path | None, typer.Option(help="weights folder", show_default="runs/weights")] = None,
     suffix: Annotated[str, typer.Option(help="suffix of each model's name")] = "",
 ) -> None:
     """Write the best weights of a run's models, with their cards, for `complete` and notebooks 24, 31, 33 and 34."""
     from rephase.runs import read_run
     from rephase.shipping import ship_weights
 
-    run, where = read_run(folder), writable_folder(out or WEIGHTS, name="--out")
+    run, where = read_run(folder), writable_folder(out or RUNS / "weights", name="--out")
     for path in ship_weights(run, where, suffix=suffix):
         typer.echo(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
@@ -256,9 +256,9 @@ def bench(
     options: Annotated[list[str] | None, typer.Argument(help="options of the benchmark, after --")] = None,
 ) -> None:
     """Run a benchmark from benchmarks/."""
+    if not BENCHMARKS.is_dir():
+        raise ConfigError("benchmarks are not part of the package; work in a checkout of rephase")
     known = sorted(path.stem for path in BENCHMARKS.glob("*.py"))
-    if not known:
-        raise ConfigError(f"no benchmarks in {BENCHMARKS}{NEEDED}")
     if not name:
         typer.echo("\n".join(known))
         return

@@ -78,6 +78,10 @@ class PipelineError(RephaseError):
     """A notebook of a run failed."""
 
 
+class ExtraError(RephaseError):
+    """A package is not installed that comes with an extra of rephase."""
+
+
 def check_positive(name: str, value: float, *, remedy: str, error: type[RephaseError] = RephaseError) -> None:
     """Raise `error` unless `value` is a finite number above zero."""
     if not (math.isfinite(value) and value > 0):
@@ -103,6 +107,29 @@ def blamed_on(section: str) -> Iterator[None]:
         yield
     except RephaseError as error:
         raise ConfigError(f"{section}: {error}") from error
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Import the packages of an extra inside; where one is not installed, the error says how to install it.
+
+    Raises
+    ------
+    ExtraError
+        A package was not found.
+
+    Examples
+    --------
+    >>> with extra("posteriors"):
+    ...     import zuko_of_the_past
+    Traceback (most recent call last):
+    rephase.errors.ExtraError: zuko_of_the_past is not installed; pip install "rephase[posteriors]"
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        raise ExtraError(f'{package} is not installed; pip install "rephase[{name}]"') from error
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

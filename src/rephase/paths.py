@@ -1,27 +1,14 @@
-"""Absolute paths of the project.
-
-They belong to the checkout that contains the package, else to the one around the working directory, else to that
-directory itself.
-"""
+"""Absolute paths: of what rephase comes with, in its checkout or in the installed package, and of its results."""
 
 from pathlib import Path
 
-
-def _project() -> Path:
-    """Return the checkout; without one, results go to the working directory, never beside installed packages."""
-    package, here = Path(__file__).resolve(), Path.cwd()
-    for folder in (package.parents[2], here, *here.parents):
-        if (folder / "src" / "rephase" / "paths.py").is_file() and (folder / "notebooks").is_dir():
-            return folder
-    return here
-
-
-ROOT = _project()
+_PACKAGE = Path(__file__).resolve().parent
+IS_INSTALLED = (_PACKAGE / "notebooks").is_dir()  # a wheel carries them inside the package, a checkout beside src/
+ROOT = _PACKAGE if IS_INSTALLED else _PACKAGE.parents[1]
 CONFIGS = ROOT / "configs"
 CIFS = ROOT / "data" / "cifs"
 DROPLET_LABELS = ROOT / "data" / "droplet_labels.csv"
 WEIGHTS = ROOT / "data" / "weights"
 NOTEBOOKS = ROOT / "notebooks"
-BENCHMARKS = ROOT / "benchmarks"
-RUNS = ROOT / "runs"
-NEEDED = "" if NOTEBOOKS.is_dir() else "; this needs a checkout of rephase: work in one, or pip install -e one"
+BENCHMARKS = ROOT / "benchmarks"  # a wheel has none
+RUNS = (Path.cwd() if IS_INSTALLED else ROOT) / "runs"

@@ -20,7 +20,7 @@ from rephase.devices import pick_device
 from rephase.errors import ConfigError, PipelineError, nearest_name
 from rephase.files.writing import only_writer
 from rephase.laboratories import LABORATORIES, MAIN_JOB, check_work
-from rephase.paths import NEEDED, NOTEBOOKS
+from rephase.paths import NOTEBOOKS
 from rephase.report import write_report
 from rephase.runs import Run, open_run
 from rephase.runs.status import Outcome, executed, is_whole, read_status, seal, write_status
@@ -129,7 +129,7 @@ def find_notebooks(only: list[str] | tuple[str, ...] = ()) -> list[Notebook]:
 def _file_of(number: str, folder: Path) -> Path:
     found = sorted(folder.glob(f"{number}_*.ipynb"))
     if not found:
-        raise ConfigError(f"no notebook {number} in {folder}{NEEDED}")
+        raise ConfigError(f"no notebook {number} in {folder}")
     return found[0]
 
 

@@ -13,10 +13,10 @@ from tqdm import tqdm
 
 from rephase.config import SweepConfig, find_config, load_sweep, override_of
 from rephase.config.sections import fingerprint
-from rephase.errors import ConfigError, PipelineError, check_count
+from rephase.errors import ConfigError, PipelineError, check_count, extra
 from rephase.files.writing import ResultSet, only_writer, write_whole
 from rephase.laboratories import LABORATORIES
-from rephase.paths import ROOT, RUNS
+from rephase.paths import RUNS
 from rephase.plots import save_figure
 from rephase.processes import end_children, run_child
 
@@ -128,7 +128,8 @@ def _executor(engine: str, jobs: int) -> Iterator[Executor]:
 
 
 def _dask_client(engine: str, jobs: int) -> Any:
-    from distributed import Client
+    with extra("clusters"):
+        from distributed import Client
 
     if engine == "dask":
         return Client(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
@@ -157,7 +158,7 @@ def _run_point(sweep: SweepConfig, point: dict[str, Any], folder: str, device: s
     ]
     arguments += [part for override in overrides for part in ("--set", override)]
     arguments += ["--only", ",".join(sweep.only)] if sweep.only else []
-    status, said = run_child(arguments, folder=ROOT, environment=os.environ | {"OMP_NUM_THREADS": str(threads)})
+    status, said = run_child(arguments, folder=Path.cwd(), environment=os.environ | {"OMP_NUM_THREADS": str(threads)})
     return (said.strip().splitlines() or [f"stopped with status {status}"])[-1] if status else ""
 
 

@@ -25,7 +25,7 @@ from rephase.config.waves import WavesConfig
 from rephase.errors import ConfigError, nearest_name
 from rephase.files.plain_yaml import yaml_text, yaml_value
 from rephase.files.reading import file_text
-from rephase.paths import CONFIGS, NEEDED
+from rephase.paths import CONFIGS
 
 _MOVED = {  # keys of earlier versions, and the present key for each
     "example": "crystals.example",
@@ -137,9 +137,7 @@ def find_config(source: str | Path) -> Path:
     if os.path.isdir(source):
         raise ConfigError(f"config {str(source)!r}: is a folder; give a YAML file, or the name of one in {CONFIGS}")
     known = (str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
-    raise ConfigError(
-        f"config {str(source)!r}: no such file, nor in {CONFIGS}; {nearest_name(str(source), known)}{NEEDED}"
-    )
+    raise ConfigError(f"config {str(source)!r}: no such file, nor in {CONFIGS}; {nearest_name(str(source), known)}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def writable_folder(folder: str | Path, *, name: str) -> Path:
         The folder cannot be created or written; `name` is the option or key that gave it.
     """
     folder = Path(folder)
-    with _blamed_on(f"{name} {folder}: cannot be made", "give a folder"):
+    with _blamed_on(f"{name} {folder}: cannot be made", "give a folder that can be written"):
         folder.mkdir(parents=True, exist_ok=True)
     refused = _blamed_on(f"{name} {folder}: cannot be written", "give another folder")
     with refused, tempfile.TemporaryFile(dir=folder) as file:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.stats import binom
 
-from rephase.errors import PosteriorError
+from rephase.errors import PosteriorError, extra
 from rephase.optics.noise import count, poisson_deviance
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -188,7 +188,8 @@ def c2st(samples: torch.Tensor, reference: torch.Tensor, *, seed: int) -> torch.
             f"reference has shape {tuple(reference.shape)}: expected the shape of the samples, {tuple(samples.shape)}, "
             f"and {_C2ST_FOLDS} draws or more; draw as many of both"
         )
-    from sbi.utils.metrics import c2st as accuracy
+    with extra("posteriors"):
+        from sbi.utils.metrics import c2st as accuracy
 
     pairs = zip(reference.unbind(1), samples.unbind(1))
     return torch.stack([accuracy(x, y, seed=seed, n_folds=_C2ST_FOLDS, classifier="mlp") for x, y in pairs])

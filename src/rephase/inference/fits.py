@@ -7,11 +7,10 @@ in double precision, and return parameters [n_draws, n_patterns, n_parameters].
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import emcee
 import numpy as np
 import torch
 
-from rephase.errors import PosteriorError
+from rephase.errors import PosteriorError, extra
 from rephase.inference.patterns import PatternBatch, PosteriorModel, Simulator, expected_of, log_joint
 
 _SHIFT = 1e-5  # of z, for differences: accurate to 1e-5 in double precision, faster than autograd, always supported
@@ -362,6 +361,8 @@ def _chain(
     generator: torch.Generator,
 ) -> tuple[torch.Tensor, float, float]:  # fmt: skip
     """Run walkers from `start` [walker, parameter]; return draws z [n, parameter], autocorrelation time, acceptance."""
+    with extra("posteriors"):
+        import emcee
 
     @torch.no_grad()
     def log_density(z: np.ndarray) -> np.ndarray:

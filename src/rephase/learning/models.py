@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rephase.config.sections import LearningConfig, ModelConfig
-from rephase.errors import ConfigError, blamed_on, nearest_name
+from rephase.errors import ConfigError, ExtraError, blamed_on, nearest_name
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -45,7 +45,7 @@ def check_model(
     try:
         build_model(table, name, shape, config, **built_with)
     except (TypeError, ValueError, RuntimeError, IndexError, ZeroDivisionError) as error:
-        if isinstance(error, ConfigError):
+        if isinstance(error, (ConfigError, ExtraError)):
             raise
         given = ", ".join(f"{key} = {value!r}" for key, value in config.options.items())
         raise ConfigError(f"models.{name}.options: {given} cannot be built ({error}); check type and range") from error

@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from rephase.config.sections import ModelConfig
-from rephase.errors import WeightsError, nearest_name
+from rephase.errors import ExtraError, WeightsError, nearest_name
 from rephase.files.writing import disk_errors, write_whole
 from rephase.learning.cards import Card, CardType, card_checksum, read_card, said_by
 from rephase.learning.models import Model, build_model
-from rephase.paths import NEEDED, WEIGHTS
+from rephase.paths import WEIGHTS
 
 _SUFFIX = ".safetensors"
 
@@ -148,7 +148,7 @@ def _find(source: str | Path, kind: Kind) -> Path:
             return path
     known = shipped_weights(kind)
     hint = nearest_name(str(source), known) if known else f"none of {kind.name} are; `rephase weights` makes some"
-    raise WeightsError(f"no weights {str(source)!r}: neither a file nor shipped; {hint}{NEEDED}")
+    raise WeightsError(f"no weights {str(source)!r}: neither a file nor shipped; {hint}")
 
 
 def _bytes(path: Path) -> bytes:
@@ -180,6 +180,8 @@ def _build(path: Path, card: Card, kind: Kind[Model, CardType]) -> Model:
     config = ModelConfig(options=card.options)
     try:
         return build_model(kind.models, card.model, card.shape, config, loss=card.loss, **card.built_with)
+    except ExtraError:
+        raise
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WeightsError(f"{path.with_suffix('.json')}: no such model can be built ({error})") from error
 

@@ -19,13 +19,14 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from rephase.files.checksums import beside, checked_bytes, write_checked
+from rephase import __version__
 from rephase.config import Config, dump_config, find_config, load_config, read_yaml
-from rephase.errors import ConfigError, StoreError, check_count
 from rephase.config.sections import LearningConfig, Section
+from rephase.errors import ConfigError, StoreError, check_count
+from rephase.files.checksums import beside, checked_bytes, write_checked
+from rephase.files.writing import LOCK, PARTIAL, disk_errors, writable_folder, write_whole
 from rephase.paths import ROOT, RUNS
 from rephase.runs.tables import styled
-from rephase.files.writing import LOCK, PARTIAL, disk_errors, writable_folder, write_whole
 
 _CONFIG, _ENVIRONMENT = "config.yaml", "environment.json"  # written in this order
 _AGAIN = "make it again: delete status.json of the run, and run its notebooks"
@@ -239,7 +240,7 @@ def _models_in(section: Section) -> Iterator[str]:
 
 
 def _commit() -> str:
-    if shutil.which("git") is None:
+    if shutil.which("git") is None or not (ROOT / ".git").exists():  # git would take the repository around packages
         return ""
     describe = ["git", "describe", "--always", "--dirty"]
     return subprocess.run(describe, cwd=ROOT, capture_output=True, text=True).stdout.strip()
@@ -255,5 +256,5 @@ def environment() -> dict[str, Any]:
         "commit": _commit() or "not a git checkout",
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "packages": {name: version(name) for name in _RECORDED},
+        "packages": {"rephase": __version__} | {name: version(name) for name in _RECORDED},
     }

@@ -8,8 +8,8 @@ import nbformat
 from nbformat import NotebookNode
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from rephase.files.checksums import is_as_written, write_checked
 from rephase.errors import PipelineError
+from rephase.files.checksums import is_as_written, write_checked
 from rephase.files.reading import file_bytes
 
 

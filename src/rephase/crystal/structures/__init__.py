@@ -19,7 +19,7 @@ from rephase.crystal.structures.shelx import crystal_from_shelx
 from rephase.errors import CifError, nearest_name
 from rephase.files.foreign_documents import foreign_document
 from rephase.files.reading import decoded, file_bytes, file_text
-from rephase.paths import CIFS, NEEDED
+from rephase.paths import CIFS
 
 __all__ = ["Atoms", "Crystal", "bundled_names", "read_crystal"]
 _LONGEST_NAME = 200  # letters in a message
@@ -63,9 +63,7 @@ def read_crystal(source: str | Path) -> Crystal:
     if os.path.exists(text):
         raise CifError(f"{text}: not a file; give the path of a CIF or a .res")
     name = text[:_LONGEST_NAME]
-    raise CifError(
-        f"crystal {name!r}: no such file and no bundled crystal; {nearest_name(name, bundled_names())}{NEEDED}"
-    )
+    raise CifError(f"crystal {name!r}: no such file and no bundled crystal; {nearest_name(name, bundled_names())}")
 
 
 def _crystal_of_file(path: str) -> Crystal:

@@ -18,7 +18,6 @@ from rephase.labs.completion.data import CompletionBatch, Setting, beta_of, one_
 from rephase.labs.completion.grids import MonoclinicGrid
 from rephase.learning.batches import on_device
 from rephase.learning.weights import load_weights, shipped_weights
-from rephase.paths import NEEDED
 from rephase.solvers.atoms.fit import expected_structure_factors, fit_atoms
 from rephase.solvers.atoms.rice import amplitude_moments, figure_of_merit
 from rephase.solvers.solution import Solution
@@ -51,7 +50,7 @@ def check_route(model: str) -> str:
     """Return the name of a route unchanged; raise `ConfigError` if no such route, file or shipped weights exist."""
     known = [*ROUTES, *shipped_weights(AMPLITUDES)]
     if not os.path.isfile(model) and model not in known:
-        raise ConfigError(f"model {model!r}: no such route, weights or file; {nearest_name(model, known)}{NEEDED}")
+        raise ConfigError(f"model {model!r}: no such route, weights or file; {nearest_name(model, known)}")
     return model
 
 

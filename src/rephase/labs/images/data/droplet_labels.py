@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from rephase.errors import ImageError
 from rephase.formats.label_sets import LabelSet
-from rephase.paths import DROPLET_LABELS, NEEDED
+from rephase.paths import DROPLET_LABELS
 
 LABELS = (
     "oblate", "round", "elliptical", "prolate", "streak", "bent",
@@ -37,8 +36,6 @@ class LabelTable(NamedTuple):
 @functools.cache
 def label_table() -> LabelTable:
     """Read the combinations of 7,264 measured images (Zimmermann et al. 2019, Phys. Rev. E 99, 063309; CXIDB 94)."""
-    if not DROPLET_LABELS.is_file():
-        raise ImageError(f"{DROPLET_LABELS}: no such file, but it holds the frequencies of droplet labels{NEEDED}")
     table = pd.read_csv(DROPLET_LABELS, comment="#")
     return LabelTable(table[list(LABELS)].to_numpy(bool), table["images"].to_numpy())
 

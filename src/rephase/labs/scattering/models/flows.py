@@ -1,15 +1,17 @@
 """Normalizing flows of parameters, conditioned on patterns: samples and densities of p(u | pattern)."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
-from zuko.distributions import DiagNormal, NormalizingFlow
-from zuko.flows import ElementWiseTransform, Flow, GeneralCouplingTransform, UnconditionalDistribution
-from zuko.transforms import MonotonicAffineTransform, MonotonicRQSTransform, Transform
 
-from rephase.errors import ConfigError
+from rephase.errors import ConfigError, extra
 from rephase.inference.patterns import PatternBatch, Simulator, SummingSimulator, check_patterns, expected_of
 from rephase.labs.scattering.models.encoders import PatternEncoder
 from rephase.optics.noise import poisson_deviance
+
+if TYPE_CHECKING:
+    from zuko.distributions import NormalizingFlow
 
 _FAR = 3.0  # deviance per measured point; samples of the exact posterior have about 1
 
@@ -53,6 +55,8 @@ class ParameterFlow(nn.Module):
     ------
     ConfigError
         The simulator has fewer than two parameters, or the loss is unknown.
+    ExtraError
+        zuko is not installed.
     """
 
     def __init__(
@@ -69,7 +73,9 @@ class ParameterFlow(nn.Module):
         self.loss_name = loss
         self.physics_weight, self.entropy_weight = physics_weight, entropy_weight
         self.encoder = PatternEncoder(shape, n_features, summaries=simulator.summaries, channels=channels)
-        self.flow = _spline_flow(simulator.u_shape[0], n_features, n_layers, n_bins, width)
+        with extra("posteriors"):
+            from rephase.labs.scattering.models.spline_flow import spline_flow
+        self.flow = spline_flow(simulator.u_shape[0], n_features, n_layers, n_bins, width)
 
     def loss(self, batch: PatternBatch) -> torch.Tensor:
         """Loss of a batch in nats per parameter; in evaluation only the likelihood."""
@@ -91,7 +97,7 @@ class ParameterFlow(nn.Module):
         misfit = _bounded(deviance, _FAR * batch.mask.flatten(1).sum(1)) / 2
         return (misfit - known + self.entropy_weight * log_q).mean()
 
-    def posterior(self, batch: PatternBatch) -> NormalizingFlow:
+    def posterior(self, batch: PatternBatch) -> "NormalizingFlow":
         """Distribution of z [sample, parameter]."""
         return self.flow(self.encoder(batch))
 
@@ -118,22 +124,3 @@ class ParameterFlow(nn.Module):
 def _bounded(deviance: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
     """Replace deviances [n, sample] above `far` [sample] by logarithmic growth, with a continuous slope."""
     return torch.where(deviance < far, deviance, far * (1 + (deviance.clamp_min(1e-6) / far).log()))
-
-
-def _spline_flow(n: int, n_features: int, n_layers: int, n_bins: int, width: int) -> Flow:
-    """Make a flow of `n` parameters; the first transform is the one next to the parameters."""
-    centre = ElementWiseTransform(n, n_features, univariate=_centred, hidden_features=(width,))
-    splines = [
-        GeneralCouplingTransform(
-            n, n_features, mask=(torch.arange(n) + number) % 2 == 1, univariate=MonotonicRQSTransform,
-            shapes=[(n_bins,), (n_bins,), (n_bins - 1,)], hidden_features=(width, width),
-        )
-        for number in range(n_layers)
-    ]  # fmt: skip
-    normal = UnconditionalDistribution(DiagNormal, torch.zeros(n), torch.ones(n), buffer=True)
-    return Flow([centre, *splines], normal)
-
-
-def _centred(middle: torch.Tensor, log_width: torch.Tensor) -> Transform:
-    """``(z - middle) / width``, with the width between 10^-4 and 10^4."""
-    return MonotonicAffineTransform(middle, log_width, slope=1e-4).inv

@@ -1,14 +1,11 @@
 """Posteriors of images: an invertible network that adds detail scale by scale, conditioned on the pattern."""
 
 import math
-from functools import partial
 
 import torch
-from FrEIA.framework import SequenceINN
-from FrEIA.modules import ConditionalAffineTransform, GLOWCouplingBlock, InvertibleModule
 from torch import nn
 
-from rephase.errors import ConfigError, check_positive
+from rephase.errors import ConfigError, check_positive, extra
 from rephase.inference.patterns import PatternBatch, check_patterns, check_shape, expected_of
 from rephase.labs.waves.data.patterns import WaveSimulator
 from rephase.learning.convolutions import Conv2d
@@ -50,6 +47,8 @@ class ImageFlow(nn.Module):
     ------
     ConfigError
         The loss is unknown, the size cannot be halved down to 4 pixels, or an option is not above 0.
+    ExtraError
+        FrEIA is not installed.
 
     References
     ----------
@@ -65,6 +64,8 @@ class ImageFlow(nn.Module):
             raise ConfigError(f"loss = {loss!r}: expected nll, the only loss of flows")
         for name, value in (("width", width), ("n_blocks", n_blocks), ("clamp", clamp)):
             check_positive(name, value, remedy="see the options of ImageFlow", error=ConfigError)
+        with extra("posteriors"):
+            from rephase.labs.waves.models.couplings import chain_blocks
         n_channels, *sides = simulator.u_shape
         n_scales = _halvings(sides)
         self.simulator, self.loss_name, self.physics_weight = simulator, loss, physics_weight
@@ -72,13 +73,15 @@ class ImageFlow(nn.Module):
         self.features = Features(simulator.n_seen + n_channels, width, n_scales)
         n_seen = width + 4 * n_channels
         self.details = nn.ModuleList(
-            _chain((3 * n_channels, sides[0] >> scale, sides[1] >> scale), n_seen + n_channels, width, n_blocks, clamp)
+            chain_blocks(
+                (3 * n_channels, *(side >> scale for side in sides)), n_seen + n_channels, width, n_blocks, clamp
+            )
             for scale in range(1, n_scales + 1)
         )
         rows, columns = (side >> n_scales for side in sides)
         n_pixels = rows * columns
-        self.means = _chain((n_channels, rows, columns), n_seen, width, 0, clamp)
-        self.coarsest = _chain((n_channels * n_pixels, 1, 1), n_seen * n_pixels, _WIDER * width, n_blocks, clamp)
+        self.means = chain_blocks((n_channels, rows, columns), n_seen, width, 0, clamp)
+        self.coarsest = chain_blocks((n_channels * n_pixels, 1, 1), n_seen * n_pixels, _WIDER * width, n_blocks, clamp)
 
     def loss(self, batch: PatternBatch) -> torch.Tensor:
         """Loss of a batch, one number."""
@@ -224,22 +227,6 @@ class Residual(nn.Module):
         return x
 
 
-class Roll(InvertibleModule):
-    """Rotates the channels by a third of their number, so that each block of a chain leaves others unchanged."""
-
-    def forward(
-        self, x_or_z: tuple[torch.Tensor, ...], c: object = None, rev: bool = False, jac: bool = True
-    ) -> tuple[tuple[torch.Tensor, ...], float]:
-        """Return the channels in their new order, with a log-determinant of 0."""
-        (x,) = x_or_z
-        by = max(1, x.shape[1] // 3)
-        return (x.roll(-by if rev else by, 1),), 0.0
-
-    def output_dims(self, input_dims: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-        """Shape of the output, the same as of the input."""
-        return input_dims
-
-
 def _halvings(sides: list[int]) -> int:
     n = round(math.log2(max(2, min(sides) / _COARSEST)))
     if any(side % 2**n for side in sides) or min(sides) < 2 * _COARSEST:
@@ -248,27 +235,6 @@ def _halvings(sides: list[int]) -> int:
             f"{2 * _COARSEST}; set data.size to {_COARSEST << n}"
         )
     return n
-
-
-def _chain(shape: tuple[int, ...], n_seen: int, width: int, n_blocks: int, clamp: float) -> SequenceINN:
-    """Make coupling blocks for tensors of a shape, conditioned on `n_seen` channels."""
-    chain, kernel = SequenceINN(*shape), 3 if shape[-1] > 1 else 1
-    seen = {"cond": 0, "cond_shape": (n_seen, *shape[1:]), "clamp": clamp}
-    chain.append(ConditionalAffineTransform, subnet_constructor=partial(_network, width, 1), **seen | {"clamp": 4.0})
-    for _ in range(n_blocks):
-        chain.append(GLOWCouplingBlock, subnet_constructor=partial(_network, width, kernel), **seen)
-        chain.append(Roll)
-    return chain
-
-
-def _network(width: int, kernel: int, n_in: int, n_out: int) -> nn.Sequential:
-    """Make convolutions that return 0 before training, so that a flow starts as the identity."""
-    last = Conv2d(width, n_out, 1)
-    for weights in last.parameters():
-        nn.init.zeros_(weights)
-    return nn.Sequential(
-        Conv2d(n_in, width, kernel, padding=kernel // 2), nn.SiLU(), Conv2d(width, width, 1), nn.SiLU(), last
-    )
 
 
 def _as_pixel(image: torch.Tensor) -> torch.Tensor:
