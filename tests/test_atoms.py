@@ -1,4 +1,4 @@
-"""Atoms fitted to amplitudes: derivatives, restraints, whole fits, and what they foretell beyond the data."""
+"""Atoms fitted to amplitudes: derivatives, restraints, whole fits, and their predictions of finer reflections."""
 
 from dataclasses import replace
 
@@ -153,7 +153,7 @@ def test_the_fit_finds_every_atom(case):
     assert case.model.r_factor < 0.09
 
 
-def test_amplitudes_beyond_the_data_are_foretold(case):
+def test_amplitudes_of_finer_reflections_are_predicted(case):
     plain = case.model.scale * np.abs(case.model.structure_factors(case.everything.hkl))
     expected, sigma = expected_amplitudes(case.model, case.data, case.everything.hkl)
     is_centric = case.data.group.is_centric(case.everything.hkl)

@@ -143,7 +143,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     paths = [folder / f"{name}.pdf", folder / f"{name}.png"]
     for path in paths:
         drawn, kind = io.BytesIO(), path.suffix[1:]
-        with plt.style.context(STYLE):  # which has the resolution, whoever drew the figure
+        with plt.style.context(STYLE):  # sets the resolution, for every caller
             figure.savefig(drawn, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
         write_whole(path, drawn.getvalue())
     plt.close(figure)
