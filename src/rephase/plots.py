@@ -91,7 +91,7 @@ LABELS = {
     "vgg16": "VGG-16",
     "vgg19": "VGG-19",
     "most_common": "most common labels",
-    "frequencies": "frequency of the label",
+    "frequencies": "label frequencies",
     "image_flow": "image flow",
     "estimate": "cheap estimate",
     "estimate_engine": "refined estimate",

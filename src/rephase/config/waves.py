@@ -88,7 +88,7 @@ class WaveLearning(FlowLearning):
     n_draws: int = Field(64, ge=2, description="posterior samples of each pattern")
     n_shown: int = Field(3, ge=1, description="patterns in the figure")
     n_iterations: int = Field(100, ge=1, description="iterations (ptychography: epochs) of the iterative engine")
-    n_refined: int = Field(10, ge=1, description="iterations that refine the estimate and the middle of the posterior")
+    n_refined: int = Field(10, ge=1, description="iterations that refine the estimate and the centre of the posterior")
 
     @field_validator("models")
     @classmethod

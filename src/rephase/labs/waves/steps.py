@@ -197,7 +197,7 @@ def _predicted(
 def routes(
     simulator: WaveSimulator, flow: ImageFlow, config: HolographyConfig | PtychographyConfig
 ) -> dict[str, Route]:
-    """List the compared methods: cheap estimate, iterative engine, middle of the posterior; two also refined."""
+    """List the compared methods: cheap estimate, iterative engine, centre of the posterior; two also refined."""
 
     def learned(batch: PatternBatch) -> torch.Tensor:
         return simulator.wave(_asked(flow, batch, _AT_ONCE, flow.centre))
