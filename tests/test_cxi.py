@@ -104,7 +104,7 @@ def test_only_images_that_are_asked_for_are_read(cxi):
         ({"image": shot(1), "mask": np.ones((20, 20), np.uint32)}, r"a mask of shape \(20, 20\)"),
         ({"image": np.full((40, 40), 7)}, "every measured pixel has the count 7"),
         ({"image": shot(1), "labels": ROUND[:10]}, "expected 11 numbers"),
-        ({"image": np.stack([shot(1)] * 11), "labels": ROUND}, r"labels of shape \(1, 11\) of 11 images"),
+        ({"image": np.stack([shot(1)] * 11), "labels": ROUND}, r"labels of shape \(1, 11\) for 11 images"),
         ({"image": shot(1), "labels": 2 * ROUND}, "expected 0 or 1"),
         ({"image": shot(1), "labels": ROUND + EMPTY}, "empty and oblate exclude each other"),
         ({"image": shot(1), "labels": [1, 1, 1] + [0] * 8}, "round and elliptical exclude each other"),

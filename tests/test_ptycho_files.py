@@ -162,7 +162,7 @@ def test_the_energy_of_the_beam_goes_before_that_of_the_ring(scan_file):
     path = scan_file(energy=3.0)
     with h5py.File(path, "a") as file:
         file[f"{SOURCE}/energy"].attrs["units"] = "GeV"
-    with pytest.raises(ImageError, match="photon energy = 3 GeV: expected a number above 0, of 1 eV to 1 MeV"):
+    with pytest.raises(ImageError, match="photon energy = 3 GeV: expected a number above 0, from 1 eV to 1 MeV"):
         open_ptychography(path)
     with h5py.File(path, "a") as file:
         file["entry_1/instrument_1/beam_1/incident_beam_energy"] = 8000 * JOULE_PER_EV

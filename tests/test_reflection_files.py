@@ -456,7 +456,7 @@ def test_a_million_reflections_are_read_in_two_gigabytes(tmp_path):
     script = """
 import resource, sys, numpy as np
 resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30))
-from rephase.crystal.reflection_files import read_reflections
+from rephase.crystal.reflections.files import read_reflections
 line = b"%4d%4d%4d  123.45    1.25\\n"
 table = np.array([line % (h, k, l) for h in range(-50, 50) for k in range(100) for l in range(1, 101)])
 open(sys.argv[1], "wb").write(table.tobytes())

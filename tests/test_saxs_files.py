@@ -555,7 +555,7 @@ def claims(shape, dtype="f8", chunks=None):
         ({"Idev": lambda group, key: group.create_dataset(key, data="words")}, "/e/d/Idev holds words"),
         ({"Qdev": lambda group, key: group.create_dataset(key, data=np.zeros(20, "i4,f8"))}, "holds records"),
         ({"Qdev": lambda group, key: group.create_dataset(key, data=h5py.Empty("f8"))}, "is a group, or empty"),
-        ({"Idev": lambda group, key: group.__setitem__(key, h5py.SoftLink("/nowhere"))}, "a link to /nowhere, where"),
+        ({"Idev": lambda group, key: group.__setitem__(key, h5py.SoftLink("/nowhere"))}, "a link to /nowhere, which"),
         ({"Idev": lambda group, key: group.__setitem__(key, h5py.SoftLink("/e/d/Idev"))}, "is a circular link"),
         ({"Idev": lambda group, key: group.__setitem__(key, h5py.ExternalLink("/etc/passwd", "/x"))},
          "is a link to the file /etc/passwd, which is not in the same folder"),

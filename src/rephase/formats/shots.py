@@ -157,5 +157,5 @@ def check_counts(pixels: Pixels) -> None:
         raise ImageError(f"the smallest count is {measured.min():.6g}: expected 0 or more; mask or clip such pixels")
     if measured.min() == measured.max():
         raise ImageError(
-            f"every measured pixel has the count {measured.max():.6g}: expected differing counts; leave the image out"
+            f"every measured pixel has the count {measured.max():.6g}: the image is constant; leave it out"
         )
