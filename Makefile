@@ -1,16 +1,25 @@
 PYTHON ?= python3
 LABS ?=  # numbers of notebooks or names of laboratories, or all; by default the main job
+COVERAGE ?= --cov=rephase --cov-report=
+export COVERAGE_CORE := $(shell $(PYTHON) -c "import sys; print('sysmon' if sys.version_info >= (3, 12) else 'ctrace')")
 BIN := .venv/bin
 
-.PHONY: run test lab docs clean
+.PHONY: run test style tests lab docs clean
 run: .venv/ready
 	$(BIN)/rephase run --config configs/quick.yaml --only "$(strip $(LABS))"
 
 test: .venv/ready
+	$(MAKE) --jobs=2 style tests
+
+style: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+
+# Coverage is almost free with Python's own monitoring, from 3.12 on; make test COVERAGE= leaves it out.
+tests: .venv/ready
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(COVERAGE)
+	$(if $(COVERAGE),@echo "coverage: $$($(BIN)/coverage report --format=total) % of the lines")
 
 lab: .venv/ready
 	$(BIN)/jupyter lab notebooks

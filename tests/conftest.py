@@ -1,6 +1,9 @@
 """Shared fixtures: where the real structures lie, a small data set, a trained model."""
 
 import os
+
+os.environ["OMP_NUM_THREADS"] = "1"  # of the tests and what they start, before anything asks: cores run tests instead
+
 import resource
 import shutil
 import sys
@@ -16,10 +19,25 @@ from rephase.labs.completion.steps import build_data, train_and_score
 from rephase.labs.crystals.data import open_perturbed
 from rephase.labs.images import steps as classifying
 from rephase.paths import ROOT
+from rephase.processes import available_cores
 from rephase.runs import open_run
 from rephase.shipping import ship_weights
 
-torch.set_num_threads(1)
+pytest.register_assert_rewrite("laboratory_run")
+_MOST_WORKERS = 8  # with more, most wait for the files that take longest
+
+
+def pytest_xdist_auto_num_workers():
+    """Workers of ``-n auto``; by itself it counts the cores of the machine, not those that the tests may use."""
+    return min(available_cores(), _MOST_WORKERS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def auto_is_the_cpu():
+    """``auto`` takes the CPU: a GPU would change numbers and take seconds to start; the tests of GPUs name them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")

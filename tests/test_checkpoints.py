@@ -14,7 +14,8 @@ import torch
 from rephase.config import load_config
 from rephase.errors import DiskError, TrainingError
 from rephase.labs.crystals.models import MODELS
-from rephase.learning.checkpoints import CheckedCheckpoints, read_checkpoint, write_checkpoint
+from rephase.learning.checkpoints import read_checkpoint, write_checkpoint
+from rephase.learning.trainer import CheckedCheckpoints
 from rephase.learning.training import fit
 
 CHECKPOINT = {"epoch": 3, "state_dict": {"weight": torch.arange(20.0)}}

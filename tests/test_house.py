@@ -118,37 +118,6 @@ def test_notebook_kernel_has_name_and_language(path: Path):
     assert (kernel.name, kernel.language) == ("python3", "python")
 
 
-def test_doctests_of_the_public_face():
-    import doctest
-
-    import rephase.config
-    import rephase.crystal.cell
-    import rephase.crystal.decimal_numbers
-    import rephase.crystal.peaks
-    import rephase.crystal.reflections.names as names
-    import rephase.crystal.shelx
-    import rephase.crystal.structure_factors as structure_factors
-    import rephase.crystal.structures
-    import rephase.optics.helium as helium
-    from rephase.crystal.structures import read_crystal
-
-    crystal = rephase.crystal
-    lists = (crystal.decimal_numbers, names)
-    modules = (
-        *lists,
-        rephase.config,
-        crystal.cell,
-        crystal.peaks,
-        crystal.shelx,
-        crystal.structures,
-        structure_factors,
-        helium,
-    )
-    for module in modules:
-        result = doctest.testmod(module, extraglobs={"read_crystal": read_crystal})
-        assert result.failed == 0, module.__name__
-
-
 def test_what_the_package_depends_on_is_what_is_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = (ROOT / "requirements.txt").read_text().splitlines()

@@ -140,6 +140,11 @@ def test_every_notebook_belongs_to_one_laboratory():
     assert sorted(listed) == sorted(path.name[:2] for path in NOTEBOOKS.glob("[0-9]*.ipynb"))
 
 
+def test_every_laboratory_is_run_by_a_file_of_tests():
+    files = Path(__file__).parent.glob("test_run_*.py")
+    assert {path.stem.removeprefix("test_run_") for path in files} == set(LABORATORIES)
+
+
 @pytest.mark.parametrize(("name", "nearest"), [("crystal", "crystals"), ("wave", "waves")])
 def test_unknown_laboratories_and_notebooks_are_refused(name, nearest):
     with pytest.raises(ConfigError, match=f"no notebook or laboratory '{name}'; did you mean '{nearest}'"):

@@ -1,4 +1,4 @@
-"""How processes end: in one line, whatever happened; and with the process that started them, however that ended."""
+"""How processes end: in one line, whatever happened, and with the process that started them; and their threads."""
 
 import os
 import signal
@@ -9,9 +9,10 @@ import threading
 import time
 
 import pytest
+import torch
 
 from rephase.errors import ConfigError
-from rephase.processes import end_children, run_child, status_of
+from rephase.processes import THREADS, available_cores, end_children, limit_threads, run_child, status_of
 
 
 def script(text, **options):
@@ -204,3 +205,38 @@ def test_children_are_ended_by_name(silent_server, tmp_path):
         end_children()
         thread.join(timeout=60)
     assert ended[0][0] == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(("given", "chosen", "threads"), [(3, None, "3"), (3, "5", "5"), (64, None, None)])
+def test_threads_are_limited_to_the_cores_that_are_given(monkeypatch, given, chosen, threads):
+    monkeypatch.setattr("dask.system.cpu_count", lambda: given)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.delenv(THREADS) if chosen is None else monkeypatch.setenv(THREADS, chosen)
+    limit_threads()
+    assert os.environ.get(THREADS) == threads
+
+
+THREADS_OF_LIBRARIES = """
+import os, sys
+before = len(os.listdir("/proc/self/task"))
+import numpy, torch
+for made in (numpy.ones, torch.ones):
+    made((600, 600)) @ made((600, 600))
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+def started_threads(environment):
+    return int(subprocess.check_output([sys.executable, "-c", THREADS_OF_LIBRARIES], env=environment, text=True))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_libraries_start_as_many_threads_as_the_environment_says():
+    assert started_threads(os.environ | {THREADS: "1"}) == 0
+    assert started_threads(os.environ | {THREADS: "3"}) >= 2
+
+
+def test_tests_start_no_more_threads_than_there_are_cores(pytestconfig):
+    workers = pytestconfig.hook.pytest_xdist_auto_num_workers(config=pytestconfig)
+    assert workers * int(os.environ[THREADS]) <= available_cores()
+    assert torch.get_num_threads() == 1

@@ -107,9 +107,13 @@ def test_single_precision_is_kept_and_close_to_double(propagator):
     found = propagator(random_wave(64, 64).to(torch.complex64))
     assert found.dtype == torch.complex64
     assert float((found - propagator(random_wave(64, 64))).abs().max()) < 1e-5
-    if torch.cuda.is_available():
-        on_gpu = propagator(random_wave(64, 64).cuda())
-        assert torch.allclose(on_gpu.cpu(), propagator(random_wave(64, 64)))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("propagator", propagators(), ids=lambda p: type(p).__name__)
+def test_a_gpu_gives_the_same(propagator):
+    on_gpu = propagator(random_wave(64, 64).cuda())
+    assert torch.allclose(on_gpu.cpu(), propagator(random_wave(64, 64)))
 
 
 @pytest.mark.parametrize("propagator", propagators(), ids=lambda p: type(p).__name__)

@@ -1,4 +1,4 @@
-"""Training: determinism, resume after a kill, NaN, devices."""
+"""Training: determinism, resume after a kill, NaN."""
 
 import itertools
 import json
@@ -15,8 +15,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from rephase.config import load_config
-from rephase.devices import pick_device
-from rephase.errors import DeviceError, TrainingError
+from rephase.errors import TrainingError
 from rephase.labs.completion.data import open_monoclinic
 from rephase.labs.completion.models import AMPLITUDE_MODELS
 from rephase.labs.completion.models.amplitudes import AMPLITUDE_LOSSES
@@ -294,16 +293,3 @@ def test_early_stop(data, tmp_path):
 def test_logs_for_tensorboard(data, tmp_path):
     train(data, tmp_path)
     assert list(Path(tmp_path).glob("tensorboard/version_*/events*"))
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_cuda_is_refused_where_there_is_none(data, tmp_path):
-    with pytest.raises(DeviceError, match="torch sees no GPU"):
-        pick_device("cuda")
-    with pytest.raises(DeviceError, match="--device cpu"):
-        fit(MODELS, "mlp", data, load_config("test").crystals, tmp_path, device="cuda", progress=False)
-
-
-def test_unknown_device():
-    with pytest.raises(DeviceError, match="'gpu': expected auto, cpu or cuda"):
-        pick_device("gpu")

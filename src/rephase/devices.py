@@ -1,6 +1,8 @@
 """The only module that looks for a GPU, reads the memory size, sets the precision and seeds the generators."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,7 +22,11 @@ def pick_device(name: str = "auto") -> torch.device:
         raise DeviceError(f"device = {name!r}: expected auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise DeviceError("device = 'cuda': torch sees no GPU here; use --device cpu, or install a CUDA build of torch")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    # cuBLAS is deterministic only with a fixed workspace, and torch looks at this when it first calls cuBLAS
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return torch.device("cuda")
 
 
 def total_memory(device: torch.device) -> int:
@@ -30,14 +36,33 @@ def total_memory(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def seed_everything(seed: int) -> None:
-    """Seed torch's global generator and select deterministic kernels."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
-    torch.manual_seed(seed)
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global generators, and restore their states afterwards.
+
+    A GPU that this process has not used yet is left alone, because starting it takes seconds.
+    """
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Select deterministic kernels of torch, and restore its settings afterwards."""
+    is_enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only, benchmark = torch.is_deterministic_algorithms_warn_only_enabled(), torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(is_enabled, warn_only=warn_only)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def trainer_options(device: str, precision: str) -> dict[str, Any]:
     """Return a Lightning trainer's options for a device name and a precision (``32-true``, ``64-true``, ...)."""
     accelerator = {"cpu": "cpu", "cuda": "gpu"}[pick_device(device).type]
-    return {"accelerator": accelerator, "devices": 1, "precision": precision, "deterministic": True}
+    return {"accelerator": accelerator, "devices": 1, "precision": precision}

@@ -21,15 +21,16 @@ from rephase.errors import ConfigError, PipelineError, nearest_name
 from rephase.files.writing import only_writer
 from rephase.laboratories import LABORATORIES, MAIN_JOB, check_work
 from rephase.paths import NOTEBOOKS
+from rephase.processes import log_level
 from rephase.report import write_report
 from rephase.runs import Run, open_run
 from rephase.runs.status import Outcome, executed, is_whole, read_status, seal, write_status
 from rephase.sources import source_files
 
-# Kernel options: no warnings of TCP, because the kernel talks to this machine only; it ends as soon as its run ends.
+# Kernel options: no warnings of TCP, because the kernel talks to this machine only; it ends with its run.
 _KERNEL = [
     "--log-level=40",
-    "--IPKernelApp.exec_lines=__import__('rephase.processes', fromlist=['_']).end_with_parent()",
+    "--IPKernelApp.exec_lines=__import__('rephase.processes', fromlist=['_']).prepare_kernel()",
 ]
 
 
@@ -181,13 +182,9 @@ def _unformatted(path: Path) -> str:
 @contextmanager
 def _quiet_papermill() -> Iterator[None]:
     """Suppress the log messages and warnings of papermill and its libraries."""
-    logger = logging.getLogger("papermill")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with log_level("papermill", logging.ERROR), warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"(papermill|nbformat|nbclient|jupyter_client|zmq)\b")
         yield
-    logger.setLevel(level)
 
 
 def notebook_state(config: Config, notebook: Path, laboratory: str) -> str:

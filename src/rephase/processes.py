@@ -1,4 +1,4 @@
-"""The processes of rephase: their final message and exit status, and how they end with their parent process."""
+"""The processes of rephase: their threads, final message and exit status, and how they end with their parent."""
 
 # Only these modules are imported before Ctrl-C is handled; slower ones are imported where they are used.
 import os
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INTERRUPTED = 130  # the exit status that shells report for a command ended by Ctrl-C
+THREADS = "OMP_NUM_THREADS"  # environment variable that sets the number of threads of torch and BLAS
 _HELD = "REPHASE_STDIN_IS_HELD"  # set in the environment of a process whose stdin stays open while its parent lives
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 _children: "set[subprocess.Popen[str]]" = set()
@@ -41,6 +42,7 @@ def _status(command: Callable[[], object], interruptions: list[int]) -> int:
     try:
         _open_streams()
         _watch_parent()
+        limit_threads()
         with _plain_warnings():
             returned = command()
         sys.stdout.flush()
@@ -75,6 +77,20 @@ def _plain_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
+
+
+@contextmanager
+def log_level(name: str, level: int) -> Iterator[None]:
+    """Set the level of a library's logger, and restore the previous level afterwards."""
+    import logging
+
+    logger = logging.getLogger(name)
+    before = logger.level
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _print_error(line: str) -> None:
@@ -147,6 +163,29 @@ def end_with_parent() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use: in a container or a batch job, fewer than there are."""
+    from dask.system import cpu_count
+
+    return cpu_count()
+
+
+def limit_threads() -> None:
+    """Limit the threads of the libraries, in this process and its children, to the cores that it may use.
+
+    Libraries count all cores of the machine, and computations become many times slower when their threads share a
+    few cores. This must be called before the libraries are imported; a number that the user has set is kept.
+    """
+    if (cores := available_cores()) < (os.cpu_count() or 1):
+        os.environ.setdefault(THREADS, str(cores))
+
+
+def prepare_kernel() -> None:
+    """Prepare the kernel of a notebook before its first cell."""
+    end_with_parent()
+    limit_threads()
 
 
 def _watch_parent() -> None:

@@ -18,7 +18,7 @@ from rephase.files.writing import ResultSet, only_writer, write_whole
 from rephase.laboratories import LABORATORIES
 from rephase.paths import RUNS
 from rephase.plots import save_figure
-from rephase.processes import end_children, run_child
+from rephase.processes import THREADS, available_cores, end_children, run_child
 
 
 def run_sweep(
@@ -91,7 +91,7 @@ def _run_points(
     sweep: SweepConfig, points: list[dict[str, Any]], folder: Path, engine: str, jobs: int, device: str
 ) -> list[str]:
     """Run every point; return the error of each, empty if there was none."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, available_cores() // jobs)
     with _executor(engine, jobs) as pool:
         futures = [pool.submit(_run_point, sweep, point, str(_point_folder(folder, point)), device, threads)
                    for point in points]  # fmt: skip
@@ -158,7 +158,7 @@ def _run_point(sweep: SweepConfig, point: dict[str, Any], folder: str, device: s
     ]
     arguments += [part for override in overrides for part in ("--set", override)]
     arguments += ["--only", ",".join(sweep.only)] if sweep.only else []
-    status, said = run_child(arguments, folder=Path.cwd(), environment=os.environ | {"OMP_NUM_THREADS": str(threads)})
+    status, said = run_child(arguments, folder=Path.cwd(), environment=os.environ | {THREADS: str(threads)})
     return (said.strip().splitlines() or [f"stopped with status {status}"])[-1] if status else ""
 
 

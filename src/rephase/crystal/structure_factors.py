@@ -252,6 +252,7 @@ def structure_factors(crystal: Crystal, hkl: np.ndarray, *, energy_kev: float | 
 
     Examples
     --------
+    >>> from rephase import read_crystal
     >>> F = structure_factors(read_crystal("Ni"), [[1, 1, 1], [1, 0, 0]])
     >>> [round(float(abs(f)), 2) for f in F]
     [78.64, 0.0]

@@ -2,12 +2,10 @@
 
 import hashlib
 import io
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.plugins.io import CheckpointIO
 
 from rephase.errors import TrainingError
 from rephase.files.writing import write_whole
@@ -60,33 +58,3 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise TrainingError(f"{path}: expected a checkpoint, but it has no state_dict of tensors; {_REMEDY}")
     return checkpoint
-
-
-class CheckedCheckpoints(CheckpointIO):
-    """Lightning's interface to write and read these checkpoints."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write with `write_checkpoint`."""
-        write_checkpoint(path, checkpoint)
-
-    def load_checkpoint(
-        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
-    ) -> dict[str, Any]:
-        """Read with `read_checkpoint`, always weights only; if the folder was moved, paths are updated."""
-        checkpoint = read_checkpoint(path)
-        folder = os.path.realpath(Path(path).parent)
-        for state in checkpoint.get("callbacks", {}).values():
-            if "dirpath" in state:
-                state.update(_moved(state, folder), dirpath=folder)
-        return checkpoint
-
-    def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove nothing: a new checkpoint replaces the old one, and a path in a file cannot be trusted."""
-
-
-def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Move the paths to another folder in the state of a callback that keeps paths and scores of its checkpoints."""
-    move = lambda path: path and os.path.join(folder, os.path.basename(path))  # noqa: E731
-    names = ("best_model_path", "kth_best_model_path", "last_model_path")
-    scores = {move(path): score for path, score in state["best_k_models"].items()}
-    return {name: move(state[name]) for name in names} | {"best_k_models": scores}

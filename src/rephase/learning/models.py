@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from rephase.config.sections import LearningConfig, ModelConfig
+from rephase.devices import seeded
 from rephase.errors import ConfigError, ExtraError, blamed_on, nearest_name
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -32,8 +33,7 @@ def build_model(
     options: dict[str, Any] = (config or ModelConfig()).options
     check_names(table, name, options)
     given = built_with if loss is None else built_with | {"loss": loss}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         return table[name](shape, **given, **options)
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from rephase.devices import seeded
 from rephase.inference.patterns import PatternBatch, check_patterns
 from rephase.labs.scattering.models.flows import ParameterFlow
 
@@ -66,8 +67,7 @@ def adapt(
     adapted = copy.deepcopy(model)
     kept, least, losses, stopped = copy.deepcopy(adapted.state_dict()), np.inf, [], ""
     optimiser = torch.optim.Adam(adapted.parameters(), learning_rate)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         for step in range(n_steps):
             optimiser.zero_grad()
             loss = adapted.physics_loss(batch, n_samples)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from rephase.devices import seeded
 from rephase.inference.calibration import (
     bonferroni,
     coverage,
@@ -99,8 +100,7 @@ def _best_of(simulator: Simulator, z: torch.Tensor, batch: PatternBatch) -> torc
 def draws_of(flow: ParameterFlow, batch: PatternBatch, n: int, seed: int) -> tuple[torch.Tensor, float]:
     """Draw samples [n, pattern, parameter] on the CPU; also return the truths' mean negative log likelihood."""
     device, samples, likelihood = next(flow.parameters()).device, [], []
-    with torch.random.fork_rng():
-        torch.manual_seed(seed + _DRAWS)
+    with seeded(seed + _DRAWS):
         for first in range(0, len(batch.u), _BATCH):
             part = on_device(PatternBatch(*(field[first : first + _BATCH] for field in batch)), device)
             samples.append(flow.sample(part, n).cpu())

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from rephase.config.scattering import AdaptationConfig, SaxsConfig
+from rephase.devices import seeded
 from rephase.formats.curves import read_saxs
 from rephase.inference.calibration import (
     PredictiveCheck,
@@ -117,8 +118,7 @@ def _by_all_methods(run: Run, kind: str, flow: ParameterFlow, one: PatternBatch)
     device, generator = next(flow.parameters()).device, torch.Generator().manual_seed(options.seed)
     there = on_device(one, device)
     n, drawn, clock = options.n_draws, {}, time.perf_counter
-    with torch.random.fork_rng():
-        torch.manual_seed(options.seed)
+    with seeded(options.seed):
         start = clock()
         samples = flow.sample(there, n).cpu()
         drawn["flow"] = _Drawn(samples, clock() - start, n)

@@ -11,6 +11,7 @@ import torch
 from rephase.config import Config
 from rephase.config.scattering import LossExperiment, PosteriorLearning
 from rephase.config.sections import Section, validate
+from rephase.devices import seeded
 from rephase.errors import ConfigError, blamed_on
 from rephase.inference.calibration import c2st, coverage, predictive_check, sbc_ranks
 from rephase.inference.fits import check_chains, importance, markov_chains, resample
@@ -137,8 +138,7 @@ def _judged(
     }
     reference = None
     for name, (batch, draw) in methods.items():
-        with torch.random.fork_rng():
-            torch.manual_seed(run.config.seed + _DRAWS)
+        with seeded(run.config.seed + _DRAWS):
             start = time.perf_counter()
             samples = draw(batch)
             seconds = (time.perf_counter() - start) / len(batch.u)

@@ -12,7 +12,7 @@ import torch
 
 from rephase.config import Config
 from rephase.config.waves import HolographyConfig, PtychographyConfig
-from rephase.devices import pick_device
+from rephase.devices import pick_device, seeded
 from rephase.errors import ImageError, blamed_on, check_file
 from rephase.inference.calibration import LEVELS, UNEXPLAINED, coverage, predictive_check, sbc_ranks
 from rephase.inference.cards import load_flow
@@ -128,8 +128,7 @@ def draw_posteriors(run: Run, kind: str, data: PatternData, flow: ImageFlow) -> 
 
 def draw(flow: ImageFlow, batch: PatternBatch, n: int, *, seed: int) -> torch.Tensor:
     """Draw posterior samples [n, n_patterns, channel, row, column] in pieces on the flow's device; move to the CPU."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         return _asked(flow, batch, max(1, _AT_ONCE // n), lambda piece: flow.sample(piece, n))
 
 

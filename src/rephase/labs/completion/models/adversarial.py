@@ -8,7 +8,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from rephase.config.sections import TrainingConfig
 from rephase.labs.completion.data import CompletionBatch
 from rephase.labs.completion.models.gan import AmplitudeGAN
-from rephase.learning.training import ModelModule
+from rephase.learning.trainer import ModelModule
 
 
 class AdversarialModule(ModelModule):

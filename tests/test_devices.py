@@ -1,0 +1,98 @@
+"""Devices: which one is taken, and that what a training asks of the process ends with it."""
+
+import logging
+import os
+import warnings
+
+import pytest
+import torch
+from lightning.pytorch.accelerators import CUDAAccelerator
+
+from rephase.config import load_config
+from rephase.devices import deterministic, pick_device, seeded
+from rephase.errors import DeviceError
+from rephase.labs.crystals.models import MODELS
+from rephase.learning.training import fit
+
+
+def train(data, folder, device="cpu"):
+    return fit(MODELS, "linear", data, load_config("test").crystals, folder, device=device, progress=False)
+
+
+def test_auto_takes_the_gpu_where_there_is_one(monkeypatch):
+    assert pick_device("auto") == torch.device("cpu")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("cpu") == torch.device("cpu")
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    assert pick_device("auto") == torch.device("cuda")
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_cuda_is_refused_where_there_is_none(data, tmp_path):
+    with pytest.raises(DeviceError, match="torch sees no GPU"):
+        pick_device("cuda")
+    with pytest.raises(DeviceError, match="--device cpu"):
+        train(data, tmp_path, device="cuda")
+
+
+def test_unknown_device():
+    with pytest.raises(DeviceError, match="'gpu': expected auto, cpu or cuda"):
+        pick_device("gpu")
+
+
+def settings():
+    """What a training could change for the rest of the process."""
+    return (
+        torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.benchmark, torch.get_num_threads(), torch.random.get_rng_state().tolist(),
+        logging.getLogger("lightning.pytorch").level, list(warnings.filters), dict(os.environ),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def unusual(monkeypatch):
+    """Settings as no training would choose them."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+    logger.setLevel(level)
+
+
+def test_a_training_leaves_the_process_as_it_was(data, tmp_path, unusual):
+    before = settings()
+    train(data, tmp_path)
+    assert settings() == before
+
+
+def test_deterministic_kernels_end_with_an_error():
+    with pytest.raises(KeyError, match="not there"), deterministic():
+        raise KeyError("not there" if torch.are_deterministic_algorithms_enabled() else "off")
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_the_generator_is_given_back():
+    torch.manual_seed(1)
+    with seeded(2):
+        inside = torch.rand(3)
+    after = torch.rand(3)
+    with seeded(2):
+        assert torch.equal(torch.rand(3), inside)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(3), after)
+
+
+def test_seeding_starts_no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda *_: pytest.fail("the GPU was started"))
+    with seeded(0):
+        torch.rand(1)
+
+
+def test_a_gpu_that_is_not_used_is_no_warning(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: True))
+    train(data, tmp_path)  # warnings are errors here
