@@ -86,7 +86,10 @@ class CheckedCheckpoints(CheckpointIO):
 
 def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
     """Move the paths to another folder in the state of a callback that keeps paths and scores of its checkpoints."""
-    move = lambda path: path and os.path.join(folder, os.path.basename(path))  # noqa: E731
+
+    def move(path: str) -> str:
+        return path and os.path.join(folder, os.path.basename(path))
+
     names = ("best_model_path", "kth_best_model_path", "last_model_path")
     scores = {move(path): score for path, score in state["best_k_models"].items()}
     return {name: move(state[name]) for name in names} | {"best_k_models": scores}

@@ -66,7 +66,7 @@ def monoclinic_crystals(run: Run) -> Figure:
     return figure
 
 
-def _edges(values) -> np.ndarray:
+def _edges(values: pd.Series) -> np.ndarray:
     return np.linspace(values.min(), values.max(), 16)
 
 
