@@ -182,14 +182,16 @@ def resolution_axis(ax: Axes, d_min: float) -> None:
     ax.set_xlabel("d (Å)")
 
 
-def reciprocal_plane(ax: Axes, values: np.ndarray, h_max: tuple[int, int], **options) -> AxesImage:
+def reciprocal_plane(
+    ax: Axes, values: np.ndarray, h_max: tuple[int, int], norm: Normalize, *, cmap: str = "viridis"
+) -> AxesImage:
     """Draw a plane [h, k] with h to the right, k upwards and the origin in the centre."""
     h, k = h_max
     ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     return ax.imshow(
         np.fft.fftshift(values).T, origin="lower", extent=(-h - 0.5, h + 0.5, -k - 0.5, k + 0.5),
-        interpolation="nearest", **options,
+        interpolation="nearest", norm=norm, cmap=cmap,
     )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from rephase.devices import pick_device, seed_everything, trainer_options
 from rephase.errors import RephaseError, TrainingError
 from rephase.files.reading import file_bytes, file_text
 from rephase.files.writing import disk_errors, only_writer, write_whole
-from rephase.learning.batches import Batches, SplitData, StreamedData
+from rephase.learning.batches import Batches, BatchType, SplitData, StreamedData
 from rephase.learning.checkpoints import CheckedCheckpoints, read_checkpoint
 from rephase.learning.models import Model, build_model
 from rephase.runs import Run, environment
@@ -135,7 +135,7 @@ def module_of(model: nn.Module, options: TrainingConfig, seed: int = 0) -> Model
 
 
 def fit(
-    table: Mapping[str, type[Model]], name: str, data: SplitData, config: LearningConfig, folder: Path, *,
+    table: Mapping[str, type[Model]], name: str, data: SplitData[BatchType], config: LearningConfig, folder: Path, *,
     seed: int = 0, device: str = "auto", progress: bool = True,
 ) -> Model:  # fmt: skip
     """Train a model of a table and return it with the weights of its best epoch.
@@ -181,8 +181,8 @@ def fit(
 
 
 def train(
-    run: Run, table: Mapping[str, type[Model]], name: str, data: SplitData, config: LearningConfig, folder: Path, *,
-    curve: str,
+    run: Run, table: Mapping[str, type[Model]], name: str, data: SplitData[BatchType], config: LearningConfig,
+    folder: Path, *, curve: str,
 ) -> Model:  # fmt: skip
     """Train a model with `fit`, with the seed and device of a run, and save its losses as the table `curve`."""
     model = fit(table, name, data, config, folder, seed=run.config.seed, device=run.device)
@@ -190,7 +190,9 @@ def train(
     return model
 
 
-def _train(module: ModelModule, name: str, data: SplitData, folder: Path, *, device: str, progress: bool) -> None:
+def _train(
+    module: ModelModule, name: str, data: SplitData[BatchType], folder: Path, *, device: str, progress: bool
+) -> None:
     """Train to the end, starting from the last finished epoch if there is one."""
     options, seed = module.options, module.seed
     seed_everything(seed)
@@ -221,7 +223,7 @@ def _blamed_on_checkpoint(path: Path) -> Iterator[None]:
 
 
 def trained_model(
-    table: Mapping[str, type[Model]], name: str, data: SplitData, config: LearningConfig, folder: Path, *,
+    table: Mapping[str, type[Model]], name: str, data: SplitData[BatchType], config: LearningConfig, folder: Path, *,
     device: str = "auto",
 ) -> Model:  # fmt: skip
     """Load a model with the weights of the best epoch so far of a training; parameters as in `fit`.
@@ -283,11 +285,11 @@ def _quiet_lightning() -> Iterator[None]:
         yield
 
 
-def _order_of(loader: DataLoader) -> Batches:
+def _order_of(loader: DataLoader[BatchType]) -> Batches:
     return cast(Batches, loader.sampler)
 
 
-def _training_loader(data: SplitData, options: TrainingConfig, seed: int) -> DataLoader:
+def _training_loader(data: SplitData[BatchType], options: TrainingConfig, seed: int) -> DataLoader[BatchType]:
     if options.n_streamed:
         return StreamedData(data, options.n_streamed, options.batch_size, seed=seed).loader()
     return data.loader("train", options.batch_size, seed=seed)
