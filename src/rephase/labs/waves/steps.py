@@ -91,7 +91,7 @@ def training_folder(run: Run, kind: str) -> Path:
     return run.checkpoints(kind) / "image_flow"
 
 
-def open_flow(run: Run, kind: str, data: PatternData) -> ImageFlow:
+def open_flow(run: Run, kind: str, data: PatternData[WaveSimulator]) -> ImageFlow:
     """Open the flow of the weights that the run names, or its own flow, trained if necessary.
 
     Saves its loss curve, which is empty if weights are given.
