@@ -30,28 +30,28 @@ from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus, above, around_peaks, highest_around
 from rephase.solvers.solution import absolute_amplitude
 from rephase.solvers.solve import working_problem
-from rephase.solvers.strategy import Recipe, Trials, finish, finish_in_group, random_starts, search, trials
+from rephase.solvers.strategy import Recipe, Trials, finish, finish_in_group, random_starts, run_trials, search
 
 Idea = Callable[[PhaseProblem, int, Recipe, torch.Generator, Trials | None], Trials]
 
 
 def default(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None) -> Trials:
     """Search as `rephase solve` does."""
-    return trials(problem, n, recipe, generator)
+    return run_trials(problem, n, recipe, generator)
 
 
 def nothing_beyond(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
     """Search on the sphere of the data with every recipe."""
-    return trials(problem, n, recipe._replace(beyond=False), generator)
+    return run_trials(problem, n, recipe._replace(beyond=False), generator)
 
 
 def always_beyond(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
     """Leave the reflections finer than the data free with every recipe."""
-    return trials(problem, n, recipe._replace(beyond=True), generator)
+    return run_trials(problem, n, recipe._replace(beyond=True), generator)
 
 
 def patterson_starts(
@@ -102,7 +102,7 @@ def peaks_in_the_search(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
     """Keep only as many peaks as there are atoms in every cycle of the search."""
-    return trials(problem, n, recipe._replace(of_atoms=True), generator)
+    return run_trials(problem, n, recipe._replace(of_atoms=True), generator)
 
 
 def local_search(
@@ -110,7 +110,7 @@ def local_search(
 ) -> Trials:
     """Start from the best trials so far, each with 40 % of its phases held, the strong ones first."""
     if pool is None:
-        return trials(problem, n, recipe, generator)
+        return run_trials(problem, n, recipe, generator)
     phasors, _ = random_starts(problem, n, generator)
     leader = unit_phasor(pool.F[torch.randint(len(pool.F), (n,), generator=generator), : problem.n_known])
     is_held = torch.rand(phasors.shape, generator=generator) < 0.4 * problem.E.clamp_max(1.5)

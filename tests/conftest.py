@@ -7,18 +7,21 @@ os.environ["OMP_NUM_THREADS"] = "1"  # of the tests and what they start, before 
 import resource
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from rephase.cli import main
 from rephase.config import load_config
+from rephase.formats.cod import cache_folder
 from rephase.labs.completion.steps import build_data, train_and_score
 from rephase.labs.crystals.data import open_perturbed
 from rephase.labs.images import steps as classifying
-from rephase.paths import ROOT
+from rephase.paths import BENCHMARKS, ROOT
 from rephase.processes import available_cores
 from rephase.runs import open_run
 from rephase.shipping import ship_weights
@@ -41,11 +44,22 @@ def auto_is_the_cpu():
 
 
 @pytest.fixture(scope="session")
-def real_crystals() -> Path:
-    folder = ROOT.parent / "shared" / "crystals"
-    if not folder.is_dir():
-        pytest.skip("the folder of real structures is not here")
-    return folder
+def cod_table() -> pd.DataFrame:
+    """The real crystals of the benchmarks by COD number: space group, sites that are not hydrogen, volume."""
+    return pd.read_csv(BENCHMARKS / "cod_crystals.csv", dtype={"cod": str}, index_col="cod")
+
+
+@pytest.fixture(scope="session")
+def cod_file() -> Callable[[str], Path]:
+    """Find a file of an entry of the COD: the folder of ``rephase bench solve -- --cod`` has the CIFs."""
+
+    def find(name):
+        for folder in (cache_folder(), ROOT.parent / "shared" / "crystals"):
+            if (folder / name).is_file():
+                return folder / name
+        pytest.skip(f"{name} of the COD is not here; set REPHASE_CRYSTALS to a folder with it")
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -277,8 +277,8 @@ def test_bad_input_is_refused(case):
         expected_amplitudes(case.model, other, case.data.hkl)
 
 
-def test_a_real_crystal_is_completed(real_crystals):
-    crystal = read_crystal(real_crystals / "2204271.cif")  # cobalt, 8 atoms without hydrogens
+def test_a_real_crystal_is_completed(cod_file):
+    crystal = read_crystal(cod_file("2204271.cif"))  # cobalt, 8 atoms without hydrogens
     everything, truth = simulate_reflections(crystal, 0.8)
     data = everything.cut(1.5)
     model = fit_atoms(solution_of(data, truth))

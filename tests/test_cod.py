@@ -86,6 +86,11 @@ def serve_part(handler, body, start, stop=None):
     handler.send(data)
 
 
+def hang_up(handler, _):
+    """Answer nothing at all."""
+    handler.close_connection = True
+
+
 def break_off(handler, body, **headers):
     """Promise all, send half."""
     handler.head(200, Content_Length=len(body), **(headers or {"ETag": etag_of(body)}))
@@ -219,6 +224,32 @@ def test_a_server_that_is_not_there(fetch, tmp_path):
         report = fetch(A, n_retries=1, base_url=f"http://127.0.0.1:{nobody.getsockname()[1]}")
     assert report.failed[A].startswith("given up after 2 requests: ")
     assert files(tmp_path) == ["failed.csv"]
+
+
+def test_a_server_that_does_not_answer_is_not_asked_for_the_rest(server, fetch, waits):
+    server.scripts[A] = [hang_up] * 3
+    report = fetch(A, B, C, n_retries=2)
+    assert report.failed[A].startswith("given up after 3 requests: ")
+    assert report.failed[B] == report.failed[C] == "not requested: the server does not answer; try again later"
+    assert [number for number, *_ in server.requests] == [A] * 3
+
+
+def test_a_server_that_answers_once_in_a_while_is_asked_for_the_rest(server, fetch, waits):
+    server.scripts[A] = [hang_up, status(503), hang_up]
+    report = fetch(A, B, n_retries=2)
+    assert list(report.failed) == [A]
+    assert report.fetched == [B]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("", ".cache/rephase/cod"), ("crystals", "crystals")],
+    ids=["unset", "set"],
+)
+def test_entries_are_kept_where_the_environment_says(monkeypatch, tmp_path, value, expected):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("REPHASE_CRYSTALS", str(tmp_path / value) if value else "")
+    assert cod.cache_folder() == tmp_path / expected
 
 
 def test_a_download_that_breaks_off_goes_on_where_it_was(server, fetch, tmp_path):

@@ -100,19 +100,6 @@ def test_mass_density(name, expected):
     assert mass * 1.66054 / crystal.cell.volume == pytest.approx(expected, rel=0.03)
 
 
-@pytest.mark.filterwarnings("ignore:.*the formula 'C56 H76 P2 Pt' has P, Pt")  # one entry of the database lacks them
-@pytest.mark.filterwarnings("ignore:.*the atoms give a cell of")  # disorder without occupancies, images listed twice
-@pytest.mark.filterwarnings("ignore:.*which it also states, is used instead")  # one list of operations is no group
-def test_real_structures_read(real_crystals):
-    import csv
-
-    with (real_crystals / "index.csv").open() as handle:
-        index = {row["cod"]: row for row in csv.DictReader(handle)}
-    for cod, row in index.items():
-        crystal = read_crystal(real_crystals / f"{cod}.cif")
-        assert crystal.cell.volume == pytest.approx(float(row["volume"]), rel=1e-3), cod
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

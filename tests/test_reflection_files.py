@@ -439,15 +439,15 @@ def test_a_binary_file_is_named_as_such(tmp_path):
         read_reflections(tmp_path / "x.hkl", cell=CELL)
 
 
-def test_real_measurements_are_read(real_crystals):
+def test_real_measurements_are_read(cod_file):
     for name, n, d_min in (("2012000", 2481, 0.7704), ("2200000", 1269, 0.8409)):
-        found = read_reflections(real_crystals / f"{name}.hkl")
+        found = read_reflections(cod_file(f"{name}.hkl"))
         assert (len(found), found.symmetry.symbol) == (n, "P 1 21 1")
         assert found.d_min == pytest.approx(d_min, abs=1e-4)
         merged = found.merge()
         assert (len(merged.reflections), merged.n_absent) == (n, 0)
         amplitude, _ = merged.reflections.amplitudes()
-        crystal = rephase.read_crystal(real_crystals / f"{name}.cif")
+        crystal = rephase.read_crystal(cod_file(f"{name}.cif"))
         calculated = np.abs(rephase.structure_factors(crystal, merged.reflections.hkl, energy_kev=17.44))
         assert np.corrcoef(amplitude, calculated)[0, 1] > 0.97
 

@@ -158,9 +158,9 @@ def test_a_scale_needs_intensity():
         wilson(Reflections(hkl, intensity, np.ones(len(hkl)), CELL))
 
 
-def test_measured_sets_are_complete(real_crystals):
+def test_measured_sets_are_complete(cod_file):
     for name in ("2012000", "2200000"):
-        merged = read_reflections(real_crystals / f"{name}.hkl").merge()
+        merged = read_reflections(cod_file(f"{name}.hkl")).merge()
         table = shell_table(merged)
         assert table["completeness"].iloc[1:].min() > 0.97
         assert 2.5 < wilson(merged.reflections).b_iso < 5

@@ -13,6 +13,7 @@ import torch
 
 from rephase.config import load_config
 from rephase.errors import DiskError, StoreError
+from rephase.files.writing import PARTIAL
 from rephase.labs.crystals.data import open_perturbed, read_parents, split_samples
 from rephase.learning.batches import Batches, StreamedData
 from rephase.learning.store import Store
@@ -22,7 +23,7 @@ def chunk_files(path):
     return {
         str(f.relative_to(path)): f.read_bytes()
         for f in sorted(path.rglob("*"))
-        if f.is_file() and "/c/" in f.as_posix()
+        if f.is_file() and "/c/" in f.as_posix() and f.suffix != PARTIAL  # of a writer that was killed; never read
     }
 
 

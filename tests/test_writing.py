@@ -75,7 +75,7 @@ def test_results_of_work_that_fails_do_not_appear(tmp_path):
 
 KILLED = """
 import os, pathlib, sys
-from rephase.writing import ResultSet
+from rephase.files.writing import ResultSet
 replace, names = pathlib.Path.replace, sys.argv[2:]
 for n_moved in range(5):
     if os.fork() == 0:

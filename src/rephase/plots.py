@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
@@ -150,7 +151,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
     return paths
 
 
-def said(words: str) -> Figure:
+def draw_words(words: str) -> Figure:
     """Return a figure that contains only words, for when there is nothing to draw."""
     figure = plt.figure(figsize=(TWO_COLUMNS, 0.5))
     figure.text(0.5, 0.5, words, ha="center", va="center")
@@ -181,14 +182,16 @@ def resolution_axis(ax: Axes, d_min: float) -> None:
     ax.set_xlabel("d (Å)")
 
 
-def reciprocal_plane(ax: Axes, values: np.ndarray, h_max: tuple[int, int], **options) -> AxesImage:
+def reciprocal_plane(
+    ax: Axes, values: np.ndarray, h_max: tuple[int, int], norm: Normalize, *, cmap: str = "viridis"
+) -> AxesImage:
     """Draw a plane [h, k] with h to the right, k upwards and the origin in the centre."""
     h, k = h_max
     ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     return ax.imshow(
         np.fft.fftshift(values).T, origin="lower", extent=(-h - 0.5, h + 0.5, -k - 0.5, k + 0.5),
-        interpolation="nearest", **options,
+        interpolation="nearest", norm=norm, cmap=cmap,
     )  # fmt: skip
 
 
@@ -225,14 +228,14 @@ class Frame(NamedTuple):
         return float(np.ptp(right)), float(np.ptp(upwards))
 
 
-def cell_plane(ax: Axes, values: np.ndarray, frame: Frame, **options) -> QuadMesh:
+def cell_plane(ax: Axes, values: np.ndarray, frame: Frame, norm: Normalize) -> QuadMesh:
     """Draw the positive part of values [u, v] over one cell in its true shape."""
     closed = np.maximum(np.pad(_as_printed(values), [(0, 1)] * 2, mode="wrap"), 0)
     u, v = np.meshgrid(*(np.linspace(0, 1, n) for n in closed.shape), indexing="ij")
     across, up = frame.names
     upwards = f"{up} (Å)" if np.isclose(frame.angle, 90) else f"⊥ {across} (Å)"
     ax.set(aspect="equal", xlabel=f"{across} (Å)", ylabel=upwards)
-    return ax.pcolormesh(*frame.place(u, v), closed, shading="gouraud", cmap="magma", rasterized=True, **options)
+    return ax.pcolormesh(*frame.place(u, v), closed, shading="gouraud", cmap="magma", rasterized=True, norm=norm)
 
 
 def _as_printed(values: np.ndarray) -> np.ndarray:

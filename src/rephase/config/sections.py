@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from types import NoneType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,6 +19,9 @@ class Section(BaseModel):
     """A part of a configuration: plain, immutable values."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+SectionType = TypeVar("SectionType", bound=Section)
 
 
 def checked_name(name: str) -> str:
@@ -121,7 +124,7 @@ class LearningConfig(Section):
         return validate(type(self.training), self.training.model_dump() | own, f"models.{model}.training")
 
 
-def validate(model: type[Section], values: dict[str, Any], origin: str) -> Any:
+def validate(model: type[SectionType], values: dict[str, Any], origin: str) -> SectionType:
     """Build a section from plain values; a `ConfigError` names each wrong value and its place."""
     try:
         return model.model_validate(values)

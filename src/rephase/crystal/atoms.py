@@ -51,9 +51,11 @@ class Atoms:
 
     def take(self, indices: np.ndarray) -> "Atoms":
         """Return the atoms at `indices`, in that order."""
-        pick = lambda column: tuple(column[i] for i in indices)  # noqa: E731
-        return Atoms(pick(self.labels), pick(self.elements), pick(self.charges),
-                     self.xyz_frac[indices], self.occupancy[indices], self.u_iso[indices])  # fmt: skip
+        return Atoms(
+            tuple(self.labels[i] for i in indices), tuple(self.elements[i] for i in indices),
+            tuple(self.charges[i] for i in indices),
+            self.xyz_frac[indices], self.occupancy[indices], self.u_iso[indices],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

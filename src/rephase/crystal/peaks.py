@@ -193,15 +193,18 @@ def _maxima(density: np.ndarray) -> np.ndarray:
 def _interpolated(density: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Position [m, 3] (fractional) and height [m] of the maximum of a paraboloid through each point's neighbours."""
     shape = np.array(density.shape)
-    value = lambda *step: density[tuple(((points + step) % shape).T)]  # noqa: E731
+
+    def value(step: np.ndarray) -> np.ndarray:
+        return density[tuple(((points + step) % shape).T)]
+
     axes = np.eye(3, dtype=int)
-    centre = value(0, 0, 0)
-    gradient = np.stack([(value(*a) - value(*-a)) / 2 for a in axes], axis=-1)
+    centre = value(np.zeros(3, int))
+    gradient = np.stack([(value(a) - value(-a)) / 2 for a in axes], axis=-1)
     curvature = np.empty((len(points), 3, 3))
     for i, a in enumerate(axes):
-        curvature[:, i, i] = value(*a) - 2 * centre + value(*-a) - 1e-9 * np.abs(centre)
+        curvature[:, i, i] = value(a) - 2 * centre + value(-a) - 1e-9 * np.abs(centre)
         for j, b in enumerate(axes[:i]):
-            mixed = value(*(a + b)) - value(*(a - b)) - value(*(b - a)) + value(*(-a - b))
+            mixed = value(a + b) - value(a - b) - value(b - a) + value(-a - b)
             curvature[:, i, j] = curvature[:, j, i] = mixed / 4
     is_cap = np.linalg.eigvalsh(curvature).max(-1) < 0 if len(points) else np.zeros(0, bool)
     curvature[~is_cap] *= np.eye(3)  # without the mixed terms, the paraboloid always has a maximum

@@ -122,9 +122,8 @@ def align_list(
         Whether the other hand is allowed.
     """
     hkl = hkl.to(F.real)
-    as_real = lambda array: torch.as_tensor(array, dtype=F.real.dtype, device=F.device)  # noqa: E731
-    shifts, polar = as_real(origins.shifts), as_real(origins.polar)
-    hand_shift = as_real(np.zeros(3) if origins.other_hand is None else origins.other_hand)
+    shifts, polar = hkl.new_tensor(origins.shifts), hkl.new_tensor(origins.polar)
+    hand_shift = hkl.new_tensor(np.zeros(3) if origins.other_hand is None else origins.other_hand)
     discrete = torch.cat([shifts, shifts + hand_shift]) if both_hands else shifts
     is_other = torch.arange(len(discrete), device=F.device) >= len(shifts)
     shifted = torch.where(is_other[:, None], F.conj()[:, None], F[:, None]) * _phasor(hkl, discrete)

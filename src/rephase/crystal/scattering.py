@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def _itc_table() -> dict[str, tuple[float, ...]]:
 
 
 @cache
-def _dispersion_table() -> dict[str, dict]:
+def _dispersion_table() -> dict[str, dict[str, Any]]:
     """Energies (eV), f1 and f2 of each element (Henke, Gullikson & Davis 1993, doi:10.1006/adnd.1993.1013)."""
     from Dans_Diffraction.functions_crystallography import ASFFILE
 

@@ -4,6 +4,8 @@
 product per species (element and displacement) instead of one exponential per atom and reflection.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -102,7 +104,7 @@ class Scatterers:
         widths = np.concatenate([coefficients[:, 1:8:2], np.zeros((len(species), 1))], axis=1) + b_iso
         corrections = dispersion(elements, energy_kev)
         constant = coefficients[:, 8] + corrections
-        as_real = lambda array: torch.as_tensor(array, dtype=dtype, device=device)  # noqa: E731
+        as_real = partial(torch.as_tensor, dtype=dtype, device=device)
         real = np.concatenate([coefficients[:, 0:8:2], constant.real[:, None]], axis=1)
         imaginary = np.concatenate([np.zeros((len(species), 4)), constant.imag[:, None]], axis=1)
         self.heights = as_real(np.stack([real, imaginary], axis=1))
@@ -207,8 +209,7 @@ class GridKernel:
     def _sum_into(self, out: torch.Tensor, xyz_frac: torch.Tensor, weights: torch.Tensor) -> None:
         n, half = len(xyz_frac), self.h_max[0] + 1
         along_h, along_k, along_l = self.scatterers.phase_tables(xyz_frac, self.h_max)
-        both_signs = lambda table: torch.cat([table, table[..., 1:].flip(-1).conj()], dim=-1)  # noqa: E731
-        tables = along_h, both_signs(along_k), both_signs(along_l)
+        tables = along_h, _both_signs(along_k), _both_signs(along_l)
         by_species = zip(*(table.split(self.scatterers.counts, dim=1) for table in tables))
         positive = out[:, :half].view(n, -1).zero_()  # a view: the sum over species accumulates in place
         negative = torch.zeros_like(positive)  # sum of the conjugate of F(-h)
@@ -220,6 +221,11 @@ class GridKernel:
         # (-h, -k, -l) of the half just summed: every axis is reversed, and index 0 of k and l stays in place
         mirrored = negative.reshape(n, half, *out.shape[2:])[:, 1:].flip(1, 2, 3).roll((1, 1), (2, 3))
         out[:, half:] = mirrored.conj()
+
+
+def _both_signs(table: torch.Tensor) -> torch.Tensor:
+    """A phase table of 0 to m along the last axis, and of -m to -1 behind that: FFT order."""
+    return torch.cat([table, table[..., 1:].flip(-1).conj()], dim=-1)
 
 
 def structure_factors(crystal: Crystal, hkl: np.ndarray, *, energy_kev: float | None = 10.0) -> np.ndarray:

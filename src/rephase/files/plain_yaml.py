@@ -28,11 +28,11 @@ class _Loader(yaml.SafeLoader):
     """Loads only plain values."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012  as in the class above
-    yaml_constructors: ClassVar[dict] = {}
+    yaml_constructors: ClassVar[dict[Any, Any]] = {}
     depth = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event = yaml.SafeLoader.peek_event(self)  # by its class: mypy then knows whose method has no types
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
             raise yaml.YAMLError("anchors (&), aliases (*) and tags (!) are not read; write the values out")
         self.depth += 1

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -185,7 +186,7 @@ class ResultSet:
                 "your work or a refinement would be lost; give another folder, or move the file away"
             )
 
-    def _record(self) -> dict:
+    def _record(self) -> dict[str, Any]:
         path = self.folder / _RECORD
         try:
             record = json.loads(path.read_text(encoding="utf-8")) if os.path.lexists(path) else {"files": {}}
@@ -197,11 +198,11 @@ class ResultSet:
             f"{self.name} {self.folder}: its record of results, {_RECORD}, is damaged; give another folder"
         )
 
-    def _write_record(self, record: dict) -> None:
+    def _write_record(self, record: dict[str, Any]) -> None:
         write_whole(self.folder / _RECORD, json.dumps(record, indent=1) + "\n")
 
 
-def _is_record(record: dict) -> bool:
+def _is_record(record: dict[str, Any]) -> bool:
     """Whether every name is a file in the record's own folder, so that a foreign record cannot lead elsewhere."""
     stage, lists = record.get("stage", _STAGE), [record.get("files"), record.get("before", {})]
     return (

@@ -1,5 +1,6 @@
 """Download of Crystallography Open Database (COD) entries by number: one at a time, each whole or not at all."""
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -42,6 +43,11 @@ class FetchReport(NamedTuple):
     failed: dict[str, str]
 
 
+def cache_folder() -> Path:
+    """Folder where benchmarks and tests keep entries: ``REPHASE_CRYSTALS``, or ``~/.cache/rephase/cod`` if not set."""
+    return Path(os.environ.get("REPHASE_CRYSTALS") or Path.home() / ".cache" / "rephase" / "cod")
+
+
 def fetch_cod(
     ids: Iterable[str | int], folder: str | Path, *, base_url: str = COD, pause: float = 1.0, n_retries: int = 4,
     timeout: float = 60.0, max_mb: float = 50.0, progress: Callable[[list[str]], Iterable[str]] = iter,
@@ -50,7 +56,8 @@ def fetch_cod(
 
     A CIF that exists is not requested again. An interrupted download continues where it stopped if the server still has
     the same version; a file gets its name when it is complete and readable. Numbers that fail are written with their
-    reasons to ``FOLDER/failed.csv``, and the rest continues. A redirect is followed on the same server only.
+    reasons to ``FOLDER/failed.csv``, and the rest continues; but once the server has answered none of the requests for
+    an entry, it gets no further ones. A redirect is followed on the same server only.
 
     Parameters
     ----------
@@ -158,16 +165,24 @@ class _Part:
 
 @dataclass
 class _Server:
-    """A server that gets one request at a time, and none before `next_request` (s, monotonic clock)."""
+    """A server that gets one request at a time, and none before `next_request` (s, monotonic clock).
+
+    It `is_silent` once it has answered none of the requests for an entry; then it gets no further ones.
+    """
 
     client: BoundedClient
     pause: float
     n_retries: int
     max_bytes: int
     next_request: float = 0.0
+    n_answers: int = 0
+    is_silent: bool = False
 
     def download(self, url: httpx.URL, path: Path) -> None:
         """Download a CIF, with retries; it appears at `path` when it is complete."""
+        if self.is_silent:
+            raise _Failed("not requested: the server does not answer; try again later")
+        n_answers = self.n_answers
         part = _Part(path.with_suffix(".part"), path.with_suffix(".part.version"))
         for attempt in range(self.n_retries + 1):
             try:
@@ -177,6 +192,7 @@ class _Server:
                 reason = str(error) or type(error).__name__
                 self._rest(min(self.pause * 2 ** (attempt + 1), LONGEST_REST))
         else:
+            self.is_silent = self.n_answers == n_answers
             raise _Failed(f"given up after {self.n_retries + 1} requests: {reason}")
         if fault := _fault(part.path):
             part.drop()
@@ -209,6 +225,7 @@ class _Server:
         time.sleep(max(delay, 0.0))
         try:
             with self.client.get(url, headers) as response:
+                self.n_answers += 1
                 yield response
         finally:
             self._rest(self.pause)

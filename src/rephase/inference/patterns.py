@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -71,6 +71,9 @@ class Simulator(Protocol):
 
     def log_prior(self, z: torch.Tensor) -> torch.Tensor | None:
         """Logarithm of the prior density of z [..., *u_shape]: [...]; None if the prior is known only by samples."""
+
+
+SimulatorType = TypeVar("SimulatorType", bound=Simulator)
 
 
 class SummingSimulator(Simulator, Protocol):
@@ -220,7 +223,7 @@ class ParameterSimulator:
         return projections(batch) if batch.counts.ndim == 3 else batch.counts.new_zeros(len(batch.counts), 0)
 
 
-class PatternData(SplitData[PatternBatch]):
+class PatternData(SplitData[PatternBatch], Generic[SimulatorType]):
     """Stored patterns of a simulator; indexing with a list of samples reads only these.
 
     Parameters
@@ -233,7 +236,7 @@ class PatternData(SplitData[PatternBatch]):
 
     config: SimulatorConfig
 
-    def __init__(self, simulator: Simulator, store: Store):
+    def __init__(self, simulator: SimulatorType, store: Store):
         self.simulator, self.store, self.config = simulator, store, simulator.config
         self.built_with = {"simulator": simulator}
         self.splits = shuffled_splits(store.n_samples, self.config.split, self.config.seed)
@@ -255,7 +258,7 @@ class PatternData(SplitData[PatternBatch]):
         return self.simulator.draw(n, rng)
 
 
-def store_patterns(path: Path, simulator: Simulator, *, workers: int = 1) -> PatternData:
+def store_patterns(path: Path, simulator: SimulatorType, *, workers: int = 1) -> PatternData[SimulatorType]:
     """Open the store of a simulator's patterns, and simulate its missing chunks.
 
     Raises

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -49,7 +49,7 @@ class Source(Protocol[Drawn]):
         """Return a batch of `n` new samples."""
 
 
-class StreamedData(Dataset, Generic[BatchType]):
+class StreamedData(Dataset[BatchType]):
     """Samples generated on the fly; batch `i` is always the same."""
 
     def __init__(self, source: Source[BatchType], n_samples: int, batch_size: int, *, seed: int):
@@ -63,7 +63,7 @@ class StreamedData(Dataset, Generic[BatchType]):
         size = min(self.batch_size, self.n_samples - number * self.batch_size)
         return self.source.draw(size, np.random.default_rng([self.seed, 7, number]))
 
-    def loader(self) -> DataLoader:
+    def loader(self) -> DataLoader[BatchType]:
         """Return a loader of all batches, in an order that changes from epoch to epoch."""
         return DataLoader(self, sampler=Batches(np.arange(len(self)), 1, self.seed), batch_size=None)
 
@@ -76,7 +76,7 @@ def shuffled_splits(n: int, split: SplitConfig, seed: int) -> dict[str, np.ndarr
     return {name: np.sort(part) for name, part in zip(split.shares(), parts)}
 
 
-class SplitData(Dataset, ABC, Generic[BatchType]):
+class SplitData(Dataset[BatchType], ABC):
     """Samples in splits; a subclass returns batches of stored samples and draws new samples of the same kind.
 
     ``config`` is the configuration of the dataset, and ``splits`` has the sample numbers of each split by name. The
@@ -106,6 +106,6 @@ class SplitData(Dataset, ABC, Generic[BatchType]):
         for first in range(0, len(self.splits[split]), batch_size):
             yield self[self.splits[split][first : first + batch_size]]
 
-    def loader(self, split: str, batch_size: int, *, seed: int | None = None) -> DataLoader:
+    def loader(self, split: str, batch_size: int, *, seed: int | None = None) -> DataLoader[BatchType]:
         """Return the batches of a split for a trainer, shuffled again in each epoch if a seed is given."""
         return DataLoader(self, sampler=Batches(self.splits[split], batch_size, seed), batch_size=None)

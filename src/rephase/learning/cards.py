@@ -80,7 +80,7 @@ class Card(CardPart):
 CardType = TypeVar("CardType", bound=Card)
 
 
-def said_by(path: Path) -> dict[str, Any]:
+def read_card_values(path: Path) -> dict[str, Any]:
     """Read the contents of a card; the oldest cards, all for amplitudes, have no kind.
 
     Raises

@@ -1,7 +1,5 @@
 """Convolutions whose gradients are correct on every grid; the models use these instead of torch's own."""
 
-from typing import cast
-
 import torch
 from torch import nn
 
@@ -18,10 +16,10 @@ class _PaddedConvolution(nn.modules.conv._ConvNd):
         size = input.shape[-len(self.kernel_size) :]
         extent = [spacing * (n - 1) + 1 for n, spacing in zip(self.kernel_size, self.dilation)]
         if self.padding_mode != "zeros" or all(n <= points for n, points in zip(extent, size)):
-            return cast(torch.Tensor, super()._conv_forward(input, weight, bias))  # type: ignore[misc]  # of each rank
+            return super()._conv_forward(input, weight, bias)
         padded = nn.functional.pad(input, self._reversed_padding_repeated_twice)
         convolve = getattr(nn.functional, f"conv{len(size)}d")
-        return cast(torch.Tensor, convolve(padded, weight, bias, self.stride, 0, self.dilation, self.groups))
+        return convolve(padded, weight, bias, self.stride, 0, self.dilation, self.groups)
 
 
 class Conv1d(_PaddedConvolution, nn.Conv1d):

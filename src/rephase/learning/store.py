@@ -113,14 +113,13 @@ class Store:
             return
         with only_writer(self.path):
             missing = self.missing()  # another process may have filled it in between
-            write = lambda index: self._write(index, build(self.rows(index)))  # noqa: E731
             # one torch thread per worker: the order of sums is then fixed, and the store has the same bits everywhere
             pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
             done = self.n_chunks - len(missing)
             bar = tqdm(total=self.n_chunks, initial=done, desc=label, unit="chunk")
             with _single_threaded_torch(), self._progress_kept(), pool, bar:
                 try:
-                    for _ in pool.map(write, missing):
+                    for _ in pool.map(lambda index: self._write(index, build(self.rows(index))), missing):
                         bar.update()
                 finally:
                     pool.shutdown(cancel_futures=True)

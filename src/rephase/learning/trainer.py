@@ -24,7 +24,7 @@ from tqdm import tqdm
 from rephase.config.sections import TrainingConfig
 from rephase.devices import deterministic, seeded, trainer_options
 from rephase.errors import RephaseError, TrainingError
-from rephase.learning.batches import Batches, SplitData, StreamedData
+from rephase.learning.batches import Batches, BatchType, SplitData, StreamedData
 from rephase.learning.checkpoints import read_checkpoint, write_checkpoint
 from rephase.processes import log_level
 
@@ -132,7 +132,9 @@ def module_of(model: nn.Module, options: TrainingConfig, seed: int = 0) -> Model
     return ModelModule(model, options, seed) if made is None else made(options, seed)
 
 
-def run_epochs(module: ModelModule, name: str, data: SplitData, folder: Path, *, device: str, progress: bool) -> None:
+def run_epochs(
+    module: ModelModule, name: str, data: SplitData[BatchType], folder: Path, *, device: str, progress: bool
+) -> None:
     """Train to the end, starting from the last finished epoch if there is one."""
     options, seed = module.options, module.seed
     last, loader = folder / "last.ckpt", _training_loader(data, options, seed)
@@ -172,11 +174,11 @@ def _quiet_lightning() -> Iterator[None]:
         yield
 
 
-def _order_of(loader: DataLoader) -> Batches:
+def _order_of(loader: DataLoader[BatchType]) -> Batches:
     return cast(Batches, loader.sampler)
 
 
-def _training_loader(data: SplitData, options: TrainingConfig, seed: int) -> DataLoader:
+def _training_loader(data: SplitData[BatchType], options: TrainingConfig, seed: int) -> DataLoader[BatchType]:
     if options.n_streamed:
         return StreamedData(data, options.n_streamed, options.batch_size, seed=seed).loader()
     return data.loader("train", options.batch_size, seed=seed)
@@ -225,7 +227,10 @@ class CheckedCheckpoints(CheckpointIO):
 
 def _moved(state: dict[str, Any], folder: str) -> dict[str, Any]:
     """Move the paths to another folder in the state of a callback that keeps paths and scores of its checkpoints."""
-    move = lambda path: path and os.path.join(folder, os.path.basename(path))  # noqa: E731
+
+    def move(path: str) -> str:
+        return path and os.path.join(folder, os.path.basename(path))
+
     names = ("best_model_path", "kth_best_model_path", "last_model_path")
     scores = {move(path): score for path, score in state["best_k_models"].items()}
     return {name: move(state[name]) for name in names} | {"best_k_models": scores}

@@ -14,7 +14,7 @@ from rephase.devices import pick_device
 from rephase.errors import TrainingError
 from rephase.files.reading import file_bytes, file_text
 from rephase.files.writing import disk_errors, only_writer, write_whole
-from rephase.learning.batches import SplitData
+from rephase.learning.batches import BatchType, SplitData
 from rephase.learning.checkpoints import read_checkpoint
 from rephase.learning.models import Model, build_model
 from rephase.runs import Run, environment
@@ -23,7 +23,7 @@ _LOGGED = ["epoch", "train_loss", "validation_loss"]
 
 
 def fit(
-    table: Mapping[str, type[Model]], name: str, data: SplitData, config: LearningConfig, folder: Path, *,
+    table: Mapping[str, type[Model]], name: str, data: SplitData[BatchType], config: LearningConfig, folder: Path, *,
     seed: int = 0, device: str = "auto", progress: bool = True,
 ) -> Model:  # fmt: skip
     """Train a model of a table and return it with the weights of its best epoch.
@@ -72,8 +72,8 @@ def fit(
 
 
 def train(
-    run: Run, table: Mapping[str, type[Model]], name: str, data: SplitData, config: LearningConfig, folder: Path, *,
-    curve: str,
+    run: Run, table: Mapping[str, type[Model]], name: str, data: SplitData[BatchType], config: LearningConfig,
+    folder: Path, *, curve: str,
 ) -> Model:  # fmt: skip
     """Train a model with `fit`, with the seed and device of a run, and save its losses as the table `curve`."""
     model = fit(table, name, data, config, folder, seed=run.config.seed, device=run.device)
@@ -82,7 +82,7 @@ def train(
 
 
 def trained_model(
-    table: Mapping[str, type[Model]], name: str, data: SplitData, config: LearningConfig, folder: Path, *,
+    table: Mapping[str, type[Model]], name: str, data: SplitData[BatchType], config: LearningConfig, folder: Path, *,
     device: str = "auto",
 ) -> Model:  # fmt: skip
     """Load a model with the weights of the best epoch so far of a training; parameters as in `fit`.

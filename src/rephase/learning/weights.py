@@ -15,7 +15,7 @@ from torch import nn
 from rephase.config.sections import ModelConfig
 from rephase.errors import ExtraError, WeightsError, nearest_name
 from rephase.files.writing import disk_errors, write_whole
-from rephase.learning.cards import Card, CardType, card_checksum, read_card, said_by
+from rephase.learning.cards import Card, CardType, card_checksum, read_card, read_card_values
 from rephase.learning.models import Model, build_model
 from rephase.paths import WEIGHTS
 
@@ -70,7 +70,7 @@ def save_weights(path: Path, model: nn.Module, card: Card) -> Path:
 def has_card(path: Path) -> bool:
     """Return whether `save_weights` wrote the card beside weights."""
     try:
-        return {"model", "sha256"} <= said_by(path.with_suffix(".json")).keys()
+        return {"model", "sha256"} <= read_card_values(path.with_suffix(".json")).keys()
     except WeightsError:
         return False
 
@@ -96,7 +96,7 @@ def load_weights(
         differs from the card's; tensors have other names or shapes than the model's, or values that are not finite.
     """
     path = _find(source, kind)
-    said = said_by(path.with_suffix(".json"))
+    said = read_card_values(path.with_suffix(".json"))
     card, content = _card(path.with_suffix(".json"), said, kind), _bytes(path)
     if (found := hashlib.sha256(content).hexdigest()) != card.sha256:
         raise WeightsError(
@@ -123,7 +123,7 @@ def load_weights(
     return Weights(model.eval().to(device), card)
 
 
-def shipped_weights(kind: Kind, folder: Path = WEIGHTS) -> list[str]:
+def shipped_weights(kind: Kind[Model, CardType], folder: Path = WEIGHTS) -> list[str]:
     """List the names of the weights of a kind in a folder, by default those shipped with the project.
 
     Weights whose card has no readable kind are listed for every kind; loading them then explains what is wrong.
@@ -142,7 +142,7 @@ def _halved(value: torch.Tensor) -> torch.Tensor:
     return value.half() if value.is_floating_point() else value
 
 
-def _find(source: str | Path, kind: Kind) -> Path:
+def _find(source: str | Path, kind: Kind[Model, CardType]) -> Path:
     for path in (Path(source), WEIGHTS / f"{source}{_SUFFIX}"):
         if os.path.isfile(path):
             return path
@@ -161,7 +161,7 @@ def _bytes(path: Path) -> bytes:
 def _kind_of(path: Path) -> str | None:
     """Return the kind of weights stated in a card, if any."""
     try:
-        kind = said_by(path)["kind"]
+        kind = read_card_values(path)["kind"]
     except WeightsError:
         return None
     return kind if isinstance(kind, str) else None

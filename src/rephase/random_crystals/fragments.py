@@ -120,7 +120,10 @@ def _aligned(molecule: Molecule, lost: int) -> Molecule:
     """Reorder and turn a molecule: hydrogen `lost` and its atom first, the atom at the origin, their bond along -z."""
     normal = molecule.directions[lost] + [0.0, 0.0, 1.0]
     normal = normal / np.linalg.norm(normal) if np.linalg.norm(normal) > 1e-6 else np.array([1.0, 0.0, 0.0])
-    reflect = lambda v: v - 2 * np.outer(v @ normal, normal)  # noqa: E731
+
+    def reflect(v: np.ndarray) -> np.ndarray:
+        return v - 2 * np.outer(v @ normal, normal)
+
     first = molecule.carriers[lost]
     order = [first, *(i for i in range(len(molecule.numbers)) if i != first)]
     hydrogens = [lost, *(i for i in range(len(molecule.carriers)) if i != lost)]

@@ -90,10 +90,10 @@ def planted(around: Surroundings, room: torch.Tensor, library: Library, generato
     up = torch.randn(n, 3, generator=generator, device=room.device, dtype=around.lattice.dtype)
     turn = _frames(up / up.norm(dim=-1, keepdim=True), generator)
     most = max(3 * int(room.max()), slots) + 2 + slots
-    zeros = lambda *shape: torch.zeros(n, *shape, dtype=torch.long, device=room.device)  # noqa: E731
+    nothing = torch.zeros(n, most, dtype=torch.long, device=room.device)
     molecules = Molecules(
-        zeros(most), turn.new_zeros(n, most, 3), turn.new_full((n, most), -1.0), zeros(most) - 1, zeros(most) > 0,
-        zeros() + slots + 1, library.sizes[chosen],
+        nothing, turn.new_zeros(n, most, 3), turn.new_full((n, most), -1.0), nothing - 1, nothing > 0,
+        torch.full_like(chosen, slots + 1), library.sizes[chosen],
     )  # fmt: skip
     molecules.xyz[:, 0], molecules.xyz[:, 1 : slots + 1] = library.lost[chosen], library.xyz[chosen]
     molecules.xyz[:, : slots + 1] = molecules.xyz[:, : slots + 1] @ turn.mT

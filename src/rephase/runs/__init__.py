@@ -222,7 +222,7 @@ def _check_same(path: Path, config: Config) -> None:
             )
 
 
-def _flatten(values: dict, prefix: str = "") -> dict[str, object]:
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, object]:
     flat: dict[str, object] = {}
     for key, value in values.items():
         flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}

@@ -1,6 +1,7 @@
 """A space group applied to hemisphere lists: averaging, and finding its origin in a solution without symmetry."""
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ class GroupTables:
         outside = place < 0  # at the edge, if the cell fits the group only approximately: such reflections stay
         place = np.where(outside, np.arange(len(hkl)), place)
         images, shifts = np.where(outside[..., None], hkl, images), np.where(outside, 0.0, shifts)
-        as_tensor = lambda array: torch.as_tensor(array, device=device)  # noqa: E731
+        as_tensor = partial(torch.as_tensor, device=device)
         self.n_operations = len(images)
         self._index, self._is_mate = as_tensor(place % len(hkl)), as_tensor(place >= len(hkl))
         self._turn = as_tensor(np.exp(-1j * shifts).astype(np.complex64))

@@ -1,7 +1,6 @@
 """`solve`: from measured intensities to phases, in the space group and setting of the data."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -141,10 +140,12 @@ def solve(
     )
 
 
-def working_problem(merged: Reflections, amplitude: np.ndarray, **options: Any) -> PhaseProblem:
+def working_problem(
+    merged: Reflections, amplitude: np.ndarray, *, device: torch.device | str = "cpu", known: np.ndarray | None = None
+) -> PhaseProblem:
     """Return the phase problem of merged reflections and their |F| [n]; its working sphere grows with d_min."""
-    options = {"reach": _reach(merged.d_min), **options}
-    return PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, **options)
+    reach = _reach(merged.d_min)
+    return PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, reach=reach, device=device, known=known)
 
 
 def _reach(d_min: float) -> float:

@@ -122,7 +122,7 @@ def finish_in_group(problem: PhaseProblem, F: torch.Tensor, amplitude: torch.Ten
     return Trials(modulus.in_list(calculated), difference / amplitude.sum())
 
 
-def trials(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator) -> Trials:
+def run_trials(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator) -> Trials:
     """Run `n` random starts to the end: search, origin of the group, averaging, finish, figures."""
     space = recipe.space(problem)
     F = search(space, *random_starts(space, n, generator), recipe)
@@ -176,7 +176,7 @@ def pursue(
     pool, n_trials = None, 0
     for recipe in itertools.cycle(recipes):
         batch = min(max_trials, batch_size(recipe.space(problem).n_voxels))
-        fresh = trials(problem, batch, recipe, generator)
+        fresh = run_trials(problem, batch, recipe, generator)
         n_trials += batch
         pool = fresh if pool is None else Trials(*(torch.cat(pair) for pair in zip(pool, fresh)))
         best = pool.misfit.argsort()[:N_KEPT]

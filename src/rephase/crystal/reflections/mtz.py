@@ -218,7 +218,10 @@ def _mtz_column(columns: list[gemmi.Mtz.Column], name: str, column: str | None) 
     if not measured:
         raise ReflectionError(f"{name}: no intensities or amplitudes among the columns {', '.join(known)}")
     order = list(_SIGMA_TYPES)
-    rank = lambda one: (order.index(one.type), _sigma_column(columns, one) is None)  # noqa: E731
+
+    def rank(one: gemmi.Mtz.Column) -> tuple[int, bool]:
+        return order.index(one.type), _sigma_column(columns, one) is None
+
     filled = [one for one in measured if _is_filled(one)] or measured
     chosen = min(filled, key=rank)
     others = [one.label for one in filled if rank(one) == rank(chosen) and one.dataset_id != chosen.dataset_id]

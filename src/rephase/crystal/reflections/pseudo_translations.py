@@ -182,7 +182,10 @@ def patterson_at_fractions(data: Reflections, value: np.ndarray, n: int) -> np.n
         Intensities, [n_refl].
     """
     residues, cells = data.hkl % n, np.indices((n, n, n)).reshape(3, -1).T
-    flat = lambda places: np.ravel_multi_index(tuple(places.T), (n, n, n))  # noqa: E731
+
+    def flat(places: np.ndarray) -> np.ndarray:
+        return np.ravel_multi_index(tuple(places.T), (n, n, n))
+
     listed = np.bincount(flat(residues), value * data.group.multiplicity(data.hkl), n**3)
     total = np.zeros(n**3)
     for rotation in data.group.rotations[data.group.point_group]:

@@ -4,11 +4,13 @@ import contextlib
 import io
 import os
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 import gemmi
 import numpy as np
+from numpy.typing import ArrayLike
 
 from rephase.crystal.atoms import Atoms, Crystal
 from rephase.crystal.cell import Cell
@@ -113,10 +115,12 @@ def _shipped_crystal(name: str) -> Crystal:
     return Crystal(name, cell, space_group, asymmetric_unit, atoms)
 
 
-def _shipped_atoms(labels, elements, xyz_frac, occupancy, u_iso) -> Atoms:
+def _shipped_atoms(
+    labels: Iterable[object], elements: Iterable[object], xyz_frac: ArrayLike, occupancy: ArrayLike, u_iso: ArrayLike
+) -> Atoms:
     """Columns as `Atoms`, without the empty sites that one shipped supercell lists."""
-    elements = [re.findall(r"[A-Z][a-z]?", str(element))[0] for element in elements]
-    every = Atoms(tuple(map(str, labels)), tuple(elements), (0,) * len(elements), np.asarray(xyz_frac, float) % 1.0,
+    symbols = tuple(re.findall(r"[A-Z][a-z]?", str(element))[0] for element in elements)
+    every = Atoms(tuple(map(str, labels)), symbols, (0,) * len(symbols), np.asarray(xyz_frac, float) % 1.0,
                   np.asarray(occupancy, float), np.asarray(u_iso, float))  # fmt: skip
     return every.take(np.flatnonzero(every.occupancy > 0))
 

@@ -179,7 +179,10 @@ def _shells(completion: Completion, example: Example) -> pd.DataFrame:
     d_hkl = completion.reflections.cell.d_spacing(example.hkl)[is_missing]
     limits = shell_limits(float(d_hkl.max()), float(d_hkl.min()), _N_SHELLS)
     index = shell_index(d_hkl, limits)
-    sums = lambda values: np.bincount(index, values[is_missing], _N_SHELLS)  # noqa: E731
+
+    def sums(values: np.ndarray) -> np.ndarray:
+        return np.bincount(index, values[is_missing], _N_SHELLS)
+
     table = pd.DataFrame({"model": completion.model, "d_max": limits[:-1], "d_min": limits[1:]})
     table["n"], total = np.bincount(index, minlength=_N_SHELLS), sums(np.abs(true))
     table["r_factor"] = sums(np.abs(amplitude - np.abs(true))) / np.where(total > 0, total, np.nan)

@@ -66,7 +66,7 @@ def monoclinic_crystals(run: Run) -> Figure:
     return figure
 
 
-def _edges(values) -> np.ndarray:
+def _edges(values: pd.Series) -> np.ndarray:
     return np.linspace(values.min(), values.max(), 16)
 
 
@@ -141,9 +141,7 @@ def _draw_layer(ax: Axes, values: np.ndarray) -> AxesImage:
     h, k = (values.shape[0] - 1) // 2, values.shape[1]
     kept = np.concatenate([values[: h + 1], values[-h:]])  # -n/2 of an even grid has no partner
     lower = np.full((len(kept), k - 1), np.nan)
-    image = reciprocal_plane(
-        ax, np.concatenate([kept, lower], axis=1), (h, k - 1), cmap="viridis", norm=PowerNorm(0.5, vmin=0, vmax=1)
-    )
+    image = reciprocal_plane(ax, np.concatenate([kept, lower], axis=1), (h, k - 1), PowerNorm(0.5, vmin=0, vmax=1))
     ax.set_ylim(-0.5, k - 0.5)
     ax.set_facecolor("0.92")
     return image

@@ -49,7 +49,7 @@ def draw_sections(axes: Iterable[Axes], sections: Sections, parameters: Sequence
     """Draw sections of maps on the colour scale of the last one; `parameters` are a, b, c (Å), α, β, γ (degrees)."""
     frame = Frame.along(sections.along, parameters)
     norm = PowerNorm(0.5, vmin=0, vmax=float(sections.values[-1].max()))
-    drawn = [(ax, cell_plane(ax, values, frame, norm=norm)) for ax, values in zip(axes, sections.values)]
+    drawn = [(ax, cell_plane(ax, values, frame, norm)) for ax, values in zip(axes, sections.values)]
     last, image = drawn[-1]
     last.figure.colorbar(image, ax=[ax for ax, _ in drawn], label=unit, shrink=0.8, aspect=30)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from rephase.crystal.density import refine
@@ -68,10 +69,10 @@ def perturbation_tiles(run: Run) -> Figure:
         for column, l in enumerate(planes):
             ax = axes[row, column]
             if kind == "|F|":
-                image = reciprocal_plane(ax, np.abs(F)[:, :, l], h_max[:2], vmin=0, vmax=top)
+                image = reciprocal_plane(ax, np.abs(F)[:, :, l], h_max[:2], Normalize(0, top))
             else:
                 phi = np.where(defined, np.degrees(np.angle(F)), np.nan)[:, :, l]
-                image = reciprocal_plane(ax, phi, h_max[:2], vmin=-180, vmax=180, cmap=PHASE_MAP)
+                image = reciprocal_plane(ax, phi, h_max[:2], Normalize(-180, 180), cmap=PHASE_MAP)
                 ax.patch.set(facecolor="white", hatch="xxxxx", edgecolor="0.75", linewidth=0)
             if row == 0:
                 ax.set_title(f"l = {l}")
@@ -210,20 +211,24 @@ def density_in_hand(run: Run) -> go.Figure:
     best = best_model(run)
     arrays = run.arrays(f"predictions_{best}")
     true, pred = arrays["density_true"][0], arrays["density_pred"][0]
-    axes = np.meshgrid(*(np.arange(n) / n for n in true.shape), indexing="ij")
     level = 0.3 * float(true.max())
-    surface = lambda density, name, tint, shown: go.Isosurface(  # noqa: E731
-        x=axes[0].ravel(), y=axes[1].ravel(), z=axes[2].ravel(), value=density.ravel().round(2), isomin=level,
-        isomax=level, surface_count=1, opacity=0.7, colorscale=[[0, tint], [1, tint]], showscale=False, name=name,
-        showlegend=True, visible=shown, caps={"x_show": False, "y_show": False, "z_show": False},
-    )  # fmt: skip
-    figure = go.Figure([surface(true, "truth", "#777777", True), surface(pred, label(best), colour(best), True)])
+    figure = go.Figure([_surface(true, level, "truth", "#777777"), _surface(pred, level, label(best), colour(best))])
     figure.update_layout(
         title=f"{html.escape(str(arrays['crystal'][0]))}: ρ − ⟨ρ⟩ = {level:.1f} e/Å³ (click the legend to hide one)",
         scene={"aspectmode": "cube", **{f"{axis}axis": {"range": [0, 1]} for axis in "xyz"}},
         height=480, margin={"l": 0, "r": 0, "b": 0, "t": 40},
     )  # fmt: skip
     return figure
+
+
+def _surface(density: np.ndarray, level: float, name: str, tint: str) -> go.Isosurface:
+    """Where a density over one cell has a value."""
+    x, y, z = (axis.ravel() for axis in np.meshgrid(*(np.arange(n) / n for n in density.shape), indexing="ij"))
+    return go.Isosurface(
+        x=x, y=y, z=z, value=density.ravel().round(2), isomin=level, isomax=level, surface_count=1, opacity=0.7,
+        colorscale=[[0, tint], [1, tint]], showscale=False, name=name, showlegend=True,
+        caps={"x_show": False, "y_show": False, "z_show": False},
+    )  # fmt: skip
 
 
 def learning_curve(table: pd.DataFrame, x: str) -> Figure:

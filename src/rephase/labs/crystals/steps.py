@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from rephase.crystal.cell import Cell
 from rephase.crystal.phases import phase_difference
 from rephase.crystal.structure_factors import GridKernel, grid_hkl
 from rephase.crystal.structures import read_crystal
@@ -11,7 +12,7 @@ from rephase.labs.crystals.data import PerturbedData, open_perturbed, read_paren
 from rephase.labs.crystals.models import MODELS
 from rephase.labs.crystals.models.baselines import BASELINES
 from rephase.labs.crystals.perturb import PERTURBATIONS, perturb
-from rephase.labs.crystals.scores import METRICS, evaluate, predict_batch
+from rephase.labs.crystals.scores import METRICS, Predictor, evaluate, predict_batch
 from rephase.learning.models import build_model, layer_table
 from rephase.learning.scoring import summarise
 from rephase.learning.training import train
@@ -79,7 +80,7 @@ def describe_data(run: Run, data: PerturbedData) -> pd.DataFrame:
     return table
 
 
-def _lengths(cell) -> str:
+def _lengths(cell: Cell) -> str:
     return ", ".join(f"{x:.3f}" for x in dict.fromkeys((cell.a, cell.b, cell.c)))
 
 
@@ -142,7 +143,7 @@ def train_and_score(run: Run, data: PerturbedData, name: str) -> pd.DataFrame:
     return summary(run)
 
 
-def _score(run: Run, data: PerturbedData, name: str, predictor, device) -> None:
+def _score(run: Run, data: PerturbedData, name: str, predictor: Predictor, device: torch.device | str) -> None:
     experiment = run.config.crystals.data.perturbation.kind
     results, shells = evaluate(name, predictor, data, seed=run.config.seed, experiment=experiment, device=device)
     run.save_table(f"results_{name}", results)

@@ -14,7 +14,7 @@ from matplotlib.image import AxesImage
 
 from rephase.labs.scattering.drawing import calibration, corner, predicted_curve, tints_of
 from rephase.labs.scattering.flow import flow_name, section_of
-from rephase.plots import TWO_COLUMNS, draw_loss_curves, plain, said
+from rephase.plots import TWO_COLUMNS, draw_loss_curves, draw_words, plain
 from rephase.runs import Run
 
 _SHOWN = {"Markov chains": "Markov chains", "nsf": "flow"}  # methods and their names in figures
@@ -27,7 +27,7 @@ _SCORES = {"c2st": ("C2ST against Markov chains", 0.5), "coverage_90": ("coverag
 def posterior_loss_curves(run: Run, kind: str) -> Figure:
     """Training and validation loss of every flow of a kind."""
     if not section_of(run.config, kind).models:
-        return said("weights are given: nothing was trained")
+        return draw_words("weights are given: nothing was trained")
     return draw_loss_curves(run.tables(f"posterior_curve_{kind}"), "nll, nats/parameter")
 
 
@@ -74,7 +74,7 @@ def posterior_losses(run: Run, kind: str) -> Figure:
     return figure
 
 
-def _draw_method(ax: plt.Axes, part: pd.DataFrame, score: str, shift: float, tint: str, name: str) -> None:
+def _draw_method(ax: Axes, part: pd.DataFrame, score: str, shift: float, tint: str, name: str) -> None:
     ax.plot(np.arange(len(part)) + shift, part[score], "o", color=tint, markersize=4, label=name)
 
 

@@ -30,7 +30,7 @@ def simulator_of(section: Any, kind: str) -> BoundedSimulator:
         return SIMULATORS[kind](section.data)
 
 
-def build_patterns(run: Run, kind: str) -> PatternData:
+def build_patterns(run: Run, kind: str) -> PatternData[BoundedSimulator]:
     """Build or open the simulated patterns of the run."""
     simulator = simulator_of(section_of(run.config, kind), kind)
     return store_patterns(run.folder / "data" / f"{kind}.zarr", simulator, workers=run.workers)
@@ -41,7 +41,7 @@ def training_folder(run: Run, kind: str, name: str) -> Path:
     return run.checkpoints("posteriors") / kind / name
 
 
-def trained_flow(run: Run, data: PatternData, kind: str, name: str) -> ParameterFlow:
+def trained_flow(run: Run, data: PatternData[BoundedSimulator], kind: str, name: str) -> ParameterFlow:
     """Return a flow of the configuration, trained if necessary, and save its loss curve as a table."""
     section, folder = section_of(run.config, kind), training_folder(run, kind, name)
     return train(run, POSTERIOR_MODELS, name, data, section, folder, curve=f"posterior_curve_{kind}_{name}")

@@ -38,7 +38,7 @@ def draw_projections(density: np.ndarray, cell: Cell, peaks: np.ndarray, title: 
     figure, axes = plt.subplots(1, 3, figsize=(TWO_COLUMNS, height), width_ratios=widths, layout="constrained")
     norm = PowerNorm(0.5, vmin=0, vmax=float(density.max()))  # makes light atoms visible beside heavy ones
     for along, (ax, frame) in enumerate(zip(axes, frames)):
-        mesh = cell_plane(ax, density.max(axis=along), frame, norm=norm)
+        mesh = cell_plane(ax, density.max(axis=along), frame, norm)
         places = frame.place(*np.delete(peaks, along, axis=1).T)
         ax.plot(*places, "o", ms=2.5, mfc="none", mec="#56B4E9", mew=0.5, rasterized=len(peaks) > _MANY)
         ax.set(title=f"along {'abc'[along]}", anchor="S")

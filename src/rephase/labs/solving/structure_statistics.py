@@ -58,12 +58,15 @@ def nearest_contacts(crystal: Crystal) -> Contacts:
     is_middle[middle] = True
     apart = (molecule[i] != molecule[j]) & (is_middle[i] | is_middle[j])
     both = is_heavy[i] & is_heavy[j]
-    shortest = lambda values: float(values.min()) if len(values) else np.nan  # noqa: E731
     return Contacts(
-        shortest(distance[apart & both]),
-        shortest(distance[apart & ~both]),
-        shortest((distance - radii[i] - radii[j])[apart]),
+        _shortest(distance[apart & both]),
+        _shortest(distance[apart & ~both]),
+        _shortest((distance - radii[i] - radii[j])[apart]),
     )
+
+
+def _shortest(distance: np.ndarray) -> float:
+    return float(distance.min()) if len(distance) else np.nan
 
 
 class Intensities(NamedTuple):

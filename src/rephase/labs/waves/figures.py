@@ -10,7 +10,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from rephase.plots import TWO_COLUMNS, colour, draw_loss_curves, label, said
+from rephase.plots import TWO_COLUMNS, colour, draw_loss_curves, draw_words, label
 from rephase.runs import Run
 
 _CHANNELS = ("#0072B2", "#D55E00")
@@ -111,7 +111,7 @@ def wave_loss_curve(run: Run, kind: str) -> Figure:
     """Training and validation loss against the epoch, in nats per unknown."""
     curves: dict[str, pd.DataFrame] = {"image_flow": run.table(f"wave_curve_{kind}")}
     if curves["image_flow"].empty:
-        return said("weights are given: nothing was trained")
+        return draw_words("weights are given: nothing was trained")
     return draw_loss_curves(curves, "nats per unknown")
 
 
@@ -119,7 +119,7 @@ def ptychography_measured(run: Run) -> Figure:
     """A frame of a measured scan, amplitude and phase of the reconstructed object, the probe, and the misfit."""
     arrays = run.arrays("ptychography_measured")
     if not arrays:
-        return said("no measured scan in this configuration")
+        return draw_words("no measured scan in this configuration")
     figure, axes = plt.subplots(1, 5, figsize=(TWO_COLUMNS, 1.9), layout="constrained", width_ratios=(1, 1, 1, 1, 1.2))
     frame = np.where(arrays["mask"], arrays["frame"], np.nan)
     scanned, probe = arrays["object"], np.abs(arrays["probe"])

@@ -80,7 +80,7 @@ def config_of(run: Run, kind: str) -> HolographyConfig | PtychographyConfig:
     return cast(HolographyConfig | PtychographyConfig, getattr(run.config.waves, kind))
 
 
-def build_patterns(run: Run, kind: str) -> PatternData:
+def build_patterns(run: Run, kind: str) -> PatternData[WaveSimulator]:
     """Simulate or open the patterns of the run for ``holography`` or ``ptychography``."""
     simulator = WAVE_SIMULATORS[kind](config_of(run, kind).data)
     return store_patterns(run.folder / "data" / f"{kind}.zarr", simulator, workers=run.workers)
@@ -91,7 +91,7 @@ def training_folder(run: Run, kind: str) -> Path:
     return run.checkpoints(kind) / "image_flow"
 
 
-def open_flow(run: Run, kind: str, data: PatternData) -> ImageFlow:
+def open_flow(run: Run, kind: str, data: PatternData[WaveSimulator]) -> ImageFlow:
     """Open the flow of the weights that the run names, or its own flow, trained if necessary.
 
     Saves its loss curve, which is empty if weights are given.
@@ -110,12 +110,12 @@ def open_flow(run: Run, kind: str, data: PatternData) -> ImageFlow:
     return train(run, IMAGE_POSTERIOR_MODELS, "image_flow", data, config, folder, curve=f"wave_curve_{kind}")
 
 
-def draw_posteriors(run: Run, kind: str, data: PatternData, flow: ImageFlow) -> ImagePosteriors:
+def draw_posteriors(run: Run, kind: str, data: PatternData[WaveSimulator], flow: ImageFlow) -> ImagePosteriors:
     """Draw ``n_draws`` posterior samples of each test pattern, and save a few of them for the figure."""
     config = config_of(run, kind)
     batch = data[data.splits["test"][: config.n_judged]]
     u = draw(flow, batch, config.n_draws, seed=run.config.seed)
-    chosen, simulator = slice(config.n_shown), cast(WaveSimulator, data.simulator)
+    chosen, simulator = slice(config.n_shown), data.simulator
     pattern = torch.where(batch.mask, batch.counts, torch.nan)[chosen]
     run.save_arrays(
         f"wave_examples_{kind}", pattern=pattern.numpy(), photons=batch.photons[chosen].flatten().numpy(),
@@ -141,7 +141,9 @@ def _asked(
     return torch.cat([ask(on_device(PatternBatch(*piece), device)).cpu() for piece in pieces], dim=-4)
 
 
-def measure_calibration(run: Run, kind: str, data: PatternData, posteriors: ImagePosteriors) -> pd.DataFrame:
+def measure_calibration(
+    run: Run, kind: str, data: PatternData[WaveSimulator], posteriors: ImagePosteriors
+) -> pd.DataFrame:
     """Measure the coverage of the intervals of pixels, and test whether samples explain their pattern.
 
     Saves ``wave_coverage_KIND`` and ``wave_predictive_KIND``, and as results ``wave_results_KIND_calibration`` the
@@ -152,7 +154,7 @@ def measure_calibration(run: Run, kind: str, data: PatternData, posteriors: Imag
     pandas.DataFrame
         Coverage of each channel at three levels; last column: that fraction, the same for all channels.
     """
-    simulator, (batch, u) = cast(WaveSimulator, data.simulator), posteriors
+    simulator, (batch, u) = data.simulator, posteriors
     ranks = sbc_ranks(u, batch.u, generator=torch.Generator().manual_seed(run.config.seed))
     by_pattern = coverage(ranks.flatten(2).movedim(2, 0))  # errors of the pixels of one pattern are correlated
     shares, errors = by_pattern.mean(1), by_pattern.std(1) / len(ranks) ** 0.5
@@ -209,14 +211,14 @@ def routes(
             "flow_engine": refined(learned)}  # fmt: skip
 
 
-def score_routes(run: Run, kind: str, data: PatternData, flow: ImageFlow) -> pd.DataFrame:
+def score_routes(run: Run, kind: str, data: PatternData[WaveSimulator], flow: ImageFlow) -> pd.DataFrame:
     """Score the flow and the classical methods on the same test patterns, and time each on one of them.
 
     Waves are first aligned in global phase, ramp and twin; scores cover the illuminated area. ``test:dim`` and
     ``test:bright`` are the patterns with fewer and more photons than the middle of their range. Saves
     ``wave_results_KIND_routes`` and ``wave_rings_KIND``, the mean Fourier ring correlation.
     """
-    config, simulator = config_of(run, kind), cast(WaveSimulator, data.simulator)
+    config, simulator = config_of(run, kind), data.simulator
     batch = data[data.splits["test"][: config.n_judged]]
     results, rings = [], []
     for name, route in routes(simulator, flow, config).items():
@@ -263,7 +265,7 @@ def _seconds(route: Route, one: PatternBatch) -> float:
     return float(np.median(times[1:]))
 
 
-def _rows(kind: str, name: str, scores: dict[str, torch.Tensor], is_bright: torch.Tensor) -> list[dict]:
+def _rows(kind: str, name: str, scores: dict[str, torch.Tensor], is_bright: torch.Tensor) -> list[dict[str, object]]:
     parts = {"test": torch.ones_like(is_bright), "test:dim": ~is_bright, "test:bright": is_bright}
     return [
         {"experiment": kind, "model": name, "split": split, "metric": metric, "unit": WAVE_METRICS[metric],
@@ -312,7 +314,8 @@ def scan_of(data: PtychoFile, focus_mm: float | None) -> tuple[Scan, float]:
     ImageError
         Far-field frames are not square, so that pixels of the object would not be square either.
     """
-    shape, propagator = data.shape[1:], cast(Propagator, FarField())
+    shape = data.shape[1:]
+    propagator: Propagator = FarField()
     if focus_mm is None:
         if shape[0] != shape[1]:
             raise ImageError(

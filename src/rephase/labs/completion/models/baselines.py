@@ -57,7 +57,10 @@ def wilson_amplitude(batch: CompletionBatch) -> torch.Tensor:
     counted = batch.observed & (4 * batch.s_squared * WILSON_D_MAX**2 > 1)
     shell = torch.nn.functional.one_hot(_shells(batch, counted), _N_SHELLS) * counted[..., None]
     n = shell.sum((1, 2, 3)).to(ratio.dtype)
-    mean = lambda values: (values[..., None] * shell).sum((1, 2, 3)) / n.clamp_min(1)  # noqa: E731
+
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        return (values[..., None] * shell).sum((1, 2, 3)) / n.clamp_min(1)
+
     x, y = mean(batch.s_squared), mean(ratio).clamp_min(torch.finfo(ratio.dtype).tiny).log()
     total = n.sum(1, keepdim=True)
     x_mean, y_mean = (n * x).sum(1, keepdim=True) / total, (n * y).sum(1, keepdim=True) / total

@@ -73,12 +73,16 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, tokens: Tokens) -> torch.Tensor:
         """Let tokens [n_tokens, n] attend to the observed ones of their crystal."""
-        heads = lambda part, where: _padded(part, where).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # noqa: E731
-        query = heads(self.query(x), tokens.is_token)
-        key, value = (heads(part, tokens.is_key) for part in self.key_value(x[tokens.is_observed]).chunk(2, dim=-1))
+        query = self._by_head(self.query(x), tokens.is_token)
+        keys_and_values = self.key_value(x[tokens.is_observed]).chunk(2, dim=-1)
+        key, value = (self._by_head(part, tokens.is_key) for part in keys_and_values)
         mask = tokens.is_key[:, None, None]  # broadcast over heads and queries
         seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.out(seen.transpose(1, 2).flatten(2)[tokens.is_token])
+
+    def _by_head(self, rows: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        """Pad and split rows of all crystals [n_tokens, n] to [batch, head, longest, n / heads]."""
+        return _padded(rows, where).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 def _padded(x: torch.Tensor, where: torch.Tensor) -> torch.Tensor:

@@ -59,8 +59,12 @@ def friedel_pair(fields: torch.Tensor) -> torch.Tensor:
     fields = at_least_single(fields)
     first = torch.complex(fields[:, 0], fields[:, 1])
     second = torch.complex(fields[:, 2], fields[:, 3])
-    hermitian = lambda z: (z + friedel_mate(z).conj()) / 2  # noqa: E731
-    return hermitian(first) + 1j * hermitian(second)
+    return _hermitian(first) + 1j * _hermitian(second)
+
+
+def _hermitian(z: torch.Tensor) -> torch.Tensor:
+    """The part of a grid that obeys Friedel's law."""
+    return (z + friedel_mate(z).conj()) / 2
 
 
 class HalfSpace(nn.Module):

@@ -54,9 +54,8 @@ class RandomObjects:
 
     def draw(self, n: int, rng: np.random.Generator) -> torch.Tensor:
         """Draw objects [n, channel, row, column], float32."""
-        uniform = lambda low, high, *shape: low + (high - low) * torch.as_tensor(rng.random((n, *shape)))  # noqa: E731
-        film = uniform(0, 0.1, 1, 1, 1)
-        density = uniform(0.2, 1, self.config.n_cells[1], len(self.bounds))
+        film = 0.1 * torch.as_tensor(rng.random((n, 1, 1, 1)))
+        density = 0.2 + 0.8 * torch.as_tensor(rng.random((n, self.config.n_cells[1], len(self.bounds))))
         matter = film + torch.einsum("nmc,nmyx->ncyx", density, self._cells(n, rng))
         matter = matter * torch.exp(self.config.texture * self._field(n, rng))[:, None]
         low, high = _SHARES
@@ -89,7 +88,10 @@ class RandomObjects:
     def _cells(self, n: int, rng: np.random.Generator) -> torch.Tensor:
         """Draw the thickness of cells [n, cell, row, column], 0 to 1; absent cells are 0."""
         fewest, most = self.config.n_cells
-        draw = lambda low, high, *shape: torch.as_tensor(rng.uniform(low, high, (n, most, *shape, 1, 1)))  # noqa: E731
+
+        def draw(low: float, high: float, *shape: int) -> torch.Tensor:
+            return torch.as_tensor(rng.uniform(low, high, (n, most, *shape, 1, 1)))
+
         y, x = (side - 0.5 - draw(-0.35, 0.35) for side in self._sides())
         angle, edge, is_ball = draw(0, math.pi), draw(0.5, 2), draw(0, 1)
         axes = torch.exp(draw(*np.log(self.config.radii), 2))

@@ -10,7 +10,7 @@ from torch import nn
 from rephase.learning.convolutions import Conv2d
 
 
-class Roll(InvertibleModule):
+class Roll(InvertibleModule):  # type: ignore[misc]  # FrEIA has no types
     """Rotates the channels by a third of their number, so that each block of a chain leaves others unchanged."""
 
     def forward(

@@ -1,0 +1,130 @@
+"""``rephase bench solve -- --cod``: entries from a server on this machine, and the table of those that can be had."""
+
+import re
+import runpy
+import sys
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import gemmi
+import pandas as pd
+import pytest
+import torch
+
+from rephase.crystal.map_files import write_cif
+from rephase.crystal.peaks import Peaks
+from rephase.crystal.structures import read_crystal
+from rephase.crystal.symmetry import find_symmetry
+from rephase.formats import cod
+from rephase.paths import BENCHMARKS
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
+
+EVERY = 25  # of the table: three entries
+
+
+@pytest.fixture(scope="module")
+def chosen(cod_table):
+    return cod_table.index[::EVERY].tolist()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves the files of a folder and counts what it is asked for."""
+
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        super().do_GET()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    """An empty COD; its `folder` holds the entries."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(cod.time, "sleep", lambda _: None)
+    folder = tmp_path / "served"
+    folder.mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as made:
+        made.folder, made.requests = folder, []
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def bench(server, tmp_path, monkeypatch, capsys):
+    """Run the benchmark on every 25th entry; how it ended, and what it printed on either stream."""
+    monkeypatch.setenv("REPHASE_CRYSTALS", str(tmp_path / "cache"))
+    out = tmp_path / "rows.csv"
+    words = ["--cod", "--url", f"http://127.0.0.1:{server.server_port}", "--every", str(EVERY), "--out", str(out)]
+
+    def run(*options):
+        monkeypatch.setattr(sys, "argv", ["solve.py", *words, "--d-min", "1.2", "--solver", "chance", *options])
+        try:
+            runpy.run_path(str(BENCHMARKS / "solve.py"), run_name="__main__")
+        except SystemExit as stopped:
+            return stopped.code, *capsys.readouterr()
+        return 0, *capsys.readouterr()
+
+    return run
+
+
+def serve_crystal(server, number):
+    options = RandomCrystalOptions(space_groups=("P 1 21/c 1",), n_atoms=(6, 7))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(0), options=options).crystal(0)
+    sites = crystal.asymmetric_unit
+    peaks = Peaks(sites.xyz_frac, torch.ones(len(sites)).numpy(), sites.elements)
+    write_cif(server.folder / f"{number}.cif", crystal.cell, find_symmetry(crystal.space_group), peaks)
+
+
+def test_the_table_is_printed_from_the_entries_that_can_be_had(server, bench, chosen, tmp_path):
+    served, unreadable, missing = chosen
+    serve_crystal(server, served)
+    (server.folder / f"{unreadable}.cif").write_text("data_nothing\n_cell_length_a 5\n")
+    code, printed, complaints = bench()
+    assert code == 0
+    assert re.search(r"^chance +exact +1\.0 +1\.2 +1 ", printed, re.MULTILINE)
+    assert f"{missing}: not downloaded: HTTP 404" in complaints
+    assert f"{unreadable}: not read: " in complaints
+    assert f"{served}: differs from cod_crystals.csv: " in complaints
+    assert pd.read_csv(tmp_path / "rows.csv", dtype={"name": str})["name"].tolist() == [served]
+
+
+def test_an_entry_is_fetched_once(server, bench, chosen):
+    for number in chosen:
+        serve_crystal(server, number)
+    assert bench()[0] == 0
+    assert server.requests == [f"/{number}.cif" for number in chosen]
+    assert bench("--d-min", "1.5")[0] == 0
+    assert len(server.requests) == len(chosen)
+
+
+def test_without_any_entry_there_is_no_table(bench):
+    code, printed, _ = bench()
+    assert code == "no crystal could be read, and there are no earlier rows: nothing to print"
+    assert not printed
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(bench, monkeypatch):
+    monkeypatch.setenv("REPHASE_CRYSTALS", __file__)
+    assert bench()[0].startswith(f"ConfigError: REPHASE_CRYSTALS {__file__}: cannot be made")
+
+
+@pytest.mark.filterwarnings("ignore:.*the formula 'C56 H76 P2 Pt' has P, Pt")  # one entry of the database lacks them
+@pytest.mark.filterwarnings("ignore:.*the atoms give a cell of")  # disorder without occupancies, images listed twice
+@pytest.mark.filterwarnings("ignore:.*which it also states, is used instead")  # one list of operations is no group
+def test_the_table_says_what_the_entries_hold(cod_table, cod_file):
+    """Against gemmi and the volume that each file states, and as the benchmark compares it."""
+    describe = runpy.run_path(str(BENCHMARKS / "solve.py"))["describe"]
+    for number, row in cod_table.iterrows():
+        path = cod_file(f"{number}.cif")
+        structure = gemmi.read_small_structure(str(path))
+        volume = gemmi.cif.as_number(gemmi.cif.read(str(path))[0].find_value("_cell_volume"))
+        assert row["n_non_hydrogen"] == sum(not site.element.is_hydrogen for site in structure.sites), number
+        assert row["volume_A3"] == pytest.approx(volume, rel=1e-3), number
+        assert gemmi.SpaceGroup(row["space_group"]).number == structure.spacegroup.number, number
+        assert describe(read_crystal(path)) == row.to_dict()
