@@ -18,13 +18,13 @@ from rephase.config.sections import (
 class AmplitudeTraining(TrainingConfig):
     """Training of the models that complete amplitudes."""
 
-    loss: Literal["mse", "r_factor"] = "mse"
+    loss: Literal["mse", "r_factor"] = Field("mse", description="loss of the amplitudes")
 
 
 class MonoclinicPhaseTraining(TrainingConfig):
     """Training of the models that predict the phases of monoclinic crystals."""
 
-    loss: Literal["amplitude_weighted"] = "amplitude_weighted"
+    loss: Literal["amplitude_weighted"] = Field("amplitude_weighted", description="loss of the phases")
 
 
 class MonoclinicPhaseConfig(LearningConfig):
@@ -54,7 +54,7 @@ class MonoclinicConfig(Section):
     shape: tuple[int, int, int] = Field((26, 18, 23), description="points along h, k, l: h −13…12, k 0…17, l 0…22")
     d_min: float = Field(0.8, gt=0, description="resolution limit, Å")
     measured: MeasuredPart = MeasuredPart()
-    n_samples: int = Field(2000, ge=20)
+    n_samples: int = Field(2000, ge=20, description="random crystals")
     split: SplitConfig = SplitConfig()
     folder: str | None = Field(None, description="folder of CIFs, e.g. a CSD export, as another test set")
     seed: Seed = 0
@@ -75,7 +75,7 @@ class MonoclinicConfig(Section):
 class SimulatedCrystal(Section):
     """A random crystal, used when no reflection file is given."""
 
-    space_group: str = "P 1 21/c 1"
+    space_group: str = Field("P 1 21/c 1", description="space group of the random crystal, symbol or number")
     n_atoms: tuple[int, int] = Field((10, 14), description="fewest and most non-hydrogen atoms of the molecule")
     seed: Seed = 0
 

@@ -11,7 +11,7 @@ class SingleAtom(Section):
     """One atom moves along one axis; its displacement, as a fraction of the lattice constant, is normal."""
 
     sigma_frac: float = Field(0.05, gt=0, description="standard deviation, fractional coordinates")
-    axis: Literal["a", "b", "c"] = "a"
+    axis: Literal["a", "b", "c"] = Field("a", description="cell axis along which the atom moves")
     atom: int = Field(0, ge=0, description="index of the atom in the cell")
 
 
@@ -30,7 +30,9 @@ class Strain(AllAtoms):
 class PerturbationConfig(Section):
     """The kind of perturbation, and the options of each kind."""
 
-    kind: Literal["single_atom", "all_atoms", "strain"] = "single_atom"
+    kind: Literal["single_atom", "all_atoms", "strain"] = Field(
+        "single_atom", description="which of the following perturbations is used"
+    )
     single_atom: SingleAtom = SingleAtom()
     all_atoms: AllAtoms = AllAtoms()
     strain: Strain = Strain()
@@ -44,9 +46,11 @@ class DataConfig(Section):
 
     crystals: tuple[str, ...] = Field(("Ni",), min_length=1, description="crystals used for training")
     unseen: tuple[str, ...] = Field((), description="crystals left out of training: the by-parent split")
-    n_per_crystal: int = Field(1000, ge=10)
-    energy_kev: float = Field(10.0, gt=0, allow_inf_nan=False)
-    h_max: tuple[LargestIndex, LargestIndex, LargestIndex] = (6, 6, 6)
+    n_per_crystal: int = Field(1000, ge=10, description="perturbations of each crystal")
+    energy_kev: float = Field(10.0, gt=0, allow_inf_nan=False, description="photon energy, keV")
+    h_max: tuple[LargestIndex, LargestIndex, LargestIndex] = Field(
+        (6, 6, 6), description="largest |h|, |k|, |l| of the grid"
+    )
     d_min: float | None = Field(
         0.0, ge=0, description="Å; 0: the whole grid, as in convolutional-neural-nets; null: the limiting sphere λ/2"
     )
@@ -69,7 +73,9 @@ class DataConfig(Section):
 class PhaseTraining(TrainingConfig):
     """Training of the models that predict phases."""
 
-    loss: Literal["sum", "mean", "amplitude_weighted", "aligned", "complex_F"] = "aligned"
+    loss: Literal["sum", "mean", "amplitude_weighted", "aligned", "complex_F"] = Field(
+        "aligned", description="loss of the phases; aligned: at the best allowed origin and enantiomorph"
+    )
 
 
 class CrystalsConfig(LearningConfig):

@@ -78,7 +78,9 @@ class ImageNoise(Section):
 class ImageDataConfig(Section):
     """A dataset of diffraction images."""
 
-    kind: Literal["droplets", "single_particles", "file"] = "droplets"
+    kind: Literal["droplets", "single_particles", "file"] = Field(
+        "droplets", description="simulated helium nanodroplets, simulated single particles, or a file of images"
+    )
     n_samples: int = Field(
         600, ge=20, description="number of images; ignored for kind = file, where all images of the file are used"
     )
@@ -102,7 +104,9 @@ class ImageDataConfig(Section):
         0.1, gt=0, lt=1, description="single particles: fraction of shots that show one wanted particle alone"
     )
     file: FileConfig = FileConfig()
-    input: Literal["image", "correlation"] = "image"
+    input: Literal["image", "correlation"] = Field(
+        "image", description="what the network sees: the image, or its two-point correlation map"
+    )
     noise: ImageNoise = ImageNoise()
     label_fraction: float = Field(
         1.0, gt=0, le=1, description="fraction of the training droplets whose labels are used"
@@ -134,7 +138,7 @@ class ImageDataConfig(Section):
 class ImageTraining(TrainingConfig):
     """Training of the classifiers."""
 
-    loss: Literal["cross_entropy"] = "cross_entropy"
+    loss: Literal["cross_entropy"] = Field("cross_entropy", description="loss of the labels")
 
 
 class ClassifyConfig(Section):

@@ -26,7 +26,7 @@ class SimulatorConfig(Section):
 class FlowTraining(TrainingConfig):
     """Training of flows by the likelihood of simulated unknowns; the model options set the weight of the physics."""
 
-    loss: Literal["nll"] = "nll"
+    loss: Literal["nll"] = Field("nll", description="negative log-likelihood of the simulated unknowns")
     gradient_norm: float | None = Field(
         10.0, gt=0, description="norm to which larger gradients are scaled down; null: no limit"
     )

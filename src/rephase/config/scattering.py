@@ -80,7 +80,9 @@ class PosteriorLearning(FlowLearning):
 class SaxsSimulation(SimulatorConfig):
     """Curves of dilute particles of one shape in solution."""
 
-    shape: Literal["sphere", "core_shell_sphere", "ellipsoid", "cylinder"] = "ellipsoid"
+    shape: Literal["sphere", "core_shell_sphere", "ellipsoid", "cylinder"] = Field(
+        "ellipsoid", description="shape of the particles"
+    )
     sizes: tuple[float, float] = Field((1.0, 10.0), description="bounds of every size, nm; uniform in the logarithm")
     contrast_ratio: float = Field(
         0.5, gt=0, description="core-shell spheres: contrast of the shell over that of the core"
@@ -133,7 +135,7 @@ class SaxsFileConfig(Section):
 class OrientedSimulation(SimulatorConfig):
     """Patterns of dilute particles that all point the same way."""
 
-    shape: Literal["ellipsoid", "cylinder"] = "cylinder"
+    shape: Literal["ellipsoid", "cylinder"] = Field("cylinder", description="shape of the particles")
     sizes: tuple[float, float] = Field((1.0, 10.0), description="bounds of every size, nm; uniform in the logarithm")
     theta_deg: tuple[float, float] = Field((0.0, 90.0), description="bounds of the tilt of the axis against the beam")
     forward: tuple[float, float] = Field((1.0, 1e2), description="bounds of the intensity at q = 0, 1/cm")
@@ -165,7 +167,7 @@ class GisaxsSimulation(SimulatorConfig):
     By default gold on polystyrene on silicon at 8.05 keV.
     """
 
-    shape: Literal["cylinder", "dome", "sphere"] = "cylinder"
+    shape: Literal["cylinder", "dome", "sphere"] = Field("cylinder", description="shape of the islands")
     sizes: tuple[float, float] = Field((3.0, 8.0), description="bounds of every size, nm; uniform in the logarithm")
     spread: tuple[float, float] | None = Field(
         (0.05, 0.25), description="bounds of the relative standard deviation of the radius; null: all are alike"

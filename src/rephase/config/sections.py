@@ -62,7 +62,7 @@ NameOrFile = Annotated[str, AfterValidator(_absolute_file)]
 """A name, or the path of a file, which is made absolute."""
 
 
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Seed = Annotated[int, Field(ge=0, lt=2**63, description="seed of the random numbers")]
 
 
 """A seed of random numbers, within the range of the generators and with room for the offsets that rephase adds."""
@@ -71,8 +71,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 class SplitConfig(Section):
     """Fractions of the samples for training and validation; the rest is the test set."""
 
-    train: float = Field(0.8, gt=0, lt=1)
-    validation: float = Field(0.1, gt=0, lt=1)
+    train: float = Field(0.8, gt=0, lt=1, description="share of the training set")
+    validation: float = Field(0.1, gt=0, lt=1, description="share of the validation set, which chooses the best epoch")
 
     def shares(self) -> dict[str, float]:
         """Fraction of the samples in each split."""
@@ -91,25 +91,29 @@ class SplitConfig(Section):
 class TrainingConfig(Section):
     """Training options; a model's own section may override any of them."""
 
-    loss: str
-    epochs: int = Field(20, ge=1)
-    batch_size: int = Field(64, ge=1)
+    loss: str = Field(description="loss that is minimised")
+    epochs: int = Field(20, ge=1, description="passes through the training samples, at most")
+    batch_size: int = Field(64, ge=1, description="samples in one optimiser step")
     optimiser: Literal["adamw", "sgd"] = Field("adamw", description="sgd uses Nesterov momentum")
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(1e-4, ge=0)
+    learning_rate: float = Field(1e-3, gt=0, description="step size of the optimiser")
+    weight_decay: float = Field(
+        1e-4, ge=0, description="decay of the weights in each step, relative to the learning rate"
+    )
     gradient_norm: float | None = Field(
         None, gt=0, description="largest norm of the gradient; larger ones are scaled down to it; null: no limit"
     )
     patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
-    precision: Literal["32-true", "64-true", "bf16-mixed"] = "32-true"
+    precision: Literal["32-true", "64-true", "bf16-mixed"] = Field(
+        "32-true", description="arithmetic of the training, as lightning names it"
+    )
     n_streamed: int = Field(0, ge=0, description="samples generated on the fly for training; 0: the stored samples")
 
 
 class ModelConfig(Section):
     """One model: the options of its constructor, and the training options that differ from the common ones."""
 
-    options: dict[str, Any] = {}
-    training: dict[str, Any] = {}
+    options: dict[str, Any] = Field({}, description="keyword arguments of the model's constructor")
+    training: dict[str, Any] = Field({}, description="values that replace those of the common training for this model")
 
 
 class LearningConfig(Section):

@@ -8,7 +8,7 @@ from rephase.config.sections import Section, Seed, absolute_path
 class SimulatedData(Section):
     """A random crystal and its simulated measurement, used when no reflection file is given."""
 
-    space_group: str = "P 21 21 21"
+    space_group: str = Field("P 21 21 21", description="space group of the random crystal, symbol or number")
     n_atoms: tuple[int, int] = Field((12, 20), description="fewest and most non-hydrogen atoms of the molecule")
     d_min: float = Field(0.85, gt=0, description="resolution limit, Å")
     noise: float = Field(0.03, ge=0, lt=1, description="relative standard deviation of |F|")
@@ -26,8 +26,10 @@ class SolverBenchmark(Section):
     n_atoms: tuple[int, int] = Field((8, 20), description="fewest and most non-hydrogen atoms of a random crystal")
     n_compared: int = Field(60, ge=1, description="number of random crystals in the comparison of statistics")
     d_mins: tuple[float, ...] = Field((1.0, 1.5), min_length=1, description="resolution limits, Å")
-    solvers: tuple[str, ...] = Field(("raar", "charge_flipping"), min_length=1)
-    effort: float = Field(0.2, gt=0)
+    solvers: tuple[str, ...] = Field(
+        ("raar", "charge_flipping"), min_length=1, description="iterations that are compared"
+    )
+    effort: float = Field(0.2, gt=0, description="effort for each crystal, as `solving.effort`")
     noise: float = Field(0.0, ge=0, lt=1, description="relative standard deviation of |F|")
     missing: float = Field(0.0, ge=0, lt=1, description="missing fraction of the reflections")
     seed: Seed = 0
@@ -49,7 +51,9 @@ class SolvingConfig(Section):
         gt=0,
         description="resolution limit, Å; finer reflections are ignored; null: the limit that the data support",
     )
-    solver: str = "raar"
+    solver: str = Field(
+        "raar", description="iteration: raar, charge_flipping, difference_map, hio or low_density_elimination"
+    )
     effort: float = Field(1.0, gt=0, description="effort of the solver; 1: at most about a minute")
     benchmark: SolverBenchmark = SolverBenchmark()
 
