@@ -78,8 +78,12 @@ class Chaos:
 
     def cases(self) -> dict[str, Callable[[], Iterator[str]]]:
         """Return every case by its name."""
-        named = {"kill": (self.kill, KILLED), "full disk": (self.full_disk, FILLED),
-                 "flip": (self.flip, STORED), "pair": (self.pair, PAIRED)}  # fmt: skip
+        named = {
+            "kill": (self.kill, KILLED),
+            "full disk": (self.full_disk, FILLED),
+            "flip": (self.flip, STORED),
+            "pair": (self.pair, PAIRED),
+        }
         return {f"{kind} {name}": partial(case, name) for kind, (case, names) in named.items() for name in names}
 
 

@@ -110,8 +110,13 @@ def measure(model: str, crystal: Crystal, options: argparse.Namespace) -> dict[s
     seconds = time.perf_counter() - start
     facts = {f"of_atoms_{name}": value for name, value in found.facts.items()} if model == "atoms" else {}
     unsure = {"within_sigma": np.nan} if model in GUESSES else {}
-    return {**score_completion(found, Example(data, truth.hkl, truth.F)), **unsure, "seconds": seconds, **facts,
-            "outside_training": "; ".join(found.outside)}  # fmt: skip
+    return {
+        **score_completion(found, Example(data, truth.hkl, truth.F)),
+        **unsure,
+        "seconds": seconds,
+        **facts,
+        "outside_training": "; ".join(found.outside),
+    }
 
 
 def medians(rows: pd.DataFrame) -> pd.DataFrame:

@@ -26,10 +26,14 @@ def draw(rng: np.random.Generator) -> tuple[tuple[int, ...], dict]:
         groups, kernel = int(rng.choice([1, 1, 2, 4])), int(rng.choice([1, 2, 3, 5, 7]))
         grid = tuple(rng.integers(1, 8, rng.integers(1, 4)).tolist())
         options = {
-            "in_channels": int(rng.choice([4, 8, 16, 32])), "out_channels": int(rng.choice([4, 8, 16, 32])),
-            "kernel_size": kernel, "stride": int(rng.integers(1, 3)), "padding": int(rng.integers(0, kernel // 2 + 1)),
-            "dilation": int(rng.choice([1, 1, 2])), "groups": groups,
-        }  # fmt: skip
+            "in_channels": int(rng.choice([4, 8, 16, 32])),
+            "out_channels": int(rng.choice([4, 8, 16, 32])),
+            "kernel_size": kernel,
+            "stride": int(rng.integers(1, 3)),
+            "padding": int(rng.integers(0, kernel // 2 + 1)),
+            "dilation": int(rng.choice([1, 1, 2])),
+            "groups": groups,
+        }
         if options["dilation"] * (kernel - 1) < min(grid) + 2 * options["padding"]:
             return grid, options
 
@@ -64,10 +68,15 @@ def scan(seconds: float) -> pd.DataFrame:
             layer = made[len(grid)](**options)
             layer.load_state_dict(exact.state_dict())
             for precision, autocast in PRECISIONS.items():
-                rows.append({
-                    "layer": name, "axes": len(grid), "kernel": "within the grid" if fits else "larger",
-                    "precision": precision, "wrong": is_wrong(layer, x, exact, autocast),
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "layer": name,
+                        "axes": len(grid),
+                        "kernel": "within the grid" if fits else "larger",
+                        "precision": precision,
+                        "wrong": is_wrong(layer, x, exact, autocast),
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -86,10 +95,13 @@ def milliseconds(layer: nn.Module, x: torch.Tensor, autocast: bool) -> float:
 def costs() -> pd.DataFrame:
     """Measure the times at the bottom of a U-Net, 64 channels on a 2^3 grid: wrong, padded, and in float32."""
     x, made = torch.randn(16, 64, 2, 2, 2), {"torch": nn.Conv3d, "rephase": CONVOLUTIONS[3]}
-    return pd.DataFrame([
-        {"layer": name, "precision": precision, "ms": milliseconds(layer(64, 64, 3, padding=1), x, autocast)}
-        for name, layer in made.items() for precision, autocast in PRECISIONS.items()
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {"layer": name, "precision": precision, "ms": milliseconds(layer(64, 64, 3, padding=1), x, autocast)}
+            for name, layer in made.items()
+            for precision, autocast in PRECISIONS.items()
+        ]
+    )
 
 
 def main() -> None:

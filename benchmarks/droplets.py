@@ -36,11 +36,15 @@ from rephase.optics.helium import refractive_index
 from rephase.paths import RUNS
 
 CASES = {
-    "oblate": ("oblate", ()), "prolate": ("prolate", ()), "pill": ("pill", ()), "bent": ("bent", ()),
-    "asymmetric": ("oblate", ("asymmetric",)), "partner": ("oblate", ("partner",)),
+    "oblate": ("oblate", ()),
+    "prolate": ("prolate", ()),
+    "pill": ("pill", ()),
+    "bent": ("bent", ()),
+    "asymmetric": ("oblate", ("asymmetric",)),
+    "partner": ("oblate", ("partner",)),
     "core-shell": ("oblate", ("core_shell",)),
     "layered": ("oblate", ("layered",)),
-}  # fmt: skip
+}
 MIXTURE = {"oblate": 83, "bent": 5, "asymmetric": 5, "partner": 6, "core-shell": 3}  # %, roughly as in the real data
 
 
@@ -82,17 +86,24 @@ def compare(command: str, n: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder) / "in.npz", Path(folder) / "out.npz"
         np.savez(
-            given, semi_axes=droplets.semi_axes, rotation=droplets.rotation, wavelength=wavelength_nm(ENERGY_EV),
-            index=refractive_index(ENERGY_EV), x=directions[:, 0] / directions[:, 2],
-        )  # fmt: skip
+            given,
+            semi_axes=droplets.semi_axes,
+            rotation=droplets.rotation,
+            wavelength=wavelength_nm(ENERGY_EV),
+            index=refractive_index(ENERGY_EV),
+            x=directions[:, 0] / directions[:, 2],
+        )
         subprocess.run([*shlex.split(command), str(given), str(found)], check=True)
         peer = np.load(found)
         other, seconds = torch.from_numpy(peer["images"]), float(peer["seconds"])
     apart = (images - other).abs().sum((1, 2)) / other.sum((1, 2))
     return {
-        "case": "prolate, peer", "images/s": n / seconds, "ours, images/s": rate,
-        "difference, median": float(apart.median()), "difference, largest": float(apart.max()),
-    }  # fmt: skip
+        "case": "prolate, peer",
+        "images/s": n / seconds,
+        "ours, images/s": rate,
+        "difference, median": float(apart.median()),
+        "difference, largest": float(apart.max()),
+    }
 
 
 def main() -> None:

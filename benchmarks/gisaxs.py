@@ -61,9 +61,16 @@ def pattern(island: str, layers: list[tuple[float, float]], exits: ExitAngles, d
     dtype = exits.alpha_deg.dtype
     sizes, delta, beta = (torch.tensor([t], dtype=dtype, device=device) for t in (SIZES[island], *PARTICLE))
     return grazing_pattern(
-        island, sizes, delta, beta, stack(layers, dtype, device), exits, energy_ev=ENERGY_EV,
-        incidence_deg=INCIDENCE_DEG, density=DENSITY,
-    )  # fmt: skip
+        island,
+        sizes,
+        delta,
+        beta,
+        stack(layers, dtype, device),
+        exits,
+        energy_ev=ENERGY_EV,
+        incidence_deg=INCIDENCE_DEG,
+        density=DENSITY,
+    )
 
 
 def speed(island: str, device: torch.device) -> dict[str, object]:
@@ -80,10 +87,16 @@ def speed(island: str, device: torch.device) -> dict[str, object]:
 def told(island: str, layers: list[tuple[float, float]]) -> dict[str, object]:
     """Return the input of the peer for a pattern of 50 x 40 pixels."""
     return {
-        "island": {"name": island, "sizes": SIZES[island]}, "particle": PARTICLE, "density": DENSITY,
-        "layers": layers, "thickness": [THICKNESS] * (len(layers) - 1), "wavelength": wavelength_nm(ENERGY_EV),
-        "incidence": INCIDENCE_DEG, "alpha": [50, 0, 2], "phi": [40, -2, 2],
-    }  # fmt: skip
+        "island": {"name": island, "sizes": SIZES[island]},
+        "particle": PARTICLE,
+        "density": DENSITY,
+        "layers": layers,
+        "thickness": [THICKNESS] * (len(layers) - 1),
+        "wavelength": wavelength_nm(ENERGY_EV),
+        "incidence": INCIDENCE_DEG,
+        "alpha": [50, 0, 2],
+        "phi": [40, -2, 2],
+    }
 
 
 def compare(command: str) -> pd.DataFrame:

@@ -35,8 +35,11 @@ from rephase.paths import RUNS
 SIZES = {"sphere": [6.0], "core_shell_sphere": [5.0, 2.0], "ellipsoid": [12.0, 4.0], "cylinder": [3.0, 40.0]}  # nm
 CONTRAST = 3e-4  # nm^-2, i.e. 3e-6 Å^-2; half of it in a shell
 SPREADS = (
-    ("gaussian", 0.1, 3.0, 35), ("gaussian", 0.2, 3.0, 35), ("lognormal", 0.15, 8.0, 80), ("schulz", 0.25, 8.0, 80),
-)  # fmt: skip
+    ("gaussian", 0.1, 3.0, 35),
+    ("gaussian", 0.2, 3.0, 35),
+    ("lognormal", 0.15, 8.0, 80),
+    ("schulz", 0.25, 8.0, 80),
+)
 Q = torch.logspace(-2, 0.7, 128, dtype=torch.float64)  # nm^-1
 
 
@@ -56,9 +59,11 @@ def parameters(shape: str, spread: Spread | None) -> dict[str, float | int | str
     if spread is None:
         return told
     return told | {
-        f"{spread.size}_pd": spread.width, f"{spread.size}_pd_type": spread.kind,
-        f"{spread.size}_pd_nsigma": spread.n_sigmas, f"{spread.size}_pd_n": spread.n_nodes,
-    }  # fmt: skip
+        f"{spread.size}_pd": spread.width,
+        f"{spread.size}_pd_type": spread.kind,
+        f"{spread.size}_pd_nsigma": spread.n_sigmas,
+        f"{spread.size}_pd_n": spread.n_nodes,
+    }
 
 
 def arguments(shape: str, n: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> tuple[torch.Tensor, ...]:
@@ -96,9 +101,11 @@ def oriented_case(shape: str) -> Case:
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     angles = {"theta": 65.0, "phi": 25.0}
     told = {
-        "shape": shape, "parameters": parameters(shape, None) | angles, "dq": None,
+        "shape": shape,
+        "parameters": parameters(shape, None) | angles,
+        "dq": None,
         "q": [(t.flatten() / PER_ANGSTROM).tolist() for t in (x, y)],
-    }  # fmt: skip
+    }
     args = arguments(shape, 1, torch.float64)
     ours = partial(pattern, shape, x.flatten(), y.flatten(), *args, theta_deg=65.0, phi_deg=25.0, scale=0.02)
     return Case(f"{shape}, oriented", told, ours)

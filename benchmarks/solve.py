@@ -66,10 +66,12 @@ def data_kind(options: argparse.Namespace) -> str:
     kinds = {
         "measured": "measured",
         "random": f"{options.random} random crystals",
-        "noise": f"{100 * options.noise:g}% noise", "missing": f"{100 * options.missing:g}% missing",
+        "noise": f"{100 * options.noise:g}% noise",
+        "missing": f"{100 * options.missing:g}% missing",
         "strongest_missing": f"strongest {options.strongest_missing} missing",
-        "missing_cone": f"cone of {options.missing_cone:g}° missing", "unknown_group": "group unknown",
-    }  # fmt: skip
+        "missing_cone": f"cone of {options.missing_cone:g}° missing",
+        "unknown_group": "group unknown",
+    }
     return ", ".join(text for name, text in kinds.items() if getattr(options, name)) or "exact"
 
 
@@ -141,9 +143,18 @@ def measured_reflections(path: Path, crystal: Crystal, d_min: float) -> tuple[Re
 def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespace) -> dict[str, object]:
     """Solve one crystal at one resolution; return a row of the table."""
     symmetry = find_symmetry(crystal.space_group)
-    row = {"solver": options.solver, "data": data_kind(options), "effort": options.effort, "d_min": d_min,
-           "seed": options.seed, "name": name, "space_group": symmetry.symbol,
-           "is_centric": symmetry.is_centrosymmetric, "verdict": "none", "seconds": np.nan}  # fmt: skip
+    row = {
+        "solver": options.solver,
+        "data": data_kind(options),
+        "effort": options.effort,
+        "d_min": d_min,
+        "seed": options.seed,
+        "name": name,
+        "space_group": symmetry.symbol,
+        "is_centric": symmetry.is_centrosymmetric,
+        "verdict": "none",
+        "seconds": np.nan,
+    }
     protocol = {key: getattr(options, key) for key in (*SPOILING, "seed")}
     try:
         if options.measured:

@@ -192,11 +192,17 @@ def measure(path: Path, d_min: float, n_batches: int, seed: int) -> list[dict[st
             pool = Trials(*(column[every.misfit.argsort()[:24]] for column in every))
         seconds = time.perf_counter() - start
         map_cc = correlations(problem, every, truth, merged, amplitude)
-        rows.append({
-            "idea": name, "d_min": d_min, "name": path.stem, "any": bool((map_cc >= SOLVED).any()),
-            "first": bool(map_cc[int(every.misfit.argmin())] >= SOLVED), "share": float((map_cc >= SOLVED).mean()),
-            "seconds": seconds,
-        })  # fmt: skip
+        rows.append(
+            {
+                "idea": name,
+                "d_min": d_min,
+                "name": path.stem,
+                "any": bool((map_cc >= SOLVED).any()),
+                "first": bool(map_cc[int(every.misfit.argmin())] >= SOLVED),
+                "share": float((map_cc >= SOLVED).mean()),
+                "seconds": seconds,
+            }
+        )
     return rows
 
 

@@ -15,9 +15,13 @@ from rephase.labs.completion.models.unets import FourierLayer
 from rephase.labs.completion.scores import filled_in, r_factor_missing
 
 CONFIG = MonoclinicConfig(
-    n_atoms=(5, 8), shape=(16, 12, 14), d_min=1.2, n_samples=20, chunk=20,
+    n_atoms=(5, 8),
+    shape=(16, 12, 14),
+    d_min=1.2,
+    n_samples=20,
+    chunk=20,
     measured=MeasuredPart(d_min=(1.6, 2.0), missing=0.1),
-)  # fmt: skip
+)
 SMALL = {
     "linear": {"rank": 8},
     "unet": {"width": 8},

@@ -23,10 +23,16 @@ def operations(tag, triplets):
 
 @pytest.mark.parametrize(
     "spelled",
-    [lambda text: text, str.upper, lambda text: text.replace("_cell_", "_cell."), lambda text: "\ufeff" + text,
-     lambda text: text.replace("\n", "\r"), lambda text: text.replace("\n", "\r\n") + "\x1a"],
+    [
+        lambda text: text,
+        str.upper,
+        lambda text: text.replace("_cell_", "_cell."),
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r"),
+        lambda text: text.replace("\n", "\r\n") + "\x1a",
+    ],
     ids=["core", "capitals", "dotted", "byte order mark", "CR", "CRLF and Control-Z"],
-)  # fmt: skip
+)
 def test_a_cell_is_read_in_every_spelling(spelled):
     document = cif_document(spelled("data_x\n" + CELL), name="x.cif")
     assert cell_of(document[0]) == Cell(7.1, 9.2, 11.3, 90, 101.5, 90)
@@ -79,10 +85,15 @@ def test_cif_2_is_named():
         (operations("_symmetry_equiv_pos_as_xyz", P21C), "P 1 21/c 1"),
         (operations("_symmetry_equiv.pos_as_xyz", P21C), "P 1 21/c 1"),
         (operations("_space_group_symop.operation_xyz", P21C), "P 1 21/c 1"),
-        (operations("_space_group_symop_ssg_operation_algebraic",
-                    ["x1,x2,x3,x4", "-x1,x2+1/2,-x3+1/2,-x4", "-x1,-x2,-x3,-x4", "x1,1/2-x2,x3+1/2,x4"]), "P 1 21/c 1"),
+        (
+            operations(
+                "_space_group_symop_ssg_operation_algebraic",
+                ["x1,x2,x3,x4", "-x1,x2+1/2,-x3+1/2,-x4", "-x1,-x2,-x3,-x4", "x1,1/2-x2,x3+1/2,x4"],
+            ),
+            "P 1 21/c 1",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_group_is_read_from_whatever_states_it(text, symbol):
     assert find_symmetry(space_group_of(block_of(text))).symbol == symbol
 
@@ -102,9 +113,12 @@ def test_operations_that_form_no_group_give_way_to_the_symbol():
 
 @pytest.mark.parametrize(
     ("text", "against"),
-    [("_symmetry_space_group_name_H-M 'P 1 21/n 1'", "'P 1 21/n 1'"), ("_symmetry_Int_Tables_number 15", "'15'"),
-     ("_symmetry_space_group_name_Hall '-P 2yn'", "of the operations")],
-)  # fmt: skip
+    [
+        ("_symmetry_space_group_name_H-M 'P 1 21/n 1'", "'P 1 21/n 1'"),
+        ("_symmetry_Int_Tables_number 15", "'15'"),
+        ("_symmetry_space_group_name_Hall '-P 2yn'", "of the operations"),
+    ],
+)
 def test_two_groups_in_one_block_are_told(text, against):
     with pytest.warns(UserWarning, match=rf"x states two groups or settings: .*P 1 21/c 1. is used, not {against}"):
         space_group_of(block_of(f"{operations('_symmetry_equiv_pos_as_xyz', P21C)}\n{text}\n"))

@@ -99,9 +99,10 @@ def test_an_experiment_trains_every_combination_once(run):
     table = run_experiment(run, "noise")
     assert table.index.names == ["model", "gaussian", "input"]
     assert table.index.tolist() == [
-        ("resnet18", 0.0, "image"), ("resnet18", 0.0, "correlation"),
+        ("resnet18", 0.0, "image"),
+        ("resnet18", 0.0, "correlation"),
         *((baseline, "any", "any") for baseline in IMAGE_BASELINES),
-    ]  # fmt: skip
+    ]
     after = {path.name for path in run.checkpoints("images").iterdir()}
     assert len(after - before) == 1  # the plain image had been trained
     alone = summary(run)
@@ -129,8 +130,9 @@ def test_figures_of_images_are_drawn(run, data):
     describe_images(run, data)
     run_experiment(run, "noise")
     assert [text.get_text() for text in draw(run, "image_labels").axes[0].get_legend().get_texts()] == [
-        "this run", "measured, 7,264 images",
-    ]  # fmt: skip
+        "this run",
+        "measured, 7,264 images",
+    ]
     drawn = [ax for ax in draw(run, "image_examples").axes if ax.images]
     assert len({ax.get_title() for ax in drawn}) == len(drawn) > 5
     assert len(draw(run, "image_correlations").axes) == 7

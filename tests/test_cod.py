@@ -451,10 +451,14 @@ def test_a_redirection_is_followed_on_the_web_only(server, fetch):
 
 @pytest.mark.parametrize(
     "place",
-    ["http://localhost:{port}/cod/1000041.cif", "http://127.0.0.1:1/1000041.cif", "//example.org/1000041.cif",
-     "ftp://127.0.0.1:{port}/1000041.cif"],
+    [
+        "http://localhost:{port}/cod/1000041.cif",
+        "http://127.0.0.1:1/1000041.cif",
+        "//example.org/1000041.cif",
+        "ftp://127.0.0.1:{port}/1000041.cif",
+    ],
     ids=["host", "port", "host without protocol", "protocol"],
-)  # fmt: skip
+)
 def test_a_redirection_to_another_server_is_refused_by_name(server, fetch, place):
     server.scripts[A] = [status(302, Location=place.format(port=server.server_port))]
     reason = fetch(A).failed[A]

@@ -219,8 +219,9 @@ def test_the_picture_shows_amplitudes_and_both_maps(by_atoms, routes):
         ]
         assert axes[3].get_ylabel().endswith("Å³)")  # of the colour bar
         assert [len(line.get_xdata()) for line in axes[0].lines[:2]] == [
-            completion.is_observed.sum(), (~completion.is_observed).sum(),
-        ]  # fmt: skip
+            completion.is_observed.sum(),
+            (~completion.is_observed).sum(),
+        ]
 
 
 def test_a_map_without_any_trust_is_empty_and_drawn(by_atoms):

@@ -58,8 +58,10 @@ def run(folder, tmp_path_factory):
 def test_crystals_are_described_by_source_and_group(run):
     table = describe_data(run, build_data(run)).set_index(["crystals", "space group"])
     assert table["n"].to_dict() == {
-        ("random", "P 1 21/c 1"): 15, ("random", "C 1 2 1"): 15, ("real", "P 1 21/n 1"): 2,
-    }  # fmt: skip
+        ("random", "P 1 21/c 1"): 15,
+        ("random", "C 1 2 1"): 15,
+        ("real", "P 1 21/n 1"): 2,
+    }
     whole = run.table("monoclinic_crystals")
     assert whole["β"].between(85, 135).all()
     volume = whole["a"] * whole["b"] * whole["c"] * np.sin(np.radians(whole["β"]))

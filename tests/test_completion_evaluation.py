@@ -11,9 +11,14 @@ from rephase.labs.completion.scores import COMPLETION_METRICS, MAP_SCORE, N_SHEL
 from rephase.runs import COLUMNS
 
 CONFIG = MonoclinicConfig(
-    space_groups=("P 1 21/c 1", "C 1 2 1"), n_atoms=(5, 8), shape=(16, 12, 14), d_min=1.2, n_samples=24, chunk=24,
+    space_groups=("P 1 21/c 1", "C 1 2 1"),
+    n_atoms=(5, 8),
+    shape=(16, 12, 14),
+    d_min=1.2,
+    n_samples=24,
+    chunk=24,
     measured={"d_min": (1.8, 1.8)},
-)  # fmt: skip
+)
 
 
 class Perfect:

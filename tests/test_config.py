@@ -125,10 +125,19 @@ def test_points_of_a_sweep(tmp_path):
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("2020-01-01", "2020-01-01"), ("no", "no"), ("1:30", "1:30"), ("010", 10), ("1e-3", 1e-3), ("true", True),
-        ("~", None), ("", None), ("[a, {b: 1}]", ["a", {"b": 1}]), ("0x10", "0x10"), ("'1'", "1"),
+        ("2020-01-01", "2020-01-01"),
+        ("no", "no"),
+        ("1:30", "1:30"),
+        ("010", 10),
+        ("1e-3", 1e-3),
+        ("true", True),
+        ("~", None),
+        ("", None),
+        ("[a, {b: 1}]", ["a", {"b": 1}]),
+        ("0x10", "0x10"),
+        ("'1'", "1"),
     ],
-)  # fmt: skip
+)
 def test_yaml_is_plain(text, value):
     found = yaml_value(text, "it is")
     assert found == value
@@ -260,9 +269,15 @@ def test_names_have_letters_of_any_language():
 
 
 UNBOUNDED = [
-    "seed=-1", "seed=1e20", "seed=9223372036854775808", "images.seeds=[-1]", "crystals.data.seed=0.5",
-    "crystals.training.learning_rate=.inf", "crystals.training.learning_rate=.nan", "solving.effort=.nan",
-]  # fmt: skip
+    "seed=-1",
+    "seed=1e20",
+    "seed=9223372036854775808",
+    "images.seeds=[-1]",
+    "crystals.data.seed=0.5",
+    "crystals.training.learning_rate=.inf",
+    "crystals.training.learning_rate=.nan",
+    "solving.effort=.nan",
+]
 
 
 @pytest.mark.parametrize("override", UNBOUNDED)

@@ -100,8 +100,9 @@ def test_a_group_of_many_operations_needs_more_memory(monkeypatch):
     monkeypatch.setattr("rephase.solvers.grids.total_memory", lambda device: 12 << 30)
     cell, index = Cell(70, 70, 70), np.arange(1, 41)
     hkl = np.stack([index, index, index + 45], axis=1)
-    few, many = (Reflections(hkl, np.ones(40), np.ones(40), cell, find_symmetry(group))
-                 for group in ("P 21 21 21", "P m -3 m"))  # fmt: skip
+    few, many = (
+        Reflections(hkl, np.ones(40), np.ones(40), cell, find_symmetry(group)) for group in ("P 21 21 21", "P m -3 m")
+    )
     check_memory(few, reach=1.0, device=torch.device("cpu"))
     with pytest.raises(GridError, match="d_min="):
         check_memory(many, reach=1.0, device=torch.device("cpu"))

@@ -220,11 +220,15 @@ def test_a_file_is_read_packed_or_marked(tmp_path, packed):
 
 @pytest.mark.parametrize(
     ("text", "named"),
-    [("CRYST1    5.0    5.0    5.0  90.00  90.00  90.00 P 1\nATOM      1  N   ALA", "a PDB file"),
-     ("salt\n1.0\n 5 0 0\n 0 5 0\n 0 0 5\nNa Cl\n1 1\nDirect\n", "a POSCAR of VASP"),
-     ("2\nsalt\nNa 0.0 0.0 0.0\nCl 2.8 2.8 2.8\n", "an XYZ file"), ('{"lattice": {"a": 5.64}\n}', "a JSON document"),
-     ("TITL x\nCELL 5 5 5 90 90 90\nSPGR P1\n", "a PLATON .spf file"), ("<cml>\nno such entry", "an XML document")],
-)  # fmt: skip
+    [
+        ("CRYST1    5.0    5.0    5.0  90.00  90.00  90.00 P 1\nATOM      1  N   ALA", "a PDB file"),
+        ("salt\n1.0\n 5 0 0\n 0 5 0\n 0 0 5\nNa Cl\n1 1\nDirect\n", "a POSCAR of VASP"),
+        ("2\nsalt\nNa 0.0 0.0 0.0\nCl 2.8 2.8 2.8\n", "an XYZ file"),
+        ('{"lattice": {"a": 5.64}\n}', "a JSON document"),
+        ("TITL x\nCELL 5 5 5 90 90 90\nSPGR P1\n", "a PLATON .spf file"),
+        ("<cml>\nno such entry", "an XML document"),
+    ],
+)
 def test_other_formats_are_named(tmp_path, text, named):
     (tmp_path / "model").write_text(text)
     with pytest.raises(CifError, match=f"this is {named}"):

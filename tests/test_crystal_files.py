@@ -38,11 +38,29 @@ def labelled(rows: str, formula: str = "?") -> str:
 
 @pytest.mark.parametrize(
     ("written", "element", "charge"),
-    [("Mn+3", "Mn", 3), ("S-2", "S", -2), ("Ti4+", "Ti", 4), ("Br1-", "Br", -1), ("K+", "K", 1), ("F-", "F", -1),
-     ("D", "H", 0), ("T", "H", 0), ("2H", "H", 0), ("(2)H", "H", 0), ("15N", "N", 0), ("238U", "U", 0), ("CL", "Cl", 0),
-     ("zn", "Zn", 0), ("Wat", "O", 0), ("OH", "O", 0), ("H2O", "O", 0), ("Ow", "O", 0), ("Cval", "C", 0),
-     ("Csp2", "C", 0)],
-)  # fmt: skip
+    [
+        ("Mn+3", "Mn", 3),
+        ("S-2", "S", -2),
+        ("Ti4+", "Ti", 4),
+        ("Br1-", "Br", -1),
+        ("K+", "K", 1),
+        ("F-", "F", -1),
+        ("D", "H", 0),
+        ("T", "H", 0),
+        ("2H", "H", 0),
+        ("(2)H", "H", 0),
+        ("15N", "N", 0),
+        ("238U", "U", 0),
+        ("CL", "Cl", 0),
+        ("zn", "Zn", 0),
+        ("Wat", "O", 0),
+        ("OH", "O", 0),
+        ("H2O", "O", 0),
+        ("Ow", "O", 0),
+        ("Cval", "C", 0),
+        ("Csp2", "C", 0),
+    ],
+)
 def test_types_are_read_as_databases_write_them(written, element, charge):
     crystal = read_crystal(sites(f"A1 {written} 0.1 0.2 0.3"))
     assert crystal.asymmetric_unit.elements == (element,)
@@ -57,11 +75,22 @@ def test_types_that_are_no_element_are_refused(written):
 
 @pytest.mark.parametrize(
     ("label", "formula", "element"),
-    [("HF1", "C6 H6 O2", "H"), ("HG2A", "C6 H6 O2", "H"), ("CD1", "C6 H6 N2", "C"), ("NA2", "C6 H6 N2", "N"),
-     ("CL1", "C6 H6 Cl N2", "Cl"), ("HO1", "Ho2 H2 O4", "Ho"), ("Wat3", "Mg H8 O8", "O"), ("W2", "Mg H8 O8", "O"),
-     ("W2", "Ca W O4", "W"), ("OW1", "Ca W O4", "O"), ("DB1", "C4 D4", "H"), ("c12", "C4 H4", "C"),
-     ("CA", "C12 H10, Ca O", "Ca")],
-)  # fmt: skip
+    [
+        ("HF1", "C6 H6 O2", "H"),
+        ("HG2A", "C6 H6 O2", "H"),
+        ("CD1", "C6 H6 N2", "C"),
+        ("NA2", "C6 H6 N2", "N"),
+        ("CL1", "C6 H6 Cl N2", "Cl"),
+        ("HO1", "Ho2 H2 O4", "Ho"),
+        ("Wat3", "Mg H8 O8", "O"),
+        ("W2", "Mg H8 O8", "O"),
+        ("W2", "Ca W O4", "W"),
+        ("OW1", "Ca W O4", "O"),
+        ("DB1", "C4 D4", "H"),
+        ("c12", "C4 H4", "C"),
+        ("CA", "C12 H10, Ca O", "Ca"),
+    ],
+)
 def test_labels_are_read_by_the_formula(label, formula, element):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*the formula")  # one atom is not all of it
@@ -94,12 +123,17 @@ def test_a_tetrahedral_site_is_no_tritium():
 
 @pytest.mark.parametrize(
     ("row", "told"),
-    [("X1 X 0.1 0.1 0.1 1 calc", r"left out: 1 \(X1\)"), ("Cg1 ? 0.1 0.1 0.1 1 calc", r"left out: 1 \(Cg1\)"),
-     ("Q7 ? 0.1 0.1 0.1 1 d", r"left out: 1 \(Q7\)"), ("Du2 Du 0.1 0.1 0.1 1 d", r"left out: 1 \(Du2\)"),
-     ("C9 C 0.1 0.1 0.1 1 dum", r"left out: 1 \(C9\)"), ("Vac1 Vac 0.1 0.1 0.1 1 d", r"left out: 1 \(Vac1\)"),
-     ("H1 H ? ? ? 1 d", r"hydrogens without coordinates, left out: 1 \(H1\)"),
-     ("D1 D . . . 1 d", r"hydrogens without coordinates, left out: 1 \(D1\)")],
-)  # fmt: skip
+    [
+        ("X1 X 0.1 0.1 0.1 1 calc", r"left out: 1 \(X1\)"),
+        ("Cg1 ? 0.1 0.1 0.1 1 calc", r"left out: 1 \(Cg1\)"),
+        ("Q7 ? 0.1 0.1 0.1 1 d", r"left out: 1 \(Q7\)"),
+        ("Du2 Du 0.1 0.1 0.1 1 d", r"left out: 1 \(Du2\)"),
+        ("C9 C 0.1 0.1 0.1 1 dum", r"left out: 1 \(C9\)"),
+        ("Vac1 Vac 0.1 0.1 0.1 1 d", r"left out: 1 \(Vac1\)"),
+        ("H1 H ? ? ? 1 d", r"hydrogens without coordinates, left out: 1 \(H1\)"),
+        ("D1 D . . . 1 d", r"hydrogens without coordinates, left out: 1 \(D1\)"),
+    ],
+)
 def test_what_is_no_atom_is_left_out_and_counted(row, told):
     with pytest.warns(UserWarning, match=told):
         crystal = read_crystal(sites(f"O1 O 0.3 0.3 0.3 1 d\n{row}", "occupancy", "calc_flag"))
@@ -120,12 +154,22 @@ def test_occupancies_slightly_above_1_are_1(written):
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
-    [("0.3", "0,3", "no position"), ("0.3", "1e6", "more than 1000 cells away"), ("0.3", "?", "no position"),
-     ("0.9", "0,9", "not a number"), ("0.9", "1.5", "occupancy 1.5"), ("0.9", "1.06", "occupancy 1.06"),
-     ("0.02", "0,02", "decimal point"), ("0.02", "-0.2", "U = -0.2"), ("6.2", "1e300", "cell length a = 1e.300"),
-     ("6.2", "1e-9", "cell length a = 1e-09"), ("6.2", "6,2", "_cell_length_a = 6,2"), ("96", "0", "form no cell"),
-     ("'P 1 21/c 1'", "?", "'nothing' is not in the tables")],
-)  # fmt: skip
+    [
+        ("0.3", "0,3", "no position"),
+        ("0.3", "1e6", "more than 1000 cells away"),
+        ("0.3", "?", "no position"),
+        ("0.9", "0,9", "not a number"),
+        ("0.9", "1.5", "occupancy 1.5"),
+        ("0.9", "1.06", "occupancy 1.06"),
+        ("0.02", "0,02", "decimal point"),
+        ("0.02", "-0.2", "U = -0.2"),
+        ("6.2", "1e300", "cell length a = 1e.300"),
+        ("6.2", "1e-9", "cell length a = 1e-09"),
+        ("6.2", "6,2", "_cell_length_a = 6,2"),
+        ("96", "0", "form no cell"),
+        ("'P 1 21/c 1'", "?", "'nothing' is not in the tables"),
+    ],
+)
 def test_values_that_cannot_be_are_refused(old, new, message):
     text = sites("O1 O 0.3 0.1 0.7 0.9 0.02", "occupancy", "U_iso_or_equiv")
     with pytest.raises(CifError, match=message):
@@ -145,10 +189,13 @@ def aniso(kind: str, values: str, label: str = "O1") -> str:
 
 @pytest.mark.parametrize(
     ("kind", "values", "expected"),
-    [("U", "0.01 0.02 0.03 0 0 0", 0.02), ("B", "0.8 1.6 2.4 0 0 0", 1.6 / (8 * np.pi**2)),
-     # a* = 1 / 6.2 Å: beta = 2 pi^2 a*^2 U
-     ("beta", "0.01 0.01 0.01 0 0 0", 0.01 * 6.2**2 / (2 * np.pi**2))],
-)  # fmt: skip
+    [
+        ("U", "0.01 0.02 0.03 0 0 0", 0.02),
+        ("B", "0.8 1.6 2.4 0 0 0", 1.6 / (8 * np.pi**2)),
+        # a* = 1 / 6.2 Å: beta = 2 pi^2 a*^2 U
+        ("beta", "0.01 0.01 0.01 0 0 0", 0.01 * 6.2**2 / (2 * np.pi**2)),
+    ],
+)
 def test_anisotropic_displacements_of_every_kind(kind, values, expected):
     crystal = read_crystal(sites("O1 O 0.1 0.2 0.3", head=CUBIC) + aniso(kind, values))
     assert crystal.atoms.u_iso == pytest.approx(expected)
@@ -172,10 +219,13 @@ def test_anisotropic_displacements_of_no_atom_are_told():
 
 @pytest.mark.parametrize(
     ("columns", "values", "told", "expected"),
-    [(("adp_type", "U_iso_or_equiv"), "Biso 0.79", "whose type is B", 0.79 / (8 * np.pi**2)),
-     (("thermal_displace_type", "U_iso_or_equiv"), "Bani 1.58", "whose type is B", 1.58 / (8 * np.pi**2)),
-     (("U_iso_or_equiv",), "0.9", "U above 0.5", 0.9), (("U_iso_or_equiv",), "-0.002", "taken as 0", 0.0)],
-)  # fmt: skip
+    [
+        (("adp_type", "U_iso_or_equiv"), "Biso 0.79", "whose type is B", 0.79 / (8 * np.pi**2)),
+        (("thermal_displace_type", "U_iso_or_equiv"), "Bani 1.58", "whose type is B", 1.58 / (8 * np.pi**2)),
+        (("U_iso_or_equiv",), "0.9", "U above 0.5", 0.9),
+        (("U_iso_or_equiv",), "-0.002", "taken as 0", 0.0),
+    ],
+)
 def test_displacements_that_are_doubtful_are_told(columns, values, told, expected):
     with pytest.warns(UserWarning, match=told):
         crystal = read_crystal(sites(f"O1 O 0.1 0.2 0.3 {values}", *columns))
@@ -202,11 +252,15 @@ def test_an_origin_that_is_not_stated_is_found(at, choice, stated):
 
 @pytest.mark.parametrize(
     ("symbol", "more", "found"),
-    [("F d -3 m:2", "", "F d -3 m:2"), ("F d -3 m Z", "", "F d -3 m:2"),
-     ("F d -3 m (origin choice 2)", "", "F d -3 m:2"),
-     ("F d -3 m", "_space_group_IT_coordinate_system_code 2\n", "F d -3 m:2"),
-     ("F 41/d -3 2/m S", "", "F d -3 m:1"), ("?", "_space_group_name_Hall ' -F 4vw 2vw 3'\n", "F d -3 m:2")],
-)  # fmt: skip
+    [
+        ("F d -3 m:2", "", "F d -3 m:2"),
+        ("F d -3 m Z", "", "F d -3 m:2"),
+        ("F d -3 m (origin choice 2)", "", "F d -3 m:2"),
+        ("F d -3 m", "_space_group_IT_coordinate_system_code 2\n", "F d -3 m:2"),
+        ("F 41/d -3 2/m S", "", "F d -3 m:1"),
+        ("?", "_space_group_name_Hall ' -F 4vw 2vw 3'\n", "F d -3 m:2"),
+    ],
+)
 def test_an_origin_that_is_stated_is_taken(symbol, more, found):
     at = "0.125 0.125 0.125" if found.endswith("2") else "0 0 0"
     crystal = read_crystal(sites(f"C1 C {at}", head=DIAMOND.replace("F d -3 m", symbol) + more))
@@ -222,8 +276,10 @@ def test_a_crystal_moves_to_the_other_origin_of_its_group(own, other):
     """Spinel: Mg at 0 0 0 and Al at 5/8 5/8 5/8 in choice 1; at 1/8 1/8 1/8 and 1/2 1/2 1/2 in choice 2."""
     rows = {"1": "Mg1 Mg 0 0 0\nAl1 Al 0.625 0.625 0.625", "2": "Mg1 Mg 0.125 0.125 0.125\nAl1 Al 0.5 0.5 0.5"}
     head = DIAMOND.replace("3.57", "8.08")
-    found = {choice: read_crystal(sites(rows[choice], head=head.replace("F d -3 m", f"F d -3 m:{choice}")))
-             for choice in "12"}  # fmt: skip
+    found = {
+        choice: read_crystal(sites(rows[choice], head=head.replace("F d -3 m", f"F d -3 m:{choice}")))
+        for choice in "12"
+    }
     moved = at_origin_of(found[own], find_symmetry(f"F d -3 m:{other}"))
     assert moved.space_group == f"F d -3 m:{other}"
     assert places(moved) == places(found[other])
@@ -270,8 +326,11 @@ def test_operations_that_are_no_group_give_way_to_the_symbol():
 
 
 def test_operations_of_no_setting_give_the_whole_cell():
-    text = sites("O1 O 0.3 0.1 0.7 0.01", "U_iso_or_equiv",
-                 head=HEAD.replace("'P 1 21/c 1'", "?") + operations("x,y,z", "x,y+1/3,z", "x,y+2/3,z"))  # fmt: skip
+    text = sites(
+        "O1 O 0.3 0.1 0.7 0.01",
+        "U_iso_or_equiv",
+        head=HEAD.replace("'P 1 21/c 1'", "?") + operations("x,y,z", "x,y+1/3,z", "x,y+2/3,z"),
+    )
     with pytest.warns(UserWarning, match="3 operations are not a tabulated setting"):
         crystal = read_crystal(text)
     assert (crystal.space_group, len(crystal.atoms), len(crystal.asymmetric_unit)) == ("P 1", 3, 3)
@@ -296,8 +355,11 @@ def test_a_magnetic_cif_is_named():
 
 def test_dotted_names_are_the_same():
     text = sites("O1 O 0.3 0.1 0.7 0.5 0.02", "occupancy", "U_iso_or_equiv")
-    dotted = text.replace("_atom_site_", "_atom_site.").replace("_cell_", "_cell.").replace(
-        "_symmetry_space_group_name_H-M", "_space_group.name_H-M_alt")  # fmt: skip
+    dotted = (
+        text.replace("_atom_site_", "_atom_site.")
+        .replace("_cell_", "_cell.")
+        .replace("_symmetry_space_group_name_H-M", "_space_group.name_H-M_alt")
+    )
     one, other = read_crystal(text), read_crystal(dotted)
     assert (one.formula, one.space_group) == (other.formula, other.space_group) == ("O2", "P 1 21/c 1")
     assert other.atoms.u_iso == pytest.approx(0.02)
@@ -306,8 +368,15 @@ def test_dotted_names_are_the_same():
 def test_cartesian_coordinates_are_put_into_the_cell():
     """In an orthogonal cell they are the lengths divided by the axes; of two models the first is read."""
     head = HEAD.replace("96", "90").replace("P 1 21/c 1", "P 1")
-    text = head + loop("label_atom_id", "type_symbol", "Cartn_x", "Cartn_y", "Cartn_z", "pdbx_PDB_model_num",
-                       rows="CA C 3.1 0.71 2.1 1\nCA C 3.0 0.71 2.1 2")  # fmt: skip
+    text = head + loop(
+        "label_atom_id",
+        "type_symbol",
+        "Cartn_x",
+        "Cartn_y",
+        "Cartn_z",
+        "pdbx_PDB_model_num",
+        rows="CA C 3.1 0.71 2.1 1\nCA C 3.0 0.71 2.1 2",
+    )
     with (
         pytest.warns(UserWarning, match="Cartesian coordinates"),
         pytest.warns(UserWarning, match=r"further models, left out: 1 \(CA\)"),
@@ -367,10 +436,12 @@ def test_comments_continued_lines_and_multiples_of_u_in_shelx_files(tmp_path):
 
 @pytest.mark.parametrize(
     ("old", "new", "told"),
-    [("21.0 0.04", "21.0 -0.001", r"taken as 0: 1 \(O1\)"),
-     ("HKLF 4", "Q1 1 0.5 0.5 0.5 11 0.05 1.2\nHKLF 4", "1 peaks"),
-     ("LATT 1\n", "", "no LATT")],
-)  # fmt: skip
+    [
+        ("21.0 0.04", "21.0 -0.001", r"taken as 0: 1 \(O1\)"),
+        ("HKLF 4", "Q1 1 0.5 0.5 0.5 11 0.05 1.2\nHKLF 4", "1 peaks"),
+        ("LATT 1\n", "", "no LATT"),
+    ],
+)
 def test_what_shelx_files_leave_open_is_told(tmp_path, old, new, told):
     with pytest.warns(UserWarning, match=told):
         assert len(shelx(tmp_path, old, new).asymmetric_unit) == 3
@@ -378,11 +449,17 @@ def test_what_shelx_files_leave_open_is_told(tmp_path, old, new, told):
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
-    [("0.5 0.7\n", "0.5 1e9\nC9 1 21 0 0\n", "expected fractional coordinates"), ("21.0 0.04", "21.0 -0.2", "U = -0.2"),
-     ("SFAC C O", "SFAC C Xx", "unknown element 'Xx'"), ("SFAC C O", "", "SFAC lists 0 elements"),
-     ("O1 2", "O1 1.5", "of kind 1.5"), ("O1 2", "+model.ins\nO1 2", "includes another file"),
-     ("8.1 5.9", "-8.1 5.9", "cell length a"), ("CELL 0.71073", "CELL", "expected 7 numbers")],
-)  # fmt: skip
+    [
+        ("0.5 0.7\n", "0.5 1e9\nC9 1 21 0 0\n", "expected fractional coordinates"),
+        ("21.0 0.04", "21.0 -0.2", "U = -0.2"),
+        ("SFAC C O", "SFAC C Xx", "unknown element 'Xx'"),
+        ("SFAC C O", "", "SFAC lists 0 elements"),
+        ("O1 2", "O1 1.5", "of kind 1.5"),
+        ("O1 2", "+model.ins\nO1 2", "includes another file"),
+        ("8.1 5.9", "-8.1 5.9", "cell length a"),
+        ("CELL 0.71073", "CELL", "expected 7 numbers"),
+    ],
+)
 def test_shelx_files_that_make_no_sense_are_refused(tmp_path, old, new, message):
     with pytest.raises(RephaseError, match=message):
         shelx(tmp_path, old, new)

@@ -180,10 +180,13 @@ def save_deflated(path):
         ("b.npy", save_npz, lambda content: content),
         ("b.npy", lambda path: np.save(path, shot(1)), lambda content: content.replace(b"}", b"(")),
         ("b.npy", lambda path: np.save(path, np.array([{}]), allow_pickle=True), lambda content: content),
-        ("b.cxi", lambda path: write_cxi(path, shot(1)[None], shot(1)[None] >= 0, ROUND[None]),
-         lambda content: content.replace(b"HEAP", b"heap")),
+        (
+            "b.cxi",
+            lambda path: write_cxi(path, shot(1)[None], shot(1)[None] >= 0, ROUND[None]),
+            lambda content: content.replace(b"HEAP", b"heap"),
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_file_does_not_spoil_its_folder(tmp_path, name, save, harm):
     save(tmp_path / name)
     (tmp_path / name).write_bytes(harm((tmp_path / name).read_bytes()))
@@ -222,22 +225,43 @@ def write_empty(path, name, **layout):
         ("b.tif", lambda path: write_tiff(path, 2**31, 1), "2147483648 x 2147483648 pixels: expected at most"),
         ("b.tif", lambda path: write_tiff(path, 60_000, 8), "60000 x 60000 pixels: expected at most 67,108,864"),
         ("b.tif", lambda path: write_tiff(path, 8_000, 1), "cannot be read: damaged, truncated"),
-        ("b.npy", lambda path: write_numpy(path, {"descr": "<u2", "fortran_order": False, "shape": (10**6, 10**6)}),
-         "cannot be read: damaged, truncated"),
-        ("b.h5", lambda path: write_empty(path, "x", shape=(10**6, 10**6), dtype="u2", chunks=(100, 100)),
-         "1000000 x 1000000 pixels: expected at most"),
-        ("b.h5", lambda path: write_empty(path, "x", shape=(10**12, 64, 64), dtype="u2", chunks=(1, 64, 64)),
-         "1000000000000 images: expected 1 to 1,000,000 in a file"),
-        ("b.h5", lambda path: write_empty(path, "x", shape=(10**6, 64, 64), dtype="u2", chunks=(1, 64, 64)),
-         "nothing was ever written"),
-        ("b.cxi", lambda path: write_empty(path, "number_of_entries", data=10**12),
-         "1000000000000 entries: expected 1 to 1,000,000"),
-        ("b.cxi", lambda path: write_empty(path, "entry_99999999999/data_1/data", data=shot(1)),
-         "99999999999 entries: expected 1 to"),
-        ("b.cxi", lambda path: write_empty(path, "entry_1/note_1/data", shape=(10**5, 10**5), dtype="u1"),
-         "expected 11 numbers for each"),
+        (
+            "b.npy",
+            lambda path: write_numpy(path, {"descr": "<u2", "fortran_order": False, "shape": (10**6, 10**6)}),
+            "cannot be read: damaged, truncated",
+        ),
+        (
+            "b.h5",
+            lambda path: write_empty(path, "x", shape=(10**6, 10**6), dtype="u2", chunks=(100, 100)),
+            "1000000 x 1000000 pixels: expected at most",
+        ),
+        (
+            "b.h5",
+            lambda path: write_empty(path, "x", shape=(10**12, 64, 64), dtype="u2", chunks=(1, 64, 64)),
+            "1000000000000 images: expected 1 to 1,000,000 in a file",
+        ),
+        (
+            "b.h5",
+            lambda path: write_empty(path, "x", shape=(10**6, 64, 64), dtype="u2", chunks=(1, 64, 64)),
+            "nothing was ever written",
+        ),
+        (
+            "b.cxi",
+            lambda path: write_empty(path, "number_of_entries", data=10**12),
+            "1000000000000 entries: expected 1 to 1,000,000",
+        ),
+        (
+            "b.cxi",
+            lambda path: write_empty(path, "entry_99999999999/data_1/data", data=shot(1)),
+            "99999999999 entries: expected 1 to",
+        ),
+        (
+            "b.cxi",
+            lambda path: write_empty(path, "entry_1/note_1/data", shape=(10**5, 10**5), dtype="u1"),
+            "expected 11 numbers for each",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_header_that_claims_the_absurd_is_told_without_room_for_it(tmp_path, name, save, reason):
     save(tmp_path / name)
     np.save(tmp_path / "a.npy", shot(2))
@@ -466,10 +490,20 @@ def test_labels_that_nobody_asks_for_do_no_harm(cxi):
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        ("i4", -1), ("f4", -2), ("f8", np.nan), ("u2", 65535), ("u4", 2**32 - 1), ("u8", 2**32 - 1), ("f4", 2**32 - 1),
-        ("i2", 32767), ("u4", 2**32 - 2), ("i8", 65535), ("f4", 65535), ("f2", -1),
+        ("i4", -1),
+        ("f4", -2),
+        ("f8", np.nan),
+        ("u2", 65535),
+        ("u4", 2**32 - 1),
+        ("u8", 2**32 - 1),
+        ("f4", 2**32 - 1),
+        ("i2", 32767),
+        ("u4", 2**32 - 2),
+        ("i8", 65535),
+        ("f4", 65535),
+        ("f2", -1),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("name", ["a.npy", "a.tif", "a.h5"])
 def test_what_says_by_its_number_that_it_was_not_measured_is_masked(tmp_path, name, kind, value):
     image = shot(1).astype(kind)

@@ -44,10 +44,15 @@ def test_unknown_device():
 def settings():
     """What a training could change for the rest of the process."""
     return (
-        torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.backends.cudnn.benchmark, torch.get_num_threads(), torch.random.get_rng_state().tolist(),
-        logging.getLogger("lightning.pytorch").level, list(warnings.filters), dict(os.environ),
-    )  # fmt: skip
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.benchmark,
+        torch.get_num_threads(),
+        torch.random.get_rng_state().tolist(),
+        logging.getLogger("lightning.pytorch").level,
+        list(warnings.filters),
+        dict(os.environ),
+    )
 
 
 @pytest.fixture

@@ -17,9 +17,12 @@ from rephase.optics.reflectivity import Stack, reflected_amplitude, reflectivity
 ENERGY_EV = 12_000.0
 K = 2 * math.pi / wavelength_nm(ENERGY_EV)
 SIZES = {
-    "sphere": [5.0], "cylinder": [5.0, 4.0], "truncated_sphere": [5.0, 7.0], "dome": [6.0, 4.0],
+    "sphere": [5.0],
+    "cylinder": [5.0, 4.0],
+    "truncated_sphere": [5.0, 7.0],
+    "dome": [6.0, 4.0],
     "frustum": [6.0, 5.0, 3.0],
-}  # fmt: skip
+}
 CRITICAL_DEG = math.degrees(math.sqrt(2 * 6e-6))
 
 
@@ -36,9 +39,16 @@ def pattern(island="cylinder", stack=None, exits=None, *, sizes=None, incidence_
     exits = exits or ExitAngles(torch.linspace(0.05, 1.5, 30).double(), double([0.0, 0.4, -0.4]), (0.05, 0.05))
     delta = torch.full_like(sizes[:, 0], 2e-5)
     return grazing_pattern(
-        island, sizes, delta, 0.01 * delta, stack or silicon(), exits, energy_ev=ENERGY_EV,
-        incidence_deg=incidence_deg, **options,
-    )  # fmt: skip
+        island,
+        sizes,
+        delta,
+        0.01 * delta,
+        stack or silicon(),
+        exits,
+        energy_ev=ENERGY_EV,
+        incidence_deg=incidence_deg,
+        **options,
+    )
 
 
 def test_reflection_at_steep_angles_is_that_of_the_textbook():
@@ -134,10 +144,12 @@ def points_in(island):
     unit = scipy.stats.qmc.Sobol(3, seed=0).random_base2(16)
     x, y, z = (unit * [2 * sizes[0], 2 * sizes[0], height] - [sizes[0], sizes[0], 0]).T
     radius = {
-        "sphere": lambda: np.sqrt(np.maximum(25 - (z - 5) ** 2, 0)), "cylinder": lambda: 5.0,
+        "sphere": lambda: np.sqrt(np.maximum(25 - (z - 5) ** 2, 0)),
+        "cylinder": lambda: 5.0,
         "truncated_sphere": lambda: np.sqrt(np.maximum(25 - (z - 2) ** 2, 0)),
-        "dome": lambda: 6 * np.sqrt(1 - (z / 4) ** 2), "frustum": lambda: 6 - 3 * z / 5,
-    }[island]()  # fmt: skip
+        "dome": lambda: 6 * np.sqrt(1 - (z / 4) ** 2),
+        "frustum": lambda: 6 - 3 * z / 5,
+    }[island]()
     inside = np.hypot(x, y) < radius
     return np.stack([x, y, z], 1)[inside], inside.mean() * 4 * sizes[0] ** 2 * height
 

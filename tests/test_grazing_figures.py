@@ -37,9 +37,13 @@ class OneCut:
     def arrays(self, name):
         assert name == "posterior_gisaxs"
         return {
-            "axes": np.array(["exit angle (degrees)"]), "axis_0": ROWS, "counts": np.full(10, 9), "mask": ROWS > 0.1,
-            "methods": np.array(["flow", "Markov chains"]), "expected": np.full((2, 6, 10), 9.5),
-        }  # fmt: skip
+            "axes": np.array(["exit angle (degrees)"]),
+            "axis_0": ROWS,
+            "counts": np.full(10, 9),
+            "mask": ROWS > 0.1,
+            "methods": np.array(["flow", "Markov chains"]),
+            "expected": np.full((2, 6, 10), 9.5),
+        }
 
 
 def test_cuts_are_curves():

@@ -143,8 +143,10 @@ def test_what_was_not_measured_is_not_looked_at():
     true = object_wave(blobs(depth=1.0))
     seen, known = holograms(true, NUMBERS), KnownObject(phase=(-math.pi, 0))
     mask = torch.rand(seen.shape, generator=torch.Generator().manual_seed(0)) > 0.1
-    found = [retrieve(torch.where(mask, seen, spoiled), NUMBERS, known, n_iterations=20, mask=mask)
-             for spoiled in (0.0, -5.0)]  # fmt: skip
+    found = [
+        retrieve(torch.where(mask, seen, spoiled), NUMBERS, known, n_iterations=20, mask=mask)
+        for spoiled in (0.0, -5.0)
+    ]
     assert torch.equal(found[0].wave, found[1].wave)
     blind = retrieve(torch.where(mask, seen, 0.0), NUMBERS, known, n_iterations=20)
     assert float((found[0].wave - true).norm()) < 0.5 * float((blind.wave - true).norm())

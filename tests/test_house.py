@@ -106,8 +106,11 @@ def test_notebook_is_prose_and_calls(path: Path):
 
 def test_notebooks_do_all_that_the_full_work_lists():
     config, called = load_config("paper"), "\n".join(path.read_text() for path in NOTEBOOK_FILES)
-    steps = {"run_experiment(run, ": config.images.experiments, "train_and_score(run, data, ": config.completion.models,
-             "train_and_score_phases(run, data, ": config.completion.phases.models}  # fmt: skip
+    steps = {
+        "run_experiment(run, ": config.images.experiments,
+        "train_and_score(run, data, ": config.completion.models,
+        "train_and_score_phases(run, data, ": config.completion.phases.models,
+    }
     missing = [call + name for call, names in steps.items() for name in names if f'{call}\\"{name}\\")' not in called]
     assert not missing
 

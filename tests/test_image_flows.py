@@ -23,10 +23,8 @@ CONFIG = HolographyConfig(
 )
 SIMULATORS = {
     "holography": HologramSimulator(CONFIG.data),
-    "ptychography": PtychogramSimulator(
-        PtychogramSimulation(size=8, frame=4, n_side=3, step=1.6, probe_width=1.5)
-    ),
-}  # fmt: skip
+    "ptychography": PtychogramSimulator(PtychogramSimulation(size=8, frame=4, n_side=3, step=1.6, probe_width=1.5)),
+}
 
 
 @pytest.fixture(params=SIMULATORS)

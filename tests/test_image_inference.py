@@ -150,8 +150,11 @@ def test_labels_that_can_be_the_classifiers_are_noted_and_others_ignored(open_fo
 
 def test_what_was_trained_on_is_marked_in_the_file_of_a_data_set(image_run, image_weights, tmp_path):
     path = own_images(image_run, 32).shots[0].path
-    overrides = [f"images.data={{kind: file, file: {{path: {path}}}, size: 32}}", "images.experiments={}",
-                 "images.models={resnet18: {options: {width: 2}}}"]  # fmt: skip
+    overrides = [
+        f"images.data={{kind: file, file: {{path: {path}}}, size: 32}}",
+        "images.experiments={}",
+        "images.models={resnet18: {options: {width: 2}}}",
+    ]
     run = open_run(tmp_path, "test", overrides, device="cpu")
     classifier, data = open_classifier(run), build_images(run)
     images = own_images(run, 32, classifier.card.labels)

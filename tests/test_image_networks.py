@@ -99,9 +99,10 @@ def test_the_convolutions_are_those_of_the_published_networks(name, n_weights):
     assert convolutions[0].in_channels == 1
     assert sum(c.weight.numel() for c in convolutions) == n_weights - 2 * convolutions[0].weight.numel()
     weighted = [
-        key for key, module in model.named_modules()
+        key
+        for key, module in model.named_modules()
         if isinstance(module, torch.nn.Conv2d | torch.nn.Linear) and "shortcut" not in key
-    ]  # fmt: skip
+    ]
     assert name.endswith(str(len(weighted)))
 
 

@@ -206,14 +206,17 @@ def test_atoms_of_shelx_files(tmp_path):
     assert crystal.formula == "C4 H4 O6"
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("SFAC C H O", "SFAC C H", "kind 3, but SFAC lists 2"),
-    ("0.15 0.22", "0.15 abc", "H1"),
-    ("CELL 0.71073 7.6 9.97 13.7 90 99 90\n", "", "no CELL"),
-    ("SFAC C H O", "SFAC C H Xx", "unknown element"),
-    ("C1  1  0.1", "C1  1  nan", "finite"),
-    ("O2A 3  0.3 0.6 0.1 21.0", "O2A 3  0.3 0.6 0.1 31.0", "free variable 3, but FVAR gives 2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("SFAC C H O", "SFAC C H", "kind 3, but SFAC lists 2"),
+        ("0.15 0.22", "0.15 abc", "H1"),
+        ("CELL 0.71073 7.6 9.97 13.7 90 99 90\n", "", "no CELL"),
+        ("SFAC C H O", "SFAC C H Xx", "unknown element"),
+        ("C1  1  0.1", "C1  1  nan", "finite"),
+        ("O2A 3  0.3 0.6 0.1 21.0", "O2A 3  0.3 0.6 0.1 31.0", "free variable 3, but FVAR gives 2"),
+    ],
+)
 def test_wrong_shelx_atoms_are_errors(tmp_path, old, new, message):
     path = tmp_path / "model.ins"
     path.write_text(INSTRUCTIONS.replace(old, new))
@@ -229,8 +232,11 @@ def test_a_shelx_file_without_atoms_is_an_error(tmp_path):
 
 def test_parts_fragments_and_free_variables_of_shelx_files(tmp_path):
     path = tmp_path / "model.res"
-    path.write_text(INSTRUCTIONS.replace("O2A 3", "FRAG 17\nC9 1 1.1 2.2 3.3\nFEND\nPART 1 21\nO2A\t3").replace(
-        "O2B", "PART 0\nO2B"))  # fmt: skip
+    path.write_text(
+        INSTRUCTIONS.replace("O2A 3", "FRAG 17\nC9 1 1.1 2.2 3.3\nFEND\nPART 1 21\nO2A\t3").replace(
+            "O2B", "PART 0\nO2B"
+        )
+    )
     sites = read_crystal(path).asymmetric_unit
     assert sites.labels == ("C1", "H1", "O1", "O2A", "O2B")
     assert sites.occupancy[3:] == pytest.approx([0.7, 0.3])

@@ -34,14 +34,23 @@ TABLES = {
     "phases": (MODELS, {"mlp": {"width": 64}, "cnn3d": {"width": 8}, "unet3d": {"width": 8}}, {}),
     "amplitudes": (
         AMPLITUDE_MODELS,
-        {"linear": {"rank": 8}, "unet": {"width": 8}, "fourier_unet": {"width": 8},
-         "transformer": {"embedding": 64, "depth": 1}, "gan": {"width": 8, "critic_width": 8}},
+        {
+            "linear": {"rank": 8},
+            "unet": {"width": 8},
+            "fourier_unet": {"width": 8},
+            "transformer": {"embedding": 64, "depth": 1},
+            "gan": {"width": 8, "critic_width": 8},
+        },
         {},
     ),
     "monoclinic phases": (
         MONOCLINIC_PHASE_MODELS,
-        {"linear": {"rank": 8}, "unet": {"width": 8}, "fourier_unet": {"width": 8},
-         "transformer": {"embedding": 64, "depth": 1}},
+        {
+            "linear": {"rank": 8},
+            "unet": {"width": 8},
+            "fourier_unet": {"width": 8},
+            "transformer": {"embedding": 64, "depth": 1},
+        },
         {},
     ),
     "images": (
@@ -55,7 +64,7 @@ TABLES = {
         {"simulator": SAXS},
     ),
     "image posteriors": (IMAGE_POSTERIOR_MODELS, {"image_flow": {"width": 8, "n_blocks": 1}}, {"simulator": HOLOGRAMS}),
-}  # fmt: skip
+}
 EVERY = [(kind, name) for kind, (models, *_) in TABLES.items() for name in models]
 
 
@@ -177,12 +186,25 @@ def test_models_convolve_by_what_has_right_gradients(kind, name, batches):
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-@pytest.mark.parametrize(("grid", "kernel", "stride", "padding", "groups"), [
-    ((2, 2, 2), 3, 1, 1, 1), ((2, 2, 2), 3, 1, 1, 2), ((1, 2, 3), 3, 1, 1, 1), ((1, 1, 1), 3, 2, 1, 1),
-    ((3, 3, 3), 5, 1, 2, 1), ((4, 3, 3), 5, 1, 1, 1), ((6, 6, 6), 7, 2, 3, 1), ((4, 4, 4), 3, 1, 1, 1),
-    ((1, 1), 3, 2, 1, 1), ((4, 1), 3, 2, 1, 1), ((1, 1), 5, 2, 2, 1), ((2, 2), 3, 1, 1, 1), ((1,), 3, 2, 2, 1),
-    ((2,), 5, 2, 2, 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("grid", "kernel", "stride", "padding", "groups"),
+    [
+        ((2, 2, 2), 3, 1, 1, 1),
+        ((2, 2, 2), 3, 1, 1, 2),
+        ((1, 2, 3), 3, 1, 1, 1),
+        ((1, 1, 1), 3, 2, 1, 1),
+        ((3, 3, 3), 5, 1, 2, 1),
+        ((4, 3, 3), 5, 1, 1, 1),
+        ((6, 6, 6), 7, 2, 3, 1),
+        ((4, 4, 4), 3, 1, 1, 1),
+        ((1, 1), 3, 2, 1, 1),
+        ((4, 1), 3, 2, 1, 1),
+        ((1, 1), 5, 2, 2, 1),
+        ((2, 2), 3, 1, 1, 1),
+        ((1,), 3, 2, 2, 1),
+        ((2,), 5, 2, 2, 1),
+    ],
+)
 def test_convolution_of_a_grid_of_any_size(grid, kernel, stride, padding, groups, autocast):
     """Against torch in double precision, which does not convolve by oneDNN; bfloat16 has eight bits."""
     torch.manual_seed(0)

@@ -30,8 +30,12 @@ def model(request):
 def test_layers_are_listed_in_the_order_of_a_batch(batch):
     network = build_model(MODELS, "cnn3d", SHAPE, ModelConfig(options={"width": 8}))
     table = layer_table(network, batch)
-    assert table["layer"].tolist() == ["input", *(f"layers.{i}.{j}" for i in (0, 1) for j in range(3)), "layers.2",
-                                       "whole model"]  # fmt: skip
+    assert table["layer"].tolist() == [
+        "input",
+        *(f"layers.{i}.{j}" for i in (0, 1) for j in range(3)),
+        "layers.2",
+        "whole model",
+    ]
     first, last = table.iloc[1], table.iloc[-1]
     assert (first["type"], first["input"], first["output"]) == ("Conv3d", "5 × 7 × 7 × 7", "8 × 7 × 7 × 7")
     assert first["parameters"] == 5 * 8 * 27 + 8

@@ -24,9 +24,14 @@ from rephase.random_crystals.crystals import RandomCrystalOptions, random_crysta
 from rephase.random_crystals.structure_factors import many_structure_factors
 
 SMALL = MonoclinicConfig(
-    space_groups=("P 1 21/c 1", "C 1 2 1", "P 1 21 1"), n_atoms=(5, 8), shape=(16, 12, 14), d_min=1.2, n_samples=24,
-    chunk=9, measured=MeasuredPart(d_min=(1.6, 2.0), missing=0.15),
-)  # fmt: skip
+    space_groups=("P 1 21/c 1", "C 1 2 1", "P 1 21 1"),
+    n_atoms=(5, 8),
+    shape=(16, 12, 14),
+    d_min=1.2,
+    n_samples=24,
+    chunk=9,
+    measured=MeasuredPart(d_min=(1.6, 2.0), missing=0.15),
+)
 
 
 @pytest.fixture(scope="module")

@@ -18,9 +18,14 @@ from rephase.learning.training import fit, loss_curve
 
 GROUPS = ("P 1 21/c 1", "C 1 2 1", "P 1 21 1", "C 1 2/c 1", "P 1 21/n 1", "P 1 c 1", "C 1 c 1")
 CONFIG = MonoclinicConfig(
-    space_groups=GROUPS, n_atoms=(5, 8), shape=(16, 12, 14), d_min=1.2, measured={"d_min": (1.6, 2.0)}, n_samples=21,
+    space_groups=GROUPS,
+    n_atoms=(5, 8),
+    shape=(16, 12, 14),
+    d_min=1.2,
+    measured={"d_min": (1.6, 2.0)},
+    n_samples=21,
     chunk=21,
-)  # fmt: skip
+)
 SMALL = {
     "linear": {"rank": 8},
     "unet": {"width": 8},
@@ -145,9 +150,12 @@ def test_scores_of_phases_agree_with_those_of_a_list(data, batch):
         a, _, c = batch.lattice[number].T
         beta = float(torch.rad2deg(torch.acos(a @ c / (a.norm() * c.norm()))))
         theirs = score_phases(
-            F[number][mask].numpy(), batch.F[number][mask].numpy(), hkl=data.grid.hkl[mask.numpy()],
-            cell=Cell(*lengths, 90, beta, 90), symmetry=symmetry,
-        )  # fmt: skip
+            F[number][mask].numpy(),
+            batch.F[number][mask].numpy(),
+            hkl=data.grid.hkl[mask.numpy()],
+            cell=Cell(*lengths, 90, beta, 90),
+            symmetry=symmetry,
+        )
         assert ours["map_cc"][number] == pytest.approx(theirs.map_cc[0], abs=2e-3)
         expected = theirs.mean_phase_error_weighted[0]
         assert ours["mean_phase_error_weighted"][number] == pytest.approx(expected, rel=0.15)

@@ -143,10 +143,22 @@ def executed(monkeypatch):
 
 
 DAMAGED = [
-    b"", b"{", b"[]", b"null", b"1", b'"x"', b"\xff\xfe", b"\0", b'{"01_structure_factors": 3}', b"[" * 5000, b"{}{}",
-    b'{"01_structure_factors": {"finished": 3}}', b'{"01_structure_factors": {"finished": ["x"], "seconds": 1}}',
-    b'{"01_structure_factors": {"seconds": "long"}}', b'{"01_structure_factors": {"error": {}}}',
-]  # fmt: skip
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b"1",
+    b'"x"',
+    b"\xff\xfe",
+    b"\0",
+    b'{"01_structure_factors": 3}',
+    b"[" * 5000,
+    b"{}{}",
+    b'{"01_structure_factors": {"finished": 3}}',
+    b'{"01_structure_factors": {"finished": ["x"], "seconds": 1}}',
+    b'{"01_structure_factors": {"seconds": "long"}}',
+    b'{"01_structure_factors": {"error": {}}}',
+]
 
 
 @pytest.mark.parametrize("content", DAMAGED)

@@ -165,8 +165,12 @@ def test_patterns_that_nobody_can_have_measured_are_refused(run, flow, spoil, er
 def test_twins_of_a_spheroid_are_two_peaks():
     """Few photons: oblate and prolate of like radius of gyration explain them equally well."""
     simulator, pattern = with_truth(2, [2.0, 3.2, 2.0, 1e-3])
-    starts = torch.cat([simulator.draw(24, np.random.default_rng(0)).u[:, :2] * 0 + half for half in
-                        (torch.tensor([2.2, 3.0]), torch.tensor([3.6, 2.4]))])  # fmt: skip
+    starts = torch.cat(
+        [
+            simulator.draw(24, np.random.default_rng(0)).u[:, :2] * 0 + half
+            for half in (torch.tensor([2.2, 3.0]), torch.tensor([3.6, 2.4]))
+        ]
+    )
     rest = torch.tensor([2.0, 1e-3]).expand(len(starts), 2)
     found = peaks(simulator, pattern, torch.cat([starts, rest], 1)[:, None])
     oblate = found.u[:, 0] < found.u[:, 1]

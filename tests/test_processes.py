@@ -17,9 +17,13 @@ from rephase.processes import THREADS, available_cores, end_children, limit_thre
 
 def script(text, **options):
     return subprocess.Popen(
-        [sys.executable, "-c", text], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, **options,
-    )  # fmt: skip
+        [sys.executable, "-c", text],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
 
 
 def failing(error):

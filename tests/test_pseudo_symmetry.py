@@ -106,14 +106,20 @@ CENTRED = (
 
 def crystal_of(structure, folder):
     lengths, system, group, atoms = structure
-    cell = zip(("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"),
-               (*lengths, *ANGLES[system]))  # fmt: skip
+    cell = zip(
+        ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"), (*lengths, *ANGLES[system])
+    )
     columns = ("label", "type_symbol", "fract_x", "fract_y", "fract_z")
     rows = [line.split() for line in atoms.strip().splitlines()]
-    text = ["data_made_up", *(f"_cell_{name} {value}" for name, value in cell),
-            f"_space_group_name_H-M_alt '{group}'", "loop_", *(f"_atom_site_{name}" for name in columns),
-            "_atom_site_U_iso_or_equiv",
-            *(f"{row[0]}{i} {' '.join(row)} 0.006" for i, row in enumerate(rows))]  # fmt: skip
+    text = [
+        "data_made_up",
+        *(f"_cell_{name} {value}" for name, value in cell),
+        f"_space_group_name_H-M_alt '{group}'",
+        "loop_",
+        *(f"_atom_site_{name}" for name in columns),
+        "_atom_site_U_iso_or_equiv",
+        *(f"{row[0]}{i} {' '.join(row)} 0.006" for i, row in enumerate(rows)),
+    ]
     path = folder / "made_up.cif"
     path.write_text("\n".join(text) + "\n")
     return read_crystal(path)
@@ -165,8 +171,11 @@ def test_a_centring_of_the_group_is_no_pseudo_translation(tmp_path):
     assert found is None  # what the centring makes absent was not listed
 
 
-@pytest.mark.parametrize("structure", [SUBSTITUTED, DISPLACED, ORDERED, INDISTINCT],
-                         ids=["substituted", "displaced", "ordered", "indistinct"])  # fmt: skip
+@pytest.mark.parametrize(
+    "structure",
+    [SUBSTITUTED, DISPLACED, ORDERED, INDISTINCT],
+    ids=["substituted", "displaced", "ordered", "indistinct"],
+)
 def test_a_superstructure_is_claimed_only_where_no_flipped_class_fits_as_well(structure, tmp_path):
     data, truth = simulate_reflections(crystal_of(structure, tmp_path), 0.8)
     solution = solve(data, effort=0.02)
@@ -236,10 +245,17 @@ def test_nothing_is_possible_where_the_density_does_not_explain_the_amplitudes()
     assert verdict(1.0, outcome_of(0.7, n_agree=1)) == "unsure"
 
 
-@pytest.mark.parametrize(("fom", "is_open", "expected"), [
-    (0.98, False, "solved"), (0.76, False, "solved"), (0.63, False, "possible"), (0.98, True, "possible"),
-    (None, False, "solved"), (None, True, "possible"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("fom", "is_open", "expected"),
+    [
+        (0.98, False, "solved"),
+        (0.76, False, "solved"),
+        (0.63, False, "possible"),
+        (0.98, True, "possible"),
+        (None, False, "solved"),
+        (None, True, "possible"),
+    ],
+)
 def test_claims_are_capped(fom, is_open, expected):
     values = None if fom is None else np.full(10, fom)
     assert capped("solved", fom=values, is_open=is_open) == expected

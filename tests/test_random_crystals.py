@@ -19,10 +19,19 @@ from rephase.random_crystals.structure_factors import many_structure_factors, un
 SMALL = RandomCrystalOptions(n_atoms=(5, 18))
 # shortest and longest bonds of Allen et al. (1987), any order, and X-ray distances to hydrogen, Å
 BONDS = {
-    ("C", "C"): (1.28, 1.62), ("C", "N"): (1.12, 1.52), ("C", "O"): (1.18, 1.48), ("C", "F"): (1.30, 1.42),
-    ("C", "S"): (1.60, 1.87), ("C", "Cl"): (1.69, 1.83), ("Br", "C"): (1.84, 1.98), ("N", "O"): (1.19, 1.42),
-    ("C", "H"): (0.90, 1.02), ("H", "N"): (0.82, 0.95), ("H", "O"): (0.78, 0.92), ("H", "S"): (1.15, 1.38),
-}  # fmt: skip
+    ("C", "C"): (1.28, 1.62),
+    ("C", "N"): (1.12, 1.52),
+    ("C", "O"): (1.18, 1.48),
+    ("C", "F"): (1.30, 1.42),
+    ("C", "S"): (1.60, 1.87),
+    ("C", "Cl"): (1.69, 1.83),
+    ("Br", "C"): (1.84, 1.98),
+    ("N", "O"): (1.19, 1.42),
+    ("C", "H"): (0.90, 1.02),
+    ("H", "N"): (0.82, 0.95),
+    ("H", "O"): (0.78, 0.92),
+    ("H", "S"): (1.15, 1.38),
+}
 
 
 def seeded(seed=0):
@@ -182,11 +191,18 @@ def test_normalised_amplitudes_follow_wilson(made):
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
-    [({"n_atoms": (10, 5)}, "n_atoms"), ({"n_atoms": (1, 5)}, "n_atoms"), ({"u_range": (0.1, 0.01)}, "u_range"),
-     ({"elements": ("C", "Xx")}, "no fragment contains it"), ({"elements": ("N",)}, "need carbon"),
-     ({"space_groups": ()}, "space_groups is empty"), ({"space_groups": ("P 41",)}, "expected triclinic"),
-     ({"space_groups": ("P 2 1 1",)}, "unique axis b"), ({"longest": (9.0, 0.0, 9.0)}, "longest")],
-)  # fmt: skip
+    [
+        ({"n_atoms": (10, 5)}, "n_atoms"),
+        ({"n_atoms": (1, 5)}, "n_atoms"),
+        ({"u_range": (0.1, 0.01)}, "u_range"),
+        ({"elements": ("C", "Xx")}, "no fragment contains it"),
+        ({"elements": ("N",)}, "need carbon"),
+        ({"space_groups": ()}, "space_groups is empty"),
+        ({"space_groups": ("P 41",)}, "expected triclinic"),
+        ({"space_groups": ("P 2 1 1",)}, "unique axis b"),
+        ({"longest": (9.0, 0.0, 9.0)}, "longest"),
+    ],
+)
 def test_bad_options_are_errors(wrong, message):
     with pytest.raises(ConfigError, match=message):
         RandomCrystalOptions(**wrong)

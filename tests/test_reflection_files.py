@@ -47,13 +47,17 @@ def data():
 
 
 def rows(data, end="\n"):
-    return "".join(f"{h} {k} {l} {value:.2f} {sigma:.2f}{end}"
-                   for (h, k, l), value, sigma in zip(data.hkl.tolist(), data.intensity, data.sigma))  # fmt: skip
+    return "".join(
+        f"{h} {k} {l} {value:.2f} {sigma:.2f}{end}"
+        for (h, k, l), value, sigma in zip(data.hkl.tolist(), data.intensity, data.sigma)
+    )
 
 
 def fixed(data, batch="   1"):
-    return "".join(f"{h:4d}{k:4d}{l:4d}{value:8.2f}{sigma:8.2f}{batch}\n"
-                   for (h, k, l), value, sigma in zip(data.hkl.tolist(), data.intensity, data.sigma))  # fmt: skip
+    return "".join(
+        f"{h:4d}{k:4d}{l:4d}{value:8.2f}{sigma:8.2f}{batch}\n"
+        for (h, k, l), value, sigma in zip(data.hkl.tolist(), data.intensity, data.sigma)
+    )
 
 
 def assert_same(found, data, rel=1e-9):
@@ -65,26 +69,49 @@ def assert_same(found, data, rel=1e-9):
 
 
 TEXTS = {
-    "cod.hkl": lambda data: HEAD + LOOP + "_refln_F_squared_meas\n_refln_F_squared_sigma\n_refln_observed_status\n"
-        + rows(data, " o\n") + "1 1 1 999.0 1.0 x\n2 1 1 ? ? o\n",
-    "list4.fcf": lambda data: HEAD + LOOP + "_refln_F_squared_calc\n_refln_F_squared_meas\n_refln_F_squared_sigma\n"
-        + "".join(" ".join([*row.split()[:3], "1.0", *row.split()[3:]]) + "\n" for row in rows(data).splitlines()),
-    "net.cif": lambda data: HEAD + LOOP.replace("_refln", "_diffrn_refln") + "_diffrn_refln_intensity_net\n"
-        + "_diffrn_refln_intensity_u\n" + rows(data),
-    "macro.cif": lambda data: HEAD.replace("_length_", ".length_").replace("_angle_", ".angle_")
-        .replace("_symmetry_", "_symmetry.")
-        + (LOOP + "_refln_intensity_meas\n_refln_intensity_sigma\n").replace("_refln_", "_refln.") + rows(data),
-    "embedded.cif": lambda data: HEAD + "_shelx_res_file\n;\n" + INS + ";\n_shelx_hkl_file\n;\n" + fixed(data)
-        + "   0   0   0    0.00    0.00   0\n;\n",
+    "cod.hkl": lambda data: (
+        HEAD
+        + LOOP
+        + "_refln_F_squared_meas\n_refln_F_squared_sigma\n_refln_observed_status\n"
+        + rows(data, " o\n")
+        + "1 1 1 999.0 1.0 x\n2 1 1 ? ? o\n"
+    ),
+    "list4.fcf": lambda data: (
+        HEAD
+        + LOOP
+        + "_refln_F_squared_calc\n_refln_F_squared_meas\n_refln_F_squared_sigma\n"
+        + "".join(" ".join([*row.split()[:3], "1.0", *row.split()[3:]]) + "\n" for row in rows(data).splitlines())
+    ),
+    "net.cif": lambda data: (
+        HEAD
+        + LOOP.replace("_refln", "_diffrn_refln")
+        + "_diffrn_refln_intensity_net\n"
+        + "_diffrn_refln_intensity_u\n"
+        + rows(data)
+    ),
+    "macro.cif": lambda data: (
+        HEAD.replace("_length_", ".length_").replace("_angle_", ".angle_").replace("_symmetry_", "_symmetry.")
+        + (LOOP + "_refln_intensity_meas\n_refln_intensity_sigma\n").replace("_refln_", "_refln.")
+        + rows(data)
+    ),
+    "embedded.cif": lambda data: (
+        HEAD
+        + "_shelx_res_file\n;\n"
+        + INS
+        + ";\n_shelx_hkl_file\n;\n"
+        + fixed(data)
+        + "   0   0   0    0.00    0.00   0\n;\n"
+    ),
     "iucr.cif": lambda data: HEAD + "_iucr_refine_reflections_details\n;\n" + fixed(data) + ";\n",
     "list.txt": lambda data: "# h k l I sigma\n" + rows(data) + "0 0 0 0 0\n9 9 9 nonsense\n",
     "shelx.hkl": lambda data: fixed(data) + "   0   0   0    0.00    0.00   0\nTITL after the end\n",
     "sadabs.hkl": lambda data: fixed(data) + TAIL,
-    "sadabs.cif": lambda data: HEAD + "_shelx_res_file\n;\n" + INS + ";\n_shelx_hkl_file\n;\n" + fixed(data)
-        + TAIL + ";\n",
+    "sadabs.cif": lambda data: (
+        HEAD + "_shelx_res_file\n;\n" + INS + ";\n_shelx_hkl_file\n;\n" + fixed(data) + TAIL + ";\n"
+    ),
     "commented.cif": lambda data: "\n#" + "-" * 70 + "\n" * 3 + "# a note\r\n" + TEXTS["iucr.cif"](data),
     "touching.hkl": lambda data: fixed(data, "1234").replace("\n", "\r\n"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.filterwarnings("ignore:.*left out of [0-9]+ rows. 1 .status x")
@@ -102,8 +129,10 @@ def test_every_text_format_is_recognised(name, data, tmp_path):
 def test_friedel_mates_of_a_cif_are_two_reflections(data, tmp_path):
     tags = "".join(f"_refln.pdbx_I_{mate}\n_refln.pdbx_I_{mate}_sigma\n" for mate in ("plus", "minus"))
     columns = zip(data.hkl.tolist(), data.intensity, data.sigma)
-    table = "".join(f"{h} {k} {l} {value} {sigma} {value + 7 if h % 2 else '?'} {2 * sigma} 90\n"
-                    for (h, k, l), value, sigma in columns)  # fmt: skip
+    table = "".join(
+        f"{h} {k} {l} {value} {sigma} {value + 7 if h % 2 else '?'} {2 * sigma} 90\n"
+        for (h, k, l), value, sigma in columns
+    )
     path, has_mate = tmp_path / "x.cif", data.hkl[:, 0] % 2 == 1
     path.write_text(HEAD + LOOP.replace("_refln_", "_refln.") + tags + "_refln.phase_calc\n" + table)
     found = read_reflections(path)
@@ -185,9 +214,12 @@ def test_an_unknown_symbol_gives_way_to_the_number_or_to_what_is_given(data, tmp
 
 @pytest.mark.parametrize(
     ("stated", "symbol"),
-    [("_symmetry_space_group_name_H-M 'R -3'", "R -3:R"), ("_symmetry_Int_Tables_number 148", "R -3:R"),
-     ("_symmetry_equiv_pos_as_xyz 'x,y,z'", "P 1")],
-)  # fmt: skip
+    [
+        ("_symmetry_space_group_name_H-M 'R -3'", "R -3:R"),
+        ("_symmetry_Int_Tables_number 148", "R -3:R"),
+        ("_symmetry_equiv_pos_as_xyz 'x,y,z'", "P 1"),
+    ],
+)
 def test_rhombohedral_axes_are_seen_in_the_cell(stated, symbol, data, tmp_path):
     (tmp_path / "x.hkl").write_text(fixed(data))
     cell = "".join(f"_cell_length_{axis} 9.31\n" for axis in "abc")
@@ -302,8 +334,17 @@ def mtz_of(path, data, columns):
 
 def test_mtz_columns_are_found_by_type_or_name(data, tmp_path):
     root, path = np.sqrt(np.abs(data.intensity)), tmp_path / "x.mtz"
-    mtz_of(path, data, [("FC", "F", root + 1), ("FP", "F", root), ("SIGFP", "Q", root / 50),
-                        ("IOBS", "J", data.intensity), ("SIGIOBS", "Q", data.sigma)])  # fmt: skip
+    mtz_of(
+        path,
+        data,
+        [
+            ("FC", "F", root + 1),
+            ("FP", "F", root),
+            ("SIGFP", "Q", root / 50),
+            ("IOBS", "J", data.intensity),
+            ("SIGIOBS", "Q", data.sigma),
+        ],
+    )
     found = read_reflections(path)
     assert_same(found, data, rel=1e-6)
     assert found.wavelength == pytest.approx(0.71073)
@@ -329,16 +370,32 @@ def test_sigma_of_another_column_is_not_taken(data, tmp_path):
 
 
 def test_sigmas_of_friedel_mates_are_found_by_name(data, tmp_path):
-    mtz_of(tmp_path / "x.mtz", data, [("I(+)", "K", data.intensity), ("I(-)", "K", data.intensity),
-                                      ("SIGI(+)", "M", data.sigma), ("SIGI(-)", "M", 2 * data.sigma)])  # fmt: skip
+    mtz_of(
+        tmp_path / "x.mtz",
+        data,
+        [
+            ("I(+)", "K", data.intensity),
+            ("I(-)", "K", data.intensity),
+            ("SIGI(+)", "M", data.sigma),
+            ("SIGI(-)", "M", 2 * data.sigma),
+        ],
+    )
     sigma = read_reflections(tmp_path / "x.mtz").sigma
     assert sigma == pytest.approx(np.concatenate([data.sigma, 2 * data.sigma]), rel=1e-6)
 
 
 def test_friedel_mates_of_an_mtz_are_two_reflections(data, tmp_path):
     path, half = tmp_path / "x.mtz", np.where(np.arange(len(data)) % 2, data.intensity / 2, np.nan)
-    mtz_of(path, data, [("I(+)", "K", data.intensity), ("SIGI(+)", "M", data.sigma), ("I(-)", "K", half),
-                        ("SIGI(-)", "M", data.sigma)])  # fmt: skip
+    mtz_of(
+        path,
+        data,
+        [
+            ("I(+)", "K", data.intensity),
+            ("SIGI(+)", "M", data.sigma),
+            ("I(-)", "K", half),
+            ("SIGI(-)", "M", data.sigma),
+        ],
+    )
     found = read_reflections(path)
     assert len(found) == len(data) + np.isfinite(half).sum()
     assert np.array_equal(found.hkl[len(data) :], -data.hkl[np.isfinite(half)])
@@ -370,7 +427,7 @@ def test_friedel_mates_of_an_mtz_are_two_reflections(data, tmp_path):
         (HEAD, "no reflections in this CIF"),
         (HEAD.replace("'P 1 21/n 1'", "'P 1 21/q 1'") + LOOP + "_refln_F_meas\n1 2 3 4\n", "not in the tables"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.filterwarnings("ignore:.*have no σ above zero:UserWarning")
 def test_lists_that_make_no_sense_are_refused(text, message, tmp_path):
     (tmp_path / "x.hkl").write_text(text)
@@ -544,8 +601,9 @@ def test_elements_go_to_the_highest_peaks():
     assert found.elements == ("Fe", "O", *["C"] * 9, *["Q"] * 4)
 
 
-@pytest.mark.parametrize("formula", ["", "C20 Xx2", "20", "c6h6", "C6 H6 __import__", "C0", "C6 H0", "C0.0 H2",
-                                     "C" + "9" * 400])  # fmt: skip
+@pytest.mark.parametrize(
+    "formula", ["", "C20 Xx2", "20", "c6h6", "C6 H6 __import__", "C0", "C6 H0", "C0.0 H2", "C" + "9" * 400]
+)
 def test_formulas_that_make_no_sense_are_refused(formula):
     with pytest.raises(CifError, match="expected element symbols and counts"):
         parse_formula(formula)
@@ -562,8 +620,9 @@ def test_density_comes_back(peaked, tmp_path):
         read_density(tmp_path / "x.ccp4")
 
 
-PEAKS = Peaks(np.array([[0.5, 0, 0.5], [0.12, 0.23, 0.31], [0.35, 0.41, 0.78]]), np.array([20.0, 8, 6.25]),
-              ("Fe", "C", "Q"))  # fmt: skip
+PEAKS = Peaks(
+    np.array([[0.5, 0, 0.5], [0.12, 0.23, 0.31], [0.35, 0.41, 0.78]]), np.array([20.0, 8, 6.25]), ("Fe", "C", "Q")
+)
 
 
 def test_res_comes_back(tmp_path):

@@ -26,8 +26,10 @@ OPTIONS = {"cell": CELL, "space_group": GROUP}
 
 def lines(pattern="{h} {k} {l} {I:.2f} {s:.2f}", intensity=INTENSITY, sigma=SIGMA):
     """One line for each reflection; n is its number."""
-    return [pattern.format(h=h, k=k, l=l, I=value, s=s, n=n)
-            for n, ((h, k, l), value, s) in enumerate(zip(HKL.tolist(), intensity, sigma))]  # fmt: skip
+    return [
+        pattern.format(h=h, k=k, l=l, I=value, s=s, n=n)
+        for n, ((h, k, l), value, s) in enumerate(zip(HKL.tolist(), intensity, sigma))
+    ]
 
 
 def read(tmp_path, content, name="x.hkl", **options):
@@ -56,8 +58,10 @@ def eight(value):
 @pytest.mark.parametrize("factor", [1, 50, 400, 3000])
 def test_intensities_and_sigmas_that_touch_are_told_apart(factor, batch, tmp_path):
     intensity, sigma = np.abs(np.round(INTENSITY * factor, 0)), np.round(10000 + SIGMA * factor, 2)
-    written = [f"{h:4d}{k:4d}{l:4d}{eight(value)}{eight(s)}{batch}"
-               for (h, k, l), value, s in zip(HKL.tolist(), intensity, sigma)]  # fmt: skip
+    written = [
+        f"{h:4d}{k:4d}{l:4d}{eight(value)}{eight(s)}{batch}"
+        for (h, k, l), value, s in zip(HKL.tolist(), intensity, sigma)
+    ]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*fields touch in every line.*", UserWarning)
         found = read(tmp_path, written)
@@ -81,12 +85,18 @@ def test_two_readings_are_told(tmp_path):
 
 @pytest.mark.parametrize(
     "pattern",
-    ["{h:5d}{k:5d}{l:5d}{I:10.2f}{s:10.2f}", "{h} {k} {l} {I:.2f} {s:.2f} 1", "{h}\t{k}\t{l}\t{I:.2f}\t{s:.2f}",
-     "{h:4d}{k:4d}{l:4d}{I:9.3f}{s:9.3f}", "{h:4d}{k:4d}{l:4d}{I:12.4f}{s:8.2f}",
-     "{h:3d}{k:3d}{l:3d} {I:.2f} {s:.2f} 7",
-     "{h:4d}{k:4d}{l:4d}{I:8.2f}{s:8.2f}   1 0.12345-0.98765", "{h:4d}{k:4d}{l:4d} {I:.3E} {s:.3E}",
-     "{h} {k} {l} {I:.5f}D+00 {s:.5f}d0"],
-)  # fmt: skip
+    [
+        "{h:5d}{k:5d}{l:5d}{I:10.2f}{s:10.2f}",
+        "{h} {k} {l} {I:.2f} {s:.2f} 1",
+        "{h}\t{k}\t{l}\t{I:.2f}\t{s:.2f}",
+        "{h:4d}{k:4d}{l:4d}{I:9.3f}{s:9.3f}",
+        "{h:4d}{k:4d}{l:4d}{I:12.4f}{s:8.2f}",
+        "{h:3d}{k:3d}{l:3d} {I:.2f} {s:.2f} 7",
+        "{h:4d}{k:4d}{l:4d}{I:8.2f}{s:8.2f}   1 0.12345-0.98765",
+        "{h:4d}{k:4d}{l:4d} {I:.3E} {s:.3E}",
+        "{h} {k} {l} {I:.5f}D+00 {s:.5f}d0",
+    ],
+)
 def test_lists_with_spaces_are_read(pattern, tmp_path):
     found = read(tmp_path, lines(pattern))
     assert np.array_equal(found.hkl, HKL)
@@ -149,8 +159,11 @@ def test_satellites_of_a_list_are_left_out(header, pattern, tmp_path):
 
 def test_satellites_with_integers_are_no_batches(tmp_path):
     intensity, sigma = np.rint(INTENSITY) + 100, np.rint(SIGMA)
-    written = [f"{line} {m} {value:.0f} {s:.0f}"
-               for line, value, s in zip(lines("{h} {k} {l}"), intensity, sigma) for m in (0, 1)]  # fmt: skip
+    written = [
+        f"{line} {m} {value:.0f} {s:.0f}"
+        for line, value, s in zip(lines("{h} {k} {l}"), intensity, sigma)
+        for m in (0, 1)
+    ]
     with pytest.warns(UserWarning, match="63 .satellites"):
         assert_read(read(tmp_path, written), intensity, sigma)
     assert_read(read(tmp_path, lines("{h} {k} {l} {I:.0f} {s:.0f} 1", intensity, sigma)), intensity, sigma)
@@ -173,10 +186,20 @@ def test_satellites_of_a_cif_are_left_out(labels, tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "sigma", "why"),
-    [(-1, -1, "placeholders"), (-1, 0, "placeholders"), (0, 0, "placeholders"), (-99, -99, "placeholders"),
-     (-99.99, 1, "placeholders"), (-999, 999, "placeholders"), (999, 9999, "placeholders"), (0, 9999, "placeholders"),
-     (-9999, -9999, "placeholders"), (0, -1, "placeholders"), (8539.1, -13.49, "σ below 0")],
-)  # fmt: skip
+    [
+        (-1, -1, "placeholders"),
+        (-1, 0, "placeholders"),
+        (0, 0, "placeholders"),
+        (-99, -99, "placeholders"),
+        (-99.99, 1, "placeholders"),
+        (-999, 999, "placeholders"),
+        (999, 9999, "placeholders"),
+        (0, 9999, "placeholders"),
+        (-9999, -9999, "placeholders"),
+        (0, -1, "placeholders"),
+        (8539.1, -13.49, "σ below 0"),
+    ],
+)
 @pytest.mark.parametrize("pattern", ["{h} {k} {l} {I:.2f} {s:.2f}", FIXED])
 def test_rows_that_were_not_measured_are_left_out_and_counted(pattern, value, sigma, why, tmp_path):
     is_bad = np.arange(len(HKL)) % 4 == 1
@@ -225,10 +248,14 @@ def bracketed(value, sigma):
 
 @pytest.mark.parametrize(
     "written",
-    [bracketed, lambda value, sigma: bracketed(value, sigma) + "e0", lambda value, sigma: f"{value:.2f}({sigma:.2f})",
-     lambda value, sigma: f"{value / 100:.4f}e2({round(sigma * 100)})"],
+    [
+        bracketed,
+        lambda value, sigma: bracketed(value, sigma) + "e0",
+        lambda value, sigma: f"{value:.2f}({sigma:.2f})",
+        lambda value, sigma: f"{value / 100:.4f}e2({round(sigma * 100)})",
+    ],
     ids=["12.3(4)", "12.3(4)e0", "12.3(0.4)", "0.123e2(4)"],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("empty", ["", " ?"])
 def test_the_uncertainty_in_brackets_is_sigma(empty, written, tmp_path):
     rows = [f"{h} {k} {l} {written(value, s)}{empty}" for (h, k, l), value, s in zip(HKL.tolist(), INTENSITY, SIGMA)]
@@ -269,20 +296,29 @@ CIF = cif("index_h index_k index_l F_squared_meas F_squared_sigma", lines(), bef
 @pytest.mark.parametrize("text", [TEXT, CIF])
 @pytest.mark.parametrize(
     "encoded",
-    [lambda text: text.replace("\n", "\r\n").encode("utf-8-sig"), lambda text: text.encode("utf-16"),
-     lambda text: text.encode("latin-1"), lambda text: text.replace("\n", "\r").encode(),
-     lambda text: gzip.compress(text.encode())],
+    [
+        lambda text: text.replace("\n", "\r\n").encode("utf-8-sig"),
+        lambda text: text.encode("utf-16"),
+        lambda text: text.encode("latin-1"),
+        lambda text: text.replace("\n", "\r").encode(),
+        lambda text: gzip.compress(text.encode()),
+    ],
     ids=["byte order mark", "UTF-16", "Latin-1", "CR", "gzip"],
-)  # fmt: skip
+)
 def test_every_encoding_is_read(encoded, text, tmp_path):
     assert_read(read(tmp_path, encoded(text)))
 
 
 @pytest.mark.parametrize(
     ("name", "neighbour", "packed"),
-    [("SAMPLE.HKL", "SAMPLE.INS", False), ("sample.hkl", "SAMPLE.RES", False), ("x.hkl", "x.ins", True),
-     ("x.hkl.gz", "x.ins", False), ("x.HKL", "X.Res.GZ", True)],
-)  # fmt: skip
+    [
+        ("SAMPLE.HKL", "SAMPLE.INS", False),
+        ("sample.hkl", "SAMPLE.RES", False),
+        ("x.hkl", "x.ins", True),
+        ("x.hkl.gz", "x.ins", False),
+        ("x.HKL", "X.Res.GZ", True),
+    ],
+)
 def test_instructions_are_found_in_any_capitals_and_packed(name, neighbour, packed, tmp_path):
     content = gzip.compress(INS.encode()) if packed else INS.encode()
     (tmp_path / (neighbour + ".gz" * (packed and not neighbour.endswith("GZ")))).write_bytes(content)
@@ -310,17 +346,24 @@ def test_a_broken_neighbour_is_looked_at_only_where_it_is_needed(tmp_path):
 
 @pytest.mark.parametrize(
     ("header", "pattern"),
-    [("h,k,l,I,sigma", "{h},{k},{l},{I:.2f},{s:.2f}"),
-     ('"h","k","l","I","SIGI"', '"{h}","{k}","{l}","{I:.2f}","{s:.2f}"'),
-     ("h;k;l;Fo^2;sig(Fo^2)", "{h};{k};{l};{I:.2f};{s:.2f}"), ("h\tk\tl\tIobs\tσ", "{h}\t{k}\t{l}\t{I:.2f}\t{s:.2f}"),
-     ("d,sigma,I,l,k,h", "1.5,{s:.2f},{I:.2f},{l},{k},{h}"), ("# h, k, l, I, esd", "{h}, {k}, {l}, {I:.2f}, {s:.2f}"),
-     (",h,k,l,I,sigma", "17,{h},{k},{l},{I:.2f},{s:.2f}"), ("h,k,l,note,I,sigma", "{h},{k},{l},,{I:.2f},{s:.2f}"),
-     ("h k l I sigma", "{h} {k} {l} {I:.2f} {s:.2f} # a note"),
-     ("set,h,k,l,I,sigma", "native,{h},{k},{l},{I:.2f},{s:.2f}"),
-     ("h k l Fc2 I sigI", "{h} {k} {l} 7.0 {I:.2f} {s:.2f}"),
-     ("h,k,l,I,sigma,batch", "{h},{k},{l},{I:.2f},{s:.2f},4"), ("h,k,l,m,I,sigma", "{h},{k},{l},0,{I:.2f},{s:.2f}"),
-     (None, "{h},{k},{l},{I:.2f},{s:.2f}"), (None, "{h}, {k}, {l}, {I:.2f}, {s:.2f}")],
-)  # fmt: skip
+    [
+        ("h,k,l,I,sigma", "{h},{k},{l},{I:.2f},{s:.2f}"),
+        ('"h","k","l","I","SIGI"', '"{h}","{k}","{l}","{I:.2f}","{s:.2f}"'),
+        ("h;k;l;Fo^2;sig(Fo^2)", "{h};{k};{l};{I:.2f};{s:.2f}"),
+        ("h\tk\tl\tIobs\tσ", "{h}\t{k}\t{l}\t{I:.2f}\t{s:.2f}"),
+        ("d,sigma,I,l,k,h", "1.5,{s:.2f},{I:.2f},{l},{k},{h}"),
+        ("# h, k, l, I, esd", "{h}, {k}, {l}, {I:.2f}, {s:.2f}"),
+        (",h,k,l,I,sigma", "17,{h},{k},{l},{I:.2f},{s:.2f}"),
+        ("h,k,l,note,I,sigma", "{h},{k},{l},,{I:.2f},{s:.2f}"),
+        ("h k l I sigma", "{h} {k} {l} {I:.2f} {s:.2f} # a note"),
+        ("set,h,k,l,I,sigma", "native,{h},{k},{l},{I:.2f},{s:.2f}"),
+        ("h k l Fc2 I sigI", "{h} {k} {l} 7.0 {I:.2f} {s:.2f}"),
+        ("h,k,l,I,sigma,batch", "{h},{k},{l},{I:.2f},{s:.2f},4"),
+        ("h,k,l,m,I,sigma", "{h},{k},{l},0,{I:.2f},{s:.2f}"),
+        (None, "{h},{k},{l},{I:.2f},{s:.2f}"),
+        (None, "{h}, {k}, {l}, {I:.2f}, {s:.2f}"),
+    ],
+)
 def test_tables_with_names_and_separators_are_read(header, pattern, tmp_path):
     assert_read(read(tmp_path, ([header] if header else []) + lines(pattern), "x.csv"))
 
@@ -381,8 +424,12 @@ XDS = """!FORMAT=XDS_ASCII    MERGE=FALSE    FRIEDEL'S_LAW=TRUE
 
 @pytest.mark.parametrize(("group", "symbol"), [(14, "P 1 21/c 1"), (4, "P 1 21 1"), (0, None)])
 def test_xds_ascii_is_read(group, symbol, tmp_path):
-    rows = [XDS.format(group=group, I=4, s=5), *lines("{h:6d}{k:6d}{l:6d} {I:.3E} {s:.3E} 1000.0"),
-            "     9     9     9  9.000E+03 -9.000E+01 1000.0", "!END_OF_DATA"]  # fmt: skip
+    rows = [
+        XDS.format(group=group, I=4, s=5),
+        *lines("{h:6d}{k:6d}{l:6d} {I:.3E} {s:.3E} 1000.0"),
+        "     9     9     9  9.000E+03 -9.000E+01 1000.0",
+        "!END_OF_DATA",
+    ]
     with pytest.warns(UserWarning, match="left out of 64 rows: 1 .σ below 0"):
         found = read(tmp_path, rows, "XDS_ASCII.HKL", cell=None)
     assert_read(found, [float(f"{value:.3E}") for value in INTENSITY], [float(f"{s:.3E}") for s in SIGMA])
@@ -590,12 +637,14 @@ def test_partially_recorded_reflections_are_left_out(tmp_path):
         lambda rows: cif("index_h index_k index_l phase_meas phase_calc fom", [f"{row} ? 90.0 0.5" for row in rows]),
         lambda rows: "\ufeff" + cif("index_h index_k index_l PHASE_CALC fom", [f"{row} 90.0(1) 0.5" for row in rows]),
         lambda rows: cif("index_h index_k index_l phase_calc fom", [f"{r} 90.0 0.5" for r in rows], prefix="_refln."),
-        lambda rows: cif("index_h index_k index_l phase_calc fom status",
-                         [*(f"{row} 90.0 0.5 o" for row in rows), "9 9 9 10.0 0.5 x"]),
+        lambda rows: cif(
+            "index_h index_k index_l phase_calc fom status",
+            [*(f"{row} 90.0 0.5 o" for row in rows), "9 9 9 10.0 0.5 x"],
+        ),
         lambda rows: "\n".join(["h,k,l,phi,fom", *(",".join([*row.split(), "90.0", "0.5"]) for row in rows)]),
     ],
     ids=["empty first column", "brackets and mark", "dotted", "status", "table"],
-)  # fmt: skip
+)
 @pytest.mark.filterwarnings("ignore:.*left out of [0-9]+ rows. 1 .status x")
 @pytest.mark.parametrize("packed", [False, True])
 def test_phases_are_read_from_whatever_has_them(packed, content, tmp_path):
@@ -616,9 +665,14 @@ def test_phases_of_satellites_are_left_out(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"%PDF-1.7\n", "this is a PDF document"), (TEXT.encode(), "a list of reflections without phases"),
-     (CIF.encode(), "no phases in this CIF"), (b"", "no reflections"), (b"MTZ \0\0", "not a complete MTZ file")],
-)  # fmt: skip
+    [
+        (b"%PDF-1.7\n", "this is a PDF document"),
+        (TEXT.encode(), "a list of reflections without phases"),
+        (CIF.encode(), "no phases in this CIF"),
+        (b"", "no reflections"),
+        (b"MTZ \0\0", "not a complete MTZ file"),
+    ],
+)
 def test_files_without_phases_are_named(content, message, tmp_path):
     (tmp_path / "x.dat").write_bytes(content)
     with pytest.raises(ReflectionError, match=f"x.dat: .*{message}"):

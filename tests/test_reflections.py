@@ -49,8 +49,12 @@ def test_equivalents_are_averaged_by_their_weights():
 
 def test_absences_are_left_out_and_counted():
     hkl = np.concatenate([HKL, [[0, 1, 0], [0, 2, 0], [0, 3, 0]]])
-    merged = listed(hkl=hkl, intensity=np.r_[np.full(len(HKL), 50.0), 3.0, 50, -1], sigma=np.ones(len(hkl)),
-                    symmetry=find_symmetry("P 21")).merge()  # fmt: skip
+    merged = listed(
+        hkl=hkl,
+        intensity=np.r_[np.full(len(HKL), 50.0), 3.0, 50, -1],
+        sigma=np.ones(len(hkl)),
+        symmetry=find_symmetry("P 21"),
+    ).merge()
     assert (merged.n_absent, len(merged.reflections)) == (2, len(HKL) + 1)
     assert merged.absent_i_over_sigma == pytest.approx(1.0)
     assert np.isnan(merged.r_int)
@@ -78,8 +82,9 @@ def test_the_whole_sphere_merges_back_to_one_of_each(symbol):
     F = np.where(np.isfinite(centric), np.abs(F) * np.exp(1j * np.nan_to_num(centric)), F)
     hkl, everything = group.expand(unique, F)
     order = rng.permutation(len(hkl))
-    data = Reflections(hkl[order], np.abs(everything[order]) ** 2, np.ones(len(hkl)), cell, group,
-                       np.angle(everything[order]))  # fmt: skip
+    data = Reflections(
+        hkl[order], np.abs(everything[order]) ** 2, np.ones(len(hkl)), cell, group, np.angle(everything[order])
+    )
     merged = data.merge()
     assert np.array_equal(merged.reflections.hkl, unique)
     assert merged.reflections.intensity == pytest.approx(np.abs(F) ** 2)
@@ -122,8 +127,14 @@ def test_amplitudes_of_negative_intensities_are_small_and_positive():
     rng = np.random.default_rng(3)
     unique = unique_hkl(CELL, find_symmetry("P 21/c"), 0.9)
     true = rng.exponential(10, len(unique))
-    data = Reflections(unique, true + rng.normal(size=len(true)) * 5, np.full(len(true), 5.0), CELL,
-                       find_symmetry("P 21/c"), is_merged=True)  # fmt: skip
+    data = Reflections(
+        unique,
+        true + rng.normal(size=len(true)) * 5,
+        np.full(len(true), 5.0),
+        CELL,
+        find_symmetry("P 21/c"),
+        is_merged=True,
+    )
     amplitude, sigma = data.amplitudes()
     negative = data.intensity < 0
     assert negative.sum() > 30
@@ -167,7 +178,7 @@ def test_sigma_that_is_missing_is_estimated():
         ({"hkl": HKL[:29], "intensity": np.ones(29), "sigma": np.ones(29)}, r"29 reflections: expected at least 30"),
         ({"cell": Cell(0.5, 9, 11)}, r"cell lengths \(0.5, 9, 11\): expected 1 to 10000 Å"),
     ],
-)  # fmt: skip
+)
 def test_impossible_lists_are_refused(changes, message):
     with pytest.raises(ReflectionError, match=message):
         listed(**changes)
@@ -175,9 +186,15 @@ def test_impossible_lists_are_refused(changes, message):
 
 @pytest.mark.parametrize(
     ("cell", "symbol"),
-    [(Cell(7, 9, 11, 80, 100, 90), "P 21/c"), (Cell(7, 9, 11, 90, 90, 100), "P 21/n"), (Cell(7, 9, 11), "P 4"),
-     (Cell(7, 7, 11), "P 31"), (Cell(8, 8, 8, 80, 80, 80), "R 3:H"), (Cell(8, 8, 11, 90, 90, 120), "R 3:R")],
-)  # fmt: skip
+    [
+        (Cell(7, 9, 11, 80, 100, 90), "P 21/c"),
+        (Cell(7, 9, 11, 90, 90, 100), "P 21/n"),
+        (Cell(7, 9, 11), "P 4"),
+        (Cell(7, 7, 11), "P 31"),
+        (Cell(8, 8, 8, 80, 80, 80), "R 3:H"),
+        (Cell(8, 8, 11, 90, 90, 120), "R 3:R"),
+    ],
+)
 def test_cell_and_group_that_disagree_are_refused(cell, symbol):
     with pytest.raises(ReflectionError, match=r"the cell .* and the space group .* disagree: .*--space-group"):
         listed(cell=cell, symmetry=find_symmetry(symbol))

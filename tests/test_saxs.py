@@ -31,9 +31,11 @@ def points_of(shape, n, seed=0):
     rng = np.random.default_rng(seed)
     sizes = SIZES[shape]
     box = {
-        "sphere": [sizes[0]] * 3, "core_shell_sphere": [sum(sizes)] * 3, "ellipsoid": [sizes[-1], sizes[-1], sizes[0]],
+        "sphere": [sizes[0]] * 3,
+        "core_shell_sphere": [sum(sizes)] * 3,
+        "ellipsoid": [sizes[-1], sizes[-1], sizes[0]],
         "cylinder": [sizes[0], sizes[0], sizes[-1] / 2],
-    }[shape]  # fmt: skip
+    }[shape]
     unit = rng.uniform(-1, 1, (n, 3))
     axes = unit[:, :2] if shape == "cylinder" else unit
     inside = (axes**2).sum(1) <= 1

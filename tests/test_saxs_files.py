@@ -376,13 +376,16 @@ def test_latin_1_and_gzip(written, tmp_path):
         ("# q exp_intensity error model_intensity (q in 1/nm)", (Q, INTENSITY, SIGMA, INTENSITY), False),
         ("q [1/nm]\tI_exp\tI_fit\terr", (Q, INTENSITY, INTENSITY, SIGMA), False),
         ("sigma, I, q (1/nm)", (SIGMA, INTENSITY, Q), False),
-        ("The 4 columns are | Q (1/nm) | I(Q) (1/cm) | std. dev. I(Q) (1/cm) | sigmaQ (1/nm)",
-         (Q, INTENSITY, SIGMA, DQ), True),
+        (
+            "The 4 columns are | Q (1/nm) | I(Q) (1/cm) | std. dev. I(Q) (1/cm) | sigmaQ (1/nm)",
+            (Q, INTENSITY, SIGMA, DQ),
+            True,
+        ),
         ("q (1/nm)  residual  I  resolution  sigma", (Q, 0 * Q, INTENSITY, DQ, SIGMA), True),
         ("# q (1/nm), columns without names", (Q, INTENSITY, SIGMA, DQ), True),
         ("# q (1/nm), columns without names", (Q, INTENSITY, SIGMA, 1.02 * INTENSITY), False),
     ],
-)  # fmt: skip
+)
 def test_columns_are_taken_by_their_names(written, header, columns, has_dq):
     found = read_saxs(written(header, *lines(*columns)))
     for column, expected in zip(found, (Q, INTENSITY, SIGMA, DQ if has_dq else None)):
@@ -409,13 +412,25 @@ def test_a_fit_is_not_taken_as_sigma(written):
         (["q in 1/nm", "20", "0.05 2.0", *lines(Q, INTENSITY, SIGMA)], "2 lines of other numbers before the rows"),
         ([NAMES, *lines(Q, INTENSITY, SIGMA), "", "creator: me"], "1 lines of words among the rows"),
         ([NAMES, *lines(Q, INTENSITY, SIGMA)[:9], "-- pause --", *lines(Q, INTENSITY, SIGMA)[9:]], "in line 11"),
-        (["a title, Q in 1/nm", " 0 0 0 1 20 0", " 0 0 0 0", " 3 (F12.5,2E16.6)", *lines(Q, INTENSITY, SIGMA)],
-         "2 lines of other numbers before the rows, the first in line 2"),
-        (["title", "SAXS BOX", "20 0 0 0 0 0 0 0", "0. 264. 0. 1. 0.15", "0. 1. 0. 0. 0.",
-          *lines(Q, INTENSITY, SIGMA), '<?xml version="1.0"?>', '<value key="xUnit">nm^{-1}</value>'],
-         "2 lines of words among the rows"),
+        (
+            ["a title, Q in 1/nm", " 0 0 0 1 20 0", " 0 0 0 0", " 3 (F12.5,2E16.6)", *lines(Q, INTENSITY, SIGMA)],
+            "2 lines of other numbers before the rows, the first in line 2",
+        ),
+        (
+            [
+                "title",
+                "SAXS BOX",
+                "20 0 0 0 0 0 0 0",
+                "0. 264. 0. 1. 0.15",
+                "0. 1. 0. 0. 0.",
+                *lines(Q, INTENSITY, SIGMA),
+                '<?xml version="1.0"?>',
+                '<value key="xUnit">nm^{-1}</value>',
+            ],
+            "2 lines of words among the rows",
+        ),
     ],
-)  # fmt: skip
+)
 def test_lines_that_are_no_rows_are_left_out_and_counted(written, rows, note):
     found = read_saxs(written(*rows))
     assert found.q == pytest.approx(Q, rel=1e-4)
@@ -491,8 +506,9 @@ def test_files_of_other_programs_are_named(tmp_path, content, message):
 
 def test_several_data_of_one_entry_in_xml(xml):
     path = xml({"Q": Q, "I": INTENSITY, "Idev": SIGMA}, {"Q": Q, "I": 2 * INTENSITY, "Idev": SIGMA})
-    joined = path.read_text().replace("</SASdata></SASentry><SASentry><Title>run 2</Title><SASdata>",
-                                      '</SASdata><SASdata name="rear">')  # fmt: skip
+    joined = path.read_text().replace(
+        "</SASdata></SASentry><SASentry><Title>run 2</Title><SASdata>", '</SASdata><SASdata name="rear">'
+    )
     path.write_text(joined)
     with pytest.raises(CurveError, match="2 curves: expected one; entries: 'run 1/1', 'run 1/rear'; give entry=NAME"):
         read_saxs(path)
@@ -557,16 +573,24 @@ def claims(shape, dtype="f8", chunks=None):
         ({"Qdev": lambda group, key: group.create_dataset(key, data=h5py.Empty("f8"))}, "is a group, or empty"),
         ({"Idev": lambda group, key: group.__setitem__(key, h5py.SoftLink("/nowhere"))}, "a link to /nowhere, which"),
         ({"Idev": lambda group, key: group.__setitem__(key, h5py.SoftLink("/e/d/Idev"))}, "is a circular link"),
-        ({"Idev": lambda group, key: group.__setitem__(key, h5py.ExternalLink("/etc/passwd", "/x"))},
-         "is a link to the file /etc/passwd, which is not in the same folder"),
-        ({"Idev": lambda group, key: group.create_dataset(key, shape=(20,), dtype="f8", external=[("x.raw", 0, 160)])},
-         "keeps its numbers in other files, x.raw: expected one file"),
+        (
+            {"Idev": lambda group, key: group.__setitem__(key, h5py.ExternalLink("/etc/passwd", "/x"))},
+            "is a link to the file /etc/passwd, which is not in the same folder",
+        ),
+        (
+            {
+                "Idev": lambda group, key: group.create_dataset(
+                    key, shape=(20,), dtype="f8", external=[("x.raw", 0, 160)]
+                )
+            },
+            "keeps its numbers in other files, x.raw: expected one file",
+        ),
         ({"uncertainties": b"\xff\xfe"}, "cannot be read: damaged"),
         ({"units": h5py.Empty("f8")}, "does not name it"),
         ({"units": np.array([], dtype="S4")}, "does not name it"),
         ({"units": 7}, "Q has the unit '7'"),
     ],
-)  # fmt: skip
+)
 def test_hdf5_is_looked_at_before_it_is_read(tmp_path, changes, message):
     write_curve(tmp_path / "a.h5", **changes)
     with pytest.raises(CurveError, match=message):
@@ -582,10 +606,15 @@ def test_units_of_hdf5_in_every_form(tmp_path, units):
 @pytest.mark.parametrize(
     "header",
     [
-        "# log10(q) ln(I) sigma", "q^2 I sigma", "# q (1/nm)  I*q^2  sigma", "d(nm),I,sigma", "theta_deg I err",
-        "sample 4\n2-Theta Angle (Degrees)\nIntensity", "# s = 2 sin(theta)/lambda (1/nm)  I  sigma",
+        "# log10(q) ln(I) sigma",
+        "q^2 I sigma",
+        "# q (1/nm)  I*q^2  sigma",
+        "d(nm),I,sigma",
+        "theta_deg I err",
+        "sample 4\n2-Theta Angle (Degrees)\nIntensity",
+        "# s = 2 sin(theta)/lambda (1/nm)  I  sigma",
     ],
-)  # fmt: skip
+)
 def test_functions_of_q_and_i_are_not_taken_for_them(written, header):
     with pytest.raises(CurveError, match="expected q .*convert it"):
         read_saxs(written(header, *lines(Q, INTENSITY, SIGMA)), q_unit="1/nm")

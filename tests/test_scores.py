@@ -104,8 +104,12 @@ def test_best_of_sixteen_is_found(batch):
     pred = batch.E * torch.polar(torch.ones(batch.E.shape), 2 * torch.randn(batch.E.shape, generator=generator))
     every = [
         LOSSES["sum"](pred[[i]], hand(shift_origin(batch.E[[i]], torch.tensor([[a, b, c]]) / 2)), batch.scored[[i]])
-        for i in range(3) for hand in (lambda E: E, friedel_mate) for a in (0, 1) for b in (0, 1) for c in (0, 1)
-    ]  # fmt: skip
+        for i in range(3)
+        for hand in (lambda E: E, friedel_mate)
+        for a in (0, 1)
+        for b in (0, 1)
+        for c in (0, 1)
+    ]
     expected = torch.stack(every).reshape(3, 16).amin(1).mean()
     assert float(LOSSES["aligned"](pred[:3], batch.E[:3], batch.scored[:3])) == pytest.approx(float(expected), rel=1e-4)
 

@@ -283,13 +283,16 @@ def test_a_trial_that_stands_alone_has_no_figure_of_merit():
     assert solved.fom.mean() > 0.5
 
 
-@pytest.mark.parametrize(("misfit", "rival", "n_agree", "expected"), [
-    (0.20, 0.30, 1, "possible"),  # stands out, but nothing confirms it
-    (0.20, 0.30, 2, "solved"),
-    (0.20, 0.21, 2, "unsure"),
-    (0.20, 0.21, 12, "solved"),
-    (0.30, 0.31, 12, "possible"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("misfit", "rival", "n_agree", "expected"),
+    [
+        (0.20, 0.30, 1, "possible"),  # stands out, but nothing confirms it
+        (0.20, 0.30, 2, "solved"),
+        (0.20, 0.21, 2, "unsure"),
+        (0.20, 0.21, 12, "solved"),
+        (0.30, 0.31, 12, "possible"),
+    ],
+)
 def test_verdicts_at_medium_resolution(misfit, rival, n_agree, expected):
     nothing = torch.zeros(1)
     outcome = Outcome(nothing, nothing, misfit=misfit, rival=rival, n_agree=n_agree, n_trials=100)

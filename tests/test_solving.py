@@ -134,10 +134,16 @@ def test_benchmark_has_a_row_of_each_and_chance_is_far_below(tmp_path):
 
 
 def test_shares_count_what_is_solved_and_claimed():
-    table = pd.DataFrame({
-        "solver": "raar", "d_min": 1.0, "map_cc": [0.95, 0.75, 0.2, 0.1], "is_centric": [True, False, False, True],
-        "verdict": ["solved", "possible", "solved", "unsure"], "seconds": [1.0, 2.0, 3.0, 4.0],
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "solver": "raar",
+            "d_min": 1.0,
+            "map_cc": [0.95, 0.75, 0.2, 0.1],
+            "is_centric": [True, False, False, True],
+            "verdict": ["solved", "possible", "solved", "unsure"],
+            "seconds": [1.0, 2.0, 3.0, 4.0],
+        }
+    )
     row = solved_shares(table).iloc[0]
     assert row[["solved", "map_cc>=0.9", "claims", "right", "median_s"]].tolist() == [0.5, 0.25, 2, 0.5, 2.5]
 

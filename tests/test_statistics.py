@@ -85,9 +85,14 @@ def test_epsilon_is_taken_off():
 
 @pytest.mark.parametrize(
     ("symbol", "cell"),
-    [("P 1", CELL), ("P 21/c", CELL), ("F m -3 m", Cell(8, 8, 8)), ("C 2/c", Cell(20, 6, 9, 90, 110, 90)),
-     ("P 31", Cell(9, 9, 9, 90, 90, 120))],
-)  # fmt: skip
+    [
+        ("P 1", CELL),
+        ("P 21/c", CELL),
+        ("F m -3 m", Cell(8, 8, 8)),
+        ("C 2/c", Cell(20, 6, 9, 90, 110, 90)),
+        ("P 31", Cell(9, 9, 9, 90, 90, 120)),
+    ],
+)
 def test_unique_reflections_stand_for_the_whole_sphere(symbol, cell):
     group, d_min = find_symmetry(symbol), 1.3
     unique = unique_hkl(cell, group, d_min)

@@ -87,9 +87,21 @@ def test_alignment_undoes_every_allowed_shift_and_the_hand(symbol):
 @pytest.mark.parametrize(
     ("symbol", "n_shifts", "n_polar"),
     # International Tables A, 3.5.3: the Euclidean normalisers
-    [("P 1", 1, 3), ("P -1", 8, 0), ("P 1 21 1", 4, 1), ("P 1 21/c 1", 8, 0), ("P m", 2, 2), ("P 21 21 21", 8, 0),
-     ("C 1 2 1", 2, 1), ("R -3:H", 2, 0), ("P 3", 3, 1), ("F 2 2 2", 4, 0), ("I m -3 m", 1, 0), ("F d d 2", 1, 1)],
-)  # fmt: skip
+    [
+        ("P 1", 1, 3),
+        ("P -1", 8, 0),
+        ("P 1 21 1", 4, 1),
+        ("P 1 21/c 1", 8, 0),
+        ("P m", 2, 2),
+        ("P 21 21 21", 8, 0),
+        ("C 1 2 1", 2, 1),
+        ("R -3:H", 2, 0),
+        ("P 3", 3, 1),
+        ("F 2 2 2", 4, 0),
+        ("I m -3 m", 1, 0),
+        ("F d d 2", 1, 1),
+    ],
+)
 def test_allowed_origins_are_those_of_the_tables(symbol, n_shifts, n_polar):
     origins = find_symmetry(symbol).origins
     assert (len(origins.shifts), len(origins.polar)) == (n_shifts, n_polar)
@@ -105,9 +117,12 @@ def test_only_the_eleven_pairs_change_group_with_the_hand():
 def test_reduced_cell_is_primitive_and_keeps_d(symbol):
     group = gemmi.find_spacegroup_by_name(symbol)
     cell = {
-        "cubic": Cell(9, 9, 9), "tetragonal": Cell(9, 9, 13), "orthorhombic": Cell(7, 9, 13),
-        "hexagonal": Cell(8, 8, 11, 90, 90, 120), "trigonal": Cell(8, 8, 11, 90, 90, 120),
-    }.get(group.crystal_system_str(), Cell(7, 9, 30))  # fmt: skip
+        "cubic": Cell(9, 9, 9),
+        "tetragonal": Cell(9, 9, 13),
+        "orthorhombic": Cell(7, 9, 13),
+        "hexagonal": Cell(8, 8, 11, 90, 90, 120),
+        "trigonal": Cell(8, 8, 11, 90, 90, 120),
+    }.get(group.crystal_system_str(), Cell(7, 9, 30))
     if symbol == "R 3:R":
         cell = Cell(8, 8, 8, 80, 80, 80)
     symmetry = find_symmetry(symbol)
@@ -128,12 +143,42 @@ def test_reduced_cell_is_primitive_and_keeps_d(symbol):
         assert np.allclose(found, (F * np.exp(1j * shift))[known], atol=1e-7 * np.abs(F).max())
 
 
-@pytest.mark.parametrize("source", ["P 21/q", 231, 1e20, 10**400, "P \ud800", "-P 2\0",
-                                    14.5, "14.5", "1e20", float("nan"), float("inf"), None, [None],
-                                    "P" + " " * 5000, "-P 2ybq", ["x,y,z", "x,y,z+1/7"], ["x,y,z", "x,y,z,+1"],
-                                    0, -1, 1014, np.int64(0), "0", "1014", "", [], ["-x,-y,-z"],
-                                    ["-x,y,-z", "-x,-y,-z"], ["x,y,z", "x,y"], ["x,y,z", "0,y,z"],
-                                    ["x,y,z", "-y,x,z"], ["x,y,z", "x+y,y,z"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "source",
+    [
+        "P 21/q",
+        231,
+        1e20,
+        10**400,
+        "P \ud800",
+        "-P 2\0",
+        14.5,
+        "14.5",
+        "1e20",
+        float("nan"),
+        float("inf"),
+        None,
+        [None],
+        "P" + " " * 5000,
+        "-P 2ybq",
+        ["x,y,z", "x,y,z+1/7"],
+        ["x,y,z", "x,y,z,+1"],
+        0,
+        -1,
+        1014,
+        np.int64(0),
+        "0",
+        "1014",
+        "",
+        [],
+        ["-x,-y,-z"],
+        ["-x,y,-z", "-x,-y,-z"],
+        ["x,y,z", "x,y"],
+        ["x,y,z", "0,y,z"],
+        ["x,y,z", "-y,x,z"],
+        ["x,y,z", "x+y,y,z"],
+    ],
+)
 def test_unknown_group_is_an_error(source):
     with pytest.raises(SymmetryError, match=r"not in the tables|expected"):
         find_symmetry(source)
@@ -156,18 +201,31 @@ def test_a_number_of_any_kind_is_a_group(source):
 
 @pytest.mark.parametrize(
     ("written", "symbol"),
-    [("P2(1)/c", "P 1 21/c 1"), ("P2(1)2(1)2(1)", "P 21 21 21"), ("P 4(1)", "P 41"), ("P 6(3)/m m c", "P 63/m m c"),
-     ("F d -3 m S", "F d -3 m:1"), ("F d -3 m Z", "F d -3 m:2"), ("Fd-3mZ", "F d -3 m:2"), ("I 41/a :2", "I 41/a:2"),
-     ("R -3 R", "R -3:R"), ("R -3 m :h", "R -3 m:H")],
-)  # fmt: skip
+    [
+        ("P2(1)/c", "P 1 21/c 1"),
+        ("P2(1)2(1)2(1)", "P 21 21 21"),
+        ("P 4(1)", "P 41"),
+        ("P 6(3)/m m c", "P 63/m m c"),
+        ("F d -3 m S", "F d -3 m:1"),
+        ("F d -3 m Z", "F d -3 m:2"),
+        ("Fd-3mZ", "F d -3 m:2"),
+        ("I 41/a :2", "I 41/a:2"),
+        ("R -3 R", "R -3:R"),
+        ("R -3 m :h", "R -3 m:H"),
+    ],
+)
 def test_symbols_are_known_as_programs_write_them(written, symbol):
     assert find_symmetry(written).symbol == symbol
 
 
 @pytest.mark.parametrize(
     ("cell", "symbol", "operation"),
-    [(Cell(7, 9, 11, 90, 100, 90), "P 21/c", None), (Cell(7, 7.02, 20), "P 4", None),
-     (Cell(5, 5.1, 40), "P 4", "-y,x,z"), (Cell(7, 9, 11, 89, 100, 90), "P 21/c", "-x,y+1/2,-z+1/2")],
-)  # fmt: skip
+    [
+        (Cell(7, 9, 11, 90, 100, 90), "P 21/c", None),
+        (Cell(7, 7.02, 20), "P 4", None),
+        (Cell(5, 5.1, 40), "P 4", "-y,x,z"),
+        (Cell(7, 9, 11, 89, 100, 90), "P 21/c", "-x,y+1/2,-z+1/2"),
+    ],
+)
 def test_the_first_operation_that_does_not_fit_a_cell_is_named(cell, symbol, operation):
     assert find_symmetry(symbol).misfit(cell) == operation

@@ -97,8 +97,15 @@ def written(run, *cells, name="01_structure_factors", status=None):
 
 
 def shown(**data):
-    kinds = {"html": "text/html", "png": "image/png", "svg": "image/svg+xml", "js": "application/javascript",
-             "text": "text/plain", "plotly": "application/vnd.plotly.v1+json", "latex": "text/latex"}  # fmt: skip
+    kinds = {
+        "html": "text/html",
+        "png": "image/png",
+        "svg": "image/svg+xml",
+        "js": "application/javascript",
+        "text": "text/plain",
+        "plotly": "application/vnd.plotly.v1+json",
+        "latex": "text/latex",
+    }
     return new_output("display_data", {kinds[name]: value for name, value in data.items()})
 
 

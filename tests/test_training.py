@@ -85,8 +85,9 @@ def test_killed_and_resumed_ends_with_the_same_weights(kind, tmp_path):
     last = tmp_path / "killed" / "last.ckpt"
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(Path(__file__).parent), kind, str(tmp_path)],
-        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 120
     while not last.is_file() and time.monotonic() < deadline:
         time.sleep(0.005)

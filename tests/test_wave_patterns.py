@@ -145,8 +145,10 @@ def test_a_few_epochs_come_nearer_than_the_empty_beam():
     simulator = MAKE["ptychography"](photons=(1e6, 1e6), dead=0)
     batch = simulator.draw(20, np.random.default_rng(1))
     true, found = simulator.wave(batch.u), simulator.estimate(batch)
-    errors = [wave_error(align_wave(w, true, simulator.illumination), true, simulator.illumination).mean()
-              for w in (found, torch.ones_like(true))]  # fmt: skip
+    errors = [
+        wave_error(align_wave(w, true, simulator.illumination), true, simulator.illumination).mean()
+        for w in (found, torch.ones_like(true))
+    ]
     assert float(errors[0]) < 0.6 * float(errors[1])
 
 

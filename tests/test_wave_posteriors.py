@@ -124,8 +124,10 @@ def test_the_truth_is_kept_by_refinement_and_found_by_the_engine(run, kind, made
     kept = simulator.refine(perfect, true, n_iterations=5)
     assert torch.allclose(kept, true, atol=1e-3)
     weight = (simulator.illumination > 0.1).float()
-    errors = [wave_error(align_wave(found, true, weight), true, weight)
-              for found in (simulator.reconstruct(perfect, n_iterations=60), torch.ones_like(true))]  # fmt: skip
+    errors = [
+        wave_error(align_wave(found, true, weight), true, weight)
+        for found in (simulator.reconstruct(perfect, n_iterations=60), torch.ones_like(true))
+    ]
     assert (errors[0] < 0.5 * errors[1]).all()
     config = run.config.waves.holography if kind == "holography" else run.config.waves.ptychography
     for route in routes(simulator, flow, config).values():
@@ -219,8 +221,12 @@ def measured(tmp_path):
     def write(shape):
         path, detector = tmp_path / "scan.cxi", "entry_1/instrument_1/detector_1"
         places = 1e-6 * np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
-        content = {"data": np.random.default_rng(0).poisson(5, (4, *shape)), "distance": 2.0, "x_pixel_size": 75e-6,
-                   "y_pixel_size": 75e-6}  # fmt: skip
+        content = {
+            "data": np.random.default_rng(0).poisson(5, (4, *shape)),
+            "distance": 2.0,
+            "x_pixel_size": 75e-6,
+            "y_pixel_size": 75e-6,
+        }
         with h5py.File(path, "w") as file:
             for name, value in content.items():
                 file[f"{detector}/{name}"] = value

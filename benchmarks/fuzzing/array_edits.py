@@ -8,14 +8,42 @@ import numpy as np
 
 from fuzzing.text_edits import Edit, edit_bytes
 
-_SHAPES = ["()", "(0,)", "(-1, 40)", "(1000000000000,)", "(40, 40, 1)", "(2, 2, 40, 40)", "(1, 100000, 100000)", "None",
-           "(40,)", "(1e3, 40)", "(True, 40)", "(99999999999999999999, 40)", "[40, 40]", "(40, 40", "(20, 20)",
-           "(1000000, 40, 40)"]  # fmt: skip
+_SHAPES = [
+    "()",
+    "(0,)",
+    "(-1, 40)",
+    "(1000000000000,)",
+    "(40, 40, 1)",
+    "(2, 2, 40, 40)",
+    "(1, 100000, 100000)",
+    "None",
+    "(40,)",
+    "(1e3, 40)",
+    "(True, 40)",
+    "(99999999999999999999, 40)",
+    "[40, 40]",
+    "(40, 40",
+    "(20, 20)",
+    "(1000000, 40, 40)",
+]
 _TYPES = ["|O", "<f8", "<f2", ">i4", "<c16", "|b1", "<U10", "|S9", "<M8[s]", "|V8", "<i8", "x", "[('a','<f4')]", "<f16"]
 _NUMBERS = [0, 1, 2, 3, 7, 8, 16, 17, 64, 255, 256, 32_773, 65_535, 100_000, 2**31 - 1, 2**31, 2**32 - 1]
-_TAGS = {256: "width", 257: "length", 258: "bits", 259: "compression", 262: "photometric", 273: "offsets",
-         277: "samples", 278: "rows of a strip", 279: "byte counts", 284: "planar", 317: "predictor", 322: "tile width",
-         338: "extra samples", 339: "sample format"}  # fmt: skip
+_TAGS = {
+    256: "width",
+    257: "length",
+    258: "bits",
+    259: "compression",
+    262: "photometric",
+    273: "offsets",
+    277: "samples",
+    278: "rows of a strip",
+    279: "byte counts",
+    284: "planar",
+    317: "predictor",
+    322: "tile width",
+    338: "extra samples",
+    339: "sample format",
+}
 
 
 def edit_numpy_header(path: Path, random: Random) -> None:
@@ -26,14 +54,16 @@ def edit_numpy_header(path: Path, random: Random) -> None:
     end = 10 + int.from_bytes(content[8:10], "little")
     shape, kind = random.choice(_SHAPES), random.choice(_TYPES)
     old = content[10:end].decode("latin-1").strip()
-    new = random.choice([
-        old.split("'shape'")[0] + f"'shape': {shape}, }}",
-        old.replace(old.split("'descr': ")[-1].split(",")[0], f"'{kind}'"),
-        old.replace("False", "True"),
-        old.replace("'shape'", "'shap'"),
-        old + "__import__('os').getcwd()",
-        "{" * 3000,
-    ])  # fmt: skip
+    new = random.choice(
+        [
+            old.split("'shape'")[0] + f"'shape': {shape}, }}",
+            old.replace(old.split("'descr': ")[-1].split(",")[0], f"'{kind}'"),
+            old.replace("False", "True"),
+            old.replace("'shape'", "'shap'"),
+            old + "__import__('os').getcwd()",
+            "{" * 3000,
+        ]
+    )
     header = new.encode("latin-1", errors="replace").ljust(end - 11) + b"\n"
     path.write_bytes(content[:8] + len(header).to_bytes(2, "little") + header + content[end:])
 

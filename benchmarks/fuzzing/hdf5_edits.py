@@ -88,8 +88,13 @@ def change_type(file: h5py.File, random: Random) -> None:
         return
     values = np.asarray(file[name][()])
     with np.errstate(all="ignore"):
-        _replaced(file, name, np.zeros(values.shape, random.choice(TYPES)) if values.dtype.kind not in "buif"
-                  else values.astype(random.choice(TYPES)))  # fmt: skip
+        _replaced(
+            file,
+            name,
+            np.zeros(values.shape, random.choice(TYPES))
+            if values.dtype.kind not in "buif"
+            else values.astype(random.choice(TYPES)),
+        )
 
 
 def change_shape(file: h5py.File, random: Random) -> None:
@@ -97,9 +102,18 @@ def change_shape(file: h5py.File, random: Random) -> None:
     if (name := _dataset(file, random)) is None:
         return
     values = np.asarray(file[name][()])
-    shapes = [values.ravel, lambda: values[None], lambda: values[..., None], lambda: values.T, lambda: values[:0],
-              lambda: values.ravel()[:1], lambda: values.ravel()[:-1], lambda: np.stack([values] * 2),
-              lambda: values[..., :3], lambda: values.reshape((1,) * 4 + values.shape)]  # fmt: skip
+    shapes = [
+        values.ravel,
+        lambda: values[None],
+        lambda: values[..., None],
+        lambda: values.T,
+        lambda: values[:0],
+        lambda: values.ravel()[:1],
+        lambda: values.ravel()[:-1],
+        lambda: np.stack([values] * 2),
+        lambda: values[..., :3],
+        lambda: values.reshape((1,) * 4 + values.shape),
+    ]
     _replaced(file, name, random.choice(shapes)())
 
 
@@ -123,9 +137,18 @@ def claim_huge(file: h5py.File, random: Random) -> None:
 def link(file: h5py.File, random: Random) -> None:
     """Add a link that leads nowhere, to another file, to itself or back to the root."""
     name = random.choice(_items(file))
-    target = random.choice([h5py.SoftLink("/nowhere"), h5py.SoftLink(f"/{name}"), h5py.SoftLink("/"), file["/"],
-                            h5py.ExternalLink("nowhere.h5", "/x"), h5py.ExternalLink("/dev/zero", "/x"),
-                            h5py.ExternalLink("", "/"), h5py.ExternalLink("../" * 50, "/")])  # fmt: skip
+    target = random.choice(
+        [
+            h5py.SoftLink("/nowhere"),
+            h5py.SoftLink(f"/{name}"),
+            h5py.SoftLink("/"),
+            file["/"],
+            h5py.ExternalLink("nowhere.h5", "/x"),
+            h5py.ExternalLink("/dev/zero", "/x"),
+            h5py.ExternalLink("", "/"),
+            h5py.ExternalLink("../" * 50, "/"),
+        ]
+    )
     del file[name]
     file[name] = target
 
@@ -157,8 +180,23 @@ def rename(file: h5py.File, random: Random) -> None:
     """Rename any object: another entry, a name with markup, a long name, or one that is not text."""
     name, parent = random.choice(_items(file)), ""
     parent = name.rpartition("/")[0]
-    new = random.choice(["entry_2", "entry_999999999", "entry_0", "data", "mask", "Q", "I", "<img src=x onerror=1>",
-                         "x" * 20_000, "ä", " ", "\n", "a/b/c"])  # fmt: skip
+    new = random.choice(
+        [
+            "entry_2",
+            "entry_999999999",
+            "entry_0",
+            "data",
+            "mask",
+            "Q",
+            "I",
+            "<img src=x onerror=1>",
+            "x" * 20_000,
+            "ä",
+            " ",
+            "\n",
+            "a/b/c",
+        ]
+    )
     file.move(name, f"{parent}/{new}")
 
 

@@ -47,9 +47,11 @@ CURVES = {
     "curve.pdh": _PDH + _columns("{:14.6E}{:14.6E}{:14.6E}\n"),
     "curve.xml": "".join(_XML),
 }
-_BOMB = '<!DOCTYPE a [<!ENTITY b "b">' + "".join(
-    f'<!ENTITY b{n} "{f"&b{n - 1 or str()};" * 10}">' for n in range(1, 10)
-) + "]>"  # fmt: skip
+_BOMB = (
+    '<!DOCTYPE a [<!ENTITY b "b">'
+    + "".join(f'<!ENTITY b{n} "{f"&b{n - 1 or str()};" * 10}">' for n in range(1, 10))
+    + "]>"
+)
 
 
 def edit_xml(path: Path, random: Any) -> None:

@@ -62,8 +62,16 @@ def write_run(changed: str, folder: Path) -> Path:
     run = open_run(folder / "run", "test", SMALL, device="cpu")
     data = build_data(run)
     fit(MODELS, "linear", data, run.config, run.checkpoints("linear"), device="cpu", progress=False)
-    row = {"experiment": "x", "model": "linear", "split": "test", "metric": "phase_loss_aligned", "unit": "rad",
-           "value": 0.5, "n": 4, "seed": 0}  # fmt: skip
+    row = {
+        "experiment": "x",
+        "model": "linear",
+        "split": "test",
+        "metric": "phase_loss_aligned",
+        "unit": "rad",
+        "value": 0.5,
+        "n": 4,
+        "seed": 0,
+    }
     metrics = ("phase_loss_aligned", "phase_loss_naive", "mean_phase_error", "map_cc", "ssim")
     run.save_table("results_linear", pd.DataFrame([row | {"metric": metric} for metric in metrics]))
     run.save_arrays("example", before=np.ones((3, 3, 3), complex), after=np.zeros((3, 3, 3)), reciprocal=np.eye(3))

@@ -34,10 +34,24 @@ LEAVES: list[Any] = [
     *([], {}, [[]], [None], {"a": {}}, ["x"] * 3, [1, "x", None], *VALUES),
 ]
 _YAML_TEXTS = [
-    "2026-11-27", "2026-11-27T10:00:00Z", "!!python/object/apply:os.getcwd []", "!!binary aGFsbG8=", "!!set {a, b}",
-    "0o17", "1:30:00", "*nowhere", "&a [*a]", "? [a, b]\n: c", "{[1, 2]: 3}", "<<: {a: b}", "1e5", ".nan", "~", "1_000",
+    "2026-11-27",
+    "2026-11-27T10:00:00Z",
+    "!!python/object/apply:os.getcwd []",
+    "!!binary aGFsbG8=",
+    "!!set {a, b}",
+    "0o17",
+    "1:30:00",
+    "*nowhere",
+    "&a [*a]",
+    "? [a, b]\n: c",
+    "{[1, 2]: 3}",
+    "<<: {a: b}",
+    "1e5",
+    ".nan",
+    "~",
+    "1_000",
     "&a [x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b]",
-]  # fmt: skip
+]
 
 
 def _places(tree: Any) -> Iterator[tuple[Any, Any]]:

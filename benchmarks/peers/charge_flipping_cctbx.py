@@ -47,10 +47,14 @@ def flip(amplitudes) -> tuple[list, bool, float]:
     start = time.perf_counter()
     flipping = charge_flipping.weak_reflection_improved_iterator(delta=None)
     solving = charge_flipping.solving_iterator(
-        flipping, amplitudes, yield_during_delta_guessing=True, yield_solving_interval=1,
-        max_attempts_to_get_phase_transition=1, max_solving_iterations=N_CYCLES,
+        flipping,
+        amplitudes,
+        yield_during_delta_guessing=True,
+        yield_solving_interval=1,
+        max_attempts_to_get_phase_transition=1,
+        max_solving_iterations=N_CYCLES,
         normalisations_for=charge_flipping.amplitude_quasi_normalisations,
-    )  # fmt: skip
+    )
     charge_flipping.loop(solving, verbose=False, out=io.StringIO())
     seconds = time.perf_counter() - start
     found = [flipping.f_calc]

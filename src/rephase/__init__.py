@@ -13,9 +13,18 @@ if TYPE_CHECKING:
     from rephase.solvers.solve import solve
 
 __all__ = [
-    "Completion", "Crystal", "PhaseList", "Reflections", "Solution", "complete", "read_crystal", "read_phases",
-    "read_reflections", "solve", "structure_factors",
-]  # fmt: skip
+    "Completion",
+    "Crystal",
+    "PhaseList",
+    "Reflections",
+    "Solution",
+    "complete",
+    "read_crystal",
+    "read_phases",
+    "read_reflections",
+    "solve",
+    "structure_factors",
+]
 __version__ = "0.1.0"
 
 # Imported on first use, so that the command line responds, and can be interrupted, before torch is loaded.

@@ -125,9 +125,16 @@ def solve(
     with only_writer(results.folder):
         with _trial_bar() as report:
             solution = solve_crystal(
-                data, d_min=d_min, solver=solver, effort=effort, seed=seed, phases=known, fragment=model,
-                device=device, report=report,
-            )  # fmt: skip
+                data,
+                d_min=d_min,
+                solver=solver,
+                effort=effort,
+                seed=seed,
+                phases=known,
+                fragment=model,
+                device=device,
+                report=report,
+            )
         with results.staged() as stage:
             solution.write_files(stage, formula=formula or None)
             write_figures(solution, stage)

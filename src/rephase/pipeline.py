@@ -35,9 +35,14 @@ _KERNEL = [
 
 
 def run_notebooks(
-    config: str | Path = "quick", overrides: list[str] | tuple[str, ...] = (), *, out: str | Path | None = None,
-    only: list[str] | tuple[str, ...] = (), device: str = "auto", workers: int = 2,
-) -> Run:  # fmt: skip
+    config: str | Path = "quick",
+    overrides: list[str] | tuple[str, ...] = (),
+    *,
+    out: str | Path | None = None,
+    only: list[str] | tuple[str, ...] = (),
+    device: str = "auto",
+    workers: int = 2,
+) -> Run:
     """Run the notebooks of a configuration headless, and write the results, figures and report.
 
     A notebook that has already finished with the same configuration and code is skipped. If one fails, its partial
@@ -153,9 +158,11 @@ def check_parameters(notebook: Path, parameters: dict[str, Any]) -> None:
 def _execute(run: Run, notebook: Path) -> dict[str, Any]:
     """Execute one notebook into the run folder; return its time and, if it failed, the cell and the error."""
     parameters = {
-        "config": str(run.folder / "config.yaml"), "run_folder": str(run.folder),
-        "device": run.device, "workers": run.workers,
-    }  # fmt: skip
+        "config": str(run.folder / "config.yaml"),
+        "run_folder": str(run.folder),
+        "device": run.device,
+        "workers": run.workers,
+    }
     check_parameters(notebook, parameters)
     output = executed(run.folder, notebook.stem)
     output.parent.mkdir(exist_ok=True)
@@ -164,9 +171,15 @@ def _execute(run: Run, notebook: Path) -> dict[str, Any]:
     try:
         with _quiet_papermill():
             papermill.execute_notebook(
-                _unformatted(notebook), _unformatted(output), parameters, kernel_name="python3", cwd=str(NOTEBOOKS),
-                progress_bar=False, extra_arguments=_KERNEL, shutdown_kernel="immediate",
-            )  # fmt: skip
+                _unformatted(notebook),
+                _unformatted(output),
+                parameters,
+                kernel_name="python3",
+                cwd=str(NOTEBOOKS),
+                progress_bar=False,
+                extra_arguments=_KERNEL,
+                shutdown_kernel="immediate",
+            )
     except PapermillExecutionError as error:
         found = {"error": f"{error.ename}: {error.evalue}", "cell": error.cell_index}
     except DeadKernelError:

@@ -190,17 +190,26 @@ def reciprocal_plane(
     ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
     return ax.imshow(
-        np.fft.fftshift(values).T, origin="lower", extent=(-h - 0.5, h + 0.5, -k - 0.5, k + 0.5),
-        interpolation="nearest", norm=norm, cmap=cmap,
-    )  # fmt: skip
+        np.fft.fftshift(values).T,
+        origin="lower",
+        extent=(-h - 0.5, h + 0.5, -k - 0.5, k + 0.5),
+        interpolation="nearest",
+        norm=norm,
+        cmap=cmap,
+    )
 
 
 def density_slice(ax: Axes, density: np.ndarray, limits: tuple[float, float], extent: tuple[float, float]) -> AxesImage:
     """Draw a section [x, y] of a map in e/Å^3 with x to the right, y upwards; `extent` in Å."""
     return ax.imshow(
-        density.T, origin="lower", extent=(0, extent[0], 0, extent[1]), vmin=limits[0], vmax=limits[1],
-        cmap="magma", interpolation="bilinear",
-    )  # fmt: skip
+        density.T,
+        origin="lower",
+        extent=(0, extent[0], 0, extent[1]),
+        vmin=limits[0],
+        vmax=limits[1],
+        cmap="magma",
+        interpolation="bilinear",
+    )
 
 
 class Frame(NamedTuple):

@@ -140,9 +140,15 @@ def run_child(arguments: list[str], *, folder: "Path", environment: dict[str, st
     import subprocess
 
     with subprocess.Popen(
-        [sys.executable, "-m", "rephase.cli", *arguments], cwd=folder, env=environment | {_HELD: "1"},
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8", errors="replace",
-    ) as process:  # fmt: skip
+        [sys.executable, "-m", "rephase.cli", *arguments],
+        cwd=folder,
+        env=environment | {_HELD: "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
         _children.add(process)
         try:
             said = process.stderr.read() if process.stderr else ""

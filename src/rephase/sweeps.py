@@ -69,8 +69,10 @@ def run_sweep(
                 tables += [] if errors[number] else [_results(folder, point)]
             except PipelineError as error:
                 errors[number] = str(error)
-        status = [{**point, "folder": _point_folder(folder, point).name, "error": error}
-                  for point, error in zip(points, errors)]  # fmt: skip
+        status = [
+            {**point, "folder": _point_folder(folder, point).name, "error": error}
+            for point, error in zip(points, errors)
+        ]
         table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
         with results.staged() as stage:
             _write_table(stage / "status.csv", pd.DataFrame(status).sort_values("folder"))
@@ -93,8 +95,10 @@ def _run_points(
     """Run every point; return the error of each, empty if there was none."""
     threads = max(1, available_cores() // jobs)
     with _executor(engine, jobs) as pool:
-        futures = [pool.submit(_run_point, sweep, point, str(_point_folder(folder, point)), device, threads)
-                   for point in points]  # fmt: skip
+        futures = [
+            pool.submit(_run_point, sweep, point, str(_point_folder(folder, point)), device, threads)
+            for point in points
+        ]
         for _ in tqdm(as_completed(futures), total=len(futures), unit="run", desc=folder.name):
             pass
     return [str(future.exception() or future.result()) for future in futures]
@@ -104,11 +108,8 @@ def sweep_points(sweep: SweepConfig) -> list[dict[str, Any]]:
     """List every combination of the grid, the cases and the seeds, as overrides by path."""
     grids = [dict(zip(sweep.grid, values)) for values in itertools.product(*sweep.grid.values())]
     return [
-        grid | dict(entry) | {"seed": seed}
-        for grid in grids
-        for entry in (sweep.cases or [{}])
-        for seed in sweep.seeds
-    ]  # fmt: skip
+        grid | dict(entry) | {"seed": seed} for grid in grids for entry in (sweep.cases or [{}]) for seed in sweep.seeds
+    ]
 
 
 @contextmanager

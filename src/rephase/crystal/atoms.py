@@ -52,10 +52,13 @@ class Atoms:
     def take(self, indices: np.ndarray) -> "Atoms":
         """Return the atoms at `indices`, in that order."""
         return Atoms(
-            tuple(self.labels[i] for i in indices), tuple(self.elements[i] for i in indices),
+            tuple(self.labels[i] for i in indices),
+            tuple(self.elements[i] for i in indices),
             tuple(self.charges[i] for i in indices),
-            self.xyz_frac[indices], self.occupancy[indices], self.u_iso[indices],
-        )  # fmt: skip
+            self.xyz_frac[indices],
+            self.occupancy[indices],
+            self.u_iso[indices],
+        )
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,9 @@ def atoms_of(sites: Sequence[Site]) -> Atoms:
     """Put sites into columns; deuterium becomes hydrogen, which scatters X-rays alike."""
     labels, elements, charges, xyz_frac, occupancy, u_iso = zip(*sites)
     elements = tuple("H" if element == "D" else element for element in elements)
-    return Atoms(labels, elements, charges, np.array(xyz_frac) % 1.0, np.array(occupancy, float),
-                 np.array(u_iso, float))  # fmt: skip
+    return Atoms(
+        labels, elements, charges, np.array(xyz_frac) % 1.0, np.array(occupancy, float), np.array(u_iso, float)
+    )
 
 
 def whole_cell(sites: Atoms, symmetry: Symmetry, cell: Cell) -> Atoms:

@@ -57,11 +57,13 @@ class Cell:
         sin_g = np.sin(np.radians(self.gamma))
         c_y = (cos_a - cos_b * cos_g) / sin_g
         c_z = np.sqrt(1 - cos_b**2 - c_y**2)
-        return np.array([
-            [self.a, self.b * cos_g, self.c * cos_b],
-            [0.0, self.b * sin_g, self.c * c_y],
-            [0.0, 0.0, self.c * c_z],
-        ])  # fmt: skip
+        return np.array(
+            [
+                [self.a, self.b * cos_g, self.c * cos_b],
+                [0.0, self.b * sin_g, self.c * c_y],
+                [0.0, 0.0, self.c * c_z],
+            ]
+        )
 
     @property
     def volume(self) -> float:

@@ -20,8 +20,13 @@ _OPERATIONS = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
 _SUPERSPACE = "_space_group_symop_ssg_operation_algebraic"
 _SUPERSPACE_NAMES = ("_space_group_ssg_name", "_space_group_ssg_name_IT")
 _HALL = ("_space_group_name_Hall", "_symmetry_space_group_name_Hall")
-_SYMBOLS = ("_space_group_name_H-M_alt", "_symmetry_space_group_name_H-M", "_space_group_name_H-M_full",
-            "_space_group_name_H-M_ref", "_space_group_name_H-M")  # fmt: skip
+_SYMBOLS = (
+    "_space_group_name_H-M_alt",
+    "_symmetry_space_group_name_H-M",
+    "_space_group_name_H-M_full",
+    "_space_group_name_H-M_ref",
+    "_space_group_name_H-M",
+)
 _NUMBERS = ("_space_group_IT_number", "_symmetry_Int_Tables_number", "_symmetry_IT_number")
 _CODE = "_space_group_IT_coordinate_system_code"
 _CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")

@@ -123,8 +123,9 @@ def write_cif(path: str | Path, cell: Cell, symmetry: Symmetry, peaks: Peaks, *,
     """Write peaks as the atoms of a CIF; a peak without an element is written as carbon."""
     document = gemmi.cif.Document()
     block = document.add_new_block(_block_name(title))
-    for axis, value in zip(("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"),
-                           cell.parameters):  # fmt: skip
+    for axis, value in zip(
+        ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"), cell.parameters
+    ):
         block.set_pair(f"_cell_{axis}", f"{value:.6g}")
     block.set_pair("_space_group_name_H-M_alt", gemmi.cif.quote(symmetry.symbol))
     operations = block.init_loop("_space_group_symop_", ["operation_xyz"])

@@ -70,9 +70,16 @@ def score_phases(
     limits = shell_limits(float(d_hkl.max()), float(d_hkl.min()), n_shells)
     shell = torch.as_tensor(shell_index(d_hkl, limits))
     rows = [
-        {"trial": trial, "d_max_shell": limits[i], "d_min_shell": limits[i + 1], "n": int((shell == i).sum()),
-         "map_cc": cc, "mean_phase_error_weighted": mean_error}
-        for i in range(n_shells) if (shell == i).any()
+        {
+            "trial": trial,
+            "d_max_shell": limits[i],
+            "d_min_shell": limits[i + 1],
+            "n": int((shell == i).sum()),
+            "map_cc": cc,
+            "mean_phase_error_weighted": mean_error,
+        }
+        for i in range(n_shells)
+        if (shell == i).any()
         for trial, (cc, mean_error) in enumerate(zip(*scores(shell == i)))
-    ]  # fmt: skip
+    ]
     return PhaseScores(*scores(torch.ones(len(true), dtype=torch.bool)), pd.DataFrame(rows))

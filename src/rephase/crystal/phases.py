@@ -97,9 +97,14 @@ def align(F: torch.Tensor, F_reference: torch.Tensor, weight: torch.Tensor) -> A
 
 
 def align_list(
-    F: torch.Tensor, F_reference: torch.Tensor, hkl: torch.Tensor, origins: Origins, weight: torch.Tensor,
-    *, both_hands: bool = True,
-) -> Alignment:  # fmt: skip
+    F: torch.Tensor,
+    F_reference: torch.Tensor,
+    hkl: torch.Tensor,
+    origins: Origins,
+    weight: torch.Tensor,
+    *,
+    both_hands: bool = True,
+) -> Alignment:
     """Move lists of F to the allowed origin and hand in which they agree best with a reference.
 
     Maximises ``sum_h w(h) cos(phi(h) + 2 pi h.t - phi_reference(h))`` over both hands and the allowed shifts of a space

@@ -49,9 +49,16 @@ def cache_folder() -> Path:
 
 
 def fetch_cod(
-    ids: Iterable[str | int], folder: str | Path, *, base_url: str = COD, pause: float = 1.0, n_retries: int = 4,
-    timeout: float = 60.0, max_mb: float = 50.0, progress: Callable[[list[str]], Iterable[str]] = iter,
-) -> FetchReport:  # fmt: skip
+    ids: Iterable[str | int],
+    folder: str | Path,
+    *,
+    base_url: str = COD,
+    pause: float = 1.0,
+    n_retries: int = 4,
+    timeout: float = 60.0,
+    max_mb: float = 50.0,
+    progress: Callable[[list[str]], Iterable[str]] = iter,
+) -> FetchReport:
     """Download entries of the COD as ``FOLDER/NUMBER.cif``.
 
     A CIF that exists is not requested again. An interrupted download continues where it stopped if the server still has

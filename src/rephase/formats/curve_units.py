@@ -15,13 +15,15 @@ Columns = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]
 """q, I, σ and dq [n] of a curve, None if a file lacks them."""
 
 _LENGTH = r"(nanomet(?:er|re)s?|nm|[\u00c5\u212b]|angstr(?:[oö]|oe)ms?|ang\.?|AA?|[uµμ]m|pm|mm|cm|m)(?![A-Za-z])"
-_CLEAR = "|".join((  # never the name of a sample
-    rf"(?<![\w.])1\s*/\s*{_LENGTH}",
-    rf"\bper\s+{_LENGTH}",
-    rf"(?<![A-Za-z])(?:inv(?:erse|\.)?|reciprocal)[\s_]*{_LENGTH}",
-    rf"(?<![A-Za-z]){_LENGTH}\s*(?:(?:\^|\*\*)\s*\(?\s*[-−]\s*1(?!\d)|⁻¹)",
-    r"([\u00c5\u212b])\s*[-−]\s*1(?!\d)",
-))  # fmt: skip
+_CLEAR = "|".join(
+    (  # never the name of a sample
+        rf"(?<![\w.])1\s*/\s*{_LENGTH}",
+        rf"\bper\s+{_LENGTH}",
+        rf"(?<![A-Za-z])(?:inv(?:erse|\.)?|reciprocal)[\s_]*{_LENGTH}",
+        rf"(?<![A-Za-z]){_LENGTH}\s*(?:(?:\^|\*\*)\s*\(?\s*[-−]\s*1(?!\d)|⁻¹)",
+        r"([\u00c5\u212b])\s*[-−]\s*1(?!\d)",
+    )
+)
 _ANY = rf"{_CLEAR}|(?<![A-Za-z]){_LENGTH}\s*\(?\s*[-−]\s*1(?!\d)"  # A-1, nm-1
 _IS_Q = (
     r"(?<![\w'’])(?:(?:q(?:[ _-]?(?:vector|vec|values?|axis|range|units?))?|scattering[ _-]vector|momentum[ _-]transfer"

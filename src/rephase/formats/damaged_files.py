@@ -9,9 +9,21 @@ from contextlib import contextmanager
 from rephase.errors import RephaseError
 
 _DAMAGED = (  # exceptions of h5py, tifffile and NumPy
-    ValueError, TypeError, LookupError, ArithmeticError, AttributeError, AssertionError, OSError, MemoryError,
-    RuntimeError, SyntaxError, EOFError, struct.error, tokenize.TokenError, zlib.error,
-)  # fmt: skip
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    OSError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    EOFError,
+    struct.error,
+    tokenize.TokenError,
+    zlib.error,
+)
 
 
 @contextmanager

@@ -11,18 +11,49 @@ MASKS = ("mask", "pixel_mask")  # names of masks beside images, in CXI and in Ne
 MISSING = 0x200
 UNUSABLE = 0x0FF | MISSING  # bits of a CXI mask: all up to "bad", and "missing" (Maia, Nat. Methods 9, 854, 2012)
 
-_EV = {"j": 1 / JOULE_PER_EV, "joule": 1 / JOULE_PER_EV, "joules": 1 / JOULE_PER_EV,
-       "ev": 1.0, "electronvolt": 1.0, "kev": 1e3, "mev": 1e6, "gev": 1e9}  # fmt: skip
-_NM = {"m": 1e9, "meter": 1e9, "metre": 1e9, "meters": 1e9, "metres": 1e9, "cm": 1e7, "mm": 1e6, "millimeter": 1e6,
-       "um": 1e3, "µm": 1e3, "μm": 1e3, "micron": 1e3, "microns": 1e3, "micrometer": 1e3, "nm": 1.0, "nanometer": 1.0,
-       "a": 0.1, "å": 0.1, "angstrom": 0.1, "angstroms": 0.1, "pm": 1e-3}  # fmt: skip
+_EV = {
+    "j": 1 / JOULE_PER_EV,
+    "joule": 1 / JOULE_PER_EV,
+    "joules": 1 / JOULE_PER_EV,
+    "ev": 1.0,
+    "electronvolt": 1.0,
+    "kev": 1e3,
+    "mev": 1e6,
+    "gev": 1e9,
+}
+_NM = {
+    "m": 1e9,
+    "meter": 1e9,
+    "metre": 1e9,
+    "meters": 1e9,
+    "metres": 1e9,
+    "cm": 1e7,
+    "mm": 1e6,
+    "millimeter": 1e6,
+    "um": 1e3,
+    "µm": 1e3,
+    "μm": 1e3,
+    "micron": 1e3,
+    "microns": 1e3,
+    "micrometer": 1e3,
+    "nm": 1.0,
+    "nanometer": 1.0,
+    "a": 0.1,
+    "å": 0.1,
+    "angstrom": 0.1,
+    "angstroms": 0.1,
+    "pm": 1e-3,
+}
 _PHOTONS_EV = (1.0, 1e6)
 _ENERGIES = {  # paths of the photon energy, and default units; the last may be the energy of a storage ring
-    "instrument_1/beam_1/incident_beam_energy": "J", "beam_1/incident_beam_energy": "J",
-    "sample_1/beam_1/incident_beam_energy": "J", "instrument_1/beam_1/energy": "J",
-    "instrument/beam/incident_energy": "eV", "instrument/detector/detectorSpecific/photon_energy": "eV",
+    "instrument_1/beam_1/incident_beam_energy": "J",
+    "beam_1/incident_beam_energy": "J",
+    "sample_1/beam_1/incident_beam_energy": "J",
+    "instrument_1/beam_1/energy": "J",
+    "instrument/beam/incident_energy": "eV",
+    "instrument/detector/detectorSpecific/photon_energy": "eV",
     "instrument_1/source_1/energy": "J",
-}  # fmt: skip
+}
 
 
 def measured_by(mask: np.ndarray, name: str) -> np.ndarray:

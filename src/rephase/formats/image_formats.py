@@ -133,13 +133,24 @@ def _unmasked(array: np.ndarray) -> Numbers:
 
 _NUMPY, _TIFF, _HDF5 = Format(_list_numpy, _read_numpy), Format(_list_tiff, _read_tiff), Format(list_cxi, read_cxi)
 FORMATS = {
-    ".npy": _NUMPY, ".tif": _TIFF, ".tiff": _TIFF, ".h5": _HDF5, ".hdf5": _HDF5, ".cxi": _HDF5, ".nxs": _HDF5,
-}  # fmt: skip
+    ".npy": _NUMPY,
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+    ".h5": _HDF5,
+    ".hdf5": _HDF5,
+    ".cxi": _HDF5,
+    ".nxs": _HDF5,
+}
 """Readable formats by suffix."""
 FOREIGN = {
-    ".edf": "an image in EDF (ESRF)", ".cbf": "an image in CBF (Dectris)", ".mccd": "an image of a MarCCD",
-    ".spe": "an image in SPE (Princeton Instruments)", ".img": "an image in SMV (ADSC)",
-    ".mar3450": "an image of a mar345", ".npz": "an archive of NumPy arrays", ".mat": "a file of MATLAB",
+    ".edf": "an image in EDF (ESRF)",
+    ".cbf": "an image in CBF (Dectris)",
+    ".mccd": "an image of a MarCCD",
+    ".spe": "an image in SPE (Princeton Instruments)",
+    ".img": "an image in SMV (ADSC)",
+    ".mar3450": "an image of a mar345",
+    ".npz": "an archive of NumPy arrays",
+    ".mat": "a file of MATLAB",
     ".raw": "an image without a header",
-}  # fmt: skip
+}
 """Unsupported formats by suffix, with their names."""

@@ -73,9 +73,15 @@ PosteriorCardType = TypeVar("PosteriorCardType", bound=PosteriorCard)
 
 
 def posterior_card(
-    run: Run, card: type[PosteriorCardType], experiment: str, name: str, *, notebook: str, judged_by: set[str],
+    run: Run,
+    card: type[PosteriorCardType],
+    experiment: str,
+    name: str,
+    *,
+    notebook: str,
+    judged_by: set[str],
     figures: dict[str, dict[str, float]],
-) -> PosteriorCardType:  # fmt: skip
+) -> PosteriorCardType:
     """Make the card of a trained flow; the keys `judged_by` of its section define how `figures` were scored."""
     section = getattr(getattr(run.config, card.laboratory), experiment)
     shown = section.model_dump(mode="json", include={"data", "models", "training", *judged_by})

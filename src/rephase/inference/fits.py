@@ -295,8 +295,12 @@ def _climb(simulator: Simulator, batch: PatternBatch, z: torch.Tensor, n_steps: 
         step = torch.linalg.solve(here.information + torch.diag_embed(pull), here.gradient)
         there = _slopes(simulator, batch, here.z + step)
         is_up = there.log_joint > here.log_joint
-        here = _Hills(*(torch.where(is_up.reshape(*is_up.shape, *[1] * (new.ndim - 2)), new, old)
-                        for new, old in zip(there, here)))  # fmt: skip
+        here = _Hills(
+            *(
+                torch.where(is_up.reshape(*is_up.shape, *[1] * (new.ndim - 2)), new, old)
+                for new, old in zip(there, here)
+            )
+        )
         damping = (damping * torch.where(is_up, _GAIN, _LOSS)[..., None]).clamp(1e-9, 1e9)
     return here
 
@@ -357,9 +361,13 @@ def _parts(batch: PatternBatch, n: int) -> Iterator[PatternBatch]:
 
 
 def _chain(
-    simulator: Simulator, pattern: PatternBatch, start: torch.Tensor, n: int, length: tuple[int, int],
+    simulator: Simulator,
+    pattern: PatternBatch,
+    start: torch.Tensor,
+    n: int,
+    length: tuple[int, int],
     generator: torch.Generator,
-) -> tuple[torch.Tensor, float, float]:  # fmt: skip
+) -> tuple[torch.Tensor, float, float]:
     """Run walkers from `start` [walker, parameter]; return draws z [n, parameter], autocorrelation time, acceptance."""
     with extra("posteriors"):
         import emcee

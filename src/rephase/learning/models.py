@@ -17,9 +17,15 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def build_model(
-    table: Mapping[str, type[Model]], name: str, shape: tuple[int, ...], config: ModelConfig | None = None, *,
-    loss: str | None = None, seed: int = 0, **built_with: Any,
-) -> Model:  # fmt: skip
+    table: Mapping[str, type[Model]],
+    name: str,
+    shape: tuple[int, ...],
+    config: ModelConfig | None = None,
+    *,
+    loss: str | None = None,
+    seed: int = 0,
+    **built_with: Any,
+) -> Model:
     """Build a model of a table with weights that depend only on the seed; `loss` replaces the model's own loss.
 
     ``built_with`` has the arguments besides the shape that models of a kind need: `SplitData.built_with` of their
@@ -38,9 +44,12 @@ def build_model(
 
 
 def check_model(
-    table: Mapping[str, type[nn.Module]], name: str, config: ModelConfig, shape: tuple[int, ...] = (5, 5, 5),
+    table: Mapping[str, type[nn.Module]],
+    name: str,
+    config: ModelConfig,
+    shape: tuple[int, ...] = (5, 5, 5),
     **built_with: Any,
-) -> None:  # fmt: skip
+) -> None:
     """Raise unless the model can be built: check its name and its options, and build it for a small shape."""
     try:
         build_model(table, name, shape, config, **built_with)

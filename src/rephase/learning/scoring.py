@@ -50,9 +50,16 @@ class Scoring(NamedTuple, Generic[BatchType]):
 
 
 def score_splits(
-    scoring: Scoring[BatchType], name: str, predictor: Any, data: SplitData[BatchType], *, splits: Iterable[str],
-    seed: int, experiment: str, device: torch.device | str,
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
+    scoring: Scoring[BatchType],
+    name: str,
+    predictor: Any,
+    data: SplitData[BatchType],
+    *,
+    splits: Iterable[str],
+    seed: int,
+    experiment: str,
+    device: torch.device | str,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score a predictor on splits of any dataset; parameters and tables are those of `evaluate`."""
     results, shells = [], []
     for split in splits:
@@ -94,11 +101,13 @@ def _collect(judged: Iterable[Judged], edges: np.ndarray) -> tuple[pd.DataFrame,
 def _tidy(samples: pd.DataFrame, split: str, units: dict[str, str]) -> pd.DataFrame:
     """Return one row per metric for the split and for each of its parts."""
     groups = [(split, samples), *((f"{split}:{part}", group) for part, group in samples.groupby("part"))]
-    return pd.DataFrame([
-        {"split": label, "metric": metric, "unit": unit, "value": group[metric].mean(), "n": len(group)}
-        for label, group in groups
-        for metric, unit in units.items()
-    ])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {"split": label, "metric": metric, "unit": unit, "value": group[metric].mean(), "n": len(group)}
+            for label, group in groups
+            for metric, unit in units.items()
+        ]
+    )
 
 
 class Metric(NamedTuple, Generic[Compared]):

@@ -142,9 +142,12 @@ def run_epochs(
         if last.is_file():  # a resuming trainer starts the first loader before it sets its epoch
             _order_of(loader).set_epoch(int(read_checkpoint(last)["epoch"]) + 1)
         _trainer(name, folder, options, device, progress).fit(
-            module, loader, data.loader("validation", options.batch_size),
-            ckpt_path=last if last.is_file() else None, weights_only=True,
-        )  # fmt: skip
+            module,
+            loader,
+            data.loader("validation", options.batch_size),
+            ckpt_path=last if last.is_file() else None,
+            weights_only=True,
+        )
 
 
 @contextmanager
@@ -191,8 +194,12 @@ def _trainer(name: str, folder: Path, options: TrainingConfig, device: str, prog
     return L.Trainer(
         default_root_dir=folder,
         max_epochs=options.epochs,
-        callbacks=[EarlyStopping("validation_loss", patience=options.patience, check_on_train_epoch_end=True),
-                   *([StepBar(name)] if progress else []), best, last],
+        callbacks=[
+            EarlyStopping("validation_loss", patience=options.patience, check_on_train_epoch_end=True),
+            *([StepBar(name)] if progress else []),
+            best,
+            last,
+        ],
         logger=[CSVLogger(folder, name="csv"), TensorBoardLogger(folder, name="tensorboard")],
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -200,7 +207,7 @@ def _trainer(name: str, folder: Path, options: TrainingConfig, device: str, prog
         log_every_n_steps=1,
         plugins=[CheckedCheckpoints()],
         **trainer_options(device, options.precision),
-    )  # fmt: skip
+    )
 
 
 class CheckedCheckpoints(CheckpointIO):

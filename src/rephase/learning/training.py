@@ -23,9 +23,16 @@ _LOGGED = ["epoch", "train_loss", "validation_loss"]
 
 
 def fit(
-    table: Mapping[str, type[Model]], name: str, data: SplitData[BatchType], config: LearningConfig, folder: Path, *,
-    seed: int = 0, device: str = "auto", progress: bool = True,
-) -> Model:  # fmt: skip
+    table: Mapping[str, type[Model]],
+    name: str,
+    data: SplitData[BatchType],
+    config: LearningConfig,
+    folder: Path,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool = True,
+) -> Model:
     """Train a model of a table and return it with the weights of its best epoch.
 
     A training that was killed at any moment continues, when called again, from the last finished epoch, and on the CPU
@@ -56,8 +63,13 @@ def fit(
         Another process is training there, or the disk refuses a file.
     """
     options, folder = config.training_of(name), Path(folder)
-    identity = {"model": name, "options": config.models[name].options, "training": options.model_dump(mode="json"),
-                "data": data.config.model_dump(mode="json"), "seed": seed}  # fmt: skip
+    identity = {
+        "model": name,
+        "options": config.models[name].options,
+        "training": options.model_dump(mode="json"),
+        "data": data.config.model_dump(mode="json"),
+        "seed": seed,
+    }
     model = build_model(table, name, data.shape, config.models[name], loss=options.loss, seed=seed, **data.built_with)
     with disk_errors(folder):
         _check_claim(folder, identity)
@@ -72,9 +84,15 @@ def fit(
 
 
 def train(
-    run: Run, table: Mapping[str, type[Model]], name: str, data: SplitData[BatchType], config: LearningConfig,
-    folder: Path, *, curve: str,
-) -> Model:  # fmt: skip
+    run: Run,
+    table: Mapping[str, type[Model]],
+    name: str,
+    data: SplitData[BatchType],
+    config: LearningConfig,
+    folder: Path,
+    *,
+    curve: str,
+) -> Model:
     """Train a model with `fit`, with the seed and device of a run, and save its losses as the table `curve`."""
     model = fit(table, name, data, config, folder, seed=run.config.seed, device=run.device)
     run.save_table(curve, loss_curve(folder))
@@ -82,9 +100,14 @@ def train(
 
 
 def trained_model(
-    table: Mapping[str, type[Model]], name: str, data: SplitData[BatchType], config: LearningConfig, folder: Path, *,
+    table: Mapping[str, type[Model]],
+    name: str,
+    data: SplitData[BatchType],
+    config: LearningConfig,
+    folder: Path,
+    *,
     device: str = "auto",
-) -> Model:  # fmt: skip
+) -> Model:
     """Load a model with the weights of the best epoch so far of a training; parameters as in `fit`.
 
     Raises

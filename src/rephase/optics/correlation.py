@@ -30,9 +30,14 @@ class Correlation(NamedTuple):
 
 
 def to_polar(
-    image: torch.Tensor, mask: torch.Tensor, *, n_q: int, n_phi: int, centre: torch.Tensor | None = None,
+    image: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    n_q: int,
+    n_phi: int,
+    centre: torch.Tensor | None = None,
     r_max: float | None = None,
-) -> PolarImage:  # fmt: skip
+) -> PolarImage:
     """Interpolate images on rings, bilinearly between the measured ones of the four nearest pixels.
 
     A point counts as measured if these have at least half of the weight; a point outside the image never does.

@@ -94,10 +94,18 @@ def spheroids(semi_axes: torch.Tensor, rotation: torch.Tensor | None = None) -> 
     zero = semi_axes.new_zeros(len(semi_axes))
     eye = torch.eye(3, dtype=semi_axes.dtype, device=semi_axes.device).repeat(len(zero), 1, 1)
     return Droplets(
-        semi_axes, half_length=zero, bend=zero, harmonics=zero[:, None].repeat(1, N_HARMONICS), core_scale=zero,
-        core_density=zero + 1, n_layers=zero, layer_contrast=zero, partner_radius=zero,
-        partner_offset=zero[:, None].repeat(1, 3), rotation=eye if rotation is None else rotation,
-    )  # fmt: skip
+        semi_axes,
+        half_length=zero,
+        bend=zero,
+        harmonics=zero[:, None].repeat(1, N_HARMONICS),
+        core_scale=zero,
+        core_density=zero + 1,
+        n_layers=zero,
+        layer_contrast=zero,
+        partner_radius=zero,
+        partner_offset=zero[:, None].repeat(1, 3),
+        rotation=eye if rotation is None else rotation,
+    )
 
 
 def _column(values: torch.Tensor) -> torch.Tensor:
@@ -163,10 +171,14 @@ def _squared_height(droplets: Droplets, u: torch.Tensor, v: torch.Tensor, w: tor
     uu, vv, ww = u * u, v * v, w * w
     square = (uu + vv + ww).clamp(min=1e-6)
     cubics = (
-        math.sqrt(35 / 8) * v * (3 * uu - vv), math.sqrt(105) * u * v * w, math.sqrt(21 / 8) * v * (5 * ww - square),
-        math.sqrt(7 / 4) * w * (5 * ww - 3 * square), math.sqrt(21 / 8) * u * (5 * ww - square),
-        math.sqrt(105 / 4) * w * (uu - vv), math.sqrt(35 / 8) * u * (uu - 3 * vv),
-    )  # fmt: skip
+        math.sqrt(35 / 8) * v * (3 * uu - vv),
+        math.sqrt(105) * u * v * w,
+        math.sqrt(21 / 8) * v * (5 * ww - square),
+        math.sqrt(7 / 4) * w * (5 * ww - 3 * square),
+        math.sqrt(21 / 8) * u * (5 * ww - square),
+        math.sqrt(105 / 4) * w * (uu - vv),
+        math.sqrt(35 / 8) * u * (uu - 3 * vv),
+    )
     height = sum(_column(c) * cubic for c, cubic in zip(droplets.harmonics.unbind(1), cubics))
     return (1 + height * square**-1.5).clamp(min=0.1) ** 2
 
@@ -176,10 +188,16 @@ def random_rotations(n: int, generator: torch.Generator, dtype: torch.dtype = to
     quaternion = torch.randn(n, 4, generator=generator, device=generator.device, dtype=dtype)
     w, x, y, z = (quaternion / quaternion.norm(dim=1, keepdim=True)).unbind(1)
     rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - w * z),
+        2 * (x * z + w * y),
+        2 * (x * y + w * z),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - w * x),
+        2 * (x * z - w * y),
+        2 * (y * z + w * x),
+        1 - 2 * (x * x + y * y),
+    ]
     return torch.stack(rows, 1).unflatten(1, (3, 3))
 
 
@@ -279,8 +297,11 @@ def _layered(droplets: Droplets, draw: _Draw) -> Droplets:
 
 
 FEATURES: dict[str, Callable[[Droplets, _Draw], Droplets]] = {
-    "asymmetric": _asymmetric, "partner": _partner, "core_shell": _core_shell, "layered": _layered,
-}  # fmt: skip
+    "asymmetric": _asymmetric,
+    "partner": _partner,
+    "core_shell": _core_shell,
+    "layered": _layered,
+}
 """Additional features of a droplet of any kind, by name."""
 
 

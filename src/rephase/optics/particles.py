@@ -219,9 +219,10 @@ def _phage(places: _Places) -> Particles:
     head = places.bodies(ICOSAHEDRON, size * size.new_tensor([43.0, 43.0, 60.0]), _VIRUS)
     down = head.rotation[:, :, 2] * (size * (60 + 50))
     tail = head._replace(
-        form=torch.full_like(head.form, PRISM), semi_axes=size * size.new_tensor([10.0, 10.0, 50.0]),
+        form=torch.full_like(head.form, PRISM),
+        semi_axes=size * size.new_tensor([10.0, 10.0, 50.0]),
         centre=head.centre - down,
-    )  # fmt: skip
+    )
     return _join([head, tail])
 
 
@@ -234,9 +235,12 @@ def _cluster(low: float, high: float, density: float) -> Callable[[_Places], Par
 
 
 _SINGLE: dict[str, Callable[[_Places], Particles]] = {
-    "virus_70": _virus(35.0), "virus_190": _virus(95.0), "phage": _phage,
-    "water": _cluster(20.0, 80.0, _WATER), "salt": _cluster(10.0, 40.0, _SALT),
-}  # fmt: skip
+    "virus_70": _virus(35.0),
+    "virus_190": _virus(95.0),
+    "phage": _phage,
+    "water": _cluster(20.0, 80.0, _WATER),
+    "salt": _cluster(10.0, 40.0, _SALT),
+}
 
 
 def _several(places: _Places) -> Particles:

@@ -236,18 +236,26 @@ def _ball_volume(radius: torch.Tensor) -> torch.Tensor:
 SHAPES = {
     "sphere": Shape(("radius",), _sphere, _ball_volume, lambda radius: radius, is_round=True),
     "core_shell_sphere": Shape(
-        ("radius", "thickness"), _core_shell, lambda radius, thickness: _ball_volume(radius + thickness),
-        lambda radius, thickness: radius + thickness, n_contrasts=2, is_round=True,
+        ("radius", "thickness"),
+        _core_shell,
+        lambda radius, thickness: _ball_volume(radius + thickness),
+        lambda radius, thickness: radius + thickness,
+        n_contrasts=2,
+        is_round=True,
     ),
     "ellipsoid": Shape(
-        ("radius_polar", "radius_equatorial"), _ellipsoid,
-        lambda polar, equatorial: 4 / 3 * math.pi * polar * equatorial**2, torch.maximum,
+        ("radius_polar", "radius_equatorial"),
+        _ellipsoid,
+        lambda polar, equatorial: 4 / 3 * math.pi * polar * equatorial**2,
+        torch.maximum,
     ),
     "cylinder": Shape(
-        ("radius", "length"), _cylinder, lambda radius, length: math.pi * radius**2 * length,
+        ("radius", "length"),
+        _cylinder,
+        lambda radius, length: math.pi * radius**2 * length,
         lambda radius, length: torch.hypot(radius, length / 2),
     ),
-}  # fmt: skip
+}
 """Shapes by name."""
 
 

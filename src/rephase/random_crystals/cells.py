@@ -57,9 +57,12 @@ def _lattices(lengths: torch.Tensor, cos_a: torch.Tensor, cos_b: torch.Tensor, c
 
 
 def free_points(
-    lattice: torch.Tensor, rotations: torch.Tensor, translations: torch.Tensor, is_there: torch.Tensor,
+    lattice: torch.Tensor,
+    rotations: torch.Tensor,
+    translations: torch.Tensor,
+    is_there: torch.Tensor,
     generator: torch.Generator,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """Draw several points in each cell and return the farthest from its own images, [n, 3], fractional."""
     shape = (len(lattice), _POINTS, 1, 3)
     points = torch.rand(shape, generator=generator, device=lattice.device, dtype=lattice.dtype)

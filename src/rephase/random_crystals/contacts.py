@@ -64,9 +64,13 @@ class Surroundings(NamedTuple):
 
 
 def surroundings(
-    lattice: torch.Tensor, rotations: torch.Tensor, translations: torch.Tensor, is_there: torch.Tensor,
-    radius: torch.Tensor, centre_frac: torch.Tensor,
-) -> Surroundings:  # fmt: skip
+    lattice: torch.Tensor,
+    rotations: torch.Tensor,
+    translations: torch.Tensor,
+    is_there: torch.Tensor,
+    radius: torch.Tensor,
+    centre_frac: torch.Tensor,
+) -> Surroundings:
     """Find the images that come within reach of a molecule inside a sphere.
 
     Parameters
@@ -95,9 +99,13 @@ def surroundings(
 
 
 def _motions(
-    lattice: torch.Tensor, rotations: torch.Tensor, translations: torch.Tensor, is_there: torch.Tensor,
-    reach: torch.Tensor, centre_frac: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+    lattice: torch.Tensor,
+    rotations: torch.Tensor,
+    translations: torch.Tensor,
+    is_there: torch.Tensor,
+    reach: torch.Tensor,
+    centre_frac: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Find Cartesian rotations [n, n_images, 3, 3], shifts [n, n_images, 3] that move the centre by < `reach`."""
     inverse = torch.linalg.inv(lattice)
     offset = (rotations @ centre_frac[:, None, :, None])[..., 0] + translations - centre_frac[:, None]

@@ -23,11 +23,29 @@ from rephase.random_crystals.settling import is_free, settle
 # group statistics" of the CCDC; only the 34 % of P21/c was checked. P21/c and C2/c are divided between two settings.
 # Molecules lie in general positions.
 SPACE_GROUPS = {
-    "P -1": 25.0, "P 1 21/c 1": 20.0, "P 1 21/n 1": 14.0, "C 1 2/c 1": 7.5, "P 21 21 21": 7.0, "P 1 21 1": 5.0,
-    "P b c a": 3.2, "P n a 21": 1.3, "C 1 c 1": 1.0, "P 1": 1.0, "P n m a": 1.0, "P b c n": 0.8, "C 1 2 1": 0.8,
-    "I 1 2/a 1": 0.7, "P c a 21": 0.7, "P 1 2/c 1": 0.6, "P 1 21/m 1": 0.5, "C 1 2/m 1": 0.4, "P 1 c 1": 0.4,
-    "P 21 21 2": 0.4, "P c c n": 0.4, "F d d 2": 0.3,
-}  # fmt: skip
+    "P -1": 25.0,
+    "P 1 21/c 1": 20.0,
+    "P 1 21/n 1": 14.0,
+    "C 1 2/c 1": 7.5,
+    "P 21 21 21": 7.0,
+    "P 1 21 1": 5.0,
+    "P b c a": 3.2,
+    "P n a 21": 1.3,
+    "C 1 c 1": 1.0,
+    "P 1": 1.0,
+    "P n m a": 1.0,
+    "P b c n": 0.8,
+    "C 1 2 1": 0.8,
+    "I 1 2/a 1": 0.7,
+    "P c a 21": 0.7,
+    "P 1 2/c 1": 0.6,
+    "P 1 21/m 1": 0.5,
+    "C 1 2/m 1": 0.4,
+    "P 1 c 1": 0.4,
+    "P 21 21 2": 0.4,
+    "P c c n": 0.4,
+    "F d d 2": 0.3,
+}
 ELEMENTS = ("C", "N", "O", "F", "S", "Cl", "Br")
 _AT_ONCE = 1024  # structures grown together: enough to hide the constant cost of each step
 _ROOM = 1.2  # radius of the sphere for a molecule, relative to a sphere of its volume
@@ -271,9 +289,13 @@ def _operations(draws: _Draws, rows: torch.Tensor) -> tuple[torch.Tensor, torch.
 
 
 def _fill(
-    made: _Made, draws: _Draws, rows: torch.Tensor, library: Library, longest: tuple[float, float, float],
+    made: _Made,
+    draws: _Draws,
+    rows: torch.Tensor,
+    library: Library,
+    longest: tuple[float, float, float],
     generator: torch.Generator,
-) -> None:  # fmt: skip
+) -> None:
     """Try once to make the crystals at `rows`, and write those that succeed."""
     lattice = draw_lattices(draws.volume[rows] * draws.order[rows], draws.system[rows], longest, generator)
     operations = _operations(draws, rows)

@@ -92,9 +92,14 @@ def planted(around: Surroundings, room: torch.Tensor, library: Library, generato
     most = max(3 * int(room.max()), slots) + 2 + slots
     nothing = torch.zeros(n, most, dtype=torch.long, device=room.device)
     molecules = Molecules(
-        nothing, turn.new_zeros(n, most, 3), turn.new_full((n, most), -1.0), nothing - 1, nothing > 0,
-        torch.full_like(chosen, slots + 1), library.sizes[chosen],
-    )  # fmt: skip
+        nothing,
+        turn.new_zeros(n, most, 3),
+        turn.new_full((n, most), -1.0),
+        nothing - 1,
+        nothing > 0,
+        torch.full_like(chosen, slots + 1),
+        library.sizes[chosen],
+    )
     molecules.xyz[:, 0], molecules.xyz[:, 1 : slots + 1] = library.lost[chosen], library.xyz[chosen]
     molecules.xyz[:, : slots + 1] = molecules.xyz[:, : slots + 1] @ turn.mT
     molecules.numbers[:, 0], molecules.numbers[:, 1 : slots + 1] = 1, library.numbers[chosen]
@@ -231,9 +236,13 @@ def _is_clear_of_own_images(around: Surroundings, xyz: torch.Tensor, radii: torc
 
 
 def _add(
-    molecules: Molecules, rows: torch.Tensor, lost: torch.Tensor, library: Library, chosen: torch.Tensor,
+    molecules: Molecules,
+    rows: torch.Tensor,
+    lost: torch.Tensor,
+    library: Library,
+    chosen: torch.Tensor,
     xyz: torch.Tensor,
-) -> None:  # fmt: skip
+) -> None:
     """Add a fragment [k, new, 3] to each of the molecules at `rows` [k]; its padding goes to the last column."""
     last = molecules.numbers.shape[1] - 1
     numbers, carriers = library.numbers[chosen], library.carriers[chosen]

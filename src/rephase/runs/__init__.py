@@ -123,9 +123,13 @@ class Run:
 
 
 def open_run(
-    folder: str | Path | None, config: str | Path, overrides: list[str] | tuple[str, ...] = (), *,
-    device: str = "auto", workers: int = 2,
-) -> Run:  # fmt: skip
+    folder: str | Path | None,
+    config: str | Path,
+    overrides: list[str] | tuple[str, ...] = (),
+    *,
+    device: str = "auto",
+    workers: int = 2,
+) -> Run:
     """Open the run folder of a configuration, or create it.
 
     Parameters

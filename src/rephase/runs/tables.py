@@ -25,5 +25,9 @@ def styled(table: pd.DataFrame, pattern: str | None = None, *, precision: int | 
     """
     text = table.map(lambda value: value if isinstance(value, Number) or value is None else str(value))
     made = text.style.format(pattern, precision=precision, escape="html")
-    return made.format_index(escape="html", axis=0).format_index(escape="html", axis=1).format_index_names(
-        escape="html", axis=0).format_index_names(escape="html", axis=1)  # fmt: skip
+    return (
+        made.format_index(escape="html", axis=0)
+        .format_index(escape="html", axis=1)
+        .format_index_names(escape="html", axis=0)
+        .format_index_names(escape="html", axis=1)
+    )

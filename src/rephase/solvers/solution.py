@@ -20,8 +20,17 @@ from rephase.crystal.symmetry import Symmetry
 from rephase.files.writing import ResultSet, write_whole
 from rephase.solvers.space_groups import GroupFit
 
-RESULTS = ("solution.mtz", "density.ccp4", "solution.res", "solution.hkl", "solution.cif", "solution.json",
-           "density.png", "density.pdf", "density.html")  # fmt: skip
+RESULTS = (
+    "solution.mtz",
+    "density.ccp4",
+    "solution.res",
+    "solution.hkl",
+    "solution.cif",
+    "solution.json",
+    "density.png",
+    "density.pdf",
+    "density.html",
+)
 NEXT_STEP = {
     "solved": "open solution.res and refine (--formula turns its peaks into atoms)",
     "possible": "look at the map: if the peaks form a molecule, refine it; otherwise raise --effort, or give more data",

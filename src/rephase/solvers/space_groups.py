@@ -21,9 +21,21 @@ _ENOUGH = 100_000  # reflections, enough to distinguish groups in a map
 _COMPLETE = 0.7  # fraction of the possible reflections in a list that counts as complete
 _CENTRINGS = ("P 1", "A 1", "B 1", "C 1", "I 1", "F 1", "R 3:H")
 _LAUE_GROUPS = (
-    "P -1", "P 1 2/m 1", "P 1 1 2/m", "P 2/m 1 1", "P m m m", "P 4/m", "P 4/m m m", "P -3", "P -3 m 1", "P -3 1 m",
-    "P 6/m", "P 6/m m m", "P m -3", "P m -3 m",
-)  # fmt: skip
+    "P -1",
+    "P 1 2/m 1",
+    "P 1 1 2/m",
+    "P 2/m 1 1",
+    "P m m m",
+    "P 4/m",
+    "P 4/m m m",
+    "P -3",
+    "P -3 m 1",
+    "P -3 1 m",
+    "P 6/m",
+    "P 6/m m m",
+    "P m -3",
+    "P m -3 m",
+)
 
 
 class GroupFit(NamedTuple):

@@ -60,9 +60,16 @@ def from_mtz(content: bytes, *, name: str, column: str | None = None) -> Listing
 
 
 def write_mtz(
-    path: str | Path, hkl: np.ndarray, amplitude: np.ndarray, phi: np.ndarray, fom: np.ndarray,
-    cell: Cell, symmetry: Symmetry, *, rivals: Iterable[np.ndarray] = (),
-) -> None:  # fmt: skip
+    path: str | Path,
+    hkl: np.ndarray,
+    amplitude: np.ndarray,
+    phi: np.ndarray,
+    fom: np.ndarray,
+    cell: Cell,
+    symmetry: Symmetry,
+    *,
+    rivals: Iterable[np.ndarray] = (),
+) -> None:
     """Write an MTZ file with the columns H K L F PHI FOM, and PHI_RIVAL1, ...; the phases in degrees.
 
     Parameters

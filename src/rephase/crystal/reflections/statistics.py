@@ -173,17 +173,19 @@ def shell_table(merged: Merged, n_shells: int = 10) -> pd.DataFrame:
     }
     sums = {name: np.bincount(index, np.broadcast_to(column, len(index)), n_shells) for name, column in columns.items()}
     with np.errstate(divide="ignore", invalid="ignore"):
-        return pd.DataFrame({
-            "d_max": limits[:-1],
-            "d_min": limits[1:],
-            "n": sums["n"].astype(int),
-            "n_possible": n_possible,
-            "completeness": np.minimum(sums["n"] / n_possible, 1.0),
-            "redundancy": sums["measured"] / sums["n"],
-            "i_over_sigma": sums["i_over_sigma"] / sums["n"],
-            "r_int": np.where(sums["intensity"] > 0, sums["spread"] / sums["intensity"], np.nan),
-            "e2_minus_1": sums["e2_minus_1"] / sums["n"],
-        })  # fmt: skip
+        return pd.DataFrame(
+            {
+                "d_max": limits[:-1],
+                "d_min": limits[1:],
+                "n": sums["n"].astype(int),
+                "n_possible": n_possible,
+                "completeness": np.minimum(sums["n"] / n_possible, 1.0),
+                "redundancy": sums["measured"] / sums["n"],
+                "i_over_sigma": sums["i_over_sigma"] / sums["n"],
+                "r_int": np.where(sums["intensity"] > 0, sums["spread"] / sums["intensity"], np.nan),
+                "e2_minus_1": sums["e2_minus_1"] / sums["n"],
+            }
+        )
 
 
 def d_min_supported(

@@ -120,8 +120,14 @@ def _shipped_atoms(
 ) -> Atoms:
     """Columns as `Atoms`, without the empty sites that one shipped supercell lists."""
     symbols = tuple(re.findall(r"[A-Z][a-z]?", str(element))[0] for element in elements)
-    every = Atoms(tuple(map(str, labels)), symbols, (0,) * len(symbols), np.asarray(xyz_frac, float) % 1.0,
-                  np.asarray(occupancy, float), np.asarray(u_iso, float))  # fmt: skip
+    every = Atoms(
+        tuple(map(str, labels)),
+        symbols,
+        (0,) * len(symbols),
+        np.asarray(xyz_frac, float) % 1.0,
+        np.asarray(occupancy, float),
+        np.asarray(u_iso, float),
+    )
     return every.take(np.flatnonzero(every.occupancy > 0))
 
 

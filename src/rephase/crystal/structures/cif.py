@@ -18,14 +18,26 @@ from rephase.errors import CifError, SymmetryError
 _CELL_TAGS = [f"_cell_length_{axis}" for axis in "abc"] + [
     f"_cell_angle_{angle}" for angle in ("alpha", "beta", "gamma")
 ]
-_MODULATED = ("_space_group_ssg_name", "_space_group_ssg_name_IT", "_space_group_ssg_name_WJJ",
-              "_space_group_symop_ssg_operation_algebraic", "_atom_site_displace_Fourier_atom_site_label",
-              "_atom_site_occ_Fourier_atom_site_label", "_atom_site_Fourier_wave_vector_seq_id",
-              "_cell_wave_vector_seq_id")  # fmt: skip
-_MAGNETIC = ("_space_group_symop_magn_operation_xyz", "_space_group_symop_magn_operation_mxmymz",
-             "_space_group_symop_magn_ssg_operation_algebraic", "_space_group_magn_name_BNS",
-             "_space_group_magn_number_BNS", "_space_group_magn_ssg_name", "_atom_site_moment_label",
-             "_atom_site_moment_crystalaxis_x")  # fmt: skip
+_MODULATED = (
+    "_space_group_ssg_name",
+    "_space_group_ssg_name_IT",
+    "_space_group_ssg_name_WJJ",
+    "_space_group_symop_ssg_operation_algebraic",
+    "_atom_site_displace_Fourier_atom_site_label",
+    "_atom_site_occ_Fourier_atom_site_label",
+    "_atom_site_Fourier_wave_vector_seq_id",
+    "_cell_wave_vector_seq_id",
+)
+_MAGNETIC = (
+    "_space_group_symop_magn_operation_xyz",
+    "_space_group_symop_magn_operation_mxmymz",
+    "_space_group_symop_magn_ssg_operation_algebraic",
+    "_space_group_magn_name_BNS",
+    "_space_group_magn_number_BNS",
+    "_space_group_magn_ssg_name",
+    "_atom_site_moment_label",
+    "_atom_site_moment_crystalaxis_x",
+)
 _NUMBER_TAGS = ("_space_group_IT_number", "_symmetry_Int_Tables_number")
 _LARGEST_Z = 10_000
 

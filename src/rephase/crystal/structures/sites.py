@@ -96,8 +96,9 @@ def read_sites(block: gemmi.cif.Block, cell: Cell, formula: Collection[str], *, 
     return sites
 
 
-def _site(row: _Row, formula: Collection[str], anisotropic: dict[str, float], to_fractional: np.ndarray | None,
-          notes: Notes) -> Site | None:  # fmt: skip
+def _site(
+    row: _Row, formula: Collection[str], anisotropic: dict[str, float], to_fractional: np.ndarray | None, notes: Notes
+) -> Site | None:
     """The site of a row; None for a hydrogen without a position."""
     element, charge = site_element(row.type_symbol, row.label, formula)
     if not all(row.position) and element in ("H", "D"):
@@ -133,9 +134,17 @@ def _rows(block: gemmi.cif.Block, notes: Notes) -> list[_Row]:
     positions = list(zip(*(texts(f"{form}_{axis}") for axis in "xyz")))
     rows = [
         _Row(*row)
-        for row in zip(texts(*_LABELS), texts("type_symbol"), positions, texts("occupancy"), texts(*_U), texts(*_B),
-                       texts(*_KINDS), (flag.lower() == "dum" for flag in texts("calc_flag")))
-    ]  # fmt: skip
+        for row in zip(
+            texts(*_LABELS),
+            texts("type_symbol"),
+            positions,
+            texts("occupancy"),
+            texts(*_U),
+            texts(*_B),
+            texts(*_KINDS),
+            (flag.lower() == "dum" for flag in texts("calc_flag")),
+        )
+    ]
     models = texts("pdbx_PDB_model_num")
     if others := [row.label for row, model in zip(rows, models) if model != models[0]]:
         notes["atoms of further models, left out"] += others

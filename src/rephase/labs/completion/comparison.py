@@ -101,9 +101,13 @@ def complete_example(run: Run) -> pd.DataFrame:
         start = time.perf_counter()
         try:
             completion = complete(
-                example.data, model=route, d_min=options.d_min, effort=options.effort, seed=run.config.seed,
+                example.data,
+                model=route,
+                d_min=options.d_min,
+                effort=options.effort,
+                seed=run.config.seed,
                 device=run.device,
-            )  # fmt: skip
+            )
         except RephaseError as error:
             rows.append({"model": Path(route).stem, "left out": str(error)})
             continue
@@ -120,8 +124,13 @@ def complete_example(run: Run) -> pd.DataFrame:
     run.save_table("inference_shells", pd.concat([_shells(completion, example) for completion in made]))
     _save_sections(run, example, made)
     long = table.melt("model", _SCORES, "metric").dropna()
-    tidy = long.assign(experiment="inference", split=example.data.name, n=len(example.hkl), seed=run.config.seed,
-                       unit=np.where(long["metric"] == "seconds", "s", ""))  # fmt: skip
+    tidy = long.assign(
+        experiment="inference",
+        split=example.data.name,
+        n=len(example.hkl),
+        seed=run.config.seed,
+        unit=np.where(long["metric"] == "seconds", "s", ""),
+    )
     run.save_table("inference_scores_example", tidy[COLUMNS])
     return table
 
@@ -200,8 +209,11 @@ def _save_sections(run: Run, example: Example, made: list[Completion]) -> None:
     maps = [density_of(example.hkl, A**2 if phasor is None else A * phasor, r.cell, r.group) for A in amplitudes]
     sections, kind = sections_of(maps, r.cell), "Patterson maps" if phasor is None else "maps with the true phases"
     run.save_arrays(
-        "inference_sections", values=sections.values, along=np.array(sections.along), cell=np.array(r.cell.parameters),
+        "inference_sections",
+        values=sections.values,
+        along=np.array(sections.along),
+        cell=np.array(r.cell.parameters),
         titles=np.array(["given", *(one.model for one in made), "truth"]),
         title=np.array(f"{r.name}, {r.group.symbol}, {kind}"),
         unit=np.array("Patterson map (scale of the data)" if phasor is None else "ρ − ⟨ρ⟩ (e/Å³)"),
-    )  # fmt: skip
+    )

@@ -23,8 +23,16 @@ from rephase.solvers.cost import check_effort
 from rephase.solvers.solution import Solution, density_of
 from rephase.solvers.solve import solve
 
-RESULTS = ("completed.mtz", "density_before.ccp4", "density_after.ccp4", "patterson_before.ccp4",
-           "patterson_after.ccp4", "completion.json", "completion.png", "completion.pdf")  # fmt: skip
+RESULTS = (
+    "completed.mtz",
+    "density_before.ccp4",
+    "density_after.ccp4",
+    "patterson_before.ccp4",
+    "patterson_after.ccp4",
+    "completion.json",
+    "completion.png",
+    "completion.pdf",
+)
 _FINEST = 0.4  # Å
 
 
@@ -154,10 +162,16 @@ def sections_of(maps: Sequence[np.ndarray], cell: Cell) -> Sections:
 
 
 def complete(
-    data: Reflections, *, model: str | Path = "atoms", d_min: float = 0.8, effort: float = 1.0, seed: int = 0,
-    solution: Solution | None = None, device: str = "auto",
+    data: Reflections,
+    *,
+    model: str | Path = "atoms",
+    d_min: float = 0.8,
+    effort: float = 1.0,
+    seed: int = 0,
+    solution: Solution | None = None,
+    device: str = "auto",
     report: Callable[[int, int, int], None] = lambda n_trials, n_agree, max_trials: None,
-) -> Completion:  # fmt: skip
+) -> Completion:
     """Predict the unmeasured amplitudes of a crystal, in gaps and at finer resolution, to a given d_min.
 
     Parameters

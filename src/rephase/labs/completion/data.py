@@ -91,9 +91,14 @@ class MonoclinicData(SplitData[CompletionBatch]):
     config: MonoclinicConfig
 
     def __init__(
-        self, F: torch.Tensor, lattice: torch.Tensor, group: torch.Tensor, symmetries: Sequence[Symmetry],
-        config: MonoclinicConfig, splits: dict[str, np.ndarray],
-    ):  # fmt: skip
+        self,
+        F: torch.Tensor,
+        lattice: torch.Tensor,
+        group: torch.Tensor,
+        symmetries: Sequence[Symmetry],
+        config: MonoclinicConfig,
+        splits: dict[str, np.ndarray],
+    ):
         self.F, self.lattice, self.group, self.symmetries = F, lattice, group, tuple(symmetries)
         self.config, self.splits, self.grid = config, splits, MonoclinicGrid(config.shape)
         self._is_present = torch.as_tensor(np.stack([self.grid.is_present(symmetry) for symmetry in symmetries]))
@@ -201,9 +206,13 @@ def one_crystal(
     grid, hkl = MonoclinicGrid(config.shape), hkl @ setting.basis
     placed, _ = grid.from_list(hkl, F, setting.symmetry)
     sample = MonoclinicData(
-        torch.as_tensor(placed).to(torch.complex64)[None], torch.as_tensor(setting.lattice)[None], torch.tensor([0]),
-        [setting.symmetry], config, {},
-    )[[0]]  # fmt: skip
+        torch.as_tensor(placed).to(torch.complex64)[None],
+        torch.as_tensor(setting.lattice)[None],
+        torch.tensor([0]),
+        [setting.symmetry],
+        config,
+        {},
+    )[[0]]
     observed, _ = grid.from_list(hkl, is_observed.astype(float), setting.symmetry)
     return sample._replace(observed=torch.as_tensor(observed > 0) & sample.mask)
 
@@ -318,9 +327,13 @@ def read_monoclinic_folder(folder: Path, config: MonoclinicConfig) -> FolderData
     symmetries = list(dict.fromkeys(groups))
     group = torch.tensor([symmetries.index(symmetry) for symmetry in groups])
     data = MonoclinicData(
-        torch.as_tensor(np.stack(F)).to(torch.complex64), torch.as_tensor(np.stack(lattice)), group, symmetries, config,
+        torch.as_tensor(np.stack(F)).to(torch.complex64),
+        torch.as_tensor(np.stack(lattice)),
+        group,
+        symmetries,
+        config,
         {"real": np.arange(len(names))},
-    )  # fmt: skip
+    )
     return FolderData(data, list(names), pd.DataFrame(left_out, columns=["file", "reason"]))
 
 

@@ -66,9 +66,11 @@ def by_atoms(solution: Solution, hkl: np.ndarray, rows: np.ndarray, *, effort: f
         np.minimum(np.abs(expected.F) / np.maximum(amplitude, np.finfo(float).tiny), 1.0),  # above 1 only by rounding
     )
     facts: Facts = {
-        "verdict": solution.verdict, "n_atoms": len(model.atoms),
-        "r_factor": round(model.r_factor, 4), "r_free": round(model.r_free, 4),
-    }  # fmt: skip
+        "verdict": solution.verdict,
+        "n_atoms": len(model.atoms),
+        "r_factor": round(model.r_factor, 4),
+        "r_free": round(model.r_free, 4),
+    }
     return Estimate(amplitude, sigma, np.angle(expected.F), fom, facts)
 
 
@@ -124,8 +126,10 @@ def _outside(card: AmplitudeCard, data: Reflections, setting: Setting, batch: Co
     lattice, part = torch.as_tensor(setting.lattice), card.data.measured
     limits = {**card.trained_on.model_dump(), "d_min of the data": part.d_min}
     values = dict(zip("abc", lattice.norm(dim=0).tolist())) | {
-        "beta": float(beta_of(lattice)), "volume": data.cell.volume, "d_min of the data": data.d_min
-    }  # fmt: skip
+        "beta": float(beta_of(lattice)),
+        "volume": data.cell.volume,
+        "d_min of the data": data.d_min,
+    }
     words = [
         f"{name} = {value:.4g} {_UNITS.get(name, 'Å')} (trained on {limits[name][0]:.4g}–{limits[name][1]:.4g})"
         for name, value in values.items()

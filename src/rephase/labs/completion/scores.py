@@ -130,9 +130,14 @@ class AmplitudePredictor(Protocol):
 
 
 def evaluate_completion(
-    name: str, predictor: AmplitudePredictor, data: MonoclinicData, *, splits: Iterable[str] = ("test",), seed: int = 0,
+    name: str,
+    predictor: AmplitudePredictor,
+    data: MonoclinicData,
+    *,
+    splits: Iterable[str] = ("test",),
+    seed: int = 0,
     device: torch.device | str = "cpu",
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score completed amplitudes on splits of the data.
 
     Parameters
@@ -161,9 +166,14 @@ class PhasePredictor(Protocol):
 
 
 def evaluate_monoclinic_phases(
-    name: str, predictor: PhasePredictor, data: MonoclinicData, *, splits: Iterable[str] = ("test",), seed: int = 0,
+    name: str,
+    predictor: PhasePredictor,
+    data: MonoclinicData,
+    *,
+    splits: Iterable[str] = ("test",),
+    seed: int = 0,
     device: torch.device | str = "cpu",
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score phases of monoclinic crystals, best over the allowed origins and both enantiomorphs.
 
     Parameters
@@ -179,9 +189,15 @@ def evaluate_monoclinic_phases(
         Mean |Δφ| weighted by the true amplitude, per shell of equal width in 1/d^2.
     """
     return score_splits(
-        _phase_scoring(data), name, predictor, data, splits=splits, seed=seed, experiment="monoclinic_phases",
+        _phase_scoring(data),
+        name,
+        predictor,
+        data,
+        splits=splits,
+        seed=seed,
+        experiment="monoclinic_phases",
         device=device,
-    )  # fmt: skip
+    )
 
 
 def _phase_scoring(data: MonoclinicData) -> Scoring[CompletionBatch]:
@@ -250,10 +266,12 @@ def _shell_terms(c: Completed) -> dict[str, torch.Tensor]:
 
 
 def _shell_scores(sums: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame({
-        "d_max": sums["d_max"],
-        "d_min": sums["d_min"],
-        "n": sums["n"].astype(int),
-        "r_factor_missing": sums["residual"] / sums["amplitude"],
-        "mse_missing": sums["square"] / sums["n"],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "d_max": sums["d_max"],
+            "d_min": sums["d_min"],
+            "n": sums["n"].astype(int),
+            "r_factor_missing": sums["residual"] / sums["amplitude"],
+            "mse_missing": sums["square"] / sums["n"],
+        }
+    )

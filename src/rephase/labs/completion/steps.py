@@ -93,9 +93,16 @@ def describe_data(run: Run, data: CompletionData) -> pd.DataFrame:
     rows = []
     for (source, group), part in crystals.groupby(["source", "space group"], sort=False):
         ranges = {f"{name} ({unit})": f"{part[name].min():.1f}–{part[name].max():.1f}" for name, unit in _CELL.items()}
-        rows.append({"crystals": source, "space group": group, "n": len(part), **ranges,
-                     "reflections": part["reflections"].mean().round(),
-                     "observed (%)": (100 * part["observed"] / part["reflections"]).mean().round(1)})  # fmt: skip
+        rows.append(
+            {
+                "crystals": source,
+                "space group": group,
+                "n": len(part),
+                **ranges,
+                "reflections": part["reflections"].mean().round(),
+                "observed (%)": (100 * part["observed"] / part["reflections"]).mean().round(1),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -109,8 +116,13 @@ def _describe(data: MonoclinicData) -> tuple[pd.DataFrame, pd.DataFrame]:
     for samples in torch.arange(len(data)).split(64):
         batch = data[samples]
         lengths, angles = batch.lattice.norm(dim=1), beta_of(batch.lattice)
-        columns = [*lengths.T, angles, torch.linalg.det(batch.lattice), batch.mask.sum((1, 2, 3)),
-                   batch.observed.sum((1, 2, 3))]  # fmt: skip
+        columns = [
+            *lengths.T,
+            angles,
+            torch.linalg.det(batch.lattice),
+            batch.mask.sum((1, 2, 3)),
+            batch.observed.sum((1, 2, 3)),
+        ]
         names = [*_CELL, "volume", "reflections", "observed"]
         groups = [data.symmetries[number].symbol for number in batch.group.tolist()]
         rows.append(pd.DataFrame(dict(zip(names, (c.numpy() for c in columns)))).assign(**{"space group": groups}))

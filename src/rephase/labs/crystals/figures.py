@@ -45,8 +45,14 @@ def reciprocal_space(run: Run) -> Figure:
         ax = figure.add_subplot(1, 2, column + 1, projection="3d")
         amplitude = np.abs(arrays[key]).ravel()
         strong = (amplitude > 0.02 * amplitude.max()) & (amplitude < amplitude.max())
-        points = ax.scatter(*q[strong].T, c=amplitude[strong], s=60 * (amplitude[strong] / amplitude.max()) ** 1.5,
-                            cmap="viridis", vmin=0, linewidths=0)  # fmt: skip
+        points = ax.scatter(
+            *q[strong].T,
+            c=amplitude[strong],
+            s=60 * (amplitude[strong] / amplitude.max()) ** 1.5,
+            cmap="viridis",
+            vmin=0,
+            linewidths=0,
+        )
         ax.set(title=f"{plain(run.config.crystals.example)}, {key} the perturbation", box_aspect=(1, 1, 1))
         for axis, name in zip((ax.xaxis, ax.yaxis, ax.zaxis), "xyz"):
             axis.set_label_text(f"q$_{name}$ (Å$^{{-1}}$)")
@@ -216,8 +222,9 @@ def density_in_hand(run: Run) -> go.Figure:
     figure.update_layout(
         title=f"{html.escape(str(arrays['crystal'][0]))}: ρ − ⟨ρ⟩ = {level:.1f} e/Å³ (click the legend to hide one)",
         scene={"aspectmode": "cube", **{f"{axis}axis": {"range": [0, 1]} for axis in "xyz"}},
-        height=480, margin={"l": 0, "r": 0, "b": 0, "t": 40},
-    )  # fmt: skip
+        height=480,
+        margin={"l": 0, "r": 0, "b": 0, "t": 40},
+    )
     return figure
 
 
@@ -225,10 +232,20 @@ def _surface(density: np.ndarray, level: float, name: str, tint: str) -> go.Isos
     """Where a density over one cell has a value."""
     x, y, z = (axis.ravel() for axis in np.meshgrid(*(np.arange(n) / n for n in density.shape), indexing="ij"))
     return go.Isosurface(
-        x=x, y=y, z=z, value=density.ravel().round(2), isomin=level, isomax=level, surface_count=1, opacity=0.7,
-        colorscale=[[0, tint], [1, tint]], showscale=False, name=name, showlegend=True,
+        x=x,
+        y=y,
+        z=z,
+        value=density.ravel().round(2),
+        isomin=level,
+        isomax=level,
+        surface_count=1,
+        opacity=0.7,
+        colorscale=[[0, tint], [1, tint]],
+        showscale=False,
+        name=name,
+        showlegend=True,
         caps={"x_show": False, "y_show": False, "z_show": False},
-    )  # fmt: skip
+    )
 
 
 def learning_curve(table: pd.DataFrame, x: str) -> Figure:

@@ -140,9 +140,15 @@ class Predictor(Protocol):
 
 
 def evaluate(
-    name: str, predictor: Predictor, data: PerturbedData, *, splits: Iterable[str] = ("test", "unseen"), seed: int = 0,
-    experiment: str = "", device: torch.device | str = "cpu",
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
+    name: str,
+    predictor: Predictor,
+    data: PerturbedData,
+    *,
+    splits: Iterable[str] = ("test", "unseen"),
+    seed: int = 0,
+    experiment: str = "",
+    device: torch.device | str = "cpu",
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score predicted phases on splits of the data.
 
     Parameters
@@ -212,13 +218,15 @@ def _shell_terms(c: Comparison) -> dict[str, torch.Tensor]:
 
 
 def _shell_scores(sums: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame({
-        "d_max": sums["d_max"],
-        "d_min": sums["d_min"],
-        "n": sums["n"].astype(int),
-        "phase_loss_per_reflection": sums["misfit"] / sums["n"],
-        "mean_phase_error_deg": sums["error"] / sums["n"],
-        "mean_phase_error_weighted_deg": sums["weighted_error"] / sums["amplitude"],
-        "mse": sums["difference"] / sums["square"],
-        "r_factor_unscaled": sums["residual"] / sums["amplitude"],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "d_max": sums["d_max"],
+            "d_min": sums["d_min"],
+            "n": sums["n"].astype(int),
+            "phase_loss_per_reflection": sums["misfit"] / sums["n"],
+            "mean_phase_error_deg": sums["error"] / sums["n"],
+            "mean_phase_error_weighted_deg": sums["weighted_error"] / sums["amplitude"],
+            "mse": sums["difference"] / sums["square"],
+            "r_factor_unscaled": sums["residual"] / sums["amplitude"],
+        }
+    )

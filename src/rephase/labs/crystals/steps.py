@@ -104,8 +104,16 @@ def compare_perturbations(run: Run) -> pd.DataFrame:
             total = weight.sum((1, 2, 3))
             change = ((F.abs() - parent.abs()).abs() * (weight > 0)).sum((1, 2, 3)) / total
             error = (phase_difference(F.angle(), parent.angle()).abs() * weight).sum((1, 2, 3)) / total
-            tables.append(pd.DataFrame({"kind": kind, "crystal": crystal.name, "amplitude_change": change.numpy(),
-                                        "phase_change_deg": np.degrees(error.numpy())}))  # fmt: skip
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "kind": kind,
+                        "crystal": crystal.name,
+                        "amplitude_change": change.numpy(),
+                        "phase_change_deg": np.degrees(error.numpy()),
+                    }
+                )
+            )
     table = pd.concat(tables, ignore_index=True)
     run.save_table("perturbations", table)
     return table.groupby("kind", sort=False)[["amplitude_change", "phase_change_deg"]].mean().round(3)
@@ -150,9 +158,14 @@ def _score(run: Run, data: PerturbedData, name: str, predictor: Predictor, devic
     run.save_table(f"shells_{name}", shells)
     chosen = _one_sample_per_crystal(data)
     comparison = predict_batch(predictor, data[chosen], device)
-    run.save_arrays(f"predictions_{name}", F_pred=comparison.F_aligned.numpy(), F_true=comparison.F_true.numpy(),
-                    density_pred=comparison.density_pred.numpy(), density_true=comparison.density_true.numpy(),
-                    crystal=np.array([data.parents.crystals[p].name for p in data.parent[chosen]]))  # fmt: skip
+    run.save_arrays(
+        f"predictions_{name}",
+        F_pred=comparison.F_aligned.numpy(),
+        F_true=comparison.F_true.numpy(),
+        density_pred=comparison.density_pred.numpy(),
+        density_true=comparison.density_true.numpy(),
+        crystal=np.array([data.parents.crystals[p].name for p in data.parent[chosen]]),
+    )
 
 
 def _one_sample_per_crystal(data: PerturbedData) -> np.ndarray:

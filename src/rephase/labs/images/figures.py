@@ -60,9 +60,14 @@ def image_correlations(run: Run) -> Figure:
         above.set_title(_words(arrays["names"][arrays["labels"][number]]), fontsize=7)
         values = arrays["correlation"][number]
         drawn = below.imshow(
-            values / np.nanmax(np.abs(values), axis=1, keepdims=True, initial=1e-9), origin="lower", aspect="auto",
-            cmap="RdBu_r", vmin=-1, vmax=1, extent=(0, 180, 0, 1),
-        )  # fmt: skip
+            values / np.nanmax(np.abs(values), axis=1, keepdims=True, initial=1e-9),
+            origin="lower",
+            aspect="auto",
+            cmap="RdBu_r",
+            vmin=-1,
+            vmax=1,
+            extent=(0, 180, 0, 1),
+        )
         below.set(xlabel="Δ (°)", xticks=[0, 45, 90, 135, 180])
     axes[1, 0].set_ylabel("q / q_max")
     figure.colorbar(drawn, ax=axes[1], pad=0.01).set_label("C(q, q, Δ) / largest |C| at this q")

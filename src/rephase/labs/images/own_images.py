@@ -202,11 +202,16 @@ def _save_examples(
     decides = np.where(is_sure, probability.argmax(1), wrong[chosen].argmax(1))
     shown = images[chosen]
     run.save_arrays(
-        "classified_examples", image=shown.image.numpy(), mask=shown.mask.numpy(), is_sure=is_sure,
-        activation=_activation(classifier, shown, decides), decides=np.array(labels)[decides],
-        probability=probability[np.arange(n), decides], title=table["name"].to_numpy(str)[chosen],
+        "classified_examples",
+        image=shown.image.numpy(),
+        mask=shown.mask.numpy(),
+        is_sure=is_sure,
+        activation=_activation(classifier, shown, decides),
+        decides=np.array(labels)[decides],
+        probability=probability[np.arange(n), decides],
+        title=table["name"].to_numpy(str)[chosen],
         labels=table["labels"].to_numpy(str)[chosen],
-    )  # fmt: skip
+    )
 
 
 def _activation(classifier: Classifier, batch: ImageBatch, label: np.ndarray) -> np.ndarray:

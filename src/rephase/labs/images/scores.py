@@ -216,10 +216,15 @@ def image_scores(
     ``n`` is the number of images with that label. A label that no image has is left out, also of the means.
     """
     rows = [
-        {"split": split, "metric": metric, "unit": entry.unit, "value": float(entry.function(classified)),
-         "n": len(classified.truth)}
+        {
+            "split": split,
+            "metric": metric,
+            "unit": entry.unit,
+            "value": float(entry.function(classified)),
+            "n": len(classified.truth),
+        }
         for metric, entry in CLASSIFICATION_METRICS.items()
-    ]  # fmt: skip
+    ]
     frequency = classified.truth.sum(0).tolist()
     for metric, entry in LABEL_METRICS.items():
         values = entry.function(classified).tolist()

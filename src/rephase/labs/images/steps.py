@@ -80,9 +80,13 @@ def describe_images(run: Run, data: ImageData) -> pd.DataFrame:
     rings, angles = data.config.size // 2, data.config.size
     correlated, pairs = correlation_map(shown.image, shown.mask, n_q=rings, n_delta=angles)
     run.save_arrays(
-        "image_examples", image=shown.image.numpy(), mask=shown.mask.numpy(), labels=shown.labels.numpy() > 0,
-        correlation=np.where(pairs.numpy(), correlated.numpy(), np.nan), names=np.array(data.label_names),
-    )  # fmt: skip
+        "image_examples",
+        image=shown.image.numpy(),
+        mask=shown.mask.numpy(),
+        labels=shown.labels.numpy() > 0,
+        correlation=np.where(pairs.numpy(), correlated.numpy(), np.nan),
+        names=np.array(data.label_names),
+    )
     return table
 
 
@@ -142,8 +146,13 @@ def _training(run: Run, config: Config, name: str, seed: int) -> Training:
     if config.images.data.input == "correlation":  # maps over q and Δ cannot be mirrored
         config = config.changed({f"images.models.{name}.options.flips": False})
     images = config.images
-    identity = [name, images.data.model_dump(mode="json"), images.models[name].options,
-                images.training_of(name).model_dump(mode="json"), seed]  # fmt: skip
+    identity = [
+        name,
+        images.data.model_dump(mode="json"),
+        images.models[name].options,
+        images.training_of(name).model_dump(mode="json"),
+        seed,
+    ]
     return Training(images, run.checkpoints("images") / f"{name}-{fingerprint(identity)}")
 
 

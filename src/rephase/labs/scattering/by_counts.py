@@ -41,9 +41,12 @@ def score_by_counts(run: Run, kind: str, flow: ParameterFlow) -> pd.DataFrame:
     quarter = pd.qcut(each["counts"].rank(method="first"), 4, labels=["fewest", "few", "many", "most"])
     parts = each.groupby(quarter.rename("counts of patterns"), observed=True)
     table = parts.agg(
-        counts_from=("counts", "min"), counts_to=("counts", "max"), n=("counts", "size"),
-        effective_share=("effective", "median"), unexplained=("is_odd", "mean"),
-    ).reset_index()  # fmt: skip
+        counts_from=("counts", "min"),
+        counts_to=("counts", "max"),
+        n=("counts", "size"),
+        effective_share=("effective", "median"),
+        unexplained=("is_odd", "mean"),
+    ).reset_index()
     run.save_table(f"posterior_quarters_{kind}_{flow_name(section_of(run.config, kind))}", table)
     return table
 
@@ -58,7 +61,10 @@ def _explained(
     expected = expected_of(simulator, drawn.double(), batch)
     joint = log_joint(simulator, simulator.to_normal(drawn.double()), batch, expected=expected)
     check = predictive_check(expected, batch.counts, batch.mask, generator=generator)
-    return pd.DataFrame({
-        "counts": batch.counts.flatten(1).sum(1).long(), "effective": weigh(joint - log_q).n_effective / len(drawn),
-        "is_odd": check.p_value < UNEXPLAINED,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "counts": batch.counts.flatten(1).sum(1).long(),
+            "effective": weigh(joint - log_q).n_effective / len(drawn),
+            "is_odd": check.p_value < UNEXPLAINED,
+        }
+    )

@@ -71,11 +71,14 @@ def score_flow(run: Run, kind: str, flow: ParameterFlow, name: str = "") -> pd.D
     informed = tarp_ranks(z[_N_FITTED:], truths, generator=generator, references=_best_of(simulator, z, batch))
     p_values = uniformity(ranks)
     shares = coverage(ranks, [_LEVEL])[0]
-    values = [("new", "nll", "nats/parameter", nll), ("new", "sbc_p", "", bonferroni(p_values)),
-              ("new", "tarp_p", "", float(uniformity(tarp))),
-              ("new", "tarp_fit_p", "", float(uniformity(informed))),
-              ("new", "inverse_error", "", inverse_error(flow, batch)),
-              ("new", "ms_1000", "ms", 1e3 * seconds_of_1000(flow, batch))]  # fmt: skip
+    values = [
+        ("new", "nll", "nats/parameter", nll),
+        ("new", "sbc_p", "", bonferroni(p_values)),
+        ("new", "tarp_p", "", float(uniformity(tarp))),
+        ("new", "tarp_fit_p", "", float(uniformity(informed))),
+        ("new", "inverse_error", "", inverse_error(flow, batch)),
+        ("new", "ms_1000", "ms", 1e3 * seconds_of_1000(flow, batch)),
+    ]
     for parameter, share, p in zip(simulator.names, shares.tolist(), p_values.tolist()):
         values += [(f"new:{parameter}", "coverage_90", "", share), (f"new:{parameter}", "sbc_p", "", p)]
     table = pd.DataFrame(values, columns=["split", "metric", "unit", "value"])

@@ -95,7 +95,7 @@ def corner(
     n, tints = len(names), tints_of(samples)
     figure, axes = plt.subplots(
         n, n, figsize=(min(TWO_COLUMNS, 1.7 * n), min(TWO_COLUMNS, 1.6 * n)), squeeze=False, layout="constrained"
-    )  # fmt: skip
+    )
     named = [f"{name}\n({unit})".replace("^2", "²") if unit else name for name, unit in zip(names, units, strict=True)]
     edges = [_edges(np.concatenate([drawn[:, i] for drawn in samples.values()]), truth, i) for i in range(n)]
     for row, across in enumerate(axes):
@@ -128,9 +128,7 @@ def predicted_curve(
     x_label
         Label of the axis, with its unit.
     """
-    figure, (above, below) = plt.subplots(
-        2, 1, figsize=(ONE_COLUMN * 1.3, 3.4), sharex=True, height_ratios=(3, 1.2)
-    )  # fmt: skip
+    figure, (above, below) = plt.subplots(2, 1, figsize=(ONE_COLUMN * 1.3, 3.4), sharex=True, height_ratios=(3, 1.2))
     shown = np.where(mask & (counts > 0), counts, np.nan)
     above.plot(x, shown, ".", color="0.4", markersize=3, label="measured")
     for (method, drawn), tint in zip(expected.items(), tints_of(expected)):
@@ -167,9 +165,7 @@ def _edges(values: np.ndarray, truth: np.ndarray | None, parameter: int) -> np.n
     return np.linspace(low - margin, high + margin, _N_BINS + 1)
 
 
-def _draw_cell(
-    ax: Axes, drawn: list[tuple[np.ndarray, str]], edges: list[np.ndarray], row: int, column: int
-) -> None:  # fmt: skip
+def _draw_cell(ax: Axes, drawn: list[tuple[np.ndarray, str]], edges: list[np.ndarray], row: int, column: int) -> None:
     """Draw a parameter on the diagonal, or a pair below it."""
     if column > row:
         ax.axis("off")
@@ -180,9 +176,7 @@ def _draw_cell(
             _draw_contours(ax, samples[:, column], samples[:, row], edges[column], edges[row], tint)
 
 
-def _draw_contours(
-    ax: Axes, x: np.ndarray, y: np.ndarray, x_edges: np.ndarray, y_edges: np.ndarray, tint: str
-) -> None:  # fmt: skip
+def _draw_contours(ax: Axes, x: np.ndarray, y: np.ndarray, x_edges: np.ndarray, y_edges: np.ndarray, tint: str) -> None:
     """Draw contours that contain given fractions of the draws, from a smoothed histogram."""
     density = gaussian_filter(np.histogram2d(x, y, (x_edges, y_edges))[0], _SMOOTHED, mode="constant")
     falling = np.sort(density.ravel())[::-1]

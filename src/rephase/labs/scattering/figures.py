@@ -20,8 +20,11 @@ from rephase.runs import Run
 _SHOWN = {"Markov chains": "Markov chains", "nsf": "flow"}  # methods and their names in figures
 
 
-_SCORES = {"c2st": ("C2ST against Markov chains", 0.5), "coverage_90": ("coverage of 90 %", 0.9),
-           "deviance": ("deviance / points", 1.0)}  # fmt: skip
+_SCORES = {
+    "c2st": ("C2ST against Markov chains", 0.5),
+    "coverage_90": ("coverage of 90 %", 0.9),
+    "deviance": ("deviance / points", 1.0),
+}
 
 
 def posterior_loss_curves(run: Run, kind: str) -> Figure:
@@ -115,9 +118,7 @@ def predicted_image(
         Coordinates of rows and of columns by axis label; evenly spaced.
     """
     mean = expected.mean(0)
-    figure, places = plt.subplots(
-        1, 3, figsize=(TWO_COLUMNS, 2.4), sharex=True, sharey=True, layout="constrained"
-    )  # fmt: skip
+    figure, places = plt.subplots(1, 3, figsize=(TWO_COLUMNS, 2.4), sharex=True, sharey=True, layout="constrained")
     (up, rows), (across, columns) = axes.items()
     extent = (*_edges(columns), *_edges(rows))
     levels = LogNorm(_FEWEST, max(counts.max(), 10 * _FEWEST))

@@ -103,13 +103,19 @@ def infer(run: Run, kind: str, flow: ParameterFlow, pattern: PatternBatch) -> pd
     rows = []
     for name, found in drawn.items():
         mean, spread = found.samples[:, 0].mean(0).tolist(), found.samples[:, 0].std(0).tolist()
-        rows.append({
-            "method": name, "seconds": found.seconds, "effective samples": found.n_effective,
-            "deviance / points": float(checks[name].measured.median()) / n_measured,
-            "p-value": float(checks[name].p_value),
-            **{f"{p} ({unit})" if unit else p: f"{m:.4g} ± {s:.2g}"
-               for p, unit, m, s in zip(simulator.names, simulator.units, mean, spread)},
-        })  # fmt: skip
+        rows.append(
+            {
+                "method": name,
+                "seconds": found.seconds,
+                "effective samples": found.n_effective,
+                "deviance / points": float(checks[name].measured.median()) / n_measured,
+                "p-value": float(checks[name].p_value),
+                **{
+                    f"{p} ({unit})" if unit else p: f"{m:.4g} ± {s:.2g}"
+                    for p, unit, m, s in zip(simulator.names, simulator.units, mean, spread)
+                },
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -162,21 +168,31 @@ def _summary(drawn: dict[str, _Drawn], simulator: Simulator) -> pd.DataFrame:
 
 
 def _save_posterior(
-    run: Run, kind: str, one: PatternBatch, drawn: dict[str, _Drawn], expected: dict[str, torch.Tensor],
-    checks: dict[str, PredictiveCheck], simulator: Simulator,
-) -> None:  # fmt: skip
+    run: Run,
+    kind: str,
+    one: PatternBatch,
+    drawn: dict[str, _Drawn],
+    expected: dict[str, torch.Tensor],
+    checks: dict[str, PredictiveCheck],
+    simulator: Simulator,
+) -> None:
     methods = list(drawn)
     run.save_arrays(
-        f"posterior_{kind}", methods=np.array(methods), names=np.array(simulator.names),
-        units=np.array(simulator.units), truth=one.u[0].numpy(),
+        f"posterior_{kind}",
+        methods=np.array(methods),
+        names=np.array(simulator.names),
+        units=np.array(simulator.units),
+        truth=one.u[0].numpy(),
         samples=torch.stack([drawn[name].samples[:, 0].double() for name in methods]).numpy(),
-        counts=one.counts[0].numpy(), photons=one.photons.expand_as(one.counts)[0].numpy(), mask=one.mask[0].numpy(),
+        counts=one.counts[0].numpy(),
+        photons=one.photons.expand_as(one.counts)[0].numpy(),
+        mask=one.mask[0].numpy(),
         expected=torch.stack([expected[name][:, 0] for name in methods]).numpy().astype(np.float32),
         measured_deviance=torch.stack([checks[name].measured[:, 0] for name in methods]).numpy(),
         replicated_deviance=torch.stack([checks[name].replicated[:, 0] for name in methods]).numpy(),
         axes=np.array([*simulator.axes]),
         **{f"axis_{number}": axis.numpy() for number, axis in enumerate(simulator.axes.values())},
-    )  # fmt: skip
+    )
 
 
 def find_peaks(run: Run, kind: str, flow: ParameterFlow, pattern: PatternBatch) -> pd.DataFrame:

@@ -143,8 +143,12 @@ def _judged(
             samples = draw(batch)
             seconds = (time.perf_counter() - start) / len(batch.u)
         reference = samples if reference is None else reference
-        yield {"method": name, **_scores(first.simulator, samples, reference, batch, run.config.seed),
-               "seconds": seconds, "n": len(batch.u)}  # fmt: skip
+        yield {
+            "method": name,
+            **_scores(first.simulator, samples, reference, batch, run.config.seed),
+            "seconds": seconds,
+            "n": len(batch.u),
+        }
 
 
 def _sampler(flow: ParameterFlow, n: int) -> Callable[[PatternBatch], torch.Tensor]:

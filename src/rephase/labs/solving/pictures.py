@@ -56,15 +56,32 @@ def solution_in_hand(solution: Solution) -> go.Figure:
     vertices, faces, _, _ = marching_cubes(closed, level, step_size=step)
     to_cartesian = cell.orthogonalisation.T
     x, y, z = (vertices / density.shape @ to_cartesian).T
-    surface = go.Mesh3d(x=x.round(2), y=y.round(2), z=z.round(2), i=faces[:, 0], j=faces[:, 1], k=faces[:, 2],
-                        color="#0072B2", opacity=0.5, name="density", showlegend=True)  # fmt: skip
+    surface = go.Mesh3d(
+        x=x.round(2),
+        y=y.round(2),
+        z=z.round(2),
+        i=faces[:, 0],
+        j=faces[:, 1],
+        k=faces[:, 2],
+        color="#0072B2",
+        opacity=0.5,
+        name="density",
+        showlegend=True,
+    )
     places = _peaks(solution) @ to_cartesian
-    atoms = go.Scatter3d(x=places[:, 0], y=places[:, 1], z=places[:, 2], mode="markers", name="peaks",
-                         marker={"size": 2.5, "color": "#D55E00"})  # fmt: skip
+    atoms = go.Scatter3d(
+        x=places[:, 0],
+        y=places[:, 1],
+        z=places[:, 2],
+        mode="markers",
+        name="peaks",
+        marker={"size": 2.5, "color": "#D55E00"},
+    )
     path = np.array([int(corner, 2) for corner in _CELL_EDGES.split()])
     path = path[:, None] // (4, 2, 1) % 2  # corners as bits x, y, z
-    edges = go.Scatter3d(**dict(zip("xyz", (path @ to_cartesian).T)), mode="lines", name="cell",
-                         line={"color": "#777777"})  # fmt: skip
+    edges = go.Scatter3d(
+        **dict(zip("xyz", (path @ to_cartesian).T)), mode="lines", name="cell", line={"color": "#777777"}
+    )
     figure = go.Figure([surface, atoms, edges])
     figure.update_layout(
         title=f"{html.escape(solution.reflections.name)}: ρ − ⟨ρ⟩ = {level:.2f} e/Å³, {HIGH:g} σ ({solution.verdict})",

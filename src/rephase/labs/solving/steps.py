@@ -94,12 +94,16 @@ def merging(run: Run) -> pd.DataFrame:
     rows = {
         "space group": data.group.symbol,
         "a, b, c (Å), α, β, γ (°)": ", ".join(f"{x:.6g}" for x in data.cell.parameters),
-        "measured": merged.n_measured, "unique": len(data), "redundancy": round(merged.redundancy, 2),
-        "R_int": round(merged.r_int, 4), "d_min (Å)": round(data.d_min, 3),
+        "measured": merged.n_measured,
+        "unique": len(data),
+        "redundancy": round(merged.redundancy, 2),
+        "R_int": round(merged.r_int, 4),
+        "d_min (Å)": round(data.d_min, 3),
         "I < 0 (%)": round(100 * float((data.intensity < 0).mean()), 1),
-        "systematic absences": merged.n_absent, "⟨I/σ⟩ of the absences": round(merged.absent_i_over_sigma, 2),
+        "systematic absences": merged.n_absent,
+        "⟨I/σ⟩ of the absences": round(merged.absent_i_over_sigma, 2),
         "contradictory equivalents": merged.n_contradictory,
-    }  # fmt: skip
+    }
     return pd.DataFrame({data.name: rows})
 
 
@@ -127,8 +131,13 @@ def solve_example(run: Run) -> Solution:
     solution.write(run.folder / "solution")
     cell, group = solution.reflections.cell, solution.reflections.group
     title = f"{solution.reflections.name}, {group.symbol}, d ≥ {solution.reflections.d_min:.2f} Å: {solution.verdict}"
-    run.save_arrays("solution", density=solution.density, cell=np.array(cell.parameters),
-                    peaks=high_images(solution.peaks(), solution.density, group), title=np.array(title))  # fmt: skip
+    run.save_arrays(
+        "solution",
+        density=solution.density,
+        cell=np.array(cell.parameters),
+        peaks=high_images(solution.peaks(), solution.density, group),
+        title=np.array(title),
+    )
     _save_scores(run, solution, seconds)
     return solution
 
@@ -232,8 +241,12 @@ def _benchmark_rows(run: Run) -> Iterator[dict[str, object]]:
             merged = data.merge().reflections
             phi = random_phases(merged.hkl, merged.group, _N_CHANCE, rng)
             scores = truth.score(np.sqrt(np.maximum(merged.intensity, 0)) * np.exp(1j * phi), merged)
-            yield {"solver": "chance", **_case(merged, d_min), "map_cc": scores.map_cc.mean(),
-                   "mean_phase_error_weighted": scores.mean_phase_error_weighted.mean()}  # fmt: skip
+            yield {
+                "solver": "chance",
+                **_case(merged, d_min),
+                "map_cc": scores.map_cc.mean(),
+                "mean_phase_error_weighted": scores.mean_phase_error_weighted.mean(),
+            }
 
 
 def solve_and_score(
@@ -252,11 +265,15 @@ def score_row(solution: Solution, truth: Truth, seconds: float) -> dict[str, obj
     return {
         "map_cc": round(float(scores.map_cc[0]), 4),
         "mean_phase_error_weighted": round(float(scores.mean_phase_error_weighted[0]), 2),
-        "r_factor": round(solution.r_factor, 4), "rival_r_factor": round(solution.rival_r_factor, 4),
-        "mean_fom": round(float(solution.fom.mean()), 4), "n_rivals": solution.n_rivals,
-        "n_agree": solution.n_agree, "n_trials": solution.n_trials, "verdict": solution.verdict,
+        "r_factor": round(solution.r_factor, 4),
+        "rival_r_factor": round(solution.rival_r_factor, 4),
+        "mean_fom": round(float(solution.fom.mean()), 4),
+        "n_rivals": solution.n_rivals,
+        "n_agree": solution.n_agree,
+        "n_trials": solution.n_trials,
+        "verdict": solution.verdict,
         "seconds": round(seconds, 2),
-    }  # fmt: skip
+    }
 
 
 def _case(data: Reflections, d_min: float) -> dict[str, object]:

@@ -123,11 +123,16 @@ def compare_structures(sources: dict[str, Sequence[Crystal]], *, d_min: float = 
             measured = intensities(crystal, d_min)
             key = {"source": source, "crystal": number, "name": crystal.name}
             is_centrosymmetric = find_symmetry(crystal.space_group).is_centrosymmetric
-            crystals.append({
-                **key, "space_group": crystal.space_group, "is_centrosymmetric": is_centrosymmetric,
-                "volume_per_atom": volume_per_atom(crystal), **nearest_contacts(crystal)._asdict(),
-                "mean_abs_E2_minus_1": np.abs(measured.E**2 - 1).mean(),
-            })  # fmt: skip
+            crystals.append(
+                {
+                    **key,
+                    "space_group": crystal.space_group,
+                    "is_centrosymmetric": is_centrosymmetric,
+                    "volume_per_atom": volume_per_atom(crystal),
+                    **nearest_contacts(crystal)._asdict(),
+                    "mean_abs_E2_minus_1": np.abs(measured.E**2 - 1).mean(),
+                }
+            )
             amplitudes.append(pd.DataFrame({**key, "is_centric": measured.is_centric, "E": measured.E}))
             by_shell = pd.DataFrame({"inverse_d_squared": measured.inverse_d_squared, "wilson": measured.wilson})
             shells.append(by_shell.groupby("wilson", sort=False, as_index=False).mean().assign(**key))

@@ -73,8 +73,9 @@ def wave_calibration(run: Run, kind: str) -> Figure:
     left.set(xlabel="level of the interval", ylabel="coverage of pixels", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     left.legend(loc="upper left")
     for column, mark, name in (("deviance", "o", "posterior samples"), ("deviance of the truth", "_", "truth")):
-        right.plot(predictive["photons"], predictive[column], mark, color="0.3" if mark == "_" else _CHANNELS[0],
-                   label=name)  # fmt: skip
+        right.plot(
+            predictive["photons"], predictive[column], mark, color="0.3" if mark == "_" else _CHANNELS[0], label=name
+        )
     right.set(xscale="log", yscale="log", xlabel=_photons(kind), ylabel="deviance per measured pixel")
     right.legend()
     return figure
@@ -100,8 +101,12 @@ def wave_opponents(run: Run, kind: str) -> Figure:
         axis.set_minor_formatter(NullFormatter())
     left.legend()
     for name, part in rings.groupby("model", sort=False):
-        right.plot(part["ring"] / (2 * part["ring"].max()), part["correlation"], color=colour(str(name)),
-                   label=label(str(name)))  # fmt: skip
+        right.plot(
+            part["ring"] / (2 * part["ring"].max()),
+            part["correlation"],
+            color=colour(str(name)),
+            label=label(str(name)),
+        )
     right.set(xlabel="spatial frequency (cycles per pixel)", ylabel="Fourier ring correlation", ylim=(0, 1.02))
     right.legend(loc="lower left")
     return figure
@@ -154,7 +159,9 @@ WAVE_FIGURES = {
     f"{kind}_{name}": partial(make, kind=kind)
     for kind in ("holography", "ptychography")
     for name, make in {
-        "posteriors": wave_posteriors, "calibration": wave_calibration, "opponents": wave_opponents,
+        "posteriors": wave_posteriors,
+        "calibration": wave_calibration,
+        "opponents": wave_opponents,
         "loss_curve": wave_loss_curve,
     }.items()
-} | {"ptychography_measured": ptychography_measured}  # fmt: skip
+} | {"ptychography_measured": ptychography_measured}

@@ -118,11 +118,17 @@ def draw_posteriors(run: Run, kind: str, data: PatternData[WaveSimulator], flow:
     chosen, simulator = slice(config.n_shown), data.simulator
     pattern = torch.where(batch.mask, batch.counts, torch.nan)[chosen]
     run.save_arrays(
-        f"wave_examples_{kind}", pattern=pattern.numpy(), photons=batch.photons[chosen].flatten().numpy(),
-        truth=batch.u[chosen].numpy(), mean=u.mean(0)[chosen].numpy(), spread=u.std(0)[chosen].numpy(),
-        samples=u[:2, chosen].numpy(), names=np.array(simulator.names), units=np.array(simulator.units),
+        f"wave_examples_{kind}",
+        pattern=pattern.numpy(),
+        photons=batch.photons[chosen].flatten().numpy(),
+        truth=batch.u[chosen].numpy(),
+        mean=u.mean(0)[chosen].numpy(),
+        spread=u.std(0)[chosen].numpy(),
+        samples=u[:2, chosen].numpy(),
+        names=np.array(simulator.names),
+        units=np.array(simulator.units),
         bounds=np.array(simulator.objects.bounds),
-    )  # fmt: skip
+    )
     return ImagePosteriors(batch, u)
 
 
@@ -158,8 +164,11 @@ def measure_calibration(
     ranks = sbc_ranks(u, batch.u, generator=torch.Generator().manual_seed(run.config.seed))
     by_pattern = coverage(ranks.flatten(2).movedim(2, 0))  # errors of the pixels of one pattern are correlated
     shares, errors = by_pattern.mean(1), by_pattern.std(1) / len(ranks) ** 0.5
-    rows = [(name, level, float(share), float(error)) for level, *of_level in zip(LEVELS, shares, errors)
-            for name, share, error in zip(simulator.names, *of_level)]  # fmt: skip
+    rows = [
+        (name, level, float(share), float(error))
+        for level, *of_level in zip(LEVELS, shares, errors)
+        for name, share, error in zip(simulator.names, *of_level)
+    ]
     table = pd.DataFrame(rows, columns=["channel", "level", "coverage", "error"])
     run.save_table(f"wave_coverage_{kind}", table)
     predictive = _predictive(simulator, posteriors, run.config.seed)
@@ -189,10 +198,14 @@ def _predicted(
     expected, true = (expected_of(simulator, each, batch) for each in (u, batch.u[None]))
     n_pixels = batch.mask.flatten(1).sum(1)
     found, best = (predictive_check(e, batch.counts, batch.mask, generator=generator) for e in (expected, true))
-    return pd.DataFrame({
-        "photons": batch.photons.flatten(), "deviance": found.measured.mean(0) / n_pixels,
-        "deviance of the truth": best.measured[0] / n_pixels, "p_value": found.p_value,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "photons": batch.photons.flatten(),
+            "deviance": found.measured.mean(0) / n_pixels,
+            "deviance of the truth": best.measured[0] / n_pixels,
+            "p_value": found.p_value,
+        }
+    )
 
 
 def routes(
@@ -207,8 +220,13 @@ def routes(
         return lambda batch: simulator.refine(batch, first(batch), n_iterations=config.n_refined)
 
     estimate, engine = simulator.estimate, partial(simulator.reconstruct, n_iterations=config.n_iterations)
-    return {"estimate": estimate, "estimate_engine": refined(estimate), "engine": engine, "flow": learned,
-            "flow_engine": refined(learned)}  # fmt: skip
+    return {
+        "estimate": estimate,
+        "estimate_engine": refined(estimate),
+        "engine": engine,
+        "flow": learned,
+        "flow_engine": refined(learned),
+    }
 
 
 def score_routes(run: Run, kind: str, data: PatternData[WaveSimulator], flow: ImageFlow) -> pd.DataFrame:
@@ -242,8 +260,11 @@ def _scores(
     aligned = align_wave(wave, true, weight)
     inside, truth = _seen(simulator, aligned, true)
     deviance = poisson_deviance(batch.photons * simulator.pattern(wave), batch.counts, batch.mask)
-    scores = {"wave_error": wave_error(aligned, true, weight), "phase_ssim": phase_ssim(inside, truth),
-              "deviance": deviance / batch.mask.flatten(1).sum(1)}  # fmt: skip
+    scores = {
+        "wave_error": wave_error(aligned, true, weight),
+        "phase_ssim": phase_ssim(inside, truth),
+        "deviance": deviance / batch.mask.flatten(1).sum(1),
+    }
     if "amplitude" in simulator.names:
         scores["amplitude_ssim"] = amplitude_ssim(inside, truth)
     return aligned, scores
@@ -268,10 +289,19 @@ def _seconds(route: Route, one: PatternBatch) -> float:
 def _rows(kind: str, name: str, scores: dict[str, torch.Tensor], is_bright: torch.Tensor) -> list[dict[str, object]]:
     parts = {"test": torch.ones_like(is_bright), "test:dim": ~is_bright, "test:bright": is_bright}
     return [
-        {"experiment": kind, "model": name, "split": split, "metric": metric, "unit": WAVE_METRICS[metric],
-         "value": float(values[chosen].mean()), "n": int(chosen.sum())}
-        for metric, values in scores.items() for split, chosen in parts.items() if chosen.any()
-    ]  # fmt: skip
+        {
+            "experiment": kind,
+            "model": name,
+            "split": split,
+            "metric": metric,
+            "unit": WAVE_METRICS[metric],
+            "value": float(values[chosen].mean()),
+            "n": int(chosen.sum()),
+        }
+        for metric, values in scores.items()
+        for split, chosen in parts.items()
+        if chosen.any()
+    ]
 
 
 def reconstruct_measured(run: Run) -> pd.DataFrame:
@@ -292,18 +322,36 @@ def reconstruct_measured(run: Run) -> pd.DataFrame:
     probe = scan.propagator.back(frames.mean(0).sqrt().to(torch.complex64))
     start = time.perf_counter()
     found = descend(
-        frames, scan, probe, n_epochs=config.n_epochs, mask=data.mask, refine_probe=True,
+        frames,
+        scan,
+        probe,
+        n_epochs=config.n_epochs,
+        mask=data.mask,
+        refine_probe=True,
         position_rate=config.position_rate,
         generator=torch.Generator().manual_seed(run.config.seed),
-    )  # fmt: skip
+    )
     seconds = time.perf_counter() - start
     per_pixel = (found.misfit**2 * frames.sum() / (len(data) * data.mask.sum())).numpy()
     run.save_arrays(
-        "ptychography_measured", frame=frames[0].numpy(), mask=data.mask.numpy(), object=found.object.numpy(),
-        probe=found.probe.numpy(), positions=scan.positions.numpy(), misfit=per_pixel, pixel_nm=np.array(pixel),
-    )  # fmt: skip
-    return pd.DataFrame({"frames": [len(data)], "pixel (nm)": [round(pixel, 1)], "first epoch": [per_pixel[0].round(2)],
-                         "last epoch": [per_pixel[-1].round(2)], "seconds": [round(seconds)]})  # fmt: skip
+        "ptychography_measured",
+        frame=frames[0].numpy(),
+        mask=data.mask.numpy(),
+        object=found.object.numpy(),
+        probe=found.probe.numpy(),
+        positions=scan.positions.numpy(),
+        misfit=per_pixel,
+        pixel_nm=np.array(pixel),
+    )
+    return pd.DataFrame(
+        {
+            "frames": [len(data)],
+            "pixel (nm)": [round(pixel, 1)],
+            "first epoch": [per_pixel[0].round(2)],
+            "last epoch": [per_pixel[-1].round(2)],
+            "seconds": [round(seconds)],
+        }
+    )
 
 
 def scan_of(data: PtychoFile, focus_mm: float | None) -> tuple[Scan, float]:

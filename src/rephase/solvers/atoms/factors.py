@@ -10,10 +10,35 @@ from rephase.crystal.symmetry import Symmetry
 
 # Form factors are interpolated in the number of electrons between these; below carbon, that of carbon is scaled.
 _ELEMENTS = {
-    6: "C", 7: "N", 8: "O", 9: "F", 14: "Si", 15: "P", 16: "S", 17: "Cl", 22: "Ti", 24: "Cr", 25: "Mn", 26: "Fe",
-    27: "Co", 28: "Ni", 29: "Cu", 30: "Zn", 33: "As", 34: "Se", 35: "Br", 42: "Mo", 44: "Ru", 46: "Pd", 50: "Sn",
-    53: "I", 74: "W", 78: "Pt", 82: "Pb", 92: "U",
-}  # fmt: skip
+    6: "C",
+    7: "N",
+    8: "O",
+    9: "F",
+    14: "Si",
+    15: "P",
+    16: "S",
+    17: "Cl",
+    22: "Ti",
+    24: "Cr",
+    25: "Mn",
+    26: "Fe",
+    27: "Co",
+    28: "Ni",
+    29: "Cu",
+    30: "Zn",
+    33: "As",
+    34: "Se",
+    35: "Br",
+    42: "Mo",
+    44: "Ru",
+    46: "Pd",
+    50: "Sn",
+    53: "I",
+    74: "W",
+    78: "Pt",
+    82: "Pb",
+    92: "U",
+}
 _SAME_SITE = 0.05  # Å
 N_PARAMETERS = 5  # of an atom: x, y, z, electrons, U
 

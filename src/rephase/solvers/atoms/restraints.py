@@ -82,12 +82,14 @@ class Restraints:
         _, distance = self._steps(atoms)
         u_sd, likeness_sd = self._u_sd()
         bonded = self._bonded()
-        return np.concatenate([
-            (atoms.electrons - self.electrons) / self.electrons_sd,
-            (atoms.u_iso - self.u_mean) / u_sd,
-            self._off(distance),
-            (atoms.u_iso[bonded.first] - atoms.u_iso[bonded.second]) / likeness_sd,
-        ])  # fmt: skip
+        return np.concatenate(
+            [
+                (atoms.electrons - self.electrons) / self.electrons_sd,
+                (atoms.u_iso - self.u_mean) / u_sd,
+                self._off(distance),
+                (atoms.u_iso[bonded.first] - atoms.u_iso[bonded.second]) / likeness_sd,
+            ]
+        )
 
     def derivatives(self, atoms: AtomList) -> np.ndarray:
         """Return the derivatives [m, 5, n] of the residuals by x, y, z, electrons and U of each atom."""

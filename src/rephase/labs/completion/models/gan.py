@@ -38,9 +38,12 @@ class Critic(nn.Module):
         super().__init__()
         self.input = AmplitudeInput(shape)
         self.layers = nn.Sequential(
-            spectral_norm(Conv3d(self.input.n_channels + 1, width, 3, padding=1)), nn.LeakyReLU(0.2),
-            *_halving_block(width, 2 * width), *_halving_block(2 * width, 4 * width), Conv3d(4 * width, 1, 1),
-        )  # fmt: skip
+            spectral_norm(Conv3d(self.input.n_channels + 1, width, 3, padding=1)),
+            nn.LeakyReLU(0.2),
+            *_halving_block(width, 2 * width),
+            *_halving_block(2 * width, 4 * width),
+            Conv3d(4 * width, 1, 1),
+        )
 
     def forward(self, amplitude: torch.Tensor, batch: CompletionBatch) -> torch.Tensor:
         """Score |F| in electrons, [batch, h, k, l], at several places, [batch, places]; true amplitudes score high."""
@@ -81,9 +84,16 @@ class AmplitudeGAN(AmplitudeModel):
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], loss: str | None = None, *, generator: str = "fourier_unet", width: int = 64,
-        levels: int = 2, critic_width: int = 32, reconstruction: float = 100.0,
-    ):  # fmt: skip
+        self,
+        shape: tuple[int, int, int],
+        loss: str | None = None,
+        *,
+        generator: str = "fourier_unet",
+        width: int = 64,
+        levels: int = 2,
+        critic_width: int = 32,
+        reconstruction: float = 100.0,
+    ):
         super().__init__(shape, loss)
         if generator not in GENERATORS:
             raise ConfigError(f"unknown generator {generator!r}; {nearest_name(generator, GENERATORS)}")

@@ -135,9 +135,16 @@ class GridTransformer(GridModel):
     """
 
     def __init__(
-        self, shape: tuple[int, int, int], loss: str | None = None, *, embedding: int = 128, depth: int = 5,
-        heads: int = 4, mlp_ratio: float = 4.0, dropout: float = 0.1,
-    ):  # fmt: skip
+        self,
+        shape: tuple[int, int, int],
+        loss: str | None = None,
+        *,
+        embedding: int = 128,
+        depth: int = 5,
+        heads: int = 4,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.1,
+    ):
         super().__init__(shape, loss)
         if embedding % heads:
             raise ConfigError(f"embedding = {embedding}: expected a multiple of heads = {heads}, one part for each")

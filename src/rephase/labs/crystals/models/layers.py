@@ -103,8 +103,9 @@ class HalfSpace(nn.Module):
         first_real, first_imag, second_real, second_imag = fields.unflatten(1, (N_FIELDS, -1)).unbind(1)
         out = torch.zeros(
             (len(fields), self.shape[0] * self.shape[1] * self.shape[2]),
-            dtype=fields.dtype.to_complex(), device=fields.device,
-        )  # fmt: skip
+            dtype=fields.dtype.to_complex(),
+            device=fields.device,
+        )
         out[:, self.index] = torch.complex(first_real - second_imag, first_imag + second_real)
         out[:, self.mate] = torch.complex(first_real + second_imag, second_real - first_imag)
         return out.reshape(len(fields), *self.shape)

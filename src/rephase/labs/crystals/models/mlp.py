@@ -23,10 +23,14 @@ class MLP(PhaseModel):
         self.half_space = HalfSpace(shape)
         n = len(self.half_space)
         self.layers = nn.Sequential(
-            nn.Linear(2 * n, width), nn.LayerNorm(width), nn.SiLU(),
-            nn.Linear(width, width), nn.LayerNorm(width), nn.SiLU(),
+            nn.Linear(2 * n, width),
+            nn.LayerNorm(width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.LayerNorm(width),
+            nn.SiLU(),
             nn.Linear(width, N_FIELDS * n),
-        )  # fmt: skip
+        )
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Predict normalised structure factors, complex [batch, h, k, l]."""

@@ -10,9 +10,18 @@ from rephase.formats.label_sets import LabelSet
 from rephase.paths import DROPLET_LABELS
 
 LABELS = (
-    "oblate", "round", "elliptical", "prolate", "streak", "bent",
-    "asymmetric", "newton_rings", "double_rings", "layered", "empty",
-)  # fmt: skip
+    "oblate",
+    "round",
+    "elliptical",
+    "prolate",
+    "streak",
+    "bent",
+    "asymmetric",
+    "newton_rings",
+    "double_rings",
+    "layered",
+    "empty",
+)
 """Labels of droplet images, in the order of CXIDB 94."""
 
 DROPLET_LABEL_SET = LabelSet(

@@ -118,9 +118,16 @@ class ResNet(ImageClassifier):
     expansion = 1
 
     def __init__(
-        self, shape: tuple[int, ...], loss: str = "cross_entropy", n_labels: int = 11, *,
-        width: int = 64, activation: str = "log", full_scale: float | None = None, flips: bool = True,
-    ):  # fmt: skip
+        self,
+        shape: tuple[int, ...],
+        loss: str = "cross_entropy",
+        n_labels: int = 11,
+        *,
+        width: int = 64,
+        activation: str = "log",
+        full_scale: float | None = None,
+        flips: bool = True,
+    ):
         super().__init__(shape, loss, n_labels, flips=flips)
         layers: list[nn.Module] = [
             FirstConvolution(width, 7, 2, activation=activation, full_scale=full_scale),
@@ -176,10 +183,17 @@ class VGG(ImageClassifier):
     n_convolutions: Sequence[int]
 
     def __init__(
-        self, shape: tuple[int, ...], loss: str = "cross_entropy", n_labels: int = 11, *,
-        width: int = 64, activation: str = "log", full_scale: float | None = None, flips: bool = True,
+        self,
+        shape: tuple[int, ...],
+        loss: str = "cross_entropy",
+        n_labels: int = 11,
+        *,
+        width: int = 64,
+        activation: str = "log",
+        full_scale: float | None = None,
+        flips: bool = True,
         dropout: float = 0.5,
-    ):  # fmt: skip
+    ):
         super().__init__(shape, loss, n_labels, flips=flips)
         layers: list[nn.Module] = [FirstConvolution(width, 3, 1, activation=activation, full_scale=full_scale)]
         n_in = width
@@ -191,9 +205,15 @@ class VGG(ImageClassifier):
                 n_in = n_out
         self.body, n_dense = nn.Sequential(*layers), 64 * width
         self.neck = nn.Sequential(
-            nn.MaxPool2d(2), GlobalMean(), nn.Linear(n_in, n_dense), leaky_relu(), nn.Dropout(dropout),
-            nn.Linear(n_dense, n_dense), leaky_relu(), nn.Dropout(dropout),
-        )  # fmt: skip
+            nn.MaxPool2d(2),
+            GlobalMean(),
+            nn.Linear(n_in, n_dense),
+            leaky_relu(),
+            nn.Dropout(dropout),
+            nn.Linear(n_dense, n_dense),
+            leaky_relu(),
+            nn.Dropout(dropout),
+        )
         self.head = nn.Linear(n_dense, n_labels)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -71,10 +71,17 @@ class GisaxsSimulator(ParameterSimulator):
         rough = torch.cat([roughness, torch.zeros_like(roughness)], 1)
         of_particle = u.new_tensor(self.config.particle).expand(len(u), 2)
         scattered = grazing_pattern(
-            self.config.shape, sizes, of_particle[:, 0], of_particle[:, 1], Stack(delta, beta, thickness, rough),
-            self.exits, energy_ev=self.config.energy_ev, incidence_deg=incidence[:, 0], density=density[:, 0],
+            self.config.shape,
+            sizes,
+            of_particle[:, 0],
+            of_particle[:, 1],
+            Stack(delta, beta, thickness, rough),
+            self.exits,
+            energy_ev=self.config.energy_ev,
+            incidence_deg=incidence[:, 0],
+            density=density[:, 0],
             spread=Spread("radius", "gaussian", spread[0][:, 0], n_nodes=_N_RADII) if spread else None,
-        )  # fmt: skip
+        )
         return (_BEAM * scattered + background[..., None]).reshape(len(u), *self.pattern_shape)
 
     def draw(self, n: int, rng: np.random.Generator) -> PatternBatch:
@@ -91,8 +98,9 @@ class GisaxsSimulator(ParameterSimulator):
 
     def _seen(self, n: int, rng: np.random.Generator) -> torch.Tensor:
         """Draw masks, boolean [n, *pattern]: True beside the stop and above the horizon."""
-        stop, edge = (torch.as_tensor(widest * rng.random((n, 1))) for widest in
-                      (self.config.rod_deg, self.config.horizon_deg))  # fmt: skip
+        stop, edge = (
+            torch.as_tensor(widest * rng.random((n, 1))) for widest in (self.config.rod_deg, self.config.horizon_deg)
+        )
         is_beside, is_above = self.exits.phi_deg.abs() >= stop, self.exits.alpha_deg >= edge
         return (is_above[:, :, None] & is_beside[:, None]).reshape(n, *self.pattern_shape)
 

@@ -74,8 +74,10 @@ def _averaged(curve: SaxsCurve, log_q: np.ndarray) -> tuple[np.ndarray, np.ndarr
     place = np.rint((np.log(curve.q) - log_q[0]) / step).astype(int)
     is_inside = (place >= 0) & (place < len(log_q))
     weight = curve.sigma[is_inside] ** -2.0
-    sums = [np.bincount(place[is_inside], weight * values, len(log_q))
-            for values in (1.0, curve.intensity[is_inside], np.log(curve.q[is_inside]))]  # fmt: skip
+    sums = [
+        np.bincount(place[is_inside], weight * values, len(log_q))
+        for values in (1.0, curve.intensity[is_inside], np.log(curve.q[is_inside]))
+    ]
     total = np.where(sums[0] > 0, sums[0], np.nan)
     intensity, at = sums[1] / total, sums[2] / total
     moved = _along_slope(at, intensity, log_q)

@@ -49,9 +49,13 @@ class PatternEncoder(nn.Module):
     """
 
     def __init__(
-        self, shape: tuple[int, ...], n_features: int, *, summaries: Callable[[PatternBatch], torch.Tensor],
+        self,
+        shape: tuple[int, ...],
+        n_features: int,
+        *,
+        summaries: Callable[[PatternBatch], torch.Tensor],
         channels: int = 16,
-    ):  # fmt: skip
+    ):
         super().__init__()
         if len(shape) not in (1, 2) or min(shape) < 16:
             raise ConfigError(f"patterns of shape {tuple(shape)}: expected one or two axes, each of 16 or more points")

@@ -60,10 +60,19 @@ class ParameterFlow(nn.Module):
     """
 
     def __init__(
-        self, shape: tuple[int, ...], loss: str = "nll", *, simulator: SummingSimulator, n_layers: int = 6,
-        n_bins: int = 8, width: int = 96, n_features: int = 48, channels: int = 16, physics_weight: float = 0.0,
+        self,
+        shape: tuple[int, ...],
+        loss: str = "nll",
+        *,
+        simulator: SummingSimulator,
+        n_layers: int = 6,
+        n_bins: int = 8,
+        width: int = 96,
+        n_features: int = 48,
+        channels: int = 16,
+        physics_weight: float = 0.0,
         entropy_weight: float = 1.0,
-    ):  # fmt: skip
+    ):
         super().__init__()
         if loss != "nll":
             raise ConfigError(f"loss = {loss!r}: expected nll, the only loss of flows")

@@ -11,11 +11,15 @@ def spline_flow(n: int, n_features: int, n_layers: int, n_bins: int, width: int)
     centre = ElementWiseTransform(n, n_features, univariate=_centred, hidden_features=(width,))
     splines = [
         GeneralCouplingTransform(
-            n, n_features, mask=(torch.arange(n) + number) % 2 == 1, univariate=MonotonicRQSTransform,
-            shapes=[(n_bins,), (n_bins,), (n_bins - 1,)], hidden_features=(width, width),
+            n,
+            n_features,
+            mask=(torch.arange(n) + number) % 2 == 1,
+            univariate=MonotonicRQSTransform,
+            shapes=[(n_bins,), (n_bins,), (n_bins - 1,)],
+            hidden_features=(width, width),
         )
         for number in range(n_layers)
-    ]  # fmt: skip
+    ]
     normal = UnconditionalDistribution(DiagNormal, torch.zeros(n), torch.ones(n), buffer=True)
     return Flow([centre, *splines], normal)
 

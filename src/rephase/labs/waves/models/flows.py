@@ -56,9 +56,16 @@ class ImageFlow(nn.Module):
     """
 
     def __init__(
-        self, shape: tuple[int, ...], loss: str = "nll", *, simulator: WaveSimulator, width: int = 32,
-        n_blocks: int = 4, clamp: float = 1.5, physics_weight: float = 0.0,
-    ):  # fmt: skip
+        self,
+        shape: tuple[int, ...],
+        loss: str = "nll",
+        *,
+        simulator: WaveSimulator,
+        width: int = 32,
+        n_blocks: int = 4,
+        clamp: float = 1.5,
+        physics_weight: float = 0.0,
+    ):
         super().__init__()
         if loss != "nll":
             raise ConfigError(f"loss = {loss!r}: expected nll, the only loss of flows")
