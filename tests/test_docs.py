@@ -195,9 +195,9 @@ def test_examples_run(page, example, workplace):
         assert names["solution"].verdict == "solved"
 
 
-def test_what_the_first_page_prints_is_what_solve_prints(command, real_crystals, tmp_path):
+def test_what_the_first_page_prints_is_what_solve_prints(command, cod_file, tmp_path):
     (shown,) = (block for block in blocks(TEXTS["README.md"]) if block.startswith("name: "))
-    status, printed, _ = command("solve", real_crystals / "2012000.hkl", "--out", tmp_path / "solved")
+    status, printed, _ = command("solve", cod_file("2012000.hkl"), "--out", tmp_path / "solved")
     assert status == 0
     expected, found = (dict(re.findall("^(.*?): (.*)$", text, re.MULTILINE)) for text in (shown, printed))
     assert expected.keys() == found.keys()
