@@ -91,7 +91,22 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     __import__("toy")
     yield package
+    forget_toy()
+
+
+def forget_toy():
     del LABORATORIES["toy"], sys.modules["toy"], sys.modules["toy.noise"]
+
+
+def test_an_installed_laboratory_is_found_by_the_command_line(toy, command, tmp_path):
+    forget_toy()
+    (tmp_path / "toy-1.0.dist-info").mkdir()
+    (tmp_path / "toy-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
+    (tmp_path / "toy-1.0.dist-info" / "entry_points.txt").write_text("[rephase.laboratories]\ntoy = toy\n")
+    status, said, _ = command("run", "--config", "test", "--only", "toy", "--out", tmp_path / "run", "--device", "cpu")
+    assert status == 0
+    assert str(tmp_path / "run" / "report.html") in said
+    assert (tmp_path / "run" / "figures" / "toy_error.png").is_file()
 
 
 def test_two_lines_add_a_laboratory(toy, tmp_path):

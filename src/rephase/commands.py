@@ -44,8 +44,10 @@ def run(
     workers: Annotated[int, typer.Option(help="number of parallel workers that build data")] = 2,
 ) -> None:
     """Run the notebooks headless and write results, figures and a report."""
+    from rephase.laboratories import load_installed
     from rephase.pipeline import run_notebooks
 
+    load_installed()
     numbers = [number for number in only.split(",") if number]
     finished = run_notebooks(config, set_ or [], out=out, only=numbers, device=device, workers=workers)
     typer.echo(f"report: {finished.folder / 'report.html'}")
@@ -62,8 +64,10 @@ def sweep(
     """Run a configuration for every combination of swept parameters and seeds, and collect the results in one table."""
     import pandas as pd
 
+    from rephase.laboratories import load_installed
     from rephase.sweeps import run_sweep
 
+    load_installed()
     folder = run_sweep(source, engine=engine, jobs=jobs, device=device, out=out)
     failed = pd.read_csv(folder / "status.csv").dropna(subset="error")
     for _, point in failed.iterrows():
@@ -76,8 +80,10 @@ def sweep(
 def figures(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> None:
     """Redraw every figure of a run from its saved results, as PDF and PNG."""
     from rephase.figures import draw_all
+    from rephase.laboratories import load_installed
     from rephase.runs import read_run
 
+    load_installed()
     run = read_run(folder)
     writable_folder(run.folder / "figures", name="RUN")
     for name, outcome in draw_all(run).items():
@@ -184,9 +190,11 @@ def weights(
     suffix: Annotated[str, typer.Option(help="suffix of each model's name")] = "",
 ) -> None:
     """Write the best weights of a run's models, with their cards, for `complete` and notebooks 24, 31, 33 and 34."""
+    from rephase.laboratories import load_installed
     from rephase.runs import read_run
     from rephase.shipping import ship_weights
 
+    load_installed()
     run, where = read_run(folder), writable_folder(out or RUNS / "weights", name="--out")
     for path in ship_weights(run, where, suffix=suffix):
         typer.echo(f"{path}: {path.stat().st_size / 1e6:.2f} MB")

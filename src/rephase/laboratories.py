@@ -1,6 +1,7 @@
-"""The laboratories by name. A new laboratory is one line here, or one line in the user's own program."""
+"""The laboratories by name: those of rephase, and those that other programs register."""
 
 from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
 
 from matplotlib.figure import Figure
 
@@ -23,6 +24,12 @@ LABORATORIES: dict[str, Laboratory] = {
     "waves": waves,
 }
 MAIN_JOB = ("01", "02", "03", "04", "05", "06", "08")  # numbers of the notebooks that run by default
+
+
+def load_installed() -> None:
+    """Import what is installed with an entry point in the group ``rephase.laboratories``, so that it can register."""
+    for installed in entry_points(group="rephase.laboratories"):
+        installed.load()
 
 
 def check_work(config: Config, names: Iterable[str] | None = None) -> None:

@@ -20,7 +20,6 @@ from rephase.devices import pick_device
 from rephase.errors import ConfigError, PipelineError, nearest_name
 from rephase.files.writing import only_writer
 from rephase.laboratories import LABORATORIES, MAIN_JOB, check_work
-from rephase.paths import NOTEBOOKS
 from rephase.processes import log_level
 from rephase.report import write_report
 from rephase.runs import Run, open_run
@@ -175,7 +174,7 @@ def _execute(run: Run, notebook: Path) -> dict[str, Any]:
                 _unformatted(output),
                 parameters,
                 kernel_name="python3",
-                cwd=str(NOTEBOOKS),
+                cwd=str(notebook.parent),
                 progress_bar=False,
                 extra_arguments=_KERNEL,
                 shutdown_kernel="immediate",
