@@ -6,17 +6,19 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
 
-from rephase import pipeline
+from rephase import pipeline, sweeps
 from rephase.config import load_config
 from rephase.errors import ConfigError, DiskError, PipelineError
 from rephase.figures import draw_all
 from rephase.files.writing import only_writer
+from rephase.laboratories import LABORATORIES
 from rephase.paths import NOTEBOOKS
 from rephase.pipeline import check_parameters, find_notebooks, run_notebooks
 from rephase.processes import THREADS, available_cores
@@ -68,8 +70,13 @@ def test_notebook_without_parameters_cell(tmp_path):
         check_parameters(tmp_path / "07_x.ipynb", {"config": "quick"})
 
 
+def put_notebooks(folder, monkeypatch):
+    """Let the laboratory of crystals have its notebooks in another folder."""
+    monkeypatch.setitem(LABORATORIES, "crystals", replace(LABORATORIES["crystals"], folder=folder))
+
+
 def test_unknown_notebook():
-    with pytest.raises(ConfigError, match="no notebook '77'"):
+    with pytest.raises(ConfigError, match="no notebook or laboratory '77'"):
         find_notebooks(["77"])
 
 
@@ -115,7 +122,7 @@ def test_failed_notebook_keeps_its_partial_results(tmp_path, monkeypatch):
     notebook = nbformat.read(NOTEBOOKS / "01_structure_factors.ipynb", as_version=4)
     notebook.cells.insert(6, nbformat.v4.new_code_cell("raise ValueError('the detector is off')"))
     nbformat.write(notebook, folder / "01_structure_factors.ipynb")
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", folder)
+    put_notebooks(folder, monkeypatch)
     level = logging.getLogger("papermill").level
     with pytest.raises(
         PipelineError, match=r"01_structure_factors failed in cell \d+: ValueError: the detector is off"
@@ -209,9 +216,11 @@ def test_a_run_folder_has_one_writer(tmp_path, executed):
 
 
 WAITING_RUN = """
+from dataclasses import replace
 from pathlib import Path
 import nbformat
 from rephase import pipeline
+from rephase.laboratories import LABORATORIES
 folder = Path({folder!r})
 code = ["config = 0\\nrun_folder = 0\\ndevice = 0\\nworkers = 0",
         "import os, time; Path({folder!r}, 'kernel').write_text(str(os.getpid())); time.sleep(300)"]
@@ -220,7 +229,7 @@ cells = [nbformat.v4.new_code_cell("from pathlib import Path"),
 notebook = nbformat.v4.new_notebook(cells=cells)
 notebook.metadata["kernelspec"] = dict(name="python3", language="python", display_name="Python 3")
 nbformat.write(notebook, folder / "01_waits.ipynb")
-pipeline.NOTEBOOKS = folder
+LABORATORIES["crystals"] = replace(LABORATORIES["crystals"], folder=folder)
 pipeline.run_notebooks("test", out=folder / "run", only=["01"], device="cpu")
 """
 
@@ -267,7 +276,7 @@ def test_a_sweep_has_one_writer_and_a_folder_that_can_be_written(tmp_path):
 @pytest.mark.parametrize("name", ["results.csv", "status.csv"])
 def test_a_sweep_replaces_no_tables_of_others(tmp_path, monkeypatch, name):
     (tmp_path / "s.yaml").write_text("base: test\n")
-    monkeypatch.setattr(pipeline, "_run_point", lambda *_: "failed")
+    monkeypatch.setattr(sweeps, "_run_point", lambda *_: "failed")
     out = run_sweep(tmp_path / "s.yaml", out=tmp_path / "out")
     assert run_sweep(tmp_path / "s.yaml", out=out) == out  # its own are replaced
     for folder in (tmp_path / "other", out):
@@ -287,7 +296,7 @@ def printed_by(code, folder, monkeypatch):
     (folder / "notebooks").mkdir(parents=True)
     cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}), nbformat.v4.new_code_cell(code)]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), folder / "notebooks" / "01_x.ipynb")
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", folder / "notebooks")
+    put_notebooks(folder / "notebooks", monkeypatch)
     run = run_notebooks("test", out=folder / "run", only=["01"], device="cpu")
     (printed,) = read_notebook(run.folder / "notebooks" / "01_x.ipynb").cells[-1].outputs
     return run, printed.text
@@ -325,7 +334,7 @@ def test_damaged_results_of_a_point_are_its_error(tmp_path, monkeypatch):
         Path(folder, "results.csv").write_bytes(b"value\n1\n" if point["seed"] == 1 else b'value\n"\xff\n')
         return ""
 
-    monkeypatch.setattr(pipeline, "_run_point", run_point)
+    monkeypatch.setattr(sweeps, "_run_point", run_point)
     folder = run_sweep(tmp_path / "s.yaml", out=tmp_path / "out")
     status = pd.read_csv(folder / "status.csv").set_index("seed")["error"]
     assert status.isna().to_dict() == {1: True, 2: False}
@@ -335,7 +344,7 @@ def test_damaged_results_of_a_point_are_its_error(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("value", ["a/../../b", "x" * 400, "ü" * 400, "a\nb", "\\", "a\0"])
 def test_folders_of_points_stay_in_the_sweep(tmp_path, value):
-    path = pipeline._point_folder(tmp_path, {"data.kind": value})
+    path = sweeps._point_folder(tmp_path, {"data.kind": value})
     path.mkdir()
     assert path.parent == tmp_path
 

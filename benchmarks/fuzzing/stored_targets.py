@@ -61,7 +61,7 @@ def write_run(changed: str, folder: Path) -> Path:
     """Write a run with data, a trained model, a table, arrays, a status and a notebook; one file without checksum."""
     run = open_run(folder / "run", "test", SMALL, device="cpu")
     data = build_data(run)
-    fit(MODELS, "linear", data, run.config, run.checkpoints("linear"), device="cpu", progress=False)
+    fit(MODELS, "linear", data, run.config.crystals, run.checkpoints("linear"), device="cpu", progress=False)
     row = {
         "experiment": "x",
         "model": "linear",
