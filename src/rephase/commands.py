@@ -22,7 +22,13 @@ app = typer.Typer(
 )
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
-Measured = Annotated[Path, typer.Argument(metavar="FILE", help="reflection file: COD or CIF, SHELX .hkl, .fcf, MTZ")]
+Measured = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="reflection file: COD or CIF, SHELX .hkl, .fcf, MTZ, XDS_ASCII, SCALEPACK, FullProf .int, CSV",
+    ),
+]
 CellText = Annotated[str, typer.Option(help="unit cell a,b,c,alpha,beta,gamma (Å, degrees), if the file has none")]
 GroupText = Annotated[str, typer.Option(help="space group, symbol or number, if the file has none, e.g. 'P 21/c'")]
 Column = Annotated[str, typer.Option(help="label of the data column, if an MTZ or a CIF file has several")]
@@ -189,7 +195,7 @@ def weights(
     out: Annotated[Path | None, typer.Option(help="weights folder", show_default="runs/weights")] = None,
     suffix: Annotated[str, typer.Option(help="suffix of each model's name")] = "",
 ) -> None:
-    """Write the best weights of a run's models, with their cards, for `complete` and notebooks 24, 31, 33 and 34."""
+    """Write the best weights of a run's models, with their cards, for `complete` and the notebooks that read them."""
     from rephase.laboratories import load_installed
     from rephase.runs import read_run
     from rephase.shipping import ship_weights
