@@ -91,7 +91,7 @@ def test_who_calls_every_shot_wanted_finds_all_with_the_precision_of_their_share
 
 
 def test_of_droplets_no_particle_is_wanted(run):
-    assert score_hits(run)["left out"].tolist() == ["images.data.kind = droplets: no kind of particle is wanted"]
+    assert score_hits(run)["left out"].tolist() == ["images.data.kind = droplets: applies to single particles only"]
 
 
 def test_an_experiment_trains_every_combination_once(run):

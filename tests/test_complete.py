@@ -252,10 +252,10 @@ def test_what_a_network_cannot_do_is_refused(sample, unet_weights):
     with pytest.raises(WeightsError, match=r"d_min = 0\.8 Å: the weights .* were trained to 1\.2 Å"):
         complete(data, model=path)
     triclinic, _ = simulate_reflections(crystals("P -1", 1)[0], D_CUT)
-    with pytest.raises(SymmetryError, match="expected a monoclinic one"):
+    with pytest.raises(SymmetryError, match="expected a monoclinic space group"):
         complete(triclinic, model=path, d_min=D_MIN)
     orthorhombic, _ = simulate_reflections(crystals("P 21 21 21", 1)[0], D_CUT)
-    with pytest.raises(SymmetryError, match="expected a monoclinic one"):
+    with pytest.raises(SymmetryError, match="expected a monoclinic space group"):
         complete(orthorhombic, model=path, d_min=D_MIN)
     large, _ = simulate_reflections(crystals("P 1 21/c 1", 1, (24, 25), fit=False)[0], 2.0)
     with pytest.raises(GridError, match=r"ends at \(7, 11, 13\); a grid \(\d+, \d+, \d+\) would do"):

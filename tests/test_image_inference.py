@@ -140,10 +140,10 @@ def test_labels_that_can_be_the_classifiers_are_noted_and_others_ignored(open_fo
     images = own_images(run, 32, brightness.card.labels)
     assert classify_images(run, brightness, images)["noted"].tolist() == [
         "dim",
-        "not told",
-        "not told",
+        "unknown",
+        "unknown",
         "none",
-        "not told",
+        "unknown",
     ]
     assert images.left_out.empty
 

@@ -102,7 +102,7 @@ def test_a_route_that_cannot_take_the_crystal_says_why(unet_weights, tmp_path):
         "completion.comparison.simulated={space_group: P -1, n_atoms: [5, 6]}",
     ]
     table = complete_example(open_run(tmp_path / "one", "test", changes)).set_index("model")
-    assert "expected a monoclinic one" in table.loc["unet", "left out"]
+    assert "expected a monoclinic space group" in table.loc["unet", "left out"]
     assert np.isnan(table.loc["wilson", "mse"])
     assert 0 < table.loc["wilson", "r_factor_missing"] < 1
     alone = [*overrides(unet_weights), changes[-1]]

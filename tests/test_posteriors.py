@@ -247,7 +247,7 @@ def test_what_cannot_be_is_told_before_a_run(changes, message):
 
 
 def test_unknown_kinds_and_missing_flows_are_named(run):
-    with pytest.raises(ConfigError, match="kind of posteriors 'sax'; did you mean 'saxs'"):
+    with pytest.raises(ConfigError, match="no kind of posterior 'sax'; did you mean 'saxs'"):
         section_of(run.config, "sax")
     config = run.config.changed({"scattering.saxs.models": {}})
     with pytest.raises(ConfigError, match="models lists no flow; give weights"):

@@ -1,4 +1,4 @@
-"""The only module that looks for a GPU, reads the memory size, sets the precision and seeds the generators."""
+"""The only module that looks for a GPU, reads the memory size and sets the precision; it also seeds the generators."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The figures of the paper: each function takes a run and draws a Figure from its saved results."""
+"""Draw any laboratory's figure from the saved results of a run."""
 
 from pathlib import Path
 

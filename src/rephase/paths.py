@@ -1,4 +1,4 @@
-"""Absolute paths: of what rephase comes with, in its checkout or in the installed package, and of its results."""
+"""Absolute paths of the files shipped with rephase and of its results."""
 
 from pathlib import Path
 

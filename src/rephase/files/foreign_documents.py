@@ -8,7 +8,7 @@ from rephase.files.reading import decoded
 _BYTES = {
     b"PK\x03\x04": "a ZIP archive, as .xlsx and .npz are, too: unpack it, or export a text",
     b"\x89HDF\r\n\x1a\n": "an HDF5 file: unpack it if it is packed, or give the data integrated from its images",
-    b"%PDF": "a PDF document: get the data themselves",
+    b"%PDF": "a PDF document: obtain the numerical data",
     b"BZh": "packed by bzip2: unpack it",
     b"\xfd7zXZ": "packed by xz: unpack it",
     b"\x1f\x9d": "packed by compress (.Z): unpack it",
@@ -22,8 +22,8 @@ _BYTES = {
     b"\x93NUMPY": "a NumPy array: export a text",
     b"\xd0\xcf\x11\xe0": "a document in an old Office format: export a text",
     b"SQLite format 3": "an SQLite database: export a text",
-    b"\x89PNG": "a PNG image: get the data themselves",
-    b"\xff\xd8\xff": "a JPEG image: get the data themselves",
+    b"\x89PNG": "a PNG image: obtain the numerical data",
+    b"\xff\xd8\xff": "a JPEG image: obtain the numerical data",
     b"II*\0": "a TIFF image: give the data integrated from it",
     b"MM\0*": "a TIFF image: give the data integrated from it",
 }
@@ -35,7 +35,7 @@ _TEXTS = {
     r"(?i)\s*<(!doctype html|html)": "an HTML page, perhaps of a failed download: get the file again",
     r"\s*\{\s*\"|\s*\[\s*\{": "a JSON document: export a text",
     r"\s*\{\\rtf": "a document in RTF: save it as plain text",
-    r"%!PS": "a PostScript document: get the data themselves",
+    r"%!PS": "a PostScript document: obtain the numerical data",
 }
 
 

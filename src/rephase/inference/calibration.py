@@ -77,7 +77,7 @@ def bonferroni(p_values: torch.Tensor) -> float:
 
 
 class EcdfBand(NamedTuple):
-    """Band from ``low`` to ``high`` around the fraction of uniform ranks below ``points`` minus ``points``."""
+    """Confidence band from ``low`` to ``high`` for (fraction of uniform ranks below a point) − point, at ``points``."""
 
     points: np.ndarray
     low: np.ndarray

@@ -175,6 +175,6 @@ def _check_claim(folder: Path, identity: dict[str, Any]) -> None:
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         if isinstance(error, TrainingError):
             raise
-        raise TrainingError(f"{path}: damaged, expected what was trained here; delete the folder") from error
+        raise TrainingError(f"{path}: damaged, should record the training in this folder; delete the folder") from error
     if claim != fingerprint(identity):
         raise TrainingError(f"{folder}: holds another training; choose another run folder, or delete this one")

@@ -62,7 +62,7 @@ class ExitAngles:
 
     def __post_init__(self) -> None:
         if not (self.alpha_deg.ndim == self.phi_deg.ndim == 1 and len(self.alpha_deg) and len(self.phi_deg)):
-            raise OpticsError("alpha_deg, phi_deg: expected [row] and [column] in degrees")
+            raise OpticsError("alpha_deg, phi_deg: expected two non-empty one-dimensional arrays, in degrees")
         if not ((self.alpha_deg > 0) & (self.alpha_deg < 90)).all() or not (self.phi_deg.abs() < 90).all():
             raise OpticsError("alpha_deg: expected above 0 and below 90 degrees; phi_deg: above -90 and below 90")
         for size in self.pixel_deg:

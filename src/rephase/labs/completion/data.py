@@ -378,7 +378,7 @@ def setting_on_grid(
     settings = [setting for basis in _BASES if _is_b_unique((setting := _setting(cell, symmetry, basis)).symmetry)]
     if not settings:
         raise SymmetryError(
-            f"space group {symmetry.symbol!r}: expected a monoclinic one, with b unique in some order of the axes"
+            f"space group {symmetry.symbol!r}: expected a monoclinic space group, b unique in some order of the axes"
         )
     settings.sort(key=lambda setting: setting.symmetry.symbol not in preferred)
     fitting = (each for each in settings if grid.holds(torch.as_tensor(each.lattice)[None], d_min))

@@ -170,7 +170,7 @@ def _named(carried: np.ndarray, labels: tuple[str, ...]) -> list[str]:
 def _noted(images: ImageFiles) -> list[str]:
     """Name the labels that the files contain for each image."""
     names = images.config.labels
-    return ["not told" if shot.labels is None else _named(shot.labels[None], names)[0] for shot in images.shots]
+    return ["unknown" if shot.labels is None else _named(shot.labels[None], names)[0] for shot in images.shots]
 
 
 def _learned_from_these(run: Run, classifier: Classifier) -> bool:

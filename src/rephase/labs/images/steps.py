@@ -182,11 +182,11 @@ def summary(run: Run, *, metric: str = "") -> pd.DataFrame:
 def score_hits(run: Run) -> pd.DataFrame:
     """Tabulate F1, precision and recall of each model so far for shots of one single particle of the wanted kind.
 
-    For images of other kinds, the table says that no kind of particle is wanted.
+    For images of other kinds, the table says that these scores apply to single particles only.
     """
     data = run.config.images.data
     if data.kind != "single_particles":
-        return left_out(f"images.data.kind = {data.kind}: no kind of particle is wanted")
+        return left_out(f"images.data.kind = {data.kind}: applies to single particles only")
     results = run.results("image_results")
     of_wanted = results[results["split"] == f"test:{data.wanted}"]
     table = of_wanted.pivot_table(index="model", columns="metric", values="value", sort=False)

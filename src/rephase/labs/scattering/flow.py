@@ -20,7 +20,7 @@ from rephase.runs import Run
 def section_of(config: Config, kind: str) -> PosteriorLearning:
     """Return the section of the configuration for a kind of experiment."""
     if kind not in SIMULATORS:
-        raise ConfigError(f"kind of posteriors {kind!r}; {nearest_name(kind, SIMULATORS)}")
+        raise ConfigError(f"no kind of posterior {kind!r}; {nearest_name(kind, SIMULATORS)}")
     return cast(PosteriorLearning, getattr(config.scattering, kind))
 
 

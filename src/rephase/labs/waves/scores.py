@@ -16,7 +16,8 @@ _REFINEMENTS = 10
 def align_wave(pred: torch.Tensor, true: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
     """Align the prediction with the truth in global phase, phase ramp, and choice of the wave or its twin.
 
-    The twin is the conjugate rotated by 180 degrees about the middle of the field, which has the same far field.
+    The twin is the conjugate image (twin image), rotated by 180 degrees about the middle of the field; it has the same
+    far field.
     The result is unchanged by any of the three in `pred`, except for rounding.
 
     Parameters

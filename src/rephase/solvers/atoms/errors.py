@@ -22,7 +22,7 @@ class Errors(NamedTuple):
 
 
 class Trust(NamedTuple):
-    """``correlation`` of F_calc with the true F, aside from atomic errors; ``inflation`` of the variance of those."""
+    """Correlation of F_calc with the true F apart from atomic errors; factor by which their variance is inflated."""
 
     correlation: float
     inflation: float

@@ -117,7 +117,7 @@ class ImageFlow(nn.Module):
 
     @torch.no_grad()
     def centre(self, batch: PatternBatch) -> torch.Tensor:
-        """Middle of the posterior, u [sample, channel, row, column]: the image of zero noise, near the mean.
+        """Centre of the posterior, u [sample, channel, row, column]: the image mapped from zero noise, near the mean.
 
         Raises
         ------
