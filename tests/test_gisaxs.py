@@ -255,7 +255,7 @@ ANGLES = (double([0.1]), double([0.0]), (0.1, 0.1))
         (lambda: pattern(stack=silicon()._replace(thickness=double([[3.0]]))), r"thickness has shape \(1, 1\)"),
         (lambda: pattern(spread=Spread("length", "schulz", 0.1)), "radius, height"),
         (lambda: ExitAngles(double([0.0]), *ANGLES[1:]), "above 0 and below 90"),
-        (lambda: ExitAngles(double([]), *ANGLES[1:]), r"expected \[row\] and \[column\]"),
+        (lambda: ExitAngles(double([]), *ANGLES[1:]), "expected two non-empty one-dimensional arrays"),
         (lambda: ExitAngles(*ANGLES[:2], (0.1, 0.0)), "pixel_deg = 0.0"),
         (lambda: reflectivity(silicon(), double([-0.1]), ENERGY_EV), "above the sample.s horizon"),
         (lambda: reflectivity(silicon(), double([0.1]), 0.0), "energy_ev = 0.0"),

@@ -1,4 +1,4 @@
-"""The laboratory of diffraction images, as the rest of the program uses it."""
+"""The laboratory of diffraction images as an entry of the table of laboratories."""
 
 from collections.abc import Iterator
 from pathlib import Path

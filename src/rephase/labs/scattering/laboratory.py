@@ -1,4 +1,4 @@
-"""The laboratory of scattering, as the rest of the program uses it."""
+"""The laboratory of scattering as an entry of the table of laboratories."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,4 @@
-"""The laboratory of waves, as the rest of the program uses it."""
+"""The laboratory of waves as an entry of the table of laboratories."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -12,7 +12,6 @@ from rephase import pipeline
 from rephase.config import load_config
 from rephase.errors import ConfigError, RephaseError, WeightsError
 from rephase.figures import draw
-from rephase.labs.images import own_images as image_inference
 from rephase.labs.images.cards import IMAGES
 from rephase.labs.images.data.files import ImageFiles
 from rephase.labs.images.models.networks import GlobalMean, ImageClassifier
@@ -116,7 +115,7 @@ def test_images_are_read_batch_by_batch(open_folder, brightness, monkeypatch):
     whole = classify_images(run, brightness, images)
     read = ImageFiles.__getitem__
     monkeypatch.setattr(ImageFiles, "__getitem__", lambda self, rows: sizes.append(len(rows)) or read(self, rows))
-    monkeypatch.setattr(image_inference, "_BATCH", 3)
+    monkeypatch.setattr("rephase.labs.images.own_images._BATCH", 3)
     again = classify_images(run, brightness, images)
     assert sizes == [3, 3, 1, 2]  # the last are those that are drawn
     assert whole.equals(again)
