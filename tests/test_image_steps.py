@@ -90,7 +90,7 @@ def test_who_calls_every_shot_wanted_finds_all_with_the_precision_of_their_share
     assert found.tolist() == pytest.approx([2 * share / (1 + share), share, 1], abs=1e-3)
 
 
-def test_of_droplets_no_particle_is_wanted(run):
+def test_hits_are_scored_of_single_particles_only(run):
     assert score_hits(run)["left out"].tolist() == ["images.data.kind = droplets: applies to single particles only"]
 
 
