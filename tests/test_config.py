@@ -63,6 +63,24 @@ def test_missing_configuration_names_the_nearest():
         load_config("quik.yaml")
 
 
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        (load_config, "config 'nope': no such file, .*; known: image_experiments, inference, paper, quick, [^/]*$"),
+        (load_sweep, "sweep 'nope': no such file, .*; known: image_labels, .*, tasks$"),
+    ],
+)
+def test_an_unknown_name_lists_files_of_its_kind(load, message):
+    with pytest.raises(ConfigError, match=message):
+        load("nope")
+
+
+@pytest.mark.parametrize("source", ["sweeps/tasks", "sweeps/tasks.yaml"])
+def test_a_sweep_that_is_run_as_a_configuration_names_its_command(source):
+    with pytest.raises(ConfigError, match=f"config '{source}': this is a sweep; run it with `rephase sweep tasks`"):
+        load_config(source)
+
+
 def test_file_that_is_no_mapping(tmp_path):
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(ConfigError, match="expected keys and values"):

@@ -166,6 +166,12 @@ def test_unknown_laboratories_and_notebooks_are_refused(name, nearest):
         find_notebooks([name])
 
 
+@pytest.mark.parametrize("name", ["10", "01 02"])
+def test_an_unknown_number_lists_the_notebooks(name):
+    with pytest.raises(ConfigError, match=f"no notebook or laboratory '{name}'; known: 01, 02, .*, 35$"):
+        find_notebooks([name])
+
+
 def test_a_package_that_is_not_there_is_refused():
     for name in ("rephase.labs.nothing", "no_such_program"):
         with pytest.raises(ConfigError, match="no package"):

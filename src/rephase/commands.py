@@ -54,8 +54,8 @@ def run(
     from rephase.pipeline import run_notebooks
 
     load_installed()
-    numbers = [number for number in only.split(",") if number]
-    finished = run_notebooks(config, set_ or [], out=out, only=numbers, device=device, workers=workers)
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    finished = run_notebooks(config, set_ or [], out=out, only=names, device=device, workers=workers)
     typer.echo(f"report: {finished.folder / 'report.html'}")
 
 

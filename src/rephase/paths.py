@@ -6,6 +6,7 @@ _PACKAGE = Path(__file__).resolve().parent
 IS_INSTALLED = (_PACKAGE / "notebooks").is_dir()  # a wheel carries them inside the package, a checkout beside src/
 ROOT = _PACKAGE if IS_INSTALLED else _PACKAGE.parents[1]
 CONFIGS = ROOT / "configs"
+SWEEPS = CONFIGS / "sweeps"
 CIFS = ROOT / "data" / "cifs"
 DROPLET_LABELS = ROOT / "data" / "droplet_labels.csv"
 WEIGHTS = ROOT / "data" / "weights"

@@ -116,7 +116,8 @@ def find_notebooks(only: list[str] | tuple[str, ...] = ()) -> list[Notebook]:
     Raises
     ------
     ConfigError
-        A number or laboratory is unknown (the message names the nearest known one), or a notebook is missing.
+        A number or laboratory is unknown (the message names the numbers, or the nearest laboratory), or a notebook is
+        missing.
     """
     places = {number: name for name, laboratory in LABORATORIES.items() for number in laboratory.notebooks}
     numbers: dict[str, None] = {}
@@ -126,8 +127,9 @@ def find_notebooks(only: list[str] | tuple[str, ...] = ()) -> list[Notebook]:
         elif name in places or name == "all":
             numbers |= dict.fromkeys(sorted(places) if name == "all" else [name])
         else:
-            known = [*places, *LABORATORIES, "all"]
-            raise ConfigError(f"no notebook or laboratory {name!r}; {nearest_name(name, known)}")
+            is_number = name[:1].isdigit()  # the digits of another notebook are no hint
+            hint = f"known: {', '.join(sorted(places))}" if is_number else nearest_name(name, [*LABORATORIES, "all"])
+            raise ConfigError(f"no notebook or laboratory {name!r}; {hint}")
     return [Notebook(_file_of(number, LABORATORIES[places[number]].folder), places[number]) for number in numbers]
 
 

@@ -25,7 +25,7 @@ from rephase.config.waves import WavesConfig
 from rephase.errors import ConfigError, nearest_name
 from rephase.files.plain_yaml import yaml_text, yaml_value
 from rephase.files.reading import file_text
-from rephase.paths import CONFIGS
+from rephase.paths import CONFIGS, SWEEPS
 
 _MOVED = {  # keys of earlier versions, and the present key for each
     "example": "crystals.example",
@@ -99,14 +99,18 @@ def load_config(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
     Raises
     ------
     ConfigError
-        A missing file, an unknown key (with the nearest known one), a value of the wrong type.
+        A missing file, a sweep, an unknown key (with the nearest known one), a value of the wrong type.
 
     Examples
     --------
     >>> load_config("test", ["crystals.data.perturbation.kind=strain"]).crystals.data.perturbation.kind
     'strain'
     """
-    values = read_yaml(find_config(source))
+    path = find_config(source)
+    values = read_yaml(path)
+    if values and values.keys() <= SweepConfig.model_fields.keys() - Config.model_fields.keys():
+        named = path.stem if path.resolve().parent == SWEEPS else path
+        raise ConfigError(f"config {str(source)!r}: this is a sweep; run it with `rephase sweep {named}`")
     for override in overrides:
         _set_value(values, override)
     return _config(values, str(source))
@@ -114,8 +118,7 @@ def load_config(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
 
 def load_sweep(source: str | Path) -> tuple[SweepConfig, str]:
     """Read a sweep from a YAML file or by its name in ``configs/sweeps/``; return the sweep and its name."""
-    named = CONFIGS / "sweeps" / f"{source}.yaml"
-    path = named if os.path.isfile(named) else find_config(source)
+    path = _find(source, SWEEPS, "sweep")
     sweep = validate(SweepConfig, read_yaml(path), str(source))
     varied = [
         *sweep.grid,
@@ -131,13 +134,17 @@ def load_sweep(source: str | Path) -> tuple[SweepConfig, str]:
 
 def find_config(source: str | Path) -> Path:
     """Path of a configuration given as a path or as a name in ``configs/``."""
-    for path in (Path(source), CONFIGS / source, CONFIGS / f"{source}.yaml"):
+    return _find(source, CONFIGS, "config")
+
+
+def _find(source: str | Path, folder: Path, what: str) -> Path:
+    for path in (Path(source), folder / source, folder / f"{source}.yaml"):
         if os.path.isfile(path):
             return path
     if os.path.isdir(source):
-        raise ConfigError(f"config {str(source)!r}: is a folder; give a YAML file, or the name of one in {CONFIGS}")
-    known = (str(path.relative_to(CONFIGS)) for path in CONFIGS.rglob("*.yaml"))
-    raise ConfigError(f"config {str(source)!r}: no such file, nor in {CONFIGS}; {nearest_name(str(source), known)}")
+        raise ConfigError(f"{what} {str(source)!r}: is a folder; give a YAML file, or the name of one in {folder}")
+    known = [path.name if Path(source).suffix else path.stem for path in folder.glob("*.yaml")]
+    raise ConfigError(f"{what} {str(source)!r}: no such file, nor in {folder}; {nearest_name(str(source), known)}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
