@@ -24,6 +24,7 @@ import torch
 from rephase.errors import OpticsError
 from rephase.optics.detector import FERMI, Detector, wavelength_nm
 from rephase.optics.droplet_shapes import Droplets, relative_density, spheroids
+from rephase.optics.form_factors import phasor
 from rephase.optics.helium import refractive_index
 
 ENERGY_EV = 19.4
@@ -108,7 +109,7 @@ def _wave(droplets: Droplets, directions: torch.Tensor, beam: _Beam) -> torch.Te
         partners = spheroids(droplets.partner_radius[paired, None].repeat(1, 3))
         apart = droplets.partner_offset[paired]
         path = torch.einsum("bc,bijc->bij", apart, look.expand(len(paired), -1, -1, -1)) - apart[:, 2, None, None]
-        wave[paired] += _single_wave(partners, look, beam) * torch.polar(torch.ones_like(path), -beam.k * path)
+        wave[paired] += _single_wave(partners, look, beam) * phasor(-beam.k * path)
     return wave
 
 
@@ -142,9 +143,9 @@ def _sliced_wave(
     step = 2 * extent / extent.new_tensor([n_side, n_side, n_slices])
     x, y, z = (_middles(n, step[:, axis]) for axis, n in enumerate((n_side, n_side, n_slices)))
     edge = step.mean(1)
-    from_x, from_y = (_phasor(-beam.k * t[:, None, :] * sine[:, None]) for t in (x, y))
+    from_x, from_y = (phasor(-beam.k * t[:, None, :] * sine[:, None]) for t in (x, y))
     q_z = beam.k * ((1 - sine[:, None] ** 2 - sine**2).clamp(min=0).sqrt() - 1)
-    onward = _phasor(q_z * step[:, 2, None, None])
+    onward = phasor(q_z * step[:, 2, None, None])
     crossed = torch.zeros_like(x[:, None] * y[:, :, None])  # nm of helium before the slice
     total = torch.zeros_like(onward)
     for j in range(n_slices):
@@ -156,7 +157,7 @@ def _sliced_wave(
         )  # in place: allocating memory at each slice would take a third of the time
         crossed = crossed + thickness
     area = beam.k / (2 * math.pi) * step[:, 0] * step[:, 1]
-    return total * _phasor(-q_z * z[:, -1, None, None]) * area[:, None, None]
+    return total * phasor(-q_z * z[:, -1, None, None]) * area[:, None, None]
 
 
 def _added(thickness: torch.Tensor, crossed: torch.Tensor, beam: _Beam) -> torch.Tensor:
@@ -166,10 +167,6 @@ def _added(thickness: torch.Tensor, crossed: torch.Tensor, beam: _Beam) -> torch
     real = torch.expm1(decay * thickness) * angle.cos() - 2 * (angle / 2).sin() ** 2
     change = torch.complex(real, torch.exp(decay * thickness) * angle.sin())
     return torch.polar(torch.exp(decay * crossed), turn * crossed) * change
-
-
-def _phasor(angle: torch.Tensor) -> torch.Tensor:
-    return torch.polar(torch.ones_like(angle), angle)
 
 
 def _middles(n: int, step: torch.Tensor) -> torch.Tensor:

@@ -53,6 +53,11 @@ class Spread(NamedTuple):
     n_nodes: int | None = None
 
 
+def phasor(angle: torch.Tensor) -> torch.Tensor:
+    """exp(i angle), the phase factor of a real angle in rad."""
+    return torch.polar(torch.ones_like(angle), angle)
+
+
 def check_sizes(sizes: torch.Tensor, names: tuple[str, ...]) -> None:
     """Raise `OpticsError` unless there is a finite number above 0 for each name, [sample, name]."""
     if sizes.ndim != 2 or sizes.shape[1] != len(names):

@@ -31,6 +31,7 @@ from rephase.optics.form_factors import (
     gauss_legendre,
     n_nodes_of_wave,
     per_sample,
+    phasor,
     slab,
     spread_sizes,
 )
@@ -168,12 +169,12 @@ def _distorted_wave(
 
 def _sphere(across: torch.Tensor, q_z: torch.Tensor, sizes: list[torch.Tensor]) -> torch.Tensor:
     (radius,) = sizes
-    return 4 / 3 * math.pi * radius**3 * ball((across + q_z**2) * radius**2) * _phasor(-q_z * radius)
+    return 4 / 3 * math.pi * radius**3 * ball((across + q_z**2) * radius**2) * phasor(-q_z * radius)
 
 
 def _cylinder(across: torch.Tensor, q_z: torch.Tensor, sizes: list[torch.Tensor]) -> torch.Tensor:
     radius, height = sizes
-    along = slab(q_z * height / 2) * _phasor(-q_z * height / 2)
+    along = slab(q_z * height / 2) * phasor(-q_z * height / 2)
     return math.pi * radius**2 * height * disc(across * radius**2) * along
 
 
@@ -207,12 +208,8 @@ def _revolved(
     level, weight = gauss_legendre(n_nodes_of_wave(phase), across)
     square = square_radius(level)
     discs = math.pi * square * disc(across[..., None] * square)
-    waves = torch.view_as_real(_phasor(-q_z[..., None] * height * level) * (weight * height)).squeeze(3)
+    waves = torch.view_as_real(phasor(-q_z[..., None] * height * level) * (weight * height)).squeeze(3)
     return torch.view_as_complex(torch.einsum("srcnz,psrnzk->psrcnk", discs, waves).contiguous())
-
-
-def _phasor(angle: torch.Tensor) -> torch.Tensor:
-    return torch.polar(torch.ones_like(angle), angle)
 
 
 ISLANDS = {

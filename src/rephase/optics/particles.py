@@ -22,6 +22,7 @@ import torch
 from rephase.errors import OpticsError, check_positive, nearest_name
 from rephase.optics.detector import XFEL, Detector, wavelength_nm
 from rephase.optics.droplet_shapes import random_rotations
+from rephase.optics.form_factors import phasor
 
 ENERGY_EV = 1200.0
 """Photon energy in eV of the shots of Kassemeyer et al. (2012)."""
@@ -127,7 +128,7 @@ def _body_waves(particles: Particles, q_x: torch.Tensor, q_y: torch.Tensor) -> t
         projected_length(particles, x, y) * (particles.density * reach.prod(1) * (2 / _CELLS) ** 2)[:, None, None]
     )
     from_x, from_y = (
-        _phasor(-q[:, None] * (t + particles.centre[:, axis, None])[:, None])
+        phasor(-q[:, None] * (t + particles.centre[:, axis, None])[:, None])
         for axis, (q, t) in enumerate(((q_x, x), (q_y, y)))
     )
     return from_y @ electrons.to(from_x.dtype) @ from_x.mT
@@ -178,10 +179,6 @@ def _faces() -> tuple[torch.Tensor, torch.Tensor]:
     points = torch.stack([torch.ones_like(icosahedron), icosahedron, torch.cat([sides, pole[None], -pole[None]])])
     distances = points.norm(dim=2)
     return points / distances[..., None], distances
-
-
-def _phasor(angle: torch.Tensor) -> torch.Tensor:
-    return torch.polar(torch.ones_like(angle), angle)
 
 
 class _Places(NamedTuple):

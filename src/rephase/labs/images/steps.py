@@ -27,7 +27,7 @@ from rephase.labs.images.scores import (
     image_scores,
 )
 from rephase.learning.scoring import summarise
-from rephase.learning.training import fit, loss_curve
+from rephase.learning.training import fit, train
 from rephase.optics.correlation import correlation_map
 from rephase.runs import Run
 from rephase.runs.tables import left_out
@@ -111,8 +111,8 @@ def train_and_score(run: Run, data: ImageData, name: str) -> pd.DataFrame:
     """
     if name not in run.config.images.models:
         return left_out("not in images.models of this configuration", model=name)
-    model = trained_classifier(run, data, name)
-    run.save_table(f"image_curve_{name}", loss_curve(training_of(run, name).folder))
+    images, folder = training_of(run, name)
+    model = train(run, IMAGE_MODELS, name, data, images, folder, curve=f"image_curve_{name}")
     _score(run, data, name, model, next(model.parameters()).device)
     return summary(run)
 

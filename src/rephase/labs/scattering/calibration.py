@@ -31,7 +31,8 @@ _NEW = 31
 _RANKS = 33
 
 
-_DRAWS = 34
+DRAWS = 34
+"""Stream of random numbers of draws from posteriors."""
 
 
 _BATCH = 50  # patterns that are sampled at once
@@ -103,7 +104,7 @@ def _best_of(simulator: Simulator, z: torch.Tensor, batch: PatternBatch) -> torc
 def draws_of(flow: ParameterFlow, batch: PatternBatch, n: int, seed: int) -> tuple[torch.Tensor, float]:
     """Draw samples [n, pattern, parameter] on the CPU; also return the truths' mean negative log likelihood."""
     device, samples, likelihood = next(flow.parameters()).device, [], []
-    with seeded(seed + _DRAWS):
+    with seeded(seed + DRAWS):
         for first in range(0, len(batch.u), _BATCH):
             part = on_device(PatternBatch(*(field[first : first + _BATCH] for field in batch)), device)
             samples.append(flow.sample(part, n).cpu())

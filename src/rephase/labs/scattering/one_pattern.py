@@ -24,12 +24,12 @@ from rephase.inference.patterns import (
     pattern_of,
 )
 from rephase.labs.scattering.adaptation import adapt
-from rephase.labs.scattering.calibration import _DRAWS
+from rephase.labs.scattering.calibration import DRAWS
 from rephase.labs.scattering.data.measured import Measured, measured_pattern
 from rephase.labs.scattering.data.saxs import SaxsSimulator
 from rephase.labs.scattering.flow import section_of
 from rephase.labs.scattering.models.flows import ParameterFlow
-from rephase.labs.scattering.steps import _with_truth
+from rephase.labs.scattering.steps import with_truth
 from rephase.learning.batches import on_device
 from rephase.runs import Run
 
@@ -46,7 +46,7 @@ def example_pattern(run: Run, kind: str, flow: ParameterFlow) -> Measured:
         return found
     options, simulator = section.inference, flow.simulator
     rng = np.random.default_rng([options.seed, _ONE])
-    u = _with_truth(simulator.draw(1, rng).u, simulator, options)
+    u = with_truth(simulator.draw(1, rng).u, simulator, options)
     return Measured(pattern_of(simulator, u, rng), ("simulated",))
 
 
@@ -94,7 +94,7 @@ def infer(run: Run, kind: str, flow: ParameterFlow, pattern: PatternBatch) -> pd
     options, simulator = section_of(run.config, kind).inference, flow.simulator
     one = on_device(pattern, "cpu")
     drawn = _by_all_methods(run, kind, flow, one)
-    generator = torch.Generator().manual_seed(options.seed + _DRAWS)
+    generator = torch.Generator().manual_seed(options.seed + DRAWS)
     expected = {name: expected_of(simulator, found.samples.float(), one) for name, found in drawn.items()}
     checks = {name: predictive_check(e, one.counts, one.mask, generator=generator) for name, e in expected.items()}
     run.save_table(f"posterior_summary_{kind}", _summary(drawn, simulator))

@@ -50,7 +50,7 @@ def _check_inference(options: InferenceConfig, simulator: BoundedSimulator, wher
         if name not in simulator.names:
             raise ConfigError(f"{where}.truth: no {name!r}; {nearest_name(name, simulator.names)}")
     middle = simulator.from_normal(torch.zeros(1, len(simulator.names)))
-    for name in simulator.prior.outside(_with_truth(middle, simulator, options)):
+    for name in simulator.prior.outside(with_truth(middle, simulator, options)):
         low, high = next((p.low, p.high) for p in simulator.prior.parameters if p.name == name)
         raise ConfigError(
             f"{where}.truth.{name} = {truth[name]}: expected {low} to {high}, the bounds of the prior, which "
@@ -61,7 +61,7 @@ def _check_inference(options: InferenceConfig, simulator: BoundedSimulator, wher
         check_chains(len(simulator.names), options.n_draws, n_walkers=chains.n_walkers, n_steps=chains.n_steps)
 
 
-def _with_truth(u: torch.Tensor, simulator: Simulator, options: InferenceConfig) -> torch.Tensor:
+def with_truth(u: torch.Tensor, simulator: Simulator, options: InferenceConfig) -> torch.Tensor:
     """Set the unknowns [1, parameter] that the configuration fixes."""
     u = u.clone()
     for name, value in (options.truth or {}).items():
