@@ -163,5 +163,5 @@ def test_a_missing_package_is_told_with_its_extra(monkeypatch, package, user, wo
     for module in [name for name in sys.modules if name == user or name.startswith(f"{package}.")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
-    with pytest.raises(ExtraError, match=rf'^{package} is not installed; pip install "rephase\[posteriors\]"$'):
+    with pytest.raises(ExtraError, match=rf"^{package} is not installed; .*pip install '\.\[posteriors\]'$"):
         work()

@@ -123,13 +123,13 @@ def extra(name: str) -> Iterator[None]:
     >>> with extra("posteriors"):
     ...     import zuko_of_the_past
     Traceback (most recent call last):
-    rephase.errors.ExtraError: zuko_of_the_past is not installed; pip install "rephase[posteriors]"
+    rephase.errors.ExtraError: zuko_of_the_past is not installed; in a checkout: pip install '.[posteriors]'
     """
     try:
         yield
     except ModuleNotFoundError as error:
         package = str(error.name).partition(".")[0]
-        raise ExtraError(f'{package} is not installed; pip install "rephase[{name}]"') from error
+        raise ExtraError(f"{package} is not installed; in a checkout: pip install '.[{name}]'") from error
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:

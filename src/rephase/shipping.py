@@ -7,12 +7,13 @@ from pathlib import Path
 from rephase.config.sections import checked_name
 from rephase.errors import ConfigError, TrainingError
 from rephase.laboratories import LABORATORIES
+from rephase.labs.laboratory import Laboratory
 from rephase.learning.weights import has_card, save_weights
 from rephase.runs import Run
 
 
 def ship_weights(run: Run, folder: Path, *, suffix: str = "") -> list[Path]:
-    """Write the best epoch's weights of every amplitude, image or posterior model that a run has trained.
+    """Write the best epoch's weights of every model that a run has trained and that its laboratory ships.
 
     Parameters
     ----------
@@ -37,9 +38,10 @@ def ship_weights(run: Run, folder: Path, *, suffix: str = "") -> list[Path]:
     trained = chain.from_iterable(laboratory.weights(run) for laboratory in LABORATORIES.values())
     paths = [save_weights(_place(folder, f"{card.name}{suffix}"), model, card) for model, card in trained]
     if not paths:
+        shipping = [name for name, laboratory in LABORATORIES.items() if laboratory.weights is not Laboratory.weights]
         raise TrainingError(
-            f"{run.folder}: no trained model of amplitudes, images or posteriors; first run its notebooks 12 and 13, "
-            "22, or 31 to 34"
+            f"{run.folder}: no trained model to ship; first run notebooks of a laboratory that ships its models: "
+            f"{', '.join(shipping)}"
         )
     return paths
 

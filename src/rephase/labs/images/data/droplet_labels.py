@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from rephase.formats.label_sets import LabelSet
-from rephase.paths import DROPLET_LABELS
+from rephase.paths import DATA
 
 LABELS = (
     "oblate",
@@ -45,7 +45,7 @@ class LabelTable(NamedTuple):
 @functools.cache
 def label_table() -> LabelTable:
     """Read the combinations of 7,264 measured images (Zimmermann et al. 2019, Phys. Rev. E 99, 063309; CXIDB 94)."""
-    table = pd.read_csv(DROPLET_LABELS, comment="#")
+    table = pd.read_csv(DATA / "droplet_labels.csv", comment="#")
     return LabelTable(table[list(LABELS)].to_numpy(bool), table["images"].to_numpy())
 
 
