@@ -79,7 +79,8 @@ class ModelModule(L.LightningModule):
         state = f"the last good checkpoint is {kept}" if kept.is_file() else "no epoch was finished, so none is kept"
         raise TrainingError(
             f"{name} = {value.item()} at step {step} (epoch {self.current_epoch}); {state}; "
-            f"lower training.learning_rate (now {self.options.learning_rate}) or check the data"
+            f"lower the learning rate of this training (learning_rate, now {self.options.learning_rate}) "
+            "or check the data"
         )
 
     def validation_step(self, batch: Samples, _: int) -> None:
