@@ -11,7 +11,7 @@ from Dans_Diffraction.classes_structures import Structures
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.scattering import dispersion, form_factor_coefficients
-from rephase.crystal.structure_factors import GridKernel, grid_hkl, sphere_mask, structure_factors, to_grid
+from rephase.crystal.structure_factors import GridKernel, grid_hkl, sphere_mask, structure_factors
 from rephase.crystal.structures import Atoms, Crystal, read_crystal
 from rephase.errors import CifError, GridError
 
@@ -181,18 +181,6 @@ def test_sphere_follows_the_strained_lattice():
     expected = [reference.calculate_d(h.tolist()) >= 1.4 if h.any() else True for h in hkl.reshape(-1, 3)]
     assert mask.ravel().tolist() == expected
     assert sphere_mask(torch.as_tensor(cell.orthogonalisation)[None], H_MAX, 0.0).all()
-
-
-def test_reflections_on_the_grid():
-    grid, mask = to_grid(np.array([[1, 0, 0], [-1, 0, 0]]), np.array([2.0, 3.0]), (1, 1, 1))
-    assert grid[1, 0, 0] == 2
-    assert grid[-1, 0, 0] == 3
-    assert mask.sum() == 2
-
-
-def test_grid_too_small_says_what_would_do():
-    with pytest.raises(GridError, match=r"\(0, 0, 5\) lies outside .* at least \(0, 0, 5\)"):
-        to_grid(np.array([[0, 0, 5]]), np.ones(1), (4, 4, 4))
 
 
 def test_reflection_beyond_the_limiting_sphere():

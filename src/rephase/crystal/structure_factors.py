@@ -50,33 +50,6 @@ def _inverse_d_squared(lattice: torch.Tensor, products: torch.Tensor) -> torch.T
     return metric[:, rows, columns] @ products
 
 
-def to_grid(hkl: np.ndarray, values: np.ndarray, h_max: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Put a list of reflections on the grid of `grid_hkl`.
-
-    Returns
-    -------
-    grid, mask
-        Values [h, k, l], zero where none was given, and a mask [h, k, l], True where one was given.
-
-    Raises
-    ------
-    GridError
-        A reflection lies outside the grid.
-    """
-    hkl = np.asarray(hkl)
-    needed = np.abs(hkl).max(axis=0) if len(hkl) else np.zeros(3, int)
-    if np.any(needed > np.asarray(h_max)):
-        outside = hkl[np.any(np.abs(hkl) > np.asarray(h_max), axis=1)][0]
-        raise GridError(
-            f"reflection {tuple(map(int, outside))} lies outside the grid h_max = {tuple(h_max)}; "
-            f"set h_max to at least {tuple(map(int, needed))}"
-        )
-    shape = tuple(2 * m + 1 for m in h_max)
-    grid, mask = np.zeros(shape, np.asarray(values).dtype), np.zeros(shape, bool)
-    grid[tuple(hkl.T)], mask[tuple(hkl.T)] = values, True
-    return grid, mask
-
-
 class Scatterers:
     """The atoms of a crystal sorted by species, with the scattering factors and occupancies that the sum needs.
 

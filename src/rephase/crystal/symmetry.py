@@ -15,7 +15,7 @@ import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.space_group_names import group_of_hall, group_of_number, group_of_symbol, has_setting, in_ascii
+from rephase.crystal.space_group_names import group_of_number, group_of_symbol, has_setting, in_ascii
 from rephase.errors import SymmetryError
 
 _DENOMINATOR = 24  # every translation of the tables is a multiple of 1/24
@@ -221,17 +221,6 @@ def find_symmetry(source: str | float | Sequence[str]) -> Symmetry:
     if isinstance(source, str):
         return _symmetry_of_entry(group_of_symbol(source), repr(source))
     return _symmetry_of_operations(source)  # type: ignore[arg-type]  # no number is left
-
-
-def symmetry_of_hall(symbol: str) -> Symmetry:
-    """Return the space group of a Hall symbol.
-
-    Raises
-    ------
-    SymmetryError
-        The symbol is not in the tables.
-    """
-    return _symmetry_of_entry(group_of_hall(symbol), repr(symbol))
 
 
 def symmetry_in(cell: Cell | None, space_group: SpaceGroup) -> Symmetry:
