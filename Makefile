@@ -1,6 +1,7 @@
 PYTHON ?= python3
 LABS ?=  # numbers of notebooks or names of laboratories, or all; by default the main job
-COVERAGE ?= --cov=rephase --cov-report=
+# Coverage is almost free with Python's own monitoring, from 3.12 on; on 3.11: make test COVERAGE="--cov=rephase --cov-report="
+COVERAGE ?= $(shell $(PYTHON) -c "import sys; print('--cov=rephase --cov-report=' * (sys.version_info >= (3, 12)))")
 export COVERAGE_CORE := $(shell $(PYTHON) -c "import sys; print('sysmon' if sys.version_info >= (3, 12) else 'ctrace')")
 BIN := .venv/bin
 
@@ -16,7 +17,6 @@ style: .venv/ready
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 
-# Coverage is almost free with Python's own monitoring, from 3.12 on; make test COVERAGE= leaves it out.
 tests: .venv/ready
 	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder $(COVERAGE)
 	$(if $(COVERAGE),@echo "coverage: $$($(BIN)/coverage report --format=total) % of the lines")
