@@ -16,8 +16,10 @@ from rephase.processes import THREADS, available_cores, end_children, limit_thre
 
 
 def script(text, **options):
+    """A process of its own that Ctrl-C reaches, also where these tests run in the background of a shell."""
     return subprocess.Popen(
         [sys.executable, "-c", text],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
