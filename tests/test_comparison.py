@@ -57,9 +57,9 @@ def test_shells_hold_what_was_cut_off(run, example):
 
 
 def test_figures_show_every_route(run):
-    lines = draw(run, "inference_by_resolution").axes[0].lines
+    lines = draw(run, "comparison_by_resolution").axes[0].lines
     assert [line.get_label() for line in lines] == ["Wilson amplitude", "atoms", "U-Net"]
-    titles = [ax.get_title() for ax in draw(run, "inference_maps").axes]
+    titles = [ax.get_title() for ax in draw(run, "comparison_maps").axes]
     assert titles[:5] == ["given", "Wilson amplitude", "atoms", "U-Net", "truth"]
 
 
@@ -90,7 +90,7 @@ def test_measured_reflections_are_cut_and_judged_as_simulated_ones(example, tmp_
     assert found["r_factor_missing"] == pytest.approx(expected["r_factor_missing"], rel=0.02)
     assert found["mse"] == pytest.approx(expected["mse"], rel=0.05)
     assert np.isnan(found["map_ssim"])
-    assert "Patterson" in draw(run, "inference_maps").get_suptitle()
+    assert "Patterson" in draw(run, "comparison_maps").get_suptitle()
     finer = overrides("wilson", **given | {"d_cut": 0.8, "d_min": 0.7})
     with pytest.raises(ConfigError, match=r"d_cut = 0\.8 Å: sample reaches 1\.2 Å only"):
         example_data(replace(run, config=load_config("test", finer)))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shlex
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -67,9 +68,9 @@ class Card(CardPart):
         return self.model
 
     @property
+    @abstractmethod
     def shape(self) -> tuple[int, ...]:
         """Shape of the data for which the model was built."""
-        raise NotImplementedError
 
     @property
     def built_with(self) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def _draw_layer(ax: Axes, values: np.ndarray) -> AxesImage:
     return image
 
 
-def inference_by_resolution(run: Run) -> Figure:
+def comparison_by_resolution(run: Run) -> Figure:
     """R over the removed reflections against d for every route."""
     table = run.table("inference_shells")
     figure, ax = plt.subplots(figsize=(ONE_COLUMN * 1.3, 2.6))
@@ -161,7 +161,7 @@ def inference_by_resolution(run: Run) -> Figure:
     return figure
 
 
-def inference_maps(run: Run) -> Figure:
+def comparison_maps(run: Run) -> Figure:
     """The same section through the maps of the given data, of every completion and of the truth."""
     arrays = run.arrays("inference_sections")
     titles = [label(str(title)) for title in arrays["titles"]]

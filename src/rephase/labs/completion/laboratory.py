@@ -45,8 +45,8 @@ LABORATORY = Laboratory(
         "completion_by_resolution": figures.completion_by_resolution,
         "completion_layers": figures.completion_layers,
         "monoclinic_phases_by_resolution": figures.monoclinic_phases_by_resolution,
-        "inference_by_resolution": figures.inference_by_resolution,
-        "inference_maps": figures.inference_maps,
+        "comparison_by_resolution": figures.comparison_by_resolution,
+        "comparison_maps": figures.comparison_maps,
     },
     weights=trained_weights,
 )
