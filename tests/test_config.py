@@ -66,7 +66,7 @@ def test_missing_configuration_names_the_nearest():
 @pytest.mark.parametrize(
     ("load", "message"),
     [
-        (load_config, "config 'nope': no such file, .*; known: image_experiments, inference, paper, quick, [^/]*$"),
+        (load_config, "config 'nope': no such file, .*; known: comparison, image_experiments, paper, quick, [^/]*$"),
         (load_sweep, "sweep 'nope': no such file, .*; known: image_labels, .*, tasks$"),
     ],
 )
