@@ -24,6 +24,7 @@ import torch
 
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.simulation import Truth, simulate_reflections
+from rephase.crystal.reflections.statistics import absolute_amplitude
 from rephase.crystal.shells import shell_index, shell_limits
 from rephase.crystal.structures import Crystal, read_crystal
 from rephase.crystal.symmetry import rows_of
@@ -32,7 +33,7 @@ from rephase.labs.completion.comparison import Example, score_completion
 from rephase.labs.completion.complete import Completion, complete
 from rephase.paths import RUNS
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
-from rephase.solvers.solution import Solution, absolute_amplitude
+from rephase.solvers.solution import Solution
 
 KEYS = ["crystals", "phases", "effort", "d_cut", "d_min", "model"]
 GUESSES = ("zero", "median")  # references without σ

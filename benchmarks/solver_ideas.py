@@ -19,6 +19,7 @@ import torch
 from rephase.crystal.phases import unit_phasor
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.simulation import Truth, simulate_reflections
+from rephase.crystal.reflections.statistics import absolute_amplitude
 from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import rows_of
 from rephase.errors import ReflectionError
@@ -28,7 +29,6 @@ from rephase.solvers import recipes_for
 from rephase.solvers.iterations import raar
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus, above, around_peaks, highest_around
-from rephase.solvers.solution import absolute_amplitude
 from rephase.solvers.solve import working_problem
 from rephase.solvers.strategy import Recipe, Trials, finish, finish_in_group, random_starts, run_trials, search
 

@@ -8,20 +8,20 @@ import torch
 from scipy.integrate import quad
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.density import density_of
 from rephase.crystal.reflections.simulation import random_phases, simulate_reflections
-from rephase.crystal.reflections.statistics import expected_intensity
+from rephase.crystal.reflections.statistics import absolute_amplitude, expected_intensity
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.errors import ConfigError, GridError, ReflectionError
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
-from rephase.solvers.atoms.errors import INFLATIONS, Trust, calibrated
-from rephase.solvers.atoms.factors import AtomFactors, AtomList, lengths
-from rephase.solvers.atoms.fit import expected_amplitudes, fit_atoms
-from rephase.solvers.atoms.refinement import Amplitudes, refine
-from rephase.solvers.atoms.restraints import close_pairs, site_projectors, usual_restraints
-from rephase.solvers.atoms.rice import amplitude_moments, figure_of_merit, log_likelihood
-from rephase.solvers.solution import Solution, absolute_amplitude
+from rephase.refinement.atoms.errors import INFLATIONS, Trust, calibrated
+from rephase.refinement.atoms.factors import AtomFactors, AtomList, lengths
+from rephase.refinement.atoms.fit import expected_amplitudes, fit_atoms
+from rephase.refinement.atoms.refinement import Amplitudes, refine
+from rephase.refinement.atoms.restraints import close_pairs, site_projectors, usual_restraints
+from rephase.refinement.atoms.rice import amplitude_moments, figure_of_merit, log_likelihood
 
 GROUPS = ["P 1 21/c 1", "C 1 2 1", "P 1 21 1", "C 1 2/c 1"]
 NUMBERS = {"C": 6.0, "N": 7.0, "O": 8.0, "F": 9.0, "S": 16.0, "Cl": 17.0, "Br": 35.0}
@@ -40,10 +40,11 @@ def heavy_atoms(crystal):
     return AtomList(heavy.xyz_frac, np.array([NUMBERS[element] for element in heavy.elements]), heavy.u_iso)
 
 
-def solution_of(data, truth):
-    """The observed part with its true phases."""
-    phi = np.angle(truth.F[rows_of(data.hkl, truth.hkl)])
-    return Solution(data, absolute_amplitude(data), phi, np.ones(len(phi)), 0.0, np.inf, 1, 1, "solved")
+def map_of(data, truth, phi=None):
+    """The observed part, its amplitudes, and the map with its true phases unless others are given."""
+    phi = np.angle(truth.F[rows_of(data.hkl, truth.hkl)]) if phi is None else phi
+    amplitude = absolute_amplitude(data)
+    return data, amplitude, density_of(data.hkl, amplitude * np.exp(1j * phi), data.cell, data.group)
 
 
 class Case:
@@ -53,7 +54,7 @@ class Case:
         self.crystal = molecular_crystal(group)
         self.everything, self.truth = simulate_reflections(self.crystal, 0.8)
         self.data = self.everything.cut(1.5)
-        self.model = fit_atoms(solution_of(self.data, self.truth))
+        self.model = fit_atoms(*map_of(self.data, self.truth))
         self.missing = self.everything.d_hkl < 1.5
 
     def r_missing(self, amplitude):
@@ -196,7 +197,7 @@ def test_a_wrong_solution_does_little_harm(group):
     everything, truth = simulate_reflections(molecular_crystal(group), 0.8)
     data = everything.cut(1.5)
     phi = random_phases(data.hkl, data.group, 1, np.random.default_rng(0))[0]
-    model = fit_atoms(replace(solution_of(data, truth), phi=phi), effort=0.1)
+    model = fit_atoms(*map_of(data, truth, phi), effort=0.1)
     assert model.r_free > 0.25  # else the fit went on to the truth
     missing, true = everything.d_hkl < 1.5, np.abs(truth.F)
     hkl, is_centric = everything.hkl, data.group.is_centric(everything.hkl)
@@ -271,7 +272,7 @@ def test_bad_input_is_refused(case):
     with pytest.raises(GridError, match="integers"):
         expected_amplitudes(case.model, case.data, np.array([[0.5, 1, 2]]))
     with pytest.raises(ConfigError, match="effort"):
-        fit_atoms(solution_of(case.data, case.truth), effort=0)
+        fit_atoms(*map_of(case.data, case.truth), effort=0)
     other, _ = simulate_reflections(molecular_crystal("P 1 21 1", seed=4), 1.5)
     with pytest.raises(ReflectionError, match="give the data that it was fitted to"):
         expected_amplitudes(case.model, other, case.data.hkl)
@@ -281,7 +282,7 @@ def test_a_real_crystal_is_completed(cod_file):
     crystal = read_crystal(cod_file("2204271.cif"))  # cobalt, 8 atoms without hydrogens
     everything, truth = simulate_reflections(crystal, 0.8)
     data = everything.cut(1.5)
-    model = fit_atoms(solution_of(data, truth))
+    model = fit_atoms(*map_of(data, truth))
     amplitude, _ = expected_amplitudes(model, data, everything.hkl)
     missing, true = everything.d_hkl < 1.5, np.abs(truth.F)
     assert np.abs(amplitude - true)[missing].sum() / true[missing].sum() < 0.2

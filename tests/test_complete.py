@@ -13,14 +13,14 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.map_files import read_density
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.simulation import simulate_reflections
-from rephase.crystal.reflections.statistics import unique_hkl
+from rephase.crystal.reflections.statistics import absolute_amplitude, unique_hkl
 from rephase.crystal.symmetry import cell_of, find_symmetry, rows_of
 from rephase.errors import ConfigError, GridError, ReflectionError, SymmetryError, WeightsError
 from rephase.labs.completion.complete import complete
 from rephase.labs.completion.grids import MonoclinicGrid
 from rephase.labs.completion.pictures import completion_overview
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
-from rephase.solvers.solution import Solution, absolute_amplitude
+from rephase.solvers.solution import Solution
 
 D_CUT, D_MIN = 1.8, 1.2  # Å, of the small networks
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.density import density_of
 from rephase.crystal.map_files import read_density
 from rephase.crystal.peaks import find_peaks
 from rephase.crystal.phase_scores import score_phases
@@ -27,7 +28,6 @@ from rephase.solvers.group import GroupTables
 from rephase.solvers.iterations import ITERATIONS
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus, around_peaks
-from rephase.solvers.solution import density_of
 from rephase.solvers.solve import solve, verdict
 from rephase.solvers.space_groups import without_group
 from rephase.solvers.strategy import Outcome

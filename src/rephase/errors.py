@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 _MOST_AT_ONCE = 1000
+_MOST_EFFORT = 1e6
 _LONGEST = 1500  # characters of a message, which may quote a whole file
 
 
@@ -139,3 +140,11 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+
+
+def check_effort(effort: float) -> None:
+    """Raise `ConfigError` for an effort that is not a number above zero, or that would take years."""
+    remedy = "1 is the usual effort, 10 searches up to ten times as long"
+    check_positive("effort", effort, remedy=remedy, error=ConfigError)
+    if effort > _MOST_EFFORT:
+        raise ConfigError(f"effort = {effort}: expected at most {_MOST_EFFORT:g}; {remedy}")

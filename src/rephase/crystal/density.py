@@ -4,7 +4,13 @@
 F = V ifftn(density).
 """
 
+import math
+
+import numpy as np
 import torch
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.symmetry import Symmetry
 
 
 def density_from_F(F: torch.Tensor, volume: float | torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
@@ -36,6 +42,21 @@ def refine(density: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """Interpolate maps [..., x, y, z] to a finer grid; exact for maps limited to their own Fourier coefficients."""
     coefficients = tuple(n - 1 + n % 2 for n in density.shape[-3:])
     return density_from_F(F_from_density(density, 1.0, coefficients), 1.0, shape)
+
+
+def density_of(hkl: np.ndarray, F: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:
+    """Compute the map [x, y, z] of one cell in e/Å^3, on a grid with a spacing of about d_min/4.
+
+    F [n_refl] lists one reflection of each class of equivalents. A real F is the same for all equivalents: |F|^2 gives
+    the Patterson map in e^2/Å^3.
+    """
+    d_min = float(cell.d_spacing(hkl).min())
+    hkl, F = symmetry.expand(hkl, F)
+    shape = tuple(max(2 * int(m) + 2, 4 * math.ceil(a / d_min)) for m, a in zip(np.abs(hkl).max(0), cell.parameters))
+    half, upper, lower = np.zeros((*shape[:2], shape[2] // 2 + 1), complex), hkl[:, 2] >= 0, hkl[:, 2] <= 0
+    half[tuple(hkl[upper].T)] = F[upper].conj() / 2  # irfftn uses exp(+2 pi i h.x)
+    half[tuple(-hkl[lower].T)] += F[lower] / 2
+    return torch.fft.irfftn(torch.as_tensor(half), s=shape, norm="forward").div_(cell.volume).numpy()
 
 
 def _resize(F: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:

@@ -10,12 +10,10 @@ import torch
 
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.symmetry import reduced_cell
-from rephase.errors import ConfigError, check_positive
 from rephase.solvers.grids import memory_needed, shape_for
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.strategy import LAST_CYCLES, Recipe
 
-_MOST_EFFORT = 1e6
 _BUDGET = 6e9  # voxel cycles in one unit of effort: under a minute on two cores if the maps fit in their cache
 _CYCLES_OF_OPERATION = 20  # added to a trial by finishing, for each operation of the group
 _FEWEST, _PART_FOR_FEWEST = 8, 0.1  # trials that are always run, up to this fraction of the budget
@@ -44,14 +42,6 @@ class Cost(NamedTuple):
     seconds_of_trial: float
     seconds_of_rest: float
     seconds: float
-
-
-def check_effort(effort: float) -> None:
-    """Raise `ConfigError` for an effort that is not a number above zero, or that would take years."""
-    remedy = "1 is the usual effort, 10 searches up to ten times as long"
-    check_positive("effort", effort, remedy=remedy, error=ConfigError)
-    if effort > _MOST_EFFORT:
-        raise ConfigError(f"effort = {effort}: expected at most {_MOST_EFFORT:g}; {remedy}")
 
 
 def plan_trials(problem: PhaseProblem, recipes: Sequence[Recipe], effort: float) -> Plan:

@@ -7,16 +7,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from rephase.crystal.cell import Cell
+from rephase.crystal.density import density_of
 from rephase.crystal.map_files import write_cif, write_density, write_res
 from rephase.crystal.peaks import VOLUME_PER_ATOM, Peaks, assign_elements, find_peaks, without_noise
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import write_hklf4, write_mtz
 from rephase.crystal.reflections.pseudo_translations import PseudoTranslations
-from rephase.crystal.reflections.statistics import wilson
-from rephase.crystal.symmetry import Symmetry
 from rephase.files.writing import ResultSet, write_whole
 from rephase.solvers.space_groups import GroupFit
 
@@ -206,23 +203,3 @@ class Solution:
 
 def _rounded(value: float) -> float | str:
     return round(value, 4) if math.isfinite(value) else "none"
-
-
-def density_of(hkl: np.ndarray, F: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:
-    """Compute the map [x, y, z] of one cell in e/Å^3, on a grid with a spacing of about d_min/4.
-
-    F [n_refl] lists one reflection of each class of equivalents. A real F is the same for all equivalents: |F|^2 gives
-    the Patterson map in e^2/Å^3.
-    """
-    d_min = float(cell.d_spacing(hkl).min())
-    hkl, F = symmetry.expand(hkl, F)
-    shape = tuple(max(2 * int(m) + 2, 4 * math.ceil(a / d_min)) for m, a in zip(np.abs(hkl).max(0), cell.parameters))
-    half, upper, lower = np.zeros((*shape[:2], shape[2] // 2 + 1), complex), hkl[:, 2] >= 0, hkl[:, 2] <= 0
-    half[tuple(hkl[upper].T)] = F[upper].conj() / 2  # irfftn uses exp(+2 pi i h.x)
-    half[tuple(-hkl[lower].T)] += F[lower] / 2
-    return torch.fft.irfftn(torch.as_tensor(half), s=shape, norm="forward").div_(cell.volume).numpy()
-
-
-def absolute_amplitude(reflections: Reflections) -> np.ndarray:
-    """Return |F| [n_refl] of a merged list in electrons per cell, on Wilson's scale."""
-    return reflections.amplitudes().amplitude / math.sqrt(wilson(reflections).scale)

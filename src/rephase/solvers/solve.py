@@ -9,18 +9,19 @@ from rephase.crystal.phases import wrap
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.phase_lists import PhaseList
 from rephase.crystal.reflections.pseudo_translations import PseudoTranslations, find_pseudo_translations
+from rephase.crystal.reflections.statistics import absolute_amplitude
 from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import rows_of
 from rephase.devices import pick_device
-from rephase.errors import ConfigError, nearest_name
+from rephase.errors import ConfigError, check_effort, nearest_name
 from rephase.solvers import RECIPES, recipes_for
 from rephase.solvers.claims import capped, verdict
-from rephase.solvers.cost import check_effort, plan_trials, warn_of_cost
+from rephase.solvers.cost import plan_trials, warn_of_cost
 from rephase.solvers.grids import check_memory
 from rephase.solvers.known import known_phasors
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.rivals import Settled, settle_rivals
-from rephase.solvers.solution import Solution, absolute_amplitude
+from rephase.solvers.solution import Solution
 from rephase.solvers.space_groups import fitting_groups, without_group
 from rephase.solvers.strategy import N_KEPT, Outcome, Recipe, pursue
 

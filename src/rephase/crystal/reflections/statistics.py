@@ -76,6 +76,11 @@ def wilson(reflections: Reflections, composition: Mapping[str, float] | None = N
     return Wilson(float(np.exp(intercept)), float(-slope / 2), table)
 
 
+def absolute_amplitude(reflections: Reflections) -> np.ndarray:
+    """Return |F| [n_refl] of a merged list in electrons per cell, on Wilson's scale."""
+    return reflections.amplitudes().amplitude / np.sqrt(wilson(reflections).scale)
+
+
 def wilson_falloff(reflections: Reflections) -> np.ndarray:
     """Expected fall-off of I/ε for each reflection [n_refl] of a merged list: ``sum f^2 exp(-2 B s^2)``.
 

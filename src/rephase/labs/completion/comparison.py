@@ -10,6 +10,7 @@ import torch
 
 from rephase.config import Config
 from rephase.config.completion import MonoclinicConfig
+from rephase.crystal.density import density_of
 from rephase.crystal.phase_scores import score_phases
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import read_reflections
@@ -26,7 +27,6 @@ from rephase.labs.completion.scores import MAP_SCORE, filled_in, score_completed
 from rephase.learning.weights import load_weights, shipped_weights
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.runs import COLUMNS, Run
-from rephase.solvers.solution import density_of
 
 _N_SHELLS = 10
 _SCORES = [

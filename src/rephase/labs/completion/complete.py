@@ -11,16 +11,16 @@ from typing import NamedTuple
 import numpy as np
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.density import density_of
 from rephase.crystal.map_files import write_density
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import write_mtz_columns
 from rephase.crystal.reflections.statistics import unique_hkl, wilson
 from rephase.crystal.symmetry import find_symmetry, rows_of
-from rephase.errors import ConfigError, ReflectionError
+from rephase.errors import ConfigError, ReflectionError, check_effort
 from rephase.files.writing import ResultSet, write_whole
 from rephase.labs.completion.routes import Facts, by_atoms, by_network, by_wilson, check_route
-from rephase.solvers.cost import check_effort
-from rephase.solvers.solution import Solution, density_of
+from rephase.solvers.solution import Solution
 from rephase.solvers.solve import solve
 
 RESULTS = (

@@ -18,8 +18,8 @@ from rephase.labs.completion.data import CompletionBatch, Setting, beta_of, one_
 from rephase.labs.completion.grids import MonoclinicGrid
 from rephase.learning.batches import on_device
 from rephase.learning.weights import load_weights, shipped_weights
-from rephase.solvers.atoms.fit import expected_structure_factors, fit_atoms
-from rephase.solvers.atoms.rice import amplitude_moments, figure_of_merit
+from rephase.refinement.atoms.fit import expected_structure_factors, fit_atoms
+from rephase.refinement.atoms.rice import amplitude_moments, figure_of_merit
 from rephase.solvers.solution import Solution
 
 ROUTES = ("atoms", "wilson")  # these need no weights
@@ -56,7 +56,7 @@ def check_route(model: str) -> str:
 
 def by_atoms(solution: Solution, hkl: np.ndarray, rows: np.ndarray, *, effort: float, seed: int) -> Estimate:
     """Predict F from fitted atoms; `rows` [n_refl] are indices in the data of the solution, -1 if not measured."""
-    model = fit_atoms(solution, effort=effort, seed=seed)
+    model = fit_atoms(solution.reflections, solution.amplitude, solution.density, effort=effort, seed=seed)
     expected = expected_structure_factors(model, solution.reflections, hkl)
     amplitude, sigma = expected.amplitudes()
     measured = solution.reflections.amplitudes().amplitude[rows]

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rephase.crystal.cell import Cell
-from rephase.solvers.atoms.factors import N_PARAMETERS, AtomFactors, AtomList, n_keeping
-from rephase.solvers.atoms.rice import log_likelihood
+from rephase.refinement.atoms.factors import N_PARAMETERS, AtomFactors, AtomList, n_keeping
+from rephase.refinement.atoms.rice import log_likelihood
 
 INFLATIONS = np.geomspace(0.1, 1000, 25)
 _CORRELATIONS = np.array([0.0, 0.2, 0.4, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.96, 0.98, 0.99, 1.0])

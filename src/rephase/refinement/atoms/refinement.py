@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from rephase.crystal.shells import smooth_mean
-from rephase.solvers.atoms.factors import N_PARAMETERS, AtomFactors, AtomList
-from rephase.solvers.atoms.restraints import Restraints, site_projectors
+from rephase.refinement.atoms.factors import N_PARAMETERS, AtomFactors, AtomList
+from rephase.refinement.atoms.restraints import Restraints, site_projectors
 
 _U_RANGE = 1e-4, 0.4  # Å^2
 _FEWEST_ELECTRONS = 0.3

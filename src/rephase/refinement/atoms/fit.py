@@ -10,14 +10,12 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.statistics import expected_intensity, wilson
 from rephase.crystal.symmetry import Symmetry
-from rephase.errors import GridError, ReflectionError
-from rephase.solvers.atoms.building import Builder
-from rephase.solvers.atoms.errors import INFLATIONS, Errors, Trust, blurred, calibrated, errors_of
-from rephase.solvers.atoms.factors import AtomFactors, AtomList
-from rephase.solvers.atoms.refinement import Fit
-from rephase.solvers.atoms.rice import amplitude_moments
-from rephase.solvers.cost import check_effort
-from rephase.solvers.solution import Solution
+from rephase.errors import GridError, ReflectionError, check_effort
+from rephase.refinement.atoms.building import Builder
+from rephase.refinement.atoms.errors import INFLATIONS, Errors, Trust, blurred, calibrated, errors_of
+from rephase.refinement.atoms.factors import AtomFactors, AtomList
+from rephase.refinement.atoms.refinement import Fit
+from rephase.refinement.atoms.rice import amplitude_moments
 
 _PATIENCE = 4  # cycles without gain before stopping or shaking
 _EXPLAINED = 0.10  # R; a larger R means that part of the model is wrong
@@ -72,8 +70,10 @@ class AtomModel:
         return AtomFactors(_checked(hkl), self.cell, self.symmetry).F(self.atoms)
 
 
-def fit_atoms(solution: Solution, *, effort: float = 1.0, seed: int = 0) -> AtomModel:
-    """Place atoms at the peaks of a solution and refine them against its amplitudes.
+def fit_atoms(
+    data: Reflections, amplitude: np.ndarray, density: np.ndarray, *, effort: float = 1.0, seed: int = 0
+) -> AtomModel:
+    """Place atoms at the peaks of a map and refine them against amplitudes.
 
     The highest peaks are refined first. Then each cycle removes atoms that faded or are too close, adds the highest
     peaks of the difference map, and refines all atoms again. If much remains unexplained at the end, a third of the
@@ -83,8 +83,12 @@ def fit_atoms(solution: Solution, *, effort: float = 1.0, seed: int = 0) -> Atom
 
     Parameters
     ----------
-    solution
-        Result of `solve`.
+    data
+        Merged reflections.
+    amplitude
+        [n_refl], |F| in electrons per cell, on the absolute scale of the Wilson plot.
+    density
+        Map [x, y, z] of the cell in e/Å^3.
     effort
         Upper limit of the search; 1 takes some seconds.
     seed
@@ -96,9 +100,9 @@ def fit_atoms(solution: Solution, *, effort: float = 1.0, seed: int = 0) -> Atom
         The effort is not positive.
     """
     check_effort(effort)
-    data, rng = solution.reflections, np.random.default_rng(seed)
-    builder = Builder(data, solution.amplitude, rng)
-    fit = _likeliest(builder, builder.first(solution.density), effort)
+    rng = np.random.default_rng(seed)
+    builder = Builder(data, amplitude, rng)
+    fit = _likeliest(builder, builder.first(density), effort)
     r_free, trust = _cross_validated(builder, fit, rng)
     return AtomModel(
         atoms=fit.atoms,

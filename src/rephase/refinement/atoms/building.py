@@ -5,14 +5,14 @@ import math
 import numpy as np
 import torch
 
+from rephase.crystal.density import density_of
 from rephase.crystal.peaks import VOLUME_PER_ATOM, find_peaks
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.statistics import wilson
 from rephase.crystal.shells import smooth_mean
-from rephase.solvers.atoms.factors import AtomFactors, AtomList, lengths
-from rephase.solvers.atoms.refinement import Amplitudes, Fit, refine
-from rephase.solvers.atoms.restraints import USUAL, close_pairs, usual_restraints
-from rephase.solvers.solution import density_of
+from rephase.refinement.atoms.factors import AtomFactors, AtomList, lengths
+from rephase.refinement.atoms.refinement import Amplitudes, Fit, refine
+from rephase.refinement.atoms.restraints import USUAL, close_pairs, usual_restraints
 
 _ELECTRONS_SD = 2.5  # wide enough for a false atom to fade
 _WEAKEST = 3.0  # electrons; an atom with fewer is removed

@@ -7,7 +7,7 @@ import numpy as np
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import Symmetry
-from rephase.solvers.atoms.factors import N_PARAMETERS, AtomList, keeping
+from rephase.refinement.atoms.factors import N_PARAMETERS, AtomList, keeping
 
 HEAVY = 10.0  # electrons; distances are restrained among lighter atoms, those of a molecule
 USUAL = 6.6  # electrons of a light atom: mostly carbon, some nitrogen and oxygen
