@@ -15,6 +15,7 @@ from rephase.solvers.projections import Modulus, above, around_peaks
 
 _FINISH_DAMPING, LAST_CYCLES = 0.9, 20  # damping of low-density elimination, and its cycles at the end of a search
 _VOXELS_AT_ONCE, _SMALLEST_BATCH = 400_000, 4  # in a batch of maps: larger ones leave the cache of a CPU
+_FIRST_BATCH = 4  # trials of the first batch; later ones double until the limits above
 _VOXELS_IN_MEMORY = 16_000_000  # in a batch of more than one map
 _PHASORS_AT_ONCE = 50_000_000  # aligned together, over all origins and both hands
 _FEWEST_SEARCH, _FEWEST_FINISH = 10, 4  # cycles of a shortened trial
@@ -174,8 +175,9 @@ def pursue(
     the best one if their maps, at the best of the allowed origins and hands, correlate above 0.75.
     """
     pool, n_trials = None, 0
-    for recipe in itertools.cycle(recipes):
-        batch = min(max_trials, batch_size(recipe.space(problem).n_voxels))
+    for round_, recipe in enumerate(itertools.cycle(recipes)):
+        few = _FIRST_BATCH << min(round_ // len(recipes), 16)  # easy crystals need only a few trials
+        batch = min(max_trials, few, batch_size(recipe.space(problem).n_voxels))
         fresh = run_trials(problem, batch, recipe, generator)
         n_trials += batch
         pool = fresh if pool is None else Trials(*(torch.cat(pair) for pair in zip(pool, fresh)))

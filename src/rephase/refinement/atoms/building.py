@@ -22,6 +22,10 @@ _HIGH = 3.0  # smallest peak that is added, in σ of the difference map
 _AT_ONCE, _ROOM = 0.15, 1.25  # new atoms per cycle, and all atoms, relative to the expected number
 _PENALTY = 12.0  # decrease of -2 ln L that an atom must achieve
 _OMITTED, _AFTER_SHAKE, _HEAVIEST = 0.3, 1.1, 20.0  # fraction left out; peaks / expected; height / median height
+_PATIENCE = 4  # cycles without gain before stopping or shaking
+_EXPLAINED = 0.10  # R; a larger R means that part of the model is wrong
+_BUDGET = 3e6  # reflections times atoms times operations, over all cycles: some seconds
+_CYCLES = 25, 100  # smallest and largest number for an effort of 1
 _LEAST_U = 0.003, 0.01  # Å^2, of a new atom, and of the first atoms
 
 
@@ -44,6 +48,27 @@ class Builder:
         self.observed = Amplitudes(amplitude, sigma * amplitude.sum() / size.sum())
         self.factors = AtomFactors(data.hkl, data.cell, data.group)
         self.n_expected = data.cell.volume / VOLUME_PER_ATOM / len(data.group.triplets)
+
+    def likeliest(self, density: np.ndarray, *, effort: float = 1.0, patience: int = _PATIENCE) -> Fit:
+        """Return the best model of many building cycles that start from the peaks of a map.
+
+        After `patience` cycles without gain the search ends or, if much remains unexplained, the best model is shaken.
+        """
+        size = len(self.data) * self.n_expected * len(self.data.group.point_group)
+        n_cycles = math.ceil(effort * float(np.clip(_BUDGET / size, *_CYCLES)))
+        best = fit = self.first(density)
+        least, n_idle = self.criterion(fit), 0
+        for _ in range(n_cycles):
+            fit = self.rebuilt(fit)
+            value = self.criterion(fit)
+            n_idle = n_idle + 1 if value >= least else 0
+            if value < least:
+                best, least = fit, value
+            if n_idle >= patience:
+                if best.r_factor < _EXPLAINED:
+                    break
+                fit, n_idle = self.shaken(best), 0
+        return best
 
     def first(self, density: np.ndarray) -> Fit:
         """Place atoms at the highest peaks of a map, one for each 18 Å^3, and refine them."""

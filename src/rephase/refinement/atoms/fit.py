@@ -17,10 +17,6 @@ from rephase.refinement.atoms.factors import AtomFactors, AtomList
 from rephase.refinement.atoms.refinement import Fit
 from rephase.refinement.atoms.rice import amplitude_moments
 
-_PATIENCE = 4  # cycles without gain before stopping or shaking
-_EXPLAINED = 0.10  # R; a larger R means that part of the model is wrong
-_BUDGET = 3e6  # reflections times atoms times operations, over all cycles: some seconds
-_CYCLES = 25, 100  # smallest and largest number for an effort of 1
 _N_FOLDS = 5
 # The reflections left out had already been used to build the model. Therefore the variance is inflated by this factor,
 # and the correlation is multiplied by a factor, 1 to 0, that falls with their R. Chosen on random crystals and on
@@ -102,7 +98,7 @@ def fit_atoms(
     check_effort(effort)
     rng = np.random.default_rng(seed)
     builder = Builder(data, amplitude, rng)
-    fit = _likeliest(builder, builder.first(density), effort)
+    fit = builder.likeliest(density, effort=effort)
     r_free, trust = _cross_validated(builder, fit, rng)
     return AtomModel(
         atoms=fit.atoms,
@@ -179,24 +175,6 @@ def expected_structure_factors(model: AtomModel, data: Reflections, hkl: np.ndar
     variance = (p * model.scale) ** 2 * variance + (1 - p**2) * expected_intensity(data, hkl)
     present = ~group.is_absent(hkl)
     return Expected(p * model.scale * F * present, variance * present, group.is_centric(hkl))
-
-
-def _likeliest(builder: Builder, fit: Fit, effort: float) -> Fit:
-    """Return the best model of many building cycles."""
-    size = len(builder.data) * builder.n_expected * len(builder.data.group.point_group)
-    n_cycles = math.ceil(effort * float(np.clip(_BUDGET / size, *_CYCLES)))
-    best, least, n_idle = fit, builder.criterion(fit), 0
-    for _ in range(n_cycles):
-        fit = builder.rebuilt(fit)
-        value = builder.criterion(fit)
-        n_idle = n_idle + 1 if value >= least else 0
-        if value < least:
-            best, least = fit, value
-        if n_idle >= _PATIENCE:
-            if best.r_factor < _EXPLAINED:
-                break
-            fit, n_idle = builder.shaken(best), 0
-    return best
 
 
 def _cross_validated(builder: Builder, fit: Fit, rng: np.random.Generator) -> tuple[float, Trust]:
