@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import distribution
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,19 +15,20 @@ from rephase.errors import CifError, GridError, nearest_name
 @cache
 def _itc_table() -> dict[str, tuple[float, ...]]:
     """a1, b1, ..., a4, b4, c of each neutral atom (International Tables C, 6.1.1.4)."""
-    from Dans_Diffraction.functions_crystallography import atom_properties
-
-    columns = ["a1", "b1", "a2", "b2", "a3", "b3", "a4", "b4", "c"]
-    rows = atom_properties(None, ["Element", *columns])
-    return {str(row["Element"]): tuple(float(row[column]) for column in columns) for row in rows}
+    columns = ["Element", "a1", "b1", "a2", "b2", "a3", "b3", "a4", "b4", "c"]
+    rows = np.genfromtxt(_table("Dans Element Properties.txt"), skip_header=6, names=True, dtype=None, encoding="ascii")
+    return {str(row[0]): tuple(float(value) for value in list(row)[1:]) for row in rows[columns]}
 
 
 @cache
 def _dispersion_table() -> dict[str, dict[str, Any]]:
     """Energies (eV), f1 and f2 of each element (Henke, Gullikson & Davis 1993, doi:10.1006/adnd.1993.1013)."""
-    from Dans_Diffraction.functions_crystallography import ASFFILE
+    return np.load(_table("atomic_scattering_factors.npy"), allow_pickle=True).item()
 
-    return np.load(ASFFILE, allow_pickle=True).item()
+
+def _table(name: str) -> Path:
+    """Return the path of a table of Dans_Diffraction without importing the package, which takes a second."""
+    return Path(str(distribution("Dans_Diffraction").locate_file(f"Dans_Diffraction/data/{name}")))
 
 
 def form_factor_coefficients(elements: Sequence[str]) -> np.ndarray:
