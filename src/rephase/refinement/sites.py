@@ -123,6 +123,13 @@ def cartesian_u(U: np.ndarray, cell: Cell) -> np.ndarray:
     return np.einsum("ij,njk,lk->nil", to_cartesian, tensor, to_cartesian)
 
 
+def components(tensor: np.ndarray, cell: Cell) -> np.ndarray:
+    """Return the components [n, 6] of Cartesian displacement tensors [n, 3, 3] in Å^2, the inverse of `cartesian_u`."""
+    inverse = np.linalg.inv(cell.orthogonalisation)
+    to_cell = inverse / np.linalg.norm(inverse, axis=1)[:, None]
+    return np.einsum("ij,njk,lk->nil", to_cell, tensor, to_cell)[:, *_COMPONENTS]
+
+
 def multiplicity(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:
     """Return the number of images [n] of each position in the cell."""
     return len(symmetry.triplets) // site_order(xyz_frac, cell, symmetry)
