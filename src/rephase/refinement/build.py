@@ -1,0 +1,108 @@
+"""`build_model`: from a map to a refined structure with named atoms and hydrogen atoms."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from rephase.crystal.peaks import parse_formula
+from rephase.crystal.reflections import Reflections
+from rephase.refinement.atoms.building import Builder
+from rephase.refinement.atoms.factors import N_PARAMETERS, AtomList
+from rephase.refinement.bonds import connect
+from rephase.refinement.difference_map import difference_map
+from rephase.refinement.elements import Assignment, assign_elements, count_electrons
+from rephase.refinement.hydrogens import place_hydrogens
+from rephase.refinement.model import Model
+from rephase.refinement.refine import RefinementOptions, refine
+from rephase.refinement.sites import Sites
+
+_PATIENCE = 2  # building cycles without gain
+_DRAFT = RefinementOptions(n_cycles=5, weighting=(0.1, 0.0), refines_extinction=False)
+_FINAL = RefinementOptions(n_cycles=8)
+_PER_PARAMETER = 4.0  # reflections above 2 σ that each parameter of an anisotropic model wants
+
+
+def build_model(
+    data: Reflections,
+    amplitude: np.ndarray,
+    density: np.ndarray,
+    *,
+    formula: str | None = None,
+    measured: Reflections | None = None,
+    effort: float = 1.0,
+    seed: int = 0,
+) -> Model:
+    """Build the structure that a map shows and refine it against intensities.
+
+    Atoms of unknown element are placed and refined first. Their electrons, their bonds and the formula give the
+    elements. The molecules are joined, refined isotropically, then anisotropically if the data allow, and hydrogen
+    atoms are added where geometry and difference density show them.
+
+    Parameters
+    ----------
+    data
+        Merged reflections.
+    amplitude
+        [n_refl], |F| in electrons per cell.
+    density
+        Map [x, y, z] of the cell in e/Å^3.
+    formula
+        Formula unit, such as ``C20 H22 N2 O3``.
+    measured
+        The reflections before merging: without a centre of symmetry the model is refined against Friedel mates.
+    """
+    counts = parse_formula(formula) if formula else None
+    builder = Builder(data, amplitude, np.random.default_rng(seed))
+    fit = builder.likeliest(density, effort=effort, patience=_PATIENCE)
+    sites = _named(data, amplitude, fit.atoms, fit.covariance, counts)
+    target = _refined_against(data, measured)
+    model = refine(connect(sites, data.cell, data.group), target, options=_DRAFT)
+    if _allows_anisotropy(model):
+        model = refine(_anisotropic(model.sites), target, options=_DRAFT)
+    sites = place_hydrogens(
+        model.sites, data.cell, data.group, difference_density=_difference(model), formula=formula
+    )
+    return refine(sites, target, options=_FINAL)
+
+
+def _named(
+    data: Reflections,
+    amplitude: np.ndarray,
+    atoms: AtomList,
+    covariance: np.ndarray,
+    counts: dict[str, float] | None,
+) -> Sites:
+    """Name the atoms twice: their electrons are counted again from the elements of the first time."""
+    n = len(atoms)
+    sd = np.sqrt(np.diag(covariance).reshape(N_PARAMETERS, n)[3])
+    first = assign_elements(atoms, sd, data.cell, data.group, formula=counts)
+    atoms, elements = _atoms_only(atoms, first)
+    atoms, sd = count_electrons(data, amplitude, atoms, elements)
+    atoms, elements = _atoms_only(atoms, assign_elements(atoms, sd, data.cell, data.group, formula=counts))
+    return Sites.isotropic(elements, elements, atoms.xyz_frac, atoms.u_iso, data.cell).relabelled(elements)
+
+
+def _atoms_only(atoms: AtomList, assigned: Assignment) -> tuple[AtomList, list[str]]:
+    kept = assigned.is_atom
+    return atoms.take(kept), [element for element, is_kept in zip(assigned.elements, kept) if is_kept]
+
+
+def _refined_against(data: Reflections, measured: Reflections | None) -> Reflections:
+    """Return the list with separate Friedel mates where they differ and were measured."""
+    if measured is None or data.group.is_centrosymmetric:
+        return data
+    separate = replace(measured, symmetry=data.symmetry).merge(friedel=False).reflections
+    return separate
+
+
+def _allows_anisotropy(model: Model) -> bool:
+    n_atoms = int((~model.sites.is_hydrogen).sum())
+    return model.statistics.n_observed > _PER_PARAMETER * 9 * n_atoms
+
+
+def _anisotropic(sites: Sites) -> Sites:
+    return replace(sites, is_anisotropic=~sites.is_hydrogen)
+
+
+def _difference(model: Model) -> np.ndarray:
+    return difference_map(model.data, model.sites, model.F, model.intensity_calc)
