@@ -19,8 +19,8 @@ from rephase.refinement.weights import fitted_weighting, weights
 _SMALLEST_U = 0.001  # Å^2; displacements below are raised to it
 _DAMPED = 10.0  # the damping rises and falls by this factor
 _LEAST_DAMPING, _FIRST_DAMPING, _MOST_DAMPING = 1e-9, 1e-3, 1e3
-_RISE = 1.0005  # a larger rise of the residual takes a step back
-_CONVERGED = 0.01  # shift over su
+_RISE = 1.02  # a larger rise of the residual takes a step back; weights depend on the model, so small ones occur
+_CONVERGED = 0.02  # shift over su
 
 
 @dataclass(frozen=True)

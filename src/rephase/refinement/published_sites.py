@@ -5,9 +5,6 @@ import numpy as np
 from rephase.crystal.atoms import Crystal
 from rephase.refinement.sites import Sites, isotropic_u
 
-_LONGEST_XH = 1.25  # Å
-_RIDES_ONLY = 3  # AFIX code: the hydrogen atom moves with its parent, however it was placed
-
 
 def sites_of(crystal: Crystal) -> Sites:
     """Return the asymmetric unit of a structure; its hydrogen atoms are free atoms."""

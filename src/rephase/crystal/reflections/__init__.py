@@ -50,7 +50,7 @@ class Reflections:
     name
         Name in messages and titles.
     is_merged
-        Whether there is one reflection per class of equivalents, Friedel mates included, and no systematic absence.
+        Whether there is one reflection per class of equivalents (Friedel mates may be apart), and no systematic absence.
 
     Raises
     ------
