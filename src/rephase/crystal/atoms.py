@@ -30,7 +30,10 @@ class Atoms:
     occupancy
         Occupancies, [n_atoms], in (0, 1].
     u_iso
-        Isotropic mean-square displacements U in Å^2, [n_atoms].
+        Isotropic mean-square displacements U in Å^2, [n_atoms]: U_eq of anisotropic atoms.
+    u_aniso
+        Components U11, U22, U33, U23, U13, U12 in Å^2, [n_atoms, 6], NaN for isotropic atoms; None: all are isotropic
+        or, as for the atoms of the whole cell, they are not kept. Structure factors on grids use `u_iso`.
     """
 
     labels: tuple[str, ...]
@@ -39,6 +42,7 @@ class Atoms:
     xyz_frac: np.ndarray
     occupancy: np.ndarray
     u_iso: np.ndarray
+    u_aniso: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.elements)
@@ -58,6 +62,7 @@ class Atoms:
             self.xyz_frac[indices],
             self.occupancy[indices],
             self.u_iso[indices],
+            None if self.u_aniso is None else self.u_aniso[indices],
         )
 
 
@@ -92,7 +97,7 @@ class Crystal:
 
 
 class Site(NamedTuple):
-    """One atom as a file lists it; ``occupancy`` is the occupancy of the site, ``u_iso`` is in Å^2."""
+    """One atom as a file lists it; ``occupancy`` is the occupancy of the site, ``u_iso`` and ``u_aniso`` in Å^2."""
 
     label: str
     element: str
@@ -100,14 +105,22 @@ class Site(NamedTuple):
     xyz_frac: tuple[float, float, float]
     occupancy: float
     u_iso: float
+    u_aniso: tuple[float, ...] | None = None  # U11, U22, U33, U23, U13, U12
 
 
 def atoms_of(sites: Sequence[Site]) -> Atoms:
     """Put sites into columns; deuterium becomes hydrogen, which scatters X-rays alike."""
-    labels, elements, charges, xyz_frac, occupancy, u_iso = zip(*sites)
+    labels, elements, charges, xyz_frac, occupancy, u_iso, u_aniso = zip(*sites)
     elements = tuple("H" if element == "D" else element for element in elements)
+    isotropic = (np.nan,) * 6
     return Atoms(
-        labels, elements, charges, np.array(xyz_frac) % 1.0, np.array(occupancy, float), np.array(u_iso, float)
+        labels,
+        elements,
+        charges,
+        np.array(xyz_frac) % 1.0,
+        np.array(occupancy, float),
+        np.array(u_iso, float),
+        np.array([u or isotropic for u in u_aniso]) if any(u_aniso) else None,
     )
 
 
@@ -121,7 +134,7 @@ def whole_cell(sites: Atoms, symmetry: Symmetry, cell: Cell) -> Atoms:
         rows += [row] * len(found)
         images.append(found)
     everything = sites.take(np.array(rows))
-    return replace(everything, xyz_frac=np.concatenate(images) % 1.0)
+    return replace(everything, xyz_frac=np.concatenate(images) % 1.0, u_aniso=None)
 
 
 def at_origin_of(crystal: Crystal, group: Symmetry) -> Crystal:

@@ -124,12 +124,15 @@ class Symmetry:
         images = hkl @ self.rotations[self.point_group]
         return images, -2 * np.pi * (self.translations[self.point_group] @ hkl.T)
 
-    def representative(self, hkl: np.ndarray) -> np.ndarray:
-        """Representative [n_refl, 3] of each reflection: one index for all its equivalents, Friedel mates included."""
+    def representative(self, hkl: np.ndarray, *, friedel: bool = True) -> np.ndarray:
+        """Representative [n_refl, 3] of each reflection: one index for all its equivalents.
+
+        With `friedel`, mates h and -h have the same representative.
+        """
         hkl = np.asarray(hkl, dtype=np.int64)
         best, best_key = hkl.copy(), key_of(hkl)
         for rotation in self.rotations[self.point_group]:
-            for sign in (1, -1):
+            for sign in (1, -1) if friedel else (1,):
                 image = sign * (hkl @ rotation)
                 key = key_of(image)
                 better = key > best_key

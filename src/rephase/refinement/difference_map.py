@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from rephase.crystal.cell import Cell
 from rephase.crystal.density import density_of
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.symmetry import Symmetry, rows_of, unique_rows
+from rephase.crystal.symmetry import rows_of, unique_rows
 from rephase.refinement.factors import SiteFactors
 from rephase.refinement.sites import Sites
 

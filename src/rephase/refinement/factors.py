@@ -1,6 +1,7 @@
 """F of sites for a list of reflections, and the derivatives of |F|^2 by positions, displacements and occupancies.
 
-``F(h) = sum_j o_j f_j(s) sum_operations exp(2 pi i h.(R x_j + t)) exp(-2 pi^2 hR N U_j N (hR)^T)``, N = diag(a*, b*, c*)
+``F(h) = sum_j o_j f_j(s) sum_operations exp(2 pi i h.(R x_j + t)) exp(-2 pi^2 hR N U_j N (hR)^T)`` with
+N = diag(a*, b*, c*).
 """
 
 from collections.abc import Iterator, Sequence

@@ -19,8 +19,8 @@ from rephase.refinement.weights import fitted_weighting, weights
 _SMALLEST_U = 0.001  # Å^2; displacements below are raised to it
 _DAMPED = 10.0  # the damping rises and falls by this factor
 _LEAST_DAMPING, _FIRST_DAMPING, _MOST_DAMPING = 1e-9, 1e-3, 1e3
-_RISE = 1.0005  # a larger rise of the residual takes a step back
-_CONVERGED = 0.01  # shift over su
+_RISE = 1.02  # a larger rise of the residual takes a step back; weights depend on the model, so small ones occur
+_CONVERGED = 0.02  # shift over su
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ class LeastSquares:
         self, rows: slice, intensity_calc: np.ndarray, scale_squared: float, weighting: tuple[float, float]
     ) -> np.ndarray:
         """Return the weights of a slice of the intensities on the scale of the data."""
-        columns = self.data.intensity[rows], self.data.sigma[rows], intensity_calc
-        return weights(*(column / scale_squared for column in columns), weighting) / scale_squared**2
+        intensity, sigma = self.data.intensity[rows] / scale_squared, self.data.sigma[rows] / scale_squared
+        return weights(intensity, sigma, intensity_calc / scale_squared, weighting) / scale_squared**2
 
     def fitted_weighting(self, state: State, n_parameters: int) -> tuple[float, float]:
         """Return a and b that make the variance even."""
-        columns = self.data.intensity, self.data.sigma, self.calculated(state).intensity
-        return fitted_weighting(*(column / state.scale_squared for column in columns), n_parameters)
+        intensity, sigma = self.data.intensity / state.scale_squared, self.data.sigma / state.scale_squared
+        return fitted_weighting(intensity, sigma, self.calculated(state).intensity / state.scale_squared, n_parameters)
 
     def scaled(self, state: State, weighting: tuple[float, float], n_rounds: int = 5) -> State:
         """Return the state with the scale that fits best."""
@@ -155,7 +155,7 @@ def moved(state: State, parameters: Parameters, changes: np.ndarray, cell: Cell)
     n_own = len(changes) - len(parameters)
     limit = np.abs(changes[n_own:]) / parameters.steps
     slots = parameters.slot_changes(changes[n_own:] / np.maximum(limit, 1.0))
-    sites = riding_u(positive(applied(state.sites, slots), cell), cell)
+    sites = riding_u(positive(applied(state.sites, slots), cell), cell) if len(parameters) else state.sites
     scale_squared = max(state.scale_squared + changes[0], state.scale_squared / 4)
     extinction = max(state.extinction + (changes[1] if state.refines_extinction else 0.0), 0.0)
     return replace(state, sites=sites, scale_squared=scale_squared, extinction=extinction)
@@ -181,17 +181,16 @@ def _restrained(
 ) -> tuple[Normal, int]:
     """Return normal equations with restraints and the number of these; the origin along polar axes is fixed."""
     normal = problem.normal(state, parameters, weighting)
+    if not len(parameters):
+        return normal, 0
     cell, symmetry, sites = problem.factors.cell, problem.factors.symmetry, state.sites
-    n_own = len(normal.vector) - len(parameters)
-    weight = max(normal.misfit / max(len(problem.data) - len(normal.vector), 1), 1e-9)  # restraints and data alike
-    rows = displacement_rows(sites, cell, symmetry)
-    fixed = origin_rows(sites, cell, symmetry)
-    in_parameters = (parameters.matrix @ rows.coefficients.T).T
-    normal.matrix[n_own:, n_own:] += weight * in_parameters.T @ in_parameters
-    normal.vector[n_own:] -= weight * in_parameters.T @ rows.residuals
-    held = (parameters.matrix @ fixed.coefficients.T).T
-    strength = np.diag(normal.matrix)[n_own:].max() / max((held**2).sum(), 1e-30) * len(parameters)
-    normal.matrix[n_own:, n_own:] += strength * held.T @ held
+    rows, origin = displacement_rows(sites, cell, symmetry), origin_rows(sites, cell, symmetry)
+    by_parameters, held = ((parameters.matrix @ each.coefficients.T).T for each in (rows, origin))
+    own = slice(len(normal.vector) - len(parameters), None)
+    weight = max(_goof(normal, len(problem.data)) ** 2, 1e-9)  # that of the data, whose σ may be on any scale
+    stiff = len(parameters) * np.diag(normal.matrix)[own].max() / max((held**2).sum(), 1e-30)
+    normal.matrix[own, own] += weight * by_parameters.T @ by_parameters + stiff * held.T @ held
+    normal.vector[own] -= weight * by_parameters.T @ rows.residuals
     return normal._replace(misfit=normal.misfit + weight * float((rows.residuals**2).sum())), len(rows.residuals)
 
 

@@ -142,7 +142,7 @@ def _site_projectors(is_kept: np.ndarray, symmetry: Symmetry, cell: Cell) -> tup
 
 
 def _turned_u(symmetry: Symmetry, cell: Cell) -> np.ndarray:
-    """Return the matrices [n_operations, 6, 6] that turn U11 ... U12: ``N U' N = R N U N R^T``, N = diag(a*, b*, c*)."""
+    """Return the matrices [n_operations, 6, 6] that turn U11 ... U12: ``N U' N = R N U N R^T``, N = diag(a*, ...)."""
     lengths = np.sqrt(np.diag(cell.reciprocal_metric))
     turn = symmetry.rotations * lengths / lengths[:, None]  # N^-1 R N
     (i, j), (k, l) = _PAIRS.T, _PAIRS.T

@@ -44,12 +44,15 @@ class RefinementOptions(NamedTuple):
     occupancies: np.ndarray | None = None
 
 
+_DEFAULT = RefinementOptions()
+
+
 def refine(
     sites: Sites,
     data: Reflections,
     *,
     wavelength: float | None = None,
-    options: RefinementOptions = RefinementOptions(),
+    options: RefinementOptions = _DEFAULT,
 ) -> Model:
     """Refine sites against merged intensities by full-matrix least squares on F^2, as SHELXL does.
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 _A = np.r_[0.0, np.geomspace(0.002, 0.2, 24)]
-_B = np.r_[0.0, np.geomspace(0.01, 30.0, 24)]  # on the scale of |F_calc|^2 in electrons, as in SHELXL
+_B = np.r_[0.0, np.geomspace(0.01, 300.0, 24)]  # on the scale of |F_calc|^2 in electrons, as in SHELXL
 _N_BINS = 10
 
 

@@ -50,7 +50,7 @@ class Reflections:
     name
         Name in messages and titles.
     is_merged
-        Whether there is one reflection per class of equivalents, Friedel mates included, and no systematic absence.
+        Whether there is one reflection per class of equivalents (Friedel mates may be apart), and no systematic absence.
 
     Raises
     ------
@@ -129,9 +129,9 @@ class Reflections:
             )
         return self.take(inside)
 
-    def merge(self) -> "Merged":
+    def merge(self, *, friedel: bool = True) -> "Merged":
         """Return one reflection of each class of equivalents; see `merge`."""
-        return merge(self)
+        return merge(self, friedel=friedel)
 
     def amplitudes(self) -> Amplitudes:
         """Estimate |F| and its standard uncertainty in a merged list after French & Wilson; see `french_wilson`.
@@ -165,8 +165,11 @@ class Merged(NamedTuple):
     absences_are_strong: bool
 
 
-def merge(reflections: Reflections) -> Merged:
+def merge(reflections: Reflections, *, friedel: bool = True) -> Merged:
     """Merge equivalents and Friedel mates into one reflection by the inverse-variance weighted mean.
+
+    With ``friedel=False`` only the equivalents of the point group are merged: without a centre of symmetry, F(h) and
+    F(-h) differ by the dispersion of the atoms.
 
     σ is the larger of the counting estimate ``(sum 1/σ^2)^-1/2`` and an estimate from the spread of the class.
     Systematic absences are left out and counted. Phases are transformed to the representative before averaging.
@@ -190,7 +193,7 @@ def merge(reflections: Reflections) -> Merged:
             "give the right space_group= (--space-group)"
         )
     hkl, value, sigma = (column[~absent] for column in (reflections.hkl, reflections.intensity, reflections.sigma))
-    classes = _Classes(group.representative(hkl))
+    classes = _Classes(group.representative(hkl, friedel=friedel))
     mean, sigma_of_mean, deviation = _weighted_mean(value, sigma, classes)
     spread, several = classes.total(deviation), classes.n_each > 1
     intensity_sum = classes.total(value)[several].sum()

@@ -75,7 +75,7 @@ def _site(site: ListedSite, u_iso: float, cell: Cell, symmetry: Symmetry, origin
     if occupancy <= 0:
         raise CifError(f"{origin}: atom {site.label!r} has occupancy {occupancy}; expected a value in (0, 1]")
     x, y, z = site.xyz_frac
-    return Site(site.label, site.element, 0, (x, y, z), occupancy, u_iso)
+    return Site(site.label, site.element, 0, (x, y, z), occupancy, u_iso, site.u if len(site.u) == 6 else None)
 
 
 def _u_iso(site: ListedSite, cell: Cell) -> float:

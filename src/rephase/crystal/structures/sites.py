@@ -78,7 +78,7 @@ def read_sites(block: gemmi.cif.Block, cell: Cell, formula: Collection[str], *, 
             notes["dummies, centroids, vacancies or peaks instead of atoms, left out"].append(row.label)
             continue
         try:
-            site = _site(row, formula, anisotropic, to_fractional, notes)
+            site = _site(row, formula, cell, anisotropic, to_fractional, notes)
         except CifError as error:
             raise CifError(f"{name}: {error}") from error
         if site is not None:
@@ -97,7 +97,12 @@ def read_sites(block: gemmi.cif.Block, cell: Cell, formula: Collection[str], *, 
 
 
 def _site(
-    row: _Row, formula: Collection[str], anisotropic: dict[str, float], to_fractional: np.ndarray | None, notes: Notes
+    row: _Row,
+    formula: Collection[str],
+    cell: Cell,
+    anisotropic: dict[str, np.ndarray],
+    to_fractional: np.ndarray | None,
+    notes: Notes,
 ) -> Site | None:
     """The site of a row; None for a hydrogen without a position."""
     element, charge = site_element(row.type_symbol, row.label, formula)
@@ -109,7 +114,10 @@ def _site(
             f"{row.label} as {element}"
         )
     x, y, z = _position(row, to_fractional)
-    return Site(row.label, element, charge, (x, y, z), _occupancy(row, notes), _u_iso(row, anisotropic, notes))
+    tensor = anisotropic.get(row.label)
+    u_aniso = None if tensor is None else tuple(float(u) for u in tensor[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]])
+    u_iso = _u_iso(row, 0.0 if tensor is None else equivalent_u(tensor, cell), notes)
+    return Site(row.label, element, charge, (x, y, z), _occupancy(row, notes), u_iso, u_aniso)
 
 
 def _is_surprising(label: str, element: str, formula: Collection[str]) -> bool:
@@ -201,8 +209,8 @@ def uncertainty(text: str) -> float:
     return float(found[2]) * 10.0 ** -len(found[1]) if found else 0.0
 
 
-def _u_iso(row: _Row, anisotropic: dict[str, float], notes: Notes) -> float:
-    """U_iso as given, otherwise U_eq of the anisotropic displacement, otherwise 0 (an atom at rest)."""
+def _u_iso(row: _Row, u_equivalent: float, notes: Notes) -> float:
+    """U_iso as given, otherwise U_eq of the anisotropic displacement, which is 0 (an atom at rest) without one."""
     u = _displacement(row, row.u)
     if row.u and row.kind.lower().startswith("b"):
         notes["values of U whose type is B, divided by 8π²"].append(row.label)
@@ -210,7 +218,7 @@ def _u_iso(row: _Row, anisotropic: dict[str, float], notes: Notes) -> float:
     if not row.u and row.b:
         u = _displacement(row, row.b) / PER_U
     if u == 0:
-        u = anisotropic.get(row.label, 0.0)
+        u = u_equivalent
     if SLIGHTLY_NEGATIVE <= u < 0:
         notes["slightly negative displacements, taken as 0"].append(row.label)
         return 0.0
@@ -230,14 +238,14 @@ def _displacement(row: _Row, text: str) -> float:
     return float(value)
 
 
-def _anisotropic(block: gemmi.cif.Block, cell: Cell) -> dict[str, float]:
-    """U_eq in Å^2 of each label with all six components of U, B or β; the first of a repeated label counts."""
+def _anisotropic(block: gemmi.cif.Block, cell: Cell) -> dict[str, np.ndarray]:
+    """U^ij [3, 3] in Å^2 of each label with all six components of U, B or β; the first of a repeated label counts."""
     labels = [gemmi.cif.as_string(text) for text in block.find_values("_atom_site_aniso_label")]
-    found: dict[str, float] = {}
+    found: dict[str, np.ndarray] = {}
     for kind in _ANISOTROPIC:
         columns = [block.find_values(f"_atom_site_aniso_{kind}_{component}") for component in _COMPONENTS]
         for label, *texts in zip(labels, *columns):
             values = np.array([gemmi.cif.as_number(text) for text in texts])
             if np.isfinite(values).all() and values.any():
-                found.setdefault(label, equivalent_u(tensor_of_u(kind, values, cell), cell))
+                found.setdefault(label, tensor_of_u(kind, values, cell))
     return found
