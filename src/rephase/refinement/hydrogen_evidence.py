@@ -37,7 +37,9 @@ def torsion_in_map(
     around: Surroundings, afix: int, distance: np.ndarray, sites: Sites, cell: Cell, evidence: Evidence
 ) -> np.ndarray:
     """Return the torsion [m] at which the density at the hydrogen atoms of a rotating group is highest."""
-    turned = np.stack([directions(around, afix, turn) for turn in np.full((len(_TURNS), len(distance)), _TURNS[:, None])])
+    turned = np.stack(
+        [directions(around, afix, turn) for turn in np.full((len(_TURNS), len(distance)), _TURNS[:, None])]
+    )
     steps = turned * distance[:, None, None] @ np.linalg.inv(cell.orthogonalisation).T  # [turn, m, k, 3]
     density = evidence(sites.xyz_frac[around.atom][:, None] + steps).sum(-1)
     return _TURNS[density.argmax(0)]
@@ -54,7 +56,9 @@ def torsion_to_acceptor(
     vectors = (places - sites.xyz_frac[contacts.first]) @ cell.orthogonalisation.T
     turned = np.stack([directions(around, afix, np.full(len(distance), turn))[:, 0] for turn in _TURNS])
     steps = (turned * distance[:, None])[:, :, None] - vectors  # [turn, m, contact, 3]
-    far = np.where(contacts.first == around.atom[:, None], np.linalg.norm(steps, axis=-1), np.inf).min(-1, initial=np.inf)
+    far = np.where(contacts.first == around.atom[:, None], np.linalg.norm(steps, axis=-1), np.inf).min(
+        -1, initial=np.inf
+    )
     return np.where(np.isfinite(far).any(0), _TURNS[far.argmin(0)], np.pi)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from rephase.refinement.surroundings import Surroundings
 
-N_HYDROGENS = {13: 1, 23: 2, 33: 3, 43: 1, 83: 1, 93: 2, 137: 3, 147: 1, 163: 1}
+N_NEIGHBOURS = {13: 3, 23: 2, 33: 1, 43: 2, 83: 1, 93: 1, 137: 1, 147: 1, 163: 1}  # that each AFIX code needs
 ROTATING = (33, 83, 137, 147)  # groups with a torsion about the bond of their parent
 _TETRAHEDRAL = np.radians(109.5)
 _TRIGONAL = np.radians(120.0)
@@ -34,7 +34,9 @@ def directions(around: Surroundings, afix: int, torsion: np.ndarray | float = _S
     if afix == 163:
         return -unit[:, :1]
     turns = np.radians(_TORSIONS[afix]) + (0.0 if afix == 93 else np.asarray(torsion)[..., None])
-    return _about_bond(around, _TRIGONAL if afix == 93 else _TETRAHEDRAL, np.broadcast_to(turns, (len(unit), turns.shape[-1])))
+    return _about_bond(
+        around, _TRIGONAL if afix == 93 else _TETRAHEDRAL, np.broadcast_to(turns, (len(unit), turns.shape[-1]))
+    )
 
 
 def torsions(around: Surroundings, direction: np.ndarray) -> np.ndarray:
@@ -67,7 +69,7 @@ def _about_bond(around: Surroundings, angle: float, turns: np.ndarray) -> np.nda
 
 
 def _frame(around: Surroundings) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return unit vectors [m, 3]: along the first bond, across it towards `beyond` (or anywhere), and normal to both."""
+    """Return unit vectors [m, 3]: along the first bond, across it towards `beyond`, and normal to both."""
     bond = _unit(around.vector[:, 0])
     anywhere = np.eye(3)[np.abs(bond).argmin(1)]
     beyond = _unit(around.beyond)

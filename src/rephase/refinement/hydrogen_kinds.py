@@ -6,11 +6,12 @@ from rephase.refinement.sites import Sites
 from rephase.refinement.surroundings import Surroundings, is_metal
 
 WATER = 3  # AFIX 3: hydrogen atoms keep the direction in which they were found
+_SATURATED = 2.53  # sum of two bond orders of carbon: on 577 atoms, CH2 is at 2.49 and below, CH at 2.58 and above
 _LINEAR = np.radians(150.0)
 _DISTANCES = {  # Å below -70 °C, as SHELXL: Sheldrick (2015), doi:10.1107/S2053229614024218
-    ("C", 13): 1.00, ("C", 23): 0.99, ("C", 33): 0.98, ("C", 43): 0.95, ("C", 93): 0.95, ("C", 137): 0.98, ("C", 163): 0.95,
-    ("N", 13): 1.00, ("N", 23): 0.91, ("N", 43): 0.88, ("N", 93): 0.88, ("N", 137): 0.91, ("N", 33): 0.91,
-    ("O", 83): 0.84, ("O", 147): 0.84, ("O", 3): 0.84, ("N", 3): 0.91,
+    ("C", 13): 1.00, ("C", 23): 0.99, ("C", 33): 0.98, ("C", 43): 0.95, ("C", 93): 0.95, ("C", 137): 0.98,
+    ("C", 163): 0.95, ("N", 13): 1.00, ("N", 23): 0.91, ("N", 43): 0.88, ("N", 93): 0.88, ("N", 137): 0.91,
+    ("N", 33): 0.91, ("O", 83): 0.84, ("O", 147): 0.84, ("O", 3): 0.84, ("N", 3): 0.91,
 }  # fmt: skip
 
 
@@ -35,9 +36,13 @@ def kinds(around: Surroundings, sites: Sites) -> np.ndarray:
 
 
 def free_valence(around: Surroundings, sites: Sites) -> np.ndarray:
-    """Return the valence [m] that bonds leave free: 4, 3 or 2 less the sum of bond orders."""
+    """Return the valence [m] that bonds leave free: 4, 3 or 2 less the orders of bonds, 0.6 of those to metals."""
     element = np.array(sites.elements, dtype=object)[around.atom]
-    return np.select([element == "C", element == "N"], [4.0, 3.0], 2.0) - around.order.sum(1)
+    return (
+        np.select([element == "C", element == "N"], [4.0, 3.0], 2.0)
+        - around.order.sum(1)
+        - 0.6 * _metals(around, sites).sum(1)
+    )
 
 
 def _angle(around: Surroundings) -> np.ndarray:
@@ -60,16 +65,15 @@ def _metals(around: Surroundings, sites: Sites) -> np.ndarray:
 
 
 def _on_carbon(around: Surroundings, sites: Sites) -> np.ndarray:
-    n, valence = around.count, around.order.sum(1)
+    n, valence = around.n_bonds, around.order.sum(1)
     to_carbon = np.array([*(e == "C" for e in sites.elements), False], bool)[around.neighbour[:, 0]]
     is_bent = _angle(around) < _LINEAR
-    is_saturated = valence + 1.5 * (np.degrees(_angle(around)) - 112) / 57.3 < 2.6
     return np.select(
         [
-            (n == 1) & (valence > 2.3) & to_carbon,
-            (n == 1) & (valence > 1.45) & to_carbon,
+            (n == 1) & (valence > 2.4) & to_carbon,
+            (n == 1) & (valence > 1.55) & to_carbon,
             (n == 1) & (valence < 1.9),
-            (n == 2) & is_bent & is_saturated,
+            (n == 2) & is_bent & (valence < _SATURATED),
             (n == 2) & is_bent & (valence < 3.9),
             (n == 3) & (_height(around) > 0.18) & (valence < 4.2),
         ],
@@ -79,14 +83,14 @@ def _on_carbon(around: Surroundings, sites: Sites) -> np.ndarray:
 
 
 def _on_nitrogen(around: Surroundings, sites: Sites) -> np.ndarray:
-    n, valence, has_metal = around.count, around.order.sum(1), _metals(around, sites).any(1)
+    n, valence, has_metal = around.n_bonds, around.order.sum(1), _metals(around, sites).any(1)
     is_bent = _angle(around) < _LINEAR
     return np.select(
         [
             (n == 1) & (valence > 1.15) & (valence < 1.8),
             (n == 1) & (valence <= 1.15),
             (n == 2) & is_bent & has_metal & (valence < 1.3),
-            (n == 2) & is_bent & ~has_metal & (valence < 2.15),
+            (n == 2) & is_bent & ~has_metal & (valence < 2.05),
             (n == 2) & is_bent & ~has_metal,
             (n == 3) & (_height(around) > 0.2) & (valence < 3.3),
         ],
@@ -96,5 +100,6 @@ def _on_nitrogen(around: Surroundings, sites: Sites) -> np.ndarray:
 
 
 def _on_oxygen(around: Surroundings, sites: Sites) -> np.ndarray:
-    only_metals = _metals(around, sites).sum(1) == around.count
-    return np.select([only_metals, (around.count == 1) & (around.order[:, 0] < 1.8)], [WATER, 147], 0)
+    n_metals, valence = _metals(around, sites).sum(1), around.order.sum(1)
+    is_alcohol = (around.n_bonds - n_metals == 1) & (valence < np.where(n_metals == 0, 1.6, 1.15)) & (n_metals < 2)
+    return np.select([n_metals == around.n_bonds, is_alcohol], [WATER, 147], 0)

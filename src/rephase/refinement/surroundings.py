@@ -12,22 +12,24 @@ from rephase.refinement.bonds import covalent_radii, find_bonds
 from rephase.refinement.sites import Sites
 
 MOST = 6  # neighbours that are looked at
+_S_BLOCK = frozenset((3, 4, 11, 12, 19, 20, 37, 38, 55, 56))
 _METAL_CARBON = 0.2  # Å above the sum of radii; longer contacts are no bonds
 _PAULING = 0.71  # Å; d(n) = d(1) - 0.71 log10(n): Pauling (1947), doi:10.1021/ja01195a024
+_SP3 = 0.03  # Å from the radius of sp2 carbon, which gemmi has, to that of a single bond
 _POLAR = 0.14  # Å by which single bonds of Si, P, S to N, O, F are shorter than the sum of radii
 
 
 class Surroundings(NamedTuple):
     """Neighbours of m atoms, by ascending distance; an ordered atom next to disordered ones has a row for each part.
 
-    ``atom`` [m] and ``part`` [m]; ``count`` [m] of neighbours (at most 6); ``neighbour`` [m, 6], their indices, -1 for
+    ``atom`` [m] and ``part`` [m]; ``n_bonds`` [m], at most 6; ``neighbour`` [m, 6], their indices, -1 for
     none; ``vector`` [m, 6, 3] in Å along Cartesian axes, 0 for none; ``order`` [m, 6], bond orders by length, 0 for
     none and for metals; ``beyond`` [m, 3], the shortest other bond of the first neighbour in Å, 0 for none.
     """
 
     atom: np.ndarray
     part: np.ndarray
-    count: np.ndarray
+    n_bonds: np.ndarray
     neighbour: np.ndarray
     vector: np.ndarray
     order: np.ndarray
@@ -45,9 +47,9 @@ def find_surroundings(sites: Sites, cell: Cell, symmetry: Symmetry) -> Surroundi
     atom, part = _rows(bonds, sites.part)
     belongs = (bonds.first == atom[:, None]) & _agree(sites.part[bonds.second], part[:, None])
     chosen, is_there = _nearest(np.where(belongs, bonds.distance, np.inf), MOST)
-    neighbour = np.where(is_there, bonds.second[chosen], -1)
-    vector = np.where(is_there[..., None], vectors[chosen], 0.0)
-    order = np.where(is_there, bond_orders(bonds, sites.elements)[chosen], 0.0)
+    neighbour = np.append(bonds.second, -1)[chosen]
+    vector = np.append(vectors, np.zeros((1, 3)), axis=0)[chosen]
+    order = np.append(bond_orders(bonds, sites.elements), 0.0)[chosen]
     beyond = _beyond(bonds, vectors, chosen[:, 0], is_there[:, 0], part, sites.part, cell)
     return Surroundings(atom, part, is_there.sum(1), neighbour, vector, order, beyond)
 
@@ -55,6 +57,7 @@ def find_surroundings(sites: Sites, cell: Cell, symmetry: Symmetry) -> Surroundi
 def bond_orders(bonds: Pairs, elements: tuple[str, ...]) -> np.ndarray:
     """Return the order [m] of each bond by Pauling's rule from its length; 0 for bonds to metals."""
     radii, metal = covalent_radii(elements), is_metal(elements)
+    radii = radii + _SP3 * np.array([element == "C" for element in elements])
     third, polar = (np.array([e in group for e in elements], bool) for group in (("Si", "P", "S"), ("N", "O", "F")))
     a, b = bonds.first, bonds.second
     single = radii[a] + radii[b] - _POLAR * ((third[a] & polar[b]) | (third[b] & polar[a]))
@@ -83,9 +86,6 @@ def _without_faces(bonds: Pairs, sites: Sites) -> Pairs:
     return bonds.take(~(from_face | to_face))
 
 
-_S_BLOCK = frozenset((3, 4, 11, 12, 19, 20, 37, 38, 55, 56))
-
-
 def _vectors(bonds: Pairs, xyz_frac: np.ndarray, cell: Cell) -> np.ndarray:
     """Return the vectors [m, 3] in Å from the first atom of each bond to the second."""
     images = np.einsum("mij,mj->mi", bonds.rotation, xyz_frac[bonds.second]) + bonds.shift
@@ -107,11 +107,11 @@ def _rows(bonds: Pairs, part: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _nearest(distance: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the columns [m, n] of the smallest distances of each row, and which of them are finite."""
+    """Return the columns [m, n] of the smallest distances of each row, -1 for infinite ones, and which are finite."""
     padded = np.pad(distance, ((0, 0), (0, n)), constant_values=np.inf)
     chosen = np.argsort(padded, axis=1, kind="stable")[:, :n]
     is_there = np.isfinite(np.take_along_axis(padded, chosen, 1))
-    return np.where(is_there, chosen, 0), is_there
+    return np.where(is_there, chosen, -1), is_there
 
 
 def _beyond(
