@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
@@ -9,6 +10,7 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.scattering import dispersion, form_factor_coefficients
 from rephase.crystal.symmetry import find_symmetry
+from rephase.refinement.cif_file import write_model_cif
 from rephase.refinement.model import Model, Statistics, Uncertainties
 from rephase.refinement.shelx_file import instruction_text
 from rephase.refinement.sites import Sites, multiplicity
@@ -90,3 +92,38 @@ def test_instructions_of_a_molecule():
     ]
     assert {"BOND $H", "HTAB", "ACTA", "CONF", "FMAP 2", "PLAN 20", "WGHT 0.041200 0.123400"} < set(lines)
     assert not any(line.startswith(("DISP", "EXTI", "PART")) for line in lines)
+
+
+def block_of(path):
+    return gemmi.cif.read(str(path)).sole_block()
+
+
+def test_cif_of_a_molecule(tmp_path):
+    model = model_of(molecule())
+    write_model_cif(tmp_path / "a.cif", model, measured=model.data, r_int=0.0345, title="ethanal")
+    block = block_of(tmp_path / "a.cif")
+    expected = {
+        "_cell_length_a": "7.1000(6)",
+        "_cell_length_b": "9.2000(11)",
+        "_cell_angle_alpha": "90",
+        "_cell_angle_beta": "101.500(4)",
+        "_cell_formula_units_Z": "4",
+        "_chemical_formula_sum": "'C2 H3 O'",
+        "_chemical_formula_weight": "43.04",
+        "_space_group_IT_number": "14",
+        "_space_group_name_Hall": "'-P 2ybc'",
+        "_exptl_crystal_F_000": "92.0",
+        "_diffrn_radiation_type": r"'Mo K\a'",
+        "_diffrn_reflns_av_R_equivalents": "0.0345",
+        "_diffrn_measured_fraction_theta_max": "1.000",
+        "_refine_ls_R_factor_gt": "0.0321",
+        "_refine_ls_wR_factor_ref": "0.0876",
+        "_refine_ls_extinction_method": "none",
+    }
+    assert {tag: block.find_value(tag) for tag in expected} == expected
+    atoms = block.find("_atom_site_", ["label", "fract_x", "U_iso_or_equiv", "adp_type", "calc_flag"])
+    assert [list(row) for row in atoms][:2] == [
+        ["C1", "0.2000(3)", "0.0300(7)", "Uiso", "d"],
+        ["H1A", "0.10000", "0.045", "Uiso", "calc"],
+    ]
+    assert list(block.find_values("_atom_site_aniso_U_11")) == ["0.0210(9)"]

@@ -34,7 +34,7 @@ class Cell:
     alpha: float = 90.0
     beta: float = 90.0
     gamma: float = 90.0
-    su: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
+    su: tuple[float, ...] | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         for name in ("a", "b", "c"):

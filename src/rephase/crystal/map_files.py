@@ -1,6 +1,5 @@
 """Maps and peaks in files for other programs: CCP4 maps, SHELX ``.res``, CIF."""
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +7,7 @@ import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.cif_head import block_name, write_head
 from rephase.crystal.labels import numbered_labels
 from rephase.crystal.peaks import UNASSIGNED, Peaks, parse_formula, site_order, units_in_cell
 from rephase.crystal.shelx import head_lines
@@ -17,7 +17,6 @@ from rephase.files.reading import file_bytes, plain_copy
 from rephase.files.writing import write_whole
 
 _U_ISO = 0.05  # Å^2, starting value for refinement
-_LONGEST_BLOCK = 75  # characters, in CIF 1.1
 
 
 class DensityMap(NamedTuple):
@@ -114,26 +113,14 @@ def write_res(
 def write_cif(path: str | Path, cell: Cell, symmetry: Symmetry, peaks: Peaks, *, title: str = "rephase") -> None:
     """Write peaks as the atoms of a CIF; a peak without an element is written as carbon."""
     document = gemmi.cif.Document()
-    block = document.add_new_block(_block_name(title))
-    for axis, value in zip(
-        ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"), cell.parameters
-    ):
-        block.set_pair(f"_cell_{axis}", f"{value:.6g}")
-    block.set_pair("_space_group_name_H-M_alt", gemmi.cif.quote(symmetry.symbol))
-    operations = block.init_loop("_space_group_symop_", ["operation_xyz"])
-    for triplet in symmetry.triplets:
-        operations.add_row([gemmi.cif.quote(triplet)])
+    block = document.add_new_block(block_name(title))
+    write_head(block, cell, symmetry)
     tags = ["label", "type_symbol", "fract_x", "fract_y", "fract_z", "U_iso_or_equiv", "occupancy"]
     atoms = block.init_loop("_atom_site_", tags)
     for label, element, xyz in zip(numbered_labels(peaks.elements), peaks.elements, peaks.xyz_frac):
         symbol = "C" if element == UNASSIGNED else element
         atoms.add_row([label, symbol, *(f"{x:.6f}" for x in xyz), f"{_U_ISO:g}", "1"])
     write_whole(Path(path), document.as_string())
-
-
-def _block_name(title: str) -> str:
-    """Restrict a title to the characters and length that CIF allows in a block name."""
-    return re.sub(r"[^!-~]+", "_", title)[:_LONGEST_BLOCK] or "rephase"
 
 
 def _contents(

@@ -97,7 +97,7 @@ def _atom_lines(model: Model, variables: list[float]) -> Iterator[str]:
     places, occupations, displacements = _places(model), _occupations(model, variables), _displacements(model)
     part = 0
 
-    def line(i: int) -> list[str]:
+    def line(i: np.integer) -> list[str]:
         fields = [f"{names[i]:<4} {numbers.index(sites.elements[i]) + 1:d}", *places[i], occupations[i]]
         return _wrapped(" ".join(fields), displacements[i])
 
