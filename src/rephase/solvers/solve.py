@@ -136,6 +136,7 @@ def solve(
         n_absent=found.n_absent,
         absent_i_over_sigma=found.absent_i_over_sigma,
         pseudo_translations=pseudo,
+        measured=cut,
         rival_phi=_phases_in_setting_of_data(problem, rivals, merged.hkl) if is_free else None,
         space_groups=fitting_groups(merged, merged.group, problem, outcome.F) if is_unknown else (),
     )
