@@ -7,7 +7,7 @@ from pathlib import Path
 import gemmi
 import numpy as np
 
-import rephase
+from rephase import __version__
 from rephase.crystal.cell import HC_KEV_ANGSTROM
 from rephase.crystal.cif_head import block_name, bracketed, write_head
 from rephase.crystal.labels import short_labels
@@ -20,7 +20,7 @@ from rephase.refinement.sites import multiplicity
 
 _RADIATION = {"Mo K\\a": 0.71073, "Cu K\\a": 1.54184, "Ag K\\a": 0.56086}
 _NEAR = 1e-3  # Å
-_SOFTWARE = f"rephase {rephase.__version__}"
+_SOFTWARE = f"rephase {__version__}"
 _SCATTERING = "International Tables Vol. C Table 6.1.1.4; dispersion: Henke, Gullikson & Davis (1993)"
 _EXTINCTION = "Fc^*^=kFc[1+0.001xFc^2^\\l^3^/sin(2\\q)]^-1/4^"
 _AFIX_TAGS = "calc", "R"
