@@ -1,6 +1,6 @@
 """The unit cell: metric tensors, d-spacings, the limiting sphere."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,6 +13,9 @@ HC_KEV_ANGSTROM = 12.398419843320026  # h c (CODATA 2018, exact)
 @dataclass(frozen=True)
 class Cell:
     """A unit cell: a, b, c in Å, α, β, γ in degrees.
+
+    ``su`` are the standard uncertainties of the six parameters as measured, 0 for a fixed one; None: unknown. They do
+    not count when cells are compared.
 
     Raises
     ------
@@ -31,6 +34,7 @@ class Cell:
     alpha: float = 90.0
     beta: float = 90.0
     gamma: float = 90.0
+    su: tuple[float, ...] | None = field(default=None, compare=False, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
         for name in ("a", "b", "c"):
@@ -69,6 +73,21 @@ class Cell:
     def volume(self) -> float:
         """Volume in Å^3."""
         return float(np.linalg.det(self.orthogonalisation))
+
+    @property
+    def volume_su(self) -> float:
+        """Standard uncertainty of the volume in Å^3; 0 if `su` is unknown.
+
+        Parameters with equal values and equal uncertainties are taken as one, because symmetry makes them equal; the
+        others as independent.
+        """
+        cos, sin = np.cos(np.radians(self.parameters[3:])), np.sin(np.radians(self.parameters[3:]))
+        by_angle = (self.a * self.b * self.c) ** 2 / self.volume * sin * (cos - np.roll(cos, 1) * np.roll(cos, 2))
+        gradient = np.concatenate([self.volume / np.array(self.parameters[:3]), np.radians(by_angle)])
+        errors: dict[tuple[float, float], float] = {}
+        for value, su, slope in zip(self.parameters, self.su or (0.0,) * 6, gradient):
+            errors[value, su] = errors.get((value, su), 0.0) + float(slope) * su
+        return float(np.linalg.norm(list(errors.values())))
 
     @property
     def reciprocal_metric(self) -> np.ndarray:

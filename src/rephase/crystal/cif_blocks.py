@@ -12,6 +12,7 @@ import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.cif_numbers import uncertainty_of
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import ReflectionError, RephaseError, SymmetryError
 
@@ -86,8 +87,9 @@ def text_of(block: gemmi.cif.Block, *tags: str) -> str:
 
 def cell_of(block: gemmi.cif.Block) -> Cell | None:
     """Return the unit cell of a CIF block; None if the cell is missing or incomplete."""
-    values = [gemmi.cif.as_number(block.find_value(f"_cell_{part}") or "?") for part in _CELL]
-    return Cell(*values) if np.isfinite(values).all() else None
+    texts = [block.find_value(f"_cell_{part}") or "?" for part in _CELL]
+    values, su = [gemmi.cif.as_number(text) for text in texts], tuple(map(uncertainty_of, texts))
+    return Cell(*values, su=su if any(su) else None) if np.isfinite(values).all() else None
 
 
 def space_group_of(block: gemmi.cif.Block) -> str | list[str] | None:

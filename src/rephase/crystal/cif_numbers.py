@@ -40,6 +40,19 @@ def cif_numbers(column: gemmi.cif.Column, tag: str, *, name: str) -> tuple[np.nd
     return np.where(is_unknown, np.nan, values), sigma
 
 
+def uncertainty_of(text: str) -> float:
+    """Return the standard uncertainty in the brackets of one number; 0 if there is none.
+
+    >>> uncertainty_of("10.9637(6)")
+    0.0006
+    """
+    try:
+        _, sigma = _parsed(np.array([text.encode("ascii", "replace")]))
+    except ValueError:
+        return 0.0
+    return float(np.nan_to_num(sigma[0]))
+
+
 def _first_wrong(texts: np.ndarray) -> int:
     """Find the first row that is not a number, by bisection."""
     start, end = 0, len(texts)

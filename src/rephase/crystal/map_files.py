@@ -1,7 +1,5 @@
 """Maps and peaks in files for other programs: CCP4 maps, SHELX ``.res``, CIF."""
 
-import re
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,16 +7,16 @@ import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.cif_head import block_name, write_head
+from rephase.crystal.labels import numbered_labels
 from rephase.crystal.peaks import UNASSIGNED, Peaks, parse_formula, site_order, units_in_cell
-from rephase.crystal.shelx import lattice_lines
+from rephase.crystal.shelx import head_lines
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import GridError
 from rephase.files.reading import file_bytes, plain_copy
 from rephase.files.writing import write_whole
 
 _U_ISO = 0.05  # Å^2, starting value for refinement
-_MOLYBDENUM = 0.71073  # Å
-_LONGEST_BLOCK = 75  # characters, in CIF 1.1
 
 
 class DensityMap(NamedTuple):
@@ -88,17 +86,8 @@ def write_res(
     """
     order = site_order(peaks.xyz_frac, cell, symmetry)
     contents, n_units = _contents(cell, symmetry, peaks, order, formula)
-    lengths = (
-        " ".join(f"{x:.4f}" for x in cell.parameters[:3]) + " " + " ".join(f"{x:.3f}" for x in cell.parameters[3:])
-    )
     head = [
-        f"TITL {' '.join(title.split())[:70]} in {symmetry.symbol}",
-        f"CELL {wavelength or _MOLYBDENUM:.5f} {lengths}",
-        f"ZERR {n_units} 0.0000 0.0000 0.0000 0.000 0.000 0.000",
-        *([] if wavelength else ["REM the wavelength was not given: CELL has Mo K-alpha, correct it"]),
-        *lattice_lines(symmetry),
-        f"SFAC {' '.join(contents)}",
-        f"UNIT {' '.join(f'{count:g}' for count in contents.values())}",
+        *head_lines(title, cell, symmetry, contents, n_units, wavelength),
         "L.S. 4",
         "FMAP 2",
         "PLAN 20",
@@ -107,7 +96,9 @@ def write_res(
     ]
     atoms, rest = [], []
     numbers = list(contents)
-    for label, element, xyz, height, n_same in zip(_labels(peaks), peaks.elements, peaks.xyz_frac, peaks.height, order):
+    for label, element, xyz, height, n_same in zip(
+        numbered_labels(peaks.elements), peaks.elements, peaks.xyz_frac, peaks.height, order
+    ):
         place = " ".join(f"{x:.6f}" for x in xyz)
         kind = numbers.index(element) + 1 if element in contents else 1
         line = f"{label:<4} {kind} {place} {10 + 1 / n_same:.5f} {_U_ISO:.5f}"
@@ -122,42 +113,14 @@ def write_res(
 def write_cif(path: str | Path, cell: Cell, symmetry: Symmetry, peaks: Peaks, *, title: str = "rephase") -> None:
     """Write peaks as the atoms of a CIF; a peak without an element is written as carbon."""
     document = gemmi.cif.Document()
-    block = document.add_new_block(_block_name(title))
-    for axis, value in zip(
-        ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"), cell.parameters
-    ):
-        block.set_pair(f"_cell_{axis}", f"{value:.6g}")
-    block.set_pair("_space_group_name_H-M_alt", gemmi.cif.quote(symmetry.symbol))
-    operations = block.init_loop("_space_group_symop_", ["operation_xyz"])
-    for triplet in symmetry.triplets:
-        operations.add_row([gemmi.cif.quote(triplet)])
+    block = document.add_new_block(block_name(title))
+    write_head(block, cell, symmetry)
     tags = ["label", "type_symbol", "fract_x", "fract_y", "fract_z", "U_iso_or_equiv", "occupancy"]
     atoms = block.init_loop("_atom_site_", tags)
-    for label, element, xyz in zip(_labels(peaks), peaks.elements, peaks.xyz_frac):
+    for label, element, xyz in zip(numbered_labels(peaks.elements), peaks.elements, peaks.xyz_frac):
         symbol = "C" if element == UNASSIGNED else element
         atoms.add_row([label, symbol, *(f"{x:.6f}" for x in xyz), f"{_U_ISO:g}", "1"])
     write_whole(Path(path), document.as_string())
-
-
-def _block_name(title: str) -> str:
-    """Restrict a title to the characters and length that CIF allows in a block name."""
-    return re.sub(r"[^!-~]+", "_", title)[:_LONGEST_BLOCK] or "rephase"
-
-
-def _labels(peaks: Peaks) -> list[str]:
-    """Make distinct labels of at most four characters, as SHELX requires: C1, C2, ... C999, CA00, CA01, ..."""
-    seen: Counter[str] = Counter()
-    labels = []
-    for element in peaks.elements:
-        seen[element] += 1
-        labels.append(element + _in_width(seen[element], 4 - len(element)))
-    return labels
-
-
-def _in_width(number: int, width: int) -> str:
-    """Write a number in decimal digits or, if too long, in base 36 from A0... on."""
-    beyond = number - 10**width
-    return str(number) if beyond < 0 else np.base_repr(beyond + 10 * 36 ** (width - 1), 36)
 
 
 def _contents(

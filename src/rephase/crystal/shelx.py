@@ -7,6 +7,7 @@ Sheldrick (2015), doi:10.1107/S2053229614024218; the SHELXL manual.
 
 import re
 import textwrap
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import gemmi
@@ -16,6 +17,7 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import ReflectionError
 
+MOLYBDENUM = 0.71073  # Å, Kα
 _LATTICES = {1: "P", 2: "I", 3: "R", 4: "F", 5: "A", 6: "B", 7: "C"}
 _INVERSION = [-1, 0, 0, 0, -1, 0, 0, 0, -1]  # SHELXL's default law of a twin
 _DATA_CARD = re.compile(r"HKLF\b|END\b", re.IGNORECASE)
@@ -37,7 +39,7 @@ class Instructions(NamedTuple):
 
 
 def read_instructions(text: str, *, name: str) -> Instructions:
-    """Read CELL, LATT, SYMM, TWIN, BASF and HKLF of the text of an `.ins` or `.res`.
+    """Read CELL, ZERR, LATT, SYMM, TWIN, BASF and HKLF of the text of an `.ins` or `.res`.
 
     Raises
     ------
@@ -47,11 +49,11 @@ def read_instructions(text: str, *, name: str) -> Instructions:
         The operations form no group.
     """
     cards = [(line[:4].upper(), line[4:]) for line in instruction_lines(text)]
-    found = {card: rest for card, rest in cards if card in ("CELL", "LATT", "HKLF", "TWIN", "BASF")}
+    found = {card: rest for card, rest in cards if card in ("CELL", "ZERR", "LATT", "HKLF", "TWIN", "BASF")}
     cell, wavelength = None, None
     if "CELL" in found:
         wavelength, *lengths = numbers("CELL", found["CELL"], 7, name)
-        cell = Cell(*lengths)
+        cell = Cell(*lengths, su=_cell_su(found.get("ZERR", "")))
     symmetry = None
     if "LATT" in found or cell:
         lattice = int(numbers("LATT", found.get("LATT", "1"), 1, name)[0])
@@ -68,6 +70,42 @@ def instruction_lines(text: str) -> list[str]:
     lines = [line.split("!")[0].strip() for line in joined.splitlines() if line[:1] not in (" ", "\t")]
     last = next((i for i, line in enumerate(lines) if _DATA_CARD.match(line)), len(lines) - 1)
     return lines[: last + 1]
+
+
+def head_lines(
+    title: str,
+    cell: Cell,
+    symmetry: Symmetry,
+    contents: Mapping[str, float],
+    n_units: int,
+    wavelength: float | None,
+) -> list[str]:
+    """Return the lines from TITL to UNIT.
+
+    Parameters
+    ----------
+    contents
+        Atoms of each element in the cell.
+    n_units
+        Number of formula units in the cell.
+    wavelength
+        Wavelength in Å; None: Mo Kα.
+    """
+    lengths, angles = cell.parameters[:3], cell.parameters[3:]
+    su = cell.su or (0.0,) * 6
+    return [
+        f"TITL {' '.join(title.split())[:70]} in {symmetry.symbol}",
+        f"CELL {wavelength or MOLYBDENUM:.5f} {_decimals(lengths, 5)} {_decimals(angles, 4)}",
+        f"ZERR {n_units} {_decimals(su[:3], 5)} {_decimals(su[3:], 4)}",
+        *([] if wavelength else ["REM the wavelength was not given: CELL has Mo K-alpha, correct it"]),
+        *lattice_lines(symmetry),
+        f"SFAC {' '.join(contents)}",
+        f"UNIT {' '.join(f'{round(count, 3):g}' for count in contents.values())}",
+    ]
+
+
+def _decimals(values: Sequence[float], n: int) -> str:
+    return " ".join(f"{value:.{n}f}" for value in values)
 
 
 def lattice_lines(symmetry: Symmetry) -> list[str]:
@@ -118,6 +156,15 @@ def _full_group(letter: str, triplets: list[str], *, with_centre: bool) -> set[s
             moved.tran = [a + b for a, b in zip(operation.tran, shift)]
             full.add(moved.wrap().triplet())
     return full
+
+
+def _cell_su(zerr: str) -> tuple[float, ...] | None:
+    """Uncertainties of the cell from ZERR; None if they are missing or all zero."""
+    try:
+        su = tuple(float(word) for word in zerr.split()[1:7])
+    except ValueError:
+        return None
+    return su if len(su) == 6 and any(su) and min(su) >= 0 and np.isfinite(su).all() else None
 
 
 def _is_twinned(found: dict[str, str], name: str) -> bool:

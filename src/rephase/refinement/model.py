@@ -1,5 +1,6 @@
 """`Model`: a refined structure with its uncertainties and the statistics that SHELXL reports."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.symmetry import Symmetry
 from rephase.refinement.sites import Sites, multiplicity
+
+_WHOLE = 0.02  # of an atom
 
 
 class Uncertainties(NamedTuple):
@@ -111,6 +114,15 @@ class Model:
             counts[element] = counts.get(element, 0.0) + float(n)
         first = [element for element in ("C", "H") if element in counts and "C" in counts]
         return {element: counts[element] for element in [*first, *sorted(set(counts) - set(first))]}
+
+    @property
+    def n_units(self) -> int:
+        """Number of formula units in the cell: the largest divisor of the group's order that divides the contents.
+
+        Elements of disordered or shared sites, which have no whole number of atoms in the cell, do not count.
+        """
+        whole = [round(n) for n in self.contents().values() if abs(n - round(n)) < _WHOLE]
+        return math.gcd(len(self.symmetry.triplets), *whole)
 
     @property
     def density(self) -> float:

@@ -14,13 +14,19 @@ from rephase.crystal.peaks import VOLUME_PER_ATOM, Peaks, assign_elements, find_
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import write_hklf4, write_mtz
 from rephase.crystal.reflections.pseudo_translations import PseudoTranslations
+from rephase.crystal.symmetry import rows_of
 from rephase.files.writing import ResultSet, write_whole
+from rephase.refinement.maps import map_coefficients
+from rephase.refinement.model import Model
+from rephase.refinement.model_files import write_model
 from rephase.solvers.space_groups import GroupFit
 
 RESULTS = (
     "solution.mtz",
     "density.ccp4",
+    "difference.ccp4",
     "solution.res",
+    "solution.ins",
     "solution.hkl",
     "solution.cif",
     "solution.json",
@@ -70,6 +76,10 @@ class Solution:
     rival_phi
         [n_rivals, n_refl], radians: phases of other solutions that fit equally well, because only reflections weakened
         by a pseudo-translation could distinguish them. None if phases were given, because no search was made then.
+    model
+        The refined structure; None if no atoms were refined.
+    measured
+        The reflections before merging, in the same setting; None: they are not kept.
     """
 
     reflections: Reflections
@@ -89,6 +99,8 @@ class Solution:
     group_doubt: str = ""
     pseudo_translations: PseudoTranslations | None = None
     rival_phi: np.ndarray | None = None
+    model: Model | None = None
+    measured: Reflections | None = None
 
     @property
     def n_rivals(self) -> int:
@@ -174,7 +186,8 @@ class Solution:
     def write(self, folder: str | Path, *, formula: str | None = None) -> Path:
         """Write ``solution.mtz .res .hkl .cif .json`` and ``density.ccp4`` to a folder, all or none; return its path.
 
-        Existing results are replaced, including their pictures.
+        With a model they are its files, and ``solution.ins`` and ``difference.ccp4`` are added. Without one, the peaks
+        of the density are written. Existing results are replaced, including their pictures.
 
         Raises
         ------
@@ -189,15 +202,29 @@ class Solution:
 
     def write_files(self, folder: Path, *, formula: str | None = None) -> None:
         """Write the same files as `write`, one by one, into the staging folder of a set of results."""
-        r, peaks = self.reflections, self.peaks(formula)
+        r, columns = self.reflections, (self.hkl, self.amplitude, self.phi, self.fom)
         rivals = () if self.rival_phi is None else self.rival_phi
-        write_mtz(folder / "solution.mtz", r.hkl, self.amplitude, self.phi, self.fom, r.cell, r.group, rivals=rivals)
+        maps = {} if self.model is None else self._write_model(folder, self.model)
+        if self.model is None:
+            self._write_peaks(folder, formula)
+        write_mtz(folder / "solution.mtz", *columns, r.cell, r.group, rivals=rivals, maps=maps)
+        write_whole(folder / "solution.json", json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
+
+    def _write_model(self, folder: Path, model: Model) -> dict[str, np.ndarray]:
+        """Write the files of the model; return the coefficients of its maps for the reflections, NaN where unknown."""
+        found = map_coefficients(model)
+        write_model(folder, "solution", model, found, measured=self.measured, r_int=self.r_int)
+        row = rows_of(self.hkl, found.hkl)
+        columns = {"FC": found.calculated, "FWT": found.density, "DELFWT": found.difference}
+        return {label: np.where(row >= 0, column[row], np.nan) for label, column in columns.items()}
+
+    def _write_peaks(self, folder: Path, formula: str | None) -> None:
+        """Write the density, its peaks and the merged reflections."""
+        r, peaks, res = self.reflections, self.peaks(formula), folder / "solution.res"
         write_density(folder / "density.ccp4", self.density, r.cell, r.group)
-        res = folder / "solution.res"
         write_res(res, r.cell, r.group, peaks, wavelength=r.wavelength, formula=formula, title=r.name)
         write_hklf4(folder / "solution.hkl", r)
         write_cif(folder / "solution.cif", r.cell, r.group, peaks, title=r.name)
-        write_whole(folder / "solution.json", json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
 
 
 def _rounded(value: float) -> float | str:

@@ -69,8 +69,9 @@ def write_mtz(
     symmetry: Symmetry,
     *,
     rivals: Iterable[np.ndarray] = (),
+    maps: Mapping[str, np.ndarray] = {},
 ) -> None:
-    """Write an MTZ file with the columns H K L F PHI FOM, and PHI_RIVAL1, ...; the phases in degrees.
+    """Write an MTZ file with the columns H K L F PHI FOM, PHI_RIVAL1, ..., and those of maps; the phases in degrees.
 
     Parameters
     ----------
@@ -80,9 +81,13 @@ def write_mtz(
         Columns [n_refl]; phi in radians, fom 0–1.
     rivals
         Alternative phases that explain the amplitudes equally well, each [n_refl], radians.
+    maps
+        Coefficients of maps, complex [n_refl], by the label of their amplitude; that of the phase begins with PH.
     """
     columns = {"F": ("F", amplitude), "PHI": ("P", np.degrees(phi)), "FOM": ("W", fom)}
     columns |= {f"PHI_RIVAL{n}": ("P", np.degrees(rival)) for n, rival in enumerate(rivals, start=1)}
+    for label, F in maps.items():
+        columns |= {label: ("F", np.abs(F)), f"PH{label}": ("P", np.degrees(np.angle(F)))}
     write_mtz_columns(path, hkl, columns, cell, symmetry)
 
 

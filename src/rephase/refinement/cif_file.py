@@ -1,0 +1,211 @@
+"""A `Model` as CIF: cell, data, refinement, atoms and geometry with standard uncertainties, in the core dictionary."""
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import gemmi
+import numpy as np
+
+from rephase import __version__
+from rephase.crystal.cell import HC_KEV_ANGSTROM
+from rephase.crystal.cif_head import block_name, bracketed, write_head
+from rephase.crystal.labels import short_labels
+from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections.statistics import unique_hkl
+from rephase.crystal.scattering import dispersion
+from rephase.files.writing import write_whole
+from rephase.refinement.model import Model
+from rephase.refinement.sites import multiplicity
+
+_RADIATION = {"Mo K\\a": 0.71073, "Cu K\\a": 1.54184, "Ag K\\a": 0.56086}
+_NEAR = 1e-3  # Å
+_SOFTWARE = f"rephase {__version__}"
+_SCATTERING = "International Tables Vol. C Table 6.1.1.4; dispersion: Henke, Gullikson & Davis (1993)"
+_EXTINCTION = "Fc^*^=kFc[1+0.001xFc^2^\\l^3^/sin(2\\q)]^-1/4^"
+_AFIX_TAGS = "calc", "R"
+
+
+def write_model_cif(
+    path: Path,
+    model: Model,
+    *,
+    measured: Reflections | None = None,
+    r_int: float = math.nan,
+    attached: dict[str, str] | None = None,
+    title: str = "rephase",
+) -> None:
+    """Write a model as CIF.
+
+    Parameters
+    ----------
+    measured
+        The reflections before merging, in the setting of the model.
+    r_int
+        R_int of their merging; NaN if unknown.
+    attached
+        Texts of further files by tag: ``_shelx_res_file``, ``_shelx_hkl_file``.
+    title
+        Name of the data block.
+    """
+    document = gemmi.cif.Document()
+    block = document.add_new_block(block_name(title))
+    write_head(block, model.cell, model.symmetry)
+    _set_pairs(block, _contents(model) | _data(model, measured or model.data, r_int) | _refinement(model))
+    _add_types(block, model)
+    _add_atoms(block, model)
+    for tag, text in (attached or {}).items():
+        block.set_pair(tag, f";\n{text.rstrip()}\n;")
+    write_whole(path, document.as_string())
+
+
+def _set_pairs(block: gemmi.cif.Block, pairs: dict[str, str]) -> None:
+    """Set the values that are known; words are quoted where necessary."""
+    for tag, value in pairs.items():
+        if value:
+            block.set_pair(tag, gemmi.cif.quote(value))
+
+
+def _fixed(value: float, decimals: int) -> str:
+    """Write a number with fixed decimals; an empty text for NaN."""
+    return f"{value:.{decimals}f}" if math.isfinite(value) else ""
+
+
+def _contents(model: Model) -> dict[str, str]:
+    """Items of the chemical formula and the crystal."""
+    contents, n_units = model.contents(), model.n_units
+    formula = " ".join(f"{element}{_count(n / n_units)}" for element, n in contents.items())
+    weight = sum(n * gemmi.Element(element).weight for element, n in contents.items()) / n_units
+    f000 = sum(n * gemmi.Element(element).atomic_number for element, n in contents.items())
+    return {
+        "_chemical_formula_sum": formula,
+        "_chemical_formula_weight": _fixed(weight, 2),
+        "_cell_formula_units_Z": str(n_units),
+        "_exptl_crystal_density_diffrn": _fixed(model.density, 3),
+        "_exptl_crystal_F_000": _fixed(f000, 1),
+    }
+
+
+def _count(n: float) -> str:
+    return "" if abs(n - 1) < 1e-3 else f"{round(n, 2):g}"
+
+
+def _data(model: Model, measured: Reflections, r_int: float) -> dict[str, str]:
+    """Items of the measurement and of the merged reflections."""
+    data, wavelength = model.data, model.data.wavelength
+    n_possible = len(unique_hkl(data.cell, data.group, data.d_min))
+    n_unique = len(np.unique(data.group.representative(data.hkl), axis=0))
+    limits = {
+        f"_diffrn_reflns_limit_{axis}_{side}": str(extreme)
+        for axis, column in zip("hkl", measured.hkl.T)
+        for side, extreme in (("min", column.min()), ("max", column.max()))
+    }
+    known = {} if wavelength is None else _angles(data, wavelength, min(n_unique / n_possible, 1.0))
+    return {
+        **known,
+        "_diffrn_reflns_number": str(len(measured)),
+        "_diffrn_reflns_av_R_equivalents": _fixed(r_int, 4),
+        "_diffrn_reflns_av_unetI/netI": _fixed(data.sigma.sum() / np.abs(data.intensity).sum(), 4),
+        **limits,
+        "_reflns_number_total": str(len(data)),
+        "_reflns_number_gt": str(model.statistics.n_observed),
+        "_reflns_threshold_expression": "I > 2\\s(I)",
+    }
+
+
+def _angles(data: Reflections, wavelength: float, completeness: float) -> dict[str, str]:
+    theta = np.degrees(np.arcsin(np.minimum(wavelength / (2 * data.d_hkl), 1.0)))
+    names = [name for name, value in _RADIATION.items() if abs(value - wavelength) < _NEAR]
+    return {
+        "_diffrn_radiation_wavelength": _fixed(wavelength, 5),
+        "_diffrn_radiation_type": names[0] if names else "",
+        "_diffrn_reflns_theta_min": _fixed(theta.min(), 3),
+        "_diffrn_reflns_theta_max": _fixed(theta.max(), 3),
+        "_diffrn_reflns_theta_full": _fixed(theta.max(), 3),
+        "_diffrn_measured_fraction_theta_max": _fixed(completeness, 3),
+        "_diffrn_measured_fraction_theta_full": _fixed(completeness, 3),
+    }
+
+
+def _refinement(model: Model) -> dict[str, str]:
+    """Items of the refinement and the programs."""
+    s, (a, b) = model.statistics, model.weighting
+    rides = bool((model.sites.parent >= 0).any())
+    hydrogens = ("geom" if rides else "difmap") if model.sites.is_hydrogen.any() else ""
+    pairs: dict[str, str] = {
+        "_refine_ls_structure_factor_coef": "Fsqd",
+        "_refine_ls_matrix_type": "full",
+        "_refine_ls_weighting_scheme": "calc",
+        "_refine_ls_weighting_details": f"w=1/[\\s^2^(Fo^2^)+({a:.4f}P)^2^+{b:.4f}P] where P=(Fo^2^+2Fc^2^)/3",
+        "_atom_sites_solution_primary": "iterative",
+        "_atom_sites_solution_secondary": "difmap",
+        "_atom_sites_solution_hydrogens": hydrogens,
+        "_refine_ls_hydrogen_treatment": "constr" if rides else "undef",
+        "_refine_ls_extinction_method": "SHELXL" if model.extinction else "none",
+        "_refine_ls_number_reflns": str(s.n_reflections),
+        "_refine_ls_number_parameters": str(s.n_parameters),
+        "_refine_ls_number_restraints": str(s.n_restraints),
+        "_refine_ls_R_factor_all": _fixed(s.r1_all, 4),
+        "_refine_ls_R_factor_gt": _fixed(s.r1, 4),
+        "_refine_ls_wR_factor_ref": _fixed(s.wr2, 4),
+        "_refine_ls_goodness_of_fit_ref": _fixed(s.goof, 3),
+        "_refine_ls_restrained_S_all": _fixed(s.goof, 3),
+        "_refine_ls_shift/su_max": _fixed(s.shift, 3),
+        "_refine_diff_density_max": _fixed(s.peak, 3),
+        "_refine_diff_density_min": _fixed(s.hole, 3),
+        "_refine_diff_density_rms": _fixed(s.rms, 3),
+        "_computing_structure_solution": f"{_SOFTWARE} (structure solved by iterative projections in dual space)",
+        "_computing_structure_refinement": f"{_SOFTWARE} (full-matrix least squares on F^2^)",
+        "_computing_publication_material": _SOFTWARE,
+    }
+    if model.extinction:
+        pairs["_refine_ls_extinction_coef"] = bracketed(model.extinction, model.extinction_su)
+        pairs["_refine_ls_extinction_expression"] = _EXTINCTION
+    return pairs
+
+
+def _add_types(block: gemmi.cif.Block, model: Model) -> None:
+    elements = list(model.contents())
+    energy = None if model.wavelength is None else HC_KEV_ANGSTROM / model.wavelength
+    rows = [
+        (element, element, f"{f.real:.4f}", f"{f.imag:.4f}", _SCATTERING)
+        for element, f in zip(elements, dispersion(elements, energy))
+    ]
+    tags = "symbol", "description", "scat_dispersion_real", "scat_dispersion_imag", "scat_source"
+    _add_loop(block, "_atom_type_", tags, rows)
+
+
+def _add_atoms(block: gemmi.cif.Block, model: Model) -> None:
+    sites, su = model.sites, model.uncertainties
+    names, u = short_labels(sites.labels, sites.elements), sites.u_equivalent(model.cell)
+    images = len(model.symmetry.triplets) // multiplicity(sites.xyz_frac, model.cell, model.symmetry)
+    rows, anisotropic = [], []
+    for i, name in enumerate(names):
+        rides = sites.parent[i] >= 0
+        place = [bracketed(x, 0.0 if rides else s, 5) for x, s in zip(sites.xyz_frac[i], su.xyz_frac[i])]
+        rows.append(
+            [
+                *(name, sites.elements[i], *place),
+                bracketed(u[i], 0.0 if rides else su.u_equivalent[i], 3 if rides else 4),
+                "Uani" if sites.is_anisotropic[i] else "Uiso",
+                bracketed(sites.occupancy[i], su.occupancy[i], 3 if sites.occupancy[i] < 1 else 0),
+                str(images[i]),
+                *(_AFIX_TAGS if rides else ("d", "S" if images[i] > 1 else ".")),
+                str(sites.part[i]) if sites.part[i] else ".",
+            ]
+        )
+        if sites.is_anisotropic[i]:
+            anisotropic.append([name, *(bracketed(x, s) for x, s in zip(sites.U[i], su.U[i]))])
+    tags = "label type_symbol fract_x fract_y fract_z U_iso_or_equiv adp_type occupancy site_symmetry_order calc_flag"
+    _add_loop(block, "_atom_site_", [*tags.split(), "refinement_flags_posn", "disorder_group"], rows)
+    tags = "label U_11 U_22 U_33 U_23 U_13 U_12"
+    _add_loop(block, "_atom_site_aniso_", tags.split(), anisotropic)
+
+
+def _add_loop(block: gemmi.cif.Block, prefix: str, tags: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Add a loop with quoted words; none if there are no rows."""
+    rows = list(rows)
+    if rows:
+        loop = block.init_loop(prefix, list(tags))
+        for row in rows:
+            loop.add_row([value if value in (".", "?") else gemmi.cif.quote(value) for value in row])

@@ -1,0 +1,263 @@
+"""Files of a `Model`: SHELX instructions, CIF, MTZ and maps, read again by rephase and gemmi."""
+
+from dataclasses import replace
+
+import gemmi
+import numpy as np
+import pytest
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.density import density_of
+from rephase.crystal.labels import numbered_labels, short_labels
+from rephase.crystal.peaks import distances, find_peaks
+from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections.files import read_reflections
+from rephase.crystal.reflections.statistics import unique_hkl
+from rephase.crystal.scattering import dispersion, form_factor_coefficients
+from rephase.crystal.shelx import read_instructions
+from rephase.crystal.structures import read_crystal
+from rephase.crystal.symmetry import find_symmetry, rows_of
+from rephase.refinement.cif_file import write_model_cif
+from rephase.refinement.maps import map_coefficients
+from rephase.refinement.model import Model, Statistics, Uncertainties
+from rephase.refinement.model_files import write_model
+from rephase.refinement.shelx_file import instruction_text
+from rephase.refinement.sites import Sites, multiplicity
+
+CELL = Cell(7.1, 9.2, 11.3, 90, 101.5, 90, su=(0.0006, 0.0011, 0.0012, 0, 0.004, 0))
+STATISTICS = Statistics(0.0321, 0.0411, 0.0876, 1.043, 900, 1000, 46, 0, 0.31, -0.28, 0.05, 0.001)
+
+
+def structure_factors(sites: Sites, cell: Cell, symmetry, hkl: np.ndarray, wavelength=None) -> np.ndarray:
+    """F [n] by direct summation over the operations."""
+    coefficients = form_factor_coefficients(sites.elements)
+    s_squared = 1 / (4 * cell.d_spacing(hkl) ** 2)
+    f = (coefficients[:, 0:8:2, None] * np.exp(-coefficients[:, 1:8:2, None] * s_squared)).sum(1) + coefficients[:, 8:]
+    f = f + dispersion(sites.elements, None if wavelength is None else 12.398419843320026 / wavelength)[:, None]
+    u = sites.u_equivalent(cell)
+    weight = sites.occupancy * multiplicity(sites.xyz_frac, cell, symmetry) / len(symmetry.triplets)
+    images = np.einsum("oij,nj->noi", symmetry.rotations, sites.xyz_frac) + symmetry.translations
+    waves = np.exp(2j * np.pi * images @ hkl.T).sum(1)
+    return (weight[:, None] * f * np.exp(-8 * np.pi**2 * u[:, None] * s_squared) * waves).sum(0)
+
+
+def model_of(sites: Sites, space_group: str = "P 21/c", *, cell: Cell = CELL, wavelength=0.71073, **changes) -> Model:
+    symmetry = find_symmetry(space_group)
+    hkl = unique_hkl(cell, symmetry, 0.9)
+    F = structure_factors(sites, cell, symmetry, hkl, wavelength)
+    intensity = 0.25 * np.abs(F) ** 2
+    noise = np.random.default_rng(0).normal(size=len(F))
+    sigma = 0.02 * intensity + 0.1
+    data = Reflections(hkl, intensity + sigma * noise, sigma, cell, symmetry, wavelength=wavelength, is_merged=True)
+    su = Uncertainties(
+        np.full((len(sites), 3), 3e-4), np.full((len(sites), 6), 9e-4), np.full(len(sites), 7e-4), np.zeros(len(sites))
+    )
+    model = Model(sites, su, data, F, intensity, 0.5, 0.0, 0.0, (0.0412, 0.1234), STATISTICS, wavelength)
+    return replace(model, **changes)
+
+
+def molecule() -> Sites:
+    """C-C-O with a methyl group and one anisotropic atom."""
+    places = [[0.2, 0.3, 0.4], [0.3542, 0.3612, 0.3524], [0.5123, 0.2801, 0.3711]]
+    places += [[0.1, 0.36, 0.37], [0.21, 0.2, 0.37], [0.2, 0.3, 0.49]]
+    u = [0.03, 0.025, 0.04, 0.045, 0.045, 0.045]
+    sites = Sites.isotropic(["C1", "C2", "O1", "H1A", "H1B", "H1C"], "CCOHHH", np.array(places), np.array(u), CELL)
+    U = sites.U.copy()
+    U[1] = 0.021, 0.032, 0.043, 0.001, 0.004, -0.002
+    is_anisotropic = np.arange(6) == 1
+    return replace(
+        sites,
+        U=U,
+        is_anisotropic=is_anisotropic,
+        parent=np.array([-1, -1, -1, 0, 0, 0]),
+        afix=np.array([0, 0, 0, 137, 137, 137]),
+    )
+
+
+def test_instructions_of_a_molecule():
+    lines = instruction_text(model_of(molecule()), title="ethanal")
+    assert lines[:8] == [
+        "TITL ethanal in P 1 21/c 1",
+        "CELL 0.71073 7.10000 9.20000 11.30000 90.0000 101.5000 90.0000",
+        "ZERR 4 0.00060 0.00110 0.00120 0.0000 0.0040 0.0000",
+        "LATT 1",
+        "SYMM -X,Y+1/2,-Z+1/2",
+        "SFAC C H O",
+        "UNIT 8 12 4",
+        "L.S. 10",
+    ]
+    assert lines[lines.index("FVAR 0.500000") :] == [
+        "FVAR 0.500000",
+        "C1   1 0.200000 0.300000 0.400000 11.00000 0.03000",
+        "AFIX 137",
+        "H1A  2 0.100000 0.360000 0.370000 11.00000 -1.50000",
+        "H1B  2 0.210000 0.200000 0.370000 11.00000 -1.50000",
+        "H1C  2 0.200000 0.300000 0.490000 11.00000 -1.50000",
+        "AFIX 0",
+        "C2   1 0.354200 0.361200 0.352400 11.00000 0.02100 0.03200 0.04300 0.00100 =",
+        "    0.00400 -0.00200",
+        "O1   3 0.512300 0.280100 0.371100 11.00000 0.04000",
+        "HKLF 4",
+    ]
+    assert {"BOND $H", "HTAB", "ACTA", "CONF", "FMAP 2", "PLAN 20", "WGHT 0.041200 0.123400"} < set(lines)
+    assert not any(line.startswith(("DISP", "EXTI", "PART")) for line in lines)
+
+
+def block_of(path):
+    return gemmi.cif.read(str(path)).sole_block()
+
+
+def test_cif_of_a_molecule(tmp_path):
+    model = model_of(molecule())
+    write_model_cif(tmp_path / "a.cif", model, measured=model.data, r_int=0.0345, title="ethanal")
+    block = block_of(tmp_path / "a.cif")
+    expected = {
+        "_cell_length_a": "7.1000(6)",
+        "_cell_length_b": "9.2000(11)",
+        "_cell_angle_alpha": "90",
+        "_cell_angle_beta": "101.500(4)",
+        "_cell_formula_units_Z": "4",
+        "_chemical_formula_sum": "'C2 H3 O'",
+        "_chemical_formula_weight": "43.04",
+        "_space_group_IT_number": "14",
+        "_space_group_name_Hall": "'-P 2ybc'",
+        "_exptl_crystal_F_000": "92.0",
+        "_diffrn_radiation_type": r"'Mo K\a'",
+        "_diffrn_reflns_av_R_equivalents": "0.0345",
+        "_diffrn_measured_fraction_theta_max": "1.000",
+        "_refine_ls_R_factor_gt": "0.0321",
+        "_refine_ls_wR_factor_ref": "0.0876",
+        "_refine_ls_extinction_method": "none",
+    }
+    assert {tag: block.find_value(tag) for tag in expected} == expected
+    atoms = block.find("_atom_site_", ["label", "fract_x", "U_iso_or_equiv", "adp_type", "calc_flag"])
+    assert [list(row) for row in atoms][0::3] == [
+        ["C1", "0.2000(3)", "0.0300(7)", "Uiso", "d"],
+        ["H1A", "0.10000", "0.045", "Uiso", "calc"],
+    ]
+    assert list(block.find_values("_atom_site_aniso_U_11")) == ["0.0210(9)"]
+
+
+def test_maps_of_a_model_without_and_with_a_missing_atom():
+    whole = model_of(molecule())
+    exact = replace(whole, data=replace(whole.data, intensity=whole.intensity_calc))
+    hkl, calculated, density, difference = map_coefficients(exact)
+    assert np.abs(difference).max() < 1e-9
+    np.testing.assert_allclose(density, calculated)
+    np.testing.assert_array_equal(hkl, whole.symmetry.representative(hkl))
+    part = structure_factors(molecule().take(np.arange(6) != 2), CELL, whole.symmetry, whole.data.hkl, 0.71073)
+    lacking = replace(exact, F=part, intensity_calc=0.25 * np.abs(part) ** 2)
+    peaks = find_peaks(
+        density_of(hkl, map_coefficients(lacking).difference, CELL, whole.symmetry), CELL, whole.symmetry, 1
+    )
+    images = whole.symmetry.rotations @ molecule().xyz_frac[2] + whole.symmetry.translations
+    assert distances(images - peaks.xyz_frac[0], CELL).min() < 0.1
+    assert peaks.height[0] > 2
+
+
+def test_friedel_mates_are_averaged_in_maps():
+    one = model_of(molecule(), "P 21")
+    hkl = np.concatenate([one.data.hkl, -one.data.hkl])
+    F = structure_factors(one.sites, CELL, one.symmetry, hkl, 1.9)
+    without = structure_factors(one.sites, CELL, one.symmetry, one.data.hkl)
+    data = replace(one.data, hkl=hkl, intensity=np.abs(F) ** 2, sigma=np.ones(len(hkl)), is_merged=False)
+    found = map_coefficients(replace(one, data=data, F=F, intensity_calc=np.abs(F) ** 2))
+    assert len(found.hkl) == len(one.data)
+    places = rows_of(one.symmetry.representative(one.data.hkl), found.hkl)
+    phase = np.angle(found.calculated[places] / without)
+    assert np.abs(phase[np.abs(without) > 5]).max() < 0.03
+
+
+def test_model_files_are_read_again(tmp_path):
+    model = model_of(molecule())
+    write_model(tmp_path, "a", model, map_coefficients(model), r_int=0.03)
+    crystals = [read_crystal(tmp_path / f"a{suffix}") for suffix in (".ins", ".cif")]
+    for crystal in crystals:
+        by_label = dict(zip(crystal.asymmetric_unit.labels, crystal.asymmetric_unit.xyz_frac))
+        for label, xyz in zip(model.sites.labels, model.sites.xyz_frac):
+            np.testing.assert_allclose(by_label[label], xyz, atol=6e-5)
+        assert crystal.space_group == "P 1 21/c 1"
+    for suffix in (".hkl", ".cif"):
+        read = read_reflections(tmp_path / f"a{suffix}")
+        scale = read.intensity.max() / model.data.intensity.max()
+        np.testing.assert_allclose(read.intensity / scale, model.data.intensity, atol=0.02)
+        assert read.cell.su == pytest.approx(CELL.su)
+        assert read.wavelength == 0.71073
+
+
+def lines_with(model: Model, *starts: str) -> list[str]:
+    return [line for line in instruction_text(model) if line.startswith(starts)]
+
+
+def test_special_positions_are_fixed_and_counted():
+    cell = Cell(8.0, 8.0, 8.0)
+    places = np.array([[0.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.25, 0.25, 0.25]])
+    sites = Sites.isotropic(["NA1", "CL1", "K1"], ["Na", "Cl", "K"], places, np.full(3, 0.02), cell)
+    model = model_of(sites, "F m -3 m", cell=cell)
+    assert model.n_units == 4
+    assert lines_with(model, "UNIT") == ["UNIT 4 8 4"]  # Cl, K, Na: International Tables, 4a, 8c, 4b
+    assert lines_with(model, "NA1", "K1") == [
+        "NA1  3 10.000000 10.000000 10.000000 10.02083 0.02000",  # 1/48 of the general position
+        "K1   2 10.250000 10.250000 10.250000 10.04167 0.02000",
+    ]
+
+
+def test_an_atom_on_an_axis_keeps_its_free_coordinate():
+    cell = Cell(8.0, 8.0, 9.0, 90, 90, 120)
+    sites = Sites.isotropic(["N1"], ["N"], np.array([[0.33333, 0.66667, 0.21]]), np.array([0.02]), cell)
+    assert lines_with(model_of(sites, "P 3", cell=cell), "N1") == [
+        "N1   1 10.333333 10.666667 0.210000 10.33333 0.02000"
+    ]
+
+
+def test_a_disordered_pair_shares_a_free_variable():
+    sites = replace(
+        molecule(), occupancy=np.array([1, 0.7, 0.3, 1, 1, 1]), part=np.array([0, 1, 2, 0, 0, 0]), U=molecule().U
+    )
+    model = model_of(sites)
+    refined = model.uncertainties._replace(occupancy=np.array([0, 0.01, 0.01, 0, 0, 0]))
+    lines = instruction_text(replace(model, uncertainties=refined))
+    assert "FVAR 0.500000 0.700000" in lines
+    assert [line.split()[5] for line in lines if line.startswith(("C2", "O1"))] == ["21.00000", "-21.00000"]
+    assert [line for line in lines if line.startswith("PART")] == ["PART 1", "PART 2", "PART 0"]
+    assert [line.split()[5] for line in instruction_text(model) if line.startswith("C2")] == ["10.70000"]
+
+
+def test_extinction_and_the_dispersion_of_an_unusual_wavelength():
+    model = model_of(molecule(), wavelength=1.0, extinction=0.0123, extinction_su=0.0011)
+    assert lines_with(model, "EXTI") == ["EXTI 0.012300"]
+    assert [line.split()[:2] for line in lines_with(model, "DISP")] == [["DISP", "C"], ["DISP", "H"], ["DISP", "O"]]
+    assert 0 < float(lines_with(model, "DISP")[2].split()[3]) < 0.05  # f'' of oxygen at 12.4 keV
+
+
+def test_the_scale_follows_that_of_the_intensities_in_the_file():
+    assert "FVAR 5.000000" in instruction_text(model_of(molecule()), hkl_scale=100.0)
+
+
+def test_labels_are_short_and_distinct():
+    assert short_labels(["C1", "H1A", "O1W1X", "C1", "END"], ["C", "H", "O", "C", "N"]) == [
+        "C1",
+        "H1A",
+        "O1",
+        "C2",
+        "N1",
+    ]
+    many = numbered_labels(["C"] * 1001 + ["Cl"] * 101)
+    assert many[998:1001] == ["C999", "CA00", "CA01"]
+    assert len({label.upper() for label in many}) == len(many)
+    assert max(map(len, many)) == 4
+
+
+def test_the_uncertainty_of_the_volume():
+    assert Cell(4.0, 4.0, 4.0, su=(0.01, 0.01, 0.01, 0, 0, 0)).volume_su == pytest.approx(3 * 16 * 0.01)
+    assert Cell(4.0, 5.0, 6.0, su=(0.04, 0, 0, 0, 0, 0)).volume_su == pytest.approx(1.2)
+    assert Cell(4.0, 5.0, 6.0, 90, 110, 90, su=(0, 0, 0, 0, 0.1, 0)).volume_su == pytest.approx(
+        120 * abs(np.sin(np.radians(110.05)) - np.sin(np.radians(109.95))), rel=1e-4
+    )
+    assert Cell(4.0, 4.0, 4.0).volume_su == 0
+
+
+@pytest.mark.parametrize("zerr", ["ZERR 4 0 0 0 0 0 0", "ZERR 4", "ZERR 4 a b c d e f", "REM"])
+def test_unknown_uncertainties_of_the_cell(zerr):
+    text = f"CELL 0.71073 7.1 9.2 11.3 90 101.5 90\n{zerr}\nLATT 1\nHKLF 4\n"
+    assert read_instructions(text, name="a.ins").cell.su is None
