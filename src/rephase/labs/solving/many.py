@@ -2,9 +2,10 @@
 
 import hashlib
 import os
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, fields
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -103,8 +104,10 @@ def folder_names(files: Sequence[Path]) -> dict[str, Path]:
 
 def _solved(file: Path, out: Path, request: Request, state: str) -> Row:
     """Solve one crystal; the row of a failure has its reason."""
+    start = time.perf_counter()
     try:
-        return row_of(file, out, request, state, solve_file)
+        solution = solve_file(file, out, request)
+        return row_of(solution, file, out, formula=request.formula, seconds=time.perf_counter() - start, state=state)
     except (RephaseError, OSError) as error:
         reason = str(error)
     except (MemoryError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:

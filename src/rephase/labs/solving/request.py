@@ -8,6 +8,7 @@ from pathlib import Path
 from rephase.crystal.atoms import Crystal
 from rephase.crystal.formulas import check_formula
 from rephase.crystal.peaks import parse_formula
+from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.data_sets import data_file
 from rephase.crystal.reflections.files import read_reflections
 from rephase.crystal.reflections.phase_lists import PhaseList, read_phases
@@ -64,13 +65,14 @@ class Request:
         """The structure of the file ``fragment``."""
         return read_crystal(self.fragment) if self.fragment else None
 
-    def formula_for(self, stated: str) -> str:
-        """Return the formula to use for a file that states one; "" for none."""
-        return "" if self.formula == NO_FORMULA else self.formula or stated
-
     def inputs(self, file: Path) -> list[Path]:
         """List the files that may be read for a reflection file."""
         return read_with(file, self.phases, self.fragment)
+
+
+def formula_for(data: Reflections, given: str) -> str:
+    """Return the formula to use: the given one, otherwise that of the data, or "" if the given one is `NO_FORMULA`."""
+    return "" if given == NO_FORMULA else given or data.formula
 
 
 def solve_file(
@@ -101,7 +103,7 @@ def solve_file(
         block=request.block,
         wavelength=request.wavelength,
     )
-    formula = request.formula_for(data.formula)
+    formula = formula_for(data, request.formula)
     if formula:
         check_formula(formula, data.cell, data.group)
     phases, fragment = request.known_phases, request.known_part

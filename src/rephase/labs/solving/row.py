@@ -2,13 +2,11 @@
 
 import math
 import os
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rephase.crystal.peaks import parse_formula, units_in_cell
-from rephase.labs.solving.request import Request
+from rephase.labs.solving.request import formula_for
 from rephase.solvers.solution import Solution
 
 _PAGES = "solve.html", "density.html"  # of a crystal; the first that was written is linked
@@ -35,24 +33,27 @@ class Row:
     state: str = ""
 
 
-def row_of(file: Path, out: Path, request: Request, state: str, solve_file: Callable[..., Solution]) -> Row:
-    """Solve a crystal, and return its row."""
-    start = time.perf_counter()
-    solution = solve_file(file, out, request)
-    seconds = time.perf_counter() - start
-    r1, formula, z = _chemistry(solution, request)
-    page = next((f"{out.name}/{name}" for name in _PAGES if (out / name).is_file()), "")
-    group = solution.reflections.group.symbol
+def row_of(solution: Solution, file: Path, out: Path, *, formula: str, seconds: float, state: str) -> Row:
+    """Return the row of a solved crystal; `formula` is the one that was given, see `formula_for`."""
+    r1, formula, z = _chemistry(solution, formula_for(solution.reflections, formula))
     return Row(
-        out.name, solution.verdict, group, r1, z, formula, f"{seconds:.1f}", page, "", os.path.abspath(file), state
+        name=out.name,
+        verdict=solution.verdict,
+        space_group=solution.reflections.group.symbol,
+        r1=r1,
+        z=z,
+        formula=formula,
+        seconds=f"{seconds:.1f}",
+        page=next((f"{out.name}/{name}" for name in _PAGES if (out / name).is_file()), ""),
+        file=os.path.abspath(file),
+        state=state,
     )
 
 
-def _chemistry(solution: Solution, request: Request) -> tuple[str, str, str]:
-    """R1 of the model, and the formula unit and Z: of the given formula, otherwise of the model."""
+def _chemistry(solution: Solution, formula: str) -> tuple[str, str, str]:
+    """R1 of the model, and the formula unit and Z: of a known formula, otherwise of the model."""
     data, model = solution.reflections, getattr(solution, "model", None)
     r1 = "" if model is None else f"{model.r1:.4f}"
-    formula = request.formula_for(data.formula)
     if formula:
         return r1, formula, str(units_in_cell(parse_formula(formula), data.group, data.cell))
     if model is None:
