@@ -118,7 +118,7 @@ def solved(sample):
 @pytest.fixture
 def out(solved, tmp_path, monkeypatch):
     """A folder with results; to solve again takes no time."""
-    monkeypatch.setattr("rephase.solvers.solve.solve", lambda *_, **__: solved)
+    monkeypatch.setattr("rephase.labs.solving.request.solve", lambda *_, **__: solved)
     return solved.write(tmp_path / "out", formula="C6")
 
 

@@ -1,12 +1,10 @@
 """The commands: ``rephase run | sweep | figures | solve | complete | weights | fetch-cod | bench``."""
 
-import glob
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -98,13 +96,27 @@ def figures(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> Non
 
 @app.command()
 def solve(
-    file: Measured,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILE...",
+            help="reflection file (COD or CIF, SHELX .hkl or the .ins beside it, .fcf, MTZ, XDS_ASCII, SCALEPACK, "
+            "FullProf .int, CSV), or several, or a folder of them",
+        ),
+    ],
     out: Annotated[Path | None, typer.Option(help="results folder", show_default="runs/solve/NAME")] = None,
     d_min: Annotated[float | None, typer.Option(help="resolution limit (Å); finer reflections are ignored")] = None,
     cell: CellText = "",
     space_group: GroupText = "",
-    formula: Annotated[str, typer.Option(help="formula unit, e.g. 'C20 H22 N2 O3'; assigns elements")] = "",
+    standard: Annotated[bool, typer.Option("--standard", help="answer in the standard setting of the group")] = False,
+    formula: Annotated[
+        str,
+        typer.Option(
+            help="formula unit, e.g. 'C20 H22 N2 O3', or none; assigns elements", show_default="that of the file"
+        ),
+    ] = "",
     column: Column = "",
+    block: Annotated[str, typer.Option(help="data block of a CIF, if several have reflections")] = "",
     wavelength: Annotated[
         float | None, typer.Option(help="wavelength (Å) for solution.res, if the file has none")
     ] = None,
@@ -118,43 +130,44 @@ def solve(
     standard: Annotated[
         bool, typer.Option("--standard", help="change axes and origin to the standard setting of the group")
     ] = False,
+    model: Annotated[bool, typer.Option("--model/--no-model", help="build and refine the atoms")] = True,
+    again: Annotated[bool, typer.Option("--again", help="of several files, also solve the finished ones")] = False,
     device: Device = "auto",
 ) -> None:
-    """Solve a crystal structure: find phases, density and peaks from measured intensities."""
-    from rephase.crystal.peaks import parse_formula
-    from rephase.crystal.reflections.files import read_reflections
-    from rephase.crystal.reflections.phase_lists import read_phases
-    from rephase.crystal.structures import read_crystal
-    from rephase.labs.solving.pictures import write_figures
-    from rephase.solvers.solution import RESULTS
-    from rephase.solvers.solve import solve as solve_crystal
+    """Solve crystal structures: find phases, density and peaks from measured intensities."""
+    from rephase.crystal.reflections.data_sets import all_data_sets
+    from rephase.labs.solving.many import default_folder, solve_many
+    from rephase.labs.solving.request import Request, solve_file
 
-    if formula:
-        parse_formula(formula)  # a wrong formula fails before the search, not after it
-    data = read_reflections(
-        file, cell=_numbers(cell), space_group=space_group or None, column=column or None, wavelength=wavelength
+    request = Request(
+        cell=_numbers(cell),
+        space_group=space_group or None,
+        formula=formula,
+        column=column or None,
+        block=block or None,
+        wavelength=wavelength,
+        d_min=d_min,
+        solver=solver,
+        effort=effort,
+        seed=seed,
+        phases=phases,
+        fragment=fragment,
+        device=device,
+        standard=standard,
+        model=model,
     )
-    known = read_phases(phases) if phases else None
-    model = read_crystal(fragment) if fragment else None
-    results = ResultSet(out or RUNS / "solve" / file.stem, RESULTS, _read_with(file, phases, fragment))
-    with only_writer(results.folder):
+    found = all_data_sets(files)
+    if len(found) == 1:
+        folder = out or RUNS / "solve" / found[0].stem
         with _trial_bar() as report:
-            solution = solve_crystal(
-                data,
-                d_min=d_min,
-                solver=solver,
-                effort=effort,
-                seed=seed,
-                phases=known,
-                fragment=model,
-                standard=standard,
-                device=device,
-                report=report,
-            )
-        with results.staged() as stage:
-            solution.write_files(stage, formula=formula or None)
-            write_figures(solution, stage)
-    _say(solution.summary(), results.folder)
+            solution = solve_file(found[0], folder, request, report=report)
+        return _say(solution.summary(), folder)
+    batch = solve_many(found, out or default_folder(files), request, again=again)
+    for row in batch.failed:
+        typer.echo(f"failed: {row.file}: {row.reason}", err=True)
+    typer.echo(batch.text())
+    typer.echo(f"written: {batch.page}")
+    raise typer.Exit(1 if batch.failed else 0)
 
 
 @app.command()
@@ -178,10 +191,11 @@ def complete(
     from rephase.labs.completion.complete import complete as complete_crystal
     from rephase.labs.completion.pictures import write_figures
     from rephase.labs.completion.routes import check_route
+    from rephase.labs.laboratory import read_with
 
     check_route(model)
     data = read_reflections(file, cell=_numbers(cell), space_group=space_group or None, column=column or None)
-    results = ResultSet(out or RUNS / "complete" / file.stem, RESULTS, _read_with(file, Path(model)))
+    results = ResultSet(out or RUNS / "complete" / file.stem, RESULTS, read_with(file, Path(model)))
     with only_writer(results.folder):
         with _trial_bar(is_shown=model == "atoms") as report:
             completion = complete_crystal(
@@ -215,13 +229,6 @@ def _say(summary: dict[str, str | float | int], folder: Path) -> None:
     for key, value in summary.items():
         typer.echo(f"{key}: {value}")
     typer.echo(f"written: {folder}")
-
-
-def _read_with(*files: Path | None) -> list[Path]:
-    """List the input files of a command and the neighbours that share their first word, which readers may also open."""
-    given = [file for file in files if file is not None]
-    beside = [file.parent.glob(f"{glob.escape(file.name.split('.')[0])}.*") for file in given]
-    return [*given, *chain.from_iterable(beside)]
 
 
 def _numbers(text: str) -> tuple[float, ...] | None:

@@ -14,6 +14,7 @@ import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.formulas import formula_of_contents
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import ReflectionError
 
@@ -26,7 +27,8 @@ _DATA_CARD = re.compile(r"HKLF\b|END\b", re.IGNORECASE)
 class Instructions(NamedTuple):
     """The statements of an `.ins` or `.res` about the data; ``wavelength`` in Å, ``matrix`` [3, 3] transforms hkl.
 
-    ``is_twinned`` means by a law other than inversion, which does not change |F|.
+    ``is_twinned`` means by a law other than inversion, which does not change |F|. ``formula`` is that of one formula
+    unit, from SFAC, UNIT and the Z of ZERR; "" if it is missing or a placeholder.
     """
 
     cell: Cell | None
@@ -36,6 +38,7 @@ class Instructions(NamedTuple):
     scale: float
     matrix: np.ndarray
     is_twinned: bool
+    formula: str = ""
 
 
 def read_instructions(text: str, *, name: str) -> Instructions:
@@ -61,7 +64,8 @@ def read_instructions(text: str, *, name: str) -> Instructions:
     hklf = numbers("HKLF", found.get("HKLF", "4"), None, name) or [4.0]
     scale = hklf[1] if len(hklf) > 1 else 1.0
     matrix = np.array(hklf[2:11] if len(hklf) >= 11 else np.eye(3)).reshape(3, 3)
-    return Instructions(cell, symmetry, wavelength, int(hklf[0]), scale, matrix, _is_twinned(found, name))
+    is_twinned, formula = _is_twinned(found, name), _formula(cards, cell)
+    return Instructions(cell, symmetry, wavelength, int(hklf[0]), scale, matrix, is_twinned, formula)
 
 
 def instruction_lines(text: str) -> list[str]:
@@ -173,6 +177,24 @@ def _is_twinned(found: dict[str, str], name: str) -> bool:
         return "BASF" in found
     law = numbers("TWIN", found["TWIN"], None, name)[:9]
     return len(law) == 9 and law != _INVERSION
+
+
+def _formula(cards: list[tuple[str, str]], cell: Cell | None) -> str:
+    """The formula unit of SFAC, UNIT and ZERR; "" unless they agree. SFAC also lists one element with its factors."""
+    elements: list[str] = []
+    for card, rest in cards:
+        words = rest.split()
+        if card == "SFAC":
+            elements += words if all(word.isalpha() for word in words) else words[:1]
+    last = {card: rest.split() for card, rest in cards if card in ("UNIT", "ZERR")}
+    try:
+        counts = [float(word) for word in last.get("UNIT", [])]
+        n_units = float(last["ZERR"][0]) if last.get("ZERR") else 1.0
+    except ValueError:
+        return ""
+    if len(counts) != len(elements):
+        return ""
+    return formula_of_contents(dict(zip(map(str.capitalize, elements), counts)), n_units, cell)
 
 
 def _symmetry(lattice: int, operations: list[str], name: str) -> Symmetry:

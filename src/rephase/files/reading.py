@@ -88,6 +88,12 @@ def stem_of(path: Path) -> str:
     return Path(plain).stem
 
 
+def suffix_of(path: Path) -> str:
+    """The suffix of a file in lower case, that of its content if it is gzipped."""
+    plain = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    return Path(plain).suffix.lower()
+
+
 def name_of(path: Path) -> str:
     """The name of a file without its suffix, as text that can be printed, plotted and written to any file.
 

@@ -4,6 +4,7 @@ import glob
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -66,3 +67,10 @@ def with_neighbours(*named: str | Path | None) -> Iterator[Path]:
         if file is not None and os.path.isfile(file):
             path = Path(file)
             yield from path.parent.glob(f"{glob.escape(path.stem)}.*")
+
+
+def read_with(*files: Path | None) -> list[Path]:
+    """List the input files of a command and the neighbours that share their first word, which readers may also open."""
+    given = [file for file in files if file is not None]
+    beside = [file.parent.glob(f"{glob.escape(file.name.split('.')[0])}.*") for file in given]
+    return [*given, *chain.from_iterable(beside)]

@@ -51,6 +51,10 @@ class Reflections:
         Name in messages and titles.
     is_merged
         Whether there is one reflection per class of equivalents (Friedel mates may be apart), and no systematic absence.
+    has_sigma
+        Whether any σ was measured; if not, `sigma` is an estimate for the search, and a refinement weighs all alike.
+    formula
+        Formula unit that the file states, e.g. ``C12 H10 N2 O``; "" if it states none.
 
     Raises
     ------
@@ -69,6 +73,8 @@ class Reflections:
     wavelength: float | None = None
     name: str = "reflections"
     is_merged: bool = False
+    has_sigma: bool = True
+    formula: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hkl", np.asarray(self.hkl))
@@ -235,9 +241,10 @@ def estimate_sigma(intensity: np.ndarray, sigma: np.ndarray | None, *, name: str
     if known.all():
         return sigma
     floor = np.median(sigma[known]) if known.any() else 0.01 * np.abs(intensity).mean()
+    refined = "" if known.any() else "; without any σ, a refinement gives all reflections the same weight"
     warnings.warn(
         f"{name}: {(~known).sum()} of {len(sigma)} reflections have no σ above zero; it is set to 5 % of the "
-        f"intensity, at least {floor:.3g}",
+        f"intensity, at least {floor:.3g}{refined}",
         stacklevel=3,
     )
     return np.where(known, sigma, np.maximum(0.05 * np.abs(intensity), floor))

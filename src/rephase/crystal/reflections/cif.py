@@ -3,13 +3,15 @@
 import itertools
 import re
 import warnings
+from collections.abc import Iterable, Iterator
 
 import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.cif_blocks import cell_of, cif_document, is_cif, space_group_of
+from rephase.crystal.cif_blocks import cell_of, cif_document, is_cif, space_group_of, text_of
 from rephase.crystal.cif_numbers import cif_numbers
+from rephase.crystal.formulas import stated_formula
 from rephase.crystal.reflections.columns import from_columns
 from rephase.crystal.reflections.listing import EXCLUDED, SATELLITES, Listing
 from rephase.crystal.shelx import read_instructions
@@ -32,29 +34,68 @@ _LOOPS = ("_refln_", "_diffrn_refln_")  # merged or unspecified first, then unme
 _TWIN = "_twin_refln_"
 PHASES = ("phase_meas", "phase_calc")
 _STATUS = ("observed_status", "include_status", "status")
+_FORMULAS = ("_chemical_formula_sum", "_chemical_formula_moiety")
 _EMBEDDED = ("_shelx_hkl_file", "_iucr_refine_reflections_details", "_shelx_fcf_file")
 
 
-def from_cif(text: str, *, name: str, column: str | None = None) -> Listing:
-    """Read the first loop of reflections of a CIF, or a SHELX list embedded in it.
+def from_cif(text: str, *, name: str, column: str | None = None, block: str | None = None) -> Listing:
+    """Read the loop of reflections of a CIF, or a SHELX list embedded in it; merged reflections come first.
 
     Columns of the two Friedel mates, ``_plus`` and ``_minus`` of mmCIF, are read as separate reflections.
 
     Raises
     ------
     ReflectionError
-        The text is not a CIF, has no reflections, or has a field that is not a number.
+        The text is not a CIF, has no reflections, or has a field that is not a number; or several data blocks have
+        reflections, and `block` names none of them.
     """
     document = cif_document(text, name=name)
-    if loop := ReflectionLoop.first_of(document, name=name):
-        others = [block for block in document if block is not loop.block]
-        return with_metadata(_from_loop(loop, column), [loop.block, *others])
+    blocks = list(document) if block is None else [_named_block(document, block, name)]
+    chosen = _chosen_block(blocks, name)
+    if chosen is None:
+        raise ReflectionError(f"{name}: {_why_none(blocks)}")
+    if loop := ReflectionLoop.first_of([chosen], name=name):
+        return with_metadata(_from_loop(loop, column), [chosen, *(each for each in document if each is not chosen)])
+    tag, inner = next(_embedded_lists(chosen))
+    return with_metadata(_from_embedded(inner, chosen, f"{name}, {tag}", column), [chosen])
+
+
+def has_reflections(text: str) -> bool:
+    """Whether a text that should be a CIF mentions a list of reflections."""
+    marks = (*(f"{prefix}index_h" for prefix in _LOOPS), *_EMBEDDED)
+    return any(mark in text.lower().replace("refln.", "refln_") for mark in marks)
+
+
+def _chosen_block(blocks: Iterable[gemmi.cif.Block], name: str) -> gemmi.cif.Block | None:
+    """The only block with reflections; None if there is none."""
+    found = [block for block in blocks if _has_loop(block) or any(_embedded_lists(block))]
+    if len(found) > 1:
+        names = ", ".join(block.name for block in found)
+        raise ReflectionError(
+            f"{name}: {len(found)} data blocks have reflections ({names}); choose one with block= (--block)"
+        )
+    return found[0] if found else None
+
+
+def _named_block(document: gemmi.cif.Document, name: str, file: str) -> gemmi.cif.Block:
+    wanted = name.removeprefix("data_").lower()
     for block in document:
-        for tag in _EMBEDDED:
-            inner = gemmi.cif.as_string(block.find_value(tag) or "")
-            if inner.strip():
-                return with_metadata(_from_embedded(inner, block, f"{name}, {tag}", column), [block])
-    raise ReflectionError(f"{name}: {_why_none(document)}")
+        if block.name.lower() == wanted:
+            return block
+    hint = nearest_name(name, [block.name for block in document])
+    raise ReflectionError(f"{file}: no data block {name!r}; {hint}")
+
+
+def _has_loop(block: gemmi.cif.Block) -> bool:
+    return any(len(block.find_loop(f"{prefix}index_h")) > 0 for prefix in _LOOPS)
+
+
+def _embedded_lists(block: gemmi.cif.Block) -> Iterator[tuple[str, str]]:
+    """Yield the tags of a block that hold a list, with the text."""
+    for tag in _EMBEDDED:
+        inner = gemmi.cif.as_string(block.find_value(tag) or "")
+        if inner.strip():
+            yield tag, inner
 
 
 class ReflectionLoop:
@@ -84,9 +125,9 @@ class ReflectionLoop:
 
     @classmethod
     def first_of(
-        cls, document: gemmi.cif.Document, *, name: str, needs: tuple[str, ...] = ()
+        cls, document: Iterable[gemmi.cif.Block], *, name: str, needs: tuple[str, ...] = ()
     ) -> "ReflectionLoop | None":
-        """Find the first loop with reflections in a document; merged ones come first.
+        """Find the first loop with reflections in some blocks; merged ones come first.
 
         If `needs` has labels, the loop must have values for at least one of them.
         """
@@ -121,7 +162,7 @@ class ReflectionLoop:
         return self._parsed[label]
 
 
-def _why_none(document: gemmi.cif.Document) -> str:
+def _why_none(document: list[gemmi.cif.Block]) -> str:
     """Say what a CIF without reflections contains instead."""
     if any(block.find_loop(f"{_TWIN}index_h") for block in document):
         return (
@@ -184,11 +225,17 @@ def _from_embedded(text: str, block: gemmi.cif.Block, name: str, column: str | N
 
 
 def with_metadata(listing: Listing, blocks: list[gemmi.cif.Block]) -> Listing:
-    """Add cell, group and wavelength to a listing, from the first block that has them."""
+    """Add cell, group, wavelength and formula to a listing: cell and group of the first block that has them."""
     cell = listing.cell or next(filter(None, map(_cell_or_none, blocks)), None)
     group: SpaceGroup | None = listing.space_group
     group = group or next((stated for stated in map(space_group_of, blocks) if stated), None)
-    return listing._replace(cell=cell, space_group=group, wavelength=listing.wavelength or _wavelength(blocks[0]))
+    own = blocks[:1]  # other blocks may describe other measurements
+    return listing._replace(
+        cell=cell,
+        space_group=group,
+        wavelength=listing.wavelength or next(map(_wavelength, own), None),
+        formula=listing.formula or "".join(stated_formula(text_of(block, *_FORMULAS)) for block in own),
+    )
 
 
 def _cell_or_none(block: gemmi.cif.Block) -> Cell | None:

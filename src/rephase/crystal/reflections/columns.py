@@ -78,6 +78,7 @@ def _as_instructed(listing: Listing, instructions: Instructions, name: str) -> L
         cell=instructions.cell,
         space_group=instructions.symmetry,
         wavelength=instructions.wavelength,
+        formula=instructions.formula,
     )
 
 

@@ -12,6 +12,7 @@ from rephase.crystal.reflections import Reflections, estimate_sigma
 from rephase.crystal.reflections.checks import check_cell
 from rephase.crystal.reflections.cif import from_cif
 from rephase.crystal.reflections.columns import from_columns
+from rephase.crystal.reflections.data_sets import data_file
 from rephase.crystal.reflections.listing import Listing, measured_rows
 from rephase.crystal.reflections.mtz import from_mtz, write_mtz, write_mtz_columns
 from rephase.crystal.reflections.neighbours import instructions_beside, with_neighbours
@@ -33,6 +34,7 @@ def read_reflections(
     cell: Cell | Sequence[float] | None = None,
     space_group: str | int | Symmetry | None = None,
     column: str | None = None,
+    block: str | None = None,
     wavelength: float | None = None,
 ) -> Reflections:
     """Read a list of measured reflections; the format is recognised from the content of the file.
@@ -40,20 +42,24 @@ def read_reflections(
     MTZ · CIF with a loop of reflections (COD's ``.hkl``, SHELX ``.fcf``, mmCIF, unmerged ``_diffrn_refln_``) or an
     embedded SHELX list · SHELX HKLF 4 (HKLF 3 where the ``.ins`` says so) · lines of h k l I σ, with spaces, commas or
     semicolons, also after a header, which may name the columns · XDS_ASCII, merged SCALEPACK, FullProf's ``.int``.
-    Each file may be gzipped. Missing information is taken from the ``.ins``, ``.res`` or ``.cif`` of the same name in
-    the same folder. (0, 0, 0) and reflections without a value are left out; reflections marked as excluded, satellites,
-    placeholders and rows with a negative σ are left out and counted. A missing or zero σ is estimated.
+    Each file may be gzipped. Missing information is taken from the ``.ins``, ``.res``, ``.p4p`` or ``.cif`` of the same
+    name in the same folder; any of the first three may be named instead of the list. (0, 0, 0) and reflections without
+    a value are left out; reflections marked as excluded, satellites, placeholders and rows with a negative σ are left
+    out and counted. A missing or zero σ is estimated. The formula that the files state is kept, unless it is an obvious
+    placeholder.
 
     Parameters
     ----------
     path
-        The file.
+        The file, or a folder that holds one data set.
     cell
         a, b, c (Å), α, β, γ (degrees); takes precedence over the file.
     space_group
         Symbol or number; takes precedence over the file. If none is known, the list has no symmetry.
     column
         Label of the intensities or amplitudes, if an MTZ file or a CIF has several.
+    block
+        Name of the data block, if several blocks of a CIF have reflections.
     wavelength
         Wavelength in Å; takes precedence over the file.
 
@@ -65,8 +71,8 @@ def read_reflections(
     Raises
     ------
     ReflectionError
-        The file is missing or is not such a list (the message names its format, if known); the cell is unknown; a value
-        is wrong (see `Reflections`).
+        The file is missing or is not such a list (the message names its format, if known); a folder or a CIF has no
+        data set or several; the cell is unknown; a value is wrong (see `Reflections`).
 
     Warns
     -----
@@ -75,9 +81,9 @@ def read_reflections(
     """
     if wavelength is not None and not 0.01 < wavelength < 100:
         raise ReflectionError(f"wavelength = {wavelength}: expected an X-ray wavelength; give it in Å, e.g. 0.71073")
-    path = Path(path)
+    path = data_file(Path(path))
     needed = cell is None or space_group is None
-    found = read_listing(path, column, needed=needed)
+    found = read_listing(path, column, block=block, needed=needed)
     if needed and (found.cell is None or found.space_group is None):
         found = with_neighbours(path, found)
     cell = found.cell if cell is None else _as_cell(cell)
@@ -115,12 +121,12 @@ def _eight_wide(values: np.ndarray) -> tuple[list[float], list[int]]:
     return values.tolist(), np.minimum(np.maximum(6 - whole, 2), 7 - whole).tolist()
 
 
-def read_listing(path: Path, column: str | None = None, *, needed: bool = True) -> Listing:
+def read_listing(path: Path, column: str | None = None, *, block: str | None = None, needed: bool = True) -> Listing:
     """Read a file in any format; text columns are interpreted by the `.ins` or `.res` of the same name.
 
     Parameters
     ----------
-    path, column
+    path, column, block
         As in `read_reflections`.
     needed
         Whether invalid instructions are an error; otherwise they cause a warning.
@@ -140,7 +146,9 @@ def read_listing(path: Path, column: str | None = None, *, needed: bool = True) 
     if "\0" in text[:4096]:
         raise ReflectionError(f"{name}: a binary file, but no MTZ; expected an MTZ, a CIF, or lines of h k l I σ")
     if is_cif(text):
-        return from_cif(text, name=name, column=column)
+        return from_cif(text, name=name, column=column, block=block)
+    if block is not None:
+        raise ReflectionError(f"{name}: block={block!r}, but only a CIF has data blocks; leave it out")
     if column is not None:
         raise ReflectionError(f"{name}: column={column!r}, but the columns of this file have no names; leave it out")
     if reader := program_of(text):
@@ -171,8 +179,11 @@ def _reflections(
     hkl, value = found.hkl[kept], found.value[kept]
     sigma = np.full(len(value), np.nan) if found.sigma is None else found.sigma[kept]
     sigma = np.where(sigma > 0, sigma, np.nan)
+    has_sigma = bool(np.isfinite(sigma).any())
     if found.is_amplitude:  # σ of the square, exact for a Gaussian |F|
         value, sigma = value * np.abs(value), np.sqrt(4 * value**2 * sigma**2 + 2 * sigma**4)
     sigma = estimate_sigma(value, sigma, name=name) if len(value) else sigma
     phi = None if found.phi_deg is None else np.angle(np.exp(1j * np.radians(found.phi_deg[kept])))
-    return Reflections(hkl, value, sigma, cell, symmetry, phi, wavelength, name)
+    return Reflections(
+        hkl, value, sigma, cell, symmetry, phi, wavelength, name, has_sigma=has_sigma, formula=found.formula
+    )

@@ -22,7 +22,7 @@ class Listing(NamedTuple):
     """The columns of a file: ``hkl [n, 3]``, ``value`` and ``sigma [n]`` as written, ``phi_deg [n]`` in degrees.
 
     ``fom [n]`` are figures of merit of the phases. NaN marks missing values; ``marked`` gives, for each reason, the
-    rows [n] that the file excludes.
+    rows [n] that the file excludes. ``formula`` is that of one formula unit, "" if unknown.
     """
 
     hkl: np.ndarray
@@ -35,6 +35,7 @@ class Listing(NamedTuple):
     wavelength: float | None = None
     fom: np.ndarray | None = None
     marked: Mapping[str, np.ndarray] = {}
+    formula: str = ""
 
 
 def listing_of(columns: Mapping[str, np.ndarray], **stated: Any) -> Listing:

@@ -1,11 +1,13 @@
-"""Information from files with the same name as a reflection list: `.ins` or `.res`, and `.cif`."""
+"""Information from files with the same name as a reflection list: `.ins` or `.res`, `.p4p` and `.cif`."""
 
 import os
 import warnings
 from pathlib import Path
 
-from rephase.crystal.cif_blocks import cell_of, cif_document, space_group_of
+from rephase.crystal.cif_blocks import cif_document
+from rephase.crystal.reflections.cif import with_metadata
 from rephase.crystal.reflections.listing import Listing
+from rephase.crystal.reflections.p4p import with_p4p
 from rephase.crystal.shelx import Instructions, read_instructions
 from rephase.errors import ReflectionError, RephaseError
 from rephase.files.reading import file_text, stem_of
@@ -49,27 +51,30 @@ def instructions_beside(path: Path, *, needed: bool) -> Instructions | None:
 
 
 def with_neighbours(path: Path, found: Listing) -> Listing:
-    """Complete a listing with cell and group from the files of the same name.
+    """Complete a listing with cell, group, wavelength and formula from the files of the same name.
 
     Warns
     -----
     UserWarning
-        The CIF of the same name cannot be read.
+        The `.p4p` or the CIF of the same name cannot be read.
     """
     if instructions := instructions_beside(path, needed=True):
         found = found._replace(
             cell=found.cell or instructions.cell,
             space_group=found.space_group or instructions.symmetry,
             wavelength=found.wavelength or instructions.wavelength,
+            formula=found.formula or instructions.formula,
         )
-    other = beside(path, ".cif")
-    if other is None or (found.cell is not None and found.space_group is not None):
-        return found
-    try:
-        blocks = list(cif_document(file_text(other, ReflectionError), name=other.name))
-        for block in blocks:
-            group = found.space_group or space_group_of(block)
-            found = found._replace(cell=found.cell or cell_of(block), space_group=group)
-    except RephaseError as error:
-        warnings.warn(f"{path.name}: the file beside it is not read: {error}", stacklevel=3)
+    for suffix, complete in ((".p4p", with_p4p), (".cif", _with_cif)):
+        other = beside(path, suffix)
+        if other is None or (found.cell is not None and found.space_group is not None):
+            continue
+        try:
+            found = complete(file_text(other, ReflectionError), found, name=other.name)
+        except RephaseError as error:
+            warnings.warn(f"{path.name}: the file beside it is not read: {error}", stacklevel=3)
     return found
+
+
+def _with_cif(text: str, found: Listing, *, name: str) -> Listing:
+    return with_metadata(found, list(cif_document(text, name=name)))
