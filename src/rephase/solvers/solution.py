@@ -15,6 +15,7 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import write_hklf4, write_mtz
 from rephase.crystal.reflections.pseudo_translations import PseudoTranslations
 from rephase.files.writing import ResultSet, write_whole
+from rephase.refinement.model import Model
 from rephase.solvers.space_groups import GroupFit
 
 RESULTS = (
@@ -68,6 +69,8 @@ class Solution:
     rival_phi
         [n_rivals, n_refl], radians: phases of other solutions that fit equally well, because only reflections weakened
         by a pseudo-translation could distinguish them. None if phases were given, because no search was made then.
+    model
+        The refined structure; None if none was built.
     """
 
     reflections: Reflections
@@ -85,6 +88,7 @@ class Solution:
     space_groups: tuple[GroupFit, ...] = ()
     pseudo_translations: PseudoTranslations | None = None
     rival_phi: np.ndarray | None = None
+    model: Model | None = None
 
     @property
     def n_rivals(self) -> int:
