@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rephase.crystal.reflections import Reflections
 from rephase.crystal.symmetry import Symmetry, key_of, rows_of
+from rephase.refinement.factors import SiteFactors
 from rephase.refinement.model import Model
 
 _SIGNIFICANT = 3.0  # I/σ of both mates; quotients of weaker ones are far from normally distributed
@@ -65,12 +67,24 @@ def friedel_pairs(hkl: np.ndarray, symmetry: Symmetry) -> np.ndarray:
     return np.column_stack([place[first], rows[first]])
 
 
-def absolute_structure(model: Model) -> Flack | None:
-    """Determine x of a model whose data keep Friedel mates apart; None if no difference is measured or expected."""
-    if model.symmetry.is_centrosymmetric or model.wavelength is None:
+def absolute_structure(model: Model, measured: Reflections) -> Flack | None:
+    """Determine x of a model from a list as measured, in the axes of the model.
+
+    None if the group has a centre, the wavelength is unknown, or no significant pairs were measured.
+    """
+    symmetry = model.symmetry
+    if symmetry.is_centrosymmetric or model.wavelength is None or measured.cell != model.cell:
         return None
-    pairs, data = friedel_pairs(model.data.hkl, model.symmetry), model.data
-    return flack_from_quotients(data.intensity[pairs], data.sigma[pairs], np.abs(model.F[pairs]) ** 2)
+    present = measured.take(~symmetry.is_absent(measured.hkl))
+    hkl, of = np.unique(_by_rotation(present.hkl, symmetry), axis=0, return_inverse=True)
+    weight = np.bincount(of.ravel(), present.sigma**-2.0)
+    intensity = np.bincount(of.ravel(), present.intensity * present.sigma**-2.0) / weight
+    pairs = friedel_pairs(hkl, symmetry)
+    if not len(pairs):
+        return None
+    factors = SiteFactors(hkl[pairs.ravel()], model.cell, symmetry, model.sites.elements, model.wavelength)
+    intensity_calc = np.abs(factors.F(model.sites)).reshape(-1, 2) ** 2
+    return flack_from_quotients(intensity[pairs], weight[pairs] ** -0.5, intensity_calc)
 
 
 def _by_rotation(hkl: np.ndarray, symmetry: Symmetry) -> np.ndarray:

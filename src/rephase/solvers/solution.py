@@ -71,6 +71,8 @@ class Solution:
         by a pseudo-translation could distinguish them. None if phases were given, because no search was made then.
     model
         The refined structure; None if none was built.
+    measured
+        The list as given, not merged; it keeps Friedel mates apart.
     """
 
     reflections: Reflections
@@ -89,6 +91,7 @@ class Solution:
     pseudo_translations: PseudoTranslations | None = None
     rival_phi: np.ndarray | None = None
     model: Model | None = None
+    measured: Reflections | None = None
 
     @property
     def n_rivals(self) -> int:

@@ -138,6 +138,7 @@ def solve(
         pseudo_translations=pseudo,
         rival_phi=_phases_in_setting_of_data(problem, rivals, merged.hkl) if is_free else None,
         space_groups=fitting_groups(merged, merged.group, problem, outcome.F) if is_unknown else (),
+        measured=cut,
     )
 
 

@@ -68,7 +68,8 @@ def voids(solution: Solution) -> Hint | None:
 
 def hand(solution: Solution) -> Hint | None:
     """An absolute structure that is inverted, mixed, or not determined."""
-    found = None if solution.model is None else absolute_structure(solution.model)
+    model, measured = solution.model, solution.measured
+    found = None if model is None or measured is None else absolute_structure(model, measured)
     if found is None or (found.su <= _USELESS and found.x < max(0.1, 3 * found.su)):
         return None
     measured = f"x = {found.x:.2f} ± {found.su:.2f} from the quotients of {found.n_pairs} Friedel pairs"
