@@ -336,6 +336,19 @@ def test_reflections_that_fit_badly(model):
     assert " ".join(map(str, model.data.hkl[order[50]])) in hints["misfits"].text
 
 
+def test_strong_reflections_that_are_missing(model):
+    """Scattered over all angles, so that the completeness at low angles does not show it."""
+    kept = np.sort(np.argsort(-model.intensity_calc)[6:])
+    data = model.data.take(kept)
+    without = replace(model, data=data, F=model.F[kept], intensity_calc=model.intensity_calc[kept])
+    hint = hints_by_name(data, without)["missing_strong"]
+    assert hint.values == {"n": 6, "n_missing": 6}
+    by_chance = np.sort(np.random.default_rng(0).permutation(len(model.data))[100:])
+    data = model.data.take(by_chance)
+    without = replace(model, data=data, F=model.F[by_chance], intensity_calc=model.intensity_calc[by_chance])
+    assert hints_by_name(data, without) == {}
+
+
 def test_weak_reflections_with_too_much_intensity(model):
     weakest = hints_with(model, model.data.intensity + 0.05 * model.data.intensity.mean())["weakest"]
     assert weakest.values["excess"] == pytest.approx(0.05, abs=0.01)

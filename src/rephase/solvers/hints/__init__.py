@@ -20,6 +20,7 @@ HINTS = (
     structure.volume_per_atom,
     structure.voids,
     structure.hand,
+    fit.missing_strong,
     fit.strongest,
     fit.weakest,
     fit.half_wavelength,

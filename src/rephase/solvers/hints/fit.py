@@ -2,7 +2,10 @@
 
 import numpy as np
 
+from rephase.crystal.reflections.statistics import unique_hkl
+from rephase.crystal.symmetry import rows_of
 from rephase.refinement.agreement import deviations, half_wavelength_share, strength_table
+from rephase.refinement.factors import SiteFactors
 from rephase.refinement.model import Model
 from rephase.solvers.hints.hint import Hint
 from rephase.solvers.solution import Solution
@@ -11,8 +14,9 @@ _GOOD = 0.12  # R1 of a model that is complete enough to judge single reflection
 _FAR = 10.0  # deviation in units of the weights
 _N_STRONG, _N_SHOWN = 20, 5
 _LOST = 0.8  # median of Io/Ic of the strongest reflections without extinction
-_K, _EXCESS = 3.0, 0.005  # <Io>/<Ic> of the weakest tenth, and its excess relative to the mean intensity
+_K, _EXCESS = 3.0, 0.02  # <Io>/<Ic> of the weakest tenth, and its excess relative to the mean intensity
 _IN_SU = 5.0
+_FEWEST_MISSING, _TIMES_CHANCE = 3, 3.0  # strong reflections, and how many times more than any are missing
 _HALF = 0.001  # share of λ/2
 
 
@@ -31,6 +35,31 @@ def strongest(solution: Solution) -> Hint | None:
         f"The {len(rows)} strongest reflections have {ratio:.0%} of their calculated intensity.",
         "If the loss grows with the intensity and falls with the angle, refine extinction (EXTI); if a few are far too "
         "weak, they are overloaded or behind the beam stop: leave them out.",
+    )
+
+
+def missing_strong(solution: Solution) -> Hint | None:
+    """Strong reflections that are not in the list."""
+    model = _good_model(solution)
+    if model is None:
+        return None
+    data = model.data
+    possible = unique_hkl(data.cell, data.group, data.d_min)
+    missing = possible[rows_of(possible, data.group.representative(data.hkl)) < 0]
+    if len(missing) < _FEWEST_MISSING:
+        return None
+    factors = SiteFactors(missing, data.cell, data.group, model.sites.elements, model.wavelength)
+    intensity = np.abs(factors.F(model.sites)) ** 2 * model.scale**2
+    strong = missing[intensity > np.sort(model.intensity_calc)[-_N_STRONG:].min()]
+    if len(strong) < max(_FEWEST_MISSING, _TIMES_CHANCE * _N_STRONG * len(missing) / len(possible)):
+        return None
+    listed = ", ".join(" ".join(map(str, hkl)) for hkl in strong[:_N_SHOWN].tolist())
+    return Hint(
+        "missing_strong",
+        {"n": len(strong), "n_missing": len(missing)},
+        f"{len(strong)} of the {len(missing)} missing reflections are as strong as the {_N_STRONG} strongest measured "
+        f"ones: {listed}{', ...' if len(strong) > _N_SHOWN else ''}.",
+        "They are probably overloaded or behind the beam stop: measure them with a shorter exposure.",
     )
 
 

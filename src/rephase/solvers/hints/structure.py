@@ -72,17 +72,17 @@ def hand(solution: Solution) -> Hint | None:
     found = None if model is None or measured is None else absolute_structure(model, measured)
     if found is None or (found.su <= _USELESS and found.x < max(0.1, 3 * found.su)):
         return None
-    measured = f"x = {found.x:.2f} ± {found.su:.2f} from the quotients of {found.n_pairs} Friedel pairs"
+    figure = f"x = {found.x:.2f} ± {found.su:.2f} from the quotients of {found.n_pairs} Friedel pairs"
     if found.su > _USELESS:
         text, remedy = (
-            f"The data cannot tell the absolute structure: {measured}.",
+            f"The data cannot tell the absolute structure: {figure}.",
             "State it from the synthesis, or measure with a longer wavelength (Cu Kα) or a heavier atom.",
         )
     elif found.x > 1 - max(_DECISIVE, 3 * found.su):
-        text, remedy = f"The absolute structure is inverted: {measured}.", "Invert the model and refine again."
+        text, remedy = f"The absolute structure is inverted: {figure}.", "Invert the model and refine again."
     else:
         text, remedy = (
-            f"Neither hand fits alone: {measured}.",
+            f"Neither hand fits alone: {figure}.",
             f"Refine as an inversion twin: TWIN and BASF {min(max(found.x, 0), 1):.2f}.",
         )
     return Hint("hand", {"x": found.x, "su": found.su, "n_pairs": found.n_pairs}, text, remedy)
