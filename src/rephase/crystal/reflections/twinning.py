@@ -73,7 +73,7 @@ def l_test(data: Reflections) -> LTest | None:
 
     References
     ----------
-    Padilla & Yeates (2003), doi:10.1107/S0907444903007947.
+    Padilla & Yeates (2003), Acta Cryst. D59, 1124-1130.
     """
     strong = _strong(data)
     if not len(strong):
@@ -114,7 +114,7 @@ def law_test(data: Reflections, law: np.ndarray) -> LawTest | None:
 
     References
     ----------
-    Yeates (1988), doi:10.1107/S0108767387009632.
+    Yeates (1988), Acta Cryst. A44, 142-144.
     """
     strong = _strong(data)
     hkl, intensity = data.hkl[strong], data.intensity[strong]

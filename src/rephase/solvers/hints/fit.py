@@ -16,7 +16,7 @@ _N_STRONG, _N_SHOWN = 20, 5
 _LOST = 0.8  # median of Io/Ic of the strongest reflections without extinction
 _K, _EXCESS = 3.0, 0.02  # <Io>/<Ic> of the weakest tenth, and its excess relative to the mean intensity
 _IN_SU = 5.0
-_FEWEST_MISSING, _TIMES_CHANCE = 3, 3.0  # strong reflections, and how many times more than any are missing
+_FEWEST_MISSING, _TIMES_CHANCE = 3, 4.0  # strong reflections, and how many times more than any are missing
 _HALF = 0.001  # share of λ/2
 
 
