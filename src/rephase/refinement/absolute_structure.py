@@ -82,7 +82,7 @@ def absolute_structure(model: Model, measured: Reflections) -> Flack | None:
     pairs = friedel_pairs(hkl, symmetry)
     if not len(pairs):
         return None
-    factors = SiteFactors(hkl[pairs.ravel()], model.cell, symmetry, model.sites.elements, model.wavelength)
+    factors = SiteFactors(hkl[pairs.ravel()], model.cell, symmetry, model.sites.elements, wavelength=model.wavelength)
     intensity_calc = np.abs(factors.F(model.sites)).reshape(-1, 2) ** 2
     return flack_from_quotients(intensity[pairs], weight[pairs] ** -0.5, intensity_calc)
 

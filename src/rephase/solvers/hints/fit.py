@@ -48,7 +48,7 @@ def missing_strong(solution: Solution) -> Hint | None:
     missing = possible[rows_of(possible, data.group.representative(data.hkl)) < 0]
     if len(missing) < _FEWEST_MISSING:
         return None
-    factors = SiteFactors(missing, data.cell, data.group, model.sites.elements, model.wavelength)
+    factors = SiteFactors(missing, data.cell, data.group, model.sites.elements, wavelength=model.wavelength)
     intensity = np.abs(factors.F(model.sites)) ** 2 * model.scale**2
     strong = missing[intensity > np.sort(model.intensity_calc)[-_N_STRONG:].min()]
     if len(strong) < max(_FEWEST_MISSING, _TIMES_CHANCE * _N_STRONG * len(missing) / len(possible)):
