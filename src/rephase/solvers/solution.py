@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import write_hklf4, write_mtz
 from rephase.crystal.reflections.pseudo_translations import PseudoTranslations
 from rephase.files.writing import ResultSet, write_whole
+from rephase.refinement.model import Model
 from rephase.solvers.space_groups import GroupFit
 
 RESULTS = (
@@ -35,6 +37,13 @@ NEXT_STEP = {
     "equally well: keep the one that refines to the lowest R over the weak reflections",
     "unsure": "do not trust this map: measure to a smaller d_min, check the space group, or raise --effort",
 }
+
+
+class KeptTrials(NamedTuple):
+    """The best trials of a search: ``misfit`` [n], see `Solution.r_factor`; ``agrees`` [n] with the best of them."""
+
+    misfit: np.ndarray
+    agrees: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +77,10 @@ class Solution:
     rival_phi
         [n_rivals, n_refl], radians: phases of other solutions that fit equally well, because only reflections weakened
         by a pseudo-translation could distinguish them. None if phases were given, because no search was made then.
+    trials
+        The trials that were compared; None if they are unknown.
+    model
+        The refined structure; None if no model was built.
     """
 
     reflections: Reflections
@@ -85,6 +98,8 @@ class Solution:
     space_groups: tuple[GroupFit, ...] = ()
     pseudo_translations: PseudoTranslations | None = None
     rival_phi: np.ndarray | None = None
+    trials: KeptTrials | None = None
+    model: Model | None = None
 
     @property
     def n_rivals(self) -> int:

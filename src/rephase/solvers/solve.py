@@ -21,7 +21,7 @@ from rephase.solvers.grids import check_memory
 from rephase.solvers.known import known_phasors
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.rivals import Settled, settle_rivals
-from rephase.solvers.solution import Solution
+from rephase.solvers.solution import KeptTrials, Solution
 from rephase.solvers.space_groups import fitting_groups, without_group
 from rephase.solvers.strategy import N_KEPT, Outcome, Recipe, pursue
 
@@ -137,6 +137,7 @@ def solve(
         absent_i_over_sigma=found.absent_i_over_sigma,
         pseudo_translations=pseudo,
         rival_phi=_phases_in_setting_of_data(problem, rivals, merged.hkl) if is_free else None,
+        trials=_kept(found_by_trials),
         space_groups=fitting_groups(merged, merged.group, problem, outcome.F) if is_unknown else (),
     )
 
@@ -164,6 +165,13 @@ def _settled(problem: PhaseProblem, outcome: Outcome, pseudo: PseudoTranslations
     if pseudo is not None:
         return settle_rivals(problem, outcome, pseudo, recipe)
     return Settled(outcome._replace(F=problem.at_known_origin(outcome.F)), outcome.F[None][:0])
+
+
+def _kept(outcome: Outcome) -> KeptTrials | None:
+    """Return the figures of the trials that were compared."""
+    if outcome.kept is None or outcome.agrees is None:
+        return None
+    return KeptTrials(outcome.kept.misfit.cpu().numpy(), outcome.agrees.cpu().numpy())
 
 
 def _in_setting_of_data(problem: PhaseProblem, outcome: Outcome, hkl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
