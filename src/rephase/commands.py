@@ -149,8 +149,9 @@ def solve(
             )
         with results.staged() as stage:
             solution.write_files(stage, formula=formula or None)
-            write_figures(solution, stage)
+            write_figures(solution, stage, data=data, command=["rephase", *sys.argv[1:]])
     _say(solution.summary(), results.folder)
+    typer.echo(f"page: {results.folder / 'solve.html'}")
 
 
 @app.command()

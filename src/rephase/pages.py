@@ -24,6 +24,11 @@ th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd;
 table.settings td, table.settings th { text-align: left; } .error { color: #a00; } nav a { margin-right: 1rem; }
 .anchor-link { display: none; }
 """
+_CONFIG = {  # nothing that leaves the page: one of plotly's buttons would send the data to its maker
+    "responsive": True,
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["sendChartToCloud"],
+}
 
 
 def page(body: str, *, title: str = "rephase", style: str = "") -> str:
@@ -70,7 +75,7 @@ def settings(values: Mapping[str, object]) -> str:
 def picture(figure: Figure, *, name: str) -> str:
     """Render a figure as vector graphics inside the page, and close it; `name` says in words what it shows."""
     drawn = io.BytesIO()
-    with plt.style.context([STYLE, {"svg.fonttype": "path"}]):
+    with plt.style.context([STYLE, {"svg.fonttype": "path", "savefig.bbox": "standard"}]):
         figure.savefig(drawn, format="svg", metadata={"Date": None})
     plt.close(figure)
     return f'<img alt="{text(name)}" src="data:image/svg+xml;base64,{b64encode(drawn.getvalue()).decode()}">'
@@ -78,4 +83,4 @@ def picture(figure: Figure, *, name: str) -> str:
 
 def interactive(figure: go.Figure, *, name: str | None = None) -> str:
     """Render an interactive figure that fills its box; plotly escapes its texts except a few tags such as <b>."""
-    return figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config={"responsive": True})
+    return figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=_CONFIG)

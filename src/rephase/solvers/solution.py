@@ -28,7 +28,9 @@ RESULTS = (
     "solution.json",
     "density.png",
     "density.pdf",
-    "density.html",
+    "molecule.png",
+    "molecule.pdf",
+    "solve.html",
 )
 NEXT_STEP = {
     "solved": "open solution.res and refine (--formula turns its peaks into atoms)",

@@ -12,7 +12,9 @@ from rephase.crystal.symmetry import Symmetry
 from rephase.labs.solving.packing import Packing, pack
 from rephase.labs.solving.solids import Solid, cylinders, element_colour, ellipsoids
 from rephase.refinement.sites import Sites
+from rephase.solvers.solution import Solution
 
+_U_OF_PEAKS = 0.03  # Å^2, only for their size in the picture
 _BOND, _HYDROGEN = 0.07, 0.17  # radii in Å
 _AROUND = 1.6  # Å: the map is shown this far from atoms
 _ENCLOSED, _PART = 0.1, 0.5  # the surface is at half of the height that nine atoms in ten exceed
@@ -22,6 +24,22 @@ _EDGES = "000 100 110 010 000 001 101 100 101 111 110 111 011 010 011 001"  # a 
 _DISTANCE = 2.6  # of the camera, in radii of the molecule
 _SHINE = {"ambient": 0.65, "diffuse": 0.7, "specular": 0.3, "roughness": 0.5, "fresnel": 0.1}
 _BLUE, _STICK, _GREY = "#56B4E9", "#B8B8B8", "#777777"
+
+
+def solution_in_hand(solution: Solution) -> go.Figure:
+    """Draw the molecule of a solution, or the peaks of its map, to turn; see `molecule_in_hand`."""
+    r = solution.reflections
+    return molecule_in_hand(sites_to_draw(solution), r.cell, r.group, solution.density)
+
+
+def sites_to_draw(solution: Solution) -> Sites:
+    """Return the atoms of the model, or the peaks of the map as atoms with one U, if there is no model."""
+    if solution.model is not None:
+        return solution.model.sites
+    peaks = solution.peaks()
+    labels = [f"{element}{number}" for number, element in enumerate(peaks.elements, 1)]
+    u_iso = np.full(len(labels), _U_OF_PEAKS)
+    return Sites.isotropic(labels, peaks.elements, peaks.xyz_frac, u_iso, solution.reflections.cell)
 
 
 def molecule_in_hand(sites: Sites, cell: Cell, symmetry: Symmetry, density: np.ndarray) -> go.Figure:
@@ -134,11 +152,13 @@ def _surface(density: np.ndarray, cell: Cell, packing: Packing, elements: np.nda
     step = int(np.ceil((np.prod(high - low + 1) / _LARGEST_BOX) ** (1 / 3)))
     axes = [np.arange(a, b + step, step) for a, b in zip(low, high)]
     box = density[np.ix_(*(axis % n for axis, n in zip(axes, shape)))]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3) / shape @ cell.orthogonalisation.T
-    mask = (cKDTree(heavy).query(points, distance_upper_bound=_AROUND)[0] < _AROUND).reshape(box.shape)
-    if not 0 < level < box[mask].max(initial=0):
+    above = np.argwhere(box > level)
+    points = (low + step * above) / shape @ cell.orthogonalisation.T
+    far = cKDTree(heavy).query(points, distance_upper_bound=_AROUND)[0] > _AROUND
+    box[tuple(above[far].T)] = 0.0
+    if not 0 < level < box.max():
         return []
-    vertices, faces, _, _ = marching_cubes(box, level, mask=mask)
+    vertices, faces, _, _ = marching_cubes(box, level)
     solid = Solid((low + step * vertices) / shape @ cell.orthogonalisation.T, faces)
     return [_mesh(solid, _BLUE, f"map, {level:.2f} e/Å³", is_first=True, opacity=0.25)]
 

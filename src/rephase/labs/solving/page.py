@@ -8,20 +8,16 @@ import numpy as np
 import pandas as pd
 
 from rephase import __version__
+from rephase.crystal.peaks import UNASSIGNED
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.reflections.absences import absence_table
-from rephase.crystal.reflections.statistics import shell_table, wilson
 from rephase.files.writing import write_whole
-from rephase.labs.solving.drawing import draw_amplitudes, draw_r1, draw_residuals, draw_trials, draw_wilson
-from rephase.labs.solving.model_tables import r1_by_resolution, residuals
-from rephase.labs.solving.molecule import molecule_in_hand
+from rephase.labs.solving.evidence import fit, measurement, section, trials
+from rephase.labs.solving.molecule import sites_to_draw, solution_in_hand
 from rephase.labs.solving.solids import element_colour
-from rephase.pages import interactive, page, picture, settings, table, text
+from rephase.pages import interactive, page, settings, table, text
 from rephase.refinement.model import Model
-from rephase.refinement.sites import Sites
 from rephase.solvers.solution import Solution
 
-_U_OF_PEAKS = 0.03  # Å^2, only for their size in the picture
 _STYLE = """
 .verdict { border-left: .5rem solid; padding: .6rem 1rem; background: #f6f6f6; font-size: 1.05rem; }
 .solved { border-color: #009E73; } .possible { border-color: #E69F00; } .unsure { border-color: #D55E00; }
@@ -31,6 +27,7 @@ _STYLE = """
 .pair img { width: 100%; } figure { margin: 0; } figcaption { font-size: 13px; color: #555; }
 table.settings { display: table; } pre { white-space: pre-wrap; }
 """
+_NAMES = {UNASSIGNED: "peak of the map"}
 _FILES = {
     "solution.res": "model for SHELXL and the programs that read its files",
     "solution.ins": "the same, as instructions for the next refinement",
@@ -77,13 +74,13 @@ def write_page(
         _verdict(solution),
         *_molecule(solution),
         *_contents(solution),
-        *_refinement(solution.model),
-        *_trials(solution),
-        *_measurement(solution.reflections, data),
+        *fit(solution.model),
+        *trials(solution),
+        *measurement(solution.reflections, data),
         *_hints(solution),
         *_files(folder),
-        _section("Citation", "<ul>" + "".join(f"<li>{text(each)}</li>" for each in _CITATIONS) + "</ul>"),
-        *([_section("Repeat", f"<pre>{text(shlex.join(command))}</pre>")] if command else []),
+        section("Citation", "<ul>" + "".join(f"<li>{text(each)}</li>" for each in _CITATIONS) + "</ul>"),
+        *([section("Repeat", f"<pre>{text(shlex.join(command))}</pre>")] if command else []),
     ]
     path = folder / "solve.html"
     content = page("".join(parts), title=f"{name}: {solution.verdict}", style=_STYLE)
@@ -91,22 +88,14 @@ def write_page(
     return path
 
 
-def _section(title: str, *body: str) -> str:
-    return f"<section><h2>{text(title)}</h2>{''.join(body)}</section>"
-
-
-def _shown(figure: str, caption: str) -> str:
-    return f"<figure>{figure}<figcaption>{text(caption)}</figcaption></figure>"
-
-
 def _verdict(solution: Solution) -> str:
     """Say in one line whether the crystal is solved, then why, and what to do next."""
     model, reasons = solution.model, []
     if solution.n_agree > 1:
         reasons.append(f"{solution.n_agree} of {solution.n_trials} independent trials reached this map")
-    reasons.append(f"its amplitudes fit the measured ones with R = {solution.r_factor:.3f} before any atom is placed")
+    reasons.append(f"misfit of the map R = {solution.r_factor:.3f}")
     if np.isfinite(solution.rival_r_factor):
-        reasons.append(f"the best other map has {solution.rival_r_factor:.3f}")
+        reasons.append(f"the best other map has R = {solution.rival_r_factor:.3f}")
     head = _MEANING[solution.verdict]
     if model is not None:
         s = model.statistics
@@ -115,15 +104,15 @@ def _verdict(solution: Solution) -> str:
     advice = solution.summary()["next_step"]
     return (
         f'<div class="verdict {text(solution.verdict)}"><strong>{text(head)}</strong><br>'
-        f"{text('; '.join(reasons).capitalize())}.<br>Next: {text(advice)}.</div>"
+        f"{text('; '.join(reasons))}.<br>Next: {text(advice)}.</div>"
     )
 
 
 def _molecule(solution: Solution) -> Iterator[str]:
-    r, sites = solution.reflections, _sites(solution)
-    figure = molecule_in_hand(sites, r.cell, r.group, solution.density)
+    sites = sites_to_draw(solution)
+    figure = solution_in_hand(solution)
     key = "".join(
-        f'<span><i style="background:{element_colour(element)}"></i> {text("peak" if element == "Q" else element)}</span>'
+        f'<span><i style="background:{element_colour(element)}"></i> {_NAMES.get(element, element)}</span>'
         for element in sorted(set(sites.elements))
     )
     words = (
@@ -131,17 +120,7 @@ def _molecule(solution: Solution) -> Iterator[str]:
     )
     words += "the probability." if solution.model else "the probability of an atom with U = 0.03 Å²; peaks have no U."
     box = f'<div class="molecule">{interactive(figure, name="molecule")}</div>'
-    yield _section("Molecule", box, f'<p class="key">{key}</p><p>{text(words)}</p>')
-
-
-def _sites(solution: Solution) -> Sites:
-    """Return the atoms of the model, or the peaks of the map in their place."""
-    if solution.model is not None:
-        return solution.model.sites
-    peaks = solution.peaks()
-    labels = [f"{element}{number}" for number, element in enumerate(peaks.elements, 1)]
-    u_iso = np.full(len(labels), _U_OF_PEAKS)
-    return Sites.isotropic(labels, peaks.elements, peaks.xyz_frac, u_iso, solution.reflections.cell)
+    yield section("Molecule", box, f'<p class="key">{key}</p><p>{text(words)}</p>')
 
 
 def _contents(solution: Solution) -> Iterator[str]:
@@ -165,7 +144,7 @@ def _contents(solution: Solution) -> Iterator[str]:
         }
     if solution.space_groups:
         values["space groups that fit"] = solution.summary()["space_groups_that_fit"]
-    yield _section("Cell and contents", settings(values), *([] if model is None else [_atoms(model)]))
+    yield section("Cell and contents", settings(values), *([] if model is None else [_atoms(model)]))
 
 
 def _atoms(model: Model) -> str:
@@ -181,85 +160,10 @@ def _atoms(model: Model) -> str:
     return f"<details><summary>{len(sites)} atoms of the asymmetric unit</summary>{rows}</details>"
 
 
-def _refinement(model: Model | None) -> Iterator[str]:
-    """Show how the model fits the intensities."""
-    if model is None:
-        return
-    s, shells = model.statistics, r1_by_resolution(model)
-    values = {
-        "R1 (I > 2σ), all": f"{s.r1:.4f} for {s.n_observed:,}, {s.r1_all:.4f} for {s.n_reflections:,}",
-        "wR2, goodness of fit": f"{s.wr2:.4f}, {s.goof:.3f}",
-        "parameters, restraints": f"{s.n_parameters}, {s.n_restraints}",
-        "data per parameter": f"{s.n_reflections / max(1, s.n_parameters):.1f}",
-        "highest peak, deepest hole, rms (e/Å³)": f"{s.peak:.2f}, {s.hole:.2f}, {s.rms:.2f}",
-        "largest shift / uncertainty": f"{s.shift:.3f}",
-        "weights": "w = 1/(σ² + ({:.4f} P)² + {:.4f} P), P = (max(Fo², 0) + 2 Fc²)/3".format(*model.weighting),
-        "extinction": f"{model.extinction:.4f} ± {model.extinction_su:.4f}" if model.extinction else "not refined",
-    }
-    amplitudes = np.sqrt(np.maximum(model.data.intensity, 0)), np.sqrt(model.intensity_calc)
-    pictures = (
-        _shown(picture(draw_r1(shells, s.r1), name="R1 by resolution"), "R1 by resolution."),
-        _shown(
-            picture(draw_amplitudes(*(each / model.scale for each in amplitudes)), name="observed and calculated |F|"),
-            "Observed against calculated amplitudes.",
-        ),
-        _shown(
-            picture(draw_residuals(residuals(model)), name="normal probability plot"),
-            "Weighted residuals against those of normal errors: on the line, the weights are right.",
-        ),
-    )
-    yield _section("Fit", settings(values), f'<div class="pair">{"".join(pictures)}</div>', _details(shells))
-
-
-def _details(rows: pd.DataFrame) -> str:
-    return f"<details><summary>Table</summary>{table(rows, index=False, na_rep='–')}</details>"
-
-
-def _trials(solution: Solution) -> Iterator[str]:
-    """Show how many independent trials reached the solution."""
-    values = {
-        "trials": solution.n_trials,
-        "of the best, same solution": solution.n_agree,
-        "misfit R of the map": f"{solution.r_factor:.4f}",
-        "misfit of the best other map": solution.summary()["rival_r_factor"],
-        "mean figure of merit": f"{solution.fom.mean():.3f}",
-        "rivals that fit equally well": solution.n_rivals,
-    }
-    shown = ""
-    if solution.trials is not None:
-        drawn = picture(draw_trials(*solution.trials), name="misfits of the trials")
-        shown = _shown(drawn, "The trials that were kept. Independent starts rarely agree on a wrong map.")
-    yield _section("Agreement of the trials", f'<div class="pair">{settings(values)}{shown}</div>')
-
-
-def _measurement(merged: Reflections, data: Reflections | None) -> Iterator[str]:
-    """Show the quality of the data: Wilson plot, resolution shells, systematic absences."""
-    found = wilson(merged)
-    drawn = _shown(picture(draw_wilson(found.table, found.b_iso), name="Wilson plot"), "Wilson plot.")
-    if data is None:
-        yield _section("Measurement", f'<div class="pair">{drawn}</div>')
-        return
-    before = data.cut(merged.d_min)
-    whole = before.merge()
-    values = {
-        "resolution limit (Å)": f"{merged.d_min:.3f}",
-        "measured, unique": f"{whole.n_measured:,}, {len(merged):,}",
-        "redundancy": f"{whole.redundancy:.1f}",
-        "R_int": "nothing was measured twice" if np.isnan(whole.r_int) else f"{whole.r_int:.4f}",
-        "mean I/σ": f"{(merged.intensity / merged.sigma).mean():.1f}",
-    }
-    shells, absences = shell_table(whole), absence_table(before)
-    rows = (
-        table(absences, index=False) if len(absences) else "<p>The list has no reflection that a condition forbids.</p>"
-    )
-    yield _section("Measurement", f'<div class="pair">{settings(values)}{drawn}</div>', table(shells, index=False))
-    yield _section("Systematic absences", rows)
-
-
 def _hints(solution: Solution) -> Iterator[str]:
     hints = getattr(solution, "hints", ())
     words = [f"<li><strong>{text(hint.name)}</strong>: {text(hint.text)} {text(hint.remedy)}</li>" for hint in hints]
-    yield _section("Hints", f"<ul>{''.join(words)}</ul>" if words else "<p>Nothing unusual was found.</p>")
+    yield section("Hints", f"<ul>{''.join(words)}</ul>" if words else "<p>Nothing unusual was found.</p>")
 
 
 def _files(folder: Path) -> Iterator[str]:
@@ -270,4 +174,4 @@ def _files(folder: Path) -> Iterator[str]:
         if (folder / name).exists()
     ]
     if rows:
-        yield _section("Files", f'<table class="settings">{"".join(rows)}</table>')
+        yield section("Files", f'<table class="settings">{"".join(rows)}</table>')
