@@ -115,8 +115,6 @@ def measurement(merged: Reflections, data: Reflections | None) -> Iterator[str]:
         "mean I/σ": f"{(merged.intensity / merged.sigma).mean():.1f}",
     }
     shells, absences = shell_table(whole), absence_table(before)
-    rows = (
-        table(absences, index=False) if len(absences) else "<p>The list has no reflection that a condition forbids.</p>"
-    )
+    rows = _rows(absences) if len(absences) else "<p>The list has no reflection that a condition forbids.</p>"
     yield section("Measurement", f'<div class="pair">{settings(values)}{drawn}</div>', _rows(shells))
     yield section("Systematic absences", rows)

@@ -20,6 +20,7 @@ from rephase.refinement.sites import Sites
 _HYDROGEN, _BOND = 0.12, 0.055  # radii in Å
 _TURN = np.linspace(0, 2 * np.pi, 49)
 _CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)])
+_FLAT = 1e-6  # Å^2, smallest displacement that a bond meets
 _PALE = 0.35  # of the element's colour in the fill
 
 
@@ -36,8 +37,8 @@ def draw_molecule(sites: Sites, cell: Cell, symmetry: Symmetry) -> Figure:
     width, height = np.ptp(xyz[:, :2], axis=0) + 2.0
     with plt.style.context(STYLE):
         figure, ax = plt.subplots(figsize=(TWO_COLUMNS, TWO_COLUMNS * float(np.clip(height / width, 0.3, 1.2))))
-        for start, end in _in_depth(molecule, xyz):
-            _draw_bond(ax, xyz[[start, end]])
+        for ends in _trimmed(xyz[molecule.bonds], U[molecule.bonds]):
+            _draw_bond(ax, ends)
         for atom in range(len(molecule)):
             _draw_atom(ax, xyz[atom], U[atom], element_colour(sites.elements[molecule.site[atom]]))
         _draw_names(ax, molecule, xyz, U, sites)
@@ -46,9 +47,13 @@ def draw_molecule(sites: Sites, cell: Cell, symmetry: Symmetry) -> Figure:
     return figure
 
 
-def _in_depth(molecule: Packing, xyz: np.ndarray) -> np.ndarray:
-    """Bonds [n, 2] from the farthest to the nearest."""
-    return molecule.bonds[np.argsort(xyz[molecule.bonds, 2].mean(1))]
+def _trimmed(ends: np.ndarray, U: np.ndarray) -> np.ndarray:
+    """Shorten bonds [n, 2, 3] in Å to the part between the ellipsoids of their atoms, with tensors [n, 2, 3, 3]."""
+    along = ends[:, 1] - ends[:, 0]
+    size, axes = np.linalg.eigh(U)
+    in_axes = np.einsum("nekj,nk->nej", axes, along)  # along the principal axes of both ends
+    reach = HALF / np.sqrt((in_axes**2 / np.maximum(size, _FLAT)).sum(-1))
+    return ends + np.stack([reach[:, 0], -reach[:, 1]], axis=1).clip(-0.5, 0.5)[..., None] * along[:, None]
 
 
 def _draw_bond(ax: Axes, ends: np.ndarray) -> None:

@@ -148,10 +148,14 @@ def _periodic_bonds(
 def _in_one_piece(
     frac: np.ndarray, molecule: np.ndarray, i: np.ndarray, j: np.ndarray, shift: np.ndarray
 ) -> np.ndarray:
-    """Move atoms [n, 3] by whole cells until each molecule is in one piece, one generation of bonds at a time."""
-    moved, done = frac.copy(), np.zeros(len(frac), bool)
+    """Move atoms [n, 3] by whole cells until each molecule is in one piece, one generation of bonds at a time.
+
+    A network is left where it was: following its bonds leads to another cell.
+    """
+    cells, done = np.zeros(frac.shape), np.zeros(len(frac), bool)
     done[np.unique(molecule, return_index=True)[1]] = True
     while (grown := done[i] & ~done[j]).any():
-        moved[j[grown]] = frac[j[grown]] + (shift + np.rint(moved - frac)[i])[grown]
+        cells[j[grown]] = (cells[i] + shift)[grown]
         done[j[grown]] = True
-    return moved
+    is_open = (cells[i] + shift != cells[j]).any(1)
+    return np.where(np.isin(molecule, molecule[i[is_open]])[:, None], frac, frac + cells)

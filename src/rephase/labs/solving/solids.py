@@ -9,7 +9,7 @@ from rephase.crystal.peaks import UNASSIGNED
 
 HALF = 1.5382  # semi-axes of an ellipsoid that contains its atom half of the time, in units of its displacements
 _COLOURS = {  # after Okabe & Ito, as near as they come to the usual colours of models
-    "H": "#E8E8E8",
+    "H": "#E0E0E0",
     "C": "#5A5A5A",
     "N": "#0072B2",
     "O": "#D55E00",
@@ -23,7 +23,8 @@ _COLOURS = {  # after Okabe & Ito, as near as they come to the usual colours of 
     "B": "#F2B6A0",
     UNASSIGNED: "#56B4E9",
 }
-_METAL, _OTHER = "#CC79A7", "#A6761D"
+_METAL, _LIGHT_METAL, _OTHER = "#CC79A7", "#9C89D9", "#A6761D"
+_S_BLOCK = frozenset(["Li", "Be", "Na", "Mg", "K", "Ca", "Rb", "Sr", "Cs", "Ba"])
 
 
 class Solid(NamedTuple):
@@ -34,8 +35,12 @@ class Solid(NamedTuple):
 
 
 def element_colour(element: str) -> str:
-    """Return the colour of an element; all metals share one."""
-    return _COLOURS.get(element) or (_METAL if gemmi.Element(element).is_metal else _OTHER)
+    """Return the colour of an element; alkali and alkaline-earth metals share one, and all other metals another."""
+    if element in _COLOURS:
+        return _COLOURS[element]
+    if element in _S_BLOCK:
+        return _LIGHT_METAL
+    return _METAL if gemmi.Element(element).is_metal else _OTHER
 
 
 def sphere(level: int) -> Solid:
