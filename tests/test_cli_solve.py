@@ -46,11 +46,13 @@ def test_a_file_in_and_files_out(command, sample, tmp_path):
     )
     assert status == 0, complaints
     written = {file.name for file in (tmp_path / "out").iterdir()}
-    assert {"solution.mtz", "solution.res", "solution.json", "density.ccp4", "density.png", "density.html"} <= written
+    assert {"solution.mtz", "solution.res", "solution.json", "density.ccp4", "density.png", "molecule.pdf"} <= written
     summary = json.loads((tmp_path / "out" / "solution.json").read_text())
     assert summary["verdict"] == "solved"
     assert summary["d_min"] >= 1.0
     assert "verdict: solved" in printed
+    assert printed.splitlines()[-1] == f"page: {tmp_path / 'out' / 'solve.html'}"
+    assert (tmp_path / "out" / "solve.html").stat().st_size < 6e6
     assert plt.imread(tmp_path / "out" / "density.png").shape[1] > 1800  # a page wide, 300 dots an inch
 
 

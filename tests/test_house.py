@@ -18,6 +18,7 @@ FLOORS = [
     {"errors", "paths"},
     {"files", "processes", "sources"},
     {"config", "devices", "plots"},
+    {"pages"},
     {"crystal", "runs"},
     {"refinement", "random_crystals", "optics"},
     {"solvers"},

@@ -161,7 +161,8 @@ def solve(
         folder = out or RUNS / "solve" / found[0].stem
         with _trial_bar() as report:
             solution = solve_file(found[0], folder, request, report=report)
-        return _say(solution.summary(), folder)
+        _say(solution.summary(), folder)
+        return typer.echo(f"page: {folder / 'solve.html'}")
     batch = solve_many(found, out or default_folder(files), request, again=again)
     for row in batch.failed:
         typer.echo(f"failed: {row.file}: {row.reason}", err=True)

@@ -1,40 +1,27 @@
-"""The report of a run: one HTML file with every picture embedded; it opens offline and runs only plotly's scripts."""
+"""The report of a run: one page with every picture embedded."""
 
-import html
 import json
 import re
 import warnings
-from base64 import b64encode
 from contextlib import suppress
-from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import plotly.io
 from nbconvert.filters import markdown2html, strip_ansi
 from nbconvert.preprocessors.sanitize import SanitizeHTML
 from nbformat import NotebookNode
-from plotly.offline import get_plotlyjs
 
 from rephase.config import dump_config
 from rephase.errors import PipelineError
 from rephase.files.checksums import is_as_written
 from rephase.files.writing import write_whole
 from rephase.laboratories import LABORATORIES
+from rephase.pages import interactive, page, table, text
 from rephase.runs import Run, environment
 from rephase.runs.status import Outcome, read_notebook
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.6rem; } h2 { margin-top: 2.5rem; border-top: 1px solid #ccc; padding-top: 1rem; }
-img { max-width: 100%; } pre { overflow-x: auto; background: #f6f6f6; padding: .5rem; font-size: 12px; }
-table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; display: block; overflow-x: auto; }
-th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; } th { background: #f3f3f3; }
-table.settings td, table.settings th { text-align: left; } .error { color: #a00; } nav a { margin-right: 1rem; }
-.anchor-link { display: none; }
-"""
 _PLOTLY, _HTML, _PNG, _TEXT = "application/vnd.plotly.v1+json", "text/html", "image/png", "text/plain"
 _TAGS = (
     "a abbr b blockquote br caption code dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i li ol p pre s small span strong "
@@ -70,34 +57,16 @@ def write_report(run: Run, status: dict[str, Outcome]) -> Path:
         f"<h2>Configuration</h2><pre>{_text(dump_config(run.config))}</pre>",
     ]
     path = run.folder / "report.html"
-    write_whole(path, _page("".join(parts)).encode("utf-8", errors="backslashreplace"))
+    write_whole(path, page("".join(parts)).encode("utf-8", errors="backslashreplace"))
     return path
-
-
-def _page(body: str) -> str:
-    """Return a page that fetches nothing and runs only the scripts whose checksums are in its head."""
-    library = f"<script>{get_plotlyjs()}</script>" if "<script" in body else ""
-    scripts = re.findall(r"<script[^>]*>(.*?)</script>", library + body, re.DOTALL)  # the rest was cleaned or escaped
-    checksums = [b64encode(sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{checksum}'" for checksum in checksums) or "'none'"
-    policy = f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {allowed}"
-    head = (
-        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f"<title>rephase</title><style>{_STYLE}</style>{library}"
-    )
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
 
 
 def _headline(run: Run) -> str:
     found = []
     for title, table_of in chain.from_iterable(each.headlines.items() for each in LABORATORIES.values()):
         with suppress(FileNotFoundError):  # no results yet
-            found.append(f"<h2>{_text(title)}</h2>{_table(table_of(run))}")
+            found.append(f"<h2>{_text(title)}</h2>{table(table_of(run))}")
     return "".join(found)
-
-
-def _table(table: pd.DataFrame) -> str:
-    return table.to_html(border=0, float_format=lambda x: f"{x:.4g}")
 
 
 def _section(path: Path, outcome: Outcome) -> str:
@@ -143,7 +112,7 @@ def _figure(values: Any) -> str:
         figure = plotly.io.from_json(json.dumps(values), skip_invalid=True)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         return _error(f"a figure that cannot be drawn: {error}")
-    return figure.to_html(full_html=False, include_plotlyjs=False)
+    return interactive(figure)
 
 
 def _clean(markup: str) -> str:
@@ -158,5 +127,5 @@ def _error(message: str) -> str:
 
 
 def _text(value: object) -> str:
-    """Escape any value for use as text in a page."""
-    return html.escape(strip_ansi(str(value)))
+    """Escape any value for use as text in a page, without the colours of a terminal."""
+    return text(strip_ansi(str(value)))

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -32,7 +33,9 @@ RESULTS = (
     "solution.json",
     "density.png",
     "density.pdf",
-    "density.html",
+    "molecule.png",
+    "molecule.pdf",
+    "solve.html",
 )
 NEXT_STEP = {
     "solved": "open solution.res and refine (--formula turns its peaks into atoms)",
@@ -41,6 +44,13 @@ NEXT_STEP = {
     "equally well: keep the one that refines to the lowest R over the weak reflections",
     "unsure": "do not trust this map: measure to a smaller d_min, check the space group, or raise --effort",
 }
+
+
+class KeptTrials(NamedTuple):
+    """The best trials of a search: ``misfit`` [n], see `Solution.r_factor`; ``agrees`` [n] with the best of them."""
+
+    misfit: np.ndarray
+    agrees: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +86,8 @@ class Solution:
     rival_phi
         [n_rivals, n_refl], radians: phases of other solutions that fit equally well, because only reflections weakened
         by a pseudo-translation could distinguish them. None if phases were given, because no search was made then.
+    trials
+        The trials that were compared; None if they are unknown.
     model
         The refined structure; None if no atoms were refined.
     measured
@@ -99,6 +111,7 @@ class Solution:
     group_doubt: str = ""
     pseudo_translations: PseudoTranslations | None = None
     rival_phi: np.ndarray | None = None
+    trials: KeptTrials | None = None
     model: Model | None = None
     measured: Reflections | None = None
 

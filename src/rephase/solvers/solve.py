@@ -26,7 +26,7 @@ from rephase.solvers.lattices import without_group
 from rephase.solvers.problem import PhaseProblem, working_problem, working_reach
 from rephase.solvers.rivals import Settled, settle_rivals
 from rephase.solvers.settings import in_setting, standard_setting
-from rephase.solvers.solution import Solution
+from rephase.solvers.solution import KeptTrials, Solution
 from rephase.solvers.space_groups import GroupFit, fitting_groups
 from rephase.solvers.strategy import N_KEPT, Outcome, Recipe, pursue
 
@@ -168,6 +168,7 @@ def _settled_solution(found: Found, recipe: Recipe, *, is_free: bool) -> Solutio
         absent_i_over_sigma=merged.absent_i_over_sigma,
         pseudo_translations=pseudo,
         rival_phi=_phases_in_setting_of_data(problem, rivals, data.hkl) if is_free else None,
+        trials=_kept(found.outcome),
     )
 
 
@@ -203,6 +204,13 @@ def _settled(problem: PhaseProblem, outcome: Outcome, pseudo: PseudoTranslations
     if pseudo is not None:
         return settle_rivals(problem, outcome, pseudo, recipe)
     return Settled(outcome._replace(F=problem.at_known_origin(outcome.F)), outcome.F[None][:0])
+
+
+def _kept(outcome: Outcome) -> KeptTrials | None:
+    """Return the figures of the trials that were compared."""
+    if outcome.kept is None or outcome.agrees is None:
+        return None
+    return KeptTrials(outcome.kept.misfit.cpu().numpy(), outcome.agrees.cpu().numpy())
 
 
 def _in_setting_of_data(problem: PhaseProblem, outcome: Outcome, hkl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -148,7 +148,7 @@ class Outcome(NamedTuple):
     ``F`` [n_refl] of the best trial; ``fom`` [n_known] in 0–1, the agreement on each phase among the trials that agree
     with it, 0 if none does; its ``misfit``, and ``rival``, the misfit of the best trial that disagrees (infinite if
     none does). ``kept`` are the best of ``n_trials`` trials; ``n_agree`` of them, including the best, reached the same
-    solution.
+    solution, ``agrees`` [n_kept] says which.
     """
 
     F: torch.Tensor
@@ -158,6 +158,7 @@ class Outcome(NamedTuple):
     n_agree: int
     n_trials: int
     kept: Trials | None = None
+    agrees: torch.Tensor | None = None
 
 
 def pursue(
@@ -212,6 +213,7 @@ def compared(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
         n_agree=int(agreeing.sum()),
         n_trials=n_trials,
         kept=pool,
+        agrees=agreeing,
     )
 
 

@@ -1,0 +1,182 @@
+"""The molecule to turn: ellipsoids and bonds in the map, with the cell and its contents."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import plotly.graph_objects as go
+from scipy.spatial import cKDTree
+from skimage.measure import marching_cubes
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.symmetry import Symmetry
+from rephase.labs.solving.packing import Packing, pack
+from rephase.labs.solving.solids import Solid, cylinders, element_colour, ellipsoids
+from rephase.refinement.sites import Sites
+from rephase.solvers.solution import Solution
+
+_U_OF_PEAKS = 0.03  # Å^2, only for their size in the picture
+_BOND, _HYDROGEN = 0.07, 0.17  # radii in Å
+_AROUND = 1.6  # Å: the map is shown this far from atoms
+_ENCLOSED, _PART = 0.1, 0.5  # the surface is at half of the height that nine atoms in ten exceed
+_MOST_VERTICES = 25_000  # of all spheres; for more atoms they are drawn more coarsely
+_LARGEST_BOX = 3_000_000  # grid points around the molecule
+_EDGES = "000 100 110 010 000 001 101 100 101 111 110 111 011 010 011 001"  # a path along all twelve
+_DISTANCE = 2.6  # of the camera, in radii of the molecule
+_SHINE = {"ambient": 0.65, "diffuse": 0.7, "specular": 0.3, "roughness": 0.5, "fresnel": 0.1}
+_BLUE, _STICK, _GREY = "#56B4E9", "#B8B8B8", "#777777"
+
+
+def solution_in_hand(solution: Solution) -> go.Figure:
+    """Draw the molecule of a solution, or the peaks of its map, to turn; see `molecule_in_hand`."""
+    r = solution.reflections
+    return molecule_in_hand(sites_to_draw(solution), r.cell, r.group, solution.density)
+
+
+def sites_to_draw(solution: Solution) -> Sites:
+    """Return the atoms of the model, or the peaks of the map as atoms with one U, if there is no model."""
+    if solution.model is not None:
+        return solution.model.sites
+    peaks = solution.peaks()
+    labels = [f"{element}{number}" for number, element in enumerate(peaks.elements, 1)]
+    u_iso = np.full(len(labels), _U_OF_PEAKS)
+    return Sites.isotropic(labels, peaks.elements, peaks.xyz_frac, u_iso, solution.reflections.cell)
+
+
+def molecule_in_hand(sites: Sites, cell: Cell, symmetry: Symmetry, density: np.ndarray) -> go.Figure:
+    """Draw the atoms of the asymmetric unit, with the molecules that they belong to, in their map.
+
+    Each entry of the legend shows or hides a layer: atoms as ellipsoids of half the probability, bonds, hydrogen atoms,
+    names, the map `density` [x, y, z] in e/Å^3, the cell, and all molecules of the cell.
+    """
+    molecule, contents = pack(sites, cell, symmetry)
+    elements = np.array(sites.elements)
+    surface = _surface(density, cell, molecule, elements)
+    figure = go.Figure([*_atoms(molecule, elements), _names(molecule, sites), *surface])
+    figure.add_traces([_cell(cell), *_contents(contents, elements)])
+    middle, size = _extent(figure)
+    axes = {
+        f"{axis}axis": {"visible": False, "range": [m - s / 2, m + s / 2]} for axis, m, s in zip("xyz", middle, size)
+    }
+    figure.update_layout(
+        scene={"aspectmode": "data", "dragmode": "orbit", "camera": _camera(molecule, middle, size), **axes},
+        margin={"l": 0, "r": 0, "b": 0, "t": 0},
+        legend={"orientation": "h", "groupclick": "togglegroup", "itemsizing": "constant", "y": 0, "yanchor": "top"},
+    )
+    return figure
+
+
+def _extent(figure: go.Figure) -> tuple[np.ndarray, np.ndarray]:
+    """Middle and size [3] in Å of a box around all layers, so that none moves the others when it appears."""
+    low, high = (
+        np.array([limit([limit(trace[axis]) for trace in figure.data if len(trace[axis])]) for axis in "xyz"])
+        for limit in (np.min, np.max)
+    )
+    return (low + high) / 2, high - low + 1
+
+
+def _camera(packing: Packing, middle: np.ndarray, size: np.ndarray) -> dict[str, object]:
+    """A camera that sees a molecule at its widest; plotly scales the box to the volume 1."""
+    along, up, towards = principal_axes(packing.xyz)
+    radius = np.ptp(packing.xyz @ along) / 2 + 1.5
+    scale = np.prod(size) ** (1 / 3)
+    centre = (packing.xyz.mean(0) - middle) / scale
+    places = {"center": centre, "eye": centre + _DISTANCE * radius / scale * towards, "up": up}
+    return {name: dict(zip("xyz", place.tolist())) for name, place in places.items()}
+
+
+def _atoms(packing: Packing, elements: np.ndarray) -> Iterator[go.Mesh3d]:
+    """Meshes of the atoms, one for each element, and of the bonds; those of hydrogen are a layer of their own."""
+    of_atom, level = elements[packing.site], _level(len(packing))
+    for number, element in enumerate(sorted(set(of_atom) - {"H"})):
+        rows = of_atom == element
+        solid = ellipsoids(packing.xyz[rows], packing.U[rows], None, level=level)
+        yield _mesh(solid, element_colour(element), "atoms", is_first=number == 0)
+    is_hydrogen = of_atom == "H"
+    with_hydrogen = is_hydrogen[packing.bonds].any(1)
+    for name, chosen in (("bonds", ~with_hydrogen), ("hydrogen atoms", with_hydrogen)):
+        yield _mesh(cylinders(packing.xyz[packing.bonds[chosen]], _BOND), _STICK, name, is_first=name == "bonds")
+    radii = np.full(is_hydrogen.sum(), _HYDROGEN)
+    solid = ellipsoids(packing.xyz[is_hydrogen], packing.U[is_hydrogen], radii, level=min(level, 1))
+    yield _mesh(solid, element_colour("H"), "hydrogen atoms", is_first=True)
+
+
+def _contents(packing: Packing, elements: np.ndarray) -> Iterator[go.Mesh3d]:
+    """Meshes of all atoms of the cell as equal balls, and of their bonds; hidden at first."""
+    of_atom, level, is_first = elements[packing.site], min(1, _level(len(packing))), True
+    for element in sorted(set(of_atom)):
+        rows = of_atom == element
+        radii = np.full(rows.sum(), _HYDROGEN if element == "H" else 0.28)
+        solid = ellipsoids(packing.xyz[rows], packing.U[rows], radii, level=level)
+        yield _mesh(solid, element_colour(element), "cell contents", is_first=is_first, visible="legendonly")
+        is_first = False
+    sticks = cylinders(packing.xyz[packing.bonds], _BOND, n_sides=5)
+    yield _mesh(sticks, _STICK, "cell contents", is_first=is_first, visible="legendonly")
+
+
+def _level(n_atoms: int) -> int:
+    """How often the faces of each sphere are divided."""
+    return max((level for level in (0, 1, 2) if n_atoms * (10 * 4**level + 2) <= _MOST_VERTICES), default=0)
+
+
+def _mesh(solid: Solid, tint: str, layer: str, *, is_first: bool, **options: object) -> go.Mesh3d:
+    x, y, z = solid.vertices.T.astype(np.float32)
+    i, j, k = solid.faces.T.astype(np.int32)
+    return go.Mesh3d(
+        **dict(zip("xyzijk", (x, y, z, i, j, k))),
+        **{"color": tint, "name": layer, "legendgroup": layer, "showlegend": is_first, "hoverinfo": "skip"},
+        **{"lighting": _SHINE, "lightposition": {"x": 1e4, "y": 1e4, "z": 2e4}, "flatshading": False},
+        **options,
+    )
+
+
+def _names(packing: Packing, sites: Sites) -> go.Scatter3d:
+    """Labels of the atoms of the asymmetric unit except hydrogen."""
+    rows = np.flatnonzero(packing.is_own & ~sites.is_hydrogen[packing.site])
+    x, y, z = packing.xyz[rows].T
+    words = [sites.labels[site] for site in packing.site[rows]]
+    return go.Scatter3d(
+        **{"x": x, "y": y, "z": z, "text": words, "mode": "text", "textposition": "top right", "name": "names"},
+        **{"legendgroup": "names", "showlegend": True, "hoverinfo": "skip", "textfont": {"size": 12}},
+    )
+
+
+def _surface(density: np.ndarray, cell: Cell, packing: Packing, elements: np.ndarray) -> list[go.Mesh3d]:
+    """Surface of the map around the atoms; none if the map is nowhere high enough."""
+    shape, inverse = np.array(density.shape), np.linalg.inv(cell.orthogonalisation)
+    heavy = packing.xyz[elements[packing.site] != "H"]
+    places = heavy @ inverse.T * shape
+    at_atoms = density[tuple((np.rint(places).astype(int) % shape).T)]
+    level = _PART * float(np.quantile(at_atoms, _ENCLOSED))
+    margin = _AROUND * np.linalg.norm(inverse, axis=1) * shape
+    low, high = np.floor(places.min(0) - margin).astype(int), np.ceil(places.max(0) + margin).astype(int)
+    step = int(np.ceil((np.prod(high - low + 1) / _LARGEST_BOX) ** (1 / 3)))
+    axes = [np.arange(a, b + step, step) for a, b in zip(low, high)]
+    box = density[np.ix_(*(axis % n for axis, n in zip(axes, shape)))]
+    above = np.argwhere(box > level)
+    points = (low + step * above) / shape @ cell.orthogonalisation.T
+    far = cKDTree(heavy).query(points, distance_upper_bound=_AROUND)[0] > _AROUND
+    box[tuple(above[far].T)] = 0.0
+    if not 0 < level < box.max():
+        return []
+    vertices, faces, _, _ = marching_cubes(box, level)
+    solid = Solid((low + step * vertices) / shape @ cell.orthogonalisation.T, faces)
+    return [_mesh(solid, _BLUE, f"map, {level:.2f} e/Å³", is_first=True, opacity=0.25)]
+
+
+def _cell(cell: Cell) -> go.Scatter3d:
+    """Edges of the cell, with the names of its axes at their ends."""
+    path = np.array([int(corner, 2) for corner in _EDGES.split()])[:, None] // (4, 2, 1) % 2
+    x, y, z = (path @ cell.orthogonalisation.T).T
+    words = ["0", "a", "", "b", "", "c"] + [""] * (len(path) - 6)
+    return go.Scatter3d(
+        **{"x": x, "y": y, "z": z, "mode": "lines+text", "text": words, "name": "cell", "legendgroup": "cell"},
+        **{"line": {"color": _GREY, "width": 2}, "textfont": {"size": 13, "color": _GREY}, "hoverinfo": "skip"},
+        showlegend=True,
+    )
+
+
+def principal_axes(xyz: np.ndarray) -> np.ndarray:
+    """Return right-handed unit vectors [3, 3] as rows along which points [n, 3] extend most, second and least."""
+    axes = np.linalg.eigh((xyz - xyz.mean(0)).T @ (xyz - xyz.mean(0)))[1].T[::-1].copy()
+    axes[2] = np.cross(axes[0], axes[1])
+    return axes

@@ -1,0 +1,177 @@
+"""`solve.html`: a solution on one page that opens offline, to show to a colleague or a referee."""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rephase import __version__
+from rephase.crystal.peaks import UNASSIGNED
+from rephase.crystal.reflections import Reflections
+from rephase.files.writing import write_whole
+from rephase.labs.solving.evidence import fit, measurement, section, trials
+from rephase.labs.solving.molecule import sites_to_draw, solution_in_hand
+from rephase.labs.solving.solids import element_colour
+from rephase.pages import interactive, page, settings, table, text
+from rephase.refinement.model import Model
+from rephase.solvers.solution import Solution
+
+_STYLE = """
+.verdict { border-left: .5rem solid; padding: .6rem 1rem; background: #f6f6f6; font-size: 1.05rem; }
+.solved { border-color: #009E73; } .possible { border-color: #E69F00; } .unsure { border-color: #D55E00; }
+.molecule { height: min(38rem, 110vw); border: 1px solid #ddd; } .key span { margin-right: 1rem; white-space: nowrap; }
+.key i { display: inline-block; width: .8rem; height: .8rem; border-radius: 50%; border: 1px solid #999; }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
+.pair img { width: 100%; } figure { margin: 0; } figcaption { font-size: 13px; color: #555; }
+table.settings { display: table; } pre { white-space: pre-wrap; }
+"""
+_NAMES = {UNASSIGNED: "peak of the map"}
+_FILES = {
+    "solution.res": "model for SHELXL and the programs that read its files",
+    "solution.ins": "the same, as instructions for the next refinement",
+    "solution.hkl": "merged reflections, HKLF 4",
+    "solution.cif": "cell, atoms and refinement for a database or a journal",
+    "solution.mtz": "amplitudes, phases and figures of merit",
+    "density.ccp4": "map",
+    "difference.ccp4": "difference map",
+    "solution.json": "the summary that was printed",
+    "density.png": "projections of the map",
+    "density.pdf": "the same, for print",
+    "molecule.png": "the molecule with ellipsoids",
+    "molecule.pdf": "the same, for print",
+}
+_MEANING = {
+    "solved": "Solved",
+    "possible": "Possibly solved",
+    "unsure": "Not solved with certainty",
+}
+_CITATIONS = (
+    f"rephase {__version__}, The rephase authors (2026)",
+    "D. R. Luke, Inverse Problems 21, 37 (2005), doi:10.1088/0266-5611/21/1/004 (the search)",
+    "G. M. Sheldrick, Acta Cryst. C71, 3 (2015), doi:10.1107/S2053229614024218 (weights and figures of the refinement)",
+)
+
+
+def write_page(
+    solution: Solution, folder: Path, *, data: Reflections | None = None, command: Sequence[str] = ()
+) -> Path:
+    """Write ``solve.html`` into a folder that holds the other results, and return its path.
+
+    Parameters
+    ----------
+    solution
+        The solution; without a model, the page shows the peaks of its map.
+    data
+        The reflections before they were merged, for the tables of shells and absences.
+    command
+        Words of the command that repeats the solution.
+    """
+    name = solution.reflections.name
+    parts = [
+        f"<h1>{text(name)}</h1>",
+        _verdict(solution),
+        *_molecule(solution),
+        *_contents(solution),
+        *fit(solution.model),
+        *trials(solution),
+        *measurement(solution.reflections, data),
+        *_hints(solution),
+        *_files(folder),
+        section("Citation", "<ul>" + "".join(f"<li>{text(each)}</li>" for each in _CITATIONS) + "</ul>"),
+        *([section("Repeat", f"<pre>{text(shlex.join(command))}</pre>")] if command else []),
+    ]
+    path = folder / "solve.html"
+    content = page("".join(parts), title=f"{name}: {solution.verdict}", style=_STYLE)
+    write_whole(path, content.encode("utf-8", errors="backslashreplace"))
+    return path
+
+
+def _verdict(solution: Solution) -> str:
+    """Say in one line whether the crystal is solved, then why, and what to do next."""
+    model, reasons = solution.model, []
+    if solution.n_agree > 1:
+        reasons.append(f"{solution.n_agree} of {solution.n_trials} independent trials reached this map")
+    reasons.append(f"misfit of the map R = {solution.r_factor:.3f}")
+    if np.isfinite(solution.rival_r_factor):
+        reasons.append(f"the best other map has R = {solution.rival_r_factor:.3f}")
+    head = _MEANING[solution.verdict]
+    if model is not None:
+        s = model.statistics
+        head += f": R1 = {100 * s.r1:.2f} % for {s.n_observed:,} reflections with I > 2σ"
+        reasons.append(f"{len(model.sites)} atoms with {s.n_parameters} parameters describe {s.n_reflections:,} data")
+    advice = solution.summary()["next_step"]
+    return (
+        f'<div class="verdict {text(solution.verdict)}"><strong>{text(head)}</strong><br>'
+        f"{text('; '.join(reasons))}.<br>Next: {text(advice)}.</div>"
+    )
+
+
+def _molecule(solution: Solution) -> Iterator[str]:
+    sites = sites_to_draw(solution)
+    figure = solution_in_hand(solution)
+    key = "".join(
+        f'<span><i style="background:{element_colour(element)}"></i> {_NAMES.get(element, element)}</span>'
+        for element in sorted(set(sites.elements))
+    )
+    words = (
+        "Turn with the mouse or a finger; touch an entry of the legend to show or hide it. Ellipsoids enclose half of "
+    )
+    words += "the probability." if solution.model else "the probability of an atom with U = 0.03 Å²; peaks have no U."
+    box = f'<div class="molecule">{interactive(figure, name="molecule")}</div>'
+    yield section("Molecule", box, f'<p class="key">{key}</p><p>{text(words)}</p>')
+
+
+def _contents(solution: Solution) -> Iterator[str]:
+    """List the crystal data, and the atoms in the cell."""
+    r, model = solution.reflections, solution.model
+    a, b, c, alpha, beta, gamma = r.cell.parameters
+    values: dict[str, object] = {
+        "space group": r.group.symbol,
+        "a, b, c (Å)": f"{a:.4f}, {b:.4f}, {c:.4f}",
+        "α, β, γ (°)": f"{alpha:.3f}, {beta:.3f}, {gamma:.3f}",
+        "volume (Å³)": f"{r.cell.volume:.2f}",
+        "wavelength (Å)": "unknown" if r.wavelength is None else f"{r.wavelength:.5f}",
+    }
+    if model is not None:
+        contents = model.contents()
+        n_heavy = sum(n for element, n in contents.items() if element != "H")
+        values |= {
+            "atoms in the cell": " ".join(f"{element}{n:.4g}" for element, n in contents.items()),
+            "volume per non-hydrogen atom (Å³)": f"{r.cell.volume / n_heavy:.1f}",
+            "density (g/cm³)": f"{model.density:.3f}",
+        }
+    if solution.space_groups:
+        values["space groups that fit"] = solution.summary()["space_groups_that_fit"]
+    yield section("Cell and contents", settings(values), *([] if model is None else [_atoms(model)]))
+
+
+def _atoms(model: Model) -> str:
+    sites = model.sites
+    columns = {
+        "atom": sites.labels,
+        "element": sites.elements,
+        **{axis: values.round(5) for axis, values in zip("xyz", sites.xyz_frac.T)},
+        "U_eq (Å²)": sites.u_equivalent(model.cell),
+        "occupancy": sites.occupancy,
+    }
+    rows = table(pd.DataFrame(columns), index=False)
+    return f"<details><summary>{len(sites)} atoms of the asymmetric unit</summary>{rows}</details>"
+
+
+def _hints(solution: Solution) -> Iterator[str]:
+    hints = getattr(solution, "hints", ())
+    words = [f"<li><strong>{text(hint.name)}</strong>: {text(hint.text)} {text(hint.remedy)}</li>" for hint in hints]
+    yield section("Hints", f"<ul>{''.join(words)}</ul>" if words else "<p>Nothing unusual was found.</p>")
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Link the files beside the page."""
+    rows = [
+        f'<tr><th><a href="{name}">{name}</a></th><td>{text(words)}</td></tr>'
+        for name, words in _FILES.items()
+        if (folder / name).exists()
+    ]
+    if rows:
+        yield section("Files", f'<table class="settings">{"".join(rows)}</table>')

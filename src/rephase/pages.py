@@ -1,0 +1,86 @@
+"""HTML pages in one file: they fetch nothing, run only the scripts that they were written with, and open offline."""
+
+import html
+import io
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+from plotly.offline import get_plotlyjs
+
+from rephase.plots import STYLE
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+h1 { font-size: 1.6rem; } h2 { margin-top: 2.5rem; border-top: 1px solid #ccc; padding-top: 1rem; }
+img { max-width: 100%; } pre { overflow-x: auto; background: #f6f6f6; padding: .5rem; font-size: 12px; }
+table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; display: block; overflow-x: auto; }
+th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; } th { background: #f3f3f3; }
+table.settings td, table.settings th { text-align: left; } .error { color: #a00; } nav a { margin-right: 1rem; }
+.anchor-link { display: none; }
+"""
+_CONFIG = {  # nothing that leaves the page: one of plotly's buttons would send the data to its maker
+    "responsive": True,
+    "displaylogo": False,
+    "modeBarButtonsToRemove": ["sendChartToCloud"],
+}
+
+
+def page(body: str, *, title: str = "rephase", style: str = "") -> str:
+    """Return a page with a body of trusted markup, whose policy allows only the scripts that are in it.
+
+    Parameters
+    ----------
+    body
+        Markup: everything that a user gave was escaped by `text`, or comes from `table`, `picture` and `interactive`.
+    title
+        Title, escaped here.
+    style
+        Rules added to the style of every page.
+    """
+    library = f"<script>{get_plotlyjs()}</script>" if "<script" in body else ""
+    scripts = re.findall(r"<script[^>]*>(.*?)</script>", library + body, re.DOTALL)
+    checksums = [b64encode(sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{checksum}'" for checksum in checksums) or "'none'"
+    policy = f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {allowed}"
+    head = (
+        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{text(title)}</title><style>{_STYLE}{style}</style>{library}"
+    )
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{body}</body></html>'
+
+
+def text(value: object) -> str:
+    """Escape any value for use as text, or as the value of an attribute, in a page."""
+    return html.escape(str(value))
+
+
+def table(rows: pd.DataFrame, **options: object) -> str:
+    """Render a table with four significant digits; its texts are escaped."""
+    return rows.to_html(**{"border": 0, "float_format": lambda x: f"{x:.4g}", **options})
+
+
+def settings(values: Mapping[str, object]) -> str:
+    """Render names and values as a table of two columns."""
+    rows = "".join(f"<tr><th>{text(name)}</th><td>{text(value)}</td></tr>" for name, value in values.items())
+    return f'<table class="settings">{rows}</table>'
+
+
+def picture(figure: Figure, *, name: str) -> str:
+    """Render a figure as vector graphics inside the page, and close it; `name` says in words what it shows."""
+    drawn = io.BytesIO()
+    with plt.style.context([STYLE, {"svg.fonttype": "path", "savefig.bbox": "standard"}]):
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    plt.close(figure)
+    return f'<img alt="{text(name)}" src="data:image/svg+xml;base64,{b64encode(drawn.getvalue()).decode()}">'
+
+
+def interactive(figure: go.Figure, *, name: str | None = None) -> str:
+    """Render an interactive figure that fills its box; plotly escapes its texts except a few tags such as <b>."""
+    return figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=_CONFIG)

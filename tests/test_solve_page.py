@@ -1,0 +1,236 @@
+"""`solve.html` and its parts: one file without fetches, hostile names, every part there; molecules, solids, tables."""
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections.absences import absence_table
+from rephase.crystal.reflections.simulation import simulate_reflections
+from rephase.crystal.symmetry import find_symmetry
+from rephase.labs.solving.model_tables import r1_by_resolution, residuals
+from rephase.labs.solving.packing import bonds_of, pack
+from rephase.labs.solving.page import write_page
+from rephase.labs.solving.pictures import write_figures
+from rephase.labs.solving.solids import HALF, cylinders, ellipsoids, sphere
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
+from rephase.refinement.model import Model, Statistics, Uncertainties
+from rephase.refinement.sites import Sites, isotropic_u
+from rephase.solvers.solution import KeptTrials, Solution
+
+HOSTILE = "<script>alert(1)</script>\"'&"
+CUBE = Cell(10, 10, 10)
+STATISTICS = Statistics(0.0312, 0.0456, 0.081, 1.04, 900, 1000, 60, 0, 0.21, -0.19, 0.04, 0.001)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """Reflections of a random crystal, its merged list, and the true F of that list."""
+    options = RandomCrystalOptions(space_groups=("P 1 21/c 1",), n_atoms=(6, 7))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(0), options=options).crystal(0)
+    data, truth = simulate_reflections(crystal, 1.0, noise=0.02, n_each=2)
+    merged = data.merge().reflections
+    F = dict(zip(map(tuple, truth.hkl.tolist()), truth.F))
+    atoms = crystal.asymmetric_unit
+    sites = Sites.isotropic(atoms.labels, atoms.elements, atoms.xyz_frac, atoms.u_iso, crystal.cell)
+    return data, merged, np.array([F[tuple(hkl)] for hkl in merged.hkl.tolist()]), sites
+
+
+def model_of(measured, sites=None):
+    _, merged, F, known = measured
+    sites = sites or known
+    n = len(sites)
+    unrefined = Uncertainties(np.zeros((n, 3)), np.zeros((n, 6)), np.zeros(n), np.zeros(n))
+    return Model(sites, unrefined, merged, F, np.abs(F) ** 2, 1.0, 0.0, 0.0, (0.05, 0.1), STATISTICS)
+
+
+@pytest.fixture
+def solution(measured):
+    _, merged, F, _ = measured
+    return Solution(
+        reflections=merged,
+        amplitude=np.abs(F),
+        phi=np.angle(F),
+        fom=np.ones(len(F)),
+        r_factor=0.19,
+        rival_r_factor=0.42,
+        n_agree=2,
+        n_trials=3,
+        verdict="solved",
+        trials=KeptTrials(np.array([0.19, 0.2, 0.42]), np.array([True, True, False])),
+        model=model_of(measured),
+    )
+
+
+class Reader(HTMLParser):
+    """Collect the tags, links and text of a page."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.fetched, self.links, self.words = [], [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        named = dict(attrs)
+        self.links += [named["href"]] if tag == "a" else []
+        self.fetched += [named[key] for key in ("src", "href", "srcset", "data") if key in named and tag != "a"]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def read(folder):
+    return (folder / "solve.html").read_text(encoding="utf-8")
+
+
+def test_the_page_is_one_file_with_every_part(solution, measured, tmp_path):
+    solution.write_files(tmp_path)
+    write_figures(solution, tmp_path, data=measured[0], command=["rephase", "solve", "a file.hkl"])
+    page = read(tmp_path)
+    found = Reader(page)
+    assert all(address.startswith("data:") for address in found.fetched)
+    assert "default-src 'none'" in page
+    assert len(page) < 6e6
+    titles = re.findall("<h2>(.*?)</h2>", page)
+    assert titles == [
+        *("Molecule", "Cell and contents", "Fit", "Agreement of the trials", "Measurement", "Systematic absences"),
+        *("Hints", "Files", "Citation", "Repeat"),
+    ]
+    words = " ".join(found.words)
+    assert "Solved: R1 = 3.12 % for 900 reflections" in words
+    assert "rephase solve 'a file.hkl'" in words
+    assert set(found.links) == {path.name for path in tmp_path.iterdir()} - {"solve.html"}
+    assert found.tags.count("img") == 5
+
+
+def test_names_are_text(solution, measured, tmp_path):
+    hostile = replace(solution.model.sites, labels=(HOSTILE,) * len(solution.model.sites))
+    solution = replace(
+        solution,
+        reflections=replace(solution.reflections, name=HOSTILE),
+        model=model_of(measured, hostile),
+    )
+    write_page(solution, tmp_path, data=measured[0], command=["rephase", "solve", HOSTILE])
+    page = read(tmp_path)
+    assert "alert(1)" in page
+    assert "<script>alert" not in page
+    assert Reader(page).tags.count("script") == page.count("sha256-")
+
+
+@pytest.mark.parametrize(
+    ("without", "verdict"),
+    [({"model": None}, "solved"), ({"trials": None}, "possible"), ({"model": None, "trials": None}, "unsure")],
+)
+def test_what_is_unknown_is_left_out(solution, tmp_path, without, verdict):
+    write_page(replace(solution, verdict=verdict, **without), tmp_path)
+    page = read(tmp_path)
+    assert ("<h2>Fit</h2>" in page) == ("model" not in without)
+    assert f'class="verdict {verdict}"' in page
+    assert "<h2>Repeat</h2>" not in page
+
+
+def test_r1_of_shells_by_hand():
+    hkl = np.array([[h, 0, 0] for h in range(1, 31)])
+    data = Reflections(hkl, np.full(30, 100.0), np.full(30, 1.0), CUBE, find_symmetry("P 1"), is_merged=True)
+    calculated = np.where(np.arange(30) < 27, 81.0, 121.0)  # |F| 9 and 11 against 10
+    model = Model(None, None, data, np.ones(30), calculated, 1.0, 0.0, 0.0, (0.0, 0.0), STATISTICS)
+    shells = r1_by_resolution(model, n_shells=3)
+    assert np.allclose(shells["r1"], 0.1)
+    assert shells["n"].sum() == 30
+    assert np.allclose(residuals(model), np.where(np.arange(30) < 27, 19.0, -21.0))
+
+
+def test_absences_of_a_screw_axis():
+    hkl = np.stack(np.meshgrid(*[np.arange(-3, 4)] * 3), -1).reshape(-1, 3)
+    hkl = hkl[hkl.any(1)]
+    group = find_symmetry("P 1 21 1")
+    intensity = np.where(group.is_absent(hkl), 0.5, 10.0)
+    table = absence_table(Reflections(hkl, intensity, np.ones(len(hkl)), CUBE, group)).set_index("cause")
+    assert table.loc["2₁ along b", ["n", "i_over_sigma", "is_required"]].tolist() == [4, 0.5, True]
+    assert table.loc["2₁ along a", ["n", "i_over_sigma", "is_required"]].tolist() == [4, 10.0, False]
+    assert table.loc["2₁ along b", "relative"] == pytest.approx(0.05, rel=0.02)
+
+
+def test_a_molecule_on_an_inversion_centre_is_completed():
+    sites = Sites.isotropic(["C1", "O1"], ["C", "O"], np.array([[0.07, 0, 0], [0.07, 0.12, 0]]), np.full(2, 0.03), CUBE)
+    molecule, contents = pack(sites, CUBE, find_symmetry("P -1"))
+    assert len(molecule) == len(contents) == 4
+    assert molecule.is_own.sum() == 2
+    assert len(molecule.bonds) == 3
+    assert sorted(np.linalg.norm(np.diff(molecule.xyz[molecule.bonds], axis=1)[:, 0], axis=1).round(3)) == [
+        1.2,
+        1.2,
+        1.4,
+    ]
+
+
+def test_atoms_on_both_sides_of_a_face_are_one_molecule():
+    sites = Sites.isotropic(["C1", "O1"], ["C", "O"], np.array([[0.96, 0, 0], [0.08, 0, 0]]), np.full(2, 0.03), CUBE)
+    molecule, _ = pack(sites, CUBE, find_symmetry("P 1"))
+    assert np.linalg.norm(molecule.xyz[0] - molecule.xyz[1]) == pytest.approx(1.2)
+
+
+def test_a_network_stays_in_its_cell():
+    chain = Sites.isotropic(["C1", "C2"], ["C", "C"], np.array([[0.2, 0, 0], [0.7, 0, 0]]), np.full(2, 0.03), CUBE)
+    molecule, contents = pack(chain, Cell(3, 10, 10), find_symmetry("P 1"))
+    assert np.allclose(np.sort(contents.xyz[:, 0]), [0.6, 2.1])
+    assert len(molecule) == 2
+
+
+def test_special_positions_count_once():
+    salt = Sites.isotropic(["Na", "Cl"], ["Na", "Cl"], np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), np.full(2, 0.01), CUBE)
+    assert len(pack(salt, Cell(5.64, 5.64, 5.64), find_symmetry("F m -3 m"))[1]) == 8
+
+
+def test_an_image_turns_its_ellipsoid():
+    U = np.array([[0.01, 0.02, 0.03, 0, 0, 0.0]])
+    sites = replace(Sites.isotropic(["C1"], ["C"], np.array([[0.1, 0.2, 0.3]]), np.ones(1), CUBE), U=U)
+    contents = pack(sites, CUBE, find_symmetry("P 4"))[1]
+    assert len(contents) == 4
+    shapes = {tuple(np.diag(tensor).round(6)) for tensor in contents.U}
+    assert shapes == {(0.01, 0.02, 0.03), (0.02, 0.01, 0.03)}
+
+
+def test_hydrogen_has_one_bond_and_disorder_parts_none_between_them():
+    xyz = np.array([[0, 0, 0], [1.0, 0, 0], [2.1, 0, 0], [0, 1.4, 0], [0, 1.5, 0.2]])
+    part = np.array([0, 0, 0, 1, 2])
+    bonds = bonds_of(xyz, ["C", "H", "O", "C", "C"], part)
+    assert {tuple(sorted(pair)) for pair in bonds.tolist()} == {(0, 1), (0, 3), (0, 4)}
+
+
+@pytest.mark.parametrize(("level", "n_vertices", "n_faces"), [(0, 12, 20), (1, 42, 80), (2, 162, 320)])
+def test_a_sphere_is_round_and_closed(level, n_vertices, n_faces):
+    ball = sphere(level)
+    assert (len(ball.vertices), len(ball.faces)) == (n_vertices, n_faces)
+    assert np.allclose(np.linalg.norm(ball.vertices, axis=1), 1)
+    volume = np.linalg.det(ball.vertices[ball.faces]).sum() / 6  # positive: every normal points outwards
+    assert volume == pytest.approx(4 / 3 * np.pi, rel={0: 0.4, 1: 0.13, 2: 0.04}[level])
+    assert (np.linalg.det(ball.vertices[ball.faces]) > 0).all()
+
+
+def test_an_ellipsoid_encloses_half_of_the_probability():
+    U = np.diag([0.01, 0.04, 0.09])
+    solid = ellipsoids(np.ones((1, 3)), U[None], None, level=2)
+    inside = np.einsum("ni,ij,nj->n", solid.vertices - 1, np.linalg.inv(U), solid.vertices - 1)
+    assert np.allclose(inside, HALF**2)
+    moves = np.random.default_rng(0).normal(size=(20_000, 3))
+    assert ((moves**2).sum(1) < HALF**2).mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_cylinder_surrounds_its_bond():
+    stick = cylinders(np.array([[[0, 0, 0], [0, 0, 2.0]]]), 0.1)
+    assert np.allclose(np.linalg.norm(stick.vertices[:, :2], axis=1), 0.1)
+    assert set(stick.vertices[:, 2].tolist()) == {0.0, 2.0}
+
+
+def test_isotropic_atoms_are_balls():
+    cell = Cell(7, 8, 9, 80, 95, 110)
+    sites = Sites.isotropic(["C1"], ["C"], np.zeros((1, 3)), np.array([0.05]), cell)
+    assert np.allclose(sites.U, isotropic_u(np.array([0.05]), cell))
+    assert np.allclose(pack(sites, cell, find_symmetry("P 1"))[0].U, 0.05 * np.eye(3), atol=1e-9)
