@@ -108,7 +108,7 @@ def solve(
     d_min: Annotated[float | None, typer.Option(help="resolution limit (Å); finer reflections are ignored")] = None,
     cell: CellText = "",
     space_group: GroupText = "",
-    standard: Annotated[bool, typer.Option("--standard", help="answer in the standard setting of the group")] = False,
+    standard: Annotated[bool, typer.Option("--standard", help="change axes and origin to the standard setting")] = False,
     formula: Annotated[
         str,
         typer.Option(
@@ -127,9 +127,6 @@ def solve(
     seed: Seed = 0,
     phases: Annotated[Path | None, typer.Option(help="known phases: MTZ with PHI (and FOM), or CIF")] = None,
     fragment: Annotated[Path | None, typer.Option(help="known part of the structure: CIF, or SHELX .res")] = None,
-    standard: Annotated[
-        bool, typer.Option("--standard", help="change axes and origin to the standard setting of the group")
-    ] = False,
     model: Annotated[bool, typer.Option("--model/--no-model", help="build and refine the atoms")] = True,
     again: Annotated[bool, typer.Option("--again", help="of several files, also solve the finished ones")] = False,
     device: Device = "auto",

@@ -91,8 +91,7 @@ def _refined_against(data: Reflections, measured: Reflections | None) -> Reflect
     """Return the list with separate Friedel mates where they differ and were measured."""
     if measured is None or data.group.is_centrosymmetric:
         return data
-    separate = replace(measured, symmetry=data.symmetry).merge(friedel=False).reflections
-    return separate
+    return replace(measured, symmetry=data.symmetry).merge(friedel=False).reflections
 
 
 def _allows_anisotropy(model: Model) -> bool:

@@ -50,7 +50,7 @@ class Reflections:
     name
         Name in messages and titles.
     is_merged
-        Whether there is one reflection per class of equivalents (Friedel mates may be apart), and no systematic absence.
+        Whether there is one reflection per class of equivalents, and no systematic absence; Friedel mates may be apart.
     has_sigma
         Whether any σ was measured; if not, `sigma` is an estimate for the search, and a refinement weighs all alike.
     formula
