@@ -115,12 +115,24 @@ def isotropic_u(u_iso: np.ndarray, cell: Cell) -> np.ndarray:
 
 def cartesian_u(U: np.ndarray, cell: Cell) -> np.ndarray:
     """Return displacement tensors [n, 3, 3] in Å^2 along Cartesian axes, from components [n, 6]."""
+    inverse = np.linalg.inv(cell.orthogonalisation)
+    to_cartesian = cell.orthogonalisation * np.linalg.norm(inverse, axis=1)  # A N, with N = diag(a*, b*, c*)
+    return np.einsum("ij,njk,lk->nil", to_cartesian, _tensors(U), to_cartesian)
+
+
+def rotated_u(U: np.ndarray, rotations: np.ndarray, cell: Cell) -> np.ndarray:
+    """Return the components [n, 6] of displacements after operations with rotations [n, 3, 3] in fractions."""
+    length = np.linalg.norm(np.linalg.inv(cell.orthogonalisation), axis=1)  # a*, b*, c*
+    turned = rotations * length / length[:, None]
+    return (turned @ _tensors(U) @ turned.transpose(0, 2, 1))[:, _COMPONENTS[0], _COMPONENTS[1]]
+
+
+def _tensors(U: np.ndarray) -> np.ndarray:
+    """Return symmetric tensors [n, 3, 3] of components [n, 6]."""
     tensor = np.empty((len(U), 3, 3))
     tensor[:, _COMPONENTS[0], _COMPONENTS[1]] = U
     tensor[:, _COMPONENTS[1], _COMPONENTS[0]] = U
-    inverse = np.linalg.inv(cell.orthogonalisation)
-    to_cartesian = cell.orthogonalisation * np.linalg.norm(inverse, axis=1)  # A N, with N = diag(a*, b*, c*)
-    return np.einsum("ij,njk,lk->nil", to_cartesian, tensor, to_cartesian)
+    return tensor
 
 
 def multiplicity(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:
