@@ -78,10 +78,14 @@ def check_chemistry(
     weights = np.array([gemmi.Element(element).weight for element in sites.elements])
     density = float(n_images @ weights) / cell.volume / 0.602214076
     n_units, found = _compared(formula, float(n_images[heavy].sum()), cell, symmetry)
+    n_short, n_crowded, n_angles, n_isolated = (int((fault & heavy).sum()) for fault in faults.values())
     remarks = [_sentence(np.array(sites.labels)[fault & heavy], what) for what, fault in faults.items()]
     return Chemistry(
         1 - float(is_odd.sum()) / max(int(heavy.sum()), 1),
-        *(int((fault & heavy).sum()) for fault in faults.values()),
+        n_short,
+        n_crowded,
+        n_angles,
+        n_isolated,
         volume,
         density,
         mean_geometry(*_contacts_without_hydrogen(sites, cell, symmetry)),

@@ -14,7 +14,7 @@ from rephase.refinement.atoms.restraints import Pairs
 _KINDS: dict[str, list[tuple[int, float, float]]] = {
     "C": [(1, 0.75, 0.12), (1, 0.56, 0.01), (2, 0.63, 0.35), (2, 0.76, 0.13), (2, 0.54, 0.02), (3, 0.64, 0.25),
           (3, 0.70, 0.06), (3, 0.77, 0.04), (4, 0.78, 0.03), (0, 0.7, 1e-4)],
-    "N": [(1, 0.38, 0.06), (1, 0.58, 0.08), (1, 0.72, 0.04), (2, 0.58, 0.30), (2, 0.70, 0.04), (3, 0.64, 0.30),
+    "N": [(1, 0.38, 0.12), (1, 0.58, 0.08), (1, 0.72, 0.04), (2, 0.58, 0.30), (2, 0.70, 0.04), (3, 0.64, 0.30),
           (3, 0.70, 0.08), (3, 0.56, 0.06), (4, 0.75, 0.03), (0, 0.7, 0.01)],
     "O": [(1, 0.46, 0.44), (1, 0.51, 0.10), (1, 0.62, 0.12), (2, 0.63, 0.25), (0, 0.7, 0.06),
           (3, 0.75, 0.01)],
@@ -28,7 +28,7 @@ _KINDS: dict[str, list[tuple[int, float, float]]] = {
     "Si": [(4, 1.10, 0.60), (4, 0.98, 0.40)],
     "B": [(3, 0.75, 0.40), (4, 0.80, 0.40)],
 }  # fmt: skip
-_SPREAD = 0.05  # Å
+_SPREAD = 0.04  # Å
 _RANGE = 1.0  # Å, over which the lengths of an element without a table are spread evenly
 _UNUSUAL = 1e-3  # share of atoms that are like none of the table
 _LARGE, _SHORTENING = 0.95, 0.08  # Å; multiple bonds to Si, P, S and Cl are shorter by this
