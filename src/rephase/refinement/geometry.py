@@ -28,9 +28,10 @@ _KINDS: dict[str, list[tuple[int, float, float]]] = {
     "Si": [(4, 1.10, 0.60), (4, 0.98, 0.40)],
     "B": [(3, 0.75, 0.40), (4, 0.80, 0.40)],
 }  # fmt: skip
-_SPREAD = 0.04  # Å
+_SPREAD = 0.05  # Å
 _RANGE = 1.0  # Å, over which the lengths of an element without a table are spread evenly
 _UNUSUAL = 1e-3  # share of atoms that are like none of the table
+_CARBON = 0.76  # Å, the radius of sp3 carbon; gemmi has that of sp2
 _LARGE, _SHORTENING = 0.95, 0.08  # Å; multiple bonds to Si, P, S and Cl are shorter by this
 _TOLERANCE = 0.3  # Å above the sum of covalent radii
 REACH = 3.4  # Å; bonds are shorter, apart from those between heavy metals
@@ -49,7 +50,7 @@ def geometry_scores(contacts: Pairs, candidates: Sequence[str], chosen: np.ndarr
         [n], the present element of each atom as an index of `candidates`; those of the neighbours matter.
     """
     entries = [gemmi.Element(element) for element in candidates]
-    radii = np.array([entry.covalent_r for entry in entries])[chosen]
+    radii = np.array([_CARBON if entry.name == "C" else entry.covalent_r for entry in entries])[chosen]
     is_metal = np.array([entry.is_metal for entry in entries])[chosen]
     is_bond = contacts.distance < radii[contacts.first] + radii[contacts.second] + _TOLERANCE
     contacts = contacts.take(is_bond & ~is_metal[contacts.second])
