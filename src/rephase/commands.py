@@ -108,7 +108,9 @@ def solve(
     d_min: Annotated[float | None, typer.Option(help="resolution limit (Å); finer reflections are ignored")] = None,
     cell: CellText = "",
     space_group: GroupText = "",
-    standard: Annotated[bool, typer.Option("--standard", help="change axes and origin to the standard setting")] = False,
+    standard: Annotated[
+        bool, typer.Option("--standard", help="change to the standard setting")
+    ] = False,
     formula: Annotated[
         str,
         typer.Option(

@@ -33,7 +33,8 @@ def find_bonds(sites: Sites, cell: Cell, symmetry: Symmetry) -> Pairs:
     pairs = find_contacts(sites.xyz_frac, cell, symmetry, 2 * float(radii.max(initial=0)) + _TOLERANCE)
     part_1, part_2 = sites.part[pairs.first], sites.part[pairs.second]
     is_near = pairs.distance < radii[pairs.first] + radii[pairs.second] + _TOLERANCE
-    pairs = pairs.take(is_near & ((part_1 == part_2) | (part_1 == 0) | (part_2 == 0)))
+    both_hydrogen = sites.is_hydrogen[pairs.first] & sites.is_hydrogen[pairs.second]
+    pairs = pairs.take(is_near & ~both_hydrogen & ((part_1 == part_2) | (part_1 == 0) | (part_2 == 0)))
     return pairs.take(_is_only_bond(pairs, sites.is_hydrogen))
 
 

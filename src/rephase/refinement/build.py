@@ -59,9 +59,7 @@ def build_model(
     model = refine(connect(sites, data.cell, data.group), target, options=_DRAFT)
     if _allows_anisotropy(model):
         model = refine(_anisotropic(model.sites), target, options=_DRAFT)
-    sites = place_hydrogens(
-        model.sites, data.cell, data.group, difference_density=_difference(model), formula=formula
-    )
+    sites = place_hydrogens(model.sites, data.cell, data.group, difference_density=_difference(model), formula=formula)
     return refine(sites, target, options=_FINAL)
 
 

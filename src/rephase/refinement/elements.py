@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import gemmi
 import numpy as np
+from scipy.ndimage import maximum_filter1d
 from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
 
@@ -16,8 +17,9 @@ from rephase.crystal.symmetry import Symmetry
 from rephase.refinement.atoms.building import Builder
 from rephase.refinement.atoms.factors import AtomList
 from rephase.refinement.atoms.refinement import refine
-from rephase.refinement.atoms.restraints import USUAL, usual_restraints
-from rephase.refinement.geometry import geometry_scores
+from rephase.refinement.atoms.restraints import USUAL, Pairs, usual_restraints
+from rephase.refinement.contacts import find_contacts
+from rephase.refinement.geometry import REACH, geometry_scores
 from rephase.refinement.sites import multiplicity
 
 # log prior probability relative to carbon, without a formula; other elements have _RARE
@@ -34,6 +36,7 @@ _NOT_IN_FORMULA = -12.0  # log prior of an element that is not in the formula
 _SYSTEMATIC = 0.25, 0.02  # errors of electrons that the covariance does not contain: absolute, relative
 _FREEDOM = 4.0  # of Student's t distribution, whose tails hold disordered atoms
 _SCALES = np.exp(np.arange(-0.6, 0.6001, 0.01))  # of all electrons
+_N_SCALES = 6
 _SCALE_SD = 0.15  # of its logarithm
 _WEAKEST = 3.0  # electrons; fewer are no atom unless the formula has such an element
 _CERTAIN = 3.0  # difference of log likelihood to the second element, below which an atom is doubtful
@@ -86,19 +89,54 @@ def assign_elements(
         condition: atoms beyond them, such as solvent, get the element of the formula that fits.
     """
     candidates = _candidates(formula)
-    numbers, prior = _atomic_numbers(candidates), _prior(candidates, formula)
-    scale = _scale_of(atoms.electrons, electrons_sd, numbers, prior)
-    of_electrons = _electron_scores(atoms.electrons / scale, electrons_sd / scale, numbers) + prior
-    budget, n_units = _budget(formula, candidates, cell, symmetry)
-    n_images = multiplicity(atoms.xyz_frac, cell, symmetry)
-    scores = of_electrons
-    chosen = _chosen(scores, n_images, budget)
-    for _ in range(_N_ROUNDS):
-        scores = of_electrons + geometry_scores(atoms.xyz_frac, candidates, chosen, cell, symmetry)
-        chosen = _chosen(scores, n_images, budget)
+    prior, (budget, n_units) = _prior(candidates, formula), _budget(formula, candidates, cell, symmetry)
+    problem = _Problem(
+        atoms.electrons,
+        electrons_sd,
+        multiplicity(atoms.xyz_frac, cell, symmetry),
+        find_contacts(atoms.xyz_frac, cell, symmetry, REACH),
+        candidates,
+        prior,
+        budget,
+    )
+    scale, scores, chosen = max((problem.assigned(scale) for scale in problem.scales()), key=problem.total)
     is_atom = atoms.electrons / scale > _WEAKEST
     elements = tuple(candidates[i] if there else UNASSIGNED for i, there in zip(chosen, is_atom))
     return Assignment(elements, scores, candidates, n_units, _lead(scores, chosen) < _CERTAIN, scale)
+
+
+class _Problem(NamedTuple):
+    """What is known of the atoms, and the elements to choose from, with prior and counts in the cell."""
+
+    electrons: np.ndarray
+    electrons_sd: np.ndarray
+    n_images: np.ndarray
+    contacts: Pairs
+    candidates: tuple[str, ...]
+    prior: np.ndarray
+    budget: np.ndarray | None
+
+    def scales(self) -> np.ndarray:
+        """Return the likely factors by which all electrons are too many, local maxima of the likelihood."""
+        factors = _SCALES[:, None]
+        scores = _electron_scores(self.electrons / factors, self.electrons_sd / factors, self.candidates) + self.prior
+        fits = logsumexp(scores, axis=-1).sum(-1) + _scale_prior(_SCALES)
+        best = np.argsort(-np.where(fits == maximum_filter1d(fits, 5), fits, -np.inf), kind="stable")
+        return _SCALES[best[:_N_SCALES]]
+
+    def assigned(self, scale: float) -> tuple[float, np.ndarray, np.ndarray]:
+        """Return the scale, the scores [n, n_candidates], and the chosen elements [n] as indices."""
+        of_electrons = _electron_scores(self.electrons / scale, self.electrons_sd / scale, self.candidates) + self.prior
+        scores, chosen = of_electrons, _chosen(of_electrons, self.n_images, self.budget)
+        for _ in range(_N_ROUNDS):
+            scores = of_electrons + geometry_scores(self.contacts, self.candidates, chosen)
+            chosen = _chosen(scores, self.n_images, self.budget)
+        return float(scale), scores, chosen
+
+    def total(self, assigned: tuple[float, np.ndarray, np.ndarray]) -> float:
+        """Return the log likelihood of an assignment."""
+        scale, scores, chosen = assigned
+        return float(scores[np.arange(len(chosen)), chosen].sum() + _scale_prior(scale))
 
 
 def count_electrons(
@@ -140,10 +178,6 @@ def _candidates(formula: Mapping[str, float] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(element for element in (*formula, "C", "N", "O") if element not in ("H", "D")))
 
 
-def _atomic_numbers(elements: Sequence[str]) -> np.ndarray:
-    return np.array([gemmi.Element(element).atomic_number for element in elements], float)
-
-
 def _prior(candidates: Sequence[str], formula: Mapping[str, float] | None) -> np.ndarray:
     """Return the log prior [n_candidates] of an atom's element; with a formula, in proportion to its counts."""
     if formula is None:
@@ -152,18 +186,17 @@ def _prior(candidates: Sequence[str], formula: Mapping[str, float] | None) -> np
     return np.where(counts > 0, np.log(np.maximum(counts, 0.05) / max(counts.sum(), 1e-9)), _NOT_IN_FORMULA)
 
 
-def _electron_scores(electrons: np.ndarray, sd: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+def _electron_scores(electrons: np.ndarray, sd: np.ndarray, candidates: Sequence[str]) -> np.ndarray:
     """Return the log density [..., n, n_candidates] of refined electrons [..., n], by Student's t distribution."""
+    numbers = np.array([gemmi.Element(element).atomic_number for element in candidates], float)
     width = np.sqrt((sd**2 + _SYSTEMATIC[0] ** 2)[..., None] + (_SYSTEMATIC[1] * numbers) ** 2)
     off = (electrons[..., None] - numbers) / width
     return -(_FREEDOM + 1) / 2 * np.log1p(off**2 / _FREEDOM) - np.log(width)
 
 
-def _scale_of(electrons: np.ndarray, sd: np.ndarray, numbers: np.ndarray, prior: np.ndarray) -> float:
-    """Return the likeliest factor by which all electrons are too many."""
-    factors = _SCALES[:, None]
-    fits = logsumexp(_electron_scores(electrons / factors, sd / factors, numbers) + prior, axis=-1).sum(-1)
-    return float(_SCALES[(fits - 0.5 * (np.log(_SCALES) / _SCALE_SD) ** 2).argmax()])
+def _scale_prior(scale: np.ndarray | float) -> np.ndarray:
+    """Return the log prior of the overall factor of the electrons."""
+    return -0.5 * (np.log(scale) / _SCALE_SD) ** 2
 
 
 def _budget(
