@@ -43,6 +43,7 @@ from tqdm import tqdm
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import read_reflections
 from rephase.crystal.reflections.simulation import Truth, random_phases, simulate_reflections
+from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.structures import Crystal, read_crystal
 from rephase.crystal.symmetry import Symmetry, find_symmetry
@@ -57,7 +58,7 @@ from rephase.solvers.solve import solve
 COD_CRYSTALS = Path(__file__).with_name("cod_crystals.csv")
 KEYS = ("solver", "data", "effort", "d_min")
 SAME = [*KEYS, "seed", "name"]
-SPOILING = ("noise", "missing", "strongest_missing", "missing_cone")
+SPOILING = ("noise", "leak", "missing", "strongest_missing", "missing_cone")
 _N_CHANCE = 20  # sets of random phases
 
 
@@ -67,6 +68,7 @@ def data_kind(options: argparse.Namespace) -> str:
         "measured": "measured",
         "random": f"{options.random} random crystals",
         "noise": f"{100 * options.noise:g}% noise",
+        "leak": f"{100 * options.leak:g}% leak into absences",
         "missing": f"{100 * options.missing:g}% missing",
         "strongest_missing": f"strongest {options.strongest_missing} missing",
         "missing_cone": f"cone of {options.missing_cone:g}° missing",
@@ -140,6 +142,13 @@ def measured_reflections(path: Path, crystal: Crystal, d_min: float) -> tuple[Re
     return data, Truth(hkl, structure_factors(crystal, hkl, energy_kev=None))
 
 
+def whole_truth(crystal: Crystal, data: Reflections) -> Truth:
+    """Compute F of every reflection of the sphere, absences and Friedel mates included, for any group of the answer."""
+    hkl = unique_hkl(crystal.cell, find_symmetry("P 1"), data.d_min * (1 - 1e-6))
+    F = structure_factors(crystal, hkl, energy_kev=None)
+    return Truth(np.concatenate([hkl, -hkl]), np.concatenate([F, F.conj()]))
+
+
 def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespace) -> dict[str, object]:
     """Solve one crystal at one resolution; return a row of the table."""
     symmetry = find_symmetry(crystal.space_group)
@@ -164,7 +173,7 @@ def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespa
     except ReflectionError:  # too few reflections
         return row | {"map_cc": 0.0, "verdict": "refused"}
     if options.unknown_group:
-        data, truth = replace(data, symmetry=None, is_merged=False), Truth(*symmetry.expand(truth.hkl, truth.F))
+        data, truth = replace(data, symmetry=None, is_merged=False), whole_truth(crystal, data)
     if options.solver == "chance":
         merged = data.merge().reflections
         phi = random_phases(merged.hkl, merged.group, _N_CHANCE, np.random.default_rng(options.seed))
@@ -218,6 +227,7 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument("--d-min", type=float, nargs="+", default=[0.8, 1.0, 1.2, 1.5, 2.0], help="limits (Å)")
     parser.add_argument("--every", type=int, default=1, help="take every n-th crystal")
     parser.add_argument("--noise", type=float, default=0.0, help="relative standard deviation of |F|")
+    parser.add_argument("--leak", type=float, default=0.0, help="mean intensity of the absences relative to the others")
     parser.add_argument("--missing", type=float, default=0.0, help="fraction of the reflections that is missing")
     parser.add_argument("--strongest-missing", type=int, default=0, help="number of strongest reflections missing")
     parser.add_argument("--missing-cone", type=float, default=0.0, help="half-angle (degrees) of a missing cone at c*")

@@ -115,6 +115,9 @@ def solve(
     seed: Seed = 0,
     phases: Annotated[Path | None, typer.Option(help="known phases: MTZ with PHI (and FOM), or CIF")] = None,
     fragment: Annotated[Path | None, typer.Option(help="known part of the structure: CIF, or SHELX .res")] = None,
+    standard: Annotated[
+        bool, typer.Option("--standard", help="change axes and origin to the standard setting of the group")
+    ] = False,
     device: Device = "auto",
 ) -> None:
     """Solve a crystal structure: find phases, density and peaks from measured intensities."""
@@ -144,6 +147,7 @@ def solve(
                 seed=seed,
                 phases=known,
                 fragment=model,
+                standard=standard,
                 device=device,
                 report=report,
             )

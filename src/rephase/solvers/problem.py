@@ -10,11 +10,13 @@ import torch
 from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import VOLUME_PER_ATOM
 from rephase.crystal.phases import align_list
+from rephase.crystal.reflections import Reflections
 from rephase.crystal.shells import smooth_mean
 from rephase.crystal.symmetry import Origins, Symmetry, reduced_cell, rows_of
 from rephase.solvers.grids import HalfGrid, fast_size
 from rephase.solvers.group import GroupTables
 
+_REACH = [1.0, 1.2, 1.5], [1.1, 1.2, 1.3]  # d_min in Å, and relative radius of the working sphere
 _LARGEST_E = 3.5  # of an unmeasured reflection; by Wilson statistics a fraction of 5e-6 is larger (acentric)
 
 
@@ -161,6 +163,19 @@ class PhaseProblem:
         largest = np.abs(self.hkl_numpy).max(axis=0)
         a, b, c = (fast_size(2 * int(m) + 2) for m in largest)
         return a, b, c
+
+
+def working_problem(
+    merged: Reflections, amplitude: np.ndarray, *, device: torch.device | str = "cpu", known: np.ndarray | None = None
+) -> PhaseProblem:
+    """Return the phase problem of merged reflections and their |F| [n]; its working sphere grows with d_min."""
+    reach = working_reach(merged.d_min)
+    return PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, reach=reach, device=device, known=known)
+
+
+def working_reach(d_min: float) -> float:
+    """Return the radius of the working sphere relative to that of data to `d_min` in Å."""
+    return float(np.interp(d_min, *_REACH))
 
 
 def _is_upper_half(hkl: np.ndarray) -> np.ndarray:

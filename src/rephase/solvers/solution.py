@@ -62,7 +62,9 @@ class Solution:
     r_int, n_absent, absent_i_over_sigma
         Statistics of merging, see `Merged`; NaN if nothing was measured twice, or if there are no absences.
     space_groups
-        Space groups that fit, the best first, if the data had none.
+        Space groups that fit, the likeliest first, if the data had none.
+    better_group, group_doubt
+        Group that fits better than the one stated with the data, and why, in words; None and empty if there is none.
     pseudo_translations
         Fractions of the cell that nearly repeat the structure; None if there are none.
     rival_phi
@@ -83,6 +85,8 @@ class Solution:
     n_absent: int = 0
     absent_i_over_sigma: float = math.nan
     space_groups: tuple[GroupFit, ...] = ()
+    better_group: GroupFit | None = None
+    group_doubt: str = ""
     pseudo_translations: PseudoTranslations | None = None
     rival_phi: np.ndarray | None = None
 
@@ -147,15 +151,10 @@ class Solution:
         }
 
     def _next_step(self) -> str:
-        """Advise on the next step: the space group first if none was given, then the rivals, then the verdict."""
-        by_verdict = NEXT_STEP["rivals" if self.n_rivals and self.verdict != "unsure" else self.verdict]
-        if not self.space_groups or self.verdict == "unsure":
-            return by_verdict
-        symmetry = self.space_groups[0].symmetry
-        if len(symmetry.triplets) == len(self.reflections.group.triplets):
-            return by_verdict
-        hands = "" if symmetry.origins.other_hand is not None else " (or its enantiomorph: |F| is the same)"
-        return f"solve again with the space group that fits best: --space-group '{symmetry.symbol}'{hands}"
+        """Advise on the next step: the space group first if it is in doubt, then the rivals, then the verdict."""
+        if self.group_doubt:
+            return self.group_doubt
+        return NEXT_STEP["rivals" if self.n_rivals and self.verdict != "unsure" else self.verdict]
 
     def _pseudo_translation(self) -> str:
         """Describe the pseudo-translations and how certain the superstructure's signs are; empty if there are none."""
@@ -169,8 +168,8 @@ class Solution:
         return f"{self.pseudo_translations}{doubt}"
 
     def _named_fits(self) -> list[str]:
-        """List the symbols with the agreement of their worst operation, e.g. ``P 1 21/c 1 (0.93)``."""
-        return [f"{fit.symmetry.symbol} ({fit.agreement:.2f})" for fit in self.space_groups[:5]]
+        """List the groups with the agreement of their worst operation, e.g. ``P 1 21/c 1 (0.93)``."""
+        return [f"{fit.name} ({fit.agreement:.2f})" for fit in self.space_groups[:5]]
 
     def write(self, folder: str | Path, *, formula: str | None = None) -> Path:
         """Write ``solution.mtz .res .hkl .cif .json`` and ``density.ccp4`` to a folder, all or none; return its path.

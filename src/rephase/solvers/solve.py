@@ -1,6 +1,7 @@
 """`solve`: from measured intensities to phases, in the space group and setting of the data."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,15 +18,19 @@ from rephase.errors import ConfigError, check_effort, nearest_name
 from rephase.solvers import RECIPES, recipes_for
 from rephase.solvers.claims import capped, verdict
 from rephase.solvers.cost import plan_trials, warn_of_cost
+from rephase.solvers.doubts import doubt, is_contradicted, larger_group
+from rephase.solvers.found_group import Found, in_group
 from rephase.solvers.grids import check_memory
 from rephase.solvers.known import known_phasors
-from rephase.solvers.problem import PhaseProblem
+from rephase.solvers.lattices import without_group
+from rephase.solvers.problem import PhaseProblem, working_problem, working_reach
 from rephase.solvers.rivals import Settled, settle_rivals
+from rephase.solvers.settings import in_setting, standard_setting
 from rephase.solvers.solution import Solution
-from rephase.solvers.space_groups import fitting_groups, without_group
+from rephase.solvers.space_groups import GroupFit, fitting_groups
 from rephase.solvers.strategy import N_KEPT, Outcome, Recipe, pursue
 
-_REACH = [1.0, 1.2, 1.5], [1.1, 1.2, 1.3]  # d_min in Å, and relative radius of the working sphere
+_EFFORT_WITHOUT_GROUP = 0.3  # of a search that only looks for a better group
 _SETTLED = 10 * N_KEPT  # trials after which the search stops if all the kept ones agree
 
 
@@ -38,6 +43,7 @@ def solve(
     seed: int = 0,
     phases: PhaseList | None = None,
     fragment: Crystal | None = None,
+    standard: bool = False,
     device: str = "auto",
     report: Callable[[int, int, int], None] = lambda n_trials, n_agree, max_trials: None,
 ) -> Solution:
@@ -50,7 +56,9 @@ def solve(
     Parameters
     ----------
     data
-        Reflections from `read_reflections`, merged or not. Without a space group they are solved in P 1.
+        Reflections from `read_reflections`, merged or not. Without a space group they are solved in P 1, and the
+        solution is then moved to the likeliest group in the axes of the data, see `fitting_groups`; with known phases
+        it stays in P 1, at their origin.
     d_min
         Resolution limit, Å; finer reflections are ignored.
     solver
@@ -65,13 +73,15 @@ def solve(
         their origin and hand. The trials are then not independent, so only the misfit is evidence, not their agreement.
     fragment
         Known part of the structure, in the cell and at the origin of the data; its phases are used in the same way.
+    standard
+        Whether to change axes and origin to the standard setting of the group.
     device
         ``auto``, ``cpu`` or ``cuda``.
     report
         Function called after each batch with the number of trials run, the number that agree, and the largest number.
 
     Strong violations of systematic absences, which indicate another group or setting, raise a warning, and the verdict
-    is then ``unsure``.
+    is then ``unsure``. If the data or the map contradict a stated group, `Solution.better_group` names the better one.
 
     Warns
     -----
@@ -85,7 +95,7 @@ def solve(
     GridError
         The cell is so large that the map at this resolution would not fit in memory.
     ConfigError
-        The solver is unknown, or the effort is not positive.
+        The solver is unknown, the effort is not positive, or the standard setting is wanted with known phases.
     CifError
         The fragment has another cell than the data.
 
@@ -96,17 +106,21 @@ def solve(
     if solver not in RECIPES:
         raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, RECIPES)}")
     check_effort(effort)
+    if standard and not (phases is None and fragment is None):
+        raise ConfigError(
+            "standard = True (--standard) moves the origin, but phases or a fragment fix it: leave one out"
+        )
     cut = data if d_min is None else data.cut(d_min)
-    reach, on = _reach(cut.d_min), pick_device(device)
+    if standard and cut.symmetry is not None:
+        cut = in_setting(cut, standard_setting(cut.symmetry))
+    reach, on = working_reach(cut.d_min), pick_device(device)
     check_memory(cut, reach=reach, device=on)
     warn_of_cost(cut, recipes_for(solver, cut.d_min), reach=reach, effort=effort, device=on)
-    is_unknown = data.symmetry is None
-    found = without_group(cut) if is_unknown else cut.merge()
-    merged = found.reflections
-    amplitude, recipes = absolute_amplitude(merged), recipes_for(solver, merged.d_min)
-    known = known_phasors(merged, phases, fragment)
-    problem = working_problem(merged, amplitude, device=on, known=known)
-    (max_trials, recipes), is_free = plan_trials(problem, recipes, effort), known is None
+    merged = without_group(cut) if cut.symmetry is None else cut.merge()
+    amplitude, recipes = absolute_amplitude(merged.reflections), recipes_for(solver, merged.reflections.d_min)
+    known = known_phasors(merged.reflections, phases, fragment)
+    problem, is_free = working_problem(merged.reflections, amplitude, device=on, known=known), known is None
+    max_trials, recipes = plan_trials(problem, recipes, effort)
     outcome = pursue(
         problem,
         recipes,
@@ -115,43 +129,57 @@ def solve(
         is_enough=lambda outcome: _is_enough(outcome, verdict(problem.d_min, outcome, is_free=is_free)),
         report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
     )
-    pseudo = find_pseudo_translations(merged)
-    found_by_trials, (outcome, rivals) = outcome, _settled(problem, outcome, pseudo if is_free else None, recipes[0])
+    found = Found(merged, amplitude, problem, outcome)
+    space_groups: tuple[GroupFit, ...] = ()
+    if cut.symmetry is None:
+        space_groups = fitting_groups(merged.reflections, problem, outcome.F)
+    if space_groups and is_free:  # known phases fix the origin of the data
+        found = in_group(cut, space_groups[0].symmetry, problem, outcome, recipes[0], standard=standard)
+    solution = _settled_solution(found, recipes[0], is_free=is_free)
+    better = None if cut.symmetry is None else _better_group(cut, found, solution, solver, effort, seed, device)
+    doubts = doubt(found.merged.reflections.group, found.merged, better)
+    return replace(solution, space_groups=space_groups, better_group=better, group_doubt=doubts)
+
+
+def _settled_solution(found: Found, recipe: Recipe, *, is_free: bool) -> Solution:
+    """Compare the outcome of the trials with its rivals, judge it, and describe it in the axes of the data."""
+    merged, problem = found.merged, found.problem
+    data = merged.reflections
+    pseudo = find_pseudo_translations(data)
+    outcome, rivals = _settled(problem, found.outcome, pseudo if is_free else None, recipe)
     is_open = len(rivals) > 0 or (pseudo is not None and not is_free)
-    phi, fom = _in_setting_of_data(problem, outcome, merged.hkl)
+    phi, fom = _in_setting_of_data(problem, outcome, data.hkl)
     # rivals share the strong reflections, so trials that reached one of them support all
-    answer = verdict(problem.d_min, found_by_trials if len(rivals) else outcome, is_free=is_free)
+    answer = verdict(problem.d_min, found.outcome if len(rivals) else outcome, is_free=is_free)
     answer = capped(answer, fom=fom if is_free else None, is_open=is_open)
     return Solution(
-        reflections=merged,
-        amplitude=amplitude,
+        reflections=data,
+        amplitude=found.amplitude,
         phi=phi,
         fom=fom,
         r_factor=outcome.misfit,
         rival_r_factor=outcome.rival,
         n_agree=outcome.n_agree,
         n_trials=outcome.n_trials,
-        verdict="unsure" if found.absences_are_strong else answer,
-        r_int=found.r_int,
-        n_absent=found.n_absent,
-        absent_i_over_sigma=found.absent_i_over_sigma,
+        verdict="unsure" if merged.absences_are_strong else answer,
+        r_int=merged.r_int,
+        n_absent=merged.n_absent,
+        absent_i_over_sigma=merged.absent_i_over_sigma,
         pseudo_translations=pseudo,
-        rival_phi=_phases_in_setting_of_data(problem, rivals, merged.hkl) if is_free else None,
-        space_groups=fitting_groups(merged, merged.group, problem, outcome.F) if is_unknown else (),
+        rival_phi=_phases_in_setting_of_data(problem, rivals, data.hkl) if is_free else None,
     )
 
 
-def working_problem(
-    merged: Reflections, amplitude: np.ndarray, *, device: torch.device | str = "cpu", known: np.ndarray | None = None
-) -> PhaseProblem:
-    """Return the phase problem of merged reflections and their |F| [n]; its working sphere grows with d_min."""
-    reach = _reach(merged.d_min)
-    return PhaseProblem(merged.hkl, amplitude, merged.cell, merged.group, reach=reach, device=device, known=known)
-
-
-def _reach(d_min: float) -> float:
-    """Return the radius of the working sphere relative to that of data to `d_min` in Å."""
-    return float(np.interp(d_min, *_REACH))
+def _better_group(
+    data: Reflections, found: Found, solution: Solution, solver: str, effort: float, seed: int, device: str
+) -> GroupFit | None:
+    """Find a group that fits better than the stated one: in the map, or by solving again without a group."""
+    if not is_contradicted(found.merged, solution.verdict):
+        return larger_group(data, found.problem, found.outcome.F) if solution.verdict != "unsure" else None
+    free = replace(data, symmetry=None, is_merged=False)
+    again = solve(free, solver=solver, effort=min(effort, _EFFORT_WITHOUT_GROUP), seed=seed, device=device)
+    is_same = set(again.reflections.group.triplets) == set(data.group.triplets)
+    return again.space_groups[0] if again.space_groups and again.verdict != "unsure" and not is_same else None
 
 
 def _is_enough(outcome: Outcome, verdict_so_far: str) -> bool:

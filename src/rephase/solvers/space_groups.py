@@ -1,113 +1,113 @@
-"""Space groups that fit the cell, the equivalents and absences, and the map of a solution in P 1."""
+"""Space groups that fit the cell, the equivalents and absences, and the map of a solution without symmetry."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import gemmi
 import numpy as np
 import torch
 
-from rephase.crystal.reflections import Merged, Reflections
-from rephase.crystal.reflections.statistics import unique_hkl
-from rephase.crystal.symmetry import Symmetry, find_symmetry, key_of, unique_rows
+from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections.statistics import normalise
+from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.solvers.absences import evidence_of_absences, listed_reflections
 from rephase.solvers.grids import shape_for
 from rephase.solvers.group import GroupTables
+from rephase.solvers.lattices import r_int_of
 from rephase.solvers.problem import PhaseProblem
 
-_LARGEST_R_INT, _LARGEST_ABSENT = 0.25, 0.06  # limits for a group that the intensities allow
-_SMALLEST_AGREEMENT = 0.5  # of the map with the group's worst operation
+_LARGEST_R_INT, _LEAST_EVIDENCE = 0.4, -20.0  # limits for a group that the intensities allow
+_SMALLEST_AGREEMENT = 0.4  # of the map with the group's worst operation
+_USUAL_AGREEMENT, _WEIGHT = 0.6, 20.0  # agreement that says neither yes nor no to an operation; evidence of 1 more
+_TOLERATED_R_INT, _WEIGHT_OF_R_INT = 0.2, 250.0  # above that of σ, from absorption and twins; evidence of 1 more
 _ENOUGH = 100_000  # reflections, enough to distinguish groups in a map
-_COMPLETE = 0.7  # fraction of the possible reflections in a list that counts as complete
-_CENTRINGS = ("P 1", "A 1", "B 1", "C 1", "I 1", "F 1", "R 3:H")
-_LAUE_GROUPS = (
-    "P -1",
-    "P 1 2/m 1",
-    "P 1 1 2/m",
-    "P 2/m 1 1",
-    "P m m m",
-    "P 4/m",
-    "P 4/m m m",
-    "P -3",
-    "P -3 m 1",
-    "P -3 1 m",
-    "P 6/m",
-    "P 6/m m m",
-    "P m -3",
-    "P m -3 m",
-)
+_E2_MINUS_1 = 0.968, 0.736  # mean |E^2 - 1|, centric and acentric
+_WEIGHT_OF_E, _LARGEST_OF_E = 15.0, 1.5
 
 
 class GroupFit(NamedTuple):
     """How well a group fits.
 
     ``r_int`` over its equivalents, NaN if none were measured; ``absent``, the mean intensity of its absences divided by
-    that of all reflections; ``agreement`` of the map with the worst operation, 1 if exact.
+    that of all reflections; ``agreement`` of the map with the worst operation, 1 if exact; ``evidence``, the logarithm
+    of its likelihood relative to the lattice without further symmetry, from absences, equivalents and map.
     """
 
     symmetry: Symmetry
     r_int: float
     absent: float
     agreement: float
+    evidence: float
 
+    @property
+    def enantiomorph(self) -> str | None:
+        """Symbol of the enantiomorphic group, for which |F| is the same; None if the group holds both hands."""
+        if self.symmetry.origins.other_hand is not None:
+            return None
+        hand = gemmi.Op("-x,-y,-z")
+        other = gemmi.GroupOps([(hand * gemmi.Op(triplet) * hand).wrap() for triplet in self.symmetry.triplets])
+        entry = gemmi.find_spacegroup_by_ops(other)
+        return entry.xhm() if entry else None
 
-def lattice_symmetry(data: Reflections) -> Symmetry:
-    """Find the centring of a list without a space group.
-
-    This is the largest centring whose absences are weak (below 6 % of the mean intensity) or missing from the list.
-    """
-    possible = unique_hkl(data.cell, find_symmetry("P 1"), data.d_min)
-    fits = []
-    for group in map(_centring, _CENTRINGS):
-        absent, forbidden = group.is_absent(data.hkl), group.is_absent(possible)
-        left_out = absent.mean() < _LARGEST_ABSENT * forbidden.mean()
-        if left_out or _absent_share(data, group) <= _LARGEST_ABSENT:
-            fits.append((len(group.triplets), group))
-    return max(fits, key=lambda fit: fit[0])[1]
-
-
-def allowed_groups(data: Reflections, lattice: Symmetry) -> list[tuple[Symmetry, float, float]]:
-    """List the groups of a lattice that cell and intensities allow, with R_int and relative intensity of absences."""
-    allowed = []
-    r_int_of = _once_for_each_laue_group(data)
-    for entry in gemmi.spacegroup_table():
-        symmetry = find_symmetry(entry.xhm())
-        if entry.centring_type() != lattice.symbol[0] or symmetry.misfit(data.cell):
-            continue
-        r_int, absent = r_int_of(symmetry), _absent_share(data, symmetry)
-        if not r_int > _LARGEST_R_INT and absent <= _LARGEST_ABSENT:
-            allowed.append((symmetry, r_int, absent))
-    return allowed
+    @property
+    def name(self) -> str:
+        """The symbol, with that of the enantiomorph."""
+        return f"{self.symmetry.symbol} or {self.enantiomorph}" if self.enantiomorph else self.symmetry.symbol
 
 
 def fitting_groups(
-    data: Reflections, lattice: Symmetry, problem: PhaseProblem, F: torch.Tensor
+    data: Reflections, problem: PhaseProblem, F: torch.Tensor, candidates: Iterable[Symmetry] | None = None
 ) -> tuple[GroupFit, ...]:
-    """List the groups that intensities and map allow, the best first: most operations, then the best agreement.
+    """List the groups of the table, in the axes of the data, that intensities and map allow, the likeliest first.
 
     Parameters
     ----------
     data
-        Reflections merged without a group.
-    lattice
-        Their centring, see `lattice_symmetry`.
+        Reflections merged without a group; their symmetry is the lattice, see `lattice_symmetry`.
     problem
-        Phase problem with the lattice translations only.
+        Phase problem with this lattice.
     F
         [n_refl], a solution of the problem.
+    candidates
+        Groups to compare; None: all `groups_of_lattice`.
     """
-    fits, used = [], _those_that_tell(problem)
-    for symmetry, r_int, absent in allowed_groups(data, lattice):
-        tables = GroupTables(used.hkl, symmetry.in_basis(problem.reduced.basis), problem.device)
-        moved, _ = tables.move_to_origin(F[None, used.rows], used.n_known, used.shape)
-        agreement = float(tables.agreement(moved, used.n_known).min())
-        if agreement >= _SMALLEST_AGREEMENT:
-            fits.append(GroupFit(symmetry, r_int, absent, agreement))
-    # settings of one group that differ in origin fit equally well: the first in the table is the usual one
-    return tuple(sorted(fits, key=lambda fit: (-len(fit.symmetry.triplets), -round(fit.agreement, 2))))
+    listed, used, r_int_of_laue = listed_reflections(data), _those_that_tell(problem), _once_for_each_laue_group(data)
+    centric = _evidence_of_centre(data)
+    tolerated = _TOLERATED_R_INT + 0.8 * float(data.sigma.sum() / data.intensity.sum())  # <|x|> of a Gaussian is 0.8 σ
+    fits = []
+    for symmetry in groups_of_lattice(data, data.group.symbol[0]) if candidates is None else candidates:
+        r_int, absences = r_int_of_laue(symmetry), evidence_of_absences(listed, symmetry)
+        if r_int > _LARGEST_R_INT or absences < _LEAST_EVIDENCE:
+            continue
+        agreement = map_agreement(problem, used, F, symmetry)
+        if agreement.min() < _SMALLEST_AGREEMENT:
+            continue
+        evidence = absences + _WEIGHT * (agreement - _USUAL_AGREEMENT).sum()
+        evidence -= _WEIGHT_OF_R_INT * max(0.0, r_int - tolerated)  # R_int is NaN if nothing was measured twice
+        evidence += centric if symmetry.is_centrosymmetric else -centric
+        fits.append(GroupFit(symmetry, r_int, _absent_share(data, symmetry), float(agreement.min()), float(evidence)))
+    return tuple(sorted(fits, key=lambda fit: (-round(fit.evidence, 1), not _has_centre_at_origin(fit.symmetry))))
 
 
-class _Used(NamedTuple):
+def groups_of_lattice(data: Reflections, centring: str) -> Iterator[Symmetry]:
+    """Yield the groups of the table that have a centring and preserve the cell of the data."""
+    for entry in gemmi.spacegroup_table():
+        symmetry = find_symmetry(entry.xhm())
+        if entry.centring_type() == centring and not symmetry.misfit(data.cell):
+            yield symmetry
+
+
+def map_agreement(problem: PhaseProblem, used: "Used", F: torch.Tensor, symmetry: Symmetry) -> np.ndarray:
+    """Return how well the map obeys each operation at the best origin, 1 if exactly: [n_operations], identity left out.
+
+    The lists F [n_refl] belong to the problem; translations of the lattice are left out too.
+    """
+    tables = GroupTables(used.hkl, symmetry.in_basis(problem.reduced.basis), problem.device)
+    moved, _ = tables.move_to_origin(F[None, used.rows], used.n_known, used.shape)
+    return tables.agreement(moved, used.n_known)[0].cpu().numpy()
+
+
+class Used(NamedTuple):
     """``rows`` [n] of a problem and their indices ``hkl`` [n, 3], known ones first; ``shape`` of a grid for them."""
 
     rows: torch.Tensor
@@ -116,46 +116,29 @@ class _Used(NamedTuple):
     shape: tuple[int, int, int]
 
 
-def _those_that_tell(problem: PhaseProblem) -> _Used:
+def _those_that_tell(problem: PhaseProblem) -> Used:
     """Return enough low-resolution reflections to distinguish groups: for an ordinary crystal, all of them."""
     d_hkl = problem.reduced.cell.d_spacing(problem.hkl_numpy)
     if len(d_hkl) <= _ENOUGH:
-        return _Used(torch.arange(len(d_hkl)), problem.hkl_numpy, problem.n_known, problem.grid.shape)
+        return Used(torch.arange(len(d_hkl)), problem.hkl_numpy, problem.n_known, problem.grid.shape)
     d_min = np.partition(d_hkl, -_ENOUGH)[-_ENOUGH] * (1 - 1e-6)  # includes all equivalents
     rows = np.flatnonzero(d_hkl >= d_min)
     n_known = int((rows < problem.n_known).sum())
-    return _Used(torch.as_tensor(rows), problem.hkl_numpy[rows], n_known, shape_for(problem.reduced.cell, d_min))
-
-
-def _centring(symbol: str) -> Symmetry:
-    """Return the identity and the centring translations of a group."""
-    shifts = gemmi.SpaceGroup(symbol).operations().cen_ops
-    triplets = tuple(gemmi.Op().translated(shift).wrap().triplet() for shift in shifts)
-    return Symmetry(f"{symbol[0]} 1", triplets)
+    return Used(torch.as_tensor(rows), problem.hkl_numpy[rows], n_known, shape_for(problem.reduced.cell, d_min))
 
 
 def _once_for_each_laue_group(data: Reflections) -> Callable[[Symmetry], float]:
-    """Return `_r_int` of a list as a function of the group, computed once for each set of equivalents."""
+    """Return `r_int_of` a list as a function of the group, computed once for each set of equivalents."""
     found: dict[bytes, float] = {}
 
     def r_int(symmetry: Symmetry) -> float:
         both = np.concatenate([symmetry.rotations, -symmetry.rotations]).reshape(-1, 9)
         laue = np.unique(both, axis=0).tobytes()
         if laue not in found:
-            found[laue] = _r_int(data, symmetry)
+            found[laue] = r_int_of(data, symmetry)
         return found[laue]
 
     return r_int
-
-
-def _r_int(data: Reflections, symmetry: Symmetry) -> float:
-    """Compute ``sum |I - <I>| / sum I`` over the group's classes that were measured more than once."""
-    _, each = np.unique(key_of(symmetry.representative(data.hkl)), return_inverse=True)
-    count = np.bincount(each)
-    mean = np.bincount(each, data.intensity) / count
-    several = count[each] > 1
-    deviation = np.abs(data.intensity - mean[each])[several].sum()
-    return float(deviation / data.intensity[several].sum()) if several.any() else np.nan
 
 
 def _absent_share(data: Reflections, symmetry: Symmetry) -> float:
@@ -163,32 +146,12 @@ def _absent_share(data: Reflections, symmetry: Symmetry) -> float:
     return float(data.intensity[absent].mean() / data.intensity.mean()) if absent.any() else 0.0
 
 
-def without_group(data: Reflections) -> Merged:
-    """Merge a list of unknown group under Friedel's law and its lattice only.
-
-    A list that holds one reflection of each class of a Laue group (complete for that group, but far from complete for
-    P 1) is first expanded under it, because the other reflections are equal, not missing.
-    """
-    hkl, intensity, sigma = data.hkl, data.intensity, data.sigma
-    laue = _laue_group_of_unique_list(data)
-    if laue is not None:
-        unique = replace(data, symmetry=laue).merge().reflections
-        hkl, rows = laue.expand(unique.hkl, np.arange(len(unique), dtype=float))
-        intensity, sigma = (column[np.rint(rows).astype(int)] for column in (unique.intensity, unique.sigma))
-    everything = replace(data, hkl=hkl, intensity=intensity, sigma=sigma, phi=None, symmetry=None, is_merged=False)
-    return replace(everything, symmetry=lattice_symmetry(everything)).merge()
+def _evidence_of_centre(data: Reflections) -> float:
+    """Return half the logarithm of the likelihood ratio, centric against acentric, that the mean |E^2 - 1| gives."""
+    found = np.abs(normalise(data) ** 2 - 1).mean()
+    return float(np.clip(_WEIGHT_OF_E * (found - np.mean(_E2_MINUS_1)), -_LARGEST_OF_E, _LARGEST_OF_E))
 
 
-def _laue_group_of_unique_list(data: Reflections) -> Symmetry | None:
-    """Return the smallest Laue group for which a list is complete, if the list is not complete for P 1."""
-    groups = [find_symmetry(symbol) for symbol in _LAUE_GROUPS]
-    fitting = [group for group in groups if not group.misfit(data.cell)]
-    possible = len(unique_hkl(data.cell, lattice_symmetry(data), data.d_min))
-    shares = []
-    for group in fitting:
-        unique = unique_rows(group.representative(data.hkl))
-        shares.append(group.multiplicity(unique).sum() / 2 / possible)
-    if shares[0] >= _COMPLETE:
-        return None
-    complete = (group for group, share in zip(fitting, shares) if share >= _COMPLETE)
-    return next((group for group in complete if not _r_int(data, group) > _LARGEST_R_INT), None)  # NaN: none twice
+def _has_centre_at_origin(symmetry: Symmetry) -> bool:
+    """Whether the inversion at the origin is an operation: of two origin choices, the one that programs refine in."""
+    return "-x,-y,-z" in symmetry.triplets

@@ -174,16 +174,16 @@ def pursue(
     Trials are ranked by misfit, which does not need the true phases. Only the best few are kept; a trial agrees with
     the best one if their maps, at the best of the allowed origins and hands, correlate above 0.75.
     """
-    pool, n_trials = None, 0
+    pool: Trials | None = None
+    n_trials = 0
     for round_, recipe in enumerate(itertools.cycle(recipes)):
         few = _FIRST_BATCH << min(round_ // len(recipes), 16)  # easy crystals need only a few trials
         batch = min(max_trials, few, batch_size(recipe.space(problem).n_voxels))
         fresh = run_trials(problem, batch, recipe, generator)
         n_trials += batch
         pool = fresh if pool is None else Trials(*(torch.cat(pair) for pair in zip(pool, fresh)))
-        best = pool.misfit.argsort()[:N_KEPT]
-        pool = Trials(*(column[best] for column in pool))
-        outcome = _compare(problem, pool, n_trials)
+        outcome = compared(problem, pool, n_trials)
+        pool = outcome.kept
         report(n_trials, outcome.n_agree)
         if n_trials >= max_trials or is_enough(outcome):
             return outcome
@@ -196,8 +196,10 @@ def batch_size(n_voxels: int) -> int:
     return max(smallest, _VOXELS_AT_ONCE // n_voxels)
 
 
-def _compare(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
-    """Return the best trial of a pool sorted by misfit, with the agreement of the others."""
+def compared(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
+    """Keep the best of the trials, and return the one with the smallest misfit and the agreement of the others."""
+    best = pool.misfit.argsort()[:N_KEPT]
+    pool = Trials(*(column[best] for column in pool))
     weight = problem.amplitude**2
     phasors = aligned_phasors(problem, pool.F, 0)
     correlation = ((phasors * phasors[0].conj()).real @ weight) / weight.sum()

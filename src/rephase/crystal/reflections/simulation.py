@@ -12,7 +12,7 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.structures import Crystal
-from rephase.crystal.symmetry import Symmetry, find_symmetry, rows_of
+from rephase.crystal.symmetry import Symmetry, find_symmetry, rows_of, unique_rows
 from rephase.errors import ReflectionError
 
 
@@ -40,6 +40,7 @@ def simulate_reflections(
     *,
     noise: float = 0.0,
     background: float = 0.0,
+    leak: float = 0.0,
     missing: float = 0.0,
     strongest_missing: int = 0,
     missing_cone: float = 0.0,
@@ -56,6 +57,9 @@ def simulate_reflections(
         Relative standard deviation of |F|, as from residual errors of absorption and scaling.
     background
         Standard deviation added to every intensity, relative to the mean; it makes weak intensities negative.
+    leak
+        Mean intensity of the systematic absences relative to the mean of all others, exponentially distributed, as from
+        multiple diffraction and λ/2; 0 leaves the absences out of the list.
     missing
         Fraction of the reflections that is left out, 0–1.
     strongest_missing
@@ -71,7 +75,11 @@ def simulate_reflections(
     hkl = unique_hkl(crystal.cell, symmetry, d_min)
     F = structure_factors(crystal, hkl, energy_kev=None)
     square = np.abs(F) ** 2
-    intensity = square * (1 + noise * rng.normal(size=(n_each, len(F)))) ** 2
+    if leak:
+        absent = _absences(crystal.cell, symmetry, d_min)
+        leaked = leak * square.mean() * rng.exponential(size=len(absent))
+        hkl, F, square = np.concatenate([hkl, absent]), np.append(F, np.zeros(len(absent))), np.append(square, leaked)
+    intensity = square * (1 + noise * rng.normal(size=(n_each, len(square)))) ** 2
     kept = (rng.random(len(F)) >= missing) & ~_in_cone(hkl, crystal.cell, symmetry, missing_cone)
     kept[np.argsort(-square)[:strongest_missing]] = False
     spread = background * square.mean()
@@ -85,9 +93,15 @@ def simulate_reflections(
         crystal.cell,
         symmetry,
         name=crystal.name,
-        is_merged=n_each == 1,
+        is_merged=n_each == 1 and not leak,
     )
     return data, Truth(hkl, F)
+
+
+def _absences(cell: Cell, symmetry: Symmetry, d_min: float) -> np.ndarray:
+    """List one reflection [n, 3] of each class of systematic absences."""
+    possible = unique_hkl(cell, find_symmetry("P 1"), d_min)
+    return unique_rows(symmetry.representative(possible[symmetry.is_absent(possible)]))
 
 
 def _in_cone(hkl: np.ndarray, cell: Cell, symmetry: Symmetry, half_angle: float) -> np.ndarray:

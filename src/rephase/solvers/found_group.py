@@ -1,0 +1,65 @@
+"""A solution without symmetry moved into a space group: merged there, averaged and finished."""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from rephase.crystal.reflections import Merged, Reflections
+from rephase.crystal.reflections.statistics import absolute_amplitude
+from rephase.crystal.symmetry import Symmetry, rows_of
+from rephase.solvers.lattices import merged_in_spite_of_absences
+from rephase.solvers.problem import PhaseProblem, working_problem
+from rephase.solvers.settings import Setting, in_setting, standard_setting
+from rephase.solvers.strategy import Outcome, Recipe, compared, finish
+
+
+class Found(NamedTuple):
+    """Reflections merged in a group, their |F| [n_refl], the phase problem and the outcome of the trials."""
+
+    merged: Merged
+    amplitude: np.ndarray
+    problem: PhaseProblem
+    outcome: Outcome
+
+
+def in_group(
+    data: Reflections,
+    symmetry: Symmetry,
+    problem: PhaseProblem,
+    outcome: Outcome,
+    recipe: Recipe,
+    *,
+    standard: bool = False,
+) -> Found:
+    """Move the kept trials of a problem without symmetry to the origin of a group, average them and finish them there.
+
+    Parameters
+    ----------
+    data
+        Reflections as measured, in the axes of the problem.
+    symmetry
+        Any group in these axes that has the lattice of the problem; see `fitting_groups`.
+    problem, outcome
+        The problem that was solved, with the lattice translations only, and what the search found.
+    recipe
+        Its numbers of cycles are used for the finish.
+    standard
+        Whether to change to the standard setting of the group.
+    """
+    setting = standard_setting(symmetry) if standard else Setting(symmetry, np.eye(3), np.zeros(3))
+    merged = merged_in_spite_of_absences(in_setting(data, setting) if standard else replace(data, symmetry=symmetry))
+    amplitude = absolute_amplitude(merged.reflections)
+    there = working_problem(merged.reflections, amplitude, device=problem.device)
+    convert = partial(_converted, problem, there, basis=setting.basis)
+    kept = finish(there, convert(outcome.kept.F if outcome.kept else outcome.F[None]), recipe)
+    return Found(merged, amplitude, there, compared(there, kept, outcome.n_trials))
+
+
+def _converted(problem: PhaseProblem, other: PhaseProblem, F: torch.Tensor, *, basis: np.ndarray) -> torch.Tensor:
+    """Convert lists [n, n_refl] to the hemisphere of another problem in axes `basis` [3, 3]; 0 where there is none."""
+    hkl = other.reduced.hkl(np.rint(problem.reduced.hkl_back(problem.hkl_numpy) @ basis).astype(int))
+    place = rows_of(other.hkl_numpy, np.concatenate([hkl, -hkl]))
+    both = torch.cat([F, F.conj(), torch.zeros_like(F[:, :1])], 1)
+    return both[:, torch.as_tensor(place, device=F.device)]

@@ -1,0 +1,146 @@
+"""The space group of data without one: named in spite of leaks into its absences, and the answer in it."""
+
+from dataclasses import replace
+
+import gemmi
+import numpy as np
+import pytest
+import torch
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections.simulation import Truth, simulate_reflections
+from rephase.crystal.reflections.statistics import unique_hkl
+from rephase.crystal.structure_factors import structure_factors
+from rephase.crystal.structures import Crystal
+from rephase.crystal.symmetry import find_symmetry
+from rephase.errors import ConfigError, SymmetryError
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
+from rephase.solvers.absences import evidence_of_absences, listed_reflections
+from rephase.solvers.lattices import lattice_symmetry, without_group
+from rephase.solvers.settings import in_setting, standard_setting
+from rephase.solvers.solve import solve
+
+
+def crystal_in(group: str, seed: int = 3) -> Crystal:
+    options = RandomCrystalOptions(space_groups=(group,), n_atoms=(5, 7))
+    return random_crystals(1, generator=torch.Generator().manual_seed(seed), options=options).crystal(0)
+
+
+def ungrouped(crystal: Crystal, **spoiling: float) -> Reflections:
+    data, _ = simulate_reflections(crystal, 1.0, **spoiling)
+    return replace(data, symmetry=None, is_merged=False)
+
+
+@pytest.mark.parametrize("group", ["P 1 21/n 1", "I 1 2/a 1", "C 1 c 1", "P c a 21", "P 1 21/a 1"])
+def test_the_answer_is_in_the_group_and_setting_of_the_crystal_despite_a_leak(group):
+    crystal = crystal_in(group)
+    solution = solve(ungrouped(crystal, leak=0.1, noise=0.05), effort=0.1)
+    assert solution.reflections.group.symbol == solution.space_groups[0].symmetry.symbol == group
+    assert solution.reflections.cell == crystal.cell
+    assert solution.verdict == "solved"
+    assert not solution.reflections.group.is_absent(solution.hkl).any()
+    truth = Truth(solution.hkl, structure_factors(crystal, solution.hkl, energy_kev=None))
+    assert truth.score(solution.F, solution.reflections).map_cc[0] > 0.9
+
+
+@pytest.mark.parametrize("leak", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize("group", ["C 1 2/c 1", "I 1 2/a 1"])
+def test_a_background_in_the_absences_of_a_centring_does_not_hide_it(group, leak):
+    assert lattice_symmetry(ungrouped(crystal_in(group), leak=leak)).symbol[0] == group[0]
+
+
+def test_a_superstructure_is_no_background():
+    data = ungrouped(crystal_in("P 1 21/c 1"))
+    odd = data.hkl.sum(1) % 2 == 1
+    weak = replace(data, intensity=np.where(odd, 0.1 * data.intensity, data.intensity))
+    assert lattice_symmetry(weak).symbol == "P 1"
+
+
+def test_absences_are_weighed_against_the_background_and_outliers():
+    crystal = crystal_in("P 1 21/c 1")
+    data = without_group(ungrouped(crystal, leak=0.05)).reflections
+    absent = np.flatnonzero(find_symmetry("P 1 21/c 1").is_absent(data.hkl))
+    few = np.random.default_rng(0).choice(absent, 3, replace=False)
+    intensity = data.intensity.copy()
+    intensity[few] = 3 * intensity.mean()  # as by multiple diffraction
+    listed = listed_reflections(replace(data, intensity=intensity))
+    assert evidence_of_absences(listed, find_symmetry("P 1 21/c 1")) > 5
+    assert evidence_of_absences(listed, find_symmetry("P 1 21/n 1")) < -5
+    assert evidence_of_absences(listed, find_symmetry("P 1 2/m 1")) == 0
+
+
+def test_the_standard_setting_is_that_of_the_tables():
+    for entry in gemmi.spacegroup_table():
+        setting = standard_setting(find_symmetry(entry.xhm()))
+        assert setting.symmetry.table_entry.number == entry.number
+        assert setting.symmetry.table_entry.is_reference_setting()
+
+
+def test_the_standard_setting_has_the_same_intensities_and_phases():
+    """F of atoms moved to the new axes by hand equals the transformed F."""
+    symmetry, cell = find_symmetry("P 1 21/n 1"), Cell(7.0, 8.0, 9.0, 90.0, 100.0, 90.0)
+    xyz = np.array([[0.1, 0.2, 0.3], [0.35, 0.05, 0.45]])
+    hkl = unique_hkl(cell, symmetry, 1.0)
+
+    def F_of(hkl, symmetry, xyz):
+        images = np.concatenate([xyz @ R.T + t for R, t in zip(symmetry.rotations, symmetry.translations)])
+        return np.exp(2j * np.pi * hkl @ images.T).sum(1)
+
+    F = F_of(hkl, symmetry, xyz)
+    data = Reflections(hkl, abs(F) ** 2, np.ones(len(F)), cell, symmetry, phi=np.angle(F))
+    moved = in_setting(data, standard_setting(symmetry))
+    setting = standard_setting(symmetry)
+    new_xyz = np.linalg.solve(setting.basis, (xyz - setting.origin).T).T
+    np.testing.assert_allclose(moved.d_hkl, data.d_hkl, rtol=1e-9)
+    F_new = F_of(moved.hkl, moved.symmetry, new_xyz)
+    np.testing.assert_allclose(np.sqrt(moved.intensity) * np.exp(1j * moved.phi), F_new, atol=1e-9)
+
+
+def test_the_standard_setting_of_an_unknown_group_is_solved():
+    crystal = crystal_in("P 1 21/n 1")
+    solution = solve(ungrouped(crystal), effort=0.1, standard=True)
+    data = solution.reflections
+    assert data.group.symbol == "P 1 21/c 1"
+    assert data.cell.volume == pytest.approx(crystal.cell.volume)
+    setting = standard_setting(find_symmetry("P 1 21/n 1"))
+    old = np.rint(data.hkl @ np.linalg.inv(setting.basis)).astype(int)
+    F = structure_factors(crystal, old, energy_kev=None) * np.exp(-2j * np.pi * old @ setting.origin)
+    assert Truth(data.hkl, F).score(solution.F, data).map_cc[0] > 0.9
+
+
+def test_a_group_without_the_inversion_of_the_map_is_reported():
+    crystal = crystal_in("P 1 21/c 1")
+    data, _ = simulate_reflections(crystal, 1.0)
+    solution = solve(replace(data, symmetry=find_symmetry("P 1 c 1")), effort=0.1)
+    assert solution.better_group.symmetry.symbol == "P 1 21/c 1"
+    assert "P 1 21/c 1" in solution.summary()["next_step"]
+
+
+def test_the_right_group_is_not_doubted():
+    data, _ = simulate_reflections(crystal_in("P 1 21 1"), 1.0)
+    solution = solve(data, effort=0.1)
+    assert solution.better_group is None
+    assert solution.group_doubt == ""
+
+
+@pytest.mark.filterwarnings("ignore:.*absences of P 1 21/c 1 are strong")
+def test_a_group_with_strong_absences_is_reported_with_the_better_one():
+    data = replace(ungrouped(crystal_in("P 1 21/n 1"), leak=0.02), symmetry=find_symmetry("P 1 21/c 1"))
+    solution = solve(data, effort=0.1)
+    assert solution.verdict == "unsure"
+    assert solution.better_group.symmetry.symbol == "P 1 21/n 1"
+    assert "absences" in solution.group_doubt
+
+
+def test_known_phases_and_the_standard_setting_exclude_each_other():
+    crystal = crystal_in("P 1 21/n 1")
+    data, _ = simulate_reflections(crystal, 1.0)
+    with pytest.raises(ConfigError, match="standard"):
+        solve(data, fragment=crystal, standard=True)
+
+
+def test_operations_outside_the_tables_have_no_standard_setting():
+    odd = find_symmetry(["x,y,z", "x+1/4,y,z", "x+1/2,y,z", "x+3/4,y,z"])
+    with pytest.raises(SymmetryError, match="standard"):
+        standard_setting(odd)
