@@ -10,7 +10,7 @@ from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.space_groups import GroupFit, fitting_groups, groups_of_lattice
 
 _LARGEST_R_INT = 0.25  # of equivalents that agree
-_SMALLEST_AGREEMENT = 0.9  # of the map with every operation of a larger group: pseudo-symmetry often reaches 0.8
+_SMALLEST_AGREEMENT = 0.7  # of the map with every operation of a larger group
 _COARSEST = 1.2  # Å; at coarser resolution most unsure solutions lack data, not the right group
 
 

@@ -1,5 +1,6 @@
 """A solution without symmetry moved into a space group: merged there, averaged and finished."""
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 

@@ -31,6 +31,7 @@ from rephase.solvers.space_groups import GroupFit, fitting_groups
 from rephase.solvers.strategy import N_KEPT, Outcome, Recipe, pursue
 
 _EFFORT_WITHOUT_GROUP = 0.3  # of a search that only looks for a better group
+_AS_GOOD = 1.1  # ratio of the misfit in a larger group to that in the stated one
 _SETTLED = 10 * N_KEPT  # trials after which the search stops if all the kept ones agree
 
 
@@ -175,11 +176,21 @@ def _better_group(
 ) -> GroupFit | None:
     """Find a group that fits better than the stated one: in the map, or by solving again without a group."""
     if not is_contradicted(found.merged, solution.verdict):
-        return larger_group(data, found.problem, found.outcome.F) if solution.verdict != "unsure" else None
+        return _larger_group(data, found) if solution.verdict != "unsure" else None
     free = replace(data, symmetry=None, is_merged=False)
     again = solve(free, solver=solver, effort=min(effort, _EFFORT_WITHOUT_GROUP), seed=seed, device=device)
     is_same = set(again.reflections.group.triplets) == set(data.group.triplets)
     return again.space_groups[0] if again.space_groups and again.verdict != "unsure" and not is_same else None
+
+
+def _larger_group(data: Reflections, found: Found) -> GroupFit | None:
+    """Find a group with more operations in which the density explains the amplitudes as well."""
+    fit = larger_group(data, found.problem, found.outcome.F)
+    if fit is None:
+        return None
+    best = found.outcome._replace(kept=None)
+    there = in_group(data, fit.symmetry, found.problem, best, RECIPES["raar"][0])
+    return fit if there.outcome.misfit <= _AS_GOOD * found.outcome.misfit else None
 
 
 def _is_enough(outcome: Outcome, verdict_so_far: str) -> bool:

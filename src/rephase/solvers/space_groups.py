@@ -19,7 +19,7 @@ from rephase.solvers.problem import PhaseProblem
 _LARGEST_R_INT, _LEAST_EVIDENCE = 0.4, -20.0  # limits for a group that the intensities allow
 _SMALLEST_AGREEMENT = 0.4  # of the map with the group's worst operation
 _USUAL_AGREEMENT, _WEIGHT = 0.6, 20.0  # agreement that says neither yes nor no to an operation; evidence of 1 more
-_TOLERATED_R_INT, _WEIGHT_OF_R_INT = 0.2, 250.0  # above that of σ, from absorption and twins; evidence of 1 more
+_TOLERATED_R_INT, _WEIGHT_OF_R_INT = 0.2, 40.0  # above that of σ, by absorption and twins; evidence per operation
 _ENOUGH = 100_000  # reflections, enough to distinguish groups in a map
 _E2_MINUS_1 = 0.968, 0.736  # mean |E^2 - 1|, centric and acentric
 _WEIGHT_OF_E, _LARGEST_OF_E = 15.0, 1.5
@@ -83,7 +83,9 @@ def fitting_groups(
         if agreement.min() < _SMALLEST_AGREEMENT:
             continue
         evidence = absences + _WEIGHT * (agreement - _USUAL_AGREEMENT).sum()
-        evidence -= _WEIGHT_OF_R_INT * max(0.0, r_int - tolerated)  # R_int is NaN if nothing was measured twice
+        evidence -= (
+            _WEIGHT_OF_R_INT * len(agreement) * max(0.0, r_int - tolerated)
+        )  # R_int is NaN if nothing was measured twice
         evidence += centric if symmetry.is_centrosymmetric else -centric
         fits.append(GroupFit(symmetry, r_int, _absent_share(data, symmetry), float(agreement.min()), float(evidence)))
     return tuple(sorted(fits, key=lambda fit: (-round(fit.evidence, 1), not _has_centre_at_origin(fit.symmetry))))
