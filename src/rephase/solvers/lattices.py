@@ -36,7 +36,7 @@ def lattice_symmetry(data: Reflections) -> Symmetry:
     """Find the centring of a list without a space group.
 
     This is the largest centring whose absences are missing from the list, or weak (below 6 % of the mean of the
-    others), or a background (below 15 % of it) that does not fall off with resolution as a superstructure's reflections do.
+    others), or a background (below 15 % of it): unlike a superstructure, that does not fall off with resolution.
     """
     possible = unique_hkl(data.cell, find_symmetry("P 1"), data.d_min)
     fits = []

@@ -20,7 +20,7 @@ _LARGEST_R_INT, _LEAST_EVIDENCE = 0.4, -20.0  # limits for a group that the inte
 _SMALLEST_AGREEMENT = 0.4  # of the map with the group's worst operation
 _USUAL_AGREEMENT, _WEIGHT = 0.6, 20.0  # agreement that says neither yes nor no to an operation; evidence of 1 more
 _TOLERATED_R_INT, _WEIGHT_OF_R_INT = 0.2, 40.0  # above that of σ, by absorption and twins; evidence per operation
-_ENOUGH = 100_000  # reflections, enough to distinguish groups in a map
+_ENOUGH = 4_000  # reflections, enough to distinguish groups in a map
 _E2_MINUS_1 = 0.968, 0.736  # mean |E^2 - 1|, centric and acentric
 _WEIGHT_OF_E, _LARGEST_OF_E = 15.0, 1.5
 
@@ -119,7 +119,7 @@ class Used(NamedTuple):
 
 
 def _those_that_tell(problem: PhaseProblem) -> Used:
-    """Return enough low-resolution reflections to distinguish groups: for an ordinary crystal, all of them."""
+    """Return enough low-resolution reflections to distinguish groups."""
     d_hkl = problem.reduced.cell.d_spacing(problem.hkl_numpy)
     if len(d_hkl) <= _ENOUGH:
         return Used(torch.arange(len(d_hkl)), problem.hkl_numpy, problem.n_known, problem.grid.shape)
