@@ -2,8 +2,7 @@
 
 Multiple diffraction, λ/2 and the tails of neighbours put intensity into reflections that the group forbids. That
 background is much the same everywhere, whereas a reflection that the group allows has the mean intensity of its
-resolution. Each intensity is compared with both, as in Popa-like mixtures of exponential distributions: a few strong
-outliers therefore cost little.
+resolution. Each intensity is compared with both; a few strong outliers cost little.
 """
 
 from typing import NamedTuple

@@ -55,7 +55,8 @@ class GroupTables:
             grid = torch.zeros(math.prod(fine), dtype=product.dtype, device=F.device).index_add_(0, cells, product)
             correlation = torch.fft.fftn(grid.view(fine)).real
             best = correlation.argmax()
-            point = torch.stack(torch.unravel_index(best, fine))
+            # numpy's function, because torch's imports sympy, which takes a second
+            point = torch.tensor(np.unravel_index(int(best), fine), device=F.device)
             shifts.append(point / torch.tensor(fine, device=F.device))
             agreements.append(correlation.flatten()[best] / (each[:, :n_used].abs() ** 2).sum() / self.n_operations)
         angle = -2 * math.pi * torch.stack(shifts) @ self._hkl.T.float()
