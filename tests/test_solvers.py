@@ -415,7 +415,7 @@ def test_strong_absences_are_told_and_nothing_is_claimed():
         solution = solve(wrong, effort=0.02)
     assert solution.verdict == "unsure"
     assert solution.n_absent > 5
-    assert "check the space group" in solution.summary()["next_step"]
+    assert "solve again with --space-group 'P 1 21/c 1'" in solution.summary()["next_step"]
 
 
 def test_weak_absences_are_no_trouble():

@@ -127,7 +127,7 @@ def test_the_right_group_is_not_doubted():
 @pytest.mark.filterwarnings("ignore:.*absences of P 1 21/c 1 are strong")
 def test_a_group_with_strong_absences_is_reported_with_the_better_one():
     data = replace(ungrouped(crystal_in("P 1 21/n 1"), leak=0.02), symmetry=find_symmetry("P 1 21/c 1"))
-    solution = solve(data, effort=0.1)
+    solution = solve(data, effort=0.03)
     assert solution.verdict == "unsure"
     assert solution.better_group.symmetry.symbol == "P 1 21/n 1"
     assert "absences" in solution.group_doubt

@@ -30,7 +30,7 @@ from rephase.solvers.solution import KeptTrials, Solution
 from rephase.solvers.space_groups import GroupFit, fitting_groups
 from rephase.solvers.strategy import N_KEPT, Outcome, Recipe, pursue
 
-_EFFORT_WITHOUT_GROUP = 0.3  # of a search that only looks for a better group
+_EFFORT_WITHOUT_GROUP = 0.1  # of a search that only looks for a better group
 _AS_GOOD = 1.1  # ratio of the misfit in a larger group to that in the stated one
 _SETTLED = 10 * N_KEPT  # trials after which the search stops if all the kept ones agree
 
