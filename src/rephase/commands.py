@@ -108,9 +108,7 @@ def solve(
     d_min: Annotated[float | None, typer.Option(help="resolution limit (Å); finer reflections are ignored")] = None,
     cell: CellText = "",
     space_group: GroupText = "",
-    standard: Annotated[
-        bool, typer.Option("--standard", help="change to the standard setting")
-    ] = False,
+    standard: Annotated[bool, typer.Option("--standard", help="change to the standard setting")] = False,
     formula: Annotated[
         str,
         typer.Option(
@@ -154,6 +152,7 @@ def solve(
         device=device,
         standard=standard,
         model=model,
+        command=("rephase", *sys.argv[1:]),
     )
     found = all_data_sets(files)
     if len(found) == 1:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from rephase.refinement.model import Model
 from rephase.solvers.strategy import N_KEPT, Outcome
 
 # Limits for "solved", chosen on 74 real crystals: misfit if some of the best trials agree, if all of them do; d_min, Å
@@ -10,6 +11,9 @@ _STANDS_OUT = 0.8  # largest ratio of the misfit to that of the best trial that 
 # Measured with `rephase bench solve -- --folder CIFS --every 2 --d-min 0.8 1.0 1.2 1.5 --effort 0.3`, columns mean_fom
 # and r_factor: correct solutions with the verdict "solved" have a mean figure of merit of at least 0.75 (at least 0.97
 # at atomic resolution), those with a weak class of wrong signs 0.37-0.71; correct solutions have R of at most 0.36.
+_LARGEST_R1 = [1.2, 1.5], [0.18, 0.14]  # d_min in Å, and R1 of a model that is right
+_WRONG_R1 = 0.35  # a larger R1 contradicts a claim
+_FEWEST = 2.0  # reflections above 2 σ for each parameter of a model that is evidence
 _SMALLEST_FOM, _LARGEST_MISFIT_OF_POSSIBLE = 0.72, 0.42
 
 
@@ -52,3 +56,22 @@ def capped(answer: str, *, fom: np.ndarray | None, is_open: bool) -> str:
     """
     disagree = fom is not None and fom.mean() < _SMALLEST_FOM
     return "possible" if answer == "solved" and (disagree or is_open) else answer
+
+
+def judged_by_model(answer: str, model: Model, *, d_min: float, is_open: bool) -> str:
+    """Raise or lower a verdict by the R1 of the refined model.
+
+    Parameters
+    ----------
+    answer
+        Verdict on the phases.
+    d_min
+        Resolution limit of the data, Å.
+    is_open
+        Whether rivals fit as well, or the space group is in doubt: no model raises such a verdict.
+    """
+    n_observed, n_parameters = model.statistics.n_observed, model.statistics.n_parameters
+    is_determined = n_observed >= _FEWEST * n_parameters and d_min <= _COARSEST_CLAIM
+    if is_determined and not is_open and model.r1 <= float(np.interp(d_min, *_LARGEST_R1)):
+        return "solved"
+    return "possible" if answer == "solved" and not model.r1 <= _WRONG_R1 else answer

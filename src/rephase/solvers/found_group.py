@@ -17,8 +17,12 @@ from rephase.solvers.strategy import Outcome, Recipe, compared, finish
 
 
 class Found(NamedTuple):
-    """Reflections merged in a group, their |F| [n_refl], the phase problem and the outcome of the trials."""
+    """Reflections merged in a group, their |F| [n_refl], the phase problem and the outcome of the trials.
 
+    ``measured`` are the reflections before merging, in the same axes.
+    """
+
+    measured: Reflections
     merged: Merged
     amplitude: np.ndarray
     problem: PhaseProblem
@@ -50,12 +54,13 @@ def in_group(
         Whether to change to the standard setting of the group.
     """
     setting = standard_setting(symmetry) if standard else Setting(symmetry, np.eye(3), np.zeros(3))
-    merged = merged_in_spite_of_absences(in_setting(data, setting) if standard else replace(data, symmetry=symmetry))
+    measured = in_setting(data, setting) if standard else replace(data, symmetry=symmetry)
+    merged = merged_in_spite_of_absences(measured)
     amplitude = absolute_amplitude(merged.reflections)
     there = working_problem(merged.reflections, amplitude, device=problem.device)
     convert = partial(_converted, problem, there, basis=setting.basis)
     kept = finish(there, convert(outcome.kept.F if outcome.kept else outcome.F[None]), recipe)
-    return Found(merged, amplitude, there, compared(there, kept, outcome.n_trials))
+    return Found(measured, merged, amplitude, there, compared(there, kept, outcome.n_trials))
 
 
 def _converted(problem: PhaseProblem, other: PhaseProblem, F: torch.Tensor, *, basis: np.ndarray) -> torch.Tensor:

@@ -90,6 +90,8 @@ class Solution:
         The trials that were compared; None if they are unknown.
     model
         The refined structure; None if no atoms were refined.
+    model_note
+        Why there is no model; "" if there is one, or if none was asked for.
     measured
         The reflections before merging, in the same setting; None: they are not kept.
     """
@@ -113,6 +115,7 @@ class Solution:
     rival_phi: np.ndarray | None = None
     trials: KeptTrials | None = None
     model: Model | None = None
+    model_note: str = ""
     measured: Reflections | None = None
 
     @property
@@ -171,8 +174,25 @@ class Solution:
             "mean_fom": round(float(self.fom.mean()), 4),
             "n_agree": self.n_agree,
             "n_trials": self.n_trials,
+            **self._model_summary(),
             **({"pseudo_translation": said} if (said := self._pseudo_translation()) else {}),
             **({"space_groups_that_fit": ", ".join(fits)} if (fits := self._named_fits()) else {}),
+        }
+
+    def _model_summary(self) -> dict[str, str | float | int]:
+        """Figures of the model, or why there is none."""
+        if self.model is None:
+            return {"model": self.model_note} if self.model_note else {}
+        figures = self.model.statistics
+        return {
+            "contents": " ".join(f"{element}{n:.4g}" for element, n in self.model.contents().items()),
+            "density": round(self.model.density, 3),
+            "r1": round(figures.r1, 4),
+            "wr2": round(figures.wr2, 4),
+            "goof": round(figures.goof, 3),
+            "n_parameters": figures.n_parameters,
+            "highest_peak": round(figures.peak, 2),
+            "deepest_hole": round(figures.hole, 2),
         }
 
     def _next_step(self) -> str:

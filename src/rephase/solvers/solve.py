@@ -23,6 +23,7 @@ from rephase.solvers.found_group import Found, in_group
 from rephase.solvers.grids import check_memory
 from rephase.solvers.known import known_phasors
 from rephase.solvers.lattices import without_group
+from rephase.solvers.modelling import with_model
 from rephase.solvers.problem import PhaseProblem, working_problem, working_reach
 from rephase.solvers.rivals import Settled, settle_rivals
 from rephase.solvers.settings import in_setting, standard_setting
@@ -45,6 +46,8 @@ def solve(
     phases: PhaseList | None = None,
     fragment: Crystal | None = None,
     standard: bool = False,
+    model: bool = True,
+    formula: str | None = None,
     device: str = "auto",
     report: Callable[[int, int, int], None] = lambda n_trials, n_agree, max_trials: None,
 ) -> Solution:
@@ -76,6 +79,10 @@ def solve(
         Known part of the structure, in the cell and at the origin of the data; its phases are used in the same way.
     standard
         Whether to change axes and origin to the standard setting of the group.
+    model
+        Whether to build and refine the structure, see `build_model`; its R1 is evidence for the verdict.
+    formula
+        Formula unit, such as ``C20 H22 N2 O3``, for the elements of the model.
     device
         ``auto``, ``cpu`` or ``cuda``.
     report
@@ -130,7 +137,7 @@ def solve(
         is_enough=lambda outcome: _is_enough(outcome, verdict(problem.d_min, outcome, is_free=is_free)),
         report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
     )
-    found = Found(merged, amplitude, problem, outcome)
+    found = Found(cut, merged, amplitude, problem, outcome)
     space_groups: tuple[GroupFit, ...] = ()
     if cut.symmetry is None:
         space_groups = fitting_groups(merged.reflections, problem, outcome.F)
@@ -139,7 +146,8 @@ def solve(
     solution = _settled_solution(found, recipes[0], is_free=is_free)
     better = None if cut.symmetry is None else _better_group(cut, found, solution, solver, effort, seed, device)
     doubts = doubt(found.merged.reflections.group, found.merged, better)
-    return replace(solution, space_groups=space_groups, better_group=better, group_doubt=doubts)
+    solution = replace(solution, space_groups=space_groups, better_group=better, group_doubt=doubts)
+    return with_model(solution, formula=formula, seed=seed) if model else solution
 
 
 def _settled_solution(found: Found, recipe: Recipe, *, is_free: bool) -> Solution:
@@ -169,6 +177,7 @@ def _settled_solution(found: Found, recipe: Recipe, *, is_free: bool) -> Solutio
         pseudo_translations=pseudo,
         rival_phi=_phases_in_setting_of_data(problem, rivals, data.hkl) if is_free else None,
         trials=_kept(found.outcome),
+        measured=found.measured,
     )
 
 
@@ -179,7 +188,7 @@ def _better_group(
     if not is_contradicted(found.merged, solution.verdict):
         return _larger_group(data, found) if solution.verdict != "unsure" else None
     free = replace(data, symmetry=None, is_merged=False)
-    again = solve(free, solver=solver, effort=min(effort, _EFFORT_WITHOUT_GROUP), seed=seed, device=device)
+    again = solve(free, model=False, solver=solver, effort=min(effort, _EFFORT_WITHOUT_GROUP), seed=seed, device=device)
     is_same = set(again.reflections.group.triplets) == set(data.group.triplets)
     return again.space_groups[0] if again.space_groups and again.verdict != "unsure" and not is_same else None
 

@@ -16,6 +16,7 @@ from rephase.labs.solving.molecule import sites_to_draw, solution_in_hand
 from rephase.labs.solving.solids import element_colour
 from rephase.pages import interactive, page, settings, table, text
 from rephase.refinement.model import Model
+from rephase.solvers.hints import hints_of
 from rephase.solvers.solution import Solution
 
 _STYLE = """
@@ -161,7 +162,7 @@ def _atoms(model: Model) -> str:
 
 
 def _hints(solution: Solution) -> Iterator[str]:
-    hints = getattr(solution, "hints", ())
+    hints = hints_of(solution)
     words = [f"<li><strong>{text(hint.name)}</strong>: {text(hint.text)} {text(hint.remedy)}</li>" for hint in hints]
     yield section("Hints", f"<ul>{''.join(words)}</ul>" if words else "<p>Nothing unusual was found.</p>")
 

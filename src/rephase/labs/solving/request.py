@@ -27,7 +27,8 @@ class Request:
     """Options of ``rephase solve``, the same for every file; see `read_reflections` and `rephase.solve`.
 
     ``formula`` replaces the one that a file states; `NO_FORMULA` ignores that too. ``phases`` and ``fragment`` are
-    files. With ``standard`` the answer is in the standard setting of its group; ``model`` builds and refines atoms.
+    files. With ``standard`` the answer is in the standard setting of its group; ``model`` builds and refines atoms;
+    ``command`` is the command line that repeats the answer.
 
     Raises
     ------
@@ -50,6 +51,7 @@ class Request:
     device: str = "auto"
     standard: bool = False
     model: bool = True
+    command: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.formula and self.formula != NO_FORMULA:
@@ -117,10 +119,13 @@ def solve_file(
             seed=request.seed,
             phases=phases,
             fragment=fragment,
+            standard=request.standard,
+            model=request.model,
+            formula=formula or None,
             device=request.device,
             report=report,
         )
         with results.staged() as stage:
             solution.write_files(stage, formula=formula or None)
-            write_figures(solution, stage)
+            write_figures(solution, stage, data=data, command=request.command)
     return solution

@@ -52,7 +52,7 @@ def row_of(solution: Solution, file: Path, out: Path, *, formula: str, seconds: 
 
 def _chemistry(solution: Solution, formula: str) -> tuple[str, str, str]:
     """R1 of the model, and the formula unit and Z: of a known formula, otherwise of the model."""
-    data, model = solution.reflections, getattr(solution, "model", None)
+    data, model = solution.reflections, solution.model
     r1 = "" if model is None else f"{model.r1:.4f}"
     if formula:
         return r1, formula, str(units_in_cell(parse_formula(formula), data.group, data.cell))
