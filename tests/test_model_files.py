@@ -9,6 +9,7 @@ import pytest
 from rephase.crystal.cell import Cell
 from rephase.crystal.density import density_of
 from rephase.crystal.labels import numbered_labels, short_labels
+from rephase.crystal.map_files import read_density
 from rephase.crystal.peaks import distances, find_peaks
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import read_reflections
@@ -23,6 +24,7 @@ from rephase.refinement.model import Model, Statistics, Uncertainties
 from rephase.refinement.model_files import write_model
 from rephase.refinement.shelx_file import instruction_text
 from rephase.refinement.sites import Sites, multiplicity
+from rephase.solvers.solution import MODEL_RESULTS, Solution
 
 CELL = Cell(7.1, 9.2, 11.3, 90, 101.5, 90, su=(0.0006, 0.0011, 0.0012, 0, 0.004, 0))
 STATISTICS = Statistics(0.0321, 0.0411, 0.0876, 1.043, 900, 1000, 46, 0, 0.31, -0.28, 0.05, 0.001)
@@ -261,3 +263,19 @@ def test_the_uncertainty_of_the_volume():
 def test_unknown_uncertainties_of_the_cell(zerr):
     text = f"CELL 0.71073 7.1 9.2 11.3 90 101.5 90\n{zerr}\nLATT 1\nHKLF 4\n"
     assert read_instructions(text, name="a.ins").cell.su is None
+
+
+def test_a_solution_with_a_model_writes_its_files(tmp_path):
+    model = model_of(molecule())
+    merged, n = model.data.merge().reflections, len(model.data)
+    columns = np.abs(model.F), np.angle(model.F), np.ones(n)
+    solution = Solution(merged, *columns, 0.1, np.inf, 5, 5, "solved", model=model, measured=merged)
+    solution.write(tmp_path)
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written >= {*MODEL_RESULTS, "solution.res", "solution.cif", "solution.hkl"}
+    mtz = gemmi.read_mtz_file(str(tmp_path / "solution.mtz"))
+    assert mtz.column_labels()[3:] == ["F", "PHI", "FOM", "FC", "PHIC", "FWT", "PHWT", "DELFWT", "PHDELWT"]
+    np.testing.assert_allclose(read_density(tmp_path / "difference.ccp4").density.mean(), 0, atol=1e-4)
+    n_grid = read_density(tmp_path / "difference.ccp4").density.shape
+    of_mtz = np.array(mtz.transform_f_phi_to_map("DELFWT", "PHDELWT", exact_size=n_grid))
+    np.testing.assert_allclose(of_mtz, read_density(tmp_path / "difference.ccp4").density, atol=2e-3)

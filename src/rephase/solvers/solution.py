@@ -22,12 +22,11 @@ from rephase.refinement.model import Model
 from rephase.refinement.model_files import write_model
 from rephase.solvers.space_groups import GroupFit
 
+MODEL_RESULTS = ("solution.ins", "difference.ccp4")  # written only with a model
 RESULTS = (
     "solution.mtz",
     "density.ccp4",
-    "difference.ccp4",
     "solution.res",
-    "solution.ins",
     "solution.hkl",
     "solution.cif",
     "solution.json",
@@ -36,7 +35,9 @@ RESULTS = (
     "molecule.png",
     "molecule.pdf",
     "solve.html",
+    *MODEL_RESULTS,
 )
+_MAP_LABELS = ("FC", "PHIC"), ("FWT", "PHWT"), ("DELFWT", "PHDELWT")  # F_c, 2F_o - F_c, F_o - F_c; known to Coot
 NEXT_STEP = {
     "solved": "open solution.res and refine (--formula turns its peaks into atoms)",
     "possible": "look at the map: if the peaks form a molecule, refine it; otherwise raise --effort, or give more data",
@@ -243,13 +244,12 @@ class Solution:
         write_mtz(folder / "solution.mtz", *columns, r.cell, r.group, rivals=rivals, maps=maps)
         write_whole(folder / "solution.json", json.dumps(self.summary(), indent=1, ensure_ascii=False) + "\n")
 
-    def _write_model(self, folder: Path, model: Model) -> dict[str, np.ndarray]:
+    def _write_model(self, folder: Path, model: Model) -> dict[tuple[str, str], np.ndarray]:
         """Write the files of the model; return the coefficients of its maps for the reflections, NaN where unknown."""
         found = map_coefficients(model)
         write_model(folder, "solution", model, found, measured=self.measured, r_int=self.r_int)
         row = rows_of(self.hkl, found.hkl)
-        columns = {"FC": found.calculated, "FWT": found.density, "DELFWT": found.difference}
-        return {label: np.where(row >= 0, column[row], np.nan) for label, column in columns.items()}
+        return {labels: np.where(row >= 0, column[row], np.nan) for labels, column in zip(_MAP_LABELS, found[1:])}
 
     def _write_peaks(self, folder: Path, formula: str | None) -> None:
         """Write the density, its peaks and the merged reflections."""

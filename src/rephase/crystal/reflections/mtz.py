@@ -69,7 +69,7 @@ def write_mtz(
     symmetry: Symmetry,
     *,
     rivals: Iterable[np.ndarray] = (),
-    maps: Mapping[str, np.ndarray] = {},
+    maps: Mapping[tuple[str, str], np.ndarray] = {},
 ) -> None:
     """Write an MTZ file with the columns H K L F PHI FOM, PHI_RIVAL1, ..., and those of maps; the phases in degrees.
 
@@ -82,12 +82,12 @@ def write_mtz(
     rivals
         Alternative phases that explain the amplitudes equally well, each [n_refl], radians.
     maps
-        Coefficients of maps, complex [n_refl], by the label of their amplitude; that of the phase begins with PH.
+        Coefficients of maps, complex [n_refl], by the labels of their amplitude and phase.
     """
     columns = {"F": ("F", amplitude), "PHI": ("P", np.degrees(phi)), "FOM": ("W", fom)}
     columns |= {f"PHI_RIVAL{n}": ("P", np.degrees(rival)) for n, rival in enumerate(rivals, start=1)}
-    for label, F in maps.items():
-        columns |= {label: ("F", np.abs(F)), f"PH{label}": ("P", np.degrees(np.angle(F)))}
+    for (label, phase_label), F in maps.items():
+        columns |= {label: ("F", np.abs(F)), phase_label: ("P", np.degrees(np.angle(F)))}
     write_mtz_columns(path, hkl, columns, cell, symmetry)
 
 
