@@ -6,12 +6,12 @@ from rephase.refinement.model import Model
 from rephase.solvers.strategy import N_KEPT, Outcome
 
 # Limits for "solved", chosen on 74 real crystals: misfit if some of the best trials agree, if all of them do; d_min, Å
-_LARGEST_MISFIT, _LARGEST_MISFIT_OF_ALL, _COARSEST_CLAIM = 0.24, 0.265, 1.75
+_LARGEST_MISFIT, _LARGEST_MISFIT_OF_ALL, COARSEST_CLAIM = 0.24, 0.265, 1.75
 _STANDS_OUT = 0.8  # largest ratio of the misfit to that of the best trial that disagrees
 # Measured with `rephase bench solve -- --folder CIFS --every 2 --d-min 0.8 1.0 1.2 1.5 --effort 0.3`, columns mean_fom
 # and r_factor: correct solutions with the verdict "solved" have a mean figure of merit of at least 0.75 (at least 0.97
 # at atomic resolution), those with a weak class of wrong signs 0.37-0.71; correct solutions have R of at most 0.36.
-_LARGEST_R1 = [1.2, 1.5], [0.18, 0.14]  # d_min in Å, and R1 of a model that is right
+_LARGEST_R1 = [1.2, 1.5], [0.19, 0.17]  # d_min in Å, and R1 of a model that is right, for many reflections
 _WRONG_R1 = 0.35  # a larger R1 contradicts a claim
 _FEWEST = 2.0  # reflections above 2 σ for each parameter of a model that is evidence
 _SMALLEST_FOM, _LARGEST_MISFIT_OF_POSSIBLE = 0.72, 0.42
@@ -31,13 +31,13 @@ def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
     alone decides.
     """
     if not is_free:
-        small = outcome.misfit <= _LARGEST_MISFIT and d_min <= _COARSEST_CLAIM
+        small = outcome.misfit <= _LARGEST_MISFIT and d_min <= COARSEST_CLAIM
         return "solved" if small else "possible" if outcome.misfit <= _LARGEST_MISFIT_OF_ALL else "unsure"
     agree = outcome.n_agree >= agreement_needed(d_min)
     is_compared = outcome.n_agree > 1 or outcome.rival < np.inf
     stands_out = is_compared and outcome.misfit <= _STANDS_OUT * outcome.rival
     limit = _LARGEST_MISFIT if outcome.n_agree < N_KEPT else _LARGEST_MISFIT_OF_ALL
-    if (agree or (stands_out and outcome.n_agree > 1)) and outcome.misfit <= limit and d_min <= _COARSEST_CLAIM:
+    if (agree or (stands_out and outcome.n_agree > 1)) and outcome.misfit <= limit and d_min <= COARSEST_CLAIM:
         return "solved"
     return "possible" if (agree or stands_out) and outcome.misfit <= _LARGEST_MISFIT_OF_POSSIBLE else "unsure"
 
@@ -71,7 +71,8 @@ def judged_by_model(answer: str, model: Model, *, d_min: float, is_open: bool) -
         Whether rivals fit as well, or the space group is in doubt: no model raises such a verdict.
     """
     n_observed, n_parameters = model.statistics.n_observed, model.statistics.n_parameters
-    is_determined = n_observed >= _FEWEST * n_parameters and d_min <= _COARSEST_CLAIM
-    if is_determined and not is_open and model.r1 <= float(np.interp(d_min, *_LARGEST_R1)):
+    is_determined = n_observed >= _FEWEST * n_parameters and d_min <= COARSEST_CLAIM
+    freedom = max(0.0, 1 - n_parameters / max(n_observed, 1))  # parameters lower the R1 of any model
+    if is_determined and not is_open and model.r1 <= np.interp(d_min, *_LARGEST_R1) * freedom**0.5:
         return "solved"
     return "possible" if answer == "solved" and not model.r1 <= _WRONG_R1 else answer

@@ -9,7 +9,7 @@ import torch
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import VOLUME_PER_ATOM
-from rephase.crystal.phases import align_list
+from rephase.crystal.phases import align_list, wrap
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.shells import smooth_mean
 from rephase.crystal.symmetry import Origins, Symmetry, reduced_cell, rows_of
@@ -113,6 +113,16 @@ class PhaseProblem:
     def n_atoms(self) -> int:
         """Number of non-hydrogen atoms expected in the cell from its volume."""
         return math.ceil(self.reduced.cell.volume / VOLUME_PER_ATOM)
+
+    def phases_for(self, F: torch.Tensor, hkl: np.ndarray) -> np.ndarray:
+        """Return the phases [k, n] in radians of lists [k, n_refl] for indices [n, 3] in the axes of the data."""
+        phi = wrap(F.angle()[:, : self.n_known]).cpu().numpy()
+        return np.concatenate([phi, -phi], axis=1)[:, self.rows_for(hkl)]
+
+    def rows_for(self, hkl: np.ndarray) -> np.ndarray:
+        """Find the rows of indices, in the axes of the data, in the known list followed by its Friedel mates."""
+        listed = self.hkl_numpy[: self.n_known]
+        return rows_of(self.reduced.hkl(hkl), np.concatenate([listed, -listed]))
 
     def sharpened(self, power: float) -> torch.Tensor:
         """Interpolate between |F| (power 0) and E on the scale of |F| (power 1): E^p |F|^(1-p), [n_known]."""

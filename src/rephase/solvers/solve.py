@@ -6,13 +6,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from rephase.crystal.phases import wrap
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.phase_lists import PhaseList
 from rephase.crystal.reflections.pseudo_translations import PseudoTranslations, find_pseudo_translations
 from rephase.crystal.reflections.statistics import absolute_amplitude
 from rephase.crystal.structures import Crystal
-from rephase.crystal.symmetry import rows_of
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_effort, nearest_name
 from rephase.solvers import RECIPES, recipes_for
@@ -23,7 +21,7 @@ from rephase.solvers.found_group import Found, in_group
 from rephase.solvers.grids import check_memory
 from rephase.solvers.known import known_phasors
 from rephase.solvers.lattices import without_group
-from rephase.solvers.modelling import with_model
+from rephase.solvers.modelling import AtomTest, with_model
 from rephase.solvers.problem import PhaseProblem, working_problem, working_reach
 from rephase.solvers.rivals import Settled, settle_rivals
 from rephase.solvers.settings import in_setting, standard_setting
@@ -135,6 +133,7 @@ def solve(
         torch.Generator().manual_seed(seed),
         max_trials=max_trials,
         is_enough=lambda outcome: _is_enough(outcome, verdict(problem.d_min, outcome, is_free=is_free)),
+        is_confirmed=AtomTest(merged.reflections, amplitude, problem) if model else None,
         report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
     )
     found = Found(cut, merged, amplitude, problem, outcome)
@@ -175,7 +174,7 @@ def _settled_solution(found: Found, recipe: Recipe, *, is_free: bool) -> Solutio
         n_absent=merged.n_absent,
         absent_i_over_sigma=merged.absent_i_over_sigma,
         pseudo_translations=pseudo,
-        rival_phi=_phases_in_setting_of_data(problem, rivals, data.hkl) if is_free else None,
+        rival_phi=problem.phases_for(rivals, data.hkl) if is_free else None,
         trials=_kept(found.outcome),
         measured=found.measured,
     )
@@ -225,17 +224,5 @@ def _kept(outcome: Outcome) -> KeptTrials | None:
 def _in_setting_of_data(problem: PhaseProblem, outcome: Outcome, hkl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return phases [n] in radians and figures of merit [n] for indices in the axes of the data."""
     fom = outcome.fom.cpu().numpy()
-    phi = _phases_in_setting_of_data(problem, outcome.F[None], hkl)[0]
-    return phi, np.concatenate([fom, fom])[_rows_in_setting_of_data(problem, hkl)]
-
-
-def _phases_in_setting_of_data(problem: PhaseProblem, F: torch.Tensor, hkl: np.ndarray) -> np.ndarray:
-    """Return the phases [k, n] in radians of lists [k, n_refl] for indices in the axes of the data."""
-    phi = wrap(F.angle()[:, : problem.n_known]).cpu().numpy()
-    return np.concatenate([phi, -phi], axis=1)[:, _rows_in_setting_of_data(problem, hkl)]
-
-
-def _rows_in_setting_of_data(problem: PhaseProblem, hkl: np.ndarray) -> np.ndarray:
-    """Find the rows of indices, in the axes of the data, in a problem's known list followed by its Friedel mates."""
-    listed = problem.hkl_numpy[: problem.n_known]
-    return rows_of(problem.reduced.hkl(hkl), np.concatenate([listed, -listed]))
+    phi = problem.phases_for(outcome.F[None], hkl)[0]
+    return phi, np.concatenate([fom, fom])[problem.rows_for(hkl)]

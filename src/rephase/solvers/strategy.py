@@ -19,6 +19,7 @@ _FIRST_BATCH = 4  # trials of the first batch; later ones double until the limit
 _VOXELS_IN_MEMORY = 16_000_000  # in a batch of more than one map
 _PHASORS_AT_ONCE = 50_000_000  # aligned together, over all origins and both hands
 _FEWEST_SEARCH, _FEWEST_FINISH = 10, 4  # cycles of a shortened trial
+_N_EXAMINED = 3  # trials of smallest misfit among which one is examined after each batch
 _PEAKS_KEPT = 3  # cycles between two peak searches in a map
 N_KEPT, _SAME_SOLUTION = 24, 0.75  # trials compared; smallest correlation of two that count as the same
 
@@ -168,13 +169,16 @@ def pursue(
     *,
     max_trials: int,
     is_enough: Callable[["Outcome"], bool],
+    is_confirmed: Callable[[torch.Tensor], bool] | None = None,
     report: Callable[[int, int], None] = lambda n_trials, n_agree: None,
 ) -> Outcome:
     """Run trials in batches, each with the next recipe, until the outcome is sufficient or `max_trials` are done.
 
     Trials are ranked by misfit, which does not need the true phases. Only the best few are kept; a trial agrees with
-    the best one if their maps, at the best of the allowed origins and hands, correlate above 0.75.
+    the best one if their maps, at the best of the allowed origins and hands, correlate above 0.75. ``is_confirmed``
+    examines one list F [n_refl]; a trial of small misfit that it confirms is the best one, and ends the search.
     """
+    examined: set[float] = set()
     pool: Trials | None = None
     n_trials = 0
     for round_, recipe in enumerate(itertools.cycle(recipes)):
@@ -183,12 +187,30 @@ def pursue(
         fresh = run_trials(problem, batch, recipe, generator)
         n_trials += batch
         pool = fresh if pool is None else Trials(*(torch.cat(pair) for pair in zip(pool, fresh)))
+        pool = _best(pool)
         outcome = compared(problem, pool, n_trials)
-        pool = outcome.kept
         report(n_trials, outcome.n_agree)
-        if n_trials >= max_trials or is_enough(outcome):
+        if is_enough(outcome):
+            return outcome
+        if is_confirmed is not None and (place := _unexamined(pool, examined)) is not None:
+            examined.add(float(pool.misfit[place]))
+            if is_confirmed(pool.F[place]):
+                return compared(problem, _with_first(pool, place), n_trials)
+        if n_trials >= max_trials:
             return outcome
     raise ConfigError("recipes is empty: give at least one")
+
+
+def _unexamined(pool: Trials, examined: set[float]) -> int | None:
+    """Return the best of the few trials of smallest misfit that were not examined yet."""
+    return next((i for i, misfit in enumerate(pool.misfit[:_N_EXAMINED].tolist()) if misfit not in examined), None)
+
+
+def _with_first(pool: Trials, place: int) -> Trials:
+    """Return the trials with one of them moved to the first place."""
+    order = torch.arange(len(pool.misfit), device=pool.misfit.device)
+    order = torch.cat([order[place : place + 1], order[:place], order[place + 1 :]])
+    return Trials(*(column[order] for column in pool))
 
 
 def batch_size(n_voxels: int) -> int:
@@ -197,10 +219,14 @@ def batch_size(n_voxels: int) -> int:
     return max(smallest, _VOXELS_AT_ONCE // n_voxels)
 
 
-def compared(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
-    """Keep the best of the trials, and return the one with the smallest misfit and the agreement of the others."""
+def _best(pool: Trials) -> Trials:
+    """Keep the trials of smallest misfit, the best first."""
     best = pool.misfit.argsort()[:N_KEPT]
-    pool = Trials(*(column[best] for column in pool))
+    return Trials(*(column[best] for column in pool))
+
+
+def compared(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
+    """Compare the trials with the first of them."""
     weight = problem.amplitude**2
     phasors = aligned_phasors(problem, pool.F, 0)
     correlation = ((phasors * phasors[0].conj()).real @ weight) / weight.sum()

@@ -10,7 +10,7 @@ from rephase.crystal.peaks import VOLUME_PER_ATOM, find_peaks
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.statistics import wilson
 from rephase.crystal.shells import smooth_mean
-from rephase.refinement.atoms.factors import AtomFactors, AtomList, lengths
+from rephase.refinement.atoms.factors import N_PARAMETERS, AtomFactors, AtomList, lengths
 from rephase.refinement.atoms.refinement import Amplitudes, Fit, refine
 from rephase.refinement.atoms.restraints import USUAL, close_pairs, usual_restraints
 
@@ -69,6 +69,22 @@ class Builder:
                     break
                 fit, n_idle = self.shaken(best), 0
         return best
+
+    def explains(self, density: np.ndarray, *, limit: float, n_cycles: int) -> bool:
+        """Whether a few building cycles that start from the peaks of a map reach a small R.
+
+        `limit` holds for many reflections; p parameters lower the R of any model by (1 - p / n)^½.
+        """
+        fit = self.first(density)
+        for _ in range(n_cycles):
+            if self._is_explained(fit, limit):
+                return True
+            fit = self.rebuilt(fit)
+        return self._is_explained(fit, limit)
+
+    def _is_explained(self, fit: Fit, limit: float) -> bool:
+        n_parameters = (N_PARAMETERS - 1) * len(fit.atoms)  # electrons are held by restraints
+        return fit.r_factor <= limit * math.sqrt(max(0.0, 1 - n_parameters / len(self.data)))
 
     def first(self, density: np.ndarray) -> Fit:
         """Place atoms at the highest peaks of a map, one for each 18 Å^3, and refine them."""
