@@ -17,6 +17,7 @@ from rephase.refinement.refine import RefinementOptions, refine
 from rephase.refinement.sites import Sites
 
 _PATIENCE = 2  # building cycles without gain
+_EXPLAINED = 0.2  # R of atoms without elements, without hydrogen; a larger one means that atoms are wrong
 _DRAFT = RefinementOptions(n_cycles=5, weighting=(0.1, 0.0), refines_extinction=False)
 _FINAL = RefinementOptions(n_cycles=8)
 _PER_PARAMETER = 4.0  # reflections above 2 σ that each parameter of an anisotropic model wants
@@ -53,7 +54,7 @@ def build_model(
     """
     counts = parse_formula(formula) if formula else None
     builder = Builder(data, amplitude, np.random.default_rng(seed))
-    fit = builder.likeliest(density, effort=effort, patience=_PATIENCE)
+    fit = builder.likeliest(density, effort=effort, patience=_PATIENCE, explained=_EXPLAINED)
     sites = _named(data, amplitude, fit.atoms, fit.covariance, counts)
     target = _refined_against(data, measured)
     model = refine(connect(sites, data.cell, data.group), target, options=_DRAFT)
