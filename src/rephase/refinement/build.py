@@ -17,6 +17,7 @@ from rephase.refinement.refine import RefinementOptions, refine
 from rephase.refinement.sites import Sites
 
 _PATIENCE = 2  # building cycles without gain
+_ROOM = 1.6  # atoms for each 18 Å^3: there are as many in oxides and alloys
 _EXPLAINED = 0.2  # R of atoms without elements, without hydrogen; a larger one means that atoms are wrong
 _DRAFT = RefinementOptions(n_cycles=5, weighting=(0.1, 0.0), refines_extinction=False)
 _FINAL = RefinementOptions(n_cycles=8)
@@ -53,7 +54,7 @@ def build_model(
         The reflections before merging: without a centre of symmetry the model is refined against Friedel mates.
     """
     counts = parse_formula(formula) if formula else None
-    builder = Builder(data, amplitude, np.random.default_rng(seed))
+    builder = Builder(data, amplitude, np.random.default_rng(seed), room=_ROOM)
     fit = builder.likeliest(density, effort=effort, patience=_PATIENCE, explained=_EXPLAINED)
     sites = _named(data, amplitude, fit.atoms, fit.covariance, counts)
     target = _refined_against(data, measured)

@@ -19,7 +19,7 @@ _WEAKEST = 3.0  # electrons; an atom with fewer is removed
 _FRESH = 5.0  # initial electrons of a new atom
 _CLOSEST = 1.05  # Å; of two atoms that are closer the lighter is removed
 _HIGH = 3.0  # smallest peak that is added, in σ of the difference map
-_AT_ONCE, _ROOM = 0.15, 1.6  # new atoms per cycle, and all atoms, relative to the expected number
+_AT_ONCE, _ROOM = 0.15, 1.25  # new atoms per cycle, and all atoms, relative to the expected number
 _MOST_PEAKS = 4.0  # times the expected number of atoms: more peaks than atoms where many lie on special positions
 _PENALTY = 12.0  # decrease of -2 ln L that an atom must achieve
 _OMITTED, _AFTER_SHAKE, _HEAVIEST = 0.3, 1.1, 20.0  # fraction left out; peaks / expected; height / median height
@@ -41,10 +41,12 @@ class Builder:
         [n_refl], |F| in electrons, on the scale of the Wilson plot.
     rng
         Generator that chooses which atoms are left out when a model is shaken.
+    room
+        Largest number of atoms relative to one for each 18 Å^3.
     """
 
-    def __init__(self, data: Reflections, amplitude: np.ndarray, rng: np.random.Generator):
-        self.data, self._rng = data, rng
+    def __init__(self, data: Reflections, amplitude: np.ndarray, rng: np.random.Generator, *, room: float = _ROOM):
+        self.data, self._rng, self._room = data, rng, room
         size, sigma = data.amplitudes()
         self.observed = Amplitudes(amplitude, sigma * amplitude.sum() / size.sum())
         self.factors = AtomFactors(data.hkl, data.cell, data.group)
@@ -127,7 +129,7 @@ class Builder:
         """Place atoms at peaks of the difference map that are far enough from all atoms."""
         group, cell = self.data.group, self.data.cell
         density = self._map(fit, is_difference=True)
-        room = math.ceil(_ROOM * self.n_expected + 1 - self._shares(fit.atoms.xyz_frac).sum())
+        room = math.ceil(self._room * self.n_expected + 1 - self._shares(fit.atoms.xyz_frac).sum())
         peaks = find_peaks(density, cell, group, max(2, math.ceil(_AT_ONCE * self.n_expected)))
         images = np.einsum("oij,nj->oni", group.rotations, fit.atoms.xyz_frac) + group.translations[:, None]
         apart = lengths(peaks.xyz_frac[:, None, None] - images, cell).min((1, 2))
