@@ -6,6 +6,7 @@ import numpy as np
 
 from rephase.crystal.peaks import parse_formula
 from rephase.crystal.reflections import Reflections
+from rephase.refinement.amendments import amended, settled
 from rephase.refinement.atoms.building import Builder
 from rephase.refinement.atoms.factors import N_PARAMETERS, AtomList
 from rephase.refinement.bonds import connect
@@ -21,6 +22,8 @@ _ROOM = 1.6  # atoms for each 18 Å^3: there are as many in oxides and alloys
 _EXPLAINED = 0.2  # R of atoms without elements, without hydrogen; a larger one means that atoms are wrong
 _DRAFT = RefinementOptions(n_cycles=5, weighting=(0.1, 0.0), refines_extinction=False)
 _FINAL = RefinementOptions(n_cycles=8)
+_N_AMENDMENTS = 2
+_BETTER = 0.985  # ratio of R1 that justifies another site or a partial atom
 _PER_PARAMETER = 4.0  # reflections above 2 σ that each parameter of an anisotropic model wants
 
 
@@ -58,11 +61,36 @@ def build_model(
     fit = builder.likeliest(density, effort=effort, patience=_PATIENCE, explained=_EXPLAINED)
     sites = _named(data, amplitude, fit.atoms, fit.covariance, counts)
     target = _refined_against(data, measured)
-    model = refine(connect(sites, data.cell, data.group), target, options=_DRAFT)
-    if _allows_anisotropy(model):
-        model = refine(_anisotropic(model.sites), target, options=_DRAFT)
-    sites = place_hydrogens(model.sites, data.cell, data.group, difference_density=_difference(model), formula=formula)
-    return refine(sites, target, options=_FINAL)
+    sites = connect(sites, data.cell, data.group)
+    model = _refined(refine(sites, target, options=_DRAFT), np.zeros(len(sites), int), formula)
+    for _ in range(_N_AMENDMENTS):
+        if (better := _amended(model, formula)) is None:
+            break
+        model = better
+    return model
+
+
+def _refined(draft: Model, occupancies: np.ndarray, formula: str | None) -> Model:
+    """Refine a draft without hydrogen anisotropically if the data allow, add hydrogen atoms, and refine all."""
+    if _allows_anisotropy(draft):
+        draft = refine(_anisotropic(draft.sites), draft.data, options=_DRAFT._replace(occupancies=occupancies))
+    cell, symmetry = draft.cell, draft.symmetry
+    sites = place_hydrogens(draft.sites, cell, symmetry, difference_density=_difference(draft), formula=formula)
+    of_all = np.zeros(len(sites), int)
+    of_all[~sites.is_hydrogen] = occupancies
+    return refine(sites, draft.data, options=_FINAL._replace(occupancies=of_all))
+
+
+def _amended(model: Model, formula: str | None) -> Model | None:
+    """Return a model with second sites, partial and missed atoms if it is better; None if not."""
+    if (change := amended(model)) is None:
+        return None
+    draft = refine(change.sites, model.data, options=_DRAFT._replace(occupancies=change.occupancies))
+    sites, occupancies = settled(draft, change.occupancies)
+    if not len(sites):
+        return None
+    again = _refined(replace(draft, sites=sites), occupancies, formula)
+    return again if again.r1 < _BETTER * model.r1 else None
 
 
 def _named(
