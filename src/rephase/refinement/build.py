@@ -15,14 +15,14 @@ from rephase.refinement.difference_map import difference_map
 from rephase.refinement.elements import Assignment, assign_elements, count_electrons
 from rephase.refinement.hydrogens import place_hydrogens
 from rephase.refinement.model import Model
-from rephase.refinement.refine import RefinementOptions, refine
+from rephase.refinement.refine import RefinementOptions, refine, warn_of_displacements
 from rephase.refinement.sites import Sites
 
 _PATIENCE = 1  # building cycles without gain
 _ROOM = 1.6  # atoms for each 18 Å^3: there are as many in oxides and alloys
 _EXPLAINED = 0.2  # R of atoms without elements, without hydrogen; a larger one means that atoms are wrong
-_DRAFT = RefinementOptions(n_cycles=3, weighting=(0.1, 0.0), refines_extinction=False)
-_FINAL = RefinementOptions(n_cycles=8)
+_DRAFT = RefinementOptions(n_cycles=3, weighting=(0.1, 0.0), refines_extinction=False, warns=False)
+_FINAL = RefinementOptions(n_cycles=8, warns=False)
 _HEAVY = 10  # electrons
 _WRONG = 0.35  # R1 of an isotropic model without hydrogen in which many atoms are wrong
 _N_AMENDMENTS = 2
@@ -67,6 +67,11 @@ def build_model(
     -------
     Model
         A map of wrong phases gives a model whose R1 is large; it is not an error.
+
+    Warns
+    -----
+    UserWarning
+        A displacement is not positive; it is kept at a small value.
     """
     counts = parse_formula(formula) if formula else None
     builder = Builder(data, amplitude, np.random.default_rng(seed), room=_ROOM)
@@ -79,6 +84,7 @@ def build_model(
         if (better := _amended(model, formula)) is None:
             break
         model = better
+    warn_of_displacements(model.sites, model.data)
     return model
 
 

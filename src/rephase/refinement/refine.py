@@ -35,6 +35,8 @@ class RefinementOptions(NamedTuple):
         Whether x is refined; ``"auto"``: it is kept if it exceeds 4 of its standard uncertainties.
     occupancies
         [n_atoms], the variable that the occupancy of each atom is, see `free_parameters`; None: none is refined.
+    warns
+        Whether displacements that are not positive raise a warning.
     """
 
     n_cycles: int = 10
@@ -42,6 +44,7 @@ class RefinementOptions(NamedTuple):
     extinction: float = 0.0
     refines_extinction: bool | str = "auto"
     occupancies: np.ndarray | None = None
+    warns: bool = True
 
 
 _DEFAULT = RefinementOptions()
@@ -81,8 +84,8 @@ def refine(
     if not options.n_cycles:
         parameters = parameters.take(0)
     result, weighting = _refined_with_weights(problem, sites, parameters, options)
-    if options.n_cycles:
-        _warn_of_displacements(result.state.sites, data)
+    if options.n_cycles and options.warns:
+        warn_of_displacements(result.state.sites, data)
     return _model(problem, result, parameters, weighting, wavelength)
 
 
@@ -116,7 +119,8 @@ def _extinction_su(result: Refined) -> float:
     return float(np.sqrt(result.covariance[1, 1])) * result.goof if result.state.refines_extinction else 0.0
 
 
-def _warn_of_displacements(sites: Sites, data: Reflections) -> None:
+def warn_of_displacements(sites: Sites, data: Reflections) -> None:
+    """Warn of atoms whose displacements are at the smallest that is allowed."""
     low = np.flatnonzero(~is_positive(sites, data.cell))
     if len(low):
         names = ", ".join(sites.labels[atom] for atom in low[:5])
