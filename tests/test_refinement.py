@@ -158,9 +158,28 @@ def test_occupancies_are_recovered():
     rng = np.random.default_rng(5)
     sites, cell, group = a_structure("P 1 21 1", rng)
     data = data_of(replace(sites, occupancy=np.array([0.7, 1, 1, 1, 0.4])), cell, group)
-    chosen = np.array([True, False, False, False, True])
+    chosen = np.array([1, 0, 0, 0, 2])
     model = refine(sites, data, options=AS_GIVEN._replace(occupancies=chosen, n_cycles=20))
     np.testing.assert_allclose(model.sites.occupancy, [0.7, 1, 1, 1, 0.4], atol=5e-3)
+
+
+def test_occupancies_of_one_variable_and_its_complement_are_refined_together():
+    sites, cell, group = a_structure("P 1 21/c 1", np.random.default_rng(5))
+    data = data_of(replace(sites, occupancy=np.array([0.7, 0.7, 0.3, 1, 1])), cell, group)
+    start = replace(sites, occupancy=np.array([0.5, 0.5, 0.5, 1, 1]))
+    chosen = np.array([1, 1, -1, 0, 0])
+    model = refine(start, data, options=AS_GIVEN._replace(occupancies=chosen, n_cycles=20))
+    np.testing.assert_allclose(model.sites.occupancy, [0.7, 0.7, 0.3, 1, 1], atol=1e-6)
+    assert len(set(model.uncertainties.occupancy[:3].round(9))) == 1
+
+
+def test_without_measured_sigma_all_weights_are_the_same():
+    sites, cell, group = a_structure("P 1 21/c 1", np.random.default_rng(5))
+    data = data_of(sites, cell, group, noise=0.02, rng=np.random.default_rng(1))
+    other = data.sigma * np.random.default_rng(2).uniform(0.2, 5, len(data))
+    found = [refine(sites, replace(data, sigma=sigma, has_sigma=False)) for sigma in (data.sigma, other)]
+    np.testing.assert_allclose(found[0].sites.xyz_frac, found[1].sites.xyz_frac, atol=1e-6)
+    assert found[0].weighting == (0.0, 0.0)
 
 
 def test_riding_hydrogen_atoms_move_with_their_parents():

@@ -19,6 +19,8 @@ _SHOWN = 200  # letters of a formula in a message
 _ABOVE_NOISE = 3.0  # σ of the map between the atoms; at true phases, atoms of 13 real crystals to 1.2 Å are above 3.5
 _CLOSEST = 0.5  # Å; closer maxima are one atom
 VOLUME_PER_ATOM = 18.0  # Å^3 per non-hydrogen atom (Kempster & Lipson 1972, Acta Cryst. B28, 3674)
+_WHOLE = 0.02  # of a set of equivalent atoms
+_MISFIT = 0.5  # what it costs in the logarithm of Z that no element has a whole number of such sets
 _EARLIER = np.array([step for step in np.ndindex(3, 3, 3) if step < (1, 1, 1)]) - 1  # half of the neighbours of a point
 
 
@@ -166,13 +168,19 @@ def _fault(formula: str, counts: dict[str, float]) -> str:
     return ""
 
 
-def units_in_cell(counts: dict[str, float], symmetry: Symmetry, cell: Cell) -> int:
-    """Estimate the number Z of formula units in the cell: a multiple or a divisor of the number of operations."""
-    heavy = sum(count for element, count in counts.items() if element not in ("H", "D"))
+def units_in_cell(counts: dict[str, float], symmetry: Symmetry, cell: Cell, *, unit: int = 1) -> int:
+    """Estimate the number Z of formula units in the cell: a multiple or a divisor of the number of operations.
+
+    The volume of 18 Å^3 per atom is exceeded or not reached where elements would otherwise have other numbers of atoms
+    than multiples of `unit`, the greatest common divisor of the images of the atoms that were found.
+    """
+    heavy = {element: count for element, count in counts.items() if element not in ("H", "D")} or counts
     order = len(symmetry.triplets)
-    allowed = [k for k in range(1, order) if order % k == 0] + [order * k for k in range(1, 33)]
-    expected = cell.volume / (VOLUME_PER_ATOM * (heavy or sum(counts.values())))
-    return min(allowed, key=lambda z: abs(np.log(z / expected)))
+    allowed = np.array([k for k in range(1, order) if order % k == 0] + [order * k for k in range(1, 33)])
+    expected = cell.volume / (VOLUME_PER_ATOM * sum(heavy.values()))
+    n_sets = allowed[:, None] * np.array(list(heavy.values())) / unit
+    misfits = (np.abs(n_sets - np.rint(n_sets)) > _WHOLE).mean(1)
+    return int(allowed[np.argmin(np.abs(np.log(allowed / expected)) + _MISFIT * misfits)])
 
 
 def site_order(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import gemmi
 import numpy as np
 
 from rephase.crystal.peaks import parse_formula
 from rephase.crystal.reflections import Reflections
+from rephase.refinement.amendments import amended, settled
 from rephase.refinement.atoms.building import Builder
 from rephase.refinement.atoms.factors import N_PARAMETERS, AtomList
 from rephase.refinement.bonds import connect
@@ -13,12 +15,18 @@ from rephase.refinement.difference_map import difference_map
 from rephase.refinement.elements import Assignment, assign_elements, count_electrons
 from rephase.refinement.hydrogens import place_hydrogens
 from rephase.refinement.model import Model
-from rephase.refinement.refine import RefinementOptions, refine
+from rephase.refinement.refine import RefinementOptions, refine, warn_of_displacements
 from rephase.refinement.sites import Sites
 
-_PATIENCE = 2  # building cycles without gain
-_DRAFT = RefinementOptions(n_cycles=5, weighting=(0.1, 0.0), refines_extinction=False)
-_FINAL = RefinementOptions(n_cycles=8)
+_PATIENCE = 1  # building cycles without gain
+_ROOM = 1.6  # atoms for each 18 Å^3: there are as many in oxides and alloys
+_EXPLAINED = 0.2  # R of atoms without elements, without hydrogen; a larger one means that atoms are wrong
+_DRAFT = RefinementOptions(n_cycles=3, weighting=(0.1, 0.0), refines_extinction=False, warns=False)
+_FINAL = RefinementOptions(n_cycles=8, warns=False)
+_HEAVY = 10  # electrons
+_WRONG = 0.35  # R1 of an isotropic model without hydrogen in which many atoms are wrong
+_N_AMENDMENTS = 2
+_BETTER = 0.985  # ratio of R1 that justifies another site or a partial atom
 _PER_PARAMETER = 4.0  # reflections above 2 σ that each parameter of an anisotropic model wants
 
 
@@ -29,7 +37,7 @@ def build_model(
     *,
     formula: str | None = None,
     measured: Reflections | None = None,
-    effort: float = 1.0,
+    effort: float = 0.3,
     seed: int = 0,
 ) -> Model:
     """Build the structure that a map shows and refine it against intensities.
@@ -50,17 +58,57 @@ def build_model(
         Formula unit, such as ``C20 H22 N2 O3``.
     measured
         The reflections before merging: without a centre of symmetry the model is refined against Friedel mates.
+    effort
+        Upper limit of the search for atoms that the map does not show; see `fit_atoms`.
+    seed
+        Seed of that search.
+
+    Returns
+    -------
+    Model
+        A map of wrong phases gives a model whose R1 is large; it is not an error.
+
+    Warns
+    -----
+    UserWarning
+        A displacement is not positive; it is kept at a small value.
     """
     counts = parse_formula(formula) if formula else None
-    builder = Builder(data, amplitude, np.random.default_rng(seed))
-    fit = builder.likeliest(density, effort=effort, patience=_PATIENCE)
+    builder = Builder(data, amplitude, np.random.default_rng(seed), room=_ROOM)
+    fit = builder.likeliest(density, effort=effort, patience=_PATIENCE, explained=_EXPLAINED)
     sites = _named(data, amplitude, fit.atoms, fit.covariance, counts)
     target = _refined_against(data, measured)
-    model = refine(connect(sites, data.cell, data.group), target, options=_DRAFT)
-    if _allows_anisotropy(model):
-        model = refine(_anisotropic(model.sites), target, options=_DRAFT)
-    sites = place_hydrogens(model.sites, data.cell, data.group, difference_density=_difference(model), formula=formula)
-    return refine(sites, target, options=_FINAL)
+    sites = connect(sites, data.cell, data.group)
+    model = _refined(refine(sites, target, options=_DRAFT), np.zeros(len(sites), int), formula)
+    for _ in range(_N_AMENDMENTS):
+        if (better := _amended(model, formula)) is None:
+            break
+        model = better
+    warn_of_displacements(model.sites, model.data)
+    return model
+
+
+def _refined(draft: Model, occupancies: np.ndarray, formula: str | None) -> Model:
+    """Refine a draft without hydrogen anisotropically if the data allow, add hydrogen atoms, and refine all."""
+    if (shaped := _anisotropic(draft)).is_anisotropic.any():
+        draft = refine(shaped, draft.data, options=_DRAFT._replace(occupancies=occupancies))
+    cell, symmetry = draft.cell, draft.symmetry
+    sites = place_hydrogens(draft.sites, cell, symmetry, difference_density=_difference(draft), formula=formula)
+    of_all = np.zeros(len(sites), int)
+    of_all[~sites.is_hydrogen] = occupancies
+    return refine(sites, draft.data, options=_FINAL._replace(occupancies=of_all))
+
+
+def _amended(model: Model, formula: str | None) -> Model | None:
+    """Return a model with second sites, partial and missed atoms if it is better; None if not."""
+    if model.r1 > _WRONG or (change := amended(model)) is None:
+        return None
+    draft = refine(change.sites, model.data, options=_DRAFT._replace(occupancies=change.occupancies))
+    sites, occupancies = settled(draft, change.occupancies)
+    if not len(sites):
+        return None
+    again = _refined(replace(draft, sites=sites), occupancies, formula)
+    return again if again.r1 < _BETTER * model.r1 else None
 
 
 def _named(
@@ -92,13 +140,18 @@ def _refined_against(data: Reflections, measured: Reflections | None) -> Reflect
     return replace(measured, symmetry=data.symmetry).merge(friedel=False).reflections
 
 
-def _allows_anisotropy(model: Model) -> bool:
-    n_atoms = int((~model.sites.is_hydrogen).sum())
-    return model.statistics.n_observed > _PER_PARAMETER * 9 * n_atoms
+def _anisotropic(model: Model) -> Sites:
+    """Return the sites with anisotropic displacements as far as there are data: of all atoms, or of the heavy ones.
 
-
-def _anisotropic(sites: Sites) -> Sites:
-    return replace(sites, is_anisotropic=~sites.is_hydrogen)
+    A model that fits so badly that atoms must be wrong stays isotropic.
+    """
+    sites = model.sites
+    numbers = np.array([gemmi.Element(element).atomic_number for element in sites.elements])
+    for chosen in (numbers > 1, numbers > _HEAVY):
+        n_parameters = 4 * len(sites) + 5 * chosen.sum()
+        if model.r1 < _WRONG and model.statistics.n_observed > _PER_PARAMETER * n_parameters:
+            return replace(sites, is_anisotropic=chosen)
+    return replace(sites, is_anisotropic=np.zeros(len(sites), bool))
 
 
 def _difference(model: Model) -> np.ndarray:

@@ -89,11 +89,12 @@ def assign_elements(
         condition: atoms beyond them, such as solvent, get the element of the formula that fits.
     """
     candidates = _candidates(formula)
-    prior, (budget, n_units) = _prior(candidates, formula), _budget(formula, candidates, cell, symmetry)
+    prior, n_images = _prior(candidates, formula), multiplicity(atoms.xyz_frac, cell, symmetry)
+    budget, n_units = _budget(formula, candidates, cell, symmetry, n_images)
     problem = _Problem(
         atoms.electrons,
         electrons_sd,
-        multiplicity(atoms.xyz_frac, cell, symmetry),
+        n_images,
         find_contacts(atoms.xyz_frac, cell, symmetry, REACH),
         candidates,
         prior,
@@ -200,12 +201,16 @@ def _scale_prior(scale: np.ndarray | float) -> np.ndarray:
 
 
 def _budget(
-    formula: Mapping[str, float] | None, candidates: Sequence[str], cell: Cell, symmetry: Symmetry
+    formula: Mapping[str, float] | None,
+    candidates: Sequence[str],
+    cell: Cell,
+    symmetry: Symmetry,
+    n_images: np.ndarray,
 ) -> tuple[np.ndarray | None, int | None]:
     """Return the atoms [n_candidates] of the formula in the cell, and Z; None without a formula."""
     if formula is None:
         return None, None
-    n_units = units_in_cell(dict(formula), symmetry, cell)
+    n_units = units_in_cell(dict(formula), symmetry, cell, unit=int(np.gcd.reduce(n_images, initial=0)) or 1)
     return np.array([formula.get(element, 0.0) * n_units for element in candidates]), n_units
 
 

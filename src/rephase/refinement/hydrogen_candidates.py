@@ -127,7 +127,8 @@ def within_formula(
 ) -> np.ndarray:
     """Return which hydrogen atoms [m] fit into the formula, the surest groups first."""
     counts = parse_formula(formula)
-    budget = (counts.get("H", 0.0) + counts.get("D", 0.0)) * units_in_cell(counts, symmetry, cell)
+    unit = int(np.gcd.reduce(multiplicity(heavy.xyz_frac, cell, symmetry)))
+    budget = (counts.get("H", 0.0) + counts.get("D", 0.0)) * units_in_cell(counts, symmetry, cell, unit=unit)
     atom = around.atom[found.row]
     weight = heavy.occupancy[atom] * multiplicity(found.xyz_frac, cell, symmetry)
     groups, group = np.unique(found.row, return_inverse=True)

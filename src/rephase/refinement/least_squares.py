@@ -64,6 +64,7 @@ class LeastSquares:
 
     def __init__(self, data: Reflections, factors: SiteFactors, wavelength: float | None):
         self.data, self.factors = data, factors
+        self.sigma = data.sigma if data.has_sigma else np.full(len(data), data.sigma.mean())
         self.path = extinction_path(data.d_hkl, wavelength)
 
     def calculated(self, state: State) -> Calculated:
@@ -76,12 +77,12 @@ class LeastSquares:
         self, rows: slice, intensity_calc: np.ndarray, scale_squared: float, weighting: tuple[float, float]
     ) -> np.ndarray:
         """Return the weights of a slice of the intensities on the scale of the data."""
-        intensity, sigma = self.data.intensity[rows] / scale_squared, self.data.sigma[rows] / scale_squared
+        intensity, sigma = self.data.intensity[rows] / scale_squared, self.sigma[rows] / scale_squared
         return weights(intensity, sigma, intensity_calc / scale_squared, weighting) / scale_squared**2
 
     def fitted_weighting(self, state: State, n_parameters: int) -> tuple[float, float]:
         """Return a and b that make the variance even."""
-        intensity, sigma = self.data.intensity / state.scale_squared, self.data.sigma / state.scale_squared
+        intensity, sigma = self.data.intensity / state.scale_squared, self.sigma / state.scale_squared
         return fitted_weighting(intensity, sigma, self.calculated(state).intensity / state.scale_squared, n_parameters)
 
     def scaled(self, state: State, weighting: tuple[float, float], n_rounds: int = 5) -> State:

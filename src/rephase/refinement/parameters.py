@@ -58,7 +58,11 @@ class Parameters:
 
 
 def free_parameters(sites: Sites, cell: Cell, symmetry: Symmetry, occupancies: np.ndarray) -> Parameters:
-    """Return the free parameters; ``occupancies`` [n_atoms] says whose occupancy is refined."""
+    """Return the free parameters.
+
+    ``occupancies`` [n_atoms] holds the number of the variable that the occupancy of each atom is, from 1, or minus the
+    number of the one that it complements to a constant; 0: it is not refined.
+    """
     is_kept = keeping(sites.xyz_frac, cell, symmetry)
     positions, displacements = _site_projectors(is_kept, symmetry, cell)
     blocks: list[np.ndarray] = []
@@ -68,14 +72,22 @@ def free_parameters(sites: Sites, cell: Cell, symmetry: Symmetry, occupancies: n
     for atom in free:
         xyz = _basis(positions[atom])
         u = _basis(displacements[atom]) if sites.is_anisotropic[atom] else isotropic_u(np.ones(1), cell)
-        n_occupancies = int(occupancies[atom])
-        block = np.zeros((len(xyz) + len(u) + n_occupancies, N_SLOTS))
-        block[: len(xyz), :3], block[len(xyz) : len(xyz) + len(u), 3:9] = xyz, u
-        block[len(xyz) + len(u) :, 9] = 1
+        block = np.zeros((len(xyz) + len(u), N_SLOTS))
+        block[: len(xyz), :3], block[len(xyz) :, 3:9] = xyz, u
         blocks.append(block)
-        steps.append(np.r_[np.full(len(xyz), in_angstrom.mean()), np.full(len(u), 0.05), np.full(n_occupancies, 0.2)])
-    matrix = sparse.block_diag(blocks, format="csr") @ _riding(sites, cell, free)
-    return Parameters(sparse.csr_array(matrix), np.concatenate(steps))
+        steps.append(np.r_[np.full(len(xyz), in_angstrom.mean()), np.full(len(u), 0.05)])
+    variables = _occupancy_rows(np.asarray(occupancies, int)[free])
+    rows = sparse.vstack([sparse.block_diag(blocks), sparse.csr_array(variables)], format="csr")
+    matrix = rows @ _riding(sites, cell, free)
+    return Parameters(sparse.csr_array(matrix), np.concatenate([*steps, np.full(len(variables), 0.2)]))
+
+
+def _occupancy_rows(occupancies: np.ndarray) -> np.ndarray:
+    """Return the changes [n_variables, 10 n_free] of the slots with each variable of the occupancies [n_free]."""
+    numbers = np.unique(np.abs(occupancies[occupancies != 0]))
+    rows = np.zeros((len(numbers), len(occupancies), N_SLOTS))
+    rows[:, :, 9] = np.where(np.abs(occupancies) == numbers[:, None], np.sign(occupancies), 0)
+    return rows.reshape(len(numbers), len(occupancies) * N_SLOTS)
 
 
 def applied(sites: Sites, changes: np.ndarray) -> Sites:

@@ -34,7 +34,9 @@ class RefinementOptions(NamedTuple):
     refines_extinction
         Whether x is refined; ``"auto"``: it is kept if it exceeds 4 of its standard uncertainties.
     occupancies
-        [n_atoms], whose occupancy is refined; None: no atom's.
+        [n_atoms], the variable that the occupancy of each atom is, see `free_parameters`; None: none is refined.
+    warns
+        Whether displacements that are not positive raise a warning.
     """
 
     n_cycles: int = 10
@@ -42,6 +44,7 @@ class RefinementOptions(NamedTuple):
     extinction: float = 0.0
     refines_extinction: bool | str = "auto"
     occupancies: np.ndarray | None = None
+    warns: bool = True
 
 
 _DEFAULT = RefinementOptions()
@@ -76,30 +79,34 @@ def refine(
     wavelength = wavelength or data.wavelength
     sites = on_special_positions(sites, data.cell, data.group)
     problem = LeastSquares(data, SiteFactors(data.hkl, data.cell, data.group, sites.elements, wavelength), wavelength)
-    chosen = np.zeros(len(sites), bool) if options.occupancies is None else np.asarray(options.occupancies, bool)
-    parameters = free_parameters(sites, data.cell, data.group, chosen)
+    occupancies = np.zeros(len(sites), int) if options.occupancies is None else options.occupancies
+    parameters = free_parameters(sites, data.cell, data.group, occupancies)
     if not options.n_cycles:
         parameters = parameters.take(0)
     result, weighting = _refined_with_weights(problem, sites, parameters, options)
-    if options.n_cycles:
-        _warn_of_displacements(result.state.sites, data)
+    if options.n_cycles and options.warns:
+        warn_of_displacements(result.state.sites, data)
     return _model(problem, result, parameters, weighting, wavelength)
 
 
 def _refined_with_weights(
     problem: LeastSquares, sites: Sites, parameters: Parameters, options: RefinementOptions
 ) -> tuple[Refined, tuple[float, float]]:
-    """Refine and choose weights in turns, and leave extinction out where it is not significant."""
-    weighting = options.weighting or (0.1, 0.0)
+    """Refine and choose weights in turns, and leave extinction out where it is not significant.
+
+    Without measured σ all weights are the same.
+    """
+    is_fitted = options.weighting is None and problem.data.has_sigma
+    weighting = options.weighting or ((0.1, 0.0) if is_fitted else (0.0, 0.0))
     state = problem.scaled(State(sites, 1.0, options.extinction, bool(options.refines_extinction)), weighting)
     for number in range(_ROUNDS):
         result = refined(problem, state, parameters, weighting, options.n_cycles or _SCALING_CYCLES)
         state = result.state
         if number == 0 and options.refines_extinction == "auto" and not _is_significant(result):
             state = replace(state, extinction=0.0, refines_extinction=False)
-        elif number and options.weighting:
+        elif not is_fitted:
             break
-        if not options.weighting and number < _ROUNDS - 1:
+        if is_fitted and number < _ROUNDS - 1:
             weighting = problem.fitted_weighting(state, len(parameters))
     return result, weighting
 
@@ -112,7 +119,8 @@ def _extinction_su(result: Refined) -> float:
     return float(np.sqrt(result.covariance[1, 1])) * result.goof if result.state.refines_extinction else 0.0
 
 
-def _warn_of_displacements(sites: Sites, data: Reflections) -> None:
+def warn_of_displacements(sites: Sites, data: Reflections) -> None:
+    """Warn of atoms whose displacements are at the smallest that is allowed."""
     low = np.flatnonzero(~is_positive(sites, data.cell))
     if len(low):
         names = ", ".join(sites.labels[atom] for atom in low[:5])

@@ -5,6 +5,7 @@ import numpy as np
 _A = np.r_[0.0, np.geomspace(0.002, 0.2, 24)]
 _B = np.r_[0.0, np.geomspace(0.01, 300.0, 24)]  # on the scale of |F_calc|^2 in electrons, as in SHELXL
 _N_BINS = 10
+_OUTLYING = 10.0  # σ²
 
 
 def weights(
@@ -25,6 +26,7 @@ def fitted_weighting(
     """Choose a and b so that the mean of w (Fo² - Fc²)² is 1 in ten groups of reflections of rising Fc².
 
     The spread is the sum of the squared logarithms of these means, which are corrected for the number of parameters.
+    A term counts as 10 at most, so that a few outliers do not lower the weight of all the others.
     """
     order = np.array_split(np.argsort(intensity_calc), _N_BINS)
     freedom = max(len(intensity) - n_parameters, 1) / len(intensity)
@@ -33,6 +35,6 @@ def fitted_weighting(
     spread = np.zeros((len(_A), len(_B)))
     for rows in order:
         variance = sigma[rows] ** 2 + (_A[:, None, None] * p[rows]) ** 2 + _B[:, None] * p[rows]
-        spread += np.log(np.maximum((delta[rows] / variance).mean(-1), 1e-12)) ** 2
+        spread += np.log(np.maximum(np.minimum(delta[rows] / variance, _OUTLYING).mean(-1), 1e-12)) ** 2
     best = np.unravel_index(spread.argmin(), spread.shape)
     return float(_A[best[0]]), float(_B[best[1]])

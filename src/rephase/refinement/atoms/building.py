@@ -10,7 +10,7 @@ from rephase.crystal.peaks import VOLUME_PER_ATOM, find_peaks
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.statistics import wilson
 from rephase.crystal.shells import smooth_mean
-from rephase.refinement.atoms.factors import N_PARAMETERS, AtomFactors, AtomList, lengths
+from rephase.refinement.atoms.factors import N_PARAMETERS, AtomFactors, AtomList, lengths, n_keeping
 from rephase.refinement.atoms.refinement import Amplitudes, Fit, refine
 from rephase.refinement.atoms.restraints import USUAL, close_pairs, usual_restraints
 
@@ -20,10 +20,11 @@ _FRESH = 5.0  # initial electrons of a new atom
 _CLOSEST = 1.05  # Å; of two atoms that are closer the lighter is removed
 _HIGH = 3.0  # smallest peak that is added, in σ of the difference map
 _AT_ONCE, _ROOM = 0.15, 1.25  # new atoms per cycle, and all atoms, relative to the expected number
+_MOST_PEAKS = 4.0  # times the expected number of atoms: more peaks than atoms where many lie on special positions
 _PENALTY = 12.0  # decrease of -2 ln L that an atom must achieve
 _OMITTED, _AFTER_SHAKE, _HEAVIEST = 0.3, 1.1, 20.0  # fraction left out; peaks / expected; height / median height
 _PATIENCE = 4  # cycles without gain before stopping or shaking
-_EXPLAINED = 0.10  # R; a larger R means that part of the model is wrong
+EXPLAINED = 0.10  # R; a larger R means that part of the model is wrong
 _BUDGET = 3e6  # reflections times atoms times operations, over all cycles: some seconds
 _CYCLES = 25, 100  # smallest and largest number for an effort of 1
 _LEAST_U = 0.003, 0.01  # Å^2, of a new atom, and of the first atoms
@@ -40,19 +41,23 @@ class Builder:
         [n_refl], |F| in electrons, on the scale of the Wilson plot.
     rng
         Generator that chooses which atoms are left out when a model is shaken.
+    room
+        Largest number of atoms relative to one for each 18 Å^3.
     """
 
-    def __init__(self, data: Reflections, amplitude: np.ndarray, rng: np.random.Generator):
-        self.data, self._rng = data, rng
+    def __init__(self, data: Reflections, amplitude: np.ndarray, rng: np.random.Generator, *, room: float = _ROOM):
+        self.data, self._rng, self._room = data, rng, room
         size, sigma = data.amplitudes()
         self.observed = Amplitudes(amplitude, sigma * amplitude.sum() / size.sum())
         self.factors = AtomFactors(data.hkl, data.cell, data.group)
         self.n_expected = data.cell.volume / VOLUME_PER_ATOM / len(data.group.triplets)
 
-    def likeliest(self, density: np.ndarray, *, effort: float = 1.0, patience: int = _PATIENCE) -> Fit:
+    def likeliest(
+        self, density: np.ndarray, *, effort: float = 1.0, patience: int = _PATIENCE, explained: float = EXPLAINED
+    ) -> Fit:
         """Return the best model of many building cycles that start from the peaks of a map.
 
-        After `patience` cycles without gain the search ends or, if much remains unexplained, the best model is shaken.
+        After `patience` cycles without gain the search ends or, if R is above `explained`, the best model is shaken.
         """
         size = len(self.data) * self.n_expected * len(self.data.group.point_group)
         n_cycles = math.ceil(effort * float(np.clip(_BUDGET / size, *_CYCLES)))
@@ -65,7 +70,7 @@ class Builder:
             if value < least:
                 best, least = fit, value
             if n_idle >= patience:
-                if best.r_factor < _EXPLAINED:
+                if best.r_factor < explained:
                     break
                 fit, n_idle = self.shaken(best), 0
         return best
@@ -89,7 +94,7 @@ class Builder:
     def first(self, density: np.ndarray) -> Fit:
         """Place atoms at the highest peaks of a map, one for each 18 Å^3, and refine them."""
         u_iso = max(wilson(self.data).b_iso / (8 * math.pi**2), _LEAST_U[1])
-        return self._refined(self._atoms_of(density, math.ceil(self.n_expected), u_iso))
+        return self._refined(self._atoms_of(density, self.n_expected, u_iso))
 
     def rebuilt(self, fit: Fit) -> Fit:
         """Remove the atoms that faded, add the highest peaks of the difference map, and refine."""
@@ -104,7 +109,7 @@ class Builder:
         kept = self._rng.random(len(fit.atoms)) > _OMITTED
         kept[fit.atoms.electrons.argmax()] = True
         part = self._refined(fit.atoms.take(kept), n_steps=3)
-        n, u_iso = math.ceil(_AFTER_SHAKE * self.n_expected), max(float(part.atoms.u_iso.mean()), _LEAST_U[0])
+        n, u_iso = _AFTER_SHAKE * self.n_expected, max(float(part.atoms.u_iso.mean()), _LEAST_U[0])
         return self._refined(self._atoms_of(self._map(part, is_difference=False), n, u_iso))
 
     def criterion(self, fit: Fit) -> float:
@@ -124,23 +129,33 @@ class Builder:
         restraints = usual_restraints(atoms, self.data.cell, self.data.group, electrons_sd=_ELECTRONS_SD)
         return refine(self.factors, self.observed, atoms, restraints, n_steps=n_steps)
 
-    def _atoms_of(self, density: np.ndarray, n: int, u_iso: float) -> AtomList:
-        """Place atoms at the `n` highest peaks of a map, with electrons in proportion to the peak height."""
-        peaks = find_peaks(density, self.data.cell, self.data.group, n)
-        height = np.minimum(peaks.height / np.median(peaks.height), _HEAVIEST)
-        return self._clear(AtomList(peaks.xyz_frac, USUAL * height, np.full(len(height), u_iso)))
+    def _atoms_of(self, density: np.ndarray, n: float, u_iso: float) -> AtomList:
+        """Place atoms at the highest peaks of a map, with electrons in proportion to the peak height.
+
+        There are `n` in an asymmetric unit; one on a special position counts as the share of it that lies in the unit.
+        """
+        peaks = find_peaks(density, self.data.cell, self.data.group, math.ceil(_MOST_PEAKS * n))
+        share = self._shares(peaks.xyz_frac)
+        kept = np.cumsum(share) - share < n
+        height = peaks.height[kept]
+        height = np.minimum(height / np.median(height), _HEAVIEST)
+        return self._clear(AtomList(peaks.xyz_frac[kept], USUAL * height, np.full(len(height), u_iso)))
 
     def _new_atoms(self, fit: Fit) -> AtomList:
         """Place atoms at peaks of the difference map that are far enough from all atoms."""
         group, cell = self.data.group, self.data.cell
         density = self._map(fit, is_difference=True)
-        room = math.ceil(_ROOM * self.n_expected) + 1 - len(fit.atoms)
+        room = math.ceil(self._room * self.n_expected + 1 - self._shares(fit.atoms.xyz_frac).sum())
         peaks = find_peaks(density, cell, group, max(2, math.ceil(_AT_ONCE * self.n_expected)))
         images = np.einsum("oij,nj->oni", group.rotations, fit.atoms.xyz_frac) + group.translations[:, None]
         apart = lengths(peaks.xyz_frac[:, None, None] - images, cell).min((1, 2))
         xyz = peaks.xyz_frac[(apart > _CLOSEST) & (peaks.height > _HIGH * density.std())][: max(room, 0)]
         u_iso = max(float(fit.atoms.u_iso.mean()), _LEAST_U[0])
         return AtomList(xyz, np.full(len(xyz), _FRESH), np.full(len(xyz), u_iso))
+
+    def _shares(self, xyz_frac: np.ndarray) -> np.ndarray:
+        """Return the share of each atom [n] that lies in one asymmetric unit: 1 for a general position."""
+        return 1 / n_keeping(xyz_frac, self.data.cell, self.data.group)
 
     def _map(self, fit: Fit, *, is_difference: bool) -> np.ndarray:
         """Map of ``m |F| - |F_calc|`` with the phases of the model, plus the model's own map unless `is_difference`.
