@@ -77,12 +77,11 @@ def model_of(crystal, intensity=None, *, d_min=0.9, noise=0.02, hkl=None, wavele
     return Model(sites, zeros, data, F, calculated, 1.0, 0.0, 0.0, (0.05, 0.0), statistics, wavelength)
 
 
-def solution_of(data, model=None, measured=None):
+def solution_of(data, model=None, measured=None, **more):
     zeros = np.zeros(len(data))
     pseudo = find_pseudo_translations(data)
-    return Solution(
-        data, zeros, zeros, zeros, 0.1, 1.0, 5, 10, "solved", pseudo_translations=pseudo, model=model, measured=measured
-    )
+    more |= {"pseudo_translations": pseudo, "model": model, "measured": measured}
+    return Solution(data, zeros, zeros, zeros, 0.1, 1.0, 5, 10, "solved", **more)
 
 
 def hints_by_name(data, model=None, measured=None):
@@ -315,9 +314,10 @@ def test_absolute_structure(heavy, part, said):
     assert found.n_pairs > 0.8 * len(unique)
     assert found.x == pytest.approx(part, abs=max(4 * found.su, 0.03))  # two tables of dispersion
     half = replace(model.data.take(np.arange(len(unique))), is_merged=True)
-    assert said in hints_by_name(half, model, model.data)["hand"].text
+    assert said in hints_by_name(half, replace(model, flack=found))["hand"].text
     right = model_of(crystal, own, **options)
-    assert ("hand" in hints_by_name(half, right, right.data)) == (heavy == "O")
+    right = replace(right, flack=absolute_structure(right, right.data))
+    assert ("hand" in hints_by_name(half, right)) == (heavy == "O")
 
 
 def test_absolute_structure_needs_dispersion(model):

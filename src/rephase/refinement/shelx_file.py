@@ -18,6 +18,7 @@ from rephase.crystal.peaks import Peaks, distances, site_order
 from rephase.crystal.scattering import dispersion
 from rephase.crystal.shelx import head_lines
 from rephase.files.writing import write_whole
+from rephase.refinement.hydrogen_bonds import find_hydrogen_bonds, operation_text
 from rephase.refinement.model import Model
 
 _TABULATED = 1.54184, 1.54178, 1.5418, 1.54056, 1.54059, 0.71073, 0.71069, 0.7107, 0.56083, 0.56086, 0.5608
@@ -58,6 +59,7 @@ def instruction_text(model: Model, *, hkl_scale: float = 1.0, title: str = "reph
         "L.S. 10",
         "BOND $H" if has_hydrogen else "BOND",
         *(["HTAB"] if has_hydrogen else []),
+        *_hydrogen_bond_lines(model),
         "CONF",
         "ACTA",
         "FMAP 2",
@@ -68,6 +70,21 @@ def instruction_text(model: Model, *, hkl_scale: float = 1.0, title: str = "reph
         *_atom_lines(model, variables),
         "HKLF 4",
     ]
+
+
+def _hydrogen_bond_lines(model: Model) -> list[str]:
+    """EQIV of acceptors at other places, and HTAB of each donor with its acceptor, for the CIF of SHELXL."""
+    names = short_labels(model.sites.labels, model.sites.elements)
+    found = find_hydrogen_bonds(model.sites, model.cell, model.symmetry)
+    triplets = {
+        code: operation_text(rotation, shift)
+        for code, rotation, shift in zip(found.code, found.rotation, found.shift)
+        if code != "."
+    }
+    ends = {code: f"_${number}" for number, code in enumerate(triplets, 1)}
+    bonds = zip(found.donor, found.acceptor, found.code)
+    tables = dict.fromkeys(f"HTAB {names[i]} {names[j]}{ends.get(code, '')}" for i, j, code in bonds)
+    return [*(f"EQIV ${number} {triplet}" for number, triplet in enumerate(triplets.values(), 1)), *tables]
 
 
 def _dispersion_lines(model: Model) -> list[str]:

@@ -5,10 +5,11 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rephase.crystal.cif_head import bracketed
 from rephase.crystal.density import density_of
 from rephase.crystal.map_files import write_cif, write_density, write_res
 from rephase.crystal.peaks import VOLUME_PER_ATOM, Peaks, assign_elements, find_peaks, without_noise
@@ -17,10 +18,14 @@ from rephase.crystal.reflections.files import write_hklf4, write_mtz
 from rephase.crystal.reflections.pseudo_translations import PseudoTranslations
 from rephase.crystal.symmetry import rows_of
 from rephase.files.writing import ResultSet, write_whole
+from rephase.refinement.chemistry import Chemistry
 from rephase.refinement.maps import map_coefficients
 from rephase.refinement.model import Model
 from rephase.refinement.model_files import write_model
 from rephase.solvers.space_groups import GroupFit
+
+if TYPE_CHECKING:
+    from rephase.solvers.hints import Hint
 
 MODEL_RESULTS = ("solution.ins", "difference.ccp4")  # written only with a model
 RESULTS = (
@@ -93,6 +98,8 @@ class Solution:
         The refined structure; None if no atoms were refined.
     model_note
         Why there is no model; "" if there is one, or if none was asked for.
+    chemistry
+        Check of the model; None without a model.
     measured
         The reflections before merging, in the same setting; None: they are not kept.
     """
@@ -117,6 +124,7 @@ class Solution:
     trials: KeptTrials | None = None
     model: Model | None = None
     model_note: str = ""
+    chemistry: Chemistry | None = None
     measured: Reflections | None = None
 
     @property
@@ -157,6 +165,13 @@ class Solution:
         n = math.ceil(1.3 * r.cell.volume / VOLUME_PER_ATOM / len(r.group.triplets)) + 2
         return without_noise(find_peaks(self.density, r.cell, r.group, n), self.density)
 
+    @cached_property
+    def hints(self) -> "tuple[Hint, ...]":
+        """What is unusual about the data or the model, see `hints_of`."""
+        from rephase.solvers.hints import hints_of  # they read solutions
+
+        return hints_of(self)
+
     def summary(self) -> dict[str, str | float | int]:
         """Return what a user wants to know first, by name."""
         r = self.reflections
@@ -178,6 +193,7 @@ class Solution:
             **self._model_summary(),
             **({"pseudo_translation": said} if (said := self._pseudo_translation()) else {}),
             **({"space_groups_that_fit": ", ".join(fits)} if (fits := self._named_fits()) else {}),
+            "hints": ", ".join(hint.name for hint in self.hints) or "none",
         }
 
     def _model_summary(self) -> dict[str, str | float | int]:
@@ -186,7 +202,8 @@ class Solution:
             return {"model": self.model_note} if self.model_note else {}
         figures = self.model.statistics
         return {
-            "contents": " ".join(f"{element}{n:.4g}" for element, n in self.model.contents().items()),
+            "formula": self.model.formula,
+            "z": self.model.n_units,
             "density": round(self.model.density, 3),
             "r1": round(figures.r1, 4),
             "wr2": round(figures.wr2, 4),
@@ -194,6 +211,7 @@ class Solution:
             "n_parameters": figures.n_parameters,
             "highest_peak": round(figures.peak, 2),
             "deepest_hole": round(figures.hole, 2),
+            **({"flack": bracketed(flack.x, flack.su)} if (flack := self.model.flack) else {}),
         }
 
     def _next_step(self) -> str:
