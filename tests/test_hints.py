@@ -16,9 +16,11 @@ from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.refinement.absolute_structure import absolute_structure, flack_from_quotients, friedel_pairs
 from rephase.refinement.agreement import half_wavelength_share, twin_fraction
 from rephase.refinement.bond_scale import bond_scale
+from rephase.refinement.chemistry import check_chemistry
 from rephase.refinement.model import Model, Statistics, Uncertainties
 from rephase.refinement.sites import Sites
 from rephase.refinement.voids import find_voids, void_mask
+from rephase.solvers.claims import judged_by_model
 from rephase.solvers.hints import hints_of
 from rephase.solvers.solution import Solution
 
@@ -271,6 +273,28 @@ def test_a_missing_molecule_leaves_its_electrons_in_a_void():
 def test_too_few_atoms(model):
     few = replace(model, sites=model.sites.take(np.arange(8)))
     assert hints_by_name(model.data, few)["volume_per_atom"].values["volume"] == pytest.approx(11 * 11 * 14 / 32)
+
+
+def test_a_formula_that_does_not_fit(model):
+    contents = model.contents()
+    z = model.n_units
+    right = " ".join(f"{element}{n / z:g}" for element, n in contents.items())
+    assert "formula" not in hints_by_name(model.data, replace(model, stated_formula=right))
+    found = hints_by_name(model.data, replace(model, stated_formula=right.replace("O", "S")))["formula"]
+    assert found.values["difference"] == pytest.approx(2 * contents["O"] / (contents["C"] + contents["O"]))
+    assert f"Z = {z}" in found.text
+    assert "g/cm³" in found.text
+
+
+def test_odd_chemistry_is_a_hint(model):
+    odd = check_chemistry(model.sites, model.cell, model.symmetry)  # atoms at random
+    assert odd.remarks
+    solution = solution_of(model.data, model, chemistry=odd)
+    assert odd.remarks[0] in {hint.name: hint for hint in hints_of(solution)}["chemistry"].text
+    assert "chemistry" in solution.summary()["hints"].split(", ")
+    assert judged_by_model("possible", model, odd, d_min=0.9, is_open=False) == "possible"
+    sensible = odd._replace(sensible=1.0)
+    assert judged_by_model("possible", model, sensible, d_min=0.9, is_open=False) == "solved"
 
 
 @pytest.mark.parametrize("x", [0.0, 0.3, 1.0])
