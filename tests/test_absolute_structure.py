@@ -8,6 +8,7 @@ import pytest
 from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import distances, find_peaks
 from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections.phase_lists import PhaseList
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.symmetry import find_symmetry
 from rephase.refinement.factors import SiteFactors
@@ -16,6 +17,7 @@ from rephase.refinement.refine import RefinementOptions, refine
 from rephase.refinement.sites import Sites
 from rephase.solvers.modelling import inverted
 from rephase.solvers.solution import Solution
+from rephase.solvers.solve import solve
 
 CELL = Cell(9.0, 9.0, 12.0)
 WAVELENGTH = 1.54184
@@ -126,10 +128,34 @@ def test_phases_and_group_of_a_solution_follow_the_model():
     F = SiteFactors(hkl, CELL, own, sites.elements, None).F(replace(sites, xyz_frac=-sites.xyz_frac))
     data, ones = Reflections(hkl, np.abs(F) ** 2, np.ones(len(F)), CELL, own, is_merged=True), np.ones(len(F))
     solution = Solution(data, np.abs(F), np.angle(F), ones, 0.1, 1.0, 5, 5, "solved", rival_phi=np.angle(F)[None])
-    turned = inverted(solution, inversion_of(own))
+    with pytest.warns(UserWarning, match="the group is P 41, not its mirror image P 43"):
+        turned = inverted(solution, inversion_of(own))
     assert turned.reflections.group.symbol == "P 41"
     np.testing.assert_allclose(turned.F, SiteFactors(hkl, CELL, group, sites.elements, None).F(sites), atol=1e-6)
     np.testing.assert_allclose(turned.rival_phi[0], turned.phi)
     places = find_peaks(turned.density, CELL, group, len(sites)).xyz_frac
     sulfur = group.rotations @ sites.xyz_frac[0] + group.translations
     assert distances(sulfur - places[0], CELL).min() < 0.1
+
+
+@pytest.mark.filterwarnings("ignore:.*contradict each other")  # mates of a few weak reflections differ by far
+@pytest.mark.parametrize("hand", ["found", "given"])
+def test_a_crystal_is_solved_in_its_hand(hand):
+    """The data are stated in P 43, the structure is in P 41; given phases hold the wrong hand."""
+    sites = sites_of(n=10)
+    measured = inversion_of(find_symmetry("P 41")).moved(measured_of(sites, "P 41"))
+    if hand == "given":
+        wrong = replace(sites, xyz_frac=-sites.xyz_frac)
+        phi = np.angle(SiteFactors(measured.hkl, CELL, measured.group, wrong.elements, None).F(wrong))
+        solution = solve(measured, effort=0.05, phases=PhaseList(measured.hkl, phi, np.ones(len(phi))))
+    else:
+        with pytest.warns(UserWarning, match="not its mirror image"):
+            solution = solve(measured, effort=0.05)
+    model = solution.model
+    assert solution.reflections.group == model.symmetry
+    assert model.symmetry.symbol == {"found": "P 41", "given": "P 43"}[hand]
+    assert model.flack.x == pytest.approx({"found": 0, "given": 1}[hand], abs=0.05)
+    F = SiteFactors(solution.hkl, CELL, model.symmetry, model.sites.elements, None).F(model.sites)
+    error = np.degrees(np.abs(np.angle(F * np.exp(-1j * solution.phi))))
+    assert np.average(error, weights=solution.amplitude) < 15
+    assert ("hand" in solution.summary()["hints"]) == (hand == "given")

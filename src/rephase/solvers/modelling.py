@@ -1,5 +1,6 @@
 """The structure of a solution: built, refined, put into its hand, and what it says about the verdict."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -62,6 +63,11 @@ def with_model(solution: Solution, *, formula: str | None, seed: int = 0, keeps_
     If no structure can be built, the phases are kept, and `Solution.model_note` says why. If Friedel pairs show that
     the structure is inverted, the phases, the map and, where necessary, the space group change to the other hand,
     unless `keeps_hand`.
+
+    Warns
+    -----
+    UserWarning
+        The structure belongs to the enantiomorphic group of the one that was stated.
     """
     data = solution.reflections
     if data.d_min > _COARSEST:
@@ -88,7 +94,13 @@ def _in_hand(model: Model, solution: Solution, keeps_hand: bool) -> tuple[Model,
 
 def inverted(solution: Solution, inversion: Inversion) -> Solution:
     """Return the solution with the phases, and those of its rivals, of the other hand."""
-    rivals, measured = solution.rival_phi, solution.measured
+    stated, rivals, measured = solution.reflections.group.symbol, solution.rival_phi, solution.measured
+    if inversion.symmetry.symbol != stated and not solution.space_groups:
+        warnings.warn(
+            f"{solution.reflections.name}: Friedel pairs show that the group is {inversion.symmetry.symbol}, not its "
+            f"mirror image {stated}; the solution is in {inversion.symmetry.symbol}",
+            stacklevel=3,
+        )
     return replace(
         solution,
         reflections=inversion.moved(solution.reflections),

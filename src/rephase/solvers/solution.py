@@ -45,6 +45,7 @@ RESULTS = (
 _MAP_LABELS = ("FC", "PHIC"), ("FWT", "PHWT"), ("DELFWT", "PHDELWT")  # F_c, 2F_o - F_c, F_o - F_c; known to Coot
 NEXT_STEP = {
     "solved": "open solution.res and refine (--formula turns its peaks into atoms)",
+    "refined": "look at the page and its hints, then finish solution.res",
     "possible": "look at the map: if the peaks form a molecule, refine it; otherwise raise --effort, or give more data",
     "rivals": "refine solution.res, and a model from each of the columns PHI_RIVAL1, ... of solution.mtz, which fit "
     "equally well: keep the one that refines to the lowest R over the weak reflections",
@@ -218,7 +219,9 @@ class Solution:
         """Advise on the next step: the space group first if it is in doubt, then the rivals, then the verdict."""
         if self.group_doubt:
             return self.group_doubt
-        return NEXT_STEP["rivals" if self.n_rivals and self.verdict != "unsure" else self.verdict]
+        if self.n_rivals and self.verdict != "unsure":
+            return NEXT_STEP["rivals"]
+        return NEXT_STEP["refined" if self.model and self.verdict == "solved" else self.verdict]
 
     def _pseudo_translation(self) -> str:
         """Describe the pseudo-translations and how certain the superstructure's signs are; empty if there are none."""
