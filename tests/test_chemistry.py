@@ -27,12 +27,9 @@ def with_atom(element, offset):
 
 
 def test_a_ring_is_sensible():
-    result = check_chemistry(benzene(), CELL, GROUP, formula={"C": 6, "H": 6})
+    result = check_chemistry(benzene(), CELL, GROUP)
     assert result.sensible == 1
     assert result.remarks == ()
-    assert result.volume_per_atom == pytest.approx(135.2 / 6)
-    assert result.density == pytest.approx(6 * 12.011 / 135.2 / 0.602214, rel=1e-3)
-    assert (result.n_units, result.found) == (1, 1.0)
     assert result.geometry > 0
 
 
@@ -52,15 +49,6 @@ def test_only_atoms_of_chains_are_missed_by_themselves(element, n):
     cell = Cell(12.0, 12.0, 12.0)
     alone = Sites.isotropic(["X1"], [element], np.array([[0.5, 0.5, 0.5]]), np.array([0.03]), cell)
     assert check_chemistry(alone, cell, GROUP).n_isolated == n
-
-
-def test_odd_contents_are_said():
-    cell = Cell(14.0, 14.0, 14.0)
-    result = check_chemistry(benzene(), cell, GROUP, formula={"C": 12})
-    words = " ".join(result.remarks)
-    assert "Å^3 per atom" in words
-    assert "g/cm^3" in words
-    assert "% of the atoms of the formula" in words
 
 
 def test_random_atoms_are_worse_than_a_molecule():

@@ -16,9 +16,11 @@ from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.refinement.absolute_structure import absolute_structure, flack_from_quotients, friedel_pairs
 from rephase.refinement.agreement import half_wavelength_share, twin_fraction
 from rephase.refinement.bond_scale import bond_scale
+from rephase.refinement.chemistry import check_chemistry
 from rephase.refinement.model import Model, Statistics, Uncertainties
 from rephase.refinement.sites import Sites
 from rephase.refinement.voids import find_voids, void_mask
+from rephase.solvers.claims import judged_by_model
 from rephase.solvers.hints import hints_of
 from rephase.solvers.solution import Solution
 
@@ -77,12 +79,11 @@ def model_of(crystal, intensity=None, *, d_min=0.9, noise=0.02, hkl=None, wavele
     return Model(sites, zeros, data, F, calculated, 1.0, 0.0, 0.0, (0.05, 0.0), statistics, wavelength)
 
 
-def solution_of(data, model=None, measured=None):
+def solution_of(data, model=None, measured=None, **more):
     zeros = np.zeros(len(data))
     pseudo = find_pseudo_translations(data)
-    return Solution(
-        data, zeros, zeros, zeros, 0.1, 1.0, 5, 10, "solved", pseudo_translations=pseudo, model=model, measured=measured
-    )
+    more |= {"pseudo_translations": pseudo, "model": model, "measured": measured}
+    return Solution(data, zeros, zeros, zeros, 0.1, 1.0, 5, 10, "solved", **more)
 
 
 def hints_by_name(data, model=None, measured=None):
@@ -274,6 +275,28 @@ def test_too_few_atoms(model):
     assert hints_by_name(model.data, few)["volume_per_atom"].values["volume"] == pytest.approx(11 * 11 * 14 / 32)
 
 
+def test_a_formula_that_does_not_fit(model):
+    contents = model.contents()
+    z = model.n_units
+    right = " ".join(f"{element}{n / z:g}" for element, n in contents.items())
+    assert "formula" not in hints_by_name(model.data, replace(model, stated_formula=right))
+    found = hints_by_name(model.data, replace(model, stated_formula=right.replace("O", "S")))["formula"]
+    assert found.values["difference"] == pytest.approx(2 * contents["O"] / (contents["C"] + contents["O"]))
+    assert f"Z = {z}" in found.text
+    assert "g/cm³" in found.text
+
+
+def test_odd_chemistry_is_a_hint(model):
+    odd = check_chemistry(model.sites, model.cell, model.symmetry)  # atoms at random
+    assert odd.remarks
+    solution = solution_of(model.data, model, chemistry=odd)
+    assert odd.remarks[0] in {hint.name: hint for hint in hints_of(solution)}["chemistry"].text
+    assert "chemistry" in solution.summary()["hints"].split(", ")
+    assert judged_by_model("possible", model, odd, d_min=0.9, is_open=False) == "possible"
+    sensible = odd._replace(sensible=1.0)
+    assert judged_by_model("possible", model, sensible, d_min=0.9, is_open=False) == "solved"
+
+
 @pytest.mark.parametrize("x", [0.0, 0.3, 1.0])
 def test_flack_parameter_of_mixed_intensities(x):
     rng = np.random.default_rng(5)
@@ -315,9 +338,10 @@ def test_absolute_structure(heavy, part, said):
     assert found.n_pairs > 0.8 * len(unique)
     assert found.x == pytest.approx(part, abs=max(4 * found.su, 0.03))  # two tables of dispersion
     half = replace(model.data.take(np.arange(len(unique))), is_merged=True)
-    assert said in hints_by_name(half, model, model.data)["hand"].text
+    assert said in hints_by_name(half, replace(model, flack=found))["hand"].text
     right = model_of(crystal, own, **options)
-    assert ("hand" in hints_by_name(half, right, right.data)) == (heavy == "O")
+    right = replace(right, flack=absolute_structure(right, right.data))
+    assert ("hand" in hints_by_name(half, right)) == (heavy == "O")
 
 
 def test_absolute_structure_needs_dispersion(model):

@@ -20,7 +20,7 @@ from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.refinement.cif_file import write_model_cif
 from rephase.refinement.maps import map_coefficients
-from rephase.refinement.model import Model, Statistics, Uncertainties
+from rephase.refinement.model import Flack, Model, Statistics, Uncertainties
 from rephase.refinement.model_files import write_model
 from rephase.refinement.shelx_file import instruction_text
 from rephase.refinement.sites import Sites, multiplicity
@@ -138,6 +138,63 @@ def test_cif_of_a_molecule(tmp_path):
         ["H1A", "0.10000", "0.045", "Uiso", "calc"],
     ]
     assert list(block.find_values("_atom_site_aniso_U_11")) == ["0.0210(9)"]
+
+
+def alcohol() -> Sites:
+    """Methanol in P 21/c that donates to nitrogen, 2.8 Å away along a at 1 - x, y - 1/2, 3/2 - z."""
+    oxygen, to_fractions = np.array([0.45, 0.05, 0.24]), np.linalg.inv(CELL.orthogonalisation).T
+    steps = np.array([[0, 0, 0], [0.84, 0, 0], [-0.48, 1.33, 0], [2.8, 0, 0]])
+    places = oxygen + steps @ to_fractions
+    places[3] = [1, 0.5, 1.5] + places[3] * (-1, 1, -1)
+    sites = Sites.isotropic(["O1", "H1", "C1", "N1"], ["O", "H", "C", "N"], places, np.full(4, 0.03), CELL)
+    return replace(sites, parent=np.array([-1, 0, -1, -1]), afix=np.array([0, 147, 0, 0]))
+
+
+def test_geometry_in_the_cif(tmp_path):
+    model = model_of(alcohol())
+    write_model_cif(tmp_path / "a.cif", model)
+    block = block_of(tmp_path / "a.cif")
+    bonds = block.find("_geom_bond_", ["atom_site_label_1", "atom_site_label_2", "distance", "site_symmetry_2"])
+    assert [list(row) for row in bonds] == [["O1", "H1", "0.8400", "."], ["O1", "C1", "1.414(4)", "."]]
+    angles = block.find("_geom_angle", ["_atom_site_label_2", "", "_site_symmetry_3"])
+    assert [list(row) for row in angles] == [["O1", "109.8", "."]]
+    ends = ["atom_site_label_D", "atom_site_label_A", "site_symmetry_A"]
+    hydrogen_bonds = block.find("_geom_hbond_", [*ends, "distance_HA", "distance_DA", "angle_DHA"])
+    assert [list(row) for row in hydrogen_bonds] == [["O1", "N1", "'2_646'", "1.96", "2.800(3)", "180.0"]]
+
+
+def test_what_only_the_user_knows_is_asked_for(tmp_path):
+    write_model_cif(tmp_path / "a.cif", model_of(molecule()))
+    block = block_of(tmp_path / "a.cif")
+    for tag in ("_exptl_crystal_colour", "_exptl_crystal_size_max", "_diffrn_ambient_temperature", "_diffrn_source"):
+        assert block.find_value(tag) == "?"
+    assert block.find_value("_chemical_absolute_configuration") is None
+    assert block.find_value("_chemical_formula_moiety") == "'C2 H3 O'"
+
+
+def test_absolute_structure_in_the_cif(tmp_path):
+    write_model_cif(tmp_path / "a.cif", model_of(molecule(), "P 21", flack=Flack(0.013, 0.021, 312)))
+    block = block_of(tmp_path / "a.cif")
+    assert block.find_value("_refine_ls_abs_structure_Flack") == "0.01(2)"
+    assert "312 quotients" in block.find_value("_refine_ls_abs_structure_details")
+
+
+def test_hydrogen_bonds_in_the_instructions():
+    lines = instruction_text(model_of(alcohol()))
+    assert [line for line in lines if line.startswith(("HTAB", "EQIV"))] == [
+        "HTAB",
+        "EQIV $1 -x+1,y-1/2,-z+3/2",
+        "HTAB O1 N1_$1",
+    ]
+
+
+def test_hydrogen_at_an_atom_with_more_neighbours_rides_along():
+    """A hydroxyl group at sodium has two neighbours: AFIX 147 needs one."""
+    sites = alcohol()
+    place = sites.xyz_frac[0] + np.linalg.inv(CELL.orthogonalisation) @ [0, 0, 2.3]
+    sodium = Sites.isotropic(["NA1"], ["Na"], place[None], np.array([0.02]), CELL)
+    assert "AFIX 147" in instruction_text(model_of(sites))
+    assert "AFIX 3" in instruction_text(model_of(sites.joined(sodium)))
 
 
 def test_maps_of_a_model_without_and_with_a_missing_atom():

@@ -160,6 +160,8 @@ def solve(
         with _trial_bar() as report:
             solution = solve_file(found[0], folder, request, report=report)
         _say(solution.summary(), folder)
+        for hint in solution.hints:
+            typer.echo(f"hint: {hint}")
         return typer.echo(f"page: {folder / 'solve.html'}")
     batch = solve_many(found, out or default_folder(files), request, again=again)
     for row in batch.failed:

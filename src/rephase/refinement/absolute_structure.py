@@ -1,24 +1,14 @@
 """The Flack parameter from the quotients of Friedel pairs."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.symmetry import Symmetry, key_of, rows_of
 from rephase.refinement.factors import SiteFactors
-from rephase.refinement.model import Model
+from rephase.refinement.model import Flack, Model
 
 _SIGNIFICANT = 3.0  # I/σ of both mates; quotients of weaker ones are far from normally distributed
 _FEWEST = 10  # pairs
-
-
-class Flack(NamedTuple):
-    """Share ``x`` of the inverted structure (0: the model is right, 1: invert it), its uncertainty, pairs used."""
-
-    x: float
-    su: float
-    n_pairs: int
 
 
 def flack_from_quotients(intensity: np.ndarray, sigma: np.ndarray, intensity_calc: np.ndarray) -> Flack | None:

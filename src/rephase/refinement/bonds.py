@@ -82,7 +82,7 @@ def connect(sites: Sites, cell: Cell, symmetry: Symmetry) -> Sites:
         return sites
     bonds = find_bonds(sites, cell, symmetry)
     molecule = molecule_of(bonds, len(sites))
-    placed = _in_one_piece(sites, bonds)
+    placed = in_one_piece(len(sites), bonds)
     largest_first = np.argsort(-np.bincount(molecule), kind="stable")
     for number, target in enumerate(largest_first):
         members, others = molecule == target, np.isin(molecule, largest_first[:number])
@@ -95,9 +95,8 @@ def connect(sites: Sites, cell: Cell, symmetry: Symmetry) -> Sites:
     return _moved_sites(sites, placed, cell)
 
 
-def _in_one_piece(sites: Sites, bonds: Pairs) -> Placement:
+def in_one_piece(n: int, bonds: Pairs) -> Placement:
     """Return the operations that join each atom to its neighbour along the shortest bonds of its molecule."""
-    n = len(sites)
     placed = Placement(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3)))
     previous = _previous(minimum_spanning_tree(_graph(bonds, n)), n)
     bond_of = _shortest_bond(bonds, previous)

@@ -1,19 +1,16 @@
-"""Whether a finished model makes chemical sense: distances, valences, angles, volume per atom and density."""
+"""Whether a finished model makes chemical sense: distances, valences, angles and isolated atoms."""
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
-import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.peaks import units_in_cell
 from rephase.crystal.symmetry import Symmetry
 from rephase.refinement.atoms.restraints import Pairs
 from rephase.refinement.bonds import covalent_radii, find_bonds
 from rephase.refinement.contacts import find_contacts
 from rephase.refinement.geometry import REACH, mean_geometry
-from rephase.refinement.sites import Sites, multiplicity
+from rephase.refinement.sites import Sites
 
 # Most neighbours that are not metals; other elements may have any number.
 _MOST_NEIGHBOURS = {"H": 1, "B": 4, "C": 4, "N": 4, "O": 3, "F": 1, "Si": 6, "P": 6, "S": 6, "Cl": 4, "Br": 4, "I": 6}
@@ -21,9 +18,6 @@ _CHAIN = ("B", "C", "N")  # elements that do not occur as single atoms, apart fr
 _METALLIC = 1.2  # Å; larger covalent radii are those of metals
 _TOO_SHORT = 0.78  # shortest bond relative to the sum of covalent radii; the C-N triple bond has 0.79
 _SMALLEST_ANGLE = 56.0  # degrees; a three-membered ring has 60
-_VOLUME = 9.0, 40.0  # Å^3 per atom that is not hydrogen
-_DENSITY = 0.7, 12.0  # g/cm^3
-_COUNTS = 0.15  # relative difference between the atoms of the formula and of the model
 _SHOWN = 5  # labels in a sentence
 
 
@@ -32,10 +26,8 @@ class Chemistry(NamedTuple):
 
     ``sensible`` is the share of atoms, without hydrogen, that have no odd distance, valence, angle or isolation;
     ``n_short``, ``n_crowded``, ``n_angles`` and ``n_isolated`` count atoms with a distance too short, with too many
-    neighbours, with an angle below 56°, and light ones without neighbours; ``volume_per_atom`` in Å^3 without
-    hydrogen; ``density`` in g/cm^3; ``geometry`` is the mean log likelihood of the bonds of the light atoms;
-    ``n_units`` is Z of the formula, ``found`` the share of its atoms in the model
-    (None without a formula).
+    neighbours, with an angle below 56°, and light ones without neighbours; ``geometry`` is the mean log likelihood of
+    the bonds of the light atoms.
     """
 
     sensible: float
@@ -43,26 +35,12 @@ class Chemistry(NamedTuple):
     n_crowded: int
     n_angles: int
     n_isolated: int
-    volume_per_atom: float
-    density: float
     geometry: float
-    n_units: int | None
-    found: float | None
     remarks: tuple[str, ...]
 
 
-def check_chemistry(
-    sites: Sites, cell: Cell, symmetry: Symmetry, *, formula: Mapping[str, float] | None = None
-) -> Chemistry:
-    """Check the chemistry of a model.
-
-    Parameters
-    ----------
-    sites
-        Atoms of the asymmetric unit, with or without hydrogen.
-    formula
-        Atoms of each element in a formula unit.
-    """
+def check_chemistry(sites: Sites, cell: Cell, symmetry: Symmetry) -> Chemistry:
+    """Check the chemistry of a model, with or without hydrogen atoms."""
     bonds = find_bonds(sites, cell, symmetry)
     radii = covalent_radii(sites.elements)
     faults = {
@@ -73,11 +51,6 @@ def check_chemistry(
     }
     heavy = ~sites.is_hydrogen
     is_odd = np.any([fault & heavy for fault in faults.values()], axis=0)
-    n_images = sites.occupancy * multiplicity(sites.xyz_frac, cell, symmetry)
-    volume = cell.volume / max(float(n_images[heavy].sum()), 1e-9)
-    weights = np.array([gemmi.Element(element).weight for element in sites.elements])
-    density = float(n_images @ weights) / cell.volume / 0.602214076
-    n_units, found = _compared(formula, float(n_images[heavy].sum()), cell, symmetry)
     n_short, n_crowded, n_angles, n_isolated = (int((fault & heavy).sum()) for fault in faults.values())
     remarks = [_sentence(np.array(sites.labels)[fault & heavy], what) for what, fault in faults.items()]
     return Chemistry(
@@ -86,12 +59,8 @@ def check_chemistry(
         n_crowded,
         n_angles,
         n_isolated,
-        volume,
-        density,
         mean_geometry(*_contacts_without_hydrogen(sites, cell, symmetry)),
-        n_units,
-        found,
-        (*filter(None, remarks), *_odd_figures(volume, density, found)),
+        tuple(filter(None, remarks)),
     )
 
 
@@ -140,32 +109,9 @@ def _marked(index: np.ndarray, n: int) -> np.ndarray:
     return marks
 
 
-def _compared(
-    formula: Mapping[str, float] | None, n_found: float, cell: Cell, symmetry: Symmetry
-) -> tuple[int | None, float | None]:
-    """Return Z and the atoms of the model relative to those of the formula, without hydrogen."""
-    heavy = sum(count for element, count in (formula or {}).items() if element not in ("H", "D"))
-    if formula is None or not heavy:
-        return None, None
-    n_units = units_in_cell(dict(formula), symmetry, cell)
-    return n_units, n_found / (heavy * n_units)
-
-
 def _sentence(labels: np.ndarray, what: str) -> str:
     """Name the atoms with a fault; "" if there are none."""
     if len(labels) == 0:
         return ""
     more = f" and {len(labels) - _SHOWN} more" if len(labels) > _SHOWN else ""
     return f"{len(labels)} atom{'s' if len(labels) > 1 else ''} {what}: {', '.join(labels[:_SHOWN])}{more}"
-
-
-def _odd_figures(volume: float, density: float, found: float | None) -> list[str]:
-    """Say which figures of the whole cell are odd."""
-    remarks = []
-    if not _VOLUME[0] <= volume <= _VOLUME[1]:
-        remarks.append(f"{volume:.1f} Å^3 per atom that is not hydrogen; {_VOLUME[0]:g} to {_VOLUME[1]:g} are expected")
-    if not _DENSITY[0] <= density <= _DENSITY[1]:
-        remarks.append(f"density of {density:.2f} g/cm^3; {_DENSITY[0]:g} to {_DENSITY[1]:g} are expected")
-    if found is not None and abs(found - 1) > _COUNTS:
-        remarks.append(f"the model has {100 * found:.0f} % of the atoms of the formula that are not hydrogen")
-    return remarks

@@ -1,29 +1,26 @@
 """A `Model` as CIF: cell, data, refinement, atoms and geometry with standard uncertainties, in the core dictionary."""
 
 import math
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import gemmi
 import numpy as np
 
 from rephase import __version__
-from rephase.crystal.cell import HC_KEV_ANGSTROM
 from rephase.crystal.cif_head import block_name, bracketed, write_head
-from rephase.crystal.labels import short_labels
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.statistics import unique_hkl
-from rephase.crystal.scattering import dispersion
 from rephase.files.writing import write_whole
+from rephase.refinement.cif_loops import add_loops
 from rephase.refinement.model import Model
-from rephase.refinement.sites import multiplicity
+from rephase.refinement.moieties import mass, moiety_text
 
 _RADIATION = {"Mo K\\a": 0.71073, "Cu K\\a": 1.54184, "Ag K\\a": 0.56086}
 _NEAR = 1e-3  # Å
+_ASKED = "?"
 _SOFTWARE = f"rephase {__version__}"
-_SCATTERING = "International Tables Vol. C Table 6.1.1.4; dispersion: Henke, Gullikson & Davis (1993)"
 _EXTINCTION = "Fc^*^=kFc[1+0.001xFc^2^\\l^3^/sin(2\\q)]^-1/4^"
-_AFIX_TAGS = "calc", "R"
+_QUOTIENTS = "Classical fit to {} quotients of Friedel pairs (Parsons, Flack & Wagner, 2013)"
 
 
 def write_model_cif(
@@ -52,18 +49,22 @@ def write_model_cif(
     block = document.add_new_block(block_name(title))
     write_head(block, model.cell, model.symmetry)
     _set_pairs(block, _contents(model) | _data(model, measured or model.data, r_int) | _refinement(model))
-    _add_types(block, model)
-    _add_atoms(block, model)
+    add_loops(block, model)
     for tag, text in (attached or {}).items():
         block.set_pair(tag, f";\n{text.rstrip()}\n;")
     write_whole(path, document.as_string())
 
 
 def _set_pairs(block: gemmi.cif.Block, pairs: dict[str, str]) -> None:
-    """Set the values that are known; words are quoted where necessary."""
+    """Set the values that are known, and "?" where the user has to fill in; words are quoted where necessary."""
     for tag, value in pairs.items():
         if value:
-            block.set_pair(tag, gemmi.cif.quote(value))
+            block.set_pair(tag, value if value == _ASKED else gemmi.cif.quote(value))
+
+
+def _asked(prefix: str, names: str) -> dict[str, str]:
+    """Items that only the user knows."""
+    return {f"_{prefix}_{name}": _ASKED for name in names.split()}
 
 
 def _fixed(value: float, decimals: int) -> str:
@@ -74,20 +75,20 @@ def _fixed(value: float, decimals: int) -> str:
 def _contents(model: Model) -> dict[str, str]:
     """Items of the chemical formula and the crystal."""
     contents, n_units = model.contents(), model.n_units
-    formula = " ".join(f"{element}{_count(n / n_units)}" for element, n in contents.items())
-    weight = sum(n * gemmi.Element(element).weight for element, n in contents.items()) / n_units
     f000 = sum(n * gemmi.Element(element).atomic_number for element, n in contents.items())
     return {
-        "_chemical_formula_sum": formula,
-        "_chemical_formula_weight": _fixed(weight, 2),
+        **_asked("chemical", "name_systematic name_common melting_point"),
+        "_chemical_formula_moiety": moiety_text(model.moieties, n_units),
+        "_chemical_formula_sum": model.formula,
+        "_chemical_formula_weight": _fixed(mass(contents) / n_units, 2),
+        **({} if model.symmetry.is_centrosymmetric else _asked("chemical", "absolute_configuration")),
         "_cell_formula_units_Z": str(n_units),
+        **_asked("cell_measurement", "temperature reflns_used theta_min theta_max"),
+        **_asked("exptl_crystal", "description colour size_max size_mid size_min"),
         "_exptl_crystal_density_diffrn": _fixed(model.density, 3),
         "_exptl_crystal_F_000": _fixed(f000, 1),
+        **_asked("exptl_absorpt", "coefficient_mu correction_type correction_T_min correction_T_max process_details"),
     }
-
-
-def _count(n: float) -> str:
-    return "" if abs(n - 1) < 1e-3 else f"{round(n, 2):g}"
 
 
 def _data(model: Model, measured: Reflections, r_int: float) -> dict[str, str]:
@@ -102,6 +103,7 @@ def _data(model: Model, measured: Reflections, r_int: float) -> dict[str, str]:
     }
     known = {} if wavelength is None else _angles(data, wavelength, min(n_unique / n_possible, 1.0))
     return {
+        **_asked("diffrn", "ambient_temperature source measurement_device_type measurement_method"),
         **known,
         "_diffrn_reflns_number": str(len(measured)),
         "_diffrn_reflns_av_R_equivalents": _fixed(r_int, 4),
@@ -154,58 +156,16 @@ def _refinement(model: Model) -> dict[str, str]:
         "_refine_diff_density_max": _fixed(s.peak, 3),
         "_refine_diff_density_min": _fixed(s.hole, 3),
         "_refine_diff_density_rms": _fixed(s.rms, 3),
+        **_asked("computing", "data_collection cell_refinement data_reduction"),
         "_computing_structure_solution": f"{_SOFTWARE} (structure solved by iterative projections in dual space)",
         "_computing_structure_refinement": f"{_SOFTWARE} (full-matrix least squares on F^2^)",
         "_computing_publication_material": _SOFTWARE,
+        "_refine_special_details": _ASKED,
     }
+    if model.flack:
+        pairs["_refine_ls_abs_structure_Flack"] = bracketed(model.flack.x, model.flack.su)
+        pairs["_refine_ls_abs_structure_details"] = _QUOTIENTS.format(model.flack.n_pairs)
     if model.extinction:
         pairs["_refine_ls_extinction_coef"] = bracketed(model.extinction, model.extinction_su)
         pairs["_refine_ls_extinction_expression"] = _EXTINCTION
     return pairs
-
-
-def _add_types(block: gemmi.cif.Block, model: Model) -> None:
-    elements = list(model.contents())
-    energy = None if model.wavelength is None else HC_KEV_ANGSTROM / model.wavelength
-    rows = [
-        (element, element, f"{f.real:.4f}", f"{f.imag:.4f}", _SCATTERING)
-        for element, f in zip(elements, dispersion(elements, energy))
-    ]
-    tags = "symbol", "description", "scat_dispersion_real", "scat_dispersion_imag", "scat_source"
-    _add_loop(block, "_atom_type_", tags, rows)
-
-
-def _add_atoms(block: gemmi.cif.Block, model: Model) -> None:
-    sites, su = model.sites, model.uncertainties
-    names, u = short_labels(sites.labels, sites.elements), sites.u_equivalent(model.cell)
-    images = len(model.symmetry.triplets) // multiplicity(sites.xyz_frac, model.cell, model.symmetry)
-    rows, anisotropic = [], []
-    for i, name in enumerate(names):
-        rides = sites.parent[i] >= 0
-        place = [bracketed(x, 0.0 if rides else s, 5) for x, s in zip(sites.xyz_frac[i], su.xyz_frac[i])]
-        rows.append(
-            [
-                *(name, sites.elements[i], *place),
-                bracketed(u[i], 0.0 if rides else su.u_equivalent[i], 3 if rides else 4),
-                "Uani" if sites.is_anisotropic[i] else "Uiso",
-                bracketed(sites.occupancy[i], su.occupancy[i], 3 if sites.occupancy[i] < 1 else 0),
-                str(images[i]),
-                *(_AFIX_TAGS if rides else ("d", "S" if images[i] > 1 else ".")),
-                str(sites.part[i]) if sites.part[i] else ".",
-            ]
-        )
-        if sites.is_anisotropic[i]:
-            anisotropic.append([name, *(bracketed(x, s) for x, s in zip(sites.U[i], su.U[i]))])
-    tags = "label type_symbol fract_x fract_y fract_z U_iso_or_equiv adp_type occupancy site_symmetry_order calc_flag"
-    _add_loop(block, "_atom_site_", [*tags.split(), "refinement_flags_posn", "disorder_group"], rows)
-    tags = "label U_11 U_22 U_33 U_23 U_13 U_12"
-    _add_loop(block, "_atom_site_aniso_", tags.split(), anisotropic)
-
-
-def _add_loop(block: gemmi.cif.Block, prefix: str, tags: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Add a loop with quoted words; none if there are no rows."""
-    rows = list(rows)
-    if rows:
-        loop = block.init_loop(prefix, list(tags))
-        for row in rows:
-            loop.add_row([value if value in (".", "?") else gemmi.cif.quote(value) for value in row])

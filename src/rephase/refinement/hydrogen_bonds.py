@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
@@ -84,3 +85,15 @@ def symmetry_codes(rotation: np.ndarray, shift: np.ndarray, symmetry: Symmetry) 
     codes = [f"{n + 1}_{a}{b}{c}" for n, (a, b, c) in zip(number.tolist(), whole.tolist())]
     identity = symmetry.triplets.index("x,y,z") + 1
     return tuple("." if code == f"{identity}_555" else code for code in codes)
+
+
+def operation_text(rotation: np.ndarray, shift: np.ndarray) -> str:
+    """Write an operation [3, 3] and [3] as text, whole cells included.
+
+    >>> operation_text(np.diag([-1, 1, -1]), np.array([1.0, 0.5, -0.5]))
+    '-x+1,y+1/2,-z-1/2'
+    """
+    operation = gemmi.Op()
+    operation.rot = (np.rint(rotation).astype(int) * gemmi.Op.DEN).tolist()
+    operation.tran = np.rint(shift * gemmi.Op.DEN).astype(int).tolist()
+    return operation.triplet()

@@ -1,18 +1,17 @@
 """`Model`: a refined structure with its uncertainties and the statistics that SHELXL reports."""
 
-import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
-import gemmi
 import numpy as np
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.peaks import parse_formula
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.symmetry import Symmetry
+from rephase.refinement.moieties import Moiety, count_units, density, find_moieties, in_hill_order, written
 from rephase.refinement.sites import Sites, multiplicity
-
-_WHOLE = 0.02  # of an atom
 
 
 class Uncertainties(NamedTuple):
@@ -50,6 +49,14 @@ class Statistics(NamedTuple):
     shift: float
 
 
+class Flack(NamedTuple):
+    """Share ``x`` of the inverted structure (0: the model is right, 1: invert it), its uncertainty, pairs used."""
+
+    x: float
+    su: float
+    n_pairs: int
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A structure refined against intensities.
@@ -77,6 +84,10 @@ class Model:
         See `Statistics`.
     wavelength
         Wavelength in Å of the dispersion corrections; None: none were applied.
+    stated_formula
+        Formula unit that was given with the data; "" if none was. It determines Z.
+    flack
+        Share of the inverted structure; None if the data do not determine it.
     """
 
     sites: Sites
@@ -90,6 +101,8 @@ class Model:
     weighting: tuple[float, float]
     statistics: Statistics
     wavelength: float | None = None
+    stated_formula: str = ""
+    flack: Flack | None = None
 
     @property
     def cell(self) -> Cell:
@@ -108,24 +121,26 @@ class Model:
 
     def contents(self) -> dict[str, float]:
         """Atoms of each element in the cell, weighted by occupancy, in Hill's order (C, H, then the others)."""
-        counts: dict[str, float] = {}
         n_images = self.sites.occupancy * multiplicity(self.sites.xyz_frac, self.cell, self.symmetry)
-        for element, n in zip(self.sites.elements, n_images):
-            counts[element] = counts.get(element, 0.0) + float(n)
-        first = [element for element in ("C", "H") if element in counts and "C" in counts]
-        return {element: counts[element] for element in [*first, *sorted(set(counts) - set(first))]}
+        return in_hill_order(self.sites.elements, n_images)
+
+    @cached_property
+    def moieties(self) -> tuple[Moiety, ...]:
+        """Molecules, ions and networks, the most complex first."""
+        return find_moieties(self.sites, self.cell, self.symmetry)
+
+    @cached_property
+    def n_units(self) -> int:
+        """Number Z of formula units in the cell, see `count_units`."""
+        stated = parse_formula(self.stated_formula) if self.stated_formula else None
+        return count_units(self.moieties, self.contents(), self.cell, self.symmetry, stated)
 
     @property
-    def n_units(self) -> int:
-        """Number of formula units in the cell: the largest divisor of the group's order that divides the contents.
-
-        Elements of disordered or shared sites, which have no whole number of atoms in the cell, do not count.
-        """
-        whole = [round(n) for n in self.contents().values() if abs(n - round(n)) < _WHOLE]
-        return math.gcd(len(self.symmetry.triplets), *whole)
+    def formula(self) -> str:
+        """Formula unit that the atoms of the model make up, e.g. ``C12 H10 N2 O``."""
+        return written({element: n / self.n_units for element, n in self.contents().items()})
 
     @property
     def density(self) -> float:
         """Density in g/cm^3 of the atoms in the cell."""
-        mass = sum(n * gemmi.Element(element).weight for element, n in self.contents().items())
-        return mass / self.cell.volume / 0.602214076
+        return density(self.contents(), self.cell)

@@ -18,6 +18,9 @@ from rephase.crystal.peaks import Peaks, distances, site_order
 from rephase.crystal.scattering import dispersion
 from rephase.crystal.shelx import head_lines
 from rephase.files.writing import write_whole
+from rephase.refinement.bonds import find_bonds
+from rephase.refinement.hydrogen_bonds import find_hydrogen_bonds, operation_text
+from rephase.refinement.hydrogen_geometry import N_NEIGHBOURS
 from rephase.refinement.model import Model
 
 _TABULATED = 1.54184, 1.54178, 1.5418, 1.54056, 1.54059, 0.71073, 0.71069, 0.7107, 0.56083, 0.56086, 0.5608
@@ -25,6 +28,7 @@ _NEAR = 2e-4  # Å; Cu, Mo and Ag Kα, whose dispersion SHELXL tabulates
 _AT_PLACE = 0.05  # Å
 _RIDING_FACTORS = np.array([1.2, 1.5])  # U_iso of hydrogen in units of U_eq of its parent
 _MOST_PEAKS = 20
+_RIDES_ALONG = 3  # AFIX
 
 
 def write_shelx(
@@ -58,6 +62,7 @@ def instruction_text(model: Model, *, hkl_scale: float = 1.0, title: str = "reph
         "L.S. 10",
         "BOND $H" if has_hydrogen else "BOND",
         *(["HTAB"] if has_hydrogen else []),
+        *_hydrogen_bond_lines(model),
         "CONF",
         "ACTA",
         "FMAP 2",
@@ -68,6 +73,21 @@ def instruction_text(model: Model, *, hkl_scale: float = 1.0, title: str = "reph
         *_atom_lines(model, variables),
         "HKLF 4",
     ]
+
+
+def _hydrogen_bond_lines(model: Model) -> list[str]:
+    """EQIV of acceptors at other places, and HTAB of each donor with its acceptor, for the CIF of SHELXL."""
+    names = short_labels(model.sites.labels, model.sites.elements)
+    found = find_hydrogen_bonds(model.sites, model.cell, model.symmetry)
+    triplets = {
+        code: operation_text(rotation, shift)
+        for code, rotation, shift in zip(found.code, found.rotation, found.shift)
+        if code != "."
+    }
+    ends = {code: f"_${number}" for number, code in enumerate(triplets, 1)}
+    bonds = zip(found.donor, found.acceptor, found.code)
+    tables = dict.fromkeys(f"HTAB {names[i]} {names[j]}{ends.get(code, '')}" for i, j, code in bonds)
+    return [*(f"EQIV ${number} {triplet}" for number, triplet in enumerate(triplets.values(), 1)), *tables]
 
 
 def _dispersion_lines(model: Model) -> list[str]:
@@ -95,7 +115,7 @@ def _atom_lines(model: Model, variables: list[float]) -> Iterator[str]:
     sites, numbers = model.sites, list(model.contents())
     names = short_labels(sites.labels, sites.elements)
     places, occupations, displacements = _places(model), _occupations(model, variables), _displacements(model)
-    part = 0
+    codes, part = _afix_codes(model), 0
 
     def line(i: np.integer) -> list[str]:
         fields = [f"{names[i]:<4} {numbers.index(sites.elements[i]) + 1:d}", *places[i], occupations[i]]
@@ -107,7 +127,7 @@ def _atom_lines(model: Model, variables: list[float]) -> Iterator[str]:
             yield f"PART {part}"
         yield from line(i)
         riding = np.flatnonzero(sites.parent == i)
-        for afix, group in groupby(riding, key=lambda h: sites.afix[h]):
+        for afix, group in groupby(riding, key=lambda h: codes[h]):
             yield f"AFIX {afix}"
             for h in group:
                 yield from line(h)
@@ -115,6 +135,18 @@ def _atom_lines(model: Model, variables: list[float]) -> Iterator[str]:
             yield "AFIX 0"
     if part:
         yield "PART 0"
+
+
+def _afix_codes(model: Model) -> np.ndarray:
+    """AFIX code [n]: 3, which only moves along, where the parent has other neighbours than the geometry requires.
+
+    Hydroxyl groups at a metal are an example; SHELXL stops at such codes.
+    """
+    sites = model.sites
+    bonds = find_bonds(sites, model.cell, model.symmetry)
+    n_neighbours = np.bincount(bonds.first[~sites.is_hydrogen[bonds.second]], minlength=len(sites))[sites.parent]
+    needed = np.array([N_NEIGHBOURS.get(code, n) for code, n in zip(sites.afix.tolist(), n_neighbours.tolist())])
+    return np.where(n_neighbours == needed, sites.afix, _RIDES_ALONG)
 
 
 def _places(model: Model) -> list[list[str]]:

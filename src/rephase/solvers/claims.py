@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from rephase.refinement.chemistry import Chemistry
 from rephase.refinement.model import Model
 from rephase.solvers.strategy import N_KEPT, Outcome
 
@@ -13,6 +14,7 @@ _STANDS_OUT = 0.8  # largest ratio of the misfit to that of the best trial that 
 # at atomic resolution), those with a weak class of wrong signs 0.37-0.71; correct solutions have R of at most 0.36.
 _LARGEST_R1 = [1.2, 1.5], [0.19, 0.17]  # d_min in Å, and R1 of a model that is right, for many reflections
 _WRONG_R1 = 0.35  # a larger R1 contradicts a claim
+_LEAST_SENSIBLE = 0.9  # share of atoms without a chemical fault in a model that raises a verdict
 _FEWEST = 2.0  # reflections above 2 σ for each parameter of a model that is evidence
 _SMALLEST_FOM, _LARGEST_MISFIT_OF_POSSIBLE = 0.72, 0.42
 
@@ -58,13 +60,17 @@ def capped(answer: str, *, fom: np.ndarray | None, is_open: bool) -> str:
     return "possible" if answer == "solved" and (disagree or is_open) else answer
 
 
-def judged_by_model(answer: str, model: Model, *, d_min: float, is_open: bool) -> str:
-    """Raise or lower a verdict by the R1 of the refined model.
+def judged_by_model(answer: str, model: Model, chemistry: Chemistry, *, d_min: float, is_open: bool) -> str:
+    """Raise or lower a verdict by the R1 of the refined model, and raise it only if the chemistry is sensible.
+
+    The distances in crystals without carbon are too diverse to be judged.
 
     Parameters
     ----------
     answer
         Verdict on the phases.
+    chemistry
+        Check of the model.
     d_min
         Resolution limit of the data, Å.
     is_open
@@ -72,7 +78,9 @@ def judged_by_model(answer: str, model: Model, *, d_min: float, is_open: bool) -
     """
     n_observed, n_parameters = model.statistics.n_observed, model.statistics.n_parameters
     is_determined = n_observed >= _FEWEST * n_parameters and d_min <= COARSEST_CLAIM
+    is_sensible = chemistry.sensible >= _LEAST_SENSIBLE or "C" not in model.sites.elements
     freedom = max(0.0, 1 - n_parameters / max(n_observed, 1))  # parameters lower the R1 of any model
-    if is_determined and not is_open and model.r1 <= np.interp(d_min, *_LARGEST_R1) * freedom**0.5:
+    limit = float(np.interp(d_min, *_LARGEST_R1)) * freedom**0.5
+    if is_determined and is_sensible and not is_open and model.r1 <= limit:
         return "solved"
     return "possible" if answer == "solved" and not model.r1 <= _WRONG_R1 else answer

@@ -1,5 +1,6 @@
-"""The structure of a solution: built and refined, and what it says about the verdict."""
+"""The structure of a solution: built, refined, put into its hand, and what it says about the verdict."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,9 @@ from rephase.crystal.reflections import Reflections
 from rephase.errors import RephaseError
 from rephase.refinement.atoms.building import Builder
 from rephase.refinement.build import build_model
+from rephase.refinement.chemistry import check_chemistry
+from rephase.refinement.hand import Inversion, in_right_hand
+from rephase.refinement.model import Model
 from rephase.solvers.claims import COARSEST_CLAIM, judged_by_model
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.solution import Solution
@@ -53,20 +57,54 @@ class AtomTest:
         return self._builder.explains(density, limit=self._limit, n_cycles=_N_REBUILT)
 
 
-def with_model(solution: Solution, *, formula: str | None, seed: int = 0) -> Solution:
+def with_model(solution: Solution, *, formula: str | None, seed: int = 0, keeps_hand: bool = False) -> Solution:
     """Return the solution with its refined structure, and the verdict that this supports.
 
-    If no structure can be built, the phases are kept, and `Solution.model_note` says why.
+    If no structure can be built, the phases are kept, and `Solution.model_note` says why. If Friedel pairs show that
+    the structure is inverted, the phases, the map and, where necessary, the space group change to the other hand,
+    unless `keeps_hand`.
+
+    Warns
+    -----
+    UserWarning
+        The structure belongs to the enantiomorphic group of the one that was stated.
     """
     data = solution.reflections
     if data.d_min > _COARSEST:
         return replace(solution, model_note=f"no atoms were built: the data end at {data.d_min:.2f} Å")
     try:
-        model = build_model(
+        built = build_model(
             data, solution.amplitude, solution.density, formula=formula, measured=solution.measured, seed=seed
         )
+        model, inversion = _in_hand(replace(built, stated_formula=formula or ""), solution, keeps_hand)
     except (RephaseError, LinAlgError) as error:
         return replace(solution, model_note=f"no model: {error}; the phases are kept")
     is_open = solution.n_rivals > 0 or bool(solution.group_doubt)
-    verdict = judged_by_model(solution.verdict, model, d_min=data.d_min, is_open=is_open)
-    return replace(solution, model=model, verdict=verdict)
+    chemistry = check_chemistry(model.sites, model.cell, model.symmetry)
+    verdict = judged_by_model(solution.verdict, model, chemistry, d_min=data.d_min, is_open=is_open)
+    moved = solution if inversion is None else inverted(solution, inversion)
+    return replace(moved, model=model, chemistry=chemistry, verdict=verdict)
+
+
+def _in_hand(model: Model, solution: Solution, keeps_hand: bool) -> tuple[Model, Inversion | None]:
+    if solution.measured is None:
+        return model, None
+    return in_right_hand(model, solution.measured, keeps_hand=keeps_hand)
+
+
+def inverted(solution: Solution, inversion: Inversion) -> Solution:
+    """Return the solution with the phases, and those of its rivals, of the other hand."""
+    stated, rivals, measured = solution.reflections.group.symbol, solution.rival_phi, solution.measured
+    if inversion.symmetry.symbol != stated and not solution.space_groups:
+        warnings.warn(
+            f"{solution.reflections.name}: Friedel pairs show that the group is {inversion.symmetry.symbol}, not its "
+            f"mirror image {stated}; the solution is in {inversion.symmetry.symbol}",
+            stacklevel=3,
+        )
+    return replace(
+        solution,
+        reflections=inversion.moved(solution.reflections),
+        phi=inversion.phases(solution.phi, solution.hkl),
+        rival_phi=None if rivals is None else inversion.phases(rivals, solution.hkl),
+        measured=None if measured is None else inversion.moved(measured),
+    )

@@ -5,10 +5,11 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from rephase.crystal.cif_head import bracketed
 from rephase.crystal.density import density_of
 from rephase.crystal.map_files import write_cif, write_density, write_res
 from rephase.crystal.peaks import VOLUME_PER_ATOM, Peaks, assign_elements, find_peaks, without_noise
@@ -17,10 +18,14 @@ from rephase.crystal.reflections.files import write_hklf4, write_mtz
 from rephase.crystal.reflections.pseudo_translations import PseudoTranslations
 from rephase.crystal.symmetry import rows_of
 from rephase.files.writing import ResultSet, write_whole
+from rephase.refinement.chemistry import Chemistry
 from rephase.refinement.maps import map_coefficients
 from rephase.refinement.model import Model
 from rephase.refinement.model_files import write_model
 from rephase.solvers.space_groups import GroupFit
+
+if TYPE_CHECKING:
+    from rephase.solvers.hints import Hint
 
 MODEL_RESULTS = ("solution.ins", "difference.ccp4")  # written only with a model
 RESULTS = (
@@ -40,6 +45,7 @@ RESULTS = (
 _MAP_LABELS = ("FC", "PHIC"), ("FWT", "PHWT"), ("DELFWT", "PHDELWT")  # F_c, 2F_o - F_c, F_o - F_c; known to Coot
 NEXT_STEP = {
     "solved": "open solution.res and refine (--formula turns its peaks into atoms)",
+    "refined": "look at the page and its hints, then finish solution.res",
     "possible": "look at the map: if the peaks form a molecule, refine it; otherwise raise --effort, or give more data",
     "rivals": "refine solution.res, and a model from each of the columns PHI_RIVAL1, ... of solution.mtz, which fit "
     "equally well: keep the one that refines to the lowest R over the weak reflections",
@@ -93,6 +99,8 @@ class Solution:
         The refined structure; None if no atoms were refined.
     model_note
         Why there is no model; "" if there is one, or if none was asked for.
+    chemistry
+        Check of the model; None without a model.
     measured
         The reflections before merging, in the same setting; None: they are not kept.
     """
@@ -117,6 +125,7 @@ class Solution:
     trials: KeptTrials | None = None
     model: Model | None = None
     model_note: str = ""
+    chemistry: Chemistry | None = None
     measured: Reflections | None = None
 
     @property
@@ -157,6 +166,13 @@ class Solution:
         n = math.ceil(1.3 * r.cell.volume / VOLUME_PER_ATOM / len(r.group.triplets)) + 2
         return without_noise(find_peaks(self.density, r.cell, r.group, n), self.density)
 
+    @cached_property
+    def hints(self) -> "tuple[Hint, ...]":
+        """What is unusual about the data or the model, see `hints_of`."""
+        from rephase.solvers.hints import hints_of  # they read solutions
+
+        return hints_of(self)
+
     def summary(self) -> dict[str, str | float | int]:
         """Return what a user wants to know first, by name."""
         r = self.reflections
@@ -178,6 +194,7 @@ class Solution:
             **self._model_summary(),
             **({"pseudo_translation": said} if (said := self._pseudo_translation()) else {}),
             **({"space_groups_that_fit": ", ".join(fits)} if (fits := self._named_fits()) else {}),
+            "hints": ", ".join(hint.name for hint in self.hints) or "none",
         }
 
     def _model_summary(self) -> dict[str, str | float | int]:
@@ -186,7 +203,8 @@ class Solution:
             return {"model": self.model_note} if self.model_note else {}
         figures = self.model.statistics
         return {
-            "contents": " ".join(f"{element}{n:.4g}" for element, n in self.model.contents().items()),
+            "formula": self.model.formula,
+            "z": self.model.n_units,
             "density": round(self.model.density, 3),
             "r1": round(figures.r1, 4),
             "wr2": round(figures.wr2, 4),
@@ -194,13 +212,16 @@ class Solution:
             "n_parameters": figures.n_parameters,
             "highest_peak": round(figures.peak, 2),
             "deepest_hole": round(figures.hole, 2),
+            **({"flack": bracketed(flack.x, flack.su)} if (flack := self.model.flack) else {}),
         }
 
     def _next_step(self) -> str:
         """Advise on the next step: the space group first if it is in doubt, then the rivals, then the verdict."""
         if self.group_doubt:
             return self.group_doubt
-        return NEXT_STEP["rivals" if self.n_rivals and self.verdict != "unsure" else self.verdict]
+        if self.n_rivals and self.verdict != "unsure":
+            return NEXT_STEP["rivals"]
+        return NEXT_STEP["refined" if self.model and self.verdict == "solved" else self.verdict]
 
     def _pseudo_translation(self) -> str:
         """Describe the pseudo-translations and how certain the superstructure's signs are; empty if there are none."""

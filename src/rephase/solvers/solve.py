@@ -146,7 +146,7 @@ def solve(
     better = None if cut.symmetry is None else _better_group(cut, found, solution, solver, effort, seed, device)
     doubts = doubt(found.merged.reflections.group, found.merged, better)
     solution = replace(solution, space_groups=space_groups, better_group=better, group_doubt=doubts)
-    return with_model(solution, formula=formula, seed=seed) if model else solution
+    return with_model(solution, formula=formula, seed=seed, keeps_hand=not is_free) if model else solution
 
 
 def _settled_solution(found: Found, recipe: Recipe, *, is_free: bool) -> Solution:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rephase import __version__
+from rephase.crystal.cif_head import bracketed
 from rephase.crystal.peaks import UNASSIGNED
 from rephase.crystal.reflections import Reflections
 from rephase.files.writing import write_whole
@@ -16,7 +17,7 @@ from rephase.labs.solving.molecule import sites_to_draw, solution_in_hand
 from rephase.labs.solving.solids import element_colour
 from rephase.pages import interactive, page, settings, table, text
 from rephase.refinement.model import Model
-from rephase.solvers.hints import hints_of
+from rephase.refinement.moieties import moiety_text, written
 from rephase.solvers.solution import Solution
 
 _STYLE = """
@@ -139,9 +140,12 @@ def _contents(solution: Solution) -> Iterator[str]:
         contents = model.contents()
         n_heavy = sum(n for element, n in contents.items() if element != "H")
         values |= {
-            "atoms in the cell": " ".join(f"{element}{n:.4g}" for element, n in contents.items()),
+            "formula, Z": f"{model.formula}, {model.n_units}",
+            "moieties": moiety_text(model.moieties, model.n_units),
+            "atoms in the cell": written(contents),
             "volume per non-hydrogen atom (Å³)": f"{r.cell.volume / n_heavy:.1f}",
             "density (g/cm³)": f"{model.density:.3f}",
+            **({"absolute structure, Flack x": bracketed(flack.x, flack.su)} if (flack := model.flack) else {}),
         }
     if solution.space_groups:
         values["space groups that fit"] = solution.summary()["space_groups_that_fit"]
@@ -162,8 +166,7 @@ def _atoms(model: Model) -> str:
 
 
 def _hints(solution: Solution) -> Iterator[str]:
-    hints = hints_of(solution)
-    words = [f"<li><strong>{text(hint.name)}</strong>: {text(hint.text)} {text(hint.remedy)}</li>" for hint in hints]
+    words = [f"<li><strong>{text(hint.name)}</strong>: {text(str(hint))}</li>" for hint in solution.hints]
     yield section("Hints", f"<ul>{''.join(words)}</ul>" if words else "<p>Nothing unusual was found.</p>")
 
 

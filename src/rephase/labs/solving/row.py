@@ -1,6 +1,5 @@
 """One line of the table of many crystals."""
 
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,13 +50,8 @@ def row_of(solution: Solution, file: Path, out: Path, *, formula: str, seconds: 
 
 
 def _chemistry(solution: Solution, formula: str) -> tuple[str, str, str]:
-    """R1 of the model, and the formula unit and Z: of a known formula, otherwise of the model."""
+    """R1, formula unit and Z: of the model, otherwise of a known formula."""
     data, model = solution.reflections, solution.model
-    r1 = "" if model is None else f"{model.r1:.4f}"
-    if formula:
-        return r1, formula, str(units_in_cell(parse_formula(formula), data.group, data.cell))
-    if model is None:
-        return r1, "", ""
-    counts = {element: round(n) for element, n in model.contents().items() if round(n)}
-    z = math.gcd(len(data.group.triplets), *counts.values())
-    return r1, " ".join(f"{element}{n // z}" for element, n in counts.items()), str(z)
+    if model is not None:
+        return f"{model.r1:.4f}", model.formula, str(model.n_units)
+    return "", formula, str(units_in_cell(parse_formula(formula), data.group, data.cell)) if formula else ""

@@ -16,6 +16,8 @@ HINTS = (
     coverage.gaps,
     coverage.low_angles,
     coverage.falloff,
+    structure.formula,
+    structure.chemistry,
     structure.bond_lengths,
     structure.volume_per_atom,
     structure.voids,

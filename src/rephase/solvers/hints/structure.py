@@ -1,15 +1,50 @@
-"""Hints from the atoms of a model: bond lengths, volume per atom, voids, absolute structure."""
+"""Hints from the atoms of a model: formula, chemistry, bond lengths, volume per atom, voids, absolute structure."""
 
-from rephase.refinement.absolute_structure import absolute_structure
+from rephase.crystal.peaks import parse_formula
 from rephase.refinement.bond_scale import bond_scale
+from rephase.refinement.moieties import density, heavy_difference, written
 from rephase.refinement.voids import find_voids
 from rephase.solvers.hints.hint import Hint
 from rephase.solvers.solution import Solution
 
+_COUNTS = 0.1  # relative difference between the atoms of the formula and of the model, without hydrogen
 _FACTOR, _GAIN = 0.025, 1.0  # deviation of the bond lengths' factor from 1, and gain of ln likelihood for each bond
 _VOLUMES = 9.0, 30.0  # Å^3 per non-hydrogen atom
 _VOID = 20.0, 5.0, 0.1  # Å^3 and electrons of disordered solvent; share of the cell of an empty void
 _DECISIVE, _USELESS = 0.1, 0.3  # su of x
+
+
+def formula(solution: Solution) -> Hint | None:
+    """A formula that the atoms of the model contradict."""
+    model = solution.model
+    if model is None or not model.stated_formula:
+        return None
+    contents, z = model.contents(), model.n_units
+    stated = {element: z * n for element, n in parse_formula(model.stated_formula).items()}
+    difference = heavy_difference(contents, stated)
+    if difference <= _COUNTS:
+        return None
+    return Hint(
+        "formula",
+        {"difference": difference, "z": float(z), "density": density(contents, model.cell)},
+        f"The formula {model.stated_formula} does not fit: with Z = {z} the cell would hold {written(stated)} and have "
+        f"{density(stated, model.cell):.2f} g/cm³, but the model has {written(contents)} and "
+        f"{density(contents, model.cell):.2f} g/cm³.",
+        "Check the formula and Z; look for missing atoms or solvent in the difference map, or solve without --formula.",
+    )
+
+
+def chemistry(solution: Solution) -> Hint | None:
+    """Atoms with odd distances, valences or angles."""
+    found = solution.chemistry
+    if found is None or not found.remarks:
+        return None
+    return Hint(
+        "chemistry",
+        {"sensible": found.sensible},
+        f"Some atoms make no chemical sense: {'; '.join(found.remarks)}.",
+        "Look there for disorder, wrong elements or ghosts of the map.",
+    )
 
 
 def bond_lengths(solution: Solution) -> Hint | None:
@@ -67,9 +102,8 @@ def voids(solution: Solution) -> Hint | None:
 
 
 def hand(solution: Solution) -> Hint | None:
-    """An absolute structure that is inverted, mixed, or not determined."""
-    model, measured = solution.model, solution.measured
-    found = None if model is None or measured is None else absolute_structure(model, measured)
+    """An absolute structure that is mixed, not determined, or inverted because known phases held its hand."""
+    found = None if solution.model is None else solution.model.flack
     if found is None or (found.su <= _USELESS and found.x < max(0.1, 3 * found.su)):
         return None
     figure = f"x = {found.x:.2f} ± {found.su:.2f} from the quotients of {found.n_pairs} Friedel pairs"

@@ -1,0 +1,163 @@
+"""Moieties: the molecules, ions and networks of a crystal, how often each occurs in the cell, and hence Z."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import gemmi
+import numpy as np
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.peaks import distances, units_in_cell
+from rephase.crystal.symmetry import Symmetry
+from rephase.refinement.atoms.restraints import Pairs
+from rephase.refinement.bonds import find_bonds, in_one_piece, molecule_of
+from rephase.refinement.sites import Sites
+
+_SAME_SITE = 0.05  # Å; closer images are one atom on a special position
+_MATCH = 0.15  # relative difference between the atoms of a model and those of a whole number of formula units
+_WHOLE = 0.02  # of an atom
+_HYDROGEN = ("H", "D")
+_DALTON_PER_A3 = 0.602214076  # of 1 g/cm^3
+
+
+class Moiety(NamedTuple):
+    """Atoms of each element in one molecule, ion or repeat unit of a network, and their number in the cell.
+
+    The counts are weighted by occupancy relative to the best occupied atom, the number by the occupancy of that one.
+    """
+
+    counts: dict[str, float]
+    n_in_cell: float
+
+    @property
+    def without_hydrogen(self) -> dict[str, float]:
+        """Atoms of each element other than hydrogen."""
+        return {element: n for element, n in self.counts.items() if element not in _HYDROGEN}
+
+    @property
+    def rank(self) -> tuple[float, int, float]:
+        """Complexity: atoms other than hydrogen, then elements, then all atoms."""
+        return sum(self.without_hydrogen.values()), len(self.counts), sum(self.counts.values())
+
+
+def find_moieties(sites: Sites, cell: Cell, symmetry: Symmetry) -> tuple[Moiety, ...]:
+    """Find the molecules in the cell, the most complex first; those of equal composition are counted together.
+
+    A network that bonds extend over the crystal is divided into as many equal parts as its whole counts allow.
+    """
+    if not len(sites):
+        return ()
+    atoms, bonds = bonds_in_cell(sites, cell, symmetry)
+    molecule = molecule_of(bonds, len(atoms))
+    is_network = np.bincount(molecule[bonds.first], _is_over_lattice(bonds, len(atoms)), molecule.max() + 1) > 0
+    found: dict[tuple[tuple[str, float], ...], float] = {}
+    for number in range(molecule.max() + 1):
+        counts, n = _composition(sites.take(atoms[molecule == number]), is_network[number])
+        key = tuple((element, round(count, 2)) for element, count in counts.items())
+        found[key] = found.get(key, 0.0) + n
+    return tuple(sorted((Moiety(dict(key), n) for key, n in found.items()), key=lambda each: each.rank, reverse=True))
+
+
+def bonds_in_cell(sites: Sites, cell: Cell, symmetry: Symmetry) -> tuple[np.ndarray, Pairs]:
+    """Expand to all atoms of one cell: the site [n_cell] of each, and the bonds between them over whole cells."""
+    rotations, translations = symmetry.rotations, symmetry.translations
+    images = np.einsum("oij,nj->oni", rotations, sites.xyz_frac) + translations[:, None]
+    first_image = (distances(images[:, None] - images[None], cell) < _SAME_SITE).argmax(1)  # [n_operations, n]
+    is_first = first_image == np.arange(len(images))[:, None]
+    number = np.full(is_first.shape, -1)
+    number[is_first] = np.arange(is_first.sum())
+    operation, atoms = np.nonzero(is_first)
+    bonds = find_bonds(sites, cell, symmetry)
+    of, bond = np.nonzero(is_first[:, bonds.first])  # each bond of an atom recurs at each of its images
+    place = np.einsum("mij,mj->mi", bonds.rotation, sites.xyz_frac[bonds.second]) + bonds.shift
+    there = np.einsum("mij,mj->mi", rotations[of], place[bond]) + translations[of]
+    away = distances(there[:, None] - images.transpose(1, 0, 2)[bonds.second[bond]], cell)  # [m, n_operations]
+    second = number[first_image[away.argmin(1), bonds.second[bond]], bonds.second[bond]]
+    shift = np.rint(there - images[operation[second], atoms[second]])
+    rotation = np.broadcast_to(np.eye(3), (len(bond), 3, 3))
+    return atoms, Pairs(number[of, bonds.first[bond]], second, rotation, shift, bonds.distance[bond])
+
+
+def _is_over_lattice(bonds: Pairs, n: int) -> np.ndarray:
+    """Return whether each bond [m] joins an atom to another cell's copy of its own molecule."""
+    shift = in_one_piece(n, bonds).shift
+    return np.abs(shift[bonds.first] + bonds.shift - shift[bonds.second]).max(1) > 0.5
+
+
+def _composition(members: Sites, is_network: bool) -> tuple[dict[str, float], float]:
+    """Return the counts of one moiety, and how many of it the atoms are."""
+    most = float(members.occupancy.max())
+    counts = in_hill_order(members.elements, members.occupancy / most)
+    parts = 1
+    if is_network:
+        whole = [round(n) for n in counts.values() if abs(n - round(n)) < _WHOLE]
+        parts = int(np.gcd.reduce(whole)) if whole else 1
+    return {element: n / parts for element, n in counts.items()}, most * parts
+
+
+def in_hill_order(elements: tuple[str, ...], weights: np.ndarray) -> dict[str, float]:
+    """Sum the weights [n] of each element: C and H first if there is carbon, then the others by name."""
+    names, of = np.unique(np.array(elements, dtype=str), return_inverse=True)
+    counts = dict(zip(names.tolist(), np.bincount(of, weights, len(names)).tolist()))
+    first = [element for element in ("C", "H") if element in counts and "C" in counts]
+    return {element: counts[element] for element in [*first, *sorted(set(counts) - set(first))]}
+
+
+def count_units(
+    moieties: tuple[Moiety, ...],
+    contents: Mapping[str, float],
+    cell: Cell,
+    symmetry: Symmetry,
+    formula: Mapping[str, float] | None = None,
+) -> int:
+    """Return the number Z of formula units in the cell.
+
+    With a formula it is the number that its atoms other than hydrogen need to make up `contents`; if no whole number
+    does to 15 %, it is estimated from the volume. Without one it is the number of the most complex moiety, whose
+    independent molecules may differ in hydrogen.
+    """
+    if formula is None:
+        alike = (each for each in moieties if each.without_hydrogen == moieties[0].without_hydrogen)
+        return max(1, round(sum(each.n_in_cell for each in alike)))
+    ratio = _n_heavy(contents) / _n_heavy(formula)
+    nearest = max(1, round(ratio))
+    return nearest if abs(ratio / nearest - 1) < _MATCH else units_in_cell(dict(formula), symmetry, cell)
+
+
+def _n_heavy(counts: Mapping[str, float]) -> float:
+    """Atoms other than hydrogen; all of them if there are no others."""
+    return sum(n for element, n in counts.items() if element not in _HYDROGEN) or sum(counts.values())
+
+
+def written(counts: Mapping[str, float]) -> str:
+    """Write counts as CIF writes a formula.
+
+    >>> written({"C": 10.0, "H": 9.5, "N": 1.0})
+    'C10 H9.5 N'
+    """
+    shown = {element: "" if abs(n - 1) < 1e-3 else f"{round(n, 2):g}" for element, n in counts.items()}
+    return " ".join(f"{element}{count}" for element, count in shown.items() if count != "0")
+
+
+def moiety_text(moieties: tuple[Moiety, ...], n_units: int) -> str:
+    """Write the moieties of one formula unit as CIF does, without charges: ``C12 H16 N2 O6, 2(H2 O)``."""
+    numbers = (each.n_in_cell / n_units for each in moieties)
+    parts = ((written(each.counts), round(n, 2)) for each, n in zip(moieties, numbers))
+    return ", ".join(text if n == 1 else f"{n:g}({text})" for text, n in parts)
+
+
+def mass(counts: Mapping[str, float]) -> float:
+    """Return the mass of atoms in daltons."""
+    return float(sum(n * gemmi.Element(element).weight for element, n in counts.items()))
+
+
+def density(contents: Mapping[str, float], cell: Cell) -> float:
+    """Return the density in g/cm^3 of the atoms in the cell."""
+    return mass(contents) / cell.volume / _DALTON_PER_A3
+
+
+def heavy_difference(contents: Mapping[str, float], expected: Mapping[str, float]) -> float:
+    """Return the atoms other than hydrogen by which two contents differ, relative to the expected ones."""
+    heavy = {*contents, *expected} - {*_HYDROGEN}
+    off = sum(abs(contents.get(element, 0.0) - expected.get(element, 0.0)) for element in heavy)
+    return off / _n_heavy(expected)
