@@ -186,11 +186,11 @@ def complete(
 ) -> None:
     """Complete a data set: predict the unmeasured amplitudes, each with its uncertainty, and compute the maps."""
     from rephase.crystal.reflections.files import read_reflections
+    from rephase.files.inputs import read_with
     from rephase.labs.completion.complete import RESULTS
     from rephase.labs.completion.complete import complete as complete_crystal
     from rephase.labs.completion.pictures import write_figures
     from rephase.labs.completion.routes import check_route
-    from rephase.labs.laboratory import read_with
 
     check_route(model)
     data = read_reflections(file, cell=_numbers(cell), space_group=space_group or None, column=column or None)
