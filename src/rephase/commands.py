@@ -133,7 +133,6 @@ def solve(
 ) -> None:
     """Solve crystal structures: find phases, density and peaks from measured intensities."""
     from rephase.crystal.reflections.data_sets import all_data_sets
-    from rephase.labs.solving.many import default_folder, solve_many
     from rephase.labs.solving.request import Request, solve_file
 
     request = Request(
@@ -161,6 +160,8 @@ def solve(
             solution = solve_file(found[0], folder, request, report=report)
         _say(solution.summary(), folder)
         return typer.echo(f"page: {folder / 'solve.html'}")
+    from rephase.labs.solving.many import default_folder, solve_many
+
     batch = solve_many(found, out or default_folder(files), request, again=again)
     for row in batch.failed:
         typer.echo(f"failed: {row.file}: {row.reason}", err=True)
