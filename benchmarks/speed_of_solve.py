@@ -63,6 +63,7 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, required=True, help="folder of CIFs")
     parser.add_argument("--every", type=int, default=1, help="take every n-th crystal")
     parser.add_argument("--d-min", type=float, default=1.0, help="resolution limit (Å)")
+    parser.add_argument("--no-page", dest="page", action="store_false", help="measure the phases only")
     parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" to run on the same crystals')
     parser.set_defaults(cod=False, measured=None, seed=0)
     return parser.parse_args()
@@ -76,7 +77,7 @@ def main() -> None:
     crystals, rows = read_crystals(files), []
     for name, crystal in crystals.items():
         phases, map_cc = seconds_of_phases(crystal, options.d_min)
-        page = seconds_of_page(simulate_reflections(crystal, options.d_min)[0])
+        page = seconds_of_page(simulate_reflections(crystal, options.d_min)[0]) if options.page else float("nan")
         rows.append({"name": name, "map_cc": map_cc, "seconds": phases, "page_s": page})
         print(f"{name}: map_cc {map_cc:.3f}, phases {phases:.2f} s, page {page:.2f} s", flush=True)
     table = pd.DataFrame(rows)

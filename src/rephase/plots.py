@@ -147,6 +147,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
         drawn, kind = io.BytesIO(), path.suffix[1:]
         with plt.style.context(STYLE):  # sets the resolution, for every caller
             figure.savefig(drawn, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
+        figure.set_layout_engine("none")  # the layout of the first format is that of the next
         write_whole(path, drawn.getvalue())
     plt.close(figure)
     return paths
