@@ -79,9 +79,11 @@ def main() -> None:
         phases, map_cc = seconds_of_phases(crystal, options.d_min)
         page = seconds_of_page(simulate_reflections(crystal, options.d_min)[0]) if options.page else float("nan")
         rows.append({"name": name, "map_cc": map_cc, "seconds": phases, "page_s": page})
-        print(f"{name}: map_cc {map_cc:.3f}, phases {phases:.2f} s, page {page:.2f} s", flush=True)
+        shown = f", page {page:.2f} s" if options.page else ""
+        print(f"{name}: map_cc {map_cc:.3f}, phases {phases:.2f} s{shown}", flush=True)
     table = pd.DataFrame(rows)
-    print(f"command to page: median {table['page_s'].median():.2f} s")
+    if options.page:
+        print(f"command to page: median {table['page_s'].median():.2f} s")
     print_shares("phases", table)
     if options.peer:
         options.d_min = [options.d_min]
