@@ -222,6 +222,14 @@ def test_threads_are_limited_to_the_cores_that_are_given(monkeypatch, given, cho
     assert os.environ.get(THREADS) == threads
 
 
+@pytest.mark.parametrize(("chosen", "policy"), [(None, "passive"), ("active", "active")])
+def test_threads_that_wait_sleep_unless_the_user_wants_otherwise(monkeypatch, chosen, policy):
+    name = "OMP_WAIT_POLICY"
+    monkeypatch.delenv(name, raising=False) if chosen is None else monkeypatch.setenv(name, chosen)
+    limit_threads()
+    assert os.environ[name] == policy
+
+
 THREADS_OF_LIBRARIES = """
 import os, sys
 before = len(os.listdir("/proc/self/task"))

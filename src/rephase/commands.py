@@ -133,7 +133,6 @@ def solve(
 ) -> None:
     """Solve crystal structures: find phases, density and peaks from measured intensities."""
     from rephase.crystal.reflections.data_sets import all_data_sets
-    from rephase.labs.solving.many import default_folder, solve_many
     from rephase.labs.solving.request import Request, solve_file
 
     request = Request(
@@ -163,6 +162,8 @@ def solve(
         for hint in solution.hints:
             typer.echo(f"hint: {hint}")
         return typer.echo(f"page: {folder / 'solve.html'}")
+    from rephase.labs.solving.many import default_folder, solve_many
+
     batch = solve_many(found, out or default_folder(files), request, again=again)
     for row in batch.failed:
         typer.echo(f"failed: {row.file}: {row.reason}", err=True)
@@ -188,11 +189,11 @@ def complete(
 ) -> None:
     """Complete a data set: predict the unmeasured amplitudes, each with its uncertainty, and compute the maps."""
     from rephase.crystal.reflections.files import read_reflections
+    from rephase.files.inputs import read_with
     from rephase.labs.completion.complete import RESULTS
     from rephase.labs.completion.complete import complete as complete_crystal
     from rephase.labs.completion.pictures import write_figures
     from rephase.labs.completion.routes import check_route
-    from rephase.labs.laboratory import read_with
 
     check_route(model)
     data = read_reflections(file, cell=_numbers(cell), space_group=space_group or None, column=column or None)

@@ -6,14 +6,18 @@ import re
 from base64 import b64encode
 from collections.abc import Mapping
 from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import plotly.graph_objects as go
 from matplotlib.figure import Figure
+from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 from rephase.plots import STYLE
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -81,6 +85,6 @@ def picture(figure: Figure, *, name: str) -> str:
     return f'<img alt="{text(name)}" src="data:image/svg+xml;base64,{b64encode(drawn.getvalue()).decode()}">'
 
 
-def interactive(figure: go.Figure, *, name: str | None = None) -> str:
-    """Render an interactive figure that fills its box; plotly escapes its texts except a few tags such as <b>."""
-    return figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=_CONFIG)
+def interactive(figure: "go.Figure | dict[str, Any]", *, name: str | None = None) -> str:
+    """Render a figure, or its JSON, that fills its box; plotly escapes its texts except a few tags such as <b>."""
+    return to_html(figure, full_html=False, include_plotlyjs=False, div_id=name, config=_CONFIG, validate=False)

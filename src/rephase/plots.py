@@ -9,11 +9,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.path import Path as Outline
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Affine2D
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 from skimage.measure import marching_cubes
@@ -146,6 +147,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
         drawn, kind = io.BytesIO(), path.suffix[1:]
         with plt.style.context(STYLE):  # sets the resolution, for every caller
             figure.savefig(drawn, format=kind, metadata={"CreationDate": None} if kind == "pdf" else None)
+        figure.set_layout_engine("none")  # the layout of the first format is that of the next
         write_whole(path, drawn.getvalue())
     plt.close(figure)
     return paths
@@ -237,14 +239,27 @@ class Frame(NamedTuple):
         return float(np.ptp(right)), float(np.ptp(upwards))
 
 
-def cell_plane(ax: Axes, values: np.ndarray, frame: Frame, norm: Normalize) -> QuadMesh:
+def cell_plane(ax: Axes, values: np.ndarray, frame: Frame, norm: Normalize) -> AxesImage:
     """Draw the positive part of values [u, v] over one cell in its true shape."""
     closed = np.maximum(np.pad(_as_printed(values), [(0, 1)] * 2, mode="wrap"), 0)
-    u, v = np.meshgrid(*(np.linspace(0, 1, n) for n in closed.shape), indexing="ij")
+    u, v = 0.5 / (np.array(closed.shape) - 1)  # half a pixel: their centres are the points of the grid
+    corners = np.transpose(frame.place(np.array([0, 1, 1, 0]), np.array([0, 0, 1, 1])))
+    (a, _), (b, height) = corners[1], corners[3]
+    image = ax.imshow(
+        closed.T,
+        origin="lower",
+        extent=(-u, 1 + u, -v, 1 + v),
+        transform=Affine2D(np.array([[a, b, 0], [0, height, 0], [0, 0, 1]])) + ax.transData,
+        interpolation="bilinear",
+        norm=norm,
+        cmap="magma",
+    )
+    image.set_clip_path(Outline(corners), transform=ax.transData)
     across, up = frame.names
     upwards = f"{up} (Å)" if np.isclose(frame.angle, 90) else f"⊥ {across} (Å)"
-    ax.set(aspect="equal", xlabel=f"{across} (Å)", ylabel=upwards)
-    return ax.pcolormesh(*frame.place(u, v), closed, shading="gouraud", cmap="magma", rasterized=True, norm=norm)
+    (left, bottom), (right, top) = corners.min(0), corners.max(0)
+    ax.set(aspect="equal", xlim=(left, right), ylim=(bottom, top), xlabel=f"{across} (Å)", ylabel=upwards)
+    return image
 
 
 def _as_printed(values: np.ndarray) -> np.ndarray:

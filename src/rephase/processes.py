@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130  # the exit status that shells report for a command ended by Ctrl-C
 THREADS = "OMP_NUM_THREADS"  # environment variable that sets the number of threads of torch and BLAS
+_ASLEEP = {"OMP_WAIT_POLICY": "passive", "OPENBLAS_THREAD_TIMEOUT": "4"}  # of threads that wait for work
 _HELD = "REPHASE_STDIN_IS_HELD"  # set in the environment of a process whose stdin stays open while its parent lives
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 _children: "set[subprocess.Popen[str]]" = set()
@@ -182,8 +183,12 @@ def limit_threads() -> None:
     """Limit the threads of the libraries, in this process and its children, to the cores that it may use.
 
     Libraries count all cores of the machine, and computations become many times slower when their threads share a
-    few cores. This must be called before the libraries are imported; a number that the user has set is kept.
+    few cores. Threads that wait for work sleep: by default they spin, and where other processes share the cores, as
+    several solutions at once do, most of the time is spent on that. This must be called before the libraries are
+    imported; what the user has set is kept.
     """
+    for name, value in _ASLEEP.items():
+        os.environ.setdefault(name, value)
     if (cores := available_cores()) < (os.cpu_count() or 1):
         os.environ.setdefault(THREADS, str(cores))
 

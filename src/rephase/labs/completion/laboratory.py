@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rephase.config import Config
+from rephase.files.inputs import with_neighbours
 from rephase.files.reading import cif_files
 from rephase.labs.completion import figures
 from rephase.labs.completion.cards import AMPLITUDES
@@ -11,7 +12,7 @@ from rephase.labs.completion.comparison import check_comparison
 from rephase.labs.completion.models import AMPLITUDE_MODELS, MONOCLINIC_PHASE_MODELS
 from rephase.labs.completion.shipping import trained_weights
 from rephase.labs.completion.steps import check_crystals, summary
-from rephase.labs.laboratory import Laboratory, with_neighbours
+from rephase.labs.laboratory import Laboratory
 from rephase.learning.models import check_models
 from rephase.learning.weights import shipped_files
 

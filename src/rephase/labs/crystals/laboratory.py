@@ -6,11 +6,12 @@ from pathlib import Path
 import pandas as pd
 
 from rephase.config import Config
+from rephase.files.inputs import with_neighbours
 from rephase.labs.crystals import figures
 from rephase.labs.crystals.data import read_parents
 from rephase.labs.crystals.models import MODELS
 from rephase.labs.crystals.steps import summary
-from rephase.labs.laboratory import Laboratory, with_neighbours
+from rephase.labs.laboratory import Laboratory
 from rephase.learning.models import check_models
 from rephase.runs import Run
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rephase.config import Config
+from rephase.files.inputs import with_neighbours
 from rephase.labs.images import figures
 from rephase.labs.images.cards import IMAGES
 from rephase.labs.images.data.files import files_of
@@ -13,7 +14,7 @@ from rephase.labs.images.models.networks import SMALLEST_IMAGE
 from rephase.labs.images.own_images import check_own_images
 from rephase.labs.images.shipping import trained_weights
 from rephase.labs.images.steps import check_experiments
-from rephase.labs.laboratory import Laboratory, with_neighbours
+from rephase.labs.laboratory import Laboratory
 from rephase.learning.models import check_models
 from rephase.learning.weights import shipped_files
 

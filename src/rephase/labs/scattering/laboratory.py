@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from rephase.config import Config
-from rephase.labs.laboratory import Laboratory, with_neighbours
+from rephase.files.inputs import with_neighbours
+from rephase.labs.laboratory import Laboratory
 from rephase.labs.scattering import figures
 from rephase.labs.scattering.cards import POSTERIORS
 from rephase.labs.scattering.out_of_distribution import check_losses

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rephase.config import Config
+from rephase.files.inputs import with_neighbours
 from rephase.files.reading import cif_files
-from rephase.labs.laboratory import Laboratory, with_neighbours
+from rephase.labs.laboratory import Laboratory
 from rephase.labs.solving import figures
 from rephase.labs.solving.steps import check_solving
 

@@ -1,9 +1,10 @@
 """The molecule to turn: ellipsoids and bonds in the map, with the cell and its contents."""
 
+from base64 import b64encode
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import plotly.graph_objects as go
 from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
@@ -14,6 +15,10 @@ from rephase.labs.solving.solids import Solid, cylinders, element_colour, ellips
 from rephase.refinement.sites import Sites
 from rephase.solvers.solution import Solution
 
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+Trace = dict[str, Any]  # of plotly; its classes are slow to load and to fill
 _U_OF_PEAKS = 0.03  # Å^2, only for their size in the picture
 _BOND, _HYDROGEN = 0.07, 0.17  # radii in Å
 _AROUND = 1.6  # Å: the map is shown this far from atoms
@@ -26,10 +31,12 @@ _SHINE = {"ambient": 0.65, "diffuse": 0.7, "specular": 0.3, "roughness": 0.5, "f
 _BLUE, _STICK, _GREY = "#56B4E9", "#B8B8B8", "#777777"
 
 
-def solution_in_hand(solution: Solution) -> go.Figure:
-    """Draw the molecule of a solution, or the peaks of its map, to turn; see `molecule_in_hand`."""
+def solution_in_hand(solution: Solution) -> "go.Figure":
+    """Draw the molecule of a solution, or the peaks of its map, to turn in a notebook; see `molecule_in_hand`."""
+    from plotly.graph_objects import Figure
+
     r = solution.reflections
-    return molecule_in_hand(sites_to_draw(solution), r.cell, r.group, solution.density)
+    return Figure(molecule_in_hand(sites_to_draw(solution), r.cell, r.group, solution.density))
 
 
 def sites_to_draw(solution: Solution) -> Sites:
@@ -42,8 +49,8 @@ def sites_to_draw(solution: Solution) -> Sites:
     return Sites.isotropic(labels, peaks.elements, peaks.xyz_frac, u_iso, solution.reflections.cell)
 
 
-def molecule_in_hand(sites: Sites, cell: Cell, symmetry: Symmetry, density: np.ndarray) -> go.Figure:
-    """Draw the atoms of the asymmetric unit, with the molecules that they belong to, in their map.
+def molecule_in_hand(sites: Sites, cell: Cell, symmetry: Symmetry, density: np.ndarray) -> dict[str, Any]:
+    """Draw the atoms of the asymmetric unit, with the molecules that they belong to, in their map, as plotly's JSON.
 
     Each entry of the legend shows or hides a layer: atoms as ellipsoids of half the probability, bonds, hydrogen atoms,
     names, the map `density` [x, y, z] in e/Å^3, the cell, and all molecules of the cell.
@@ -51,24 +58,37 @@ def molecule_in_hand(sites: Sites, cell: Cell, symmetry: Symmetry, density: np.n
     molecule, contents = pack(sites, cell, symmetry)
     elements = np.array(sites.elements)
     surface = _surface(density, cell, molecule, elements)
-    figure = go.Figure([*_atoms(molecule, elements), _names(molecule, sites), *surface])
-    figure.add_traces([_cell(cell), *_contents(contents, elements)])
-    middle, size = _extent(figure)
+    traces = [*_atoms(molecule, elements), _names(molecule, sites), *surface]
+    traces += [_cell(cell), *_contents(contents, elements)]
+    middle, size = _extent(traces)
     axes = {
         f"{axis}axis": {"visible": False, "range": [m - s / 2, m + s / 2]} for axis, m, s in zip("xyz", middle, size)
     }
-    figure.update_layout(
-        scene={"aspectmode": "data", "dragmode": "orbit", "camera": _camera(molecule, middle, size), **axes},
-        margin={"l": 0, "r": 0, "b": 0, "t": 0},
-        legend={"orientation": "h", "groupclick": "togglegroup", "itemsizing": "constant", "y": 0, "yanchor": "top"},
-    )
-    return figure
+    layout = {
+        "scene": {"aspectmode": "data", "dragmode": "orbit", "camera": _camera(molecule, middle, size), **axes},
+        "margin": {"l": 0, "r": 0, "b": 0, "t": 0},
+        "legend": {
+            **{"orientation": "h", "groupclick": "togglegroup", "itemsizing": "constant"},
+            **{"y": 0, "yanchor": "top"},
+        },
+    }
+    return {"data": [_packed(trace) for trace in traces], "layout": layout}
 
 
-def _extent(figure: go.Figure) -> tuple[np.ndarray, np.ndarray]:
+def _packed(trace: Trace) -> Trace:
+    """Encode the arrays of a trace as plotly.js reads them fastest."""
+    return {
+        key: {"dtype": value.dtype.str[1:], "bdata": b64encode(value.tobytes()).decode()}
+        if isinstance(value, np.ndarray)
+        else value
+        for key, value in trace.items()
+    }
+
+
+def _extent(traces: list[Trace]) -> tuple[np.ndarray, np.ndarray]:
     """Middle and size [3] in Å of a box around all layers, so that none moves the others when it appears."""
     low, high = (
-        np.array([limit([limit(trace[axis]) for trace in figure.data if len(trace[axis])]) for axis in "xyz"])
+        np.array([limit([limit(trace[axis]) for trace in traces if len(trace[axis])]) for axis in "xyz"])
         for limit in (np.min, np.max)
     )
     return (low + high) / 2, high - low + 1
@@ -84,7 +104,7 @@ def _camera(packing: Packing, middle: np.ndarray, size: np.ndarray) -> dict[str,
     return {name: dict(zip("xyz", place.tolist())) for name, place in places.items()}
 
 
-def _atoms(packing: Packing, elements: np.ndarray) -> Iterator[go.Mesh3d]:
+def _atoms(packing: Packing, elements: np.ndarray) -> Iterator[Trace]:
     """Meshes of the atoms, one for each element, and of the bonds; those of hydrogen are a layer of their own."""
     of_atom, level = elements[packing.site], _level(len(packing))
     for number, element in enumerate(sorted(set(of_atom) - {"H"})):
@@ -100,7 +120,7 @@ def _atoms(packing: Packing, elements: np.ndarray) -> Iterator[go.Mesh3d]:
     yield _mesh(solid, element_colour("H"), "hydrogen atoms", is_first=True)
 
 
-def _contents(packing: Packing, elements: np.ndarray) -> Iterator[go.Mesh3d]:
+def _contents(packing: Packing, elements: np.ndarray) -> Iterator[Trace]:
     """Meshes of all atoms of the cell as equal balls, and of their bonds; hidden at first."""
     of_atom, level, is_first = elements[packing.site], min(1, _level(len(packing))), True
     for element in sorted(set(of_atom)):
@@ -118,29 +138,29 @@ def _level(n_atoms: int) -> int:
     return max((level for level in (0, 1, 2) if n_atoms * (10 * 4**level + 2) <= _MOST_VERTICES), default=0)
 
 
-def _mesh(solid: Solid, tint: str, layer: str, *, is_first: bool, **options: object) -> go.Mesh3d:
+def _mesh(solid: Solid, tint: str, layer: str, *, is_first: bool, **options: object) -> Trace:
     x, y, z = solid.vertices.T.astype(np.float32)
     i, j, k = solid.faces.T.astype(np.int32)
-    return go.Mesh3d(
-        **dict(zip("xyzijk", (x, y, z, i, j, k))),
+    return {
+        **{"type": "mesh3d", "x": x, "y": y, "z": z, "i": i, "j": j, "k": k},
         **{"color": tint, "name": layer, "legendgroup": layer, "showlegend": is_first, "hoverinfo": "skip"},
         **{"lighting": _SHINE, "lightposition": {"x": 1e4, "y": 1e4, "z": 2e4}, "flatshading": False},
         **options,
-    )
+    }
 
 
-def _names(packing: Packing, sites: Sites) -> go.Scatter3d:
+def _names(packing: Packing, sites: Sites) -> Trace:
     """Labels of the atoms of the asymmetric unit except hydrogen."""
     rows = np.flatnonzero(packing.is_own & ~sites.is_hydrogen[packing.site])
     x, y, z = packing.xyz[rows].T
     words = [sites.labels[site] for site in packing.site[rows]]
-    return go.Scatter3d(
-        **{"x": x, "y": y, "z": z, "text": words, "mode": "text", "textposition": "top right", "name": "names"},
-        **{"legendgroup": "names", "showlegend": True, "hoverinfo": "skip", "textfont": {"size": 12}},
-    )
+    return {
+        **{"type": "scatter3d", "mode": "text", "x": x, "y": y, "z": z, "text": words, "textposition": "top right"},
+        **{"name": "names", "legendgroup": "names", "showlegend": True, "hoverinfo": "skip", "textfont": {"size": 12}},
+    }
 
 
-def _surface(density: np.ndarray, cell: Cell, packing: Packing, elements: np.ndarray) -> list[go.Mesh3d]:
+def _surface(density: np.ndarray, cell: Cell, packing: Packing, elements: np.ndarray) -> list[Trace]:
     """Surface of the map around the atoms; none if the map is nowhere high enough."""
     shape, inverse = np.array(density.shape), np.linalg.inv(cell.orthogonalisation)
     heavy = packing.xyz[elements[packing.site] != "H"]
@@ -163,16 +183,16 @@ def _surface(density: np.ndarray, cell: Cell, packing: Packing, elements: np.nda
     return [_mesh(solid, _BLUE, f"map, {level:.2f} e/Å³", is_first=True, opacity=0.25)]
 
 
-def _cell(cell: Cell) -> go.Scatter3d:
+def _cell(cell: Cell) -> Trace:
     """Edges of the cell, with the names of its axes at their ends."""
     path = np.array([int(corner, 2) for corner in _EDGES.split()])[:, None] // (4, 2, 1) % 2
     x, y, z = (path @ cell.orthogonalisation.T).T
     words = ["0", "a", "", "b", "", "c"] + [""] * (len(path) - 6)
-    return go.Scatter3d(
-        **{"x": x, "y": y, "z": z, "mode": "lines+text", "text": words, "name": "cell", "legendgroup": "cell"},
-        **{"line": {"color": _GREY, "width": 2}, "textfont": {"size": 13, "color": _GREY}, "hoverinfo": "skip"},
-        showlegend=True,
-    )
+    return {
+        **{"type": "scatter3d", "mode": "lines+text", "x": x, "y": y, "z": z, "text": words, "hoverinfo": "skip"},
+        **{"line": {"color": _GREY, "width": 2}, "textfont": {"size": 13, "color": _GREY}},
+        **{"name": "cell", "legendgroup": "cell", "showlegend": True},
+    }
 
 
 def principal_axes(xyz: np.ndarray) -> np.ndarray:

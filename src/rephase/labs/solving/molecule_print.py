@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
 from rephase.crystal.cell import Cell
@@ -72,10 +73,10 @@ def _draw_atom(ax: Axes, xyz: np.ndarray, U: np.ndarray, tint: str) -> None:
     pale = _PALE * np.array(to_rgb(tint)) + 1 - _PALE
     ax.add_patch(Polygon(outline.T, fc=pale, ec=tint, lw=0.8, zorder=xyz[2]))
     axes = HALF * _principal(U)
-    for pair in combinations(range(3), 2):
-        ellipse = xyz[:, None] + axes[:, pair] @ _CIRCLE
-        is_visible = ellipse[2] >= xyz[2]
-        ax.plot(*np.where(is_visible, ellipse[:2], np.nan), color=tint, lw=0.5, zorder=xyz[2])
+    ellipses = [xyz[:, None] + axes[:, pair] @ _CIRCLE for pair in combinations(range(3), 2)]
+    visible = [np.where(ellipse[2] >= xyz[2], ellipse[:2], np.nan) for ellipse in ellipses]
+    line = np.concatenate([np.pad(each, [(0, 0), (0, 1)], constant_values=np.nan) for each in visible], axis=1)
+    ax.add_line(Line2D(*line, color=tint, lw=0.5, zorder=xyz[2]))
 
 
 def _root(U: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from rephase.crystal.peaks import UNASSIGNED
 from rephase.crystal.reflections import Reflections
 from rephase.files.writing import write_whole
 from rephase.labs.solving.evidence import fit, measurement, section, trials
-from rephase.labs.solving.molecule import sites_to_draw, solution_in_hand
+from rephase.labs.solving.molecule import molecule_in_hand, sites_to_draw
 from rephase.labs.solving.solids import element_colour
 from rephase.pages import interactive, page, settings, table, text
 from rephase.refinement.model import Model
@@ -111,8 +111,8 @@ def _verdict(solution: Solution) -> str:
 
 
 def _molecule(solution: Solution) -> Iterator[str]:
-    sites = sites_to_draw(solution)
-    figure = solution_in_hand(solution)
+    sites, r = sites_to_draw(solution), solution.reflections
+    figure = molecule_in_hand(sites, r.cell, r.group, solution.density)
     key = "".join(
         f'<span><i style="background:{element_colour(element)}"></i> {_NAMES.get(element, element)}</span>'
         for element in sorted(set(sites.elements))

@@ -13,8 +13,8 @@ from rephase.crystal.reflections.data_sets import data_file
 from rephase.crystal.reflections.files import read_reflections
 from rephase.crystal.reflections.phase_lists import PhaseList, read_phases
 from rephase.crystal.structures import read_crystal
+from rephase.files.inputs import read_with
 from rephase.files.writing import ResultSet, only_writer
-from rephase.labs.laboratory import read_with
 from rephase.labs.solving.pictures import write_figures
 from rephase.solvers.solution import RESULTS, Solution
 from rephase.solvers.solve import solve

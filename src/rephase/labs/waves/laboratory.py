@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rephase.config import Config
-from rephase.labs.laboratory import Laboratory, with_neighbours
+from rephase.files.inputs import with_neighbours
+from rephase.labs.laboratory import Laboratory
 from rephase.labs.waves.cards import IMAGE_POSTERIORS
 from rephase.labs.waves.figures import WAVE_FIGURES
 from rephase.labs.waves.shipping import trained_weights
