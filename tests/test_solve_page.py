@@ -51,7 +51,7 @@ def model_of(measured, sites=None):
 
 @pytest.fixture
 def solution(measured):
-    _, merged, F, _ = measured
+    data, merged, F, _ = measured
     return Solution(
         reflections=merged,
         amplitude=np.abs(F),
@@ -64,6 +64,7 @@ def solution(measured):
         verdict="solved",
         trials=KeptTrials(np.array([0.19, 0.2, 0.42]), np.array([True, True, False])),
         model=model_of(measured),
+        measured=data,
     )
 
 
@@ -89,9 +90,9 @@ def read(folder):
     return (folder / "solve.html").read_text(encoding="utf-8")
 
 
-def test_the_page_is_one_file_with_every_part(solution, measured, tmp_path):
+def test_the_page_is_one_file_with_every_part(solution, tmp_path):
     solution.write_files(tmp_path)
-    write_figures(solution, tmp_path, data=measured[0], command=["rephase", "solve", "a file.hkl"])
+    write_figures(solution, tmp_path, command=["rephase", "solve", "a file.hkl"])
     page = read(tmp_path)
     found = Reader(page)
     assert all(address.startswith("data:") for address in found.fetched)
@@ -116,7 +117,7 @@ def test_names_are_text(solution, measured, tmp_path):
         reflections=replace(solution.reflections, name=HOSTILE),
         model=model_of(measured, hostile),
     )
-    write_page(solution, tmp_path, data=measured[0], command=["rephase", "solve", HOSTILE])
+    write_page(solution, tmp_path, command=["rephase", "solve", HOSTILE])
     page = read(tmp_path)
     assert "alert(1)" in page
     assert "<script>alert" not in page
