@@ -25,7 +25,7 @@ from rephase.labs.solving.pictures import write_figures
 from rephase.paths import ROOT
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers import RECIPES
-from rephase.solvers.solution import MODEL_RESULTS, RESULTS
+from rephase.solvers.solution import RESULTS
 from rephase.solvers.solve import solve
 
 
@@ -168,12 +168,12 @@ def test_results_are_solved_again_and_a_refinement_is_not_lost(command, sample, 
     for name, text in others.items():
         (out / name).write_bytes(text)
     assert command("solve", path, *known, "--out", out)[0] == 0
-    assert contents(out).keys() == {*RESULTS, *others} - {*MODEL_RESULTS}
+    assert contents(out).keys() == {*RESULTS, *others}
     for path_of_result in out.iterdir():
         os.utime(path_of_result, (1e9, 1e9))  # to touch is not to change
     assert command("solve", path, *known, "--out", out)[0] == 0
     assert others.items() <= contents(out).items()
-    refined = (out / "solution.res").read_text().replace("L.S. 4", "L.S. 9")
+    refined = (out / "solution.res").read_text().replace("L.S. 10", "L.S. 4")
     (out / "solution.res").write_text(refined)
     status, _, complaints = command("solve", path, *known, "--out", out)
     assert status == 2
@@ -198,7 +198,7 @@ KILLED = """
 import os, signal, sys
 import rephase.solvers.solution
 from rephase.cli import main
-rephase.solvers.solution.write_hklf4 = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+rephase.solvers.solution.write_mtz = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 main()
 """
 
@@ -210,7 +210,7 @@ def test_a_kill_while_results_are_written_leaves_the_old(command, sample, out):
     assert killed.returncode == -9
     assert contents(out) == before
     assert command("solve", sample[0], *sample[1], "--out", out)[0] == 0
-    assert contents(out).keys() == {*RESULTS} - {*MODEL_RESULTS}
+    assert contents(out).keys() == {*RESULTS}
     assert not list(out.glob(".partial*"))
 
 

@@ -201,7 +201,7 @@ def test_what_the_first_page_prints_is_what_solve_prints(command, cod_file, tmp_
     assert status == 0
     expected, found = (dict(re.findall("^(.*?): (.*)$", text, re.MULTILINE)) for text in (shown, printed))
     assert expected.keys() == found.keys()
-    for key in ("name", "verdict", "next_step", "space_group", "d_min", "n_reflections", "n_absent"):
+    for key in ("name", "verdict", "next_step", "space_group", "d_min", "n_reflections", "n_absent", "formula", "z"):
         assert found[key] == expected[key]
-    for key in ("r_factor", "mean_fom"):  # trials differ from machine to machine
-        assert float(found[key]) == pytest.approx(float(expected[key]), abs=0.02)
+    for key in ("r_factor", "r1"):  # trials differ from machine to machine
+        assert float(found[key]) == pytest.approx(float(expected[key]), abs=0.01)

@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -13,14 +14,17 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.absences import absence_table
 from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.symmetry import find_symmetry
+from rephase.labs.solving.laboratory import LABORATORY
 from rephase.labs.solving.model_tables import r1_by_resolution, residuals
 from rephase.labs.solving.packing import bonds_of, pack
 from rephase.labs.solving.page import write_page
 from rephase.labs.solving.pictures import write_figures
+from rephase.labs.solving.record import record, saved_molecule
 from rephase.labs.solving.solids import HALF, cylinders, ellipsoids, sphere
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.refinement.model import Model, Statistics, Uncertainties
 from rephase.refinement.sites import Sites, isotropic_u
+from rephase.runs import open_run
 from rephase.solvers.solution import KeptTrials, Solution
 
 HOSTILE = "<script>alert(1)</script>\"'&"
@@ -51,7 +55,7 @@ def model_of(measured, sites=None):
 
 @pytest.fixture
 def solution(measured):
-    _, merged, F, _ = measured
+    data, merged, F, _ = measured
     return Solution(
         reflections=merged,
         amplitude=np.abs(F),
@@ -64,6 +68,7 @@ def solution(measured):
         verdict="solved",
         trials=KeptTrials(np.array([0.19, 0.2, 0.42]), np.array([True, True, False])),
         model=model_of(measured),
+        measured=data,
     )
 
 
@@ -89,9 +94,9 @@ def read(folder):
     return (folder / "solve.html").read_text(encoding="utf-8")
 
 
-def test_the_page_is_one_file_with_every_part(solution, measured, tmp_path):
+def test_the_page_is_one_file_with_every_part(solution, tmp_path):
     solution.write_files(tmp_path)
-    write_figures(solution, tmp_path, data=measured[0], command=["rephase", "solve", "a file.hkl"])
+    write_figures(solution, tmp_path, command=["rephase", "solve", "a file.hkl"])
     page = read(tmp_path)
     found = Reader(page)
     assert all(address.startswith("data:") for address in found.fetched)
@@ -116,7 +121,7 @@ def test_names_are_text(solution, measured, tmp_path):
         reflections=replace(solution.reflections, name=HOSTILE),
         model=model_of(measured, hostile),
     )
-    write_page(solution, tmp_path, data=measured[0], command=["rephase", "solve", HOSTILE])
+    write_page(solution, tmp_path, command=["rephase", "solve", HOSTILE])
     page = read(tmp_path)
     assert "alert(1)" in page
     assert "<script>alert" not in page
@@ -144,6 +149,40 @@ def test_r1_of_shells_by_hand():
     assert np.allclose(shells["r1"], 0.1)
     assert shells["n"].sum() == 30
     assert np.allclose(residuals(model), np.where(np.arange(30) < 27, 19.0, -21.0))
+
+
+def test_residuals_are_in_units_of_their_uncertainty(measured):
+    """Noise of one σ, 3 in the units of the file, on data of any scale: with weights 1/σ² it is 1."""
+    _, merged, F, _ = measured
+    calculated = 9.0 * np.abs(F) ** 2
+    data = replace(merged, intensity=calculated + 3.0, sigma=np.full(len(F), 3.0))
+    model = replace(model_of(measured), data=data, intensity_calc=calculated, scale=3.0, weighting=(0.0, 0.0))
+    assert np.allclose(residuals(model), 1)
+    with_b = replace(model, weighting=(0.0, 0.5))  # b P, with P in squared electrons, raises σ² of 1/9
+    P = np.abs(F) ** 2 + 1 / 9
+    assert np.allclose(residuals(with_b), 1 / np.sqrt(1 + 4.5 * P))
+
+
+def test_a_run_keeps_the_molecule_of_a_solution(solution, tmp_path):
+    run = open_run(tmp_path / "run", "test")
+    record(run, solution)
+    sites, cell, symmetry = saved_molecule(run)
+    assert (sites.labels, sites.elements) == (solution.model.sites.labels, solution.model.sites.elements)
+    assert np.array_equal(sites.U, solution.model.sites.U)
+    assert (cell, symmetry) == (solution.reflections.cell, solution.reflections.group)
+
+
+@pytest.mark.parametrize("name", ["r1", "amplitudes", "residuals", "trials", "molecule", "density", "wilson"])
+def test_figures_of_a_run_say_what_is_unknown(solution, tmp_path, name):
+    draw, run = LABORATORY.figures[f"solution_{name}"], open_run(tmp_path / "run", "test")
+    record(run, solution)
+    known = draw(run)
+    record(run, replace(solution, model=None, trials=None, measured=None))
+    unknown = draw(run)
+    assert known.axes
+    assert bool(unknown.axes) == (name in ("molecule", "density", "wilson"))
+    plt.close(known)
+    plt.close(unknown)
 
 
 def test_absences_of_a_screw_axis():

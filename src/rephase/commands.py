@@ -117,9 +117,7 @@ def solve(
     ] = "",
     column: Column = "",
     block: Annotated[str, typer.Option(help="data block of a CIF, if several have reflections")] = "",
-    wavelength: Annotated[
-        float | None, typer.Option(help="wavelength (Å) for solution.res, if the file has none")
-    ] = None,
+    wavelength: Annotated[float | None, typer.Option(help="wavelength (Å), if the file has none")] = None,
     solver: Annotated[
         str, typer.Option(help="algorithm: raar, charge_flipping, difference_map, hio, low_density_elimination")
     ] = "raar",
@@ -131,7 +129,7 @@ def solve(
     again: Annotated[bool, typer.Option("--again", help="of several files, also solve the finished ones")] = False,
     device: Device = "auto",
 ) -> None:
-    """Solve crystal structures: find phases, density and peaks from measured intensities."""
+    """Solve crystal structures: from measured intensities to phases, density and a refined model."""
     from rephase.crystal.reflections.data_sets import all_data_sets
     from rephase.labs.solving.request import Request, solve_file
 

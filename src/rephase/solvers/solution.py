@@ -43,13 +43,17 @@ RESULTS = (
     *MODEL_RESULTS,
 )
 _MAP_LABELS = ("FC", "PHIC"), ("FWT", "PHWT"), ("DELFWT", "PHDELWT")  # F_c, 2F_o - F_c, F_o - F_c; known to Coot
-NEXT_STEP = {
-    "solved": "open solution.res and refine (--formula turns its peaks into atoms)",
-    "refined": "look at the page and its hints, then finish solution.res",
-    "possible": "look at the map: if the peaks form a molecule, refine it; otherwise raise --effort, or give more data",
+NEXT_STEP = {  # with a model
+    "solved": "check the elements and hydrogen atoms of solution.res, and finish the refinement",
+    "possible": "look at the molecule: if it makes sense, refine it; otherwise raise --effort, or give more data",
     "rivals": "refine solution.res, and a model from each of the columns PHI_RIVAL1, ... of solution.mtz, which fit "
     "equally well: keep the one that refines to the lowest R over the weak reflections",
     "unsure": "do not trust this map: measure to a smaller d_min, check the space group, or raise --effort",
+}
+NEXT_STEP_WITHOUT_MODEL = {
+    **NEXT_STEP,
+    "solved": "open solution.res and refine (--formula turns its peaks into atoms)",
+    "possible": "look at the map: if the peaks form a molecule, refine it; otherwise raise --effort, or give more data",
 }
 
 
@@ -219,9 +223,8 @@ class Solution:
         """Advise on the next step: the space group first if it is in doubt, then the rivals, then the verdict."""
         if self.group_doubt:
             return self.group_doubt
-        if self.n_rivals and self.verdict != "unsure":
-            return NEXT_STEP["rivals"]
-        return NEXT_STEP["refined" if self.model and self.verdict == "solved" else self.verdict]
+        advice = NEXT_STEP_WITHOUT_MODEL if self.model is None else NEXT_STEP
+        return advice["rivals" if self.n_rivals and self.verdict != "unsure" else self.verdict]
 
     def _pseudo_translation(self) -> str:
         """Describe the pseudo-translations and how certain the superstructure's signs are; empty if there are none."""

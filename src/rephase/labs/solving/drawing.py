@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from scipy.special import ndtri
 
 from rephase.plots import ONE_COLUMN, STYLE, resolution_axis
@@ -42,7 +43,7 @@ def draw_wilson(table: pd.DataFrame, b_iso: float) -> Figure:
     """Draw ln(<I/ε>/Σf²) of shells against 1/d², with the fitted line; see `Wilson`."""
     with plt.style.context(STYLE):
         figure, ax = _axes()
-        ax.plot(4 * table["s_squared"], table["log_ratio"], "o", color=_BLUE, label="shells")
+        ax.plot(4 * table["s_squared"], table["log_ratio"], "o", color=_BLUE, label="shells", clip_on=False)
         ax.plot(4 * table["s_squared"], table["line"], "-", color=_RED, label=f"B = {b_iso:.2f} Å²")
         ax.set_ylabel("ln(⟨I/ε⟩ / Σf²)")
         ax.legend()
@@ -86,6 +87,7 @@ def draw_trials(misfit: np.ndarray, agrees: np.ndarray) -> Figure:
             (~agreeing, _RED, "x", "another map"),
         ):
             ax.plot(place[chosen], value[chosen], marker, color=tint, label=f"{name} ({chosen.sum()})")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set(xlabel="trial, by misfit", ylabel="misfit R", ylim=(0, 1.3 * float(value.max())))
         ax.legend(loc="upper left")
     return figure

@@ -1,5 +1,7 @@
 """Figures of real crystals: data quality, solutions, and success rates of the solvers."""
 
+from collections.abc import Callable
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -8,8 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from rephase.crystal.cell import Cell
+from rephase.labs.solving.drawing import draw_amplitudes, draw_r1, draw_residuals, draw_trials, draw_wilson
+from rephase.labs.solving.molecule_print import draw_molecule
 from rephase.labs.solving.pictures import draw_projections
-from rephase.plots import ONE_COLUMN, STYLE, TWO_COLUMNS, colour, histogram, label, resolution_axis
+from rephase.labs.solving.record import saved_molecule
+from rephase.plots import ONE_COLUMN, STYLE, TWO_COLUMNS, colour, draw_words, histogram, label, resolution_axis
 from rephase.runs import Run
 
 _MARKERS = "os^Dv"
@@ -23,8 +28,7 @@ def data_quality(run: Run) -> Figure:
     figure, axes = plt.subplots(2, 2, figsize=(TWO_COLUMNS, 4.0))
     wilson, strength, complete, r_int = axes.ravel()
     wilson.plot(4 * line["s_squared"], line["log_ratio"], "o", color=_BLUE, label="shells")
-    b_iso = -np.polyfit(line["s_squared"], line["line"], 1)[0] / 2
-    wilson.plot(4 * line["s_squared"], line["line"], "-", color=_RED, label=f"B = {b_iso:.1f} Å²")
+    wilson.plot(4 * line["s_squared"], line["line"], "-", color=_RED, label=f"B = {_b_iso(line):.1f} Å²")
     wilson.set_ylabel("ln(⟨I/ε⟩ / Σf²)")
     wilson.legend()
     strength.plot(x, shells["i_over_sigma"], "-o", color=_BLUE)
@@ -39,6 +43,11 @@ def data_quality(run: Run) -> Figure:
     for ax in axes.ravel():
         resolution_axis(ax, float(shells["d_min"].min()))
     return figure
+
+
+def _b_iso(line: pd.DataFrame) -> float:
+    """Return B in Å^2 of a fitted Wilson line."""
+    return float(-np.polyfit(line["s_squared"], line["line"], 1)[0] / 2)
 
 
 def _middle(shells: pd.DataFrame) -> pd.Series:
@@ -90,6 +99,49 @@ def solution_shells(run: Run) -> Figure:
     for ax in axes[0]:
         resolution_axis(ax, float(table["d_min"].min()))
     return figure
+
+
+def solution_molecule(run: Run) -> Figure:
+    """Molecule of the refined model, or of the peaks, with ellipsoids of half the probability."""
+    return draw_molecule(*saved_molecule(run))
+
+
+def solution_r1(run: Run) -> Figure:
+    """R1 of the model in resolution shells."""
+    statistics = run.table("model_statistics")
+    return _of_model(run, "r1_by_resolution", lambda shells: draw_r1(shells, float(statistics["r1"].iloc[0])))
+
+
+def solution_amplitudes(run: Run) -> Figure:
+    """Observed against calculated amplitudes of the model."""
+    return _of_model(
+        run, "residuals", lambda fit: draw_amplitudes(*fit[["amplitude_obs", "amplitude_calc"]].to_numpy().T)
+    )
+
+
+def solution_residuals(run: Run) -> Figure:
+    """Weighted residuals of the model against those of normal errors."""
+    return _of_model(run, "residuals", lambda fit: draw_residuals(fit["residual"].to_numpy()))
+
+
+def _of_model(run: Run, name: str, draw: Callable[[pd.DataFrame], Figure]) -> Figure:
+    """Draw a table of the model; say so if there is no model."""
+    table = run.table(name)
+    return draw_words("No atoms were refined, so there is no model to compare.") if table.empty else draw(table)
+
+
+def solution_trials(run: Run) -> Figure:
+    """Misfits of the trials, and which of them agree."""
+    table = run.table("trials")
+    if table.empty:
+        return draw_words("The trials were not compared.")
+    return draw_trials(table["misfit"].to_numpy(), table["agrees"].to_numpy(bool))
+
+
+def solution_wilson(run: Run) -> Figure:
+    """Wilson plot of the reflections that were solved."""
+    table = run.table("solution_wilson")
+    return draw_wilson(table, _b_iso(table))
 
 
 def solver_benchmark(run: Run) -> Figure:

@@ -5,6 +5,7 @@ import pandas as pd
 
 from rephase.crystal.shells import shell_index, shell_limits
 from rephase.refinement.model import Model
+from rephase.refinement.weights import weights
 
 _OBSERVED = 2.0  # I/σ of the reflections in R1
 
@@ -40,8 +41,15 @@ def r1_by_resolution(model: Model, n_shells: int = 10) -> pd.DataFrame:
     return table[n_observed > 0].reset_index(drop=True)
 
 
+def amplitudes(model: Model) -> tuple[np.ndarray, np.ndarray]:
+    """Observed and calculated amplitudes [n_refl] in electrons per cell."""
+    observed, calculated = (np.sqrt(np.maximum(I, 0)) for I in (model.data.intensity, model.intensity_calc))
+    return observed / model.scale, calculated / model.scale
+
+
 def residuals(model: Model) -> np.ndarray:
     """Weighted residuals √w (Fo² - Fc²) [n_refl] with the weights of the refinement."""
-    data, (a, b) = model.data, model.weighting
-    p = (np.maximum(data.intensity, 0) + 2 * model.intensity_calc) / 3
-    return (data.intensity - model.intensity_calc) / np.sqrt(data.sigma**2 + (a * p) ** 2 + b * p)
+    observed, sigma, calculated = (
+        column / model.scale**2 for column in (model.data.intensity, model.data.sigma, model.intensity_calc)
+    )
+    return (observed - calculated) * np.sqrt(weights(observed, sigma, calculated, model.weighting))

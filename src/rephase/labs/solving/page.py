@@ -4,20 +4,15 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
 from rephase import __version__
-from rephase.crystal.cif_head import bracketed
 from rephase.crystal.peaks import UNASSIGNED
-from rephase.crystal.reflections import Reflections
 from rephase.files.writing import write_whole
 from rephase.labs.solving.evidence import fit, measurement, section, trials
+from rephase.labs.solving.findings import atom_table, cell_contents, verdict_and_why
 from rephase.labs.solving.molecule import molecule_in_hand, sites_to_draw
 from rephase.labs.solving.solids import element_colour
 from rephase.pages import interactive, page, settings, table, text
 from rephase.refinement.model import Model
-from rephase.refinement.moieties import moiety_text, written
 from rephase.solvers.solution import Solution
 
 _STYLE = """
@@ -44,11 +39,6 @@ _FILES = {
     "molecule.png": "the molecule with ellipsoids",
     "molecule.pdf": "the same, for print",
 }
-_MEANING = {
-    "solved": "Solved",
-    "possible": "Possibly solved",
-    "unsure": "Not solved with certainty",
-}
 _CITATIONS = (
     f"rephase {__version__}, The rephase authors (2026)",
     "D. R. Luke, Inverse Problems 21, 37 (2005), doi:10.1088/0266-5611/21/1/004 (the search)",
@@ -56,17 +46,13 @@ _CITATIONS = (
 )
 
 
-def write_page(
-    solution: Solution, folder: Path, *, data: Reflections | None = None, command: Sequence[str] = ()
-) -> Path:
+def write_page(solution: Solution, folder: Path, *, command: Sequence[str] = ()) -> Path:
     """Write ``solve.html`` into a folder that holds the other results, and return its path.
 
     Parameters
     ----------
     solution
         The solution; without a model, the page shows the peaks of its map.
-    data
-        The reflections before they were merged, for the tables of shells and absences.
     command
         Words of the command that repeats the solution.
     """
@@ -78,7 +64,7 @@ def write_page(
         *_contents(solution),
         *fit(solution.model),
         *trials(solution),
-        *measurement(solution.reflections, data),
+        *measurement(solution),
         *_hints(solution),
         *_files(folder),
         section("Citation", "<ul>" + "".join(f"<li>{text(each)}</li>" for each in _CITATIONS) + "</ul>"),
@@ -91,23 +77,8 @@ def write_page(
 
 
 def _verdict(solution: Solution) -> str:
-    """Say in one line whether the crystal is solved, then why, and what to do next."""
-    model, reasons = solution.model, []
-    if solution.n_agree > 1:
-        reasons.append(f"{solution.n_agree} of {solution.n_trials} independent trials reached this map")
-    reasons.append(f"misfit of the map R = {solution.r_factor:.3f}")
-    if np.isfinite(solution.rival_r_factor):
-        reasons.append(f"the best other map has R = {solution.rival_r_factor:.3f}")
-    head = _MEANING[solution.verdict]
-    if model is not None:
-        s = model.statistics
-        head += f": R1 = {100 * s.r1:.2f} % for {s.n_observed:,} reflections with I > 2σ"
-        reasons.append(f"{len(model.sites)} atoms with {s.n_parameters} parameters describe {s.n_reflections:,} data")
-    advice = solution.summary()["next_step"]
-    return (
-        f'<div class="verdict {text(solution.verdict)}"><strong>{text(head)}</strong><br>'
-        f"{text('; '.join(reasons))}.<br>Next: {text(advice)}.</div>"
-    )
+    head, why, advice = map(text, verdict_and_why(solution))
+    return f'<div class="verdict {text(solution.verdict)}"><strong>{head}</strong><br>{why}<br>{advice}</div>'
 
 
 def _molecule(solution: Solution) -> Iterator[str]:
@@ -127,42 +98,13 @@ def _molecule(solution: Solution) -> Iterator[str]:
 
 def _contents(solution: Solution) -> Iterator[str]:
     """List the crystal data, and the atoms in the cell."""
-    r, model = solution.reflections, solution.model
-    a, b, c, alpha, beta, gamma = r.cell.parameters
-    values: dict[str, object] = {
-        "space group": r.group.symbol,
-        "a, b, c (Å)": f"{a:.4f}, {b:.4f}, {c:.4f}",
-        "α, β, γ (°)": f"{alpha:.3f}, {beta:.3f}, {gamma:.3f}",
-        "volume (Å³)": f"{r.cell.volume:.2f}",
-        "wavelength (Å)": "unknown" if r.wavelength is None else f"{r.wavelength:.5f}",
-    }
-    if model is not None:
-        contents = model.contents()
-        n_heavy = sum(n for element, n in contents.items() if element != "H")
-        values |= {
-            "formula, Z": f"{model.formula}, {model.n_units}",
-            "moieties": moiety_text(model.moieties, model.n_units),
-            "atoms in the cell": written(contents),
-            "volume per non-hydrogen atom (Å³)": f"{r.cell.volume / n_heavy:.1f}",
-            "density (g/cm³)": f"{model.density:.3f}",
-            **({"absolute structure, Flack x": bracketed(flack.x, flack.su)} if (flack := model.flack) else {}),
-        }
-    if solution.space_groups:
-        values["space groups that fit"] = solution.summary()["space_groups_that_fit"]
-    yield section("Cell and contents", settings(values), *([] if model is None else [_atoms(model)]))
+    values, model = settings(cell_contents(solution)), solution.model
+    yield section("Cell and contents", values, *([] if model is None else [_atoms(model)]))
 
 
 def _atoms(model: Model) -> str:
-    sites = model.sites
-    columns = {
-        "atom": sites.labels,
-        "element": sites.elements,
-        **{axis: values.round(5) for axis, values in zip("xyz", sites.xyz_frac.T)},
-        "U_eq (Å²)": sites.u_equivalent(model.cell),
-        "occupancy": sites.occupancy,
-    }
-    rows = table(pd.DataFrame(columns), index=False)
-    return f"<details><summary>{len(sites)} atoms of the asymmetric unit</summary>{rows}</details>"
+    rows = table(atom_table(model), index=False)
+    return f"<details><summary>{len(model.sites)} atoms of the asymmetric unit</summary>{rows}</details>"
 
 
 def _hints(solution: Solution) -> Iterator[str]:

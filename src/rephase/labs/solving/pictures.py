@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import high_images
-from rephase.crystal.reflections import Reflections
 from rephase.labs.solving.molecule import sites_to_draw
 from rephase.labs.solving.molecule_print import draw_molecule
 from rephase.labs.solving.page import write_page
@@ -45,17 +44,15 @@ def draw_projections(density: np.ndarray, cell: Cell, peaks: np.ndarray, title: 
     return figure
 
 
-def write_figures(
-    solution: Solution, folder: Path, *, data: Reflections | None = None, command: Sequence[str] = ()
-) -> None:
+def write_figures(solution: Solution, folder: Path, *, command: Sequence[str] = ()) -> None:
     """Write the pictures ``density`` and ``molecule`` as PNG and PDF, and ``solve.html``, into a staging folder.
 
-    The page links the files that the folder already holds; for `data` and `command` see `write_page`.
+    The page links the files that the folder already holds; for `command` see `write_page`.
     """
     r = solution.reflections
     save_figure(density_projections(solution), folder, "density")
     save_figure(draw_molecule(sites_to_draw(solution), r.cell, r.group), folder, "molecule")
-    write_page(solution, folder, data=data, command=command)
+    write_page(solution, folder, command=command)
 
 
 def _peaks(solution: Solution) -> np.ndarray:

@@ -127,5 +127,5 @@ def solve_file(
         )
         with results.staged() as stage:
             solution.write_files(stage, formula=formula or None)
-            write_figures(solution, stage, data=data, command=request.command)
+            write_figures(solution, stage, command=request.command)
     return solution

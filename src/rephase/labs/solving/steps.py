@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 
 from rephase.config import Config
-from rephase.crystal.peaks import high_images
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import read_reflections
 from rephase.crystal.reflections.simulation import Truth, random_phases, simulate_reflections
@@ -19,6 +18,7 @@ from rephase.crystal.shells import shell_index, shell_limits
 from rephase.crystal.structures import Crystal, read_crystal
 from rephase.errors import CifError, ConfigError, check_file, nearest_name
 from rephase.files.reading import cif_files
+from rephase.labs.solving.record import record
 from rephase.labs.solving.structure_statistics import compare_structures
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.runs import COLUMNS, Run
@@ -27,6 +27,7 @@ from rephase.solvers.solution import Solution
 from rephase.solvers.solve import solve
 
 SOLVED, WELL_SOLVED = 0.7, 0.9  # map_cc
+_MODEL_SCORES = "r1", "r1_all", "wr2", "goof", "n_parameters", "peak", "hole"
 _N_SHELLS = 8  # resolution shells in the scores of a solution
 _N_CHANCE = 8  # sets of random phases
 _EXPECTED = {  # Wilson (1949): <|E|>, <|E^2 - 1|>, and the shares of |E| above 1, 2 and 3
@@ -120,24 +121,22 @@ def _e_statistics(E: np.ndarray, is_centric: np.ndarray) -> pd.DataFrame:
 
 
 def solve_example(run: Run) -> Solution:
-    """Solve the measured reflections to the resolution they support, and save files, scores and the map."""
+    """Solve the measured reflections to the resolution they support, and save files, scores and figures' tables."""
     data, options = measured_reflections(run), run.config.solving
     d_min = options.d_min or d_min_supported(data.merge()).d_min
     start = time.perf_counter()
     solution = solve(
-        data, d_min=d_min, solver=options.solver, effort=options.effort, seed=run.config.seed, device=run.device
+        data,
+        d_min=d_min,
+        solver=options.solver,
+        effort=options.effort,
+        formula=data.formula or None,
+        seed=run.config.seed,
+        device=run.device,
     )
     seconds = time.perf_counter() - start
-    solution.write(run.folder / "solution")
-    cell, group = solution.reflections.cell, solution.reflections.group
-    title = f"{solution.reflections.name}, {group.symbol}, d ≥ {solution.reflections.d_min:.2f} Å: {solution.verdict}"
-    run.save_arrays(
-        "solution",
-        density=solution.density,
-        cell=np.array(cell.parameters),
-        peaks=high_images(solution.peaks(), solution.density, group),
-        title=np.array(title),
-    )
+    solution.write(run.folder / "solution", formula=data.formula or None)
+    record(run, solution)
     _save_scores(run, solution, seconds)
     return solution
 
@@ -146,6 +145,8 @@ def _save_scores(run: Run, solution: Solution, seconds: float) -> None:
     """Save tables ``solution_shells`` and ``solver_scores_example``, with scores against the truth if it is known."""
     data = solution.reflections
     scores = {"r_factor": solution.r_factor, "mean_fom": float(solution.fom.mean()), "seconds": seconds}
+    if solution.model is not None:
+        scores |= {name: getattr(solution.model.statistics, name) for name in _MODEL_SCORES}
     limits = shell_limits(float(data.d_hkl.max()), data.d_min, _N_SHELLS)
     index = shell_index(data.d_hkl, limits)
     filled = np.unique(index)
@@ -161,7 +162,7 @@ def _save_scores(run: Run, solution: Solution, seconds: float) -> None:
 
 
 def _tidy(run: Run, table: pd.DataFrame) -> pd.DataFrame:
-    units = {"seconds": "s", "mean_phase_error_weighted": "deg"}
+    units = {"seconds": "s", "mean_phase_error_weighted": "deg", "peak": "e/Å³", "hole": "e/Å³"}
     unit = table["metric"].map(units).fillna("")
     return table.assign(experiment="solving", unit=unit, seed=run.config.seed)[COLUMNS].reset_index(drop=True)
 
