@@ -18,6 +18,7 @@ from rephase.refinement.refine import RefinementOptions, refine
 sys.path.insert(0, str(BENCHMARKS))  # as for a script of this folder
 
 from cases.atoms import score_atoms
+from cases.crystals import reflection_file
 from models import claims, formula_of, is_false, published_r1, shares, table_of
 
 KEYS = {"data": "exact", "formula": False, "effort": 1.0, "d_min": 1.0, "seed": 0}
@@ -74,9 +75,12 @@ def test_the_elements_that_share_a_site_are_all_right(crystal, true):
     model, truth, data = true
     sites = crystal.asymmetric_unit
     twice = sites.take(np.append(np.arange(len(sites)), 0))
-    shared = replace(twice, elements=(*sites.elements, "Br"))
+    occupancy = np.append(sites.occupancy, 0.6)
+    shared = replace(twice, elements=(*sites.elements, "Br"), occupancy=occupancy)
     found = score_atoms(model, replace(crystal, asymmetric_unit=shared), truth, data)
     assert found.n_named == found.n_found == n_of(crystal, "not H") + 1
+    occupancy[-1] = 0.4
+    assert score_atoms(model, replace(crystal, asymmetric_unit=shared), truth, data).n_atoms == n_of(crystal, "not H")
 
 
 def test_a_claim_needs_the_map_and_the_atoms():
@@ -134,3 +138,18 @@ def test_published_r1_and_formula_come_from_the_file_or_the_cell(crystal, true, 
     data = true[2]
     assert formula_of(crystal, replace(data, formula="C2 H6 O")) == "C2 H6 O"
     assert formula_of(crystal, data) == crystal.formula
+
+
+def test_measured_crystals_have_x_ray_reflections_in_the_cif_or_beside_it(tmp_path):
+    texts = {
+        "inside": "data_a\n_refln_index_h 1\n",
+        "beside": "data_a\n",
+        "nowhere": "data_a\n",
+        "neutron": "data_a\n_diffrn_radiation_probe neutron\n_refln_index_h 1\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.cif").write_text(text)
+    (tmp_path / "beside.hkl").touch()
+    found = {name: reflection_file(tmp_path / f"{name}.cif") for name in texts}
+    expected = {"inside": tmp_path / "inside.cif", "beside": tmp_path / "beside.hkl"}
+    assert {name: path for name, path in found.items() if path} == expected

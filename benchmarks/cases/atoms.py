@@ -15,10 +15,11 @@ from rephase.refinement.factors import SiteFactors
 from rephase.refinement.model import Model
 
 _AT_ATOM, _AT_HYDROGEN = 0.1, 0.3  # Å; hydrogen rides at distances that depend on the source
+_MINOR = 0.5  # a site with a smaller occupancy is the minor part of a disorder, or the minor element of a shared site
 
 
 class AtomScores(NamedTuple):
-    """Counts of true sites.
+    """Counts of true sites that are at least half occupied.
 
     ``n_atoms`` other than hydrogen, of which ``n_found`` have an atom of the model within 0.1 Å, of the right element
     for ``n_named``; ``n_hydrogen``, of which ``n_hydrogen_found`` have a hydrogen atom of the model within 0.3 Å; and
@@ -36,11 +37,12 @@ class AtomScores(NamedTuple):
 
 def score_atoms(model: Model, crystal: Crystal, truth: Truth, data: Reflections) -> AtomScores:
     """Compare a model with the true crystal in the same axes; `data` are merged in the group of the model."""
-    true, is_hydrogen = crystal.asymmetric_unit, np.array([e == "H" for e in crystal.asymmetric_unit.elements])
+    is_hydrogen, is_atom = counted_sites(crystal)
+    true = crystal.asymmetric_unit
     images = aligned_images(model, truth, data)
     far = lengths(true.xyz_frac[:, None, None] - images, model.cell).min(1)  # [true, model]
     of_hydrogen = model.sites.is_hydrogen
-    far_atoms, far_hydrogen = far[~is_hydrogen][:, ~of_hydrogen], far[is_hydrogen][:, of_hydrogen]
+    far_atoms, far_hydrogen = far[is_atom][:, ~of_hydrogen], far[is_hydrogen][:, of_hydrogen]
     found = far_atoms.min(1, initial=np.inf) < _AT_ATOM
     found_hydrogen = far_hydrogen.min(1, initial=np.inf) < _AT_HYDROGEN
     return AtomScores(
@@ -52,6 +54,13 @@ def score_atoms(model: Model, crystal: Crystal, truth: Truth, data: Reflections)
         n_model=far_atoms.shape[1],
         n_model_hydrogen=far_hydrogen.shape[1],
     )
+
+
+def counted_sites(crystal: Crystal) -> tuple[np.ndarray, np.ndarray]:
+    """Find the true sites that count, as booleans [n_sites]: hydrogen, and other elements."""
+    sites = crystal.asymmetric_unit
+    is_hydrogen, counts = np.array([e == "H" for e in sites.elements], bool), sites.occupancy >= _MINOR
+    return is_hydrogen & counts, ~is_hydrogen & counts
 
 
 def aligned_images(model: Model, truth: Truth, data: Reflections) -> np.ndarray:
@@ -68,10 +77,8 @@ def aligned_images(model: Model, truth: Truth, data: Reflections) -> np.ndarray:
 def _is_named(model: Model, crystal: Crystal, far: np.ndarray, found: np.ndarray) -> np.ndarray:
     """Find the true atoms [n] whose nearest atom of the model has their element, or one that shares their site."""
     true, sites = crystal.asymmetric_unit, model.sites
-    rows = np.flatnonzero([e != "H" for e in true.elements])
     if not far.size:
-        return np.zeros(len(rows), bool)
-    xyz, elements = true.xyz_frac[rows], np.array(true.elements)[rows]
+        return np.zeros(len(far), bool)
     named = np.array(sites.elements)[~sites.is_hydrogen][far.argmin(1)]
-    shares_site = lengths(xyz[:, None] - xyz, model.cell) < _AT_ATOM
-    return found & (shares_site & (elements == named[:, None])).any(1)
+    shares_site = lengths(true.xyz_frac[counted_sites(crystal)[1], None] - true.xyz_frac, model.cell) < _AT_ATOM
+    return found & (shares_site & (np.array(true.elements) == named[:, None])).any(1)

@@ -1,6 +1,7 @@
 """The crystals of a benchmark by name: entries of the COD, CIFs of a folder, or random crystals."""
 
 import argparse
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -42,11 +43,12 @@ def crystal_files(options: argparse.Namespace) -> list[Path]:
 
 
 def reflection_file(cif: Path) -> Path | None:
-    """Return the file with the measured reflections of a CIF: NAME.hkl, or the CIF itself; None if there is neither."""
-    beside = cif.with_suffix(".hkl")
+    """Return the file with the X-ray reflections of a CIF: NAME.hkl, or the CIF itself; None if there is neither."""
+    beside, text = cif.with_suffix(".hkl"), cif.read_text(errors="replace")
+    if re.search(r"^_diffrn_radiation_(type|probe)\s+['\"]?neutron", text, re.MULTILINE):
+        return None
     if beside.is_file():
         return beside
-    text = cif.read_text(errors="replace")
     return cif if "_shelx_hkl_file" in text or "_refln_index_h" in text else None
 
 

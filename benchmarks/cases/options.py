@@ -18,7 +18,7 @@ def case_parser(description: str, table: str) -> argparse.ArgumentParser:
     )
     source.add_argument("--folder", type=Path, help="folder of CIFs")
     source.add_argument(
-        "--measured", type=Path, help="folder of structures NAME.cif, with reflections in them or in NAME.hkl"
+        "--measured", type=Path, help="folder of structures NAME.cif, with X-ray reflections in them or in NAME.hkl"
     )
     source.add_argument("--random", type=int, help="number of random crystals to use instead")
     parser.add_argument("--url", default=cod.COD, help="with --cod: address of a folder of NUMBER.cif")
