@@ -20,6 +20,10 @@ from rephase.formats import cod
 from rephase.paths import BENCHMARKS
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 
+sys.path.insert(0, str(BENCHMARKS))  # as for a script of this folder
+
+from cases.crystals import describe
+
 EVERY = 25  # of the table: three entries
 
 
@@ -119,7 +123,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(bench, monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*which it also states, is used instead")  # one list of operations is no group
 def test_the_table_says_what_the_entries_hold(cod_table, cod_file):
     """Against gemmi and the volume that each file states, and as the benchmark compares it."""
-    describe = runpy.run_path(str(BENCHMARKS / "solve.py"))["describe"]
+
     for number, row in cod_table.iterrows():
         path = cod_file(f"{number}.cif")
         structure = gemmi.read_small_structure(str(path))

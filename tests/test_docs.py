@@ -107,7 +107,8 @@ def test_commands_parse(page, line, tmp_path, monkeypatch):
     if name == "sweep" and not arguments[1].endswith(".yaml"):
         load_sweep(arguments[1])
     if name == "bench" and len(arguments) > 1:
-        source = (BENCHMARKS / f"{arguments[1]}.py").read_text()
+        files = [BENCHMARKS / f"{arguments[1]}.py", BENCHMARKS / "cases" / "options.py"]
+        source = "".join(path.read_text() for path in files)
         given = {word for word in arguments if re.fullmatch("--[a-z-]+", word)} - {"--help"}
         assert not {option for option in given if option not in source}
 

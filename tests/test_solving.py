@@ -33,6 +33,8 @@ from rephase.pipeline import run_notebooks
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.runs import open_run
 
+sys.path.insert(0, str(BENCHMARKS))  # as for a script of this folder
+
 
 @pytest.fixture(scope="module")
 def crystal():
