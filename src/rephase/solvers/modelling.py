@@ -8,11 +8,13 @@ import torch
 from numpy.linalg import LinAlgError
 
 from rephase.crystal.density import density_of
+from rephase.crystal.phases import wrap
 from rephase.crystal.reflections import Reflections
 from rephase.errors import RephaseError
 from rephase.refinement.atoms.building import Builder
 from rephase.refinement.build import build_model
 from rephase.refinement.chemistry import check_chemistry
+from rephase.refinement.factors import SiteFactors
 from rephase.refinement.hand import Inversion, in_right_hand
 from rephase.refinement.model import Model
 from rephase.solvers.claims import COARSEST_CLAIM, judged_by_model
@@ -73,9 +75,11 @@ def with_model(solution: Solution, *, formula: str | None, seed: int = 0, keeps_
     if data.d_min > _COARSEST:
         return replace(solution, model_note=f"no atoms were built: the data end at {data.d_min:.2f} Å")
     try:
-        built = build_model(
-            data, solution.amplitude, solution.density, formula=formula, measured=solution.measured, seed=seed
-        )
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            built = build_model(
+                data, solution.amplitude, solution.density, formula=formula, measured=solution.measured, seed=seed
+            )
         model, inversion = _in_hand(replace(built, stated_formula=formula or ""), solution, keeps_hand)
     except (RephaseError, LinAlgError) as error:
         return replace(solution, model_note=f"no model: {error}; the phases are kept")
@@ -83,7 +87,17 @@ def with_model(solution: Solution, *, formula: str | None, seed: int = 0, keeps_
     chemistry = check_chemistry(model.sites, model.cell, model.symmetry)
     verdict = judged_by_model(solution.verdict, model, chemistry, d_min=data.d_min, is_open=is_open)
     moved = solution if inversion is None else inverted(solution, inversion)
+    if verdict == "solved":
+        moved = replace(moved, phi=_phases_of(model, moved.hkl))
+        for warning in said:  # of a wrong model they mean nothing
+            warnings.warn(str(warning.message), stacklevel=3)
     return replace(moved, model=model, chemistry=chemistry, verdict=verdict)
+
+
+def _phases_of(model: Model, hkl: np.ndarray) -> np.ndarray:
+    """Return the phases [n_refl] of a model in radians, without dispersion: surer than those of the search."""
+    factors = SiteFactors(hkl, model.cell, model.symmetry, model.sites.elements, None)
+    return wrap(torch.as_tensor(np.angle(factors.F(model.sites)))).numpy()
 
 
 def _in_hand(model: Model, solution: Solution, keeps_hand: bool) -> tuple[Model, Inversion | None]:

@@ -75,7 +75,7 @@ class Solution:
     amplitude
         [n_refl], |F| in electrons per cell, on the absolute scale of the Wilson plot.
     phi
-        [n_refl], radians, [-π, π).
+        [n_refl], radians, [-π, π): those of the model if it is right, otherwise those of the search.
     fom
         [n_refl], figure of merit in 0–1: how well independent trials agree on the phase; 0 if no other trial agrees.
     r_factor
