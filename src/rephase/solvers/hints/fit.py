@@ -17,7 +17,7 @@ _LOST = 0.8  # median of Io/Ic of the strongest reflections without extinction
 _K, _EXCESS = 3.0, 0.02  # <Io>/<Ic> of the weakest tenth, and its excess relative to the mean intensity
 _IN_SU = 5.0
 _FEWEST_MISSING, _TIMES_CHANCE = 3, 4.0  # strong reflections, and how many times more than any are missing
-_HALF = 0.001  # share of λ/2
+_HALF = 0.005  # share of λ/2; errors of a model imitate smaller ones
 
 
 def strongest(solution: Solution) -> Hint | None:
