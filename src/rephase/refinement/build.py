@@ -21,6 +21,7 @@ from rephase.refinement.sites import Sites
 _PATIENCE = 1  # building cycles without gain
 _ROOM = 1.6  # atoms for each 18 Å^3: there are as many in oxides and alloys
 _EXPLAINED = 0.2  # R of atoms without elements, without hydrogen; a larger one means that atoms are wrong
+_LEAST_U = 0.002  # Å^2, when electrons are counted
 _DRAFT = RefinementOptions(n_cycles=3, weighting=(0.1, 0.0), refines_extinction=False, warns=False)
 _FINAL = RefinementOptions(n_cycles=8, warns=False)
 _HEAVY = 10  # electrons
@@ -80,6 +81,9 @@ def build_model(
     target = _refined_against(data, measured)
     sites = connect(sites, data.cell, data.group)
     model = _refined(refine(sites, target, options=_DRAFT), np.zeros(len(sites), int), formula)
+    if (renamed := _renamed(model, data, amplitude, counts)) is not None:
+        again = _refined(renamed, np.zeros(int((~renamed.sites.is_hydrogen).sum()), int), formula)
+        model = again if again.r1 < model.r1 else model
     for _ in range(_N_AMENDMENTS):
         if (better := _amended(model, formula)) is None:
             break
@@ -126,6 +130,21 @@ def _named(
     atoms, sd = count_electrons(data, amplitude, atoms, elements)
     atoms, elements = _atoms_only(atoms, assign_elements(atoms, sd, data.cell, data.group, formula=counts))
     return Sites.isotropic(elements, elements, atoms.xyz_frac, atoms.u_iso, data.cell).relabelled(elements)
+
+
+def _renamed(model: Model, data: Reflections, amplitude: np.ndarray, counts: dict[str, float] | None) -> Model | None:
+    """Return the model without hydrogen, named by electrons counted beside hydrogen; None if no element changes."""
+    sites = model.sites
+    if model.r1 > _WRONG:
+        return None
+    numbers = np.array([gemmi.Element(element).atomic_number for element in sites.elements], float)
+    atoms = AtomList(sites.xyz_frac, numbers, np.maximum(sites.u_equivalent(data.cell), _LEAST_U))
+    atoms, sd = count_electrons(data, amplitude, atoms, sites.elements)
+    heavy = ~sites.is_hydrogen
+    assigned = assign_elements(atoms.take(heavy), sd[heavy], data.cell, data.group, formula=counts)
+    own = sites.take(heavy)
+    elements = [new if is_atom else old for new, old, is_atom in zip(assigned.elements, own.elements, assigned.is_atom)]
+    return None if tuple(elements) == own.elements else replace(model, sites=own.relabelled(elements))
 
 
 def _atoms_only(atoms: AtomList, assigned: Assignment) -> tuple[AtomList, list[str]]:

@@ -136,7 +136,7 @@ class Builder:
         """
         peaks = find_peaks(density, self.data.cell, self.data.group, math.ceil(_MOST_PEAKS * n))
         share = self._shares(peaks.xyz_frac)
-        kept = np.cumsum(share) - share < n
+        kept = np.cumsum(share) - share / 2 < n
         height = peaks.height[kept]
         height = np.minimum(height / np.median(height), _HEAVIEST)
         return self._clear(AtomList(peaks.xyz_frac[kept], USUAL * height, np.full(len(height), u_iso)))
