@@ -21,6 +21,7 @@ from rephase.crystal.reflections.files import read_reflections, write_hklf4
 from rephase.crystal.reflections.phase_lists import read_phases
 from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.structures import read_crystal
+from rephase.crystal.symmetry import find_symmetry
 from rephase.labs.solving.pictures import write_figures
 from rephase.paths import ROOT
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
@@ -295,3 +296,24 @@ def test_every_solver_is_named_in_help_and_docs():
     for name in RECIPES:
         assert name in option.help
         assert f"`{name}`" in text
+
+
+@pytest.mark.parametrize("is_stated", [True, False])
+def test_every_file_is_in_the_standard_setting(command, tmp_path, is_stated):
+    """P 21/n becomes P 21/c in the model, the map coefficients and the reflections."""
+    options = RandomCrystalOptions(space_groups=("P 1 21/n 1",), n_atoms=(6, 7))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(3), options=options).crystal(0)
+    path, out = tmp_path / "sample.hkl", tmp_path / "out"
+    write_hklf4(path, simulate_reflections(crystal, 1.0)[0])
+    known = ["--cell", ",".join(f"{x:.5f}" for x in crystal.cell.parameters)]
+    known += ["--space-group", "P 21/n"] if is_stated else []
+    status, _, complaints = command("solve", str(path), *known, "--standard", "--out", str(out), "--effort", "0.05")
+    assert status == 0, complaints
+    mtz = gemmi.read_mtz_file(str(out / "solution.mtz"))
+    model = gemmi.make_small_structure_from_block(gemmi.cif.read(str(out / "solution.cif")).sole_block())
+    assert mtz.spacegroup.xhm() == model.spacegroup.xhm() == "P 1 21/c 1"
+    assert mtz.cell.volume == pytest.approx(crystal.cell.volume, rel=1e-3)
+    hkl = read_reflections(out / "solution.hkl", cell=mtz.cell.parameters).hkl
+    assert not find_symmetry("P 1 21/c 1").is_absent(hkl).any()
+    d_hkl = [model.cell.calculate_d(index) for index in hkl.tolist()]
+    assert min(d_hkl) == pytest.approx(json.loads((out / "solution.json").read_text())["d_min"], abs=1e-3)

@@ -23,13 +23,14 @@ from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.errors import ConfigError, GridError, ReflectionError
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers import RECIPES
+from rephase.solvers.claims import verdict
 from rephase.solvers.grids import check_memory, shape_for
 from rephase.solvers.group import GroupTables
 from rephase.solvers.iterations import ITERATIONS
 from rephase.solvers.lattices import without_group
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus, around_peaks
-from rephase.solvers.solve import solve, verdict
+from rephase.solvers.solve import solve
 from rephase.solvers.strategy import Outcome
 
 GROUPS = ["P 1", "P -1", "P 1 21 1", "P 1 21/c 1", "C 1 2/c 1", "P 21 21 21", "P n a 21"]

@@ -1,6 +1,7 @@
 """The space group of data without one: named in spite of leaks into its absences, and the answer in it."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gemmi
 import numpy as np
@@ -13,13 +14,28 @@ from rephase.crystal.reflections.simulation import Truth, simulate_reflections
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.structures import Crystal
-from rephase.crystal.symmetry import find_symmetry
-from rephase.errors import ConfigError, SymmetryError
+from rephase.crystal.symmetry import Symmetry, cell_of, find_symmetry
+from rephase.errors import ConfigError, ReflectionError, SymmetryError
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers.absences import evidence_of_absences, listed_reflections
+from rephase.solvers.group_choice import is_worth_its_parameters
 from rephase.solvers.lattices import lattice_symmetry, without_group
+from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.settings import in_setting, standard_setting
 from rephase.solvers.solve import solve
+from rephase.solvers.space_groups import fitting_groups
+
+UNUSUAL = [
+    "R 3:R",
+    "R -3 c:R",
+    "F d -3 m:1",
+    "F d -3 m:2",
+    "P 1 1 21/b",
+    "A 1 2/a 1",
+    "I 1 2/a 1",
+    "B 1 1 2/b",
+    "R 3 m:H",
+]
 
 
 def crystal_in(group: str, seed: int = 3) -> Crystal:
@@ -30,6 +46,45 @@ def crystal_in(group: str, seed: int = 3) -> Crystal:
 def ungrouped(crystal: Crystal, **spoiling: float) -> Reflections:
     data, _ = simulate_reflections(crystal, 1.0, **spoiling)
     return replace(data, symmetry=None, is_merged=False)
+
+
+def cell_of_group(symmetry: Symmetry) -> Cell:
+    """A cell of 400 Å^3 for each primitive lattice point, without more symmetry than the group has, if possible."""
+    odd = np.array([[7.0, 0.9, 0.5], [0.9, 8.3, 0.7], [0.5, 0.7, 9.1]]) @ np.diag([1.0, 1.1, 1.2])
+    metric = odd.T @ odd
+    rotations = symmetry.rotations.astype(float)
+    metric = np.einsum("oji,jk,okl->il", rotations, metric, rotations) / len(rotations)
+    lattice = np.linalg.cholesky(metric).T
+    n_points = len(symmetry.triplets) / len(symmetry.point_group)
+    return cell_of(
+        lattice * (400.0 * n_points * max(1, len(symmetry.point_group) / 8) / np.linalg.det(lattice)) ** (1 / 3)
+    )
+
+
+def solved_without_group(symmetry: Symmetry) -> tuple[Reflections, PhaseProblem, torch.Tensor]:
+    """Reflections to 1.2 Å of six atoms, without a group, and F at a random origin."""
+    rng, cell = np.random.default_rng(4), cell_of_group(symmetry)
+    xyz = rng.random((6, 3))
+    images = np.einsum("oij,nj->oni", symmetry.rotations, xyz) + symmetry.translations[:, None]
+
+    def F_of(hkl):
+        damping = np.exp(-2.0 / cell.d_spacing(hkl) ** 2 / 4)
+        return damping * (np.exp(2j * np.pi * (images @ hkl.T)) * np.arange(6.0, 12.0)[:, None]).sum((0, 1))
+
+    hkl = unique_hkl(cell, find_symmetry("P 1"), 1.2)
+    intensity = abs(F_of(hkl)) ** 2
+    listed = Reflections(hkl, intensity, 0.02 * intensity + 0.01 * intensity.mean(), cell)
+    data = without_group(listed).reflections
+    problem = working_problem(data, np.sqrt(data.intensity.clip(min=0)))
+    old = problem.reduced.hkl_back(problem.hkl_numpy)
+    F = F_of(old) * np.exp(2j * np.pi * old @ rng.random(3))
+    return data, problem, torch.as_tensor(F, dtype=torch.complex64)
+
+
+def in_any_origin_and_hand(symmetry: Symmetry) -> set[tuple]:
+    """Numbers and axes that say the same about |F|: rotations and absences; origins and hands cannot be told apart."""
+    hkl = np.stack(np.meshgrid(*[np.arange(-4, 5)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    return {(np.unique(symmetry.rotations.reshape(-1, 9), axis=0).tobytes(), symmetry.is_absent(hkl).tobytes())}
 
 
 @pytest.mark.parametrize("group", ["P 1 21/n 1", "I 1 2/a 1", "P c a 21"])
@@ -70,6 +125,15 @@ def test_absences_are_weighed_against_the_background_and_outliers():
     assert evidence_of_absences(listed, find_symmetry("P 1 2/m 1")) == 0
 
 
+@pytest.mark.parametrize("symbol", [entry.xhm() for entry in gemmi.spacegroup_table()][::25] + UNUSUAL)
+def test_a_group_is_named_first_in_its_own_setting(symbol):
+    """Phases of atoms at general positions, moved to another origin, name the group in any axes."""
+    symmetry = find_symmetry(symbol)
+    data, problem, F = solved_without_group(symmetry)
+    first = fitting_groups(data, problem, F)[0].symmetry
+    assert in_any_origin_and_hand(symmetry) & in_any_origin_and_hand(first)
+
+
 def test_the_standard_setting_is_that_of_the_tables():
     for entry in gemmi.spacegroup_table():
         setting = standard_setting(find_symmetry(entry.xhm()))
@@ -97,6 +161,16 @@ def test_the_standard_setting_has_the_same_intensities_and_phases():
     np.testing.assert_allclose(np.sqrt(moved.intensity) * np.exp(1j * moved.phi), F_new, atol=1e-9)
 
 
+def test_absences_of_a_centring_do_not_become_reflections_of_the_primitive_cell():
+    """Of B 1 21 1 only h + l even remains in P 1 21 1."""
+    cell = Cell(11.0, 6.0, 7.0, 90.0, 107.0, 90.0)
+    hkl = unique_hkl(cell, find_symmetry("P 1"), 1.0)
+    data = Reflections(hkl, np.ones(len(hkl)), np.ones(len(hkl)), cell)
+    moved = in_setting(data, standard_setting(find_symmetry("B 1 21 1")))
+    kept = hkl[hkl[:, [0, 2]].sum(1) % 2 == 0]
+    np.testing.assert_allclose(np.sort(moved.d_hkl), np.sort(cell.d_spacing(kept)), rtol=1e-6)
+
+
 def test_the_standard_setting_of_an_unknown_group_is_solved():
     crystal = crystal_in("P 1 21/n 1")
     solution = solve(ungrouped(crystal), effort=0.1, standard=True)
@@ -117,6 +191,40 @@ def test_a_group_without_the_inversion_of_the_map_is_reported():
     assert "P 1 21/c 1" in solution.summary()["next_step"]
 
 
+def test_a_third_of_a_sphere_with_the_absences_of_its_lattice_is_not_the_whole():
+    """A list merged in R -3 holds as many rows as R 1 allows, if absences are listed."""
+    rng, cell = np.random.default_rng(0), Cell(12.0, 12.0, 8.0, 90.0, 90.0, 120.0)
+    hkl = find_symmetry("R -3:H").representative(unique_hkl(cell, find_symmetry("P 1"), 1.0))
+    hkl = np.unique(hkl, axis=0)
+    absent = find_symmetry("R -3:H").is_absent(hkl)
+    mean = np.where(absent, 0.02, np.exp(-3.0 / cell.d_spacing(hkl) ** 2))
+    data = Reflections(hkl, mean * rng.exponential(size=len(hkl)), 0.1 * mean, cell)
+    merged = without_group(data).reflections
+    assert merged.group.symbol == "R 1"
+    assert len(merged) == len(unique_hkl(data.cell, merged.group, data.d_min))
+
+
+def test_a_few_cubic_reflections_need_no_group():
+    cell = Cell(9.1, 9.1, 9.1, 90.0, 90.0, 90.0)
+    hkl = unique_hkl(cell, find_symmetry("F d -3 m:2"), 1.1)
+    assert len(Reflections(hkl, np.ones(len(hkl)), np.ones(len(hkl)), cell)) < 30
+    with pytest.raises(ReflectionError, match="at least 30"):
+        Reflections(hkl, np.ones(len(hkl)), np.ones(len(hkl)), replace(cell, a=9.0, b=9.05))
+
+
+def test_more_parameters_must_pay():
+    """By hand: n = 1000, p = 100, index 2: ln(R1/R1') > 100 ln(1000) / 2000 = 0.345, a ratio of 1.41."""
+
+    def solution(symbol, r1):
+        figures = SimpleNamespace(n_parameters=100)
+        reflections = type("Listed", (), {"group": find_symmetry(symbol), "__len__": lambda self: 1000})()
+        return SimpleNamespace(model=SimpleNamespace(r1=r1, statistics=figures), reflections=reflections)
+
+    higher = solution("P 1 21/m 1", 0.10)
+    assert is_worth_its_parameters(solution("P 1 21 1", 0.070), higher)
+    assert not is_worth_its_parameters(solution("P 1 21 1", 0.072), higher)
+
+
 def test_the_right_group_is_not_doubted():
     data, _ = simulate_reflections(crystal_in("P 1 21 1"), 1.0)
     solution = solve(data, effort=0.1)
@@ -127,7 +235,7 @@ def test_the_right_group_is_not_doubted():
 @pytest.mark.filterwarnings("ignore:.*absences of P 1 21/c 1 are strong")
 def test_a_group_with_strong_absences_is_reported_with_the_better_one():
     data = replace(ungrouped(crystal_in("P 1 21/n 1"), leak=0.02), symmetry=find_symmetry("P 1 21/c 1"))
-    solution = solve(data, effort=0.03)
+    solution = solve(data, effort=0.03, model=False)
     assert solution.verdict == "unsure"
     assert solution.better_group.symmetry.symbol == "P 1 21/n 1"
     assert "absences" in solution.group_doubt

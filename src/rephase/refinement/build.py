@@ -153,10 +153,11 @@ def _atoms_only(atoms: AtomList, assigned: Assignment) -> tuple[AtomList, list[s
 
 
 def _refined_against(data: Reflections, measured: Reflections | None) -> Reflections:
-    """Return the list with separate Friedel mates where they differ and were measured."""
+    """Return the list with separate Friedel mates where they differ and were measured, and without absences."""
     if measured is None or data.group.is_centrosymmetric:
         return data
-    return replace(measured, symmetry=data.symmetry).merge(friedel=False).reflections
+    present = measured.take(~data.group.is_absent(measured.hkl))
+    return replace(present, symmetry=data.symmetry).merge(friedel=False).reflections
 
 
 def _anisotropic(model: Model) -> Sites:

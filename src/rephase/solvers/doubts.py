@@ -1,26 +1,83 @@
 """Doubts about a stated space group: more symmetry in the solved map, equivalents that differ, strong absences."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from rephase.crystal.reflections import Merged, Reflections
 from rephase.crystal.symmetry import Symmetry
+from rephase.solvers.found_group import Found, in_group
+from rephase.solvers.group_choice import is_worth_its_parameters
 from rephase.solvers.lattices import without_group
 from rephase.solvers.problem import PhaseProblem
+from rephase.solvers.solution import Solution
 from rephase.solvers.space_groups import GroupFit, fitting_groups, groups_of_lattice
 
 _LARGEST_R_INT = 0.25  # of equivalents that agree
 _SMALLEST_AGREEMENT = 0.7  # of the map with every operation of a larger group
+_AS_GOOD = 1.1  # ratio of the misfit in a larger group to that in the stated one
+_CONVINCING_R1 = 0.15  # of a model in the stated group
+_WRONG_R1 = 0.35  # of a model in the larger group that confirms nothing
 _COARSEST = 1.2  # Å; at coarser resolution most unsure solutions lack data, not the right group
 
 
-def is_contradicted(merged: Merged, verdict: str) -> bool:
+def with_doubts(
+    solution: Solution, found: Found, describe: Callable[[Found], Solution], solve_again: Callable[..., Solution]
+) -> Solution:
+    """Return the solution with the group that fits better than the stated one, and why, if there is one.
+
+    Parameters
+    ----------
+    solution, found
+        Solution in the stated group, and what it was made from.
+    describe
+        Makes a solution of what was found in another group, with a model.
+    solve_again
+        Solves reflections without a group, with little effort.
+    """
+    if is_contradicted(found.merged, solution):
+        better = _other_group(found.measured, solve_again)
+    else:
+        better = _confirmed_larger_group(solution, found, describe) if solution.verdict != "unsure" else None
+    return replace(
+        solution, better_group=better, group_doubt=doubt(found.merged.reflections.group, found.merged, better)
+    )
+
+
+def is_contradicted(merged: Merged, solution: Solution) -> bool:
     """Whether a stated group of more than lattice translations should be compared with the groups that the map has."""
     data = merged.reflections
     if len(data.group.point_group) == 1:
         return False
-    no_solution = verdict == "unsure" and data.d_min <= _COARSEST
-    return bool(merged.absences_are_strong or merged.r_int > _LARGEST_R_INT or no_solution)
+    if merged.absences_are_strong:
+        return True
+    if solution.model is not None and solution.model.r1 <= _CONVINCING_R1:
+        return False
+    no_solution = solution.verdict == "unsure" and data.d_min <= _COARSEST
+    return bool(merged.r_int > _LARGEST_R_INT or no_solution)
+
+
+def _other_group(data: Reflections, solve_again: Callable[..., Solution]) -> GroupFit | None:
+    """Find a group by solving again without one."""
+    again = solve_again(replace(data, symmetry=None, is_merged=False))
+    is_same = set(again.reflections.group.triplets) == set(data.group.triplets)
+    return again.space_groups[0] if again.space_groups and again.verdict != "unsure" and not is_same else None
+
+
+def _confirmed_larger_group(solution: Solution, found: Found, describe: Callable[[Found], Solution]) -> GroupFit | None:
+    """Find a group with more operations in which density and model explain the amplitudes as well."""
+    fit = larger_group(found.measured, found.problem, found.outcome.F)
+    if fit is None:
+        return None
+    there = in_group(found._replace(outcome=found.outcome._replace(kept=None)), fit.symmetry)
+    if there.outcome.misfit > _AS_GOOD * found.outcome.misfit:
+        return None
+    larger = describe(there)
+    r1 = larger.model.r1 if larger.model else np.nan
+    is_wrong = r1 > _WRONG_R1 or is_worth_its_parameters(solution, larger)
+    return None if is_wrong else fit._replace(r1=r1)
 
 
 def larger_group(data: Reflections, problem: PhaseProblem, F: torch.Tensor) -> GroupFit | None:

@@ -19,7 +19,7 @@ from rephase.solvers.strategy import Outcome, Recipe, compared, finish
 class Found(NamedTuple):
     """Reflections merged in a group, their |F| [n_refl], the phase problem and the outcome of the trials.
 
-    ``measured`` are the reflections before merging, in the same axes.
+    ``measured`` are the reflections before merging, in the same axes; ``recipe`` is that of the finish.
     """
 
     measured: Reflections
@@ -27,40 +27,34 @@ class Found(NamedTuple):
     amplitude: np.ndarray
     problem: PhaseProblem
     outcome: Outcome
+    recipe: Recipe
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no phases were known, so that the agreement of trials is evidence."""
+        return self.problem.known is None
 
 
-def in_group(
-    data: Reflections,
-    symmetry: Symmetry,
-    problem: PhaseProblem,
-    outcome: Outcome,
-    recipe: Recipe,
-    *,
-    standard: bool = False,
-) -> Found:
-    """Move the kept trials of a problem without symmetry to the origin of a group, average them and finish them there.
+def in_group(found: Found, symmetry: Symmetry, *, standard: bool = False) -> Found:
+    """Move the kept trials to the origin of a group, average them and finish them there.
 
     Parameters
     ----------
-    data
-        Reflections as measured, in the axes of the problem.
+    found
+        Reflections in the axes of the group, and the outcome of a search in its lattice or in a subgroup.
     symmetry
         Any group in these axes that has the lattice of the problem; see `fitting_groups`.
-    problem, outcome
-        The problem that was solved, with the lattice translations only, and what the search found.
-    recipe
-        Its numbers of cycles are used for the finish.
     standard
         Whether to change to the standard setting of the group.
     """
     setting = standard_setting(symmetry) if standard else Setting(symmetry, np.eye(3), np.zeros(3))
-    measured = in_setting(data, setting) if standard else replace(data, symmetry=symmetry)
+    measured = in_setting(found.measured, setting) if standard else replace(found.measured, symmetry=symmetry)
     merged = merged_in_spite_of_absences(measured)
-    amplitude = absolute_amplitude(merged.reflections)
-    there = working_problem(merged.reflections, amplitude, device=problem.device)
-    convert = partial(_converted, problem, there, basis=setting.basis)
-    kept = finish(there, convert(outcome.kept.F if outcome.kept else outcome.F[None]), recipe)
-    return Found(measured, merged, amplitude, there, compared(there, kept, outcome.n_trials))
+    amplitude, outcome = absolute_amplitude(merged.reflections), found.outcome
+    there = working_problem(merged.reflections, amplitude, device=found.problem.device)
+    convert = partial(_converted, found.problem, there, basis=setting.basis)
+    kept = finish(there, convert(outcome.kept.F if outcome.kept else outcome.F[None]), found.recipe)
+    return Found(measured, merged, amplitude, there, compared(there, kept, outcome.n_trials), found.recipe)
 
 
 def _converted(problem: PhaseProblem, other: PhaseProblem, F: torch.Tensor, *, basis: np.ndarray) -> torch.Tensor:

@@ -9,6 +9,8 @@ import torch
 from rephase.crystal.symmetry import Symmetry, rows_of
 from rephase.solvers.grids import fast_size
 
+_NEWTON_STEPS, _FREE_AXIS = 2, 1e-4  # the origin along polar axes is free: there the curvature is zero
+
 
 class GroupTables:
     """The operations of a group as they permute a hemisphere list."""
@@ -61,6 +63,18 @@ class GroupTables:
             agreements.append(correlation.flatten()[best] / (each[:, :n_used].abs() ** 2).sum() / self.n_operations)
         angle = -2 * math.pi * torch.stack(shifts) @ self._hkl.T.float()
         return F * torch.polar(torch.ones_like(angle), angle), torch.stack(agreements)
+
+    def refine_origin(self, F: torch.Tensor, n_used: int) -> torch.Tensor:
+        """Move lists [batch, n_refl] near the origin of the group to the maximum of C(s), by Newton's method."""
+        steps = 2 * math.pi * self._steps[:, :n_used].reshape(-1, 3).to(F.real.dtype)
+        for _ in range(_NEWTON_STEPS):
+            product = (F[:, None, :n_used].conj() * self._estimates(F, n_used)).flatten(1)
+            gradient = product.imag @ steps
+            curvature = (product.real[:, None] * steps.T) @ steps
+            shift = (torch.linalg.pinv(curvature, rtol=_FREE_AXIS) @ gradient[..., None])[..., 0]
+            angle = -2 * math.pi * shift @ self._hkl.T.to(shift.dtype)
+            F = F * torch.polar(torch.ones_like(angle), angle)
+        return F
 
     def _estimates(self, F: torch.Tensor, n_used: int) -> torch.Tensor:
         values = F[:, self._index[:, :n_used]]

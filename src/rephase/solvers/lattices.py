@@ -11,7 +11,8 @@ from rephase.crystal.shells import smooth_mean
 from rephase.crystal.symmetry import Symmetry, find_symmetry, key_of, unique_rows
 
 LARGEST_R_INT = 0.25  # of a Laue group that a list was merged in
-_LARGEST_ABSENT, _LARGEST_LEAK = 0.06, 0.15  # mean intensity of the absences of a centring, relative to the others
+_LISTED = 0.06  # fraction of a centring's absences that may be listed, relative to the others, if they are left out
+_NEGLIGIBLE, _LARGEST_LEAK = 0.02, 0.15  # mean intensity of the absences of a centring, relative to the others
 _COMPLETE = 0.7  # fraction of the possible reflections in a list that counts as complete
 _CENTRINGS = ("P 1", "A 1", "B 1", "C 1", "I 1", "F 1", "R 3:H")
 _LAUE_GROUPS = (
@@ -35,16 +36,19 @@ _LAUE_GROUPS = (
 def lattice_symmetry(data: Reflections) -> Symmetry:
     """Find the centring of a list without a space group.
 
-    This is the largest centring whose absences are missing from the list, or weak (below 6 % of the mean of the
+    This is the largest centring whose absences are missing from the list, or weak (below 2 % of the mean of the
     others), or a background (below 15 % of it): unlike a superstructure, that does not fall off with resolution.
+    Equivalents should not be repeated, because each row counts as independent evidence.
     """
     possible = unique_hkl(data.cell, find_symmetry("P 1"), data.d_min)
     fits = []
     for group in map(_centring, _CENTRINGS):
         absent, forbidden = group.is_absent(data.hkl), group.is_absent(possible)
-        if absent.mean() < _LARGEST_ABSENT * forbidden.mean() or _are_background(data, absent):
-            fits.append((len(group.triplets), group))
-    return max(fits, key=lambda fit: fit[0])[1]
+        if absent.mean() < _LISTED * forbidden.mean() or _are_background(data, absent):
+            fits.append(group)
+    if not {"A 1", "B 1", "C 1"} <= {group.symbol for group in fits}:  # one of them alone makes the mean of F small
+        fits = [group for group in fits if group.symbol != "F 1"]
+    return max(fits, key=lambda group: len(group.triplets))
 
 
 def _are_background(data: Reflections, absent: np.ndarray) -> bool:
@@ -52,8 +56,8 @@ def _are_background(data: Reflections, absent: np.ndarray) -> bool:
     if absent.all() or not absent.any():
         return not absent.any()
     share = data.intensity[absent].mean() / data.intensity[~absent].mean()
-    if share <= _LARGEST_ABSENT or share > _LARGEST_LEAK:
-        return bool(share <= _LARGEST_ABSENT)
+    if share <= _NEGLIGIBLE or share > _LARGEST_LEAK:
+        return bool(share <= _NEGLIGIBLE)
     intensity = data.intensity[absent].clip(min=0)
     falling = smooth_mean(data.d_hkl[~absent], data.intensity[~absent])
     order = np.argsort(data.d_hkl[~absent])
@@ -87,13 +91,14 @@ def without_group(data: Reflections) -> Merged:
     P 1) is first expanded under it, because the other reflections are equal, not missing.
     """
     hkl, intensity, sigma = data.hkl, data.intensity, data.sigma
-    laue = _laue_group_of_unique_list(data)
+    lattice = lattice_symmetry(data)
+    laue = _laue_group_of_unique_list(data, lattice)
     if laue is not None:
         unique = replace(data, symmetry=laue).merge().reflections
         hkl, rows = laue.expand(unique.hkl, np.arange(len(unique), dtype=float))
         intensity, sigma = (column[np.rint(rows).astype(int)] for column in (unique.intensity, unique.sigma))
     everything = replace(data, hkl=hkl, intensity=intensity, sigma=sigma, phi=None, symmetry=None, is_merged=False)
-    return merged_in_spite_of_absences(replace(everything, symmetry=lattice_symmetry(everything)))
+    return merged_in_spite_of_absences(replace(everything, symmetry=lattice))
 
 
 def merged_in_spite_of_absences(data: Reflections) -> Merged:
@@ -104,14 +109,15 @@ def merged_in_spite_of_absences(data: Reflections) -> Merged:
     return merged._replace(n_absent=int(absent.sum()), absent_i_over_sigma=i_over_sigma, n_measured=len(data))
 
 
-def _laue_group_of_unique_list(data: Reflections) -> Symmetry | None:
+def _laue_group_of_unique_list(data: Reflections, lattice: Symmetry) -> Symmetry | None:
     """Return the smallest Laue group for which a list is complete, if the list is not complete for P 1."""
     groups = [find_symmetry(symbol) for symbol in _LAUE_GROUPS]
     fitting = [group for group in groups if not group.misfit(data.cell)]
-    possible = len(unique_hkl(data.cell, lattice_symmetry(data), data.d_min))
+    possible = len(unique_hkl(data.cell, lattice, data.d_min))
+    hkl = data.hkl[~lattice.is_absent(data.hkl)]
     shares = []
     for group in fitting:
-        unique = unique_rows(group.representative(data.hkl))
+        unique = unique_rows(group.representative(hkl))
         shares.append(group.multiplicity(unique).sum() / 2 / possible)
     if shares[0] >= _COMPLETE:
         return None

@@ -48,7 +48,12 @@ def _standard_symbols() -> dict[int, str]:
 
 
 def in_setting(data: Reflections, setting: Setting) -> Reflections:
-    """Transform cell, indices and phases of reflections, and give them the group of the setting."""
+    """Transform cell, indices and phases of reflections, and give them the group of the setting.
+
+    Absences of a centring that the new axes do not have get no whole indices there, and are left out.
+    """
+    hkl = data.hkl @ setting.basis
+    data = data.take(np.isclose(hkl, np.rint(hkl), atol=1e-3).all(1))
     phi = None if data.phi is None else data.phi - 2 * np.pi * data.hkl @ setting.origin
     hkl = np.rint(data.hkl @ setting.basis).astype(int)
     cell = cell_of(data.cell.orthogonalisation @ setting.basis)

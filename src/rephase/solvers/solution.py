@@ -238,8 +238,9 @@ class Solution:
         return f"{self.pseudo_translations}{doubt}"
 
     def _named_fits(self) -> list[str]:
-        """List the groups with the agreement of their worst operation, e.g. ``P 1 21/c 1 (0.93)``."""
-        return [f"{fit.name} ({fit.agreement:.2f})" for fit in self.space_groups[:5]]
+        """List the groups: agreement of the worst operation, R1 if known, e.g. ``P 1 21/c 1 (0.93, R1 0.045)``."""
+        r1s = ["" if math.isnan(fit.r1) else f", R1 {fit.r1:.3f}" for fit in self.space_groups]
+        return [f"{fit.name} ({fit.agreement:.2f}{r1})" for fit, r1 in zip(self.space_groups[:5], r1s)]
 
     def write(self, folder: str | Path, *, formula: str | None = None) -> Path:
         """Write ``solution.mtz .res .hkl .cif .json`` and ``density.ccp4`` to a folder, all or none; return its path.

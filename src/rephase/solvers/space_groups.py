@@ -1,5 +1,6 @@
 """Space groups that fit the cell, the equivalents and absences, and the map of a solution without symmetry."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -18,7 +19,7 @@ from rephase.solvers.problem import PhaseProblem
 
 _LARGEST_R_INT, _LEAST_EVIDENCE = 0.4, -20.0  # limits for a group that the intensities allow
 _SMALLEST_AGREEMENT = 0.4  # of the map with the group's worst operation
-_USUAL_AGREEMENT, _WEIGHT = 0.6, 20.0  # agreement that says neither yes nor no to an operation; evidence of 1 more
+_USUAL_AGREEMENT, _WEIGHT = 0.7, 20.0  # agreement that says neither yes nor no to an operation; evidence of 1 more
 _TOLERATED_R_INT, _WEIGHT_OF_R_INT = 0.2, 40.0  # above that of σ, by absorption and twins; evidence per operation
 _ENOUGH = 4_000  # reflections, enough to distinguish groups in a map
 _E2_MINUS_1 = 0.968, 0.736  # mean |E^2 - 1|, centric and acentric
@@ -30,7 +31,8 @@ class GroupFit(NamedTuple):
 
     ``r_int`` over its equivalents, NaN if none were measured; ``absent``, the mean intensity of its absences divided by
     that of all reflections; ``agreement`` of the map with the worst operation, 1 if exact; ``evidence``, the logarithm
-    of its likelihood relative to the lattice without further symmetry, from absences, equivalents and map.
+    of its likelihood relative to the lattice without further symmetry, from absences, equivalents and map; ``r1`` of
+    the model refined in it, NaN if none was.
     """
 
     symmetry: Symmetry
@@ -38,6 +40,7 @@ class GroupFit(NamedTuple):
     absent: float
     agreement: float
     evidence: float
+    r1: float = math.nan
 
     @property
     def enantiomorph(self) -> str | None:
@@ -106,6 +109,7 @@ def map_agreement(problem: PhaseProblem, used: "Used", F: torch.Tensor, symmetry
     """
     tables = GroupTables(used.hkl, symmetry.in_basis(problem.reduced.basis), problem.device)
     moved, _ = tables.move_to_origin(F[None, used.rows], used.n_known, used.shape)
+    moved = tables.refine_origin(moved, used.n_known)
     return tables.agreement(moved, used.n_known)[0].cpu().numpy()
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.holohedry import symmetry_of_axes
 from rephase.crystal.reflections.checks import (
     FEWEST,
     check_cell,
@@ -61,7 +62,8 @@ class Reflections:
     ReflectionError
         The columns have unequal lengths, a value is not finite, indices are not integers or out of range, a σ is not
         positive, no intensity is above zero, there are fewer than 30 reflections (equivalents are counted in a merged
-        list and in a group of more than eight rotations), or the operations of the group do not preserve the cell.
+        list, and in a group of more than eight rotations; of an unknown group, those that the axes allow), or the
+        operations of the group do not preserve the cell.
     """
 
     hkl: np.ndarray
@@ -93,10 +95,11 @@ class Reflections:
 
     def _count(self) -> int:
         """Number of reflections for the check; in a merged list or a group of high order, equivalents are counted."""
-        if len(self) >= FEWEST or not (self.is_merged or len(self.group.point_group) > _HIGH_ORDER):
+        group = self.symmetry or symmetry_of_axes(self.cell)
+        if len(self) >= FEWEST or not (self.is_merged or len(group.point_group) > _HIGH_ORDER):
             return len(self)
-        unique = unique_rows(self.group.representative(self.hkl))
-        return int(self.group.multiplicity(unique).sum()) // 2
+        unique = unique_rows(group.representative(self.hkl))
+        return int(group.multiplicity(unique).sum()) // 2
 
     @property
     def group(self) -> Symmetry:
