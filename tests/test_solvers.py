@@ -277,7 +277,9 @@ def test_a_group_that_the_cell_fits_only_nearly_leaves_the_rim_as_it_is():
 def test_a_trial_that_stands_alone_has_no_figure_of_merit():
     data, _ = simulate(molecular_crystal("P 21 21 21"), 1.1)
     shuffled = (replace(data, intensity=np.random.default_rng(seed).permutation(data.intensity)) for seed in range(8))
-    alone = next(found for found in (solve(noise, effort=1e-6, model=False) for noise in shuffled) if found.n_agree == 1)
+    alone = next(
+        found for found in (solve(noise, effort=1e-6, model=False) for noise in shuffled) if found.n_agree == 1
+    )
     assert alone.fom.max() < 1e-2
     solved = solve(data, model=False)
     assert solved.n_agree > 1

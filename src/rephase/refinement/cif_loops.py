@@ -4,15 +4,14 @@ from collections.abc import Iterable, Sequence
 
 import gemmi
 
-from rephase.crystal.cell import HC_KEV_ANGSTROM
 from rephase.crystal.cif_head import bracketed
 from rephase.crystal.labels import short_labels
-from rephase.crystal.scattering import dispersion
 from rephase.refinement.bond_lists import bond_angles, bond_lengths, hydrogen_bonds
+from rephase.refinement.factors import dispersion_corrections
 from rephase.refinement.model import Model
 from rephase.refinement.sites import multiplicity
 
-_SCATTERING = "International Tables Vol. C Table 6.1.1.4; dispersion: Henke, Gullikson & Davis (1993)"
+_SCATTERING = "International Tables Vol. C Table 6.1.1.4; dispersion: Cromer & Liberman (1970)"
 _AFIX_TAGS = "calc", "R"
 _ANGLE_ENDS = "_site_symmetry_1", "_site_symmetry_3", "_publ_flag"
 
@@ -29,10 +28,9 @@ def add_loops(block: gemmi.cif.Block, model: Model) -> None:
 
 def _add_types(block: gemmi.cif.Block, model: Model) -> None:
     elements = list(model.contents())
-    energy = None if model.wavelength is None else HC_KEV_ANGSTROM / model.wavelength
     rows = [
         (element, element, f"{f.real:.4f}", f"{f.imag:.4f}", _SCATTERING)
-        for element, f in zip(elements, dispersion(elements, energy))
+        for element, f in zip(elements, dispersion_corrections(elements, model.wavelength))
     ]
     tags = "symbol", "description", "scat_dispersion_real", "scat_dispersion_imag", "scat_source"
     _add_loop(block, "_atom_type_", tags, rows)

@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rephase.crystal.cell import HC_KEV_ANGSTROM
 from rephase.crystal.labels import short_labels
 from rephase.crystal.peaks import Peaks, distances, site_order
-from rephase.crystal.scattering import dispersion
 from rephase.crystal.shelx import head_lines
 from rephase.files.writing import write_whole
 from rephase.refinement.bonds import find_bonds
+from rephase.refinement.factors import dispersion_corrections
 from rephase.refinement.hydrogen_bonds import find_hydrogen_bonds, operation_text
 from rephase.refinement.hydrogen_geometry import N_NEIGHBOURS
 from rephase.refinement.model import Model
@@ -96,7 +95,7 @@ def _dispersion_lines(model: Model) -> list[str]:
     if wavelength is None or np.abs(np.subtract(_TABULATED, wavelength)).min() < _NEAR:
         return []
     elements = list(model.contents())
-    corrections = dispersion(elements, HC_KEV_ANGSTROM / wavelength)
+    corrections = dispersion_corrections(elements, wavelength)
     return [f"DISP {element} {f.real:.4f} {f.imag:.4f}" for element, f in zip(elements, corrections)]
 
 

@@ -13,7 +13,7 @@ _STANDS_OUT = 0.8  # largest ratio of the misfit to that of the best trial that 
 # and r_factor: correct solutions with the verdict "solved" have a mean figure of merit of at least 0.75 (at least 0.97
 # at atomic resolution), those with a weak class of wrong signs 0.37-0.71; correct solutions have R of at most 0.36.
 _LARGEST_R1 = [1.2, 1.5], [0.19, 0.17]  # d_min in Å, and R1 of a model that is right, for many reflections
-_WRONG_R1 = 0.35  # a larger R1 contradicts a claim
+_WRONG_R1 = 0.30  # a larger R1 contradicts a claim
 _LEAST_SENSIBLE = 0.9  # share of atoms without a chemical fault in a model that raises a verdict
 _FEWEST = 2.0  # reflections above 2 σ for each parameter of a model that is evidence
 _SMALLEST_FOM, _LARGEST_MISFIT_OF_POSSIBLE = 0.72, 0.42
