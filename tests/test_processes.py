@@ -213,8 +213,14 @@ def test_children_are_ended_by_name(silent_server, tmp_path):
     assert ended[0][0] == -signal.SIGTERM
 
 
+@pytest.fixture
+def own_environment(monkeypatch):
+    """`limit_threads` sets variables that other tests of this process would inherit."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+
+
 @pytest.mark.parametrize(("given", "chosen", "threads"), [(3, None, "3"), (3, "5", "5"), (64, None, None)])
-def test_threads_are_limited_to_the_cores_that_are_given(monkeypatch, given, chosen, threads):
+def test_threads_are_limited_to_the_cores_that_are_given(own_environment, monkeypatch, given, chosen, threads):
     monkeypatch.setattr("dask.system.cpu_count", lambda: given)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.delenv(THREADS) if chosen is None else monkeypatch.setenv(THREADS, chosen)
@@ -223,7 +229,7 @@ def test_threads_are_limited_to_the_cores_that_are_given(monkeypatch, given, cho
 
 
 @pytest.mark.parametrize(("chosen", "policy"), [(None, "passive"), ("active", "active")])
-def test_threads_that_wait_sleep_unless_the_user_wants_otherwise(monkeypatch, chosen, policy):
+def test_threads_that_wait_sleep_unless_the_user_wants_otherwise(own_environment, monkeypatch, chosen, policy):
     name = "OMP_WAIT_POLICY"
     monkeypatch.delenv(name, raising=False) if chosen is None else monkeypatch.setenv(name, chosen)
     limit_threads()

@@ -43,8 +43,8 @@ def cif_numbers(column: gemmi.cif.Column, tag: str, *, name: str) -> tuple[np.nd
 def uncertainty_of(text: str) -> float:
     """Return the standard uncertainty in the brackets of one number; 0 if there is none.
 
-    >>> uncertainty_of("10.9637(6)")
-    0.0006
+    >>> uncertainty_of("10.9(5)")
+    0.5
     """
     try:
         _, sigma = _parsed(np.array([text.encode("ascii", "replace")]))
