@@ -19,7 +19,8 @@ import warnings
 from pathlib import Path
 
 import pandas as pd
-from solve import crystal_files, peer_rows, read_crystals
+from cases.crystals import crystal_files, read_crystals
+from solve import peer_rows
 
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import write_hklf4
@@ -65,7 +66,7 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument("--d-min", type=float, default=1.0, help="resolution limit (Å)")
     parser.add_argument("--no-page", dest="page", action="store_false", help="measure the phases only")
     parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" to run on the same crystals')
-    parser.set_defaults(cod=False, measured=None, seed=0)
+    parser.set_defaults(cod=False, measured=None, random=None, seed=0)
     return parser.parse_args()
 
 

@@ -193,6 +193,15 @@ def limit_threads() -> None:
         os.environ.setdefault(THREADS, str(cores))
 
 
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let BLAS use one thread: on the small matrices of a refinement more threads take twice as long."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield
+
+
 def prepare_kernel() -> None:
     """Prepare the kernel of a notebook before its first cell."""
     end_with_parent()

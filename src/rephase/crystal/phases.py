@@ -185,8 +185,12 @@ def _highest_maxima(product: torch.Tensor, index: torch.Tensor, fine: list[int])
         around = torch.maximum(around, torch.maximum(around.roll(1, axis), around.roll(-1, axis)))
     heights = torch.where(sums >= around, sums, -torch.inf).flatten(1)
     maxima = heights.topk(min(_N_MAXIMA, heights.shape[1])).indices
-    candidate, *point = torch.unravel_index(maxima, (n_candidates, *fine))
-    return candidate, (torch.stack(point, dim=-1) / torch.tensor(fine, device=product.device)).to(index.dtype)
+    candidate = maxima
+    point: list[torch.Tensor] = []
+    for size in reversed(fine):  # as torch.unravel_index, which imports SymPy for half a second
+        candidate, place = candidate // size, candidate % size
+        point.insert(0, place / size)
+    return candidate, torch.stack(point, dim=-1).to(index.dtype)
 
 
 def _ascend(

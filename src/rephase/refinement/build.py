@@ -7,6 +7,7 @@ import numpy as np
 
 from rephase.crystal.peaks import parse_formula
 from rephase.crystal.reflections import Reflections
+from rephase.processes import one_blas_thread
 from rephase.refinement.amendments import amended, settled
 from rephase.refinement.atoms.building import Builder
 from rephase.refinement.atoms.factors import N_PARAMETERS, AtomList
@@ -31,6 +32,7 @@ _BETTER = 0.985  # ratio of R1 that justifies another site or a partial atom
 _PER_PARAMETER = 4.0  # reflections above 2 σ that each parameter of an anisotropic model wants
 
 
+@one_blas_thread()
 def build_model(
     data: Reflections,
     amplitude: np.ndarray,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rephase.crystal.reflections import Reflections
+from rephase.processes import one_blas_thread
 from rephase.refinement.difference_map import difference_map
 from rephase.refinement.factors import SiteFactors
 from rephase.refinement.least_squares import LeastSquares, Refined, State, is_positive, refined
@@ -50,6 +51,7 @@ class RefinementOptions(NamedTuple):
 _DEFAULT = RefinementOptions()
 
 
+@one_blas_thread()
 def refine(
     sites: Sites,
     data: Reflections,

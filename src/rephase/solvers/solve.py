@@ -12,6 +12,7 @@ from rephase.crystal.reflections.statistics import absolute_amplitude
 from rephase.crystal.structures import Crystal
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_effort, nearest_name
+from rephase.processes import one_blas_thread
 from rephase.solvers import RECIPES, recipes_for
 from rephase.solvers.claims import verdict
 from rephase.solvers.cost import plan_trials, warn_of_cost
@@ -33,6 +34,7 @@ _EFFORT_WITHOUT_GROUP = 0.1  # of a search that only looks for a better group
 _SETTLED = 10 * N_KEPT  # trials after which the search stops if all the kept ones agree
 
 
+@one_blas_thread()
 def solve(
     data: Reflections,
     *,
