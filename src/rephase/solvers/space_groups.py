@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import NamedTuple
 
 import gemmi
@@ -95,11 +96,14 @@ def fitting_groups(
 
 
 def groups_of_lattice(data: Reflections, centring: str) -> Iterator[Symmetry]:
-    """Yield the groups of the table that have a centring and preserve the cell of the data."""
-    for entry in gemmi.spacegroup_table():
-        symmetry = find_symmetry(entry.xhm())
-        if entry.centring_type() == centring and not symmetry.misfit(data.cell):
-            yield symmetry
+    """Return the groups of the table that have a centring and preserve the cell of the data."""
+    return (symmetry for symmetry in _groups_with(centring) if not symmetry.misfit(data.cell))
+
+
+@cache
+def _groups_with(centring: str) -> tuple[Symmetry, ...]:
+    entries = gemmi.spacegroup_table()
+    return tuple(find_symmetry(entry.xhm()) for entry in entries if entry.centring_type() == centring)
 
 
 def map_agreement(problem: PhaseProblem, used: "Used", F: torch.Tensor, symmetry: Symmetry) -> np.ndarray:
