@@ -71,6 +71,15 @@ def test_contradictory_equivalents_are_counted_and_kept():
     assert merged.reflections.sigma[worst] == pytest.approx(225)
 
 
+@pytest.mark.parametrize(("symbol", "is_said"), [("P 21", False), ("P 21/m", True)])
+def test_friedel_mates_contradict_each_other_only_where_there_is_a_centre(symbol, is_said, recwarn):
+    """Each reflection twice, and its mate, which dispersion makes far stronger in a group without a centre."""
+    hkl, intensity = np.concatenate([HKL, HKL, -HKL]), np.repeat([50.0, 50.5, 200.0], len(HKL))
+    merged = listed(hkl=hkl, intensity=intensity, sigma=np.ones(len(hkl)), symmetry=find_symmetry(symbol)).merge()
+    assert merged.n_contradictory == is_said * len(merged.reflections)
+    assert [" contradict each other" in str(warning.message) for warning in recwarn] == [True] * is_said
+
+
 @pytest.mark.parametrize("symbol", ["P -1", "P 21/n", "C 2/c", "P 21 21 21", "F d d 2", "P 31", "I a -3 d", "R -3:H"])
 def test_the_whole_sphere_merges_back_to_one_of_each(symbol):
     group = find_symmetry(symbol)

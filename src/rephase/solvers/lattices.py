@@ -1,5 +1,6 @@
 """Reflections of unknown space group: their lattice, merged under its translations only."""
 
+import warnings
 from dataclasses import replace
 
 import gemmi
@@ -94,11 +95,18 @@ def without_group(data: Reflections) -> Merged:
     lattice = lattice_symmetry(data)
     laue = _laue_group_of_unique_list(data, lattice)
     if laue is not None:
-        unique = replace(data, symmetry=laue).merge().reflections
+        unique = _merged_quietly(replace(data, symmetry=laue))
         hkl, rows = laue.expand(unique.hkl, np.arange(len(unique), dtype=float))
         intensity, sigma = (column[np.rint(rows).astype(int)] for column in (unique.intensity, unique.sigma))
     everything = replace(data, hkl=hkl, intensity=intensity, sigma=sigma, phi=None, symmetry=None, is_merged=False)
     return merged_in_spite_of_absences(replace(everything, symmetry=lattice))
+
+
+def _merged_quietly(data: Reflections) -> Reflections:
+    """Merge in a Laue group without a warning of contradictions: it makes Friedel mates equal, dispersion does not."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*contradict each other")
+        return data.merge().reflections
 
 
 def merged_in_spite_of_absences(data: Reflections) -> Merged:

@@ -157,9 +157,10 @@ class Merged(NamedTuple):
 
     ``r_int`` is ``sum |I - <I>| / sum I`` over the classes measured more than once, NaN if there are none;
     ``redundancy`` is the mean number of measurements; ``absent_i_over_sigma`` is the mean I/σ of the ``n_absent``
-    systematic absences, NaN if there are none; ``n_contradictory`` counts the classes whose spread is far above
-    their σ; ``spread`` is ``sum |I - <I>|`` of a class; ``absences_are_strong`` means that the group cannot be right
-    in this setting: the mean intensity of its absences is above 5 % of the mean of the others, and above 5 σ.
+    systematic absences, NaN if there are none; ``n_contradictory`` counts the classes, with Friedel mates apart, whose
+    spread is far above their σ; ``spread`` is ``sum |I - <I>|`` of a class; ``absences_are_strong`` means that the
+    group cannot be right in this setting: the mean intensity of its absences is above 5 % of the mean of the others,
+    and above 5 σ.
     """
 
     reflections: Reflections
@@ -222,7 +223,7 @@ def merge(reflections: Reflections, *, friedel: bool = True) -> Merged:
         n_absent=int(absent.sum()),
         absent_i_over_sigma=absent_i_over_sigma,
         redundancy=float(classes.n_each.mean()),
-        n_contradictory=_count_contradictions(deviation, sigma, value, classes, reflections),
+        n_contradictory=_count_contradictions(hkl, value, sigma, reflections),
         n_each=classes.n_each,
         spread=spread,
         absences_are_strong=are_strong,
@@ -301,13 +302,14 @@ def _judged_absences(reflections: Reflections, absent: np.ndarray) -> tuple[floa
     return i_over_sigma, bool(are_strong)
 
 
-def _count_contradictions(
-    deviation: np.ndarray, sigma: np.ndarray, value: np.ndarray, classes: _Classes, reflections: Reflections
-) -> int:
+def _count_contradictions(hkl: np.ndarray, value: np.ndarray, sigma: np.ndarray, reflections: Reflections) -> int:
     """Count the classes whose deviations exceed 5 σ and a quarter of the summed |I|; warn if there are any.
 
-    The other arguments belong to the rows [n] of `reflections` that are not absences.
+    The columns [n] are the rows of `reflections` that are not absences. Friedel mates are apart, because dispersion may
+    make them differ by any amount in a group without a centre.
     """
+    classes = _Classes(reflections.group.representative(hkl, friedel=False))
+    _, _, deviation = _weighted_mean(value, sigma, classes)
     in_sigma, part = _CONTRADICTION
     far = np.sqrt(classes.total(deviation**2)) > in_sigma * np.sqrt(classes.total(sigma**2))
     n = int((far & (classes.total(deviation) > part * classes.total(np.abs(value)))).sum())
