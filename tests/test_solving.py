@@ -55,6 +55,20 @@ def test_a_list_that_the_truth_does_not_know_is_an_error(crystal):
         truth.score(np.ones(len(data)), data)
 
 
+@pytest.mark.parametrize(
+    ("d_min", "message"),
+    [
+        (100, "d_min = 100 Å leaves no reflection of P 1 21/c 1 with the axes .* Å; give a smaller one"),
+        (0, "d_min = 0: expected a number above 0"),
+        (float("nan"), "d_min = nan: expected a number above 0"),
+        (5, "expected at least 30; give more data, or choose a smaller d_min"),
+    ],
+)
+def test_a_limit_that_leaves_too_few_reflections(crystal, d_min, message):
+    with pytest.raises(ReflectionError, match=message):
+        simulate_reflections(crystal, d_min, leak=0.1)
+
+
 def test_simulated_noise_gaps_and_repetition_are_as_asked(crystal):
     data, truth = simulate_reflections(crystal, 0.8, noise=0.1, missing=0.2, n_each=4)
     relative = np.sqrt(data.intensity) / np.abs(truth.F[[truth.hkl.tolist().index(h) for h in data.hkl.tolist()]])

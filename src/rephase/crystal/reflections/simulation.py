@@ -70,6 +70,11 @@ def simulate_reflections(
         Number of measurements of each reflection.
     seed
         Seed of the noise and the gaps.
+
+    Raises
+    ------
+    ReflectionError
+        `d_min` or the gaps leave too few reflections.
     """
     symmetry, rng = find_symmetry(crystal.space_group), np.random.default_rng(seed)
     hkl = unique_hkl(crystal.cell, symmetry, d_min)

@@ -12,7 +12,7 @@ from rephase.crystal.reflections import Merged, Reflections
 from rephase.crystal.scattering import form_factor_coefficients
 from rephase.crystal.shells import shell_index, shell_limits, smooth_mean
 from rephase.crystal.symmetry import Symmetry, unique_rows
-from rephase.errors import ReflectionError
+from rephase.errors import ReflectionError, check_positive
 
 _ORGANIC = {"C": 0.76, "N": 0.10, "O": 0.14, "H": 1.1}  # atoms per non-hydrogen atom
 WILSON_D_MAX = 3.5  # Å; at lower resolution, the atoms of a molecule are not independent
@@ -141,7 +141,14 @@ def normalise(reflections: Reflections) -> np.ndarray:
 
 
 def unique_hkl(cell: Cell, symmetry: Symmetry, d_min: float) -> np.ndarray:
-    """One index of each class of equivalents with d >= `d_min` (Å), without systematic absences, [n, 3]."""
+    """One index of each class of equivalents with d >= `d_min` (Å), without systematic absences, [n, 3].
+
+    Raises
+    ------
+    ReflectionError
+        There is none, or `d_min` is not above 0.
+    """
+    check_positive("d_min", d_min, remedy="give it in Å, e.g. 1.0", error=ReflectionError)
     h_max, k_max, l_max = (int(length / d_min) for length in cell.parameters[:3])
     plane = np.indices((2 * k_max + 1, 2 * l_max + 1)).reshape(2, -1).T - (k_max, l_max)
     slices = []
@@ -150,7 +157,13 @@ def unique_hkl(cell: Cell, symmetry: Symmetry, d_min: float) -> np.ndarray:
         slices.append(hkl[cell.d_spacing(hkl) >= d_min * (1 - 1e-9)])
     hkl = np.concatenate(slices)
     hkl = hkl[(hkl != 0).any(1)]
-    return unique_rows(symmetry.representative(hkl[~symmetry.is_absent(hkl)]))
+    hkl = hkl[~symmetry.is_absent(hkl)]
+    if not len(hkl):
+        raise ReflectionError(
+            f"d_min = {d_min} Å leaves no reflection of {symmetry.symbol} with the axes "
+            f"{', '.join(f'{length:g}' for length in cell.parameters[:3])} Å; give a smaller one"
+        )
+    return unique_rows(symmetry.representative(hkl))
 
 
 def shell_table(merged: Merged, n_shells: int = 10) -> pd.DataFrame:
