@@ -134,6 +134,28 @@ def test_a_list_without_sigma_says_so_and_keeps_it_when_merged(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("stated", "radiation"),
+    [
+        ("_diffrn_radiation_type neutron", "neutron"),
+        ("_diffrn_radiation_probe neutron\n_diffrn_radiation_type 'time of flight'", "neutron"),
+        ("_diffrn_radiation.probe electron", "electron"),
+        ("_diffrn_radiation_type 'Electron, 200 kV'", "electron"),
+        ("_exptl.method 'NEUTRON DIFFRACTION'", "neutron"),
+        ("_diffrn_radiation_probe x-ray\n_diffrn_radiation_type MoK\\a", ""),
+        ("_diffrn_radiation_type 'synchrotron, electron storage ring'", ""),
+        ("_diffrn_radiation_probe ?", ""),
+    ],
+)
+def test_radiation_that_is_not_of_x_rays_is_said(tmp_path, recwarn, stated, radiation):
+    (tmp_path / "x.cif").write_text(f"{cif_of('x')}\n{stated}\n")
+    data = rephase.read_reflections(tmp_path / "x.cif")
+    assert data.radiation == radiation
+    said = [str(warning.message) for warning in recwarn]
+    start = f"x: the file states {radiation} diffraction, but the intensities are treated as those of X-rays"
+    assert [message.startswith(start) for message in said] == [True] * bool(radiation)
+
+
+@pytest.mark.parametrize(
     ("cards", "formula"),
     [
         ("ZERR 4 0 0 0 0 0 0\nSFAC C H O\nUNIT 36 40 4", "C9 H10 O"),

@@ -26,10 +26,10 @@ _LEAST_U = 0.002  # Å^2, when electrons are counted
 _DRAFT = RefinementOptions(n_cycles=3, weighting=(0.1, 0.0), refines_extinction=False, warns=False)
 _FINAL = RefinementOptions(n_cycles=8, warns=False)
 _HEAVY = 10  # electrons
-_WRONG = 0.35  # R1 of an isotropic model without hydrogen in which many atoms are wrong
+WRONG = 0.35  # R1 of an isotropic model without hydrogen in which many atoms are wrong
 _N_AMENDMENTS = 2
 _BETTER = 0.985  # ratio of R1 that justifies another site or a partial atom
-_PER_PARAMETER = 4.0  # reflections above 2 σ that each parameter of an anisotropic model wants
+PER_PARAMETER = 4.0  # reflections above 2 σ that each parameter of an anisotropic model wants
 
 
 @one_blas_thread()
@@ -107,7 +107,7 @@ def _refined(draft: Model, occupancies: np.ndarray, formula: str | None) -> Mode
 
 def _amended(model: Model, formula: str | None) -> Model | None:
     """Return a model with second sites, partial and missed atoms if it is better; None if not."""
-    if model.r1 > _WRONG or (change := amended(model)) is None:
+    if model.r1 > WRONG or (change := amended(model)) is None:
         return None
     draft = refine(change.sites, model.data, options=_DRAFT._replace(occupancies=change.occupancies))
     sites, occupancies = settled(draft, change.occupancies)
@@ -137,7 +137,7 @@ def _named(
 def _renamed(model: Model, data: Reflections, amplitude: np.ndarray, counts: dict[str, float] | None) -> Model | None:
     """Return the model without hydrogen, named by electrons counted beside hydrogen; None if no element changes."""
     sites = model.sites
-    if model.r1 > _WRONG:
+    if model.r1 > WRONG:
         return None
     numbers = np.array([gemmi.Element(element).atomic_number for element in sites.elements], float)
     atoms = AtomList(sites.xyz_frac, numbers, np.maximum(sites.u_equivalent(data.cell), _LEAST_U))
@@ -170,10 +170,15 @@ def _anisotropic(model: Model) -> Sites:
     sites = model.sites
     numbers = np.array([gemmi.Element(element).atomic_number for element in sites.elements])
     for chosen in (numbers > 1, numbers > _HEAVY):
-        n_parameters = 4 * len(sites) + 5 * chosen.sum()
-        if model.r1 < _WRONG and model.statistics.n_observed > _PER_PARAMETER * n_parameters:
+        if model.r1 < WRONG and reflections_per_parameter(model, chosen) > PER_PARAMETER:
             return replace(sites, is_anisotropic=chosen)
     return replace(sites, is_anisotropic=np.zeros(len(sites), bool))
+
+
+def reflections_per_parameter(model: Model, is_anisotropic: np.ndarray) -> float:
+    """Return the reflections above 2σ for each parameter, if the chosen sites [n] were anisotropic, hydrogen riding."""
+    n_parameters = 4 * (~model.sites.is_hydrogen).sum() + 5 * is_anisotropic.sum()
+    return float(model.statistics.n_observed / max(n_parameters, 1))
 
 
 def _difference(model: Model) -> np.ndarray:

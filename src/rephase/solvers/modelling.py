@@ -75,8 +75,8 @@ def with_model(solution: Solution, *, formula: str | None, seed: int = 0, keeps_
     if data.d_min > _COARSEST:
         return replace(solution, model_note=f"no atoms were built: the data end at {data.d_min:.2f} Å")
     try:
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the hints say it in their place
             built = build_model(
                 data, solution.amplitude, solution.density, formula=formula, measured=solution.measured, seed=seed
             )
@@ -90,8 +90,6 @@ def with_model(solution: Solution, *, formula: str | None, seed: int = 0, keeps_
     moved = solution if inversion is None else inverted(solution, inversion)
     if verdict == "solved":
         moved = replace(moved, phi=_phases_of(model, moved.hkl))
-        for warning in said:  # of a wrong model they mean nothing
-            warnings.warn(str(warning.message), stacklevel=3)
     return replace(moved, model=model, chemistry=chemistry, verdict=verdict)
 
 

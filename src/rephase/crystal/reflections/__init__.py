@@ -56,6 +56,8 @@ class Reflections:
         Whether any σ was measured; if not, `sigma` is an estimate for the search, and a refinement weighs all alike.
     formula
         Formula unit that the file states, e.g. ``C12 H10 N2 O``; "" if it states none.
+    radiation
+        ``neutron`` or ``electron`` if the file states one of these; "": X-rays.
 
     Raises
     ------
@@ -77,6 +79,7 @@ class Reflections:
     is_merged: bool = False
     has_sigma: bool = True
     formula: str = ""
+    radiation: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hkl", np.asarray(self.hkl))

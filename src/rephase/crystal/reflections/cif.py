@@ -35,6 +35,7 @@ _TWIN = "_twin_refln_"
 PHASES = ("phase_meas", "phase_calc")
 _STATUS = ("observed_status", "include_status", "status")
 _FORMULAS = ("_chemical_formula_sum", "_chemical_formula_moiety")
+_RADIATION = ("_diffrn_radiation_probe", "_diffrn_radiation_type", "_exptl_method")  # of mmCIF the last
 _EMBEDDED = ("_shelx_hkl_file", "_iucr_refine_reflections_details", "_shelx_fcf_file")
 
 
@@ -225,7 +226,10 @@ def _from_embedded(text: str, block: gemmi.cif.Block, name: str, column: str | N
 
 
 def with_metadata(listing: Listing, blocks: list[gemmi.cif.Block]) -> Listing:
-    """Add cell, group, wavelength and formula to a listing: cell and group of the first block that has them."""
+    """Add cell, group, wavelength, formula and radiation to a listing.
+
+    Cell and group are those of the first block that has them.
+    """
     cell = listing.cell or next(filter(None, map(_cell_or_none, blocks)), None)
     group: SpaceGroup | None = listing.space_group
     group = group or next((stated for stated in map(space_group_of, blocks) if stated), None)
@@ -235,6 +239,7 @@ def with_metadata(listing: Listing, blocks: list[gemmi.cif.Block]) -> Listing:
         space_group=group,
         wavelength=listing.wavelength or next(map(_wavelength, own), None),
         formula=listing.formula or "".join(stated_formula(text_of(block, *_FORMULAS)) for block in own),
+        radiation=listing.radiation or "".join(map(_radiation, own)),
     )
 
 
@@ -245,6 +250,13 @@ def _cell_or_none(block: gemmi.cif.Block) -> Cell | None:
     except CifError as error:
         warnings.warn(f"{block.name}: the cell in the file is not read: {error}", stacklevel=4)
         return None
+
+
+def _radiation(block: gemmi.cif.Block) -> str:
+    """Return the radiation if a block says that it is ``neutron`` or ``electron``."""
+    stated = " ".join(text_of(block, tag) for tag in _RADIATION).lower()
+    found = re.search(r"neutron|electron", stated)
+    return found[0] if found and not re.search(r"x-?ray|synchrotron", stated) else ""
 
 
 def _wavelength(block: gemmi.cif.Block) -> float | None:

@@ -1,5 +1,6 @@
 """Reading of reflections in any format, with their cell and space group; writing of HKLF 4."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,7 +78,8 @@ def read_reflections(
     Warns
     -----
     UserWarning
-        Rows were left out, σ were estimated, the file has slips, or a file of the same name cannot be read.
+        Rows were left out, σ were estimated, the file has slips, a file of the same name cannot be read, or the file
+        says that the data are of neutrons or electrons.
     """
     if wavelength is not None and not 0.01 < wavelength < 100:
         raise ReflectionError(f"wavelength = {wavelength}: expected an X-ray wavelength; give it in Å, e.g. 0.71073")
@@ -175,6 +177,12 @@ def _as_cell(cell: Cell | Sequence[float]) -> Cell:
 def _reflections(
     found: Listing, cell: Cell, symmetry: Symmetry | None, wavelength: float | None, name: str
 ) -> Reflections:
+    if found.radiation:
+        warnings.warn(
+            f"{name}: the file states {found.radiation} diffraction, but the intensities are treated as those of "
+            "X-rays: elements, hydrogen atoms and R1 of a model will be wrong",
+            stacklevel=3,
+        )
     kept = measured_rows(found, name=name)
     hkl, value = found.hkl[kept], found.value[kept]
     sigma = np.full(len(value), np.nan) if found.sigma is None else found.sigma[kept]
@@ -185,5 +193,8 @@ def _reflections(
     sigma = estimate_sigma(value, sigma, name=name) if len(value) else sigma
     phi = None if found.phi_deg is None else np.angle(np.exp(1j * np.radians(found.phi_deg[kept])))
     return Reflections(
-        hkl, value, sigma, cell, symmetry, phi, wavelength, name, has_sigma=has_sigma, formula=found.formula
+        *(hkl, value, sigma, cell, symmetry, phi, wavelength, name),
+        has_sigma=has_sigma,
+        formula=found.formula,
+        radiation=found.radiation,
     )

@@ -22,7 +22,8 @@ class Listing(NamedTuple):
     """The columns of a file: ``hkl [n, 3]``, ``value`` and ``sigma [n]`` as written, ``phi_deg [n]`` in degrees.
 
     ``fom [n]`` are figures of merit of the phases. NaN marks missing values; ``marked`` gives, for each reason, the
-    rows [n] that the file excludes. ``formula`` is that of one formula unit, "" if unknown.
+    rows [n] that the file excludes. ``formula`` is that of one formula unit, "" if unknown; ``radiation`` is
+    ``neutron`` or ``electron``, "" if the file states X-rays or nothing.
     """
 
     hkl: np.ndarray
@@ -36,6 +37,7 @@ class Listing(NamedTuple):
     fom: np.ndarray | None = None
     marked: Mapping[str, np.ndarray] = {}
     formula: str = ""
+    radiation: str = ""
 
 
 def listing_of(columns: Mapping[str, np.ndarray], **stated: Any) -> Listing:

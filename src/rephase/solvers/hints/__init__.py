@@ -1,12 +1,14 @@
 """Hints: in words, what is unusual about the data or the model of a solution, and what to do."""
 
-from rephase.solvers.hints import coverage, fit, structure, twins
+from rephase.solvers.hints import coverage, fit, measurement, refinement, structure, twins
 from rephase.solvers.hints.hint import Hint
 from rephase.solvers.solution import Solution
 
 __all__ = ["HINTS", "Hint", "hints_of"]
 
 HINTS = (
+    measurement.radiation,
+    measurement.no_sigma,
     twins.twinning,
     twins.higher_symmetry,
     coverage.large_cell,
@@ -16,6 +18,9 @@ HINTS = (
     coverage.gaps,
     coverage.low_angles,
     coverage.falloff,
+    refinement.isotropic,
+    refinement.displacements,
+    refinement.occupancies,
     structure.formula,
     structure.chemistry,
     structure.bond_lengths,
