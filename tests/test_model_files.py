@@ -169,6 +169,56 @@ def test_what_only_the_user_knows_is_asked_for(tmp_path):
     for tag in ("_exptl_crystal_colour", "_exptl_crystal_size_max", "_diffrn_ambient_temperature", "_diffrn_source"):
         assert block.find_value(tag) == "?"
     assert block.find_value("_chemical_absolute_configuration") is None
+
+
+def with_data(model: Model, **changes) -> Model:
+    return replace(model, data=replace(model.data, **changes))
+
+
+def test_a_temperature_that_was_stated_is_passed_on(tmp_path):
+    model = with_data(model_of(molecule()), temperature=150.0)
+    write_model(tmp_path, "a", model, map_coefficients(model))
+    block = block_of(tmp_path / "a.cif")
+    tags = "_cell_measurement_temperature", "_diffrn_ambient_temperature"
+    assert [block.find_value(tag) for tag in tags] == ["150", "150"]
+    assert "TEMP -123.15" in instruction_text(model)
+    assert [read_reflections(tmp_path / f"a{suffix}").temperature for suffix in (".hkl", ".cif")] == [
+        pytest.approx(150)
+    ] * 2
+    assert not lines_with(model_of(molecule()), "TEMP")
+
+
+@pytest.mark.parametrize(
+    ("card", "kelvin"), [("TEMP -173", 100.15), ("TEMP", None), ("TEMP cold", None), ("REM", None)]
+)
+def test_temperatures_of_instructions(card, kelvin):
+    text = f"CELL 0.71073 7.1 9.2 11.3 90 101.5 90\n{card}\nHKLF 4\n"
+    assert read_instructions(text, name="a").temperature == (kelvin and pytest.approx(kelvin))
+
+
+def test_neutrons_of_instructions():
+    head = "CELL 0.71073 7.1 9.2 11.3 90 101.5 90\n"
+    assert read_instructions(f"{head}NEUT\nHKLF 4\n", name="a").radiation == "neutron"
+    assert read_instructions(f"{head}HKLF 4\n", name="a").radiation == ""
+
+
+@pytest.mark.parametrize(("radiation", "kind", "mu"), [("", r"'Mo K\a'", "0.032"), ("neutron", None, "?")])
+def test_absorption_and_radiation_in_the_cif(tmp_path, radiation, kind, mu):
+    """C8 H12 O4 in 723 Å^3 at Mo Kα (ITC C, 4.2.4.3): (96 * 0.576 + 12 * 0.373 + 64 * 1.22) / 723 / 6.02 = 0.032."""
+    write_model_cif(tmp_path / "a.cif", with_data(model_of(molecule()), radiation=radiation))
+    tags = "_diffrn_radiation_probe", "_diffrn_radiation_type", "_exptl_absorpt_coefficient_mu"
+    block = block_of(tmp_path / "a.cif")
+    assert [block.find_value(tag) for tag in tags] == [radiation or "x-ray", kind, mu]
+
+
+def test_unit_weights_are_said_in_every_file(tmp_path):
+    model = with_data(replace(model_of(molecule()), weighting=(0.0, 0.0)), has_sigma=False)
+    write_model_cif(tmp_path / "a.cif", model)
+    block = block_of(tmp_path / "a.cif")
+    assert block.find_value("_refine_ls_weighting_scheme") == "unit"
+    assert block.find_value("_refine_ls_weighting_details") == "'w=1, because no standard uncertainties were measured'"
+    assert any("no sigma was measured" in line and "unit weights" in line for line in instruction_text(model))
+    assert not lines_with(model_of(molecule()), "REM no sigma")
     assert block.find_value("_chemical_formula_moiety") == "'C2 H3 O'"
 
 

@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import gemmi
 import numpy as np
 import pytest
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.peaks import parse_formula
 from rephase.crystal.symmetry import find_symmetry
-from rephase.refinement.moieties import count_units, find_moieties, heavy_difference, moiety_text
+from rephase.refinement.moieties import absorption, count_units, find_moieties, heavy_difference, moiety_text
 from rephase.refinement.sites import Sites
 
 CELL = Cell(10.0, 11.0, 12.0, 90.0, 100.0, 90.0)
@@ -96,6 +98,23 @@ def test_a_formula_determines_z():
     assert count_units(moieties, contents, CELL, P21C, {"C": 2, "H": 8, "O": 2}) == 2
     assert count_units(moieties, contents, CELL, P21C, {"C": 1, "O": 1}) == 4
     assert count_units(moieties, {"C": 2.7}, CELL, P21C, {"C": 9}) == 8  # 17.9 Å^3 per atom; the model has none of it
+
+
+@pytest.mark.parametrize("cod", ["1100979", "1501469", "2221562", "4000000", "2220351"])
+def test_absorption_is_the_published_one(cod_file, cod):
+    block = gemmi.cif.read(str(cod_file(f"{cod}.cif"))).sole_block()
+    axes = ["length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma"]
+    tags = [*(f"_cell_{axis}" for axis in axes), "_cell_formula_units_Z", "_diffrn_radiation_wavelength"]
+    *cell, z, wavelength = (gemmi.cif.as_number(block.find_value(tag)) for tag in tags)
+    formula = parse_formula(gemmi.cif.as_string(block.find_value("_chemical_formula_sum")))
+    published = gemmi.cif.as_number(block.find_value("_exptl_absorpt_coefficient_mu"))
+    found = absorption({element: z * n for element, n in formula.items()}, Cell(*cell), wavelength)
+    assert found == pytest.approx(published, rel=0.005)
+
+
+def test_absorption_of_what_no_table_has():
+    assert np.isnan(absorption({"Cf": 1.0}, CELL, 0.71073))
+    assert np.isnan(absorption({"C": 1.0}, CELL, 50.0))
 
 
 def test_the_difference_of_contents_ignores_hydrogen():

@@ -1,4 +1,4 @@
-"""Atomic scattering factors: ITC form factors and dispersion corrections, from the tables of Dans_Diffraction."""
+"""Scattering of atoms: ITC form factors, dispersion corrections, attenuation, from the tables of Dans_Diffraction."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -6,6 +6,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
+import gemmi
 import numpy as np
 
 from rephase.crystal.cell import wavelength
@@ -24,6 +25,25 @@ def _itc_table() -> dict[str, tuple[float, ...]]:
 def _dispersion_table() -> dict[str, dict[str, Any]]:
     """Energies (eV), f1 and f2 of each element (Henke, Gullikson & Davis 1993, doi:10.1006/adnd.1993.1013)."""
     return np.load(_table("atomic_scattering_factors.npy"), allow_pickle=True).item()
+
+
+def mass_attenuation(elements: Sequence[str], energy_kev: float) -> np.ndarray:
+    """Return mass attenuation coefficients [n_elements] in cm²/g (Hubbell & Seltzer 2004, doi:10.18434/T4D01F).
+
+    They are NaN for elements beyond uranium, and for energies below 1 keV or above 20 MeV.
+    """
+    table = _attenuation_table()
+    energies = table[:, 0] / 1000
+    numbers = [gemmi.Element(element).atomic_number for element in elements]
+    known = [0 < number < table.shape[1] and energies[0] <= energy_kev <= energies[-1] for number in numbers]
+    columns = (table[:, number] if is_known else table[:, 0] * np.nan for number, is_known in zip(numbers, known))
+    return np.array([np.interp(energy_kev, energies, column) for column in columns])
+
+
+@cache
+def _attenuation_table() -> np.ndarray:
+    """Energy (eV), then the mass attenuation coefficient (cm²/g) of each element by its number, [n_energies, 93]."""
+    return np.loadtxt(_table("XRayMassAtten_mup.dat"))[1:]  # the first row, at 0 eV, is no measurement
 
 
 def _table(name: str) -> Path:

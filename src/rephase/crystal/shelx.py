@@ -19,8 +19,10 @@ from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import ReflectionError
 
 MOLYBDENUM = 0.71073  # Å, Kα
+ZERO_CELSIUS = 273.15  # K
 _LATTICES = {1: "P", 2: "I", 3: "R", 4: "F", 5: "A", 6: "B", 7: "C"}
 _INVERSION = [-1, 0, 0, 0, -1, 0, 0, 0, -1]  # SHELXL's default law of a twin
+_STATEMENTS = "CELL", "ZERR", "LATT", "NEUT", "TEMP", "HKLF", "TWIN", "BASF"
 _DATA_CARD = re.compile(r"HKLF\b|END\b", re.IGNORECASE)
 
 
@@ -28,7 +30,8 @@ class Instructions(NamedTuple):
     """The statements of an `.ins` or `.res` about the data; ``wavelength`` in Å, ``matrix`` [3, 3] transforms hkl.
 
     ``is_twinned`` means by a law other than inversion, which does not change |F|. ``formula`` is that of one formula
-    unit, from SFAC, UNIT and the Z of ZERR; "" if it is missing or a placeholder.
+    unit, from SFAC, UNIT and the Z of ZERR; "" if it is missing or a placeholder. ``radiation`` is ``neutron`` with
+    NEUT, otherwise "". ``temperature`` in K is that of TEMP, None without it.
     """
 
     cell: Cell | None
@@ -39,10 +42,12 @@ class Instructions(NamedTuple):
     matrix: np.ndarray
     is_twinned: bool
     formula: str = ""
+    radiation: str = ""
+    temperature: float | None = None
 
 
 def read_instructions(text: str, *, name: str) -> Instructions:
-    """Read CELL, ZERR, LATT, SYMM, TWIN, BASF and HKLF of the text of an `.ins` or `.res`.
+    """Read CELL, ZERR, LATT, SYMM, NEUT, TEMP, TWIN, BASF and HKLF of the text of an `.ins` or `.res`.
 
     Raises
     ------
@@ -52,7 +57,7 @@ def read_instructions(text: str, *, name: str) -> Instructions:
         The operations form no group.
     """
     cards = [(line[:4].upper(), line[4:]) for line in instruction_lines(text)]
-    found = {card: rest for card, rest in cards if card in ("CELL", "ZERR", "LATT", "HKLF", "TWIN", "BASF")}
+    found = {card: rest for card, rest in cards if card in _STATEMENTS}
     cell, wavelength = None, None
     if "CELL" in found:
         wavelength, *lengths = numbers("CELL", found["CELL"], 7, name)
@@ -65,7 +70,11 @@ def read_instructions(text: str, *, name: str) -> Instructions:
     scale = hklf[1] if len(hklf) > 1 else 1.0
     matrix = np.array(hklf[2:11] if len(hklf) >= 11 else np.eye(3)).reshape(3, 3)
     is_twinned, formula = _is_twinned(found, name), _formula(cards, cell)
-    return Instructions(cell, symmetry, wavelength, int(hklf[0]), scale, matrix, is_twinned, formula)
+    return Instructions(
+        *(cell, symmetry, wavelength, int(hklf[0]), scale, matrix, is_twinned, formula),
+        radiation="neutron" if "NEUT" in found else "",
+        temperature=_temperature(found.get("TEMP", "")),
+    )
 
 
 def instruction_lines(text: str) -> list[str]:
@@ -169,6 +178,15 @@ def _cell_su(zerr: str) -> tuple[float, ...] | None:
     except ValueError:
         return None
     return su if len(su) == 6 and any(su) and min(su) >= 0 and np.isfinite(su).all() else None
+
+
+def _temperature(temp: str) -> float | None:
+    """Temperature in K from TEMP, which is in °C; None if it is missing or impossible."""
+    try:
+        kelvin = ZERO_CELSIUS + float(temp.split()[0])
+    except (ValueError, IndexError):
+        return None
+    return kelvin if 0 < kelvin < np.inf else None
 
 
 def _is_twinned(found: dict[str, str], name: str) -> bool:

@@ -13,13 +13,15 @@ from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.files.writing import write_whole
 from rephase.refinement.cif_loops import add_loops
 from rephase.refinement.model import Model
-from rephase.refinement.moieties import mass, moiety_text
+from rephase.refinement.moieties import absorption, mass, moiety_text
 
 _RADIATION = {"Mo K\\a": 0.71073, "Cu K\\a": 1.54184, "Ag K\\a": 0.56086}
 _NEAR = 1e-3  # Å
 _ASKED = "?"
 _SOFTWARE = f"rephase {__version__}"
 _EXTINCTION = "Fc^*^=kFc[1+0.001xFc^2^\\l^3^/sin(2\\q)]^-1/4^"
+_WEIGHTS = "w=1/[\\s^2^(Fo^2^)+({:.4f}P)^2^+{:.4f}P] where P=(Fo^2^+2Fc^2^)/3"
+_UNIT_WEIGHTS = "w=1, because no standard uncertainties were measured"
 _QUOTIENTS = "Classical fit to {} quotients of Friedel pairs (Parsons, Flack & Wagner, 2013)"
 
 
@@ -83,12 +85,26 @@ def _contents(model: Model) -> dict[str, str]:
         "_chemical_formula_weight": _fixed(mass(contents) / n_units, 2),
         **({} if model.symmetry.is_centrosymmetric else _asked("chemical", "absolute_configuration")),
         "_cell_formula_units_Z": str(n_units),
-        **_asked("cell_measurement", "temperature reflns_used theta_min theta_max"),
+        "_cell_measurement_temperature": _temperature(model.data),
+        **_asked("cell_measurement", "reflns_used theta_min theta_max"),
         **_asked("exptl_crystal", "description colour size_max size_mid size_min"),
         "_exptl_crystal_density_diffrn": _fixed(model.density, 3),
         "_exptl_crystal_F_000": _fixed(f000, 1),
-        **_asked("exptl_absorpt", "coefficient_mu correction_type correction_T_min correction_T_max process_details"),
+        "_exptl_absorpt_coefficient_mu": _absorption(model),
+        **_asked("exptl_absorpt", "correction_type correction_T_min correction_T_max process_details"),
     }
+
+
+def _temperature(data: Reflections) -> str:
+    return _ASKED if data.temperature is None else f"{data.temperature:.5g}"
+
+
+def _absorption(model: Model) -> str:
+    """μ in mm^-1 of X-rays of the wavelength of the data."""
+    wavelength = model.data.wavelength
+    if wavelength is None or model.data.radiation:
+        return _ASKED
+    return _fixed(absorption(model.contents(), model.cell, wavelength), 3) or _ASKED
 
 
 def _data(model: Model, measured: Reflections, r_int: float) -> dict[str, str]:
@@ -103,7 +119,9 @@ def _data(model: Model, measured: Reflections, r_int: float) -> dict[str, str]:
     }
     known = {} if wavelength is None else _angles(data, wavelength, min(n_unique / n_possible, 1.0))
     return {
-        **_asked("diffrn", "ambient_temperature source measurement_device_type measurement_method"),
+        "_diffrn_ambient_temperature": _temperature(data),
+        "_diffrn_radiation_probe": data.radiation or "x-ray",
+        **_asked("diffrn", "source measurement_device_type measurement_method"),
         **known,
         "_diffrn_reflns_number": str(len(measured)),
         "_diffrn_reflns_av_R_equivalents": _fixed(r_int, 4),
@@ -120,7 +138,7 @@ def _angles(data: Reflections, wavelength: float, completeness: float) -> dict[s
     names = [name for name, value in _RADIATION.items() if abs(value - wavelength) < _NEAR]
     return {
         "_diffrn_radiation_wavelength": _fixed(wavelength, 5),
-        "_diffrn_radiation_type": names[0] if names else "",
+        "_diffrn_radiation_type": names[0] if names and not data.radiation else "",
         "_diffrn_reflns_theta_min": _fixed(theta.min(), 3),
         "_diffrn_reflns_theta_max": _fixed(theta.max(), 3),
         "_diffrn_reflns_theta_full": _fixed(theta.max(), 3),
@@ -137,8 +155,8 @@ def _refinement(model: Model) -> dict[str, str]:
     pairs: dict[str, str] = {
         "_refine_ls_structure_factor_coef": "Fsqd",
         "_refine_ls_matrix_type": "full",
-        "_refine_ls_weighting_scheme": "calc",
-        "_refine_ls_weighting_details": f"w=1/[\\s^2^(Fo^2^)+({a:.4f}P)^2^+{b:.4f}P] where P=(Fo^2^+2Fc^2^)/3",
+        "_refine_ls_weighting_scheme": "calc" if model.data.has_sigma else "unit",
+        "_refine_ls_weighting_details": _WEIGHTS.format(a, b) if model.data.has_sigma else _UNIT_WEIGHTS,
         "_atom_sites_solution_primary": "iterative",
         "_atom_sites_solution_secondary": "difmap",
         "_atom_sites_solution_hydrogens": hydrogens,

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import gemmi
 import numpy as np
 
-from rephase.crystal.cell import Cell
+from rephase.crystal.cell import HC_KEV_ANGSTROM, Cell
 from rephase.crystal.peaks import distances, units_in_cell
+from rephase.crystal.scattering import mass_attenuation
 from rephase.crystal.symmetry import Symmetry
 from rephase.refinement.atoms.restraints import Pairs
 from rephase.refinement.bonds import find_bonds, in_one_piece, molecule_of
@@ -154,6 +155,19 @@ def mass(counts: Mapping[str, float]) -> float:
 def density(contents: Mapping[str, float], cell: Cell) -> float:
     """Return the density in g/cm^3 of the atoms in the cell."""
     return mass(contents) / cell.volume / _DALTON_PER_A3
+
+
+def absorption(contents: Mapping[str, float], cell: Cell, wavelength: float) -> float:
+    """Return the linear absorption coefficient μ in mm^-1 of the atoms in the cell; NaN where no table has it.
+
+    Parameters
+    ----------
+    wavelength
+        Wavelength of X-rays in Å.
+    """
+    coefficients = mass_attenuation(list(contents), HC_KEV_ANGSTROM / wavelength)
+    masses = [mass({element: n}) for element, n in contents.items()]
+    return float(coefficients @ masses) / cell.volume / _DALTON_PER_A3 / 10
 
 
 def heavy_difference(contents: Mapping[str, float], expected: Mapping[str, float]) -> float:

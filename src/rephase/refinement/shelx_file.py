@@ -14,7 +14,7 @@ import numpy as np
 
 from rephase.crystal.labels import short_labels
 from rephase.crystal.peaks import Peaks, distances, site_order
-from rephase.crystal.shelx import head_lines
+from rephase.crystal.shelx import ZERO_CELSIUS, head_lines
 from rephase.files.writing import write_whole
 from rephase.refinement.bonds import find_bonds
 from rephase.refinement.factors import dispersion_corrections
@@ -27,6 +27,7 @@ _NEAR = 2e-4  # Å; Cu, Mo and Ag Kα, whose dispersion SHELXL tabulates
 _AT_PLACE = 0.05  # Å
 _RIDING_FACTORS = np.array([1.2, 1.5])  # U_iso of hydrogen in units of U_eq of its parent
 _MOST_PEAKS = 20
+_UNIT_WEIGHTS = ["REM no sigma was measured: unit weights; those of the .hkl are estimates"]
 _RIDES_ALONG = 3  # AFIX
 
 
@@ -58,6 +59,7 @@ def instruction_text(model: Model, *, hkl_scale: float = 1.0, title: str = "reph
     return [
         *head_lines(title, model.cell, model.symmetry, model.contents(), model.n_units, model.data.wavelength),
         *_dispersion_lines(model),
+        *([] if model.data.temperature is None else [f"TEMP {model.data.temperature - ZERO_CELSIUS:.2f}"]),
         "L.S. 10",
         "BOND $H" if has_hydrogen else "BOND",
         *(["HTAB"] if has_hydrogen else []),
@@ -66,6 +68,7 @@ def instruction_text(model: Model, *, hkl_scale: float = 1.0, title: str = "reph
         "ACTA",
         "FMAP 2",
         f"PLAN {_MOST_PEAKS}",
+        *([] if model.data.has_sigma else _UNIT_WEIGHTS),
         f"WGHT {a:.6f} {b:.6f}",
         *([f"EXTI {model.extinction:.6f}"] if model.extinction else []),
         *_wrapped("FVAR", [f"{value:.6f}" for value in (model.scale * np.sqrt(hkl_scale), *variables)]),

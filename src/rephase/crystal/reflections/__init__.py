@@ -58,6 +58,8 @@ class Reflections:
         Formula unit that the file states, e.g. ``C12 H10 N2 O``; "" if it states none.
     radiation
         ``neutron`` or ``electron`` if the file states one of these; "": X-rays.
+    temperature
+        Temperature of the measurement in K; None: unknown.
 
     Raises
     ------
@@ -80,6 +82,7 @@ class Reflections:
     has_sigma: bool = True
     formula: str = ""
     radiation: str = ""
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hkl", np.asarray(self.hkl))

@@ -1,6 +1,7 @@
 """Reflections in CIF: loops of core CIF (COD, SHELX .fcf) and mmCIF, and embedded SHELX lists."""
 
 import itertools
+import math
 import re
 import warnings
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,7 @@ PHASES = ("phase_meas", "phase_calc")
 _STATUS = ("observed_status", "include_status", "status")
 _FORMULAS = ("_chemical_formula_sum", "_chemical_formula_moiety")
 _RADIATION = ("_diffrn_radiation_probe", "_diffrn_radiation_type", "_exptl_method")  # of mmCIF the last
+_TEMPERATURE = ("_diffrn_ambient_temperature", "_diffrn_ambient_temp", "_cell_measurement_temperature")
 _EMBEDDED = ("_shelx_hkl_file", "_iucr_refine_reflections_details", "_shelx_fcf_file")
 
 
@@ -226,7 +228,7 @@ def _from_embedded(text: str, block: gemmi.cif.Block, name: str, column: str | N
 
 
 def with_metadata(listing: Listing, blocks: list[gemmi.cif.Block]) -> Listing:
-    """Add cell, group, wavelength, formula and radiation to a listing.
+    """Add cell, group, wavelength, formula, radiation and temperature to a listing.
 
     Cell and group are those of the first block that has them.
     """
@@ -240,6 +242,7 @@ def with_metadata(listing: Listing, blocks: list[gemmi.cif.Block]) -> Listing:
         wavelength=listing.wavelength or next(map(_wavelength, own), None),
         formula=listing.formula or "".join(stated_formula(text_of(block, *_FORMULAS)) for block in own),
         radiation=listing.radiation or "".join(map(_radiation, own)),
+        temperature=listing.temperature or next(map(_temperature, own), None),
     )
 
 
@@ -257,6 +260,12 @@ def _radiation(block: gemmi.cif.Block) -> str:
     stated = " ".join(text_of(block, tag) for tag in _RADIATION).lower()
     found = re.search(r"neutron|electron", stated)
     return found[0] if found and not re.search(r"x-?ray|synchrotron", stated) else ""
+
+
+def _temperature(block: gemmi.cif.Block) -> float | None:
+    """Return the temperature in K that a block states."""
+    value = gemmi.cif.as_number(text_of(block, *_TEMPERATURE))
+    return value if 0 < value < math.inf else None
 
 
 def _wavelength(block: gemmi.cif.Block) -> float | None:

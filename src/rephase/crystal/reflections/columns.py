@@ -78,6 +78,8 @@ def _as_instructed(listing: Listing, instructions: Instructions, name: str) -> L
         cell=instructions.cell,
         space_group=instructions.symmetry,
         wavelength=instructions.wavelength,
+        radiation=instructions.radiation,
+        temperature=instructions.temperature,
         formula=instructions.formula,
     )
 

@@ -197,4 +197,5 @@ def _reflections(
         has_sigma=has_sigma,
         formula=found.formula,
         radiation=found.radiation,
+        temperature=found.temperature,
     )

@@ -23,7 +23,7 @@ class Listing(NamedTuple):
 
     ``fom [n]`` are figures of merit of the phases. NaN marks missing values; ``marked`` gives, for each reason, the
     rows [n] that the file excludes. ``formula`` is that of one formula unit, "" if unknown; ``radiation`` is
-    ``neutron`` or ``electron``, "" if the file states X-rays or nothing.
+    ``neutron`` or ``electron``, "" if the file states X-rays or nothing; ``temperature`` in K, None if unknown.
     """
 
     hkl: np.ndarray
@@ -38,6 +38,7 @@ class Listing(NamedTuple):
     marked: Mapping[str, np.ndarray] = {}
     formula: str = ""
     radiation: str = ""
+    temperature: float | None = None
 
 
 def listing_of(columns: Mapping[str, np.ndarray], **stated: Any) -> Listing:

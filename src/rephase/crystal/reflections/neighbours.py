@@ -51,7 +51,7 @@ def instructions_beside(path: Path, *, needed: bool) -> Instructions | None:
 
 
 def with_neighbours(path: Path, found: Listing) -> Listing:
-    """Complete a listing with cell, group, wavelength and formula from the files of the same name.
+    """Complete a listing with cell, group and what else the files say from those of the same name.
 
     Warns
     -----
@@ -64,6 +64,8 @@ def with_neighbours(path: Path, found: Listing) -> Listing:
             space_group=found.space_group or instructions.symmetry,
             wavelength=found.wavelength or instructions.wavelength,
             formula=found.formula or instructions.formula,
+            radiation=found.radiation or instructions.radiation,
+            temperature=found.temperature or instructions.temperature,
         )
     for suffix, complete in ((".p4p", with_p4p), (".cif", _with_cif)):
         other = beside(path, suffix)

@@ -51,7 +51,7 @@ def displacements(solution: Solution) -> Hint | None:
         {"n": len(low)},
         f"Displacements of {len(low)} atom(s) would be negative in some direction and are kept at 0.001 Å²: "
         f"{_listed([model.sites.labels[i] for i in low])}.",
-        "The element may be too light, the atom wrong, or absorption uncorrected; compare with the element above.",
+        "The element may be too light, the atom wrong, or absorption uncorrected.",
     )
 
 
