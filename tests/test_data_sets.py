@@ -110,6 +110,30 @@ def test_several_blocks_of_a_cif_are_asked_about(tmp_path):
         rephase.read_reflections(tmp_path / "x.cif", block="empty")
 
 
+def test_bad_input_is_asked_about_on_the_command_line(tmp_path, command):
+    """Two data sets in one CIF, a block that does not exist, a folder without a data set, an impossible element."""
+    path = tmp_path / "x.cif"
+    path.write_text(cif_of("low") + cif_of("high"))
+    (tmp_path / "empty").mkdir()
+    expected = {
+        (path,): "2 data blocks have reflections (low, high); choose one with block= (--block)",
+        (path, "--block", "hihg"): "no data block 'hihg'; did you mean 'high'?",
+        (path, "--block", "high", "--formula", "C10 Xx2"): "Xx is not an element",
+        (
+            path,
+            "--block",
+            "high",
+            "--formula",
+            "C250",
+        ): "the likeliest Z = 1 gives 2.9 Å^3 per atom other than hydrogen and 6.89 g/cm^3",
+        (tmp_path / "empty",): "a folder without a data set (it has: nothing)",
+    }
+    for words, message in expected.items():
+        status, _, complaints = command("solve", *words, "--out", tmp_path / "out")
+        assert status == 2
+        assert message in complaints.splitlines()[-1]
+
+
 def test_only_a_cif_has_blocks(tmp_path):
     (tmp_path / "x.hkl").write_text(LIST)
     with pytest.raises(ReflectionError, match="only a CIF has data blocks"):

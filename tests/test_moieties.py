@@ -100,6 +100,24 @@ def test_a_formula_determines_z():
     assert count_units(moieties, {"C": 2.7}, CELL, P21C, {"C": 9}) == 8  # 17.9 Å^3 per atom; the model has none of it
 
 
+@pytest.mark.parametrize(
+    ("share", "unit", "z"),
+    [(1.0, 8, 8), (0.92, 8, 8), (1.08, 8, 8), (1.5, 4, 12), (1.0, 4, 8), (0.0, 8, 8)],
+)
+def test_z_is_one_that_the_group_allows(share, unit, z):
+    """C15 N in P b c a, 8 general or 4 special positions: a model that lacks or adds 8 % of the atoms changes no Z."""
+    cell, group = Cell(10.0, 12.0, 19.2), find_symmetry("P b c a")  # 18 Å^3 for each of 128 atoms
+    contents = {"C": 120.0 * share, "N": 8.0 * share}
+    assert count_units((), contents, cell, group, {"C": 15.0, "N": 1.0}, unit=unit) == z
+
+
+def test_a_solvate_has_the_z_of_its_molecule():
+    """C10 H8 O2 with half a molecule of C H2 Cl2, on a centre of symmetry of P 21/c, in one of two orientations."""
+    contents = {"C": 42.0, "Cl": 4.0, "O": 8.0}
+    assert count_units((), contents, CELL, P21C, {"C": 10.5, "H": 9.0, "Cl": 1.0, "O": 2.0}, unit=4) == 4
+    assert count_units((), contents, CELL, P21C, {"C": 21.0, "H": 18.0, "Cl": 2.0, "O": 4.0}, unit=4) == 2
+
+
 @pytest.mark.parametrize("cod", ["1100979", "1501469", "2221562", "4000000", "2220351"])
 def test_absorption_is_the_published_one(cod_file, cod):
     block = gemmi.cif.read(str(cod_file(f"{cod}.cif"))).sole_block()

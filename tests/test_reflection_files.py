@@ -648,6 +648,15 @@ def test_res_without_a_formula_counts_its_atoms(tmp_path):
     assert "CELL 0.71073 " in text
 
 
+def test_special_positions_determine_z_of_a_formula(tmp_path):
+    """Na2MoO4 as a spinel: 8 Mo, 16 Na and 32 O; the volume alone would suggest Z = 6."""
+    cell, xyz = Cell(9.109, 9.109, 9.109), np.array([[1 / 8] * 3, [1 / 2] * 3, [0.262] * 3])
+    peaks = Peaks(xyz, np.array([3.0, 2.0, 1.0]), ("Mo", "Na", "O"))
+    write_res(tmp_path / "x.res", cell, find_symmetry("F d -3 m:2"), peaks, formula="Mo Na2 O4")
+    lines = (tmp_path / "x.res").read_text().splitlines()
+    assert {"ZERR 8 0.00000 0.00000 0.00000 0.0000 0.0000 0.0000", "UNIT 8 16 32"} < set(lines)
+
+
 def test_labels_of_many_atoms_differ(tmp_path):
     elements = ("C",) * 1100 + ("Cl",) * 120
     xyz = np.random.default_rng(0).random((len(elements), 3))

@@ -9,7 +9,7 @@ import numpy as np
 from rephase.crystal.cell import Cell
 from rephase.crystal.cif_head import block_name, write_head
 from rephase.crystal.labels import numbered_labels
-from rephase.crystal.peaks import UNASSIGNED, Peaks, parse_formula, site_order, units_in_cell
+from rephase.crystal.peaks import UNASSIGNED, Peaks, common_images, parse_formula, site_order, units_in_cell
 from rephase.crystal.shelx import head_lines
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.errors import GridError
@@ -135,7 +135,7 @@ def _contents(
     if formula is None:
         return counted or {"C": 1.0}, n_images
     counts = parse_formula(formula)
-    n_units = units_in_cell(counts, symmetry, cell)
+    n_units = units_in_cell(counts, symmetry, cell, unit=common_images(n_images // order))
     from_formula = {element: count * n_units for element, count in counts.items()}
     others = {element: counted[element] for element in peaks.elements if element not in (*counts, UNASSIGNED)}
     return from_formula | others, n_units

@@ -1,6 +1,7 @@
 """Peaks of a density: its symmetry-distinct maxima, and the assignment of a formula's elements to them."""
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import gemmi
@@ -115,13 +116,13 @@ def assign_elements(peaks: Peaks, formula: str, symmetry: Symmetry, cell: Cell) 
         The formula does not consist of element symbols and counts.
     """
     counts = parse_formula(formula)
-    n_units = units_in_cell(counts, symmetry, cell)
+    images = len(symmetry.triplets) // site_order(peaks.xyz_frac, cell, symmetry)
+    n_units = units_in_cell(counts, symmetry, cell, unit=common_images(images))
     budget = [
         (element, count * n_units)
         for element, count in sorted(counts.items(), key=lambda item: -gemmi.Element(item[0]).atomic_number)
         if element not in ("H", "D")
     ]
-    images = len(symmetry.triplets) // site_order(peaks.xyz_frac, cell, symmetry)
     elements = []
     for n_images in images:
         while budget and budget[0][1] < n_images / 2:
@@ -178,9 +179,19 @@ def units_in_cell(counts: dict[str, float], symmetry: Symmetry, cell: Cell, *, u
     order = len(symmetry.triplets)
     allowed = np.array([k for k in range(1, order) if order % k == 0] + [order * k for k in range(1, 33)])
     expected = cell.volume / (VOLUME_PER_ATOM * sum(heavy.values()))
-    n_sets = allowed[:, None] * np.array(list(heavy.values())) / unit
+    return likeliest_units(allowed, expected, heavy, unit)
+
+
+def likeliest_units(allowed: np.ndarray, expected: float, counts: Mapping[str, float], unit: int) -> int:
+    """Return the Z among `allowed` that is closest to the expected one, if it gives elements multiples of `unit`."""
+    n_sets = allowed[:, None] * np.array(list(counts.values())) / unit
     misfits = (np.abs(n_sets - np.rint(n_sets)) > _WHOLE).mean(1)
     return int(allowed[np.argmin(np.abs(np.log(allowed / expected)) + _MISFIT * misfits)])
+
+
+def common_images(n_images: np.ndarray) -> int:
+    """Return the greatest common divisor of the numbers of images [n] of atoms in the cell; 1 if there are none."""
+    return int(np.gcd.reduce(n_images, initial=0)) or 1
 
 
 def site_order(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:

@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import logsumexp
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.peaks import UNASSIGNED, units_in_cell
+from rephase.crystal.peaks import UNASSIGNED, common_images, units_in_cell
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.symmetry import Symmetry
 from rephase.refinement.atoms.building import Builder
@@ -210,7 +210,7 @@ def _budget(
     """Return the atoms [n_candidates] of the formula in the cell, and Z; None without a formula."""
     if formula is None:
         return None, None
-    n_units = units_in_cell(dict(formula), symmetry, cell, unit=int(np.gcd.reduce(n_images, initial=0)) or 1)
+    n_units = units_in_cell(dict(formula), symmetry, cell, unit=common_images(n_images))
     return np.array([formula.get(element, 0.0) * n_units for element in candidates]), n_units
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.peaks import distances, parse_formula, units_in_cell
+from rephase.crystal.peaks import common_images, distances, parse_formula, units_in_cell
 from rephase.crystal.symmetry import Symmetry
 from rephase.refinement.atoms.factors import keeping
 from rephase.refinement.hydrogen_evidence import Evidence, torsion_in_map, torsion_to_acceptor, water_directions
@@ -127,7 +127,7 @@ def within_formula(
 ) -> np.ndarray:
     """Return which hydrogen atoms [m] fit into the formula, the surest groups first."""
     counts = parse_formula(formula)
-    unit = int(np.gcd.reduce(multiplicity(heavy.xyz_frac, cell, symmetry)))
+    unit = common_images(multiplicity(heavy.xyz_frac, cell, symmetry))
     budget = (counts.get("H", 0.0) + counts.get("D", 0.0)) * units_in_cell(counts, symmetry, cell, unit=unit)
     atom = around.atom[found.row]
     weight = heavy.occupancy[atom] * multiplicity(found.xyz_frac, cell, symmetry)

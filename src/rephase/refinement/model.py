@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.peaks import parse_formula
+from rephase.crystal.peaks import common_images, parse_formula
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.symmetry import Symmetry
 from rephase.refinement.moieties import Moiety, count_units, density, find_moieties, in_hill_order, written
@@ -133,7 +133,9 @@ class Model:
     def n_units(self) -> int:
         """Number Z of formula units in the cell, see `count_units`."""
         stated = parse_formula(self.stated_formula) if self.stated_formula else None
-        return count_units(self.moieties, self.contents(), self.cell, self.symmetry, stated)
+        whole = self.sites.take((self.sites.occupancy == 1) & ~self.sites.is_hydrogen)
+        unit = common_images(multiplicity(whole.xyz_frac, self.cell, self.symmetry))
+        return count_units(self.moieties, self.contents(), self.cell, self.symmetry, stated, unit=unit)
 
     @property
     def formula(self) -> str:

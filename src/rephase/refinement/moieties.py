@@ -1,5 +1,6 @@
 """Moieties: the molecules, ions and networks of a crystal, how often each occurs in the cell, and hence Z."""
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ import gemmi
 import numpy as np
 
 from rephase.crystal.cell import HC_KEV_ANGSTROM, Cell
-from rephase.crystal.peaks import distances, units_in_cell
+from rephase.crystal.peaks import distances, likeliest_units, units_in_cell
 from rephase.crystal.scattering import mass_attenuation
 from rephase.crystal.symmetry import Symmetry
 from rephase.refinement.atoms.restraints import Pairs
@@ -110,19 +111,23 @@ def count_units(
     cell: Cell,
     symmetry: Symmetry,
     formula: Mapping[str, float] | None = None,
+    *,
+    unit: int = 1,
 ) -> int:
     """Return the number Z of formula units in the cell.
 
-    With a formula it is the number that its atoms other than hydrogen need to make up `contents`; if no whole number
-    does to 15 %, it is estimated from the volume. Without one it is the number of the most complex moiety, whose
+    With a formula it is the number that its atoms other than hydrogen need to make up `contents`, by preference one
+    that gives each element a multiple of `unit`, the greatest common divisor of the images of the atoms; if none does
+    to 15 %, it is estimated from the volume. Without one it is the number of the most complex moiety, whose
     independent molecules may differ in hydrogen.
     """
     if formula is None:
         alike = (each for each in moieties if each.without_hydrogen == moieties[0].without_hydrogen)
         return max(1, round(sum(each.n_in_cell for each in alike)))
-    ratio = _n_heavy(contents) / _n_heavy(formula)
-    nearest = max(1, round(ratio))
-    return nearest if abs(ratio / nearest - 1) < _MATCH else units_in_cell(dict(formula), symmetry, cell)
+    ratio = max(_n_heavy(contents) / _n_heavy(formula), 1e-9)
+    heavy = {element: n for element, n in formula.items() if element not in _HYDROGEN} or formula
+    nearest = likeliest_units(np.arange(1, math.ceil(2 * ratio) + 2), ratio, heavy, unit)
+    return nearest if abs(ratio / nearest - 1) < _MATCH else units_in_cell(dict(formula), symmetry, cell, unit=unit)
 
 
 def _n_heavy(counts: Mapping[str, float]) -> float:
