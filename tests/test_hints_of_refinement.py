@@ -66,6 +66,11 @@ def test_a_list_without_sigma_is_on_the_page(tmp_path):
     assert "(unit weights)" in (tmp_path / "solve.html").read_text(encoding="utf-8")
 
 
+def test_a_list_without_sigma_has_no_mean_of_i_over_sigma():
+    assert "coarse_limit" in said_about(data_of(d_min=1.3))
+    assert set(said_about(data_of(d_min=1.3, has_sigma=False))) == {"no_sigma"}
+
+
 @pytest.mark.parametrize(("d_min", "n"), [(0.8, 0), (1.5, 5), (1.75, 6)])
 def test_few_data_leave_atoms_isotropic_and_that_is_said(d_min, n):
     """Six atoms need 4 * 54 reflections for all displacements, 4 * 29 for those of Cl."""
@@ -93,8 +98,8 @@ def test_split_and_partly_occupied_atoms_are_named():
     sites = replace(SITES, occupancy=np.array([1, 0.5, 1, 1, 0.7, 0.3]), part=parts)
     data = data_of(sites)
     said = said_about(data, refined(sites, data, occupancies=np.array([0, 1, 0, 0, 2, -2])))["occupancies"]
-    assert "partial occupancy of 3 sites, 2 split over two sites: C3 0.70" in said
-    assert "1 partly occupied: O1 0.50" in said
+    assert "partial occupancy of 3 site(s), of split atoms: C3 0.70" in said
+    assert "of single atoms: O1 0.50" in said
     assert "occupancies" not in said_about(data, refined(SITES, data))
 
 

@@ -50,7 +50,7 @@ def weak_limit(solution: Solution) -> Hint | None:
     """Outer shells without signal."""
     data = solution.reflections
     edges, means = _signal(solution)
-    if means[-1] >= _WEAK:
+    if not data.has_sigma or means[-1] >= _WEAK:
         return None
     d_min = float(edges[np.flatnonzero(means >= _WEAK)[-1]]) if (means >= _WEAK).any() else float(data.d_hkl.max())
     return Hint(
@@ -65,7 +65,7 @@ def weak_limit(solution: Solution) -> Hint | None:
 def coarse_limit(solution: Solution) -> Hint | None:
     """Strong data that end early."""
     data, (_, means) = solution.reflections, _signal(solution)
-    if data.d_min < _ATOMIC or means[-1] < _STRONG:
+    if not data.has_sigma or data.d_min < _ATOMIC or means[-1] < _STRONG:
         return None
     return Hint(
         "coarse_limit",

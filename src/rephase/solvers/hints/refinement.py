@@ -63,14 +63,14 @@ def occupancies(solution: Solution) -> Hint | None:
         return None
     is_split = model.sites.part > 0
     parts = {
-        "split over two sites": [_with_occupancy(model, i) for i in partial if is_split[i]],
-        "partly occupied": [_with_occupancy(model, i) for i in partial if not is_split[i]],
+        "of split atoms": [_with_occupancy(model, i) for i in partial if is_split[i]],
+        "of single atoms": [_with_occupancy(model, i) for i in partial if not is_split[i]],
     }
-    said = "; ".join(f"{len(names)} {what}: {_listed(names)}" for what, names in parts.items() if names)
+    said = "; ".join(f"{what}: {_listed(names)}" for what, names in parts.items() if names)
     return Hint(
         "occupancies",
         {"n": len(partial)},
-        f"The density asks for partial occupancy of {len(partial)} sites, {said}.",
+        f"The density asks for partial occupancy of {len(partial)} site(s), {said}.",
         "Check them in the difference map: a whole atom of a lighter element looks alike; hold split atoms with SADI "
         "and SIMU. In the .res each refined occupancy is a free variable.",
     )
