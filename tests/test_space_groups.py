@@ -183,12 +183,15 @@ def test_the_standard_setting_of_an_unknown_group_is_solved():
     assert Truth(data.hkl, F).score(solution.F, data).map_cc[0] > 0.9
 
 
-def test_a_group_without_the_inversion_of_the_map_is_reported():
-    crystal = crystal_in("P 1 21/c 1")
-    data, _ = simulate_reflections(crystal, 1.0)
-    solution = solve(replace(data, symmetry=find_symmetry("P 1 c 1")), effort=0.1)
+@pytest.mark.parametrize("stated", ["P 1 c 1", "P 1"])
+def test_a_group_with_too_few_operations_is_reported(stated):
+    data, _ = simulate_reflections(crystal_in("P 1 21/c 1"), 1.0)
+    hkl, intensity = data.group.expand(data.hkl, data.intensity)  # each class as often as the stated group asks for it
+    whole = replace(data, hkl=hkl, intensity=intensity, sigma=np.full(len(hkl), 0.01), is_merged=False)
+    solution = solve(replace(whole, symmetry=find_symmetry(stated)), effort=0.1)
     assert solution.better_group.symmetry.symbol == "P 1 21/c 1"
     assert "P 1 21/c 1" in solution.summary()["next_step"]
+    assert solution.verdict == "possible"
 
 
 def test_a_third_of_a_sphere_with_the_absences_of_its_lattice_is_not_the_whole():

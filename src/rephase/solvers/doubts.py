@@ -41,9 +41,9 @@ def with_doubts(
         better = _other_group(found.measured, solve_again)
     else:
         better = _confirmed_larger_group(solution, found, describe) if solution.verdict != "unsure" else None
-    return replace(
-        solution, better_group=better, group_doubt=doubt(found.merged.reflections.group, found.merged, better)
-    )
+    reason = doubt(found.merged.reflections.group, found.merged, better)
+    verdict = "possible" if reason and solution.verdict == "solved" else solution.verdict
+    return replace(solution, better_group=better, group_doubt=reason, verdict=verdict)
 
 
 def is_contradicted(merged: Merged, solution: Solution) -> bool:
@@ -62,15 +62,20 @@ def is_contradicted(merged: Merged, solution: Solution) -> bool:
 def _other_group(data: Reflections, solve_again: Callable[..., Solution]) -> GroupFit | None:
     """Find a group by solving again without one."""
     again = solve_again(replace(data, symmetry=None, is_merged=False))
-    is_same = set(again.reflections.group.triplets) == set(data.group.triplets)
-    return again.space_groups[0] if again.space_groups and again.verdict != "unsure" and not is_same else None
+    found = set(again.reflections.group.triplets)
+    is_other = found != set(data.group.triplets) and len(again.reflections.group.point_group) > 1  # all data fit P 1
+    return again.space_groups[0] if again.space_groups and again.verdict != "unsure" and is_other else None
 
 
 def _confirmed_larger_group(solution: Solution, found: Found, describe: Callable[[Found], Solution]) -> GroupFit | None:
     """Find a group with more operations in which density and model explain the amplitudes as well."""
-    fit = larger_group(found.measured, found.problem, found.outcome.F)
-    if fit is None:
-        return None
+    fits = larger_groups(found.measured, found.problem, found.outcome.F)
+    return next(filter(None, (_confirmed(fit, solution, found, describe) for fit in fits)), None)
+
+
+def _confirmed(
+    fit: GroupFit, solution: Solution, found: Found, describe: Callable[[Found], Solution]
+) -> GroupFit | None:
     there = in_group(found._replace(outcome=found.outcome._replace(kept=None)), fit.symmetry)
     if there.outcome.misfit > _AS_GOOD * found.outcome.misfit:
         return None
@@ -80,8 +85,11 @@ def _confirmed_larger_group(solution: Solution, found: Found, describe: Callable
     return None if is_wrong else fit._replace(r1=r1)
 
 
-def larger_group(data: Reflections, problem: PhaseProblem, F: torch.Tensor) -> GroupFit | None:
-    """Return the likeliest group that contains more operations than the stated one and that the map obeys, if any.
+def larger_groups(data: Reflections, problem: PhaseProblem, F: torch.Tensor) -> list[GroupFit]:
+    """List at most two groups that contain more operations than the stated one, the likeliest first.
+
+    The map obeys the last. The first contains it and fits better still: a map in a small group obeys the operations of
+    a much larger one only roughly.
 
     Parameters
     ----------
@@ -95,10 +103,14 @@ def larger_group(data: Reflections, problem: PhaseProblem, F: torch.Tensor) -> G
     stated = data.group
     larger = [group for group in groups_of_lattice(data, _lattice(stated)) if _is_larger(group, stated)]
     if not larger:
-        return None
+        return []
     fits = fitting_groups(without_group(data).reflections, problem, F, larger)
-    good = (fit for fit in fits if fit.agreement >= _SMALLEST_AGREEMENT and not fit.r_int > _LARGEST_R_INT)
-    return next(good, None)
+    agreeing = [fit for fit in fits if not fit.r_int > _LARGEST_R_INT]
+    obeyed = next((fit for fit in agreeing if fit.agreement >= _SMALLEST_AGREEMENT), None)
+    if obeyed is None:
+        return []
+    likeliest = next(fit for fit in agreeing if fit is obeyed or _is_larger(fit.symmetry, obeyed.symmetry))
+    return [likeliest] if likeliest is obeyed else [likeliest, obeyed]
 
 
 def doubt(stated: Symmetry, merged: Merged, better: GroupFit | None) -> str:
@@ -108,7 +120,7 @@ def doubt(stated: Symmetry, merged: Merged, better: GroupFit | None) -> str:
     if len(better.symmetry.point_group) > len(stated.point_group):
         return (
             f"the map has more symmetry than {stated.symbol}: it obeys every operation of {better.name} "
-            f"(agreement {better.agreement:.2f}); solve again with --space-group '{better.symmetry.symbol}'"
+            f"(agreement at least {better.agreement:.2f}); solve again with --space-group '{better.symmetry.symbol}'"
         )
     reasons = {
         f"<I/σ> of its absences is {merged.absent_i_over_sigma:.1f}": merged.absences_are_strong,
