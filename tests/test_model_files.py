@@ -222,6 +222,27 @@ def test_unit_weights_are_said_in_every_file(tmp_path):
     assert block.find_value("_chemical_formula_moiety") == "'C2 H3 O'"
 
 
+def test_the_reflection_file_has_the_weights_of_data_without_sigma(tmp_path):
+    """WGHT 0 0 with the σ of the file gives the wR2 that was stated, though equivalents were measured unequally often.
+
+    wR2 = (Σ w (Fo² - Fc²)² / Σ w Fo⁴)^½; the merging of SHELXL takes the mean with w = 1/σ².
+    """
+    model = with_data(replace(model_of(molecule()), weighting=(0.0, 0.0)), has_sigma=False)
+    data, calculated = model.data, model.intensity_calc
+    wr2 = np.sqrt(((data.intensity - calculated) ** 2).sum() / (data.intensity**2).sum())
+    again = np.r_[np.arange(len(data)), np.arange(0, len(data), 3)]
+    measured = replace(data, is_merged=False).take(again)
+    write_model(tmp_path, "a", model, map_coefficients(model), measured=measured)
+    read = read_reflections(tmp_path / "a.hkl")
+    merged = read.merge().reflections
+    weight = merged.sigma**-2.0
+    row = rows_of(merged.hkl, data.hkl)
+    scale = float((read.intensity.max() / data.intensity.max()).round(6))
+    off = merged.intensity - scale * calculated[row]
+    assert np.sqrt((weight * off**2).sum() / (weight * merged.intensity**2).sum()) == pytest.approx(wr2, rel=1e-3)
+    assert lines_with(model, "WGHT") == ["WGHT 0.000000 0.000000"]
+
+
 def test_absolute_structure_in_the_cif(tmp_path):
     write_model_cif(tmp_path / "a.cif", model_of(molecule(), "P 21", flack=Flack(0.013, 0.021, 312)))
     block = block_of(tmp_path / "a.cif")

@@ -1,7 +1,10 @@
 """The files of a `Model` for other programs: instructions, reflections, CIF and maps."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from rephase.crystal.density import density_of
 from rephase.crystal.map_files import write_density
@@ -30,7 +33,8 @@ def write_model(
     Parameters
     ----------
     measured
-        The reflections before merging, in the setting of the model, for the `.hkl`; None: those of the model.
+        The reflections before merging, in the setting of the model, for the `.hkl`; None: those of the model. Without
+        measured σ, the `.hkl` has those of the model, all with the same σ, which make its unit weights with WGHT 0 0.
     r_int
         R_int of their merging; NaN if unknown.
     """
@@ -38,7 +42,7 @@ def write_model(
     density, difference = (density_of(coefficients.hkl, F, cell, group) for F in coefficients[2:])
     write_density(folder / "density.ccp4", density, cell, group)
     write_density(folder / "difference.ccp4", difference, cell, group)
-    hkl_scale = write_hklf4(folder / f"{name}.hkl", listed)
+    hkl_scale = write_hklf4(folder / f"{name}.hkl", listed if listed.has_sigma else _weighed_alike(model.data))
     peaks = find_peaks(difference, cell, group, _N_PEAKS)
     write_shelx(folder, name, model, peaks, hkl_scale=hkl_scale, title=model.data.name)
     beside = {f"_shelx_{kind}_file": folder / f"{name}.{kind}" for kind in ("res", "hkl")}
@@ -46,3 +50,8 @@ def write_model(
     write_model_cif(
         folder / f"{name}.cif", model, measured=listed, r_int=r_int, attached=attached, title=model.data.name
     )
+
+
+def _weighed_alike(data: Reflections) -> Reflections:
+    """Return merged reflections with one σ; the merging of SHELXL would weigh those measured more often more."""
+    return replace(data, sigma=np.full(len(data), data.sigma.mean()))
