@@ -15,7 +15,7 @@ from rephase.crystal.reflections.absences import absence_table
 from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.symmetry import find_symmetry
 from rephase.labs.solving.laboratory import LABORATORY
-from rephase.labs.solving.model_tables import r1_by_resolution, residuals
+from rephase.labs.solving.model_tables import r1_by_resolution
 from rephase.labs.solving.packing import bonds_of, pack
 from rephase.labs.solving.page import write_page
 from rephase.labs.solving.pictures import write_figures
@@ -148,7 +148,7 @@ def test_r1_of_shells_by_hand():
     shells = r1_by_resolution(model, n_shells=3)
     assert np.allclose(shells["r1"], 0.1)
     assert shells["n"].sum() == 30
-    assert np.allclose(residuals(model), np.where(np.arange(30) < 27, 19.0, -21.0))
+    assert np.allclose(model.weighted_residuals, np.where(np.arange(30) < 27, 19.0, -21.0))
 
 
 def test_residuals_are_in_units_of_their_uncertainty(measured):
@@ -157,10 +157,12 @@ def test_residuals_are_in_units_of_their_uncertainty(measured):
     calculated = 9.0 * np.abs(F) ** 2
     data = replace(merged, intensity=calculated + 3.0, sigma=np.full(len(F), 3.0))
     model = replace(model_of(measured), data=data, intensity_calc=calculated, scale=3.0, weighting=(0.0, 0.0))
-    assert np.allclose(residuals(model), 1)
+    assert np.allclose(model.weighted_residuals, 1)
+    strong = data.intensity > 2 * 3.0
+    assert model.wr2_observed == pytest.approx(3 * np.sqrt(strong.sum() / (data.intensity[strong] ** 2).sum()))
     with_b = replace(model, weighting=(0.0, 0.5))  # b P, with P in squared electrons, raises σ² of 1/9
     P = np.abs(F) ** 2 + 1 / 9
-    assert np.allclose(residuals(with_b), 1 / np.sqrt(1 + 4.5 * P))
+    assert np.allclose(with_b.weighted_residuals, 1 / np.sqrt(1 + 4.5 * P))
 
 
 def test_a_run_keeps_the_molecule_of_a_solution(solution, tmp_path):

@@ -4,8 +4,6 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from rephase.crystal.density import density_of
 from rephase.crystal.map_files import write_density
 from rephase.crystal.peaks import find_peaks
@@ -15,6 +13,7 @@ from rephase.refinement.cif_file import write_model_cif
 from rephase.refinement.maps import MapCoefficients
 from rephase.refinement.model import Model
 from rephase.refinement.shelx_file import write_shelx
+from rephase.refinement.weights import weighing_sigma
 
 _N_PEAKS = 20
 
@@ -54,4 +53,4 @@ def write_model(
 
 def _weighed_alike(data: Reflections) -> Reflections:
     """Return merged reflections with one σ; the merging of SHELXL would weigh those measured more often more."""
-    return replace(data, sigma=np.full(len(data), data.sigma.mean()))
+    return replace(data, sigma=weighing_sigma(data))
