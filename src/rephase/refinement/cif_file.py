@@ -10,8 +10,8 @@ from rephase.crystal.cif_head import block_name, bracketed, write_head
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.files.writing import write_whole
-from rephase.refinement.citations import CITATIONS, SOFTWARE
 from rephase.refinement.cif_loops import add_loops
+from rephase.refinement.citations import CITATIONS, SOFTWARE
 from rephase.refinement.model import Model
 from rephase.refinement.moieties import absorption, mass, moiety_text
 
