@@ -194,8 +194,34 @@ def test_absences_of_a_screw_axis():
     intensity = np.where(group.is_absent(hkl), 0.5, 10.0)
     table = absence_table(Reflections(hkl, intensity, np.ones(len(hkl)), CUBE, group)).set_index("cause")
     assert table.loc["2₁ along b", ["n", "i_over_sigma", "is_required"]].tolist() == [4, 0.5, True]
-    assert table.loc["2₁ along a", ["n", "i_over_sigma", "is_required"]].tolist() == [4, 10.0, False]
+    assert table.loc["c ⊥ b", ["n", "is_required"]].tolist() == [28, False]
     assert table.loc["2₁ along b", "relative"] == pytest.approx(0.05, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "own", "others"),
+    [
+        ("P -1", set(), {"A", "B", "C", "I"}),
+        ("P 1 21/n 1", {"n ⊥ b", "2₁ along b"}, {"A", "C", "I", "a ⊥ b", "c ⊥ b"}),
+        ("P n a 21", {"n ⊥ a", "a ⊥ b", "2₁ along c"}, {"c ⊥ b", "n ⊥ c", "A", "C", "I"}),
+        ("I 41/a", {"I", "a ⊥ c", "b ⊥ c", "4₁ along c"}, set()),
+        ("P 31 2 1", {"3₁ along c"}, {"R obverse", "c ⊥ a"}),
+    ],
+)
+def test_absences_that_the_crystal_class_allows(symbol, own, others):
+    """Conditions of the group (International Tables A), though its absences were left out of the list, and others."""
+    group = find_symmetry(symbol)
+    hkl = np.stack(np.meshgrid(*[np.arange(-4, 5)] * 3), -1).reshape(-1, 3)
+    hkl = hkl[hkl.any(1) & ~group.is_absent(hkl)]
+    ones = np.ones(len(hkl))
+    cell = Cell(10, 10, 10, gamma=120) if symbol == "P 31 2 1" else CUBE
+    table = absence_table(Reflections(hkl, ones, ones, cell, group)).set_index("cause")
+    assert set(table.index[table["is_required"]]) == own
+    assert (table["n"][table["is_required"]] == 0).all()
+    assert set(table.index[~table["is_required"]]) >= others
+    if symbol in ("P -1", "P 1 21/n 1"):
+        forbidden = {"b ⊥ a", "n ⊥ c", "2₁ along a", "3₁ along c", "4₁ along c", "R obverse"}
+        assert not forbidden & set(table.index)
 
 
 def test_a_molecule_on_an_inversion_centre_is_completed():
