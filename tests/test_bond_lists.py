@@ -9,7 +9,7 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.symmetry import find_symmetry
-from rephase.refinement.bond_lists import bond_angles, bond_lengths, hydrogen_bonds
+from rephase.refinement.bond_lists import bond_angles, bond_lengths, bond_torsions, hydrogen_bonds
 from rephase.refinement.model import Model, Statistics, Uncertainties
 from rephase.refinement.sites import Sites
 
@@ -66,11 +66,11 @@ def test_uncertainties_are_those_of_a_sample(symbol, n_bonds):
         replace(model, sites=replace(model.sites, xyz_frac=model.sites.xyz_frac + su * rng.normal(size=(3, 3))))
         for _ in range(400)
     ]
-    for listed, n in ((bond_lengths, n_bonds), (bond_angles, n_bonds - 1)):
-        values = np.array([listed(each).value for each in sample])
+    for listed, n in ((bond_lengths, n_bonds), (bond_angles, n_bonds - 1), (bond_torsions, 2 * (n_bonds - 2))):
+        values = np.abs([listed(each).value for each in sample])  # a torsion of 180° is one of -180° too
         exact = listed(model)
         assert len(exact.value) == n
-        np.testing.assert_allclose(exact.su, values.std(0), rtol=0.15)
+        np.testing.assert_allclose(exact.su, values.std(0), rtol=0.15, atol=1e-9)
 
 
 def test_equal_axes_change_together():
@@ -93,7 +93,7 @@ def test_a_straight_angle_through_a_centre_is_exact():
     model = model_of([("Cu", [0, 0, 0]), ("O", [1.2, 1.3, 0.5])], [0, 1e-3], Cell(10.0, 10.0, 10.0), "P -1")
     angles = bond_angles(model)
     assert angles.value == pytest.approx([180.0])
-    assert angles.su == pytest.approx([0.0], abs=1e-3)
+    assert angles.su.tolist() == [0.0]
     assert sorted(code[0] for code in angles.codes) == [".", "2_555"]
     assert bond_lengths(model).atoms.tolist() == [[0, 1], [0, 1]]
 
@@ -104,6 +104,20 @@ def test_bonds_of_disorder_parts_make_no_angle():
     assert len(bond_angles(model).value) == 1
     apart = replace(model, sites=replace(model.sites, part=np.array([0, 1, 2])))
     assert len(bond_angles(apart).value) == 0
+
+
+def test_a_torsion_by_hand():
+    """Clockwise along the middle bond is positive: from +y (above) to +z (to the right of a viewer along +x)."""
+    turn = np.radians(60)
+    places = [[3, 4.5, 3], [3, 3, 3], [4.5, 3, 3], [4.5, 3 + 1.5 * np.cos(turn), 3 + 1.5 * np.sin(turn)]]
+    model = model_of([("C", place) for place in places], np.outer([0, 0, 0, 1], [0, 0, 1e-3]), Cell(10.0, 10.0, 10.0))
+    torsions = bond_torsions(model)
+    assert torsions.atoms.tolist() == [[0, 1, 2, 3]]
+    assert torsions.value == pytest.approx([60])
+    assert torsions.su == pytest.approx([np.degrees(0.01 * np.cos(turn) / 1.5)])
+    assert torsions.codes == ((".",),) * 4
+    apart = replace(model, sites=replace(model.sites, part=np.array([1, 0, 0, 2])))
+    assert len(bond_torsions(apart).value) == 0
 
 
 def test_a_hydrogen_bond_has_the_uncertainty_of_its_ends():

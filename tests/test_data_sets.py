@@ -52,6 +52,7 @@ def test_a_p4p_gives_cell_wavelength_and_formula_but_no_group(tmp_path, name):
     (tmp_path / "x.p4p").write_text(P4P)
     data = rephase.read_reflections(tmp_path / name)
     assert (data.cell, data.symmetry, data.wavelength, data.formula) == (Cell(*CELL), None, 0.71073, "C9 H10 O")
+    assert data.cell.su == (0.001, 0.001, 0.001, 0.01, 0.01, 0.01)
 
 
 def test_a_p4p_that_cannot_be_read_is_said(tmp_path):

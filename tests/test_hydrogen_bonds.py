@@ -44,6 +44,25 @@ def test_carbon_accepts_none_and_chloride_from_further_away():
     assert far.donor_acceptor == pytest.approx([3.6])
 
 
+@pytest.mark.parametrize(
+    ("centre", "ligand", "length", "n_ligands", "accepts"),
+    [
+        ("Cl", "O", 1.43, 4, False),
+        ("Cl", "Cu", 2.3, 2, True),
+        ("S", "O", 1.47, 4, False),
+        ("S", "C", 1.8, 2, True),
+        ("N", "C", 1.5, 4, False),
+        ("N", "C", 1.45, 3, True),
+    ],
+)
+def test_only_atoms_with_a_lone_pair_accept(centre, ligand, length, n_ligands, accepts):
+    """Perchlorate, sulfate and ammonium accept no bond at their centre; chloride between two metals does."""
+    away = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]][:n_ligands]) / np.sqrt(3)
+    xyz = [[1, 5, 5], [1.84, 5, 5], [3.9, 5, 5], *(np.array([3.9, 5, 5]) + length * away)]
+    found = find_hydrogen_bonds(hydroxyl(["O", "H", centre, *[ligand] * n_ligands], xyz), CELL, find_symmetry("P 1"))
+    assert (2 in found.acceptor) == accepts
+
+
 def test_the_acceptor_is_an_image():
     """-x, -y, -z and a step along a bring nitrogen from x = 6.7 Å to 3.3 Å."""
     sites = hydroxyl("OHN", [[0.5, 0, 0], [1.34, 0, 0], [6.7, 0, 0]])

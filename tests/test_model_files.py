@@ -6,6 +6,7 @@ import gemmi
 import numpy as np
 import pytest
 
+import rephase
 from rephase.crystal.cell import Cell
 from rephase.crystal.density import density_of
 from rephase.crystal.labels import numbered_labels, short_labels
@@ -129,6 +130,8 @@ def test_cif_of_a_molecule(tmp_path):
         "_diffrn_measured_fraction_theta_max": "1.000",
         "_refine_ls_R_factor_gt": "0.0321",
         "_refine_ls_wR_factor_ref": "0.0876",
+        "_refine_ls_wR_factor_gt": f"{model.wr2_observed:.4f}",
+        "_audit_creation_method": f"'rephase {rephase.__version__}'",
         "_refine_ls_extinction_method": "none",
     }
     assert {tag: block.find_value(tag) for tag in expected} == expected
@@ -161,6 +164,48 @@ def test_geometry_in_the_cif(tmp_path):
     ends = ["atom_site_label_D", "atom_site_label_A", "site_symmetry_A"]
     hydrogen_bonds = block.find("_geom_hbond_", [*ends, "distance_HA", "distance_DA", "angle_DHA"])
     assert [list(row) for row in hydrogen_bonds] == [["O1", "N1", "'2_646'", "1.96", "2.800(3)", "180.0"]]
+
+
+@pytest.mark.parametrize(("wavelength", "full", "share"), [(0.71073, "23.255", "1.000"), (0.5, "17.458", "0.500")])
+def test_completeness_to_the_full_angle(tmp_path, wavelength, full, share):
+    """Data to 0.9 Å are full to their own limit; data to 0.7 Å to sin θ/λ = 0.6, as the journals require."""
+    model = model_of(molecule(), wavelength=wavelength)
+    if wavelength == 0.5:
+        hkl = unique_hkl(CELL, model.symmetry, 0.7)
+        kept = np.flatnonzero(CELL.d_spacing(hkl) >= 1 / 1.2)
+        kept = np.r_[kept[: len(kept) // 2], np.flatnonzero(CELL.d_spacing(hkl) < 1 / 1.2)]
+        ones = np.ones(len(kept))
+        model = with_data(model, hkl=hkl[kept], intensity=ones, sigma=ones)
+        model = replace(model, intensity_calc=ones)
+    write_model_cif(tmp_path / "a.cif", model)
+    block = block_of(tmp_path / "a.cif")
+    assert block.find_value("_diffrn_reflns_theta_full") == full
+    assert float(block.find_value("_diffrn_measured_fraction_theta_full")) == pytest.approx(float(share), abs=2e-3)
+
+
+@pytest.mark.parametrize(("wavelength", "real", "source"), [(0.71073, "0.0031", True), (None, ".", False)])
+def test_only_an_applied_dispersion_has_a_source(tmp_path, wavelength, real, source):
+    write_model_cif(tmp_path / "a.cif", model_of(molecule(), wavelength=wavelength))
+    rows = block_of(tmp_path / "a.cif").find("_atom_type_", ["symbol", "scat_dispersion_real", "scat_source"])
+    assert [row[1] for row in rows if row[0] == "C"] == [real]
+    assert all(("Cromer" in row[2]) == source for row in rows)
+
+
+def test_the_cif_names_what_to_cite_and_lists_torsions(tmp_path):
+    write_model_cif(tmp_path / "a.cif", model_of(chain()))
+    block = block_of(tmp_path / "a.cif")
+    assert "10.1107/S2053229614024218" in gemmi.cif.as_string(block.find_value("_publ_section_references"))
+    rows = block.find("_geom_torsion_", ["atom_site_label_1", "atom_site_label_4", "site_symmetry_4"])
+    assert [list(row) for row in rows] == [["C1", "C4", "."]]
+    assert gemmi.cif.as_string(block.find_values("_geom_torsion")[0]).startswith("60.0(")
+
+
+def chain() -> Sites:
+    """Four carbon atoms in the gauche form."""
+    turn = np.radians(60)
+    xyz = np.array([[0, 1.5, 0], [0, 0, 0], [1.5, 0, 0], [1.5, 1.5 * np.cos(turn), 1.5 * np.sin(turn)]])
+    frac = 0.3 + xyz @ np.linalg.inv(CELL.orthogonalisation).T
+    return Sites.isotropic(["C1", "C2", "C3", "C4"], "CCCC", frac, np.full(4, 0.03), CELL)
 
 
 def test_what_only_the_user_knows_is_asked_for(tmp_path):
@@ -220,6 +265,27 @@ def test_unit_weights_are_said_in_every_file(tmp_path):
     assert any("no sigma was measured" in line and "unit weights" in line for line in instruction_text(model))
     assert not lines_with(model_of(molecule()), "REM no sigma")
     assert block.find_value("_chemical_formula_moiety") == "'C2 H3 O'"
+
+
+def test_the_reflection_file_has_the_weights_of_data_without_sigma(tmp_path):
+    """WGHT 0 0 with the σ of the file gives the wR2 that was stated, though equivalents were measured unequally often.
+
+    wR2 = (Σ w (Fo² - Fc²)² / Σ w Fo⁴)^½; the merging of SHELXL takes the mean with w = 1/σ².
+    """
+    model = with_data(replace(model_of(molecule()), weighting=(0.0, 0.0)), has_sigma=False)
+    data, calculated = model.data, model.intensity_calc
+    wr2 = np.sqrt(((data.intensity - calculated) ** 2).sum() / (data.intensity**2).sum())
+    again = np.r_[np.arange(len(data)), np.arange(0, len(data), 3)]
+    measured = replace(data, is_merged=False).take(again)
+    write_model(tmp_path, "a", model, map_coefficients(model), measured=measured)
+    read = read_reflections(tmp_path / "a.hkl")
+    merged = read.merge().reflections
+    weight = merged.sigma**-2.0
+    row = rows_of(merged.hkl, data.hkl)
+    scale = float((read.intensity.max() / data.intensity.max()).round(6))
+    off = merged.intensity - scale * calculated[row]
+    assert np.sqrt((weight * off**2).sum() / (weight * merged.intensity**2).sum()) == pytest.approx(wr2, rel=1e-3)
+    assert lines_with(model, "WGHT") == ["WGHT 0.000000 0.000000"]
 
 
 def test_absolute_structure_in_the_cif(tmp_path):

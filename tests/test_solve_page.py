@@ -15,7 +15,7 @@ from rephase.crystal.reflections.absences import absence_table
 from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.symmetry import find_symmetry
 from rephase.labs.solving.laboratory import LABORATORY
-from rephase.labs.solving.model_tables import r1_by_resolution, residuals
+from rephase.labs.solving.model_tables import r1_by_resolution
 from rephase.labs.solving.packing import bonds_of, pack
 from rephase.labs.solving.page import write_page
 from rephase.labs.solving.pictures import write_figures
@@ -148,7 +148,7 @@ def test_r1_of_shells_by_hand():
     shells = r1_by_resolution(model, n_shells=3)
     assert np.allclose(shells["r1"], 0.1)
     assert shells["n"].sum() == 30
-    assert np.allclose(residuals(model), np.where(np.arange(30) < 27, 19.0, -21.0))
+    assert np.allclose(model.weighted_residuals, np.where(np.arange(30) < 27, 19.0, -21.0))
 
 
 def test_residuals_are_in_units_of_their_uncertainty(measured):
@@ -157,10 +157,12 @@ def test_residuals_are_in_units_of_their_uncertainty(measured):
     calculated = 9.0 * np.abs(F) ** 2
     data = replace(merged, intensity=calculated + 3.0, sigma=np.full(len(F), 3.0))
     model = replace(model_of(measured), data=data, intensity_calc=calculated, scale=3.0, weighting=(0.0, 0.0))
-    assert np.allclose(residuals(model), 1)
+    assert np.allclose(model.weighted_residuals, 1)
+    strong = data.intensity > 2 * 3.0
+    assert model.wr2_observed == pytest.approx(3 * np.sqrt(strong.sum() / (data.intensity[strong] ** 2).sum()))
     with_b = replace(model, weighting=(0.0, 0.5))  # b P, with P in squared electrons, raises σ² of 1/9
     P = np.abs(F) ** 2 + 1 / 9
-    assert np.allclose(residuals(with_b), 1 / np.sqrt(1 + 4.5 * P))
+    assert np.allclose(with_b.weighted_residuals, 1 / np.sqrt(1 + 4.5 * P))
 
 
 def test_a_run_keeps_the_molecule_of_a_solution(solution, tmp_path):
@@ -192,8 +194,34 @@ def test_absences_of_a_screw_axis():
     intensity = np.where(group.is_absent(hkl), 0.5, 10.0)
     table = absence_table(Reflections(hkl, intensity, np.ones(len(hkl)), CUBE, group)).set_index("cause")
     assert table.loc["2₁ along b", ["n", "i_over_sigma", "is_required"]].tolist() == [4, 0.5, True]
-    assert table.loc["2₁ along a", ["n", "i_over_sigma", "is_required"]].tolist() == [4, 10.0, False]
+    assert table.loc["c ⊥ b", ["n", "is_required"]].tolist() == [28, False]
     assert table.loc["2₁ along b", "relative"] == pytest.approx(0.05, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "own", "others"),
+    [
+        ("P -1", set(), {"A", "B", "C", "I"}),
+        ("P 1 21/n 1", {"n ⊥ b", "2₁ along b"}, {"A", "C", "I", "a ⊥ b", "c ⊥ b"}),
+        ("P n a 21", {"n ⊥ a", "a ⊥ b", "2₁ along c"}, {"c ⊥ b", "n ⊥ c", "A", "C", "I"}),
+        ("I 41/a", {"I", "a ⊥ c", "b ⊥ c", "4₁ along c"}, set()),
+        ("P 31 2 1", {"3₁ along c"}, {"R obverse", "c ⊥ a"}),
+    ],
+)
+def test_absences_that_the_crystal_class_allows(symbol, own, others):
+    """Conditions of the group (International Tables A), though its absences were left out of the list, and others."""
+    group = find_symmetry(symbol)
+    hkl = np.stack(np.meshgrid(*[np.arange(-4, 5)] * 3), -1).reshape(-1, 3)
+    hkl = hkl[hkl.any(1) & ~group.is_absent(hkl)]
+    ones = np.ones(len(hkl))
+    cell = Cell(10, 10, 10, gamma=120) if symbol == "P 31 2 1" else CUBE
+    table = absence_table(Reflections(hkl, ones, ones, cell, group)).set_index("cause")
+    assert set(table.index[table["is_required"]]) == own
+    assert (table["n"][table["is_required"]] == 0).all()
+    assert set(table.index[~table["is_required"]]) >= others
+    if symbol in ("P -1", "P 1 21/n 1"):
+        forbidden = {"b ⊥ a", "n ⊥ c", "2₁ along a", "3₁ along c", "4₁ along c", "R obverse"}
+        assert not forbidden & set(table.index)
 
 
 def test_a_molecule_on_an_inversion_centre_is_completed():

@@ -61,7 +61,7 @@ def read_instructions(text: str, *, name: str) -> Instructions:
     cell, wavelength = None, None
     if "CELL" in found:
         wavelength, *lengths = numbers("CELL", found["CELL"], 7, name)
-        cell = Cell(*lengths, su=_cell_su(found.get("ZERR", "")))
+        cell = Cell(*lengths, su=cell_su(found.get("ZERR", "").split()[1:]))
     symmetry = None
     if "LATT" in found or cell:
         lattice = int(numbers("LATT", found.get("LATT", "1"), 1, name)[0])
@@ -171,10 +171,10 @@ def _full_group(letter: str, triplets: list[str], *, with_centre: bool) -> set[s
     return full
 
 
-def _cell_su(zerr: str) -> tuple[float, ...] | None:
-    """Uncertainties of the cell from ZERR; None if they are missing or all zero."""
+def cell_su(words: Sequence[str]) -> tuple[float, ...] | None:
+    """Return the uncertainties of a cell from six words and more; None if they are missing or all zero."""
     try:
-        su = tuple(float(word) for word in zerr.split()[1:7])
+        su = tuple(float(word) for word in words[:6])
     except ValueError:
         return None
     return su if len(su) == 6 and any(su) and min(su) >= 0 and np.isfinite(su).all() else None

@@ -31,12 +31,7 @@ class Share(NamedTuple):
 
 def deviations(model: Model) -> np.ndarray:
     """Return (Io - Ic) w^½ [n_refl], in units of the model's own weights and goodness of fit."""
-    observed, sigma, calculated = (
-        column / model.scale**2 for column in (model.data.intensity, model.data.sigma, model.intensity_calc)
-    )  # on the scale of |F_calc|^2, because b depends on it
-    a, b = model.weighting
-    P = (np.maximum(observed, 0) + 2 * calculated) / 3
-    return (observed - calculated) / np.sqrt(sigma**2 + (a * P) ** 2 + b * P) / max(model.statistics.goof, 1.0)
+    return model.weighted_residuals / max(model.statistics.goof, 1.0)
 
 
 def strength_table(model: Model) -> StrengthTable:

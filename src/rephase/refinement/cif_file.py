@@ -6,19 +6,19 @@ from pathlib import Path
 import gemmi
 import numpy as np
 
-from rephase import __version__
 from rephase.crystal.cif_head import block_name, bracketed, write_head
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.files.writing import write_whole
 from rephase.refinement.cif_loops import add_loops
+from rephase.refinement.citations import CITATIONS, SOFTWARE
 from rephase.refinement.model import Model
 from rephase.refinement.moieties import absorption, mass, moiety_text
 
 _RADIATION = {"Mo K\\a": 0.71073, "Cu K\\a": 1.54184, "Ag K\\a": 0.56086}
 _NEAR = 1e-3  # Å
+_D_FULL = 1 / 1.2  # Å: sin θ/λ = 0.6, at θ = 25.24° for Mo and 67.68° for Cu, as SHELXL and IUCr journals require
 _ASKED = "?"
-_SOFTWARE = f"rephase {__version__}"
 _EXTINCTION = "Fc^*^=kFc[1+0.001xFc^2^\\l^3^/sin(2\\q)]^-1/4^"
 _WEIGHTS = "w=1/[\\s^2^(Fo^2^)+({:.4f}P)^2^+{:.4f}P] where P=(Fo^2^+2Fc^2^)/3"
 _UNIT_WEIGHTS = "w=1, because no standard uncertainties were measured"
@@ -49,6 +49,7 @@ def write_model_cif(
     """
     document = gemmi.cif.Document()
     block = document.add_new_block(block_name(title))
+    _set_pairs(block, {"_audit_creation_method": SOFTWARE})
     write_head(block, model.cell, model.symmetry)
     _set_pairs(block, _contents(model) | _data(model, measured or model.data, r_int) | _refinement(model))
     add_loops(block, model)
@@ -110,14 +111,12 @@ def _absorption(model: Model) -> str:
 def _data(model: Model, measured: Reflections, r_int: float) -> dict[str, str]:
     """Items of the measurement and of the merged reflections."""
     data, wavelength = model.data, model.data.wavelength
-    n_possible = len(unique_hkl(data.cell, data.group, data.d_min))
-    n_unique = len(np.unique(data.group.representative(data.hkl), axis=0))
     limits = {
         f"_diffrn_reflns_limit_{axis}_{side}": str(extreme)
         for axis, column in zip("hkl", measured.hkl.T)
         for side, extreme in (("min", column.min()), ("max", column.max()))
     }
-    known = {} if wavelength is None else _angles(data, wavelength, min(n_unique / n_possible, 1.0))
+    known = {} if wavelength is None else _angles(data, wavelength)
     return {
         "_diffrn_ambient_temperature": _temperature(data),
         "_diffrn_radiation_probe": data.radiation or "x-ray",
@@ -133,17 +132,26 @@ def _data(model: Model, measured: Reflections, r_int: float) -> dict[str, str]:
     }
 
 
-def _angles(data: Reflections, wavelength: float, completeness: float) -> dict[str, str]:
+def _completeness(data: Reflections, d_min: float) -> float:
+    """Share of the unique reflections to d_min (Å) that were measured; Friedel mates count as one."""
+    hkl = data.hkl[data.d_hkl >= d_min - 1e-9]
+    n_unique = len(np.unique(data.group.representative(hkl), axis=0))
+    return min(n_unique / max(len(unique_hkl(data.cell, data.group, d_min)), 1), 1.0)
+
+
+def _angles(data: Reflections, wavelength: float) -> dict[str, str]:
     theta = np.degrees(np.arcsin(np.minimum(wavelength / (2 * data.d_hkl), 1.0)))
+    d_full = max(data.d_min, _D_FULL)
+    full = np.degrees(np.arcsin(min(wavelength / (2 * d_full), 1.0)))
     names = [name for name, value in _RADIATION.items() if abs(value - wavelength) < _NEAR]
     return {
         "_diffrn_radiation_wavelength": _fixed(wavelength, 5),
         "_diffrn_radiation_type": names[0] if names and not data.radiation else "",
         "_diffrn_reflns_theta_min": _fixed(theta.min(), 3),
         "_diffrn_reflns_theta_max": _fixed(theta.max(), 3),
-        "_diffrn_reflns_theta_full": _fixed(theta.max(), 3),
-        "_diffrn_measured_fraction_theta_max": _fixed(completeness, 3),
-        "_diffrn_measured_fraction_theta_full": _fixed(completeness, 3),
+        "_diffrn_reflns_theta_full": _fixed(full, 3),
+        "_diffrn_measured_fraction_theta_max": _fixed(_completeness(data, data.d_min), 3),
+        "_diffrn_measured_fraction_theta_full": _fixed(_completeness(data, d_full), 3),
     }
 
 
@@ -167,6 +175,7 @@ def _refinement(model: Model) -> dict[str, str]:
         "_refine_ls_number_restraints": str(s.n_restraints),
         "_refine_ls_R_factor_all": _fixed(s.r1_all, 4),
         "_refine_ls_R_factor_gt": _fixed(s.r1, 4),
+        "_refine_ls_wR_factor_gt": _fixed(model.wr2_observed, 4),
         "_refine_ls_wR_factor_ref": _fixed(s.wr2, 4),
         "_refine_ls_goodness_of_fit_ref": _fixed(s.goof, 3),
         "_refine_ls_restrained_S_all": _fixed(s.goof, 3),
@@ -175,10 +184,11 @@ def _refinement(model: Model) -> dict[str, str]:
         "_refine_diff_density_min": _fixed(s.hole, 3),
         "_refine_diff_density_rms": _fixed(s.rms, 3),
         **_asked("computing", "data_collection cell_refinement data_reduction"),
-        "_computing_structure_solution": f"{_SOFTWARE} (structure solved by iterative projections in dual space)",
-        "_computing_structure_refinement": f"{_SOFTWARE} (full-matrix least squares on F^2^)",
-        "_computing_publication_material": _SOFTWARE,
+        "_computing_structure_solution": f"{SOFTWARE} (structure solved by iterative projections in dual space)",
+        "_computing_structure_refinement": f"{SOFTWARE} (full-matrix least squares on F^2^)",
+        "_computing_publication_material": SOFTWARE,
         "_refine_special_details": _ASKED,
+        "_publ_section_references": "\n".join(("", *CITATIONS, "")),
     }
     if model.flack:
         pairs["_refine_ls_abs_structure_Flack"] = bracketed(model.flack.x, model.flack.su)

@@ -6,14 +6,16 @@ import gemmi
 
 from rephase.crystal.cif_head import bracketed
 from rephase.crystal.labels import short_labels
-from rephase.refinement.bond_lists import bond_angles, bond_lengths, hydrogen_bonds
+from rephase.refinement.bond_lists import bond_angles, bond_lengths, bond_torsions, hydrogen_bonds
 from rephase.refinement.factors import dispersion_corrections
 from rephase.refinement.model import Model
 from rephase.refinement.sites import multiplicity
 
-_SCATTERING = "International Tables Vol. C Table 6.1.1.4; dispersion: Cromer & Liberman (1970)"
+_SCATTERING = "International Tables Vol. C Table 6.1.1.4"
+_DISPERSION = "dispersion: Cromer & Liberman (1970)"
 _AFIX_TAGS = "calc", "R"
 _ANGLE_ENDS = "_site_symmetry_1", "_site_symmetry_3", "_publ_flag"
+_TORSION_ENDS = *(f"_site_symmetry_{number}" for number in (1, 2, 3, 4)), "_publ_flag"
 
 
 def add_loops(block: gemmi.cif.Block, model: Model) -> None:
@@ -23,15 +25,20 @@ def add_loops(block: gemmi.cif.Block, model: Model) -> None:
     _add_atoms(block, model, names)
     _add_bonds(block, model, names)
     _add_angles(block, model, names)
+    _add_torsions(block, model, names)
     _add_hydrogen_bonds(block, model, names)
 
 
 def _add_types(block: gemmi.cif.Block, model: Model) -> None:
+    """Scattering factors; a dispersion that was not applied has no value."""
     elements = list(model.contents())
-    rows = [
-        (element, element, f"{f.real:.4f}", f"{f.imag:.4f}", _SCATTERING)
-        for element, f in zip(elements, dispersion_corrections(elements, model.wavelength))
-    ]
+    if model.wavelength is None:
+        rows = [(element, element, ".", ".", _SCATTERING) for element in elements]
+    else:
+        rows = [
+            (element, element, f"{f.real:.4f}", f"{f.imag:.4f}", f"{_SCATTERING}; {_DISPERSION}")
+            for element, f in zip(elements, dispersion_corrections(elements, model.wavelength))
+        ]
     tags = "symbol", "description", "scat_dispersion_real", "scat_dispersion_imag", "scat_source"
     _add_loop(block, "_atom_type_", tags, rows)
 
@@ -81,6 +88,16 @@ def _add_angles(block: gemmi.cif.Block, model: Model, names: list[str]) -> None:
     ]
     tags = "atom_site_label_1 atom_site_label_2 atom_site_label_3"
     _add_loop(block, "_geom_angle", [*(f"_{tag}" for tag in tags.split()), "", *_ANGLE_ENDS], rows)
+
+
+def _add_torsions(block: gemmi.cif.Block, model: Model, names: list[str]) -> None:
+    torsions = bond_torsions(model)
+    rows = [
+        (*(names[i] for i in row), bracketed(value, su, 1), *codes, "?")
+        for row, value, su, *codes in zip(torsions.atoms, torsions.value, torsions.su, *torsions.codes)
+    ]
+    tags = (f"_atom_site_label_{number}" for number in (1, 2, 3, 4))
+    _add_loop(block, "_geom_torsion", [*tags, "", *_TORSION_ENDS], rows)
 
 
 def _add_hydrogen_bonds(block: gemmi.cif.Block, model: Model, names: list[str]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import Symmetry
 from rephase.refinement.contacts import find_contacts
-from rephase.refinement.hydrogen_evidence import ACCEPTORS
+from rephase.refinement.hydrogen_evidence import are_acceptors
 from rephase.refinement.sites import Sites
 
 _FURTHER = {"Cl": 0.4, "Br": 0.5, "S": 0.5, "I": 0.7}  # Å beyond the radius of O, N and F
@@ -40,12 +40,13 @@ def find_hydrogen_bonds(sites: Sites, cell: Cell, symmetry: Symmetry) -> Hydroge
     """Find the hydrogen bonds of hydrogen atoms that ride on N or O.
 
     H...A is shorter than 2.55 Å for O, N and F (up to 0.7 Å more for heavier acceptors), and the angle is over 110°.
-    Atoms of different disorder parts form none.
+    Atoms of different disorder parts form none; for acceptors see `are_acceptors`.
     """
     contacts = find_contacts(sites.xyz_frac, cell, symmetry, _LONGEST + max(_FURTHER.values()))
     elements = np.array(sites.elements, dtype=object)
     longest = _LONGEST + np.array([_FURTHER.get(element, 0.0) for element in sites.elements])
-    accepts, donates = np.isin(elements, list(ACCEPTORS)), np.append(np.isin(elements, list(_DONORS)), False)
+    accepts = are_acceptors(sites, cell, symmetry)
+    donates = np.append(np.isin(elements, list(_DONORS)), False)
     part, other = sites.part[contacts.first], sites.part[contacts.second]
     fits = sites.is_hydrogen[contacts.first] & accepts[contacts.second] & donates[sites.parent[contacts.first]]
     fits &= (contacts.distance < longest[contacts.second]) & ((part == other) | (part == 0) | (other == 0))

@@ -1,22 +1,37 @@
 """Where hydrogen atoms point: by the difference density, or else by the closest acceptor of a hydrogen bond."""
 
+import gemmi
 import numpy as np
 from scipy.ndimage import map_coordinates, spline_filter
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import Symmetry
+from rephase.refinement.bonds import find_bonds
 from rephase.refinement.contacts import find_contacts
 from rephase.refinement.hydrogen_geometry import directions
 from rephase.refinement.sites import Sites
 from rephase.refinement.surroundings import Surroundings
 
-ACCEPTORS = frozenset(("N", "O", "F", "S", "Cl", "Br", "I"))
+_MOST_BONDS = {"N": 3, "O": 3, "S": 2, "F": 1, "Cl": 1, "Br": 1, "I": 1}  # of an acceptor
 _TURNS = np.radians(np.arange(0, 360, 5))
 _REACH = 3.6  # Å from donor to acceptor
 _BONDED = 2.5  # Å; closer atoms belong to the donor's own group
 _N_DIRECTIONS = 400
 _WATER_COSINES = np.cos(np.radians([118.0, 92.0]))  # range of the angle H-O-H
 _APART_FROM_BOND = np.cos(np.radians(75.0))
+
+
+def are_acceptors(sites: Sites, cell: Cell, symmetry: Symmetry) -> np.ndarray:
+    """Return which atoms [n] can accept a hydrogen bond: they have a lone pair, so the centre of an ion is none.
+
+    N has at most three bonds, O three, S two and a halogen one; those to metals count for N only.
+    """
+    bonds = find_bonds(sites, cell, symmetry)
+    is_metal = np.array([gemmi.Element(element).is_metal for element in sites.elements], bool)
+    elements = np.array(sites.elements, dtype=object)
+    counted = ~is_metal[bonds.second] | (elements[bonds.first] == "N")
+    most = np.array([_MOST_BONDS.get(element, -1) for element in sites.elements], int)
+    return np.bincount(bonds.first[counted], minlength=len(sites)) <= most
 
 
 class Evidence:
@@ -50,7 +65,7 @@ def torsion_to_acceptor(
 ) -> np.ndarray:
     """Return the torsion [m] that brings a hydrogen atom closest to an acceptor; staggered if there is none."""
     contacts = find_contacts(sites.xyz_frac, cell, symmetry, _REACH)
-    accepts = np.array([element in ACCEPTORS for element in sites.elements], bool)
+    accepts = are_acceptors(sites, cell, symmetry)
     contacts = contacts.take(accepts[contacts.second] & (contacts.distance > _BONDED))
     places = np.einsum("pij,pj->pi", contacts.rotation, sites.xyz_frac[contacts.second]) + contacts.shift
     vectors = (places - sites.xyz_frac[contacts.first]) @ cell.orthogonalisation.T

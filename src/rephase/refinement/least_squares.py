@@ -14,7 +14,7 @@ from rephase.refinement.factors import Chunk, SiteFactors
 from rephase.refinement.parameters import Parameters, applied, riding_u
 from rephase.refinement.restraints import displacement_rows, origin_rows
 from rephase.refinement.sites import Sites, cartesian_u, components
-from rephase.refinement.weights import fitted_weighting, weights
+from rephase.refinement.weights import fitted_weighting, weighing_sigma, weights
 
 _SMALLEST_U = 0.001  # Å^2; displacements below are raised to it
 _DAMPED = 10.0  # the damping rises and falls by this factor
@@ -64,7 +64,7 @@ class LeastSquares:
 
     def __init__(self, data: Reflections, factors: SiteFactors, wavelength: float | None):
         self.data, self.factors = data, factors
-        self.sigma = data.sigma if data.has_sigma else np.full(len(data), data.sigma.mean())
+        self.sigma = weighing_sigma(data)
         self.path = extinction_path(data.d_hkl, wavelength)
 
     def calculated(self, state: State) -> Calculated:

@@ -12,6 +12,9 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.symmetry import Symmetry
 from rephase.refinement.moieties import Moiety, count_units, density, find_moieties, in_hill_order, written
 from rephase.refinement.sites import Sites, multiplicity
+from rephase.refinement.weights import weighing_sigma, weights
+
+_OBSERVED = 2.0  # σ
 
 
 class Uncertainties(NamedTuple):
@@ -118,6 +121,26 @@ class Model:
     def r1(self) -> float:
         """R1 over the reflections with I > 2σ."""
         return self.statistics.r1
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """Weights w [n_refl] of the refinement, on the scale of |F_calc|^2, because b depends on it."""
+        observed, sigma, calculated = (
+            column / self.scale**2 for column in (self.data.intensity, weighing_sigma(self.data), self.intensity_calc)
+        )
+        return weights(observed, sigma, calculated, self.weighting)
+
+    @property
+    def weighted_residuals(self) -> np.ndarray:
+        """√w (Fo² - Fc²) [n_refl]."""
+        return np.sqrt(self.weights) * (self.data.intensity - self.intensity_calc) / self.scale**2
+
+    @property
+    def wr2_observed(self) -> float:
+        """wR2 over the reflections with I > 2σ; NaN if there are none."""
+        strong = self.data.intensity > _OBSERVED * self.data.sigma
+        total = (self.weights * self.data.intensity**2)[strong].sum() / self.scale**4
+        return float(np.sqrt((self.weighted_residuals[strong] ** 2).sum() / total)) if strong.any() else float("nan")
 
     def contents(self) -> dict[str, float]:
         """Atoms of each element in the cell, weighted by occupancy, in Hill's order (C, H, then the others)."""

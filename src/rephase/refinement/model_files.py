@@ -1,6 +1,7 @@
 """The files of a `Model` for other programs: instructions, reflections, CIF and maps."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from rephase.crystal.density import density_of
@@ -12,6 +13,7 @@ from rephase.refinement.cif_file import write_model_cif
 from rephase.refinement.maps import MapCoefficients
 from rephase.refinement.model import Model
 from rephase.refinement.shelx_file import write_shelx
+from rephase.refinement.weights import weighing_sigma
 
 _N_PEAKS = 20
 
@@ -30,7 +32,8 @@ def write_model(
     Parameters
     ----------
     measured
-        The reflections before merging, in the setting of the model, for the `.hkl`; None: those of the model.
+        The reflections before merging, in the setting of the model, for the `.hkl`; None: those of the model. Without
+        measured σ, the `.hkl` has those of the model, all with the same σ, which make its unit weights with WGHT 0 0.
     r_int
         R_int of their merging; NaN if unknown.
     """
@@ -38,7 +41,7 @@ def write_model(
     density, difference = (density_of(coefficients.hkl, F, cell, group) for F in coefficients[2:])
     write_density(folder / "density.ccp4", density, cell, group)
     write_density(folder / "difference.ccp4", difference, cell, group)
-    hkl_scale = write_hklf4(folder / f"{name}.hkl", listed)
+    hkl_scale = write_hklf4(folder / f"{name}.hkl", listed if listed.has_sigma else _weighed_alike(model.data))
     peaks = find_peaks(difference, cell, group, _N_PEAKS)
     write_shelx(folder, name, model, peaks, hkl_scale=hkl_scale, title=model.data.name)
     beside = {f"_shelx_{kind}_file": folder / f"{name}.{kind}" for kind in ("res", "hkl")}
@@ -46,3 +49,8 @@ def write_model(
     write_model_cif(
         folder / f"{name}.cif", model, measured=listed, r_int=r_int, attached=attached, title=model.data.name
     )
+
+
+def _weighed_alike(data: Reflections) -> Reflections:
+    """Return merged reflections with one σ; the merging of SHELXL would weigh those measured more often more."""
+    return replace(data, sigma=weighing_sigma(data))

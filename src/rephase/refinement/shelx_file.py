@@ -27,7 +27,7 @@ _NEAR = 2e-4  # Å; Cu, Mo and Ag Kα, whose dispersion SHELXL tabulates
 _AT_PLACE = 0.05  # Å
 _RIDING_FACTORS = np.array([1.2, 1.5])  # U_iso of hydrogen in units of U_eq of its parent
 _MOST_PEAKS = 20
-_UNIT_WEIGHTS = ["REM no sigma was measured: unit weights; those of the .hkl are estimates"]
+_UNIT_WEIGHTS = ["REM no sigma was measured: unit weights; the .hkl has one sigma for all, in place of 1"]
 _RIDES_ALONG = 3  # AFIX
 
 

@@ -2,10 +2,17 @@
 
 import numpy as np
 
+from rephase.crystal.reflections import Reflections
+
 _A = np.r_[0.0, np.geomspace(0.002, 0.2, 24)]
 _B = np.r_[0.0, np.geomspace(0.01, 300.0, 24)]  # on the scale of |F_calc|^2 in electrons, as in SHELXL
 _N_BINS = 10
 _OUTLYING = 10.0  # σ²
+
+
+def weighing_sigma(data: Reflections) -> np.ndarray:
+    """Return the σ [n_refl] that weighs merged intensities: one for all where none was measured."""
+    return data.sigma if data.has_sigma else np.full(len(data), data.sigma.mean())
 
 
 def weights(

@@ -1,7 +1,9 @@
 """Systematic absences: how strong are the reflections that each centring, glide plane and screw axis would forbid."""
 
+from functools import cache
 from typing import NamedTuple
 
+import gemmi
 import numpy as np
 import pandas as pd
 
@@ -19,6 +21,11 @@ class Condition(NamedTuple):
     zone: tuple[tuple[int, int, int], ...]
     form: tuple[int, int, int]
     modulus: int
+
+    def breaking(self, hkl: np.ndarray) -> np.ndarray:
+        """Return which of ``hkl [n, 3]`` the condition forbids."""
+        in_zone = ~(hkl @ np.array(self.zone).reshape(-1, 3).T).any(1)
+        return np.asarray(in_zone & (hkl @ np.array(self.form) % self.modulus != 0))
 
 
 _H, _K, _L = (1, 0, 0), (0, 1, 0), (0, 0, 1)
@@ -45,28 +52,72 @@ CONDITIONS = (
 )  # International Tables A, section 1.6
 
 
+_ORDERS = {-1: 2, 0: 3, 1: 4, 2: 6}  # of a rotation, by its trace
+_FEW = np.array([hkl for hkl in np.ndindex(9, 9, 9) if hkl != (4, 4, 4)], np.int32) - 4  # they break every condition
+
+
 def absence_table(data: Reflections) -> pd.DataFrame:
     """Strength of the reflections that break each reflection condition, for a list that still contains them.
 
+    The conditions of the space group are always listed, with n = 0 and NaN if their reflections were not measured; of
+    the others, those that measured reflections break and that a group of the same crystal class requires.
+
     Columns: ``cause``, ``reflections`` in words, ``n`` measurements that break the condition, their mean
     ``i_over_sigma``, their mean intensity ``relative`` to that of all reflections, and ``is_required`` by the space
-    group. Conditions that no measured reflection breaks are left out.
+    group.
     """
     rows, mean = [], data.intensity.mean()
-    is_absent = data.group.is_absent(data.hkl)
+    own, possible = _required(data.group.group_ops), _required_by_any(_laue_class(data.group.group_ops))
     for condition in CONDITIONS:
-        in_zone = ~(data.hkl @ np.array(condition.zone).reshape(-1, 3).T).any(1)
-        breaks = in_zone & (data.hkl @ np.array(condition.form) % condition.modulus != 0)
-        if breaks.any():
-            intensity = data.intensity[breaks]
+        breaks = condition.breaking(data.hkl)
+        is_required = condition.cause in own
+        if is_required or (breaks.any() and condition.cause in possible):
+            intensity, n = data.intensity[breaks], int(breaks.sum())
             rows.append(
                 {
                     "cause": condition.cause,
                     "reflections": condition.reflections,
-                    "n": int(breaks.sum()),
-                    "i_over_sigma": float((intensity / data.sigma[breaks]).mean()),
-                    "relative": float(intensity.mean() / mean),
-                    "is_required": bool(is_absent[breaks].all()),
+                    "n": n,
+                    "i_over_sigma": float((intensity / data.sigma[breaks]).mean()) if n else np.nan,
+                    "relative": float(intensity.mean() / mean) if n else np.nan,
+                    "is_required": is_required,
                 }
             )
     return pd.DataFrame(rows, columns=["cause", "reflections", "n", "i_over_sigma", "relative", "is_required"])
+
+
+def _required(operations: gemmi.GroupOps) -> frozenset[str]:
+    """Causes of the conditions of a group, without those that only repeat its centring or another element."""
+    is_absent, by_centring = (ops.systematic_absences(_FEW) for ops in (operations, operations.derive_symmorphic()))
+    causes = set()
+    for condition in CONDITIONS:
+        tested = condition.breaking(_FEW) & ~(by_centring & bool(condition.zone))
+        if tested.any() and is_absent[tested].all() and _has_element(operations, condition):
+            causes.add(condition.cause)
+    return frozenset(causes)
+
+
+def _has_element(operations: gemmi.GroupOps, condition: Condition) -> bool:
+    """Whether a group has a mirror of the condition's plane, or a rotation about its axis whose order can screw so."""
+    if not condition.zone:
+        return True  # a centring
+    kept = _FEW[~(_FEW @ np.array(condition.zone).T).any(1)]
+    for rotation in np.array([operation.rot for operation in operations.sym_ops]) // gemmi.Op.DEN:
+        is_proper, trace = np.linalg.det(rotation) > 0, int(np.trace(rotation))
+        fits = is_proper and trace < 3 and _ORDERS[trace] % condition.modulus == 0
+        if (fits if len(condition.zone) == 2 else not is_proper) and (kept @ rotation == kept).all():
+            return True
+    return False
+
+
+@cache
+def _required_by_any(laue_class: frozenset[tuple[int, ...]]) -> frozenset[str]:
+    """Causes of the conditions of all tabulated groups of a Laue class in the same setting."""
+    groups = (entry.operations() for entry in gemmi.spacegroup_table())
+    return frozenset().union(*(_required(group) for group in groups if _laue_class(group) == laue_class))
+
+
+def _laue_class(operations: gemmi.GroupOps) -> frozenset[tuple[int, ...]]:
+    """Rotations of a group and their inverses through a centre, as rows of numbers."""
+    rotations = np.array([operation.rot for operation in operations.sym_ops]).reshape(-1, 9) // gemmi.Op.DEN
+    return frozenset(map(tuple, np.concatenate([rotations, -rotations]).tolist()))

@@ -5,12 +5,12 @@ import re
 from rephase.crystal.cell import Cell
 from rephase.crystal.formulas import stated_formula
 from rephase.crystal.reflections.listing import Listing
-from rephase.crystal.shelx import numbers
+from rephase.crystal.shelx import cell_su, numbers
 from rephase.errors import ReflectionError
 
 
 def with_p4p(text: str, found: Listing, *, name: str) -> Listing:
-    """Complete a listing with cell (CELL), wavelength (SOURCE) and formula (CHEM) of the text of a `.p4p`.
+    """Complete a listing with cell (CELL, CELLSD), wavelength (SOURCE) and formula (CHEM) of the text of a `.p4p`.
 
     The file has a Laue class (SYMM), but no space group.
 
@@ -22,7 +22,9 @@ def with_p4p(text: str, found: Listing, *, name: str) -> Listing:
     cards = {match[1].upper(): match[2] for match in re.finditer(r"(?m)^(\w+)[ \t]+(\S.*)$", text)}
     if "CELL" not in cards:
         raise ReflectionError(f"{name}: a .p4p without CELL; get the file again, or give cell= (--cell)")
-    cell = Cell(*numbers("CELL ", " ".join(cards["CELL"].split()[:6]), 6, name))
+    cell = Cell(
+        *numbers("CELL ", " ".join(cards["CELL"].split()[:6]), 6, name), su=cell_su(cards.get("CELLSD", "").split())
+    )
     return found._replace(
         cell=found.cell or cell,
         wavelength=found.wavelength or _wavelength(cards.get("SOURCE", "")),

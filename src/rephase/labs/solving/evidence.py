@@ -8,7 +8,7 @@ from rephase.crystal.reflections.absences import absence_table
 from rephase.crystal.reflections.statistics import shell_table, wilson
 from rephase.labs.solving.drawing import draw_amplitudes, draw_r1, draw_residuals, draw_trials, draw_wilson
 from rephase.labs.solving.findings import agreement_of_trials, fit_of, quality_of
-from rephase.labs.solving.model_tables import amplitudes, r1_by_resolution, residuals
+from rephase.labs.solving.model_tables import amplitudes, r1_by_resolution
 from rephase.pages import picture, settings, table, text
 from rephase.refinement.model import Model
 from rephase.solvers.lattices import merged_in_spite_of_absences
@@ -52,7 +52,7 @@ def fit(model: Model | None) -> Iterator[str]:
             "Observed against calculated amplitudes.",
         ),
         _shown(
-            picture(draw_residuals(residuals(model)), name="normal probability plot"),
+            picture(draw_residuals(model.weighted_residuals), name="normal probability plot"),
             "Weighted residuals against those of normal errors: on the line, the weights are right.",
         ),
     )

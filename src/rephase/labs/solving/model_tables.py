@@ -5,7 +5,6 @@ import pandas as pd
 
 from rephase.crystal.shells import shell_index, shell_limits
 from rephase.refinement.model import Model
-from rephase.refinement.weights import weights
 
 _OBSERVED = 2.0  # I/σ of the reflections in R1
 
@@ -45,11 +44,3 @@ def amplitudes(model: Model) -> tuple[np.ndarray, np.ndarray]:
     """Observed and calculated amplitudes [n_refl] in electrons per cell."""
     observed, calculated = (np.sqrt(np.maximum(I, 0)) for I in (model.data.intensity, model.intensity_calc))
     return observed / model.scale, calculated / model.scale
-
-
-def residuals(model: Model) -> np.ndarray:
-    """Weighted residuals √w (Fo² - Fc²) [n_refl] with the weights of the refinement."""
-    observed, sigma, calculated = (
-        column / model.scale**2 for column in (model.data.intensity, model.data.sigma, model.intensity_calc)
-    )
-    return (observed - calculated) * np.sqrt(weights(observed, sigma, calculated, model.weighting))

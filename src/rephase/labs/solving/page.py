@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rephase import __version__
 from rephase.crystal.peaks import UNASSIGNED
 from rephase.files.writing import write_whole
 from rephase.labs.solving.evidence import fit, measurement, section, trials
@@ -12,6 +11,7 @@ from rephase.labs.solving.findings import atom_table, cell_contents, verdict_and
 from rephase.labs.solving.molecule import molecule_in_hand, sites_to_draw
 from rephase.labs.solving.solids import element_colour
 from rephase.pages import interactive, page, settings, table, text
+from rephase.refinement.citations import CITATIONS
 from rephase.refinement.model import Model
 from rephase.solvers.solution import Solution
 
@@ -39,11 +39,6 @@ _FILES = {
     "molecule.png": "the molecule with ellipsoids",
     "molecule.pdf": "the same, for print",
 }
-_CITATIONS = (
-    f"rephase {__version__}, The rephase authors (2026)",
-    "D. R. Luke, Inverse Problems 21, 37 (2005), doi:10.1088/0266-5611/21/1/004 (the search)",
-    "G. M. Sheldrick, Acta Cryst. C71, 3 (2015), doi:10.1107/S2053229614024218 (weights and figures of the refinement)",
-)
 
 
 def write_page(solution: Solution, folder: Path, *, command: Sequence[str] = ()) -> Path:
@@ -67,7 +62,7 @@ def write_page(solution: Solution, folder: Path, *, command: Sequence[str] = ())
         *measurement(solution),
         *_hints(solution),
         *_files(folder),
-        section("Citation", "<ul>" + "".join(f"<li>{text(each)}</li>" for each in _CITATIONS) + "</ul>"),
+        section("Citation", "<ul>" + "".join(f"<li>{text(each)}</li>" for each in CITATIONS) + "</ul>"),
         *([section("Repeat", f"<pre>{text(shlex.join(command))}</pre>")] if command else []),
     ]
     path = folder / "solve.html"

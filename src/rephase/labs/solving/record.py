@@ -11,7 +11,7 @@ from rephase.crystal.reflections.absences import absence_table
 from rephase.crystal.reflections.statistics import wilson
 from rephase.crystal.symmetry import Symmetry
 from rephase.labs.solving.findings import atom_table
-from rephase.labs.solving.model_tables import amplitudes, r1_by_resolution, residuals
+from rephase.labs.solving.model_tables import amplitudes, r1_by_resolution
 from rephase.labs.solving.molecule import sites_to_draw
 from rephase.refinement.model import Model
 from rephase.refinement.sites import Sites
@@ -66,6 +66,6 @@ def model_record(model: Model | None) -> dict[str, pd.DataFrame]:
         return {name: pd.DataFrame(columns=["r1"]) for name in MODEL_TABLES}
     figures = {**model.statistics._asdict(), "density": model.density, "n_atoms": len(model.sites)}
     observed, calculated = amplitudes(model)
-    fit = {"amplitude_obs": observed, "amplitude_calc": calculated, "residual": residuals(model)}
+    fit = {"amplitude_obs": observed, "amplitude_calc": calculated, "residual": model.weighted_residuals}
     tables = pd.DataFrame([figures]), atom_table(model), r1_by_resolution(model)
     return dict(zip(MODEL_TABLES, (*tables, pd.DataFrame(fit))))
