@@ -187,6 +187,12 @@ def test_twin_with_and_without_a_model(model):
     assert "<|L|>" in without["twinning"].text
 
 
+def test_a_wrong_model_does_not_show_a_twin(model):
+    data = replace(model.data, intensity=twinned(model, 0.2))
+    poor = replace(model, data=data, statistics=model.statistics._replace(r1=0.39))
+    assert "twinning" not in hints_by_name(data, poor)
+
+
 def test_equal_intensities_mean_a_higher_laue_class(model):
     assert hints_by_name(replace(model.data, intensity=twinned(model, 0.5)))["higher_symmetry"].values["r"] < 0.01
 
@@ -238,7 +244,7 @@ def rings(scale, cell):
     return np.concatenate([molecule + 4.0, molecule[:, [2, 0, 1]] + 8.0]) @ np.linalg.inv(cell.orthogonalisation).T
 
 
-@pytest.mark.parametrize("scale", [0.97, 1.0, 1.04])
+@pytest.mark.parametrize("scale", [0.96, 0.97, 1.0, 1.025, 1.04])
 def test_bond_lengths_find_the_error_of_a_wavelength(scale):
     cell = Cell(13.0, 13.0, 13.0)
     model = model_of(crystal_of("P 1", cell, np.array(["C"] * 14), rings(scale, cell)))

@@ -13,7 +13,7 @@ _STANDS_OUT = 0.8  # largest ratio of the misfit to that of the best trial that 
 # and r_factor: correct solutions with the verdict "solved" have a mean figure of merit of at least 0.75 (at least 0.97
 # at atomic resolution), those with a weak class of wrong signs 0.37-0.71; correct solutions have R of at most 0.36.
 _LARGEST_R1 = [1.2, 1.5], [0.19, 0.17]  # d_min in Å, and R1 of a model that is right, for many reflections
-# A larger R1 contradicts a claim. Measured with `rephase bench models -- --folder CIFS --formula` to 1.0 and 1.2 Å, with
+# A larger R1 contradicts a claim. By `rephase bench models -- --folder CIFS --formula` to 1.0 and 1.2 Å, with
 # 5 % noise and 10 % missing as well, and with --measured: correct claims have R1 of at most 0.16, except one crystal of
 # overlapping disordered atoms with 0.27; false ones have at least 0.27.
 _WRONG_R1 = 0.20
