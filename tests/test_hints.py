@@ -187,6 +187,12 @@ def test_twin_with_and_without_a_model(model):
     assert "<|L|>" in without["twinning"].text
 
 
+def test_a_wrong_model_does_not_show_a_twin(model):
+    data = replace(model.data, intensity=twinned(model, 0.2))
+    poor = replace(model, data=data, statistics=model.statistics._replace(r1=0.39))
+    assert "twinning" not in hints_by_name(data, poor)
+
+
 def test_equal_intensities_mean_a_higher_laue_class(model):
     assert hints_by_name(replace(model.data, intensity=twinned(model, 0.5)))["higher_symmetry"].values["r"] < 0.01
 
@@ -238,7 +244,7 @@ def rings(scale, cell):
     return np.concatenate([molecule + 4.0, molecule[:, [2, 0, 1]] + 8.0]) @ np.linalg.inv(cell.orthogonalisation).T
 
 
-@pytest.mark.parametrize("scale", [0.97, 1.0, 1.04])
+@pytest.mark.parametrize("scale", [0.96, 0.97, 1.0, 1.025, 1.04])
 def test_bond_lengths_find_the_error_of_a_wavelength(scale):
     cell = Cell(13.0, 13.0, 13.0)
     model = model_of(crystal_of("P 1", cell, np.array(["C"] * 14), rings(scale, cell)))
@@ -295,6 +301,13 @@ def test_odd_chemistry_is_a_hint(model):
     assert judged_by_model("possible", model, odd, d_min=0.9, is_open=False) == "possible"
     sensible = odd._replace(sensible=1.0)
     assert judged_by_model("possible", model, sensible, d_min=0.9, is_open=False) == "solved"
+
+
+@pytest.mark.parametrize(("r1", "expected"), [(0.16, "solved"), (0.27, "possible")])
+def test_a_model_that_does_not_fit_lowers_a_claim(model, r1, expected):
+    sensible = check_chemistry(model.sites, model.cell, model.symmetry)._replace(sensible=1.0)
+    poor = replace(model, statistics=model.statistics._replace(r1=r1))
+    assert judged_by_model("solved", poor, sensible, d_min=0.9, is_open=False) == expected
 
 
 @pytest.mark.parametrize("x", [0.0, 0.3, 1.0])

@@ -237,6 +237,13 @@ def test_a_measured_crystal_is_solved(cod_file):
     assert solution.verdict == "solved"
 
 
+@pytest.mark.parametrize("model", [True, False])
+def test_nothing_is_claimed_with_the_form_factors_of_another_radiation(model):
+    data, _ = simulate(molecular_crystal("P -1", seed=2), 0.9)
+    data = replace(data, radiation="neutron")
+    assert solve(data, model=model).verdict == "possible"
+
+
 def test_another_setting_gives_the_same_answer():
     crystal = read_crystal("triclinic")
     data, F = simulate(crystal, 0.8)

@@ -12,9 +12,17 @@ from rephase.refinement.sites import Sites
 # Lengths in Å and their shares among the bonds of organic molecules, from the averages of Allen, Kennard, Watson,
 # Brammer, Orpen & Taylor (1987), doi:10.1039/p298700000s1
 _LENGTHS = {
-    ("C", "C"): ((1.384, 0.40), (1.420, 0.10), (1.520, 0.30), (1.470, 0.10), (1.330, 0.05), (1.190, 0.05)),
-    ("C", "N"): ((1.335, 0.35), (1.375, 0.20), (1.470, 0.35), (1.140, 0.10)),
-    ("C", "O"): ((1.220, 0.40), (1.360, 0.30), (1.430, 0.30)),
+    ("C", "C"): (
+        (1.384, 0.40),
+        (1.420, 0.10),
+        (1.520, 0.25),
+        (1.550, 0.05),  # of quaternary carbon, and of oxalate
+        (1.470, 0.10),
+        (1.330, 0.05),
+        (1.190, 0.05),
+    ),
+    ("C", "N"): ((1.335, 0.35), (1.375, 0.20), (1.465, 0.25), (1.505, 0.10), (1.140, 0.10)),
+    ("C", "O"): ((1.210, 0.25), (1.255, 0.20), (1.360, 0.30), (1.430, 0.25)),
 }
 _SPREAD = 0.02  # Å about each length
 _OUTLIERS = 0.1  # share of bonds with any length

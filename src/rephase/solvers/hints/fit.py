@@ -6,11 +6,9 @@ from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.symmetry import rows_of
 from rephase.refinement.agreement import deviations, half_wavelength_share, strength_table
 from rephase.refinement.factors import SiteFactors
-from rephase.refinement.model import Model
-from rephase.solvers.hints.hint import Hint
+from rephase.solvers.hints.hint import Hint, good_model
 from rephase.solvers.solution import Solution
 
-_GOOD = 0.12  # R1 of a model that is complete enough to judge single reflections
 _FAR = 10.0  # deviation in units of the weights
 _N_STRONG, _N_SHOWN = 20, 5
 _LOST = 0.8  # median of Io/Ic of the strongest reflections without extinction
@@ -22,7 +20,7 @@ _HALF = 0.005  # share of λ/2; errors of a model imitate smaller ones
 
 def strongest(solution: Solution) -> Hint | None:
     """Strong reflections that are measured too weak."""
-    model = _good_model(solution)
+    model = good_model(solution)
     if model is None:
         return None
     rows = np.argsort(-model.intensity_calc)[:_N_STRONG]
@@ -40,7 +38,7 @@ def strongest(solution: Solution) -> Hint | None:
 
 def missing_strong(solution: Solution) -> Hint | None:
     """Strong reflections that are not in the list."""
-    model = _good_model(solution)
+    model = good_model(solution)
     if model is None:
         return None
     data = model.data
@@ -65,7 +63,7 @@ def missing_strong(solution: Solution) -> Hint | None:
 
 def weakest(solution: Solution) -> Hint | None:
     """Weak reflections that are measured too strong."""
-    model = _good_model(solution)
+    model = good_model(solution)
     if model is None:
         return None
     table = strength_table(model)
@@ -83,7 +81,7 @@ def weakest(solution: Solution) -> Hint | None:
 
 def half_wavelength(solution: Solution) -> Hint | None:
     """Radiation of half the wavelength in the beam."""
-    model = _good_model(solution)
+    model = good_model(solution)
     found = None if model is None else half_wavelength_share(model)
     if found is None or found.fraction < max(_HALF, _IN_SU * found.su):
         return None
@@ -98,7 +96,7 @@ def half_wavelength(solution: Solution) -> Hint | None:
 
 def misfits(solution: Solution) -> Hint | None:
     """Single reflections that no model of this kind explains."""
-    model = _good_model(solution)
+    model = good_model(solution)
     if model is None:
         return None
     deviation = deviations(model)
@@ -115,8 +113,3 @@ def misfits(solution: Solution) -> Hint | None:
         f"{', ...' if len(far) > _N_SHOWN else ''}.",
         "Look at them on the frames; leave out those behind the beam stop or under ice (OMIT h k l), not others.",
     )
-
-
-def _good_model(solution: Solution) -> Model | None:
-    """The model if its R1 is low; otherwise most deviations are its own."""
-    return solution.model if solution.model is not None and solution.model.r1 < _GOOD else None

@@ -1,6 +1,11 @@
-"""`Hint`: one finding about data or a model."""
+"""`Hint`: one finding about data or a model, and the model that is good enough to be the reason of one."""
 
 from typing import NamedTuple
+
+from rephase.refinement.model import Model
+from rephase.solvers.solution import Solution
+
+_GOOD = 0.12  # R1 of a model that is complete enough to judge single reflections
 
 
 class Hint(NamedTuple):
@@ -14,3 +19,8 @@ class Hint(NamedTuple):
     def __str__(self) -> str:
         """The finding and the remedy as one paragraph."""
         return f"{self.text} {self.remedy}"
+
+
+def good_model(solution: Solution) -> Model | None:
+    """Return the model if its R1 is low; otherwise most deviations are its own."""
+    return solution.model if solution.model is not None and solution.model.r1 < _GOOD else None

@@ -4,7 +4,7 @@ import numpy as np
 
 from rephase.crystal.reflections.twinning import LTest, l_test, law_test, twin_laws
 from rephase.refinement.agreement import Share, twin_fraction
-from rephase.solvers.hints.hint import Hint
+from rephase.solvers.hints.hint import Hint, good_model
 from rephase.solvers.solution import Solution
 
 _FEWEST = 100  # pairs
@@ -19,6 +19,8 @@ def twinning(solution: Solution) -> Hint | None:
     data, model = solution.reflections, solution.model
     laws = twin_laws(data)
     if model is not None:
+        if good_model(solution) is None:  # a wrong model imitates a twin
+            return None
         shares = [(law, share) for law in laws if (share := twin_fraction(model, law)) is not None and _is_twin(share)]
         if not shares:
             return None
