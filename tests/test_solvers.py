@@ -124,6 +124,15 @@ def test_the_origin_of_the_group_is_found_again(case):
     assert correlation(problem, problem.group.average(moved), true)[0] > 0.99
 
 
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1), (1, -1, 1), (1, 1, -1)])
+def test_the_origin_is_refined_from_halfway_between_points_of_the_grid(case, signs):
+    _, problem, true = case
+    step = 0.25 * np.array(signs) / problem.grid.shape  # the grid of origins is twice as fine
+    turned = true * torch.exp(2j * torch.pi * torch.as_tensor(problem.hkl_numpy @ step, dtype=torch.float32))
+    moved = problem.group.refine_origin(turned, problem.n_known)
+    assert problem.group.agreement(moved, problem.n_known).min() > 0.99
+
+
 def test_lists_on_the_sphere_of_the_data_are_zero_beyond_it(case):
     _, problem, true = case
     within = problem.within_data

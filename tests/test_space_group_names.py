@@ -31,7 +31,9 @@ from rephase.crystal.symmetry import find_symmetry
         ("R -3 m (hexagonal axes)", "R -3 m:H"),
         ("R -3 c (rhombohedral)", "R -3 c:R"),
         ("P 21/n 21/m 21/a", "P n m a"),
-        ("F 41/d -3 2/m", "F d -3 m:1"),
+        ("F d -3 m", "F d -3 m:2"),  # without an origin, that at the inversion centre
+        ("227", "F d -3 m:2"),
+        ("F 41/d -3 2/m", "F d -3 m:2"),
         ("F 4_1/d -3 2/m :2", "F d -3 m:2"),
         ("I 41/a 2/m 2/d Z", "I 41/a m d:2"),
         ("P 63/m 2/m 2/c", "P 63/m m c"),

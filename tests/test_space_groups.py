@@ -141,24 +141,45 @@ def test_the_standard_setting_is_that_of_the_tables():
         assert setting.symmetry.table_entry.is_reference_setting()
 
 
-def test_the_standard_setting_has_the_same_intensities_and_phases():
+@pytest.mark.parametrize("symbol", [entry.xhm() for entry in gemmi.spacegroup_table()])
+def test_the_standard_setting_has_the_same_intensities_and_phases(symbol):
     """F of atoms moved to the new axes by hand equals the transformed F."""
-    symmetry, cell = find_symmetry("P 1 21/n 1"), Cell(7.0, 8.0, 9.0, 90.0, 100.0, 90.0)
-    xyz = np.array([[0.1, 0.2, 0.3], [0.35, 0.05, 0.45]])
-    hkl = unique_hkl(cell, symmetry, 1.0)
+    symmetry = find_symmetry(symbol)
+    cell, xyz = cell_of_group(symmetry), np.array([[0.1, 0.2, 0.3], [0.35, 0.05, 0.45]])
+    hkl = np.indices((9, 9, 9)).reshape(3, -1).T - 4
+    hkl = hkl[hkl.any(1) & ~symmetry.is_absent(hkl)]
 
     def F_of(hkl, symmetry, xyz):
-        images = np.concatenate([xyz @ R.T + t for R, t in zip(symmetry.rotations, symmetry.translations)])
-        return np.exp(2j * np.pi * hkl @ images.T).sum(1)
+        images = np.einsum("oij,nj->oni", symmetry.rotations, xyz) + symmetry.translations[:, None]
+        return np.exp(2j * np.pi * images @ hkl.T).mean((0, 1))
 
     F = F_of(hkl, symmetry, xyz)
     data = Reflections(hkl, abs(F) ** 2, np.ones(len(F)), cell, symmetry, phi=np.angle(F))
-    moved = in_setting(data, standard_setting(symmetry))
-    setting = standard_setting(symmetry)
+    setting = standard_setting(symmetry, cell)
+    moved = in_setting(data, setting)
     new_xyz = np.linalg.solve(setting.basis, (xyz - setting.origin).T).T
+    assert moved.group.table_entry.is_reference_setting()
+    assert moved.group.misfit(moved.cell) is None
+    assert np.linalg.det(setting.basis) > 0  # the hand is kept
     np.testing.assert_allclose(moved.d_hkl, data.d_hkl, rtol=1e-9)
-    F_new = F_of(moved.hkl, moved.symmetry, new_xyz)
+    F_new = F_of(moved.hkl, moved.group, new_xyz)
     np.testing.assert_allclose(np.sqrt(moved.intensity) * np.exp(1j * moved.phi), F_new, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "a", "c", "beta", "found"),
+    [  # a + c, of length (100 + 144 + 240 cos 140°)^(1/2) = 7.76, at arccos((120 cos 140° + 144) / 93.2) from c
+        ("P 1 21/c 1", 10, 12, 140.0, (7.76, 12.0, 124.02)),
+        ("P 1 21/c 1", 10, 12, 80.0, (10.0, 12.0, 100.0)),
+        ("P 1 21/c 1", 10, 12, 91.0, (10.0, 12.0, 91.0)),  # c - a would make the group P 21/n
+        ("P 1 21/a 1", 21, 9, 125.0, (9.0, 18.2, 109.09)),
+        ("I 1 2/a 1", 20, 12, 92.0, (22.96, 12.0, 119.49)),
+    ],
+)
+def test_the_axes_of_a_standard_monoclinic_cell_are_the_least_oblique(symbol, a, c, beta, found):
+    cell = Cell(a, 8.0, c, 90.0, beta, 90.0)
+    new = cell_of(cell.orthogonalisation @ standard_setting(find_symmetry(symbol), cell).basis)
+    assert (new.a, new.c, new.beta) == pytest.approx(found, abs=0.006)
 
 
 def test_absences_of_a_centring_do_not_become_reflections_of_the_primitive_cell():
@@ -177,7 +198,7 @@ def test_the_standard_setting_of_an_unknown_group_is_solved():
     data = solution.reflections
     assert data.group.symbol == "P 1 21/c 1"
     assert data.cell.volume == pytest.approx(crystal.cell.volume)
-    setting = standard_setting(find_symmetry("P 1 21/n 1"))
+    setting = standard_setting(find_symmetry("P 1 21/n 1"), crystal.cell)
     old = np.rint(data.hkl @ np.linalg.inv(setting.basis)).astype(int)
     F = structure_factors(crystal, old, energy_kev=None) * np.exp(-2j * np.pi * old @ setting.origin)
     assert Truth(data.hkl, F).score(solution.F, data).map_cc[0] > 0.9

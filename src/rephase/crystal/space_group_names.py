@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from functools import cache
+from functools import cache, partial
 
 import gemmi
 
@@ -22,13 +22,16 @@ _SPELLINGS = (
 )
 _SETTINGS = {"S": ":1", "Z": ":2", "H": ":H", "R": ":R"}  # letters of SHELX and the ICSD, at the end of a symbol
 _FULL_AXES = ((r"21?/(?=[a-z])", ""), (r"4[1-3]?/(?=[a-z]-3)", ""))  # F 41/d -3 2/m is F d -3 m
+_CENTRED = "2"  # origin choice where a symbol states none: the inversion centre, as SHELX needs it
 _ONLY_HALL = re.compile(r"""-|.*(\d[abcdn]|[uvwxyz'"*=(])""", re.IGNORECASE)
 
 
 def group_of_symbol(symbol: str) -> gemmi.SpaceGroup | None:
     """Return the group and setting of a Hermann-Mauguin symbol, short or full, or of an unambiguous Hall symbol.
 
-    >>> [group_of_symbol(symbol).xhm() for symbol in ("P2_1/c", "P 21/n 21/m 21/a", "F d -3 m Z", "-P 2ybc")]
+    Without an origin it is that at the inversion centre, choice 2; without axes they are hexagonal.
+
+    >>> [group_of_symbol(symbol).xhm() for symbol in ("P2_1/c", "P 21/n 21/m 21/a", "F d -3 m", "-P 2ybc")]
     ['P 1 21/c 1', 'P n m a', 'F d -3 m:2', 'P 1 21/c 1']
     """
     plain = plain_symbol(symbol) if len(symbol) <= _LONGEST else ""
@@ -37,8 +40,9 @@ def group_of_symbol(symbol: str) -> gemmi.SpaceGroup | None:
     letters, _, setting = plain.replace(" ", "").partition(":")
     for pattern, short in _FULL_AXES:
         letters = re.sub(pattern, short, letters)
-    found = gemmi.find_spacegroup_by_name(plain) or gemmi.find_spacegroup_by_name(f"{letters}:{setting}".strip(":"))
-    if found is None and (only := gemmi.find_spacegroup_by_name(letters)) and len(settings_of(only)) == 1:
+    find = partial(gemmi.find_spacegroup_by_name, prefer=_CENTRED)
+    found = find(plain) or find(f"{letters}:{setting}".strip(":"))
+    if found is None and (only := find(letters)) and len(settings_of(only)) == 1:
         return only  # P b c a S: there is only one origin
     return found or (group_of_hall(symbol) if _ONLY_HALL.match(symbol.strip()) else None)
 
@@ -59,7 +63,9 @@ def group_of_hall(symbol: str) -> gemmi.SpaceGroup | None:
 
 def group_of_number(number: float) -> gemmi.SpaceGroup | None:
     """Return the standard setting of a number of International Tables; None if there is no such number."""
-    return gemmi.find_spacegroup_by_number(int(number)) if 1 <= number <= 230 and number == int(number) else None
+    if not (1 <= number <= 230 and number == int(number)):
+        return None
+    return gemmi.find_spacegroup_by_name(gemmi.find_spacegroup_by_number(int(number)).hm, prefer=_CENTRED)
 
 
 def has_setting(symbol: str) -> bool:

@@ -47,7 +47,7 @@ def in_group(found: Found, symmetry: Symmetry, *, standard: bool = False) -> Fou
     standard
         Whether to change to the standard setting of the group.
     """
-    setting = standard_setting(symmetry) if standard else Setting(symmetry, np.eye(3), np.zeros(3))
+    setting = standard_setting(symmetry, found.measured.cell) if standard else Setting(symmetry, np.eye(3), np.zeros(3))
     measured = in_setting(found.measured, setting) if standard else replace(found.measured, symmetry=symmetry)
     merged = merged_in_spite_of_absences(measured)
     amplitude, outcome = absolute_amplitude(merged.reflections), found.outcome

@@ -9,7 +9,7 @@ import torch
 from rephase.crystal.symmetry import Symmetry, rows_of
 from rephase.solvers.grids import fast_size
 
-_NEWTON_STEPS, _FREE_AXIS = 2, 1e-4  # the origin along polar axes is free: there the curvature is zero
+_ASCENTS, _FREE_AXIS = 6, 1e-4  # the origin along polar axes is free: there the curvature is zero
 
 
 class GroupTables:
@@ -65,12 +65,16 @@ class GroupTables:
         return F * torch.polar(torch.ones_like(angle), angle), torch.stack(agreements)
 
     def refine_origin(self, F: torch.Tensor, n_used: int) -> torch.Tensor:
-        """Move lists [batch, n_refl] near the origin of the group to the maximum of C(s), by Newton's method."""
+        """Move lists [batch, n_refl] near the origin of the group to the maximum of C(s).
+
+        Newton's method, with the largest curvature that terms of these moduli can have: unlike the true curvature, it
+        cannot overshoot, so C(s) never decreases.
+        """
         steps = 2 * math.pi * self._steps[:, :n_used].reshape(-1, 3).to(F.real.dtype)
-        for _ in range(_NEWTON_STEPS):
+        for _ in range(_ASCENTS):
             product = (F[:, None, :n_used].conj() * self._estimates(F, n_used)).flatten(1)
             gradient = product.imag @ steps
-            curvature = (product.real[:, None] * steps.T) @ steps
+            curvature = (product.abs()[:, None] * steps.T) @ steps
             shift = (torch.linalg.pinv(curvature, rtol=_FREE_AXIS) @ gradient[..., None])[..., 0]
             angle = -2 * math.pi * shift @ self._hkl.T.to(shift.dtype)
             F = F * torch.polar(torch.ones_like(angle), angle)

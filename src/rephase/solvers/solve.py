@@ -138,7 +138,7 @@ def _check_request(solver: str, effort: float, standard: bool, *, has_origin: bo
 def _prepared(data: Reflections, d_min: float | None, *, standard: bool) -> Reflections:
     """Cut the reflections at `d_min` and transform them to the standard setting of their group, if that is wanted."""
     cut = data if d_min is None else data.cut(d_min)
-    return in_setting(cut, standard_setting(cut.symmetry)) if standard and cut.symmetry is not None else cut
+    return in_setting(cut, standard_setting(cut.symmetry, cut.cell)) if standard and cut.symmetry is not None else cut
 
 
 def _searched(
