@@ -23,10 +23,11 @@ class StrengthTable(NamedTuple):
 
 
 class Share(NamedTuple):
-    """A fraction of the intensity with its uncertainty."""
+    """A fraction of the intensity with its uncertainty, and R1 over the reflections with I > 2σ when it is added."""
 
     fraction: float
     su: float
+    r1: float
 
 
 def deviations(model: Model) -> np.ndarray:
@@ -83,4 +84,8 @@ def _added_share(model: Model, other: np.ndarray, *, relative: float) -> Share |
     variance = ((target - design @ (p, q)) ** 2).sum() / (known.sum() - 2)
     covariance = np.linalg.inv(normal) * variance
     slope = np.array([-q, p]) / (p + q) ** 2
-    return Share(float(q / (p + q)), float(np.sqrt(slope @ covariance @ slope)))
+    strong = known & (data.intensity > 2 * data.sigma)
+    observed = np.sqrt(data.intensity[strong])
+    mixed = np.sqrt(np.maximum(p * calculated[strong] + q * other[strong], 0))
+    r1 = np.abs(observed - mixed).sum() / max(observed.sum(), 1e-30)
+    return Share(float(q / (p + q)), float(np.sqrt(slope @ covariance @ slope)), float(r1))
