@@ -296,6 +296,15 @@ def test_a_formula_that_does_not_fit(model):
     assert "g/cm³" in found.text
 
 
+def test_one_atom_more_than_the_formula_has_is_said(model):
+    z, contents = model.n_units, model.contents()
+    fewer = " ".join(f"{element}{n / z - (element == 'C'):g}" for element, n in contents.items())
+    found = hints_by_name(model.data, replace(model, stated_formula=fewer))["formula"]
+    assert found.values["difference"] < 0.1
+    assert found.values["extra"] == pytest.approx(1)
+    assert "1 more non-hydrogen atom(s) for each formula unit" in found.text
+
+
 def test_odd_chemistry_is_a_hint(model):
     odd = check_chemistry(model.sites, model.cell, model.symmetry)  # atoms at random
     assert odd.remarks

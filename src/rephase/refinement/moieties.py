@@ -124,13 +124,13 @@ def count_units(
     if formula is None:
         alike = (each for each in moieties if each.without_hydrogen == moieties[0].without_hydrogen)
         return max(1, round(sum(each.n_in_cell for each in alike)))
-    ratio = max(_n_heavy(contents) / _n_heavy(formula), 1e-9)
+    ratio = max(n_heavy(contents) / n_heavy(formula), 1e-9)
     heavy = {element: n for element, n in formula.items() if element not in _HYDROGEN} or formula
     nearest = likeliest_units(np.arange(1, math.ceil(2 * ratio) + 2), ratio, heavy, unit)
     return nearest if abs(ratio / nearest - 1) < _MATCH else units_in_cell(dict(formula), symmetry, cell, unit=unit)
 
 
-def _n_heavy(counts: Mapping[str, float]) -> float:
+def n_heavy(counts: Mapping[str, float]) -> float:
     """Atoms other than hydrogen; all of them if there are no others."""
     return sum(n for element, n in counts.items() if element not in _HYDROGEN) or sum(counts.values())
 
@@ -179,4 +179,4 @@ def heavy_difference(contents: Mapping[str, float], expected: Mapping[str, float
     """Return the atoms other than hydrogen by which two contents differ, relative to the expected ones."""
     heavy = {*contents, *expected} - {*_HYDROGEN}
     off = sum(abs(contents.get(element, 0.0) - expected.get(element, 0.0)) for element in heavy)
-    return off / _n_heavy(expected)
+    return off / n_heavy(expected)
