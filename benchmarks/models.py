@@ -14,7 +14,8 @@ a hydrogen atom if one lies within 0.3 Å; sites that are less than half occupie
 data, ``r1_above_published`` is the median difference from the R1 that the CIF publishes. ``cpu_s`` is process time.
 
 Rows are appended to ``runs/bench/models.csv``, and existing rows are not computed again. At the end, shares, medians
-and claims of all rows are printed. If the program fails on a crystal, the row has the verdict ``failed`` and the error.
+and claims of all rows are printed, and R1 of each measured set beside the published one. If the program fails on a
+crystal, the row has the verdict ``failed`` and the error.
 """
 
 import argparse
@@ -157,6 +158,14 @@ def claims(table: pd.DataFrame) -> str:
     return f"claims to {_ATOMIC} Å: {count}" + "".join(f"\n  false: {name}" for name in false["name"])
 
 
+def published(table: pd.DataFrame) -> str:
+    """List R1 of each model of measured data beside that of the publication, NaN where the CIF has none."""
+    rows = table[table["data"].str.startswith("measured")]
+    if rows.empty:
+        return ""
+    return rows[[*KEYS, "name", "verdict", "r1", "r1_published"]].round(4).to_string(index=False)
+
+
 def parsed_options() -> argparse.Namespace:
     """Parse the command line; exit where options contradict each other."""
     parser = case_parser(__doc__, "models")
@@ -180,6 +189,8 @@ def main() -> None:
     table = table_of(rows)
     print(shares(table.sort_values(KEYS)).round(3).to_string(index=False))
     print(claims(table))
+    if listed := published(table):
+        print(listed)
 
 
 if __name__ == "__main__":

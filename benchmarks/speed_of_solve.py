@@ -7,7 +7,8 @@ Noise-free intensities to ``--d-min`` are computed from every CIF. ``phases`` is
 model, in this process. ``page`` is the time of ``rephase solve`` in a process of its own, which reads a file, builds
 a model and writes all results. ``--peer`` runs another program on the same crystals, as `rephase bench solve` does.
 
-The last lines give the medians, and for each program the time of all crystals divided by the number of solved ones.
+The last lines give the medians, and for each program the time of all crystals divided by the number of solved ones,
+and their ratio.
 """
 
 import argparse
@@ -50,12 +51,13 @@ def seconds_of_page(data: Reflections) -> float:
         return time.perf_counter() - start
 
 
-def print_shares(program: str, table: pd.DataFrame) -> None:
-    """Print the number of crystals that a program solved, and its seconds for each."""
+def print_shares(program: str, table: pd.DataFrame) -> float:
+    """Print the number of crystals that a program solved, and its seconds for each; return the latter."""
     n_solved = int((table["map_cc"] >= SOLVED).sum())
     share = table["seconds"].sum() / n_solved if n_solved else float("inf")
     median = table["seconds"].median()
     print(f"{program}: {n_solved} of {len(table)} solved, {share:.2f} s per solved, median {median:.2f} s")
+    return float(share)
 
 
 def parsed_options() -> argparse.Namespace:
@@ -85,10 +87,11 @@ def main() -> None:
     table = pd.DataFrame(rows)
     if options.page:
         print(f"command to page: median {table['page_s'].median():.2f} s")
-    print_shares("phases", table)
+    ours = print_shares("phases", table)
     if options.peer:
         options.d_min = [options.d_min]
-        print_shares("peer", peer_rows(options.peer, options, files, crystals))
+        theirs = print_shares("peer", peer_rows(options.peer, options, files, crystals))
+        print(f"phases / peer: {ours / theirs:.2f} in seconds per solved crystal")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ sys.path.insert(0, str(BENCHMARKS))  # as for a script of this folder
 
 from cases.atoms import score_atoms
 from cases.crystals import reflection_file
-from models import claims, formula_of, is_false, published_r1, shares, table_of
+from models import claims, formula_of, is_false, published, published_r1, shares, table_of
 
 KEYS = {"data": "exact", "formula": False, "effort": 1.0, "d_min": 1.0, "seed": 0}
 COUNTS = {"n_atoms": 10, "n_found": 10, "n_named": 9, "n_hydrogen": 8, "n_hydrogen_found": 6}
@@ -140,7 +140,7 @@ def test_published_r1_and_formula_come_from_the_file_or_the_cell(crystal, true, 
     assert formula_of(crystal, data) == crystal.formula
 
 
-def test_measured_crystals_have_x_ray_reflections_in_the_cif_or_beside_it(tmp_path):
+def test_measured_crystals_have_x_ray_reflections_in_the_cif_or_beside_it(tmp_path, capsys):
     texts = {
         "inside": "data_a\n_refln_index_h 1\n",
         "beside": "data_a\n",
@@ -153,3 +153,11 @@ def test_measured_crystals_have_x_ray_reflections_in_the_cif_or_beside_it(tmp_pa
     found = {name: reflection_file(tmp_path / f"{name}.cif") for name in texts}
     expected = {"inside": tmp_path / "inside.cif", "beside": tmp_path / "beside.hkl"}
     assert {name: path for name, path in found.items() if path} == expected
+    assert capsys.readouterr().err.startswith("neutron: left out: neutron data")
+
+
+def test_each_measured_set_is_listed_beside_its_publication():
+    row = KEYS | COUNTS | FIGURES | {"name": "a", "map_cc": 0.99, "verdict": "solved"}
+    assert published(table_of([row])) == ""
+    listed = published(table_of([row, row | {"data": "measured", "name": "b", "r1_published": 0.03}]))
+    assert listed.splitlines()[1].split() == ["measured", "False", "1.0", "1.0", "b", "solved", "0.02", "0.03"]

@@ -46,6 +46,7 @@ def reflection_file(cif: Path) -> Path | None:
     """Return the file with the X-ray reflections of a CIF: NAME.hkl, or the CIF itself; None if there is neither."""
     beside, text = cif.with_suffix(".hkl"), cif.read_text(errors="replace")
     if re.search(r"^_diffrn_radiation_(type|probe)\s+['\"]?neutron", text, re.MULTILINE):
+        print(f"{cif.stem}: left out: neutron data, while the program has form factors of X-rays", file=sys.stderr)
         return None
     if beside.is_file():
         return beside
