@@ -16,6 +16,8 @@ from rephase.refinement.weights import weighing_sigma, weights
 
 _OBSERVED = 2.0  # σ
 
+OBSERVED = 2.0  # I/σ above which a reflection counts in R1
+
 
 class Uncertainties(NamedTuple):
     """Standard uncertainties of `Sites`, 0 for what was not refined.
