@@ -154,7 +154,7 @@ def test_a_header_of_words_is_left_out_with_a_warning(written, data, tmp_path):
 
 
 @pytest.mark.parametrize("law", ["TWIN 0 1 0 1 0 0 0 0 -1 2\nBASF 0.3", "BASF 0.3"])
-def test_twins_are_told(law, data, tmp_path):
+def test_twins_are_reported(law, data, tmp_path):
     (tmp_path / "x.hkl").write_text(fixed(data))
     (tmp_path / "x.ins").write_text(INS.replace("HKLF 4", f"{law}\nHKLF 4"))
     with pytest.warns(UserWarning, match="x.hkl: .* the crystal is twinned .*TWIN, BASF.*give detwinned data"):

@@ -425,7 +425,7 @@ def test_every_recipe_names_an_iteration():
     assert {recipe.iteration for recipes in RECIPES.values() for recipe in recipes} == set(ITERATIONS)
 
 
-def test_strong_absences_are_told_and_nothing_is_claimed():
+def test_strong_absences_are_reported_and_nothing_is_claimed():
     crystal = molecular_crystal("P 1 21/c 1")
     data, _ = simulate(crystal, 1.0)
     everything, intensity = data.group.expand(data.hkl, data.intensity)
