@@ -109,7 +109,7 @@ def test_every_observed_reflection_reaches_every_missing_one(transformer, data):
     assert (gradient.abs() > 0)[batch.observed].float().mean() > 0.99
 
 
-def test_the_critic_learns_to_tell_true_amplitudes_from_completed_ones(data):
+def test_the_critic_learns_to_distinguish_true_amplitudes_from_completed_ones(data):
     torch.manual_seed(0)
     model, batch, unseen = AmplitudeGAN(CONFIG.shape, **SMALL["gan"]), data[list(range(12))], data[list(range(12, 20))]
     with torch.no_grad():

@@ -18,7 +18,7 @@ from rephase.errors import ConfigError, GridError, ReflectionError
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.refinement.atoms.errors import INFLATIONS, Trust, calibrated
 from rephase.refinement.atoms.factors import AtomFactors, AtomList, lengths
-from rephase.refinement.atoms.fit import expected_amplitudes, fit_atoms
+from rephase.refinement.atoms.fit import expected_structure_factors, fit_atoms
 from rephase.refinement.atoms.refinement import Amplitudes, refine
 from rephase.refinement.atoms.restraints import close_pairs, site_projectors, usual_restraints
 from rephase.refinement.atoms.rice import amplitude_moments, figure_of_merit, log_likelihood
@@ -156,7 +156,7 @@ def test_the_fit_finds_every_atom(case):
 
 def test_amplitudes_of_finer_reflections_are_predicted(case):
     plain = case.model.scale * np.abs(case.model.structure_factors(case.everything.hkl))
-    expected, sigma = expected_amplitudes(case.model, case.data, case.everything.hkl)
+    expected, sigma = expected_structure_factors(case.model, case.data, case.everything.hkl).amplitudes()
     is_centric = case.data.group.is_centric(case.everything.hkl)
     intensity = expected_intensity(case.data, case.everything.hkl)
     wilson, _ = amplitude_moments(np.zeros(len(intensity)), intensity, is_centric)
@@ -170,15 +170,16 @@ def test_amplitudes_of_finer_reflections_are_predicted(case):
 def test_equivalents_are_equal(case):
     hkl = case.everything.hkl[::7]
     images, _ = case.data.group.equivalents(hkl)
-    amplitude, sigma = expected_amplitudes(case.model, case.data, hkl)
+    amplitude, sigma = expected_structure_factors(case.model, case.data, hkl).amplitudes()
     for image in (*images, -images[-1]):
-        again = expected_amplitudes(case.model, case.data, image)
+        again = expected_structure_factors(case.model, case.data, image).amplitudes()
         assert np.allclose(again, (amplitude, sigma), rtol=1e-8)
 
 
 def test_systematic_absences_are_zero():
     case = Case("P 1 21/c 1")
-    amplitude, sigma = expected_amplitudes(case.model, case.data, np.array([[0, 3, 0], [1, 0, 3], [1, 2, 3]]))
+    hkl = np.array([[0, 3, 0], [1, 0, 3], [1, 2, 3]])
+    amplitude, sigma = expected_structure_factors(case.model, case.data, hkl).amplitudes()
     assert amplitude[:2].tolist() == sigma[:2].tolist() == [0, 0]
     assert amplitude[2] > 0
 
@@ -186,7 +187,7 @@ def test_systematic_absences_are_zero():
 def test_nothing_trusted_is_wilson(case):
     model = replace(case.model, trust=Trust(0.0, 1.0))
     hkl = case.everything.hkl
-    amplitude, _ = expected_amplitudes(model, case.data, hkl)
+    amplitude, _ = expected_structure_factors(model, case.data, hkl).amplitudes()
     ratio = amplitude**2 / expected_intensity(case.data, hkl)
     is_centric = case.data.group.is_centric(hkl)
     assert np.allclose(ratio, np.where(is_centric, 2 / np.pi, np.pi / 4))
@@ -203,7 +204,7 @@ def test_a_wrong_solution_does_little_harm(group):
     hkl, is_centric = everything.hkl, data.group.is_centric(everything.hkl)
     wilson, _ = amplitude_moments(np.zeros(len(hkl)), expected_intensity(data, hkl), is_centric)
     r_of = lambda amplitude: np.abs(amplitude - true)[missing].sum() / true[missing].sum()  # noqa: E731
-    assert r_of(expected_amplitudes(model, data, hkl)[0]) < r_of(wilson) + 0.03
+    assert r_of(expected_structure_factors(model, data, hkl).amplitudes()[0]) < r_of(wilson) + 0.03
     assert r_of(model.scale * np.abs(model.structure_factors(hkl))) > r_of(wilson) + 0.03  # so it was needed
 
 
@@ -270,12 +271,12 @@ def test_bad_input_is_refused(case):
     with pytest.raises(GridError, match=r"hkl of shape \(3,\)"):
         case.model.structure_factors(np.array([1, 2, 3]))
     with pytest.raises(GridError, match="integers"):
-        expected_amplitudes(case.model, case.data, np.array([[0.5, 1, 2]]))
+        expected_structure_factors(case.model, case.data, np.array([[0.5, 1, 2]]))
     with pytest.raises(ConfigError, match="effort"):
         fit_atoms(*map_of(case.data, case.truth), effort=0)
     other, _ = simulate_reflections(molecular_crystal("P 1 21 1", seed=4), 1.5)
     with pytest.raises(ReflectionError, match="give the data that it was fitted to"):
-        expected_amplitudes(case.model, other, case.data.hkl)
+        expected_structure_factors(case.model, other, case.data.hkl)
 
 
 def test_a_real_crystal_is_completed(cod_file):
@@ -283,7 +284,7 @@ def test_a_real_crystal_is_completed(cod_file):
     everything, truth = simulate_reflections(crystal, 0.8)
     data = everything.cut(1.5)
     model = fit_atoms(*map_of(data, truth))
-    amplitude, _ = expected_amplitudes(model, data, everything.hkl)
+    amplitude, _ = expected_structure_factors(model, data, everything.hkl).amplitudes()
     missing, true = everything.d_hkl < 1.5, np.abs(truth.F)
     assert np.abs(amplitude - true)[missing].sum() / true[missing].sum() < 0.2
     assert model.atoms.electrons.max() == pytest.approx(27, abs=3)

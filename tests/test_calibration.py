@@ -94,7 +94,7 @@ def test_wrong_correlations_pass_ranks_but_not_random_points(exact):
     assert tarp(exact, "uncorrelated", references=exact[1]) < 0.001
 
 
-def test_classifier_tells_the_prior_and_wrong_correlations(exact):
+def test_classifier_distinguishes_the_prior_and_wrong_correlations(exact):
     kinds = ("exact", "prior", "uncorrelated")
     reference = exact[1] + draw(N_DRAWS, N_PATTERNS, 3, seed=4) @ exact[2].T
     wrong = torch.cat([posterior(exact, kind)[:, :1] for kind in kinds], dim=1)
@@ -144,7 +144,7 @@ def test_curve_of_ranks_by_hand():
     assert curve[0, [9, 10, 49, 98]].tolist() == pytest.approx([-0.1, 0.25 - 0.11, 0.5, 0.01])
 
 
-def test_replicated_patterns_tell_a_wrong_model():
+def test_replicated_patterns_reveal_a_wrong_model():
     expected = torch.full((300, 2, 40), 30.0)
     counts = torch.poisson(expected[0], generator=seeded(5))
     mask = torch.ones(2, 40, dtype=torch.bool)

@@ -130,7 +130,7 @@ def test_flipped_bits_find_values_that_are_not_checked(place, monkeypatch):
     assert not any(flip("careful", 60, 0, place / "careful"))
 
 
-def test_status_and_table_tell_what_is_bad(monkeypatch, capsys):
+def test_status_and_table_report_what_is_bad(monkeypatch, capsys):
     monkeypatch.setattr(chaos.Chaos, "pair", lambda self, name: iter(["", "wrong"] if name == "run" else [""]))
     assert chaos.main(["--cases", "pair sweep"]) == 0
     assert chaos.main(["--cases", "pair sweep", "pair run"]) == 1

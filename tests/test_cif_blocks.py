@@ -119,7 +119,7 @@ def test_operations_that_form_no_group_give_way_to_the_symbol():
         ("_symmetry_space_group_name_Hall '-P 2yn'", "of the operations"),
     ],
 )
-def test_two_groups_in_one_block_are_told(text, against):
+def test_two_groups_in_one_block_are_reported(text, against):
     with pytest.warns(UserWarning, match=rf"x states two groups or settings: .*P 1 21/c 1. is used, not {against}"):
         space_group_of(block_of(f"{operations('_symmetry_equiv_pos_as_xyz', P21C)}\n{text}\n"))
 

@@ -19,7 +19,7 @@ from rephase.errors import ConfigError
 from rephase.formats import cod
 
 A, B, C = "2002926", "1000041", "4300001"
-# Cut after any line it is still a CIF that can be read: only its length tells that something is missing.
+# Cut after any line it is still a CIF that can be read: only its length shows that something is missing.
 CIF = ("data_sample\nloop_\n_atom_site_label\n" + "".join(f"Ni{i}\n" for i in range(8000))).encode()
 NEWER = CIF.replace(b"Ni", b"Co")
 HALF = CIF.index(b"Ni4000\n")

@@ -79,7 +79,7 @@ def test_who_knows_more_is_better(batch):
     assert median < line < 0.7
 
 
-def test_the_expected_amplitude_is_right_on_average_and_not_told_by_what_is_missing(batch):
+def test_the_expected_amplitude_is_right_on_average_and_independent_of_what_is_missing(batch):
     expected = wilson_amplitude(batch)
     ratio = (batch.F.abs().square() * batch.missing).sum((1, 2, 3)) / (expected.square() * batch.missing).sum((1, 2, 3))
     assert 0.5 < ratio.log().mean().exp() < 2

@@ -142,7 +142,7 @@ def test_anisotropic_displacement_becomes_its_mean():
     assert read_crystal(text).atoms.u_iso[0] == pytest.approx(expected, rel=1e-5)
 
 
-def test_list_of_atoms_that_was_cut_is_told():
+def test_list_of_atoms_that_was_cut_is_reported():
     with pytest.warns(UserWarning, match=r"formula 'Na Cl O' has O, but no atom is O; the file may be truncated"):
         read_crystal(cif().replace("loop_", "_chemical_formula_sum 'Na Cl O'\nloop_", 1))
 

@@ -101,7 +101,7 @@ def test_labels_are_read_by_the_formula(label, formula, element):
 @pytest.mark.parametrize(
     ("label", "formula", "element"), [("HE1", "?", "H"), ("CL2", "?", "Cl"), ("Co1", "C2 O2", "C"), ("NB1", "?", "Nb")]
 )
-def test_labels_that_may_mean_two_elements_are_told(label, formula, element):
+def test_labels_that_may_mean_two_elements_are_reported(label, formula, element):
     with pytest.warns(UserWarning, match=rf"ambiguous labels.*1 \({label} as {element}\)"):
         crystal = read_crystal(labelled(f"{label} 0.1 0.2 0.3\nO1 0.4 0.1 0.1\nC9 0.8 0.1 0.1", formula))
     assert crystal.asymmetric_unit.elements[0] == element
@@ -212,7 +212,7 @@ def test_beta_on_oblique_axes_is_the_u_that_it_came_from():
     assert by_beta == pytest.approx(read_crystal(text + aniso("U", " ".join(map(str, u)))).atoms.u_iso[0], rel=1e-6)
 
 
-def test_anisotropic_displacements_of_no_atom_are_told():
+def test_anisotropic_displacements_of_no_atom_are_reported():
     with pytest.warns(UserWarning, match=r"of atoms that are not listed, left out: 1 \(O9\)"):
         read_crystal(sites("O1 O 0.1 0.2 0.3") + aniso("U", "0.01 0.02 0.03 0 0 0", "O9"))
 
@@ -226,7 +226,7 @@ def test_anisotropic_displacements_of_no_atom_are_told():
         (("U_iso_or_equiv",), "-0.002", "taken as 0", 0.0),
     ],
 )
-def test_displacements_that_are_doubtful_are_told(columns, values, told, expected):
+def test_displacements_that_are_doubtful_are_reported(columns, values, told, expected):
     with pytest.warns(UserWarning, match=told):
         crystal = read_crystal(sites(f"O1 O 0.1 0.2 0.3 {values}", *columns))
     assert crystal.atoms.u_iso == pytest.approx(expected)
@@ -300,7 +300,7 @@ def test_rhombohedral_axes_are_those_of_the_cell():
         assert (crystal.space_group, len(crystal.atoms)) == (found, n)
 
 
-def test_contents_that_are_not_the_formula_are_told():
+def test_contents_that_are_not_the_formula_are_reported():
     formula = "_chemical_formula_sum 'C2 H4 O2'\n_cell_formula_units_Z 4\n"
     rows = "C1 C 0.1 0.2 0.3\nO1 O 0.4 0.1 0.1"
     assert read_crystal(sites(f"{rows}\nC2 C 0.6 0.6 0.6\nO2 O 0.8 0.8 0.1", head=HEAD + formula)).formula == "C8 O8"
@@ -308,7 +308,7 @@ def test_contents_that_are_not_the_formula_are_told():
         read_crystal(sites(rows, head=HEAD + formula))
 
 
-def test_a_group_that_does_not_fit_the_cell_is_told():
+def test_a_group_that_does_not_fit_the_cell_is_reported():
     with pytest.warns(UserWarning, match="P 4 does not fit the cell"):
         read_crystal(sites("O1 O 0.3 0.1 0.7", head=HEAD.replace("P 1 21/c 1", "P 4")))
 
@@ -442,7 +442,7 @@ def test_comments_continued_lines_and_multiples_of_u_in_shelx_files(tmp_path):
         ("LATT 1\n", "", "no LATT"),
     ],
 )
-def test_what_shelx_files_leave_open_is_told(tmp_path, old, new, told):
+def test_what_shelx_files_leave_open_is_reported(tmp_path, old, new, told):
     with pytest.warns(UserWarning, match=told):
         assert len(shelx(tmp_path, old, new).asymmetric_unit) == 3
 

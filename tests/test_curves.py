@@ -185,7 +185,7 @@ def test_other_units_of_intensity_become_1_per_cm(nexus, xml, unit, factor):
         assert found.notes == (f"I in {unit} times {factor:g}: in 1/cm",)
 
 
-def test_units_of_intensity_that_are_not_known_are_told(nexus, xml):
+def test_units_of_intensity_that_are_not_known_are_reported(nexus, xml):
     assert "the unit of I is 'arbitrary': taken as 1/cm" in read_saxs(nexus(COLUMNS, i_unit="arbitrary")).notes[0]
     assert "the unit of I is 'a.u.'" in read_saxs(xml({"Q": Q, "I": INTENSITY, "Idev": SIGMA}, i_unit="a.u.")).notes[0]
     assert "the file does not name the unit of I" in read_saxs(nexus(COLUMNS, i_unit="")).notes[0]
@@ -216,7 +216,7 @@ def test_sigma_is_assumed_only_when_asked(text, nexus):
         read_saxs(nexus({"Q": Q, "I": INTENSITY}))
 
 
-def test_some_negative_intensities_are_kept_and_told(text):
+def test_some_negative_intensities_are_kept_and_reported(text):
     values = INTENSITY.copy()
     values[[15, 18]] = -0.3
     with pytest.warns(UserWarning, match="2 of 20 intensities are below 0 and are kept"):
@@ -262,7 +262,7 @@ def test_values_that_cannot_be_are_rejected(text, columns, message):
         ("# I in 1/cm, sample A-12", None, "does not name it"),
     ],
 )
-def test_the_unit_must_be_told(text, header, q_unit, message):
+def test_the_unit_must_be_given(text, header, q_unit, message):
     with pytest.raises(CurveError, match=message):
         read_saxs(text(Q, INTENSITY, SIGMA, header=header), q_unit=q_unit)
 

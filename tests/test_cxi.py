@@ -141,7 +141,7 @@ def test_a_file_without_labels_can_be_read_but_not_learned_from(cxi):
         labelled.draw(1, np.random.default_rng(0))
 
 
-def test_truncated_files_and_other_bytes_are_told(cxi, tmp_path):
+def test_truncated_files_and_other_bytes_are_reported(cxi, tmp_path):
     path = cxi(e1={"image": shot(1)})
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(ImageError, match="truncated"):
@@ -198,7 +198,7 @@ def test_a_damaged_file_does_not_spoil_its_folder(tmp_path, name, save, harm):
 
 
 def write_tiff(path, side, compression):
-    """A TIFF of a hundred bytes whose header tells of `side` x `side` pixels of 16 bits."""
+    """A TIFF of a hundred bytes whose header states `side` x `side` pixels of 16 bits."""
     tags = [(256, side), (257, side), (258, 16), (259, compression), (262, 1), (273, 110), (278, side), (279, 100)]
     pages = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
     path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + pages + bytes(4) + bytes(100))
@@ -262,7 +262,7 @@ def write_empty(path, name, **layout):
         ),
     ],
 )
-def test_a_header_that_claims_the_absurd_is_told_without_room_for_it(tmp_path, name, save, reason):
+def test_a_header_that_claims_the_absurd_is_reported_without_room_for_it(tmp_path, name, save, reason):
     save(tmp_path / name)
     np.save(tmp_path / "a.npy", shot(2))
     tracemalloc.start()
@@ -393,7 +393,7 @@ def test_one_mask_for_every_image(tmp_path):
             read_images(tmp_path / "shots", mask=tmp_path / name)
 
 
-def test_wrong_arguments_are_told(tmp_path):
+def test_wrong_arguments_are_reported(tmp_path):
     with pytest.raises(ImageError, match="size = 0"):
         read_images(tmp_path, size=0)
     with pytest.raises(ConfigError, match="geometry = 'sperical'"):
@@ -522,7 +522,7 @@ def test_what_says_by_its_number_that_it_was_not_measured_is_masked(tmp_path, na
     assert np.array_equal(batch.mask[0].numpy(), expected)
 
 
-def test_a_boolean_mask_is_true_where_measured_and_an_inverted_one_is_told(cxi):
+def test_a_boolean_mask_is_true_where_measured_and_an_inverted_one_is_reported(cxi):
     good = np.ones((40, 40), dtype=bool)
     good[:3] = False
     batch = read_images(cxi(e1={"image": shot(1), "mask": good}), size=40)[[0]]

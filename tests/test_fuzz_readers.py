@@ -95,7 +95,7 @@ def test_a_broken_reader_is_a_failure_and_the_next_input_is_read(monkeypatch, tm
     assert (tmp_path / "kept" / "broken-1" / "good.txt").is_file()
 
 
-def test_status_and_table_tell_of_failures(monkeypatch, capsys):
+def test_status_and_table_report_failures(monkeypatch, capsys):
     kinds = {"good": use_nothing, "broken": raw_error}
     targets = {name: Target(partial(write_text, "good.txt", "1 2 3\n"), use) for name, use in kinds.items()}
     monkeypatch.setattr(fuzz_readers, "TARGETS", targets)

@@ -348,7 +348,7 @@ def test_friedel_pairs_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("heavy", "part", "said"), [("Br", 1.0, "inverted"), ("Br", 0.5, "Neither"), ("O", 0.0, "tell")]
+    ("heavy", "part", "said"), [("Br", 1.0, "inverted"), ("Br", 0.5, "Neither"), ("O", 0.0, "do not determine")]
 )
 def test_absolute_structure(heavy, part, said):
     cell = Cell(9.0, 10.0, 11.0)

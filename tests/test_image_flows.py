@@ -166,7 +166,7 @@ def test_patterns_of_another_size_are_refused(simulator):
 
 
 def test_patterns_that_nobody_can_have_measured_are_refused(simulator):
-    """What is wrong of a pattern is told the same to every flow: see test_flows."""
+    """What is wrong of a pattern is reported alike for every flow: see test_flows."""
     model, batch = flow(simulator), simulator.draw(2, np.random.default_rng(0))
     hidden = batch._replace(mask=batch.mask & False)
     for ask in (lambda: model.sample(hidden, 2), lambda: model.centre(hidden)):

@@ -99,7 +99,7 @@ def test_scores_of_ranks_and_of_answers_differ():
         ([0.9, 0.8, 0.3, 0.1], [1, 1, 0, 0], 0.55),
         ([0.9, 0.8, 0.3, 0.1], [1, 0, 1, 0], 0.2),  # F1 is 0.8 with three given, 2/3 with one
         ([0.9, 0.8, 0.3, 0.1], [1, 1, 1, 1], 0.05),
-        ([0.2, 0.2, 0.2, 0.2], [1, 0, 0, 0], 0.1),  # they cannot be told apart: all are given
+        ([0.2, 0.2, 0.2, 0.2], [1, 0, 0, 0], 0.1),  # they cannot be distinguished: all are given
         ([0.9, 0.8, 0.3, 0.1], [0, 0, 0, 0], 0.5),
         ([0.7, 0.0, 0.0, 0.0], [0, 1, 0, 1], 0.0),
         ([1.0, 0.0, 0.0, 0.0], [0, 1, 0, 1], 0.5),  # decided already

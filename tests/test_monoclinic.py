@@ -149,7 +149,7 @@ def test_the_same_configuration_gives_the_same_bits(data, tmp_path):
         open_monoclinic(tmp_path / "again.zarr", SMALL.model_copy(update={"seed": 1}))
 
 
-def test_molecules_too_large_for_the_grid_are_told_with_a_grid_that_would_do(tmp_path):
+def test_molecules_too_large_for_the_grid_are_reported_with_a_grid_that_would_do(tmp_path):
     small = SMALL.model_copy(update={"shape": (6, 5, 6), "space_groups": ("P 1 21 1",), "chunk": 24})
     with pytest.raises(GridError, match=r"n_atoms = \(5, 8\).* below 3.6, 6.0, 7.2 Å.*fewer atoms") as told:
         open_monoclinic(tmp_path / "small.zarr", small)

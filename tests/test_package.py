@@ -159,7 +159,7 @@ def test_benchmarks_need_a_checkout(rephase, site, tmp_path):
         ),
     ],
 )
-def test_a_missing_package_is_told_with_its_extra(monkeypatch, package, user, work):
+def test_a_missing_package_is_reported_with_its_extra(monkeypatch, package, user, work):
     for module in [name for name in sys.modules if name == user or name.startswith(f"{package}.")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed

@@ -60,7 +60,7 @@ def test_calibration_shows_all_three():
     assert [len(ax.lines) for ax in figure.axes] == [3, 2, 1]
 
 
-def test_more_parameters_than_colours_are_told_apart(axes):
+def test_more_parameters_than_colours_are_distinguished(axes):
     draw_ranks(axes, torch.rand(50, 9, generator=torch.Generator().manual_seed(0)), "abcdefghi")
     assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines[:9]}) == 9
 

@@ -66,7 +66,7 @@ def test_a_flow_is_adapted_to_the_pattern_where_the_configuration_says_how(run, 
     assert "flow, adapted" not in set(infer(type(run)(tmp_path, none, "cpu"), "saxs", flow, pattern)["method"])
 
 
-def test_a_wrong_key_of_what_may_be_null_is_told_with_the_nearest(run):
+def test_a_wrong_key_of_what_may_be_null_is_reported_with_the_nearest(run):
     with pytest.raises(ConfigError, match="unknown key .*n_step.; did you mean 'n_steps'"):
         run.config.changed({"scattering.saxs.inference.adaptation": {"n_step": 3}})
 
@@ -107,7 +107,7 @@ def spoiled(flow, draw):
     return other
 
 
-def test_points_that_know_the_pattern_tell_a_flow_that_does_not(run, flow, tmp_path):
+def test_informed_reference_points_reveal_a_flow_that_ignores_the_pattern(run, flow, tmp_path):
     simulator, rng = flow.simulator, np.random.default_rng(3)
     many = run.config.changed({"scattering.saxs.scoring": {"n_patterns": 200, "n_draws": 50}})
     prior = spoiled(flow, lambda batch, n: simulator.prior.draw(n * len(batch.u), rng).unflatten(0, (n, -1)))
@@ -116,7 +116,7 @@ def test_points_that_know_the_pattern_tell_a_flow_that_does_not(run, flow, tmp_p
     assert row["tarp_fit_p"] < 0.001
 
 
-def test_quarters_by_counts_tell_draws_that_explain_from_others(run, flow):
+def test_quarters_by_counts_distinguish_draws_that_explain_from_others(run, flow):
     table = score_by_counts(run, "saxs", flow)
     assert table["n"].sum() == 30
     assert (table["counts_from"].iloc[1:].to_numpy() >= table["counts_to"].iloc[:-1].to_numpy()).all()
@@ -241,7 +241,7 @@ def check_all(changes):
         ({"scattering.saxs.scoring.n_draws": 241}, "losses, scoring.n_draws and inference.chains: n = 241: expected"),
     ],
 )
-def test_what_cannot_be_is_told_before_a_run(changes, message):
+def test_what_cannot_be_is_reported_before_a_run(changes, message):
     with pytest.raises(ConfigError, match=message):
         check_all(changes)
 

@@ -128,7 +128,7 @@ def test_the_distance_can_be_refined():
     assert torch.autograd.gradcheck(lambda number: Fresnel(number)(wave).abs() ** 2, number, fast_mode=True)
 
 
-def test_under_sampling_is_told_with_the_sampling_that_is_needed():
+def test_under_sampling_is_reported_with_the_sampling_that_is_needed():
     number = fresnel_number(wavelength=WAVELENGTH, pixel=PIXEL, distance=2e6)
     assert 1 / number == pytest.approx(80)
     Fresnel(number)(random_wave(80, 80))

@@ -95,7 +95,7 @@ def test_gradients_reach_object_probe_and_positions():
     assert torch.autograd.gradcheck(measured, (sample, probe, positions), fast_mode=True)
 
 
-def test_positions_outside_of_the_object_are_told():
+def test_positions_outside_of_the_object_are_reported():
     scan_of([[12, -12]])
     with pytest.raises(
         OpticsError, match=r"1 of 2 positions are outside .* = \[0.0, 13.0\]: expected within \[12.0, 12"

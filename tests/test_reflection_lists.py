@@ -56,7 +56,7 @@ def eight(value):
 
 @pytest.mark.parametrize("batch", ["", "   1", "  12"])
 @pytest.mark.parametrize("factor", [1, 50, 400, 3000])
-def test_intensities_and_sigmas_that_touch_are_told_apart(factor, batch, tmp_path):
+def test_intensities_and_sigmas_that_touch_are_separated(factor, batch, tmp_path):
     intensity, sigma = np.abs(np.round(INTENSITY * factor, 0)), np.round(10000 + SIGMA * factor, 2)
     written = [
         f"{h:4d}{k:4d}{l:4d}{eight(value)}{eight(s)}{batch}"
@@ -75,7 +75,7 @@ def test_one_line_that_reads_otherwise_does_not_decide(tmp_path):
     assert (found.intensity[5], found.sigma[5]) == (255848, 10904.18)
 
 
-def test_two_readings_are_told(tmp_path):
+def test_two_readings_are_reported(tmp_path):
     written = [f"{h:4d}{k:4d}{l:4d}  25584810904.18   1" for h, k, l in HKL.tolist()]
     with pytest.warns(
         UserWarning, match="fields touch in every line; .* is read in fixed columns .* I = 255848, σ = 10904"
@@ -119,7 +119,7 @@ def test_lines_of_unequal_length_are_refused(tmp_path):
         read(tmp_path, written)
 
 
-def test_a_sixth_column_that_is_unknown_is_told(tmp_path):
+def test_a_sixth_column_that_is_unknown_is_reported(tmp_path):
     with pytest.warns(
         UserWarning, match="'-3 0 1 .* 0.5' has more than h k l I σ; the columns from the sixth on are not"
     ):

@@ -22,7 +22,7 @@ class TestCrystals(LaboratoryRun):
         assert {"test", "unseen"} <= set(results["split"])
         assert results["value"].notna().all()
 
-    def test_run_tells_what_it_was_made_from(self, run):
+    def test_run_states_what_it_was_made_from(self, run):
         environment = json.loads((run.folder / "environment.json").read_text())
         assert {"commit", "python", "packages"} <= environment.keys()
         assert read_run(run.folder).config == run.config

@@ -174,12 +174,12 @@ def test_means_beyond_what_a_flow_has_seen_are_masked_or_weakened(measured):
     assert any("not above 0" in note for note in notes)
 
 
-def test_what_the_file_says_is_told_first(measured):
+def test_what_the_file_says_is_reported_first(measured):
     spheres, given = measured
     assert measured_pattern(given._replace(notes=("I in 1/m",)), spheres).notes[0] == "I in 1/m"
 
 
-def test_a_fine_resolution_is_told(measured):
+def test_a_fine_resolution_is_reported(measured):
     spheres, given = measured
     notes = measured_pattern(given._replace(dq=0.018 * given.q), spheres).notes
     assert "resolution neglected, as the flow has none: at most dq/q = 0.018 at q = " in "; ".join(notes)
@@ -187,7 +187,7 @@ def test_a_fine_resolution_is_told(measured):
         assert "resolution" not in "; ".join(measured_pattern(given._replace(dq=without), spheres).notes)
 
 
-def test_exposures_that_photons_do_not_make_are_told(measured):
+def test_exposures_that_photons_do_not_make_are_reported(measured):
     spheres, given = measured
     exposure = 30 * (given.q / 0.1) ** 0.5
 

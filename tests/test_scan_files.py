@@ -118,12 +118,12 @@ def test_a_wavelength_does_as_well_as_an_energy_and_links_are_followed(scan_file
         ({"mask": np.ones((24, 20), np.uint32)}, r"a mask of shape \(24, 20\)"),
     ],
 )
-def test_what_is_missing_or_wrong_is_told(scan_file, other, message):
+def test_what_is_missing_or_wrong_is_reported(scan_file, other, message):
     with pytest.raises(ImageError, match=message):
         open_ptychography(scan_file(**other))
 
 
-def test_other_bytes_are_told(tmp_path):
+def test_other_bytes_are_reported(tmp_path):
     (tmp_path / "scan.cxi").write_bytes(b"no scan at all")
     with pytest.raises(ImageError, match="truncated, or not a valid HDF5 file"):
         open_ptychography(tmp_path / "scan.cxi")

@@ -16,12 +16,13 @@ from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.symmetry import find_symmetry
 from rephase.labs.solving.laboratory import LABORATORY
 from rephase.labs.solving.model_tables import r1_by_resolution
-from rephase.labs.solving.packing import bonds_of, pack
+from rephase.labs.solving.packing import pack
 from rephase.labs.solving.page import write_page
 from rephase.labs.solving.pictures import write_figures
 from rephase.labs.solving.record import record, saved_molecule
 from rephase.labs.solving.solids import HALF, cylinders, ellipsoids, sphere
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
+from rephase.refinement.bonds import find_bonds
 from rephase.refinement.model import Model, Statistics, Uncertainties
 from rephase.refinement.sites import Sites, isotropic_u
 from rephase.runs import open_run
@@ -264,11 +265,24 @@ def test_an_image_turns_its_ellipsoid():
     assert shapes == {(0.01, 0.02, 0.03), (0.02, 0.01, 0.03)}
 
 
-def test_hydrogen_has_one_bond_and_disorder_parts_none_between_them():
-    xyz = np.array([[0, 0, 0], [1.0, 0, 0], [2.1, 0, 0], [0, 1.4, 0], [0, 1.5, 0.2]])
-    part = np.array([0, 0, 0, 1, 2])
-    bonds = bonds_of(xyz, ["C", "H", "O", "C", "C"], part)
-    assert {tuple(sorted(pair)) for pair in bonds.tolist()} == {(0, 1), (0, 3), (0, 4)}
+def test_drawn_bonds_are_those_that_the_files_list():
+    elements = ["P", "Se", "C", "C", "H", "O"]  # P-Se is longer than the radii by 0.35 Å
+    xyz = np.array([[0, 0, 0], [2.62, 0, 0], [0, 1.85, 0], [0, 1.9, 0.4], [1, 4, 1], [2, 4, 1.0]])
+    sites = Sites.isotropic(elements, elements, xyz @ np.linalg.inv(CUBE.orthogonalisation).T, np.full(6, 0.03), CUBE)
+    sites.part[2:4] = 1, 2
+    listed = find_bonds(sites, CUBE, find_symmetry("P 1"))
+    molecule, contents = pack(sites, CUBE, find_symmetry("P 1"))
+    for packing in (molecule, contents):
+        drawn = {frozenset(pair) for pair in packing.site[packing.bonds].tolist()}
+        assert drawn == {frozenset(pair) for pair in zip(listed.first.tolist(), listed.second.tolist())}
+        assert frozenset((0, 1)) in drawn
+
+
+def test_an_atom_is_its_own_whatever_the_order_of_the_operations():
+    inverted = replace(find_symmetry("P -1"), triplets=("-x,-y,-z", "x,y,z"))
+    sites = Sites.isotropic(["C1", "O1"], ["C", "O"], np.array([[0, 0, 0], [0, 0.12, 0]]), np.full(2, 0.03), CUBE)
+    molecule, _ = pack(sites, CUBE, inverted)
+    assert np.allclose(molecule.xyz[molecule.is_own], sites.xyz_frac @ CUBE.orthogonalisation.T)
 
 
 @pytest.mark.parametrize(("level", "n_vertices", "n_faces"), [(0, 12, 20), (1, 42, 80), (2, 162, 320)])

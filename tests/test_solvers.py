@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import gemmi
 import numpy as np
@@ -106,8 +107,12 @@ def test_a_cell_of_sixty_angstrom_fits(monkeypatch):
     index = np.arange(1, 41)
     hkl = np.stack([index, index, index + 35], axis=1)  # to 0.64 Å: 430,000 unique reflections
     data = Reflections(hkl, np.ones(40), np.ones(40), Cell(60, 60, 60), find_symmetry("P 21 21 21"))
+    check = partial(check_memory, data, reach=1.1, device=torch.device("cpu"))
     monkeypatch.setattr("rephase.solvers.grids.total_memory", lambda device: 8 << 30)
-    check_memory(data, reach=1.1, device=torch.device("cpu"))
+    check()
+    monkeypatch.setattr("rephase.solvers.grids.total_memory", lambda device: 1 << 30)
+    with pytest.raises(GridError, match="there are 1 GiB"):
+        check()
 
 
 def test_the_group_leaves_the_truth_as_it_is(case):
@@ -425,7 +430,7 @@ def test_every_recipe_names_an_iteration():
     assert {recipe.iteration for recipes in RECIPES.values() for recipe in recipes} == set(ITERATIONS)
 
 
-def test_strong_absences_are_told_and_nothing_is_claimed():
+def test_strong_absences_are_reported_and_nothing_is_claimed():
     crystal = molecular_crystal("P 1 21/c 1")
     data, _ = simulate(crystal, 1.0)
     everything, intensity = data.group.expand(data.hkl, data.intensity)

@@ -139,7 +139,8 @@ def test_solution_is_scored_against_the_truth_and_written(run):
     assert (run.folder / "solution" / "solution.res").is_file()
 
 
-def test_benchmark_has_a_row_of_each_and_chance_is_far_below(tmp_path):
+def test_benchmark_has_a_row_of_each_and_chance_is_far_below(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["rephase.solvers.solve"], "with_model", lambda *_, **__: pytest.fail("a model"))
     overrides = ["solving.benchmark.solvers=[raar]", "solving.benchmark.d_mins=[1.0]"]
     run = open_run(tmp_path, "test", overrides, device="cpu")
     table = benchmark_solvers(run)

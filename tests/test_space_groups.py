@@ -82,7 +82,7 @@ def solved_without_group(symmetry: Symmetry) -> tuple[Reflections, PhaseProblem,
 
 
 def in_any_origin_and_hand(symmetry: Symmetry) -> set[tuple]:
-    """Numbers and axes that say the same about |F|: rotations and absences; origins and hands cannot be told apart."""
+    """Numbers and axes that say the same about |F|: rotations and absences; origins and hands look alike."""
     hkl = np.stack(np.meshgrid(*[np.arange(-4, 5)] * 3, indexing="ij"), -1).reshape(-1, 3)
     return {(np.unique(symmetry.rotations.reshape(-1, 9), axis=0).tobytes(), symmetry.is_absent(hkl).tobytes())}
 

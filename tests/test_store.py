@@ -118,7 +118,7 @@ def test_full_disk_keeps_what_is_written(tmp_path, config, monkeypatch):
     assert len(open_perturbed(path, config.crystals.data)) == 120
 
 
-def test_damaged_layout_is_told(tmp_path, config):
+def test_damaged_layout_is_reported(tmp_path, config):
     path = tmp_path / "data.zarr"
     open_perturbed(path, config.crystals.data)
     whole = (path / "zarr.json").read_text()
@@ -324,7 +324,7 @@ def test_an_interrupted_build_stops_at_once(tmp_path):
     assert len(calls) < 10
 
 
-def test_attributes_tell_what_it_is(tmp_path, config):
+def test_attributes_say_what_it_is(tmp_path, config):
     open_perturbed(tmp_path / "d.zarr", config.crystals.data)
     import zarr
 

@@ -278,6 +278,6 @@ def test_pixels_of_a_measured_object(measured):
         ({"waves.holography.models": {"nsf": {}}}, "nsf: expected image_flow"),
     ],
 )
-def test_what_cannot_be_is_told_before_anything_runs(run, changes, said):
+def test_what_cannot_be_is_reported_before_anything_runs(run, changes, said):
     with pytest.raises(ConfigError, match=said):
         check_waves(run.config.changed(changes))

@@ -309,7 +309,9 @@ def _total_size(response: httpx.Response) -> int | None:
     if "chunked" in response.headers.get("Transfer-Encoding", ""):
         return None
     if "Content-Length" not in response.headers:
-        raise _Failed("the server does not state the length of the file, so rephase cannot tell whether it is complete")
+        raise _Failed(
+            "the server does not state the length of the file, so rephase cannot check whether it is complete"
+        )
     return int(response.headers["Content-Length"])
 
 

@@ -161,7 +161,7 @@ def tarp_ranks(
 
 
 def c2st(samples: torch.Tensor, reference: torch.Tensor, *, seed: int) -> torch.Tensor:
-    """Classifier two-sample test: accuracy of telling samples from reference, [n_patterns]; 1/2 if they are alike.
+    """Classifier two-sample test: accuracy of separating samples from reference, [n_patterns]; 1/2 if they are alike.
 
     For each pattern a network with two hidden layers is scored on draws that it was not trained on; with n draws each,
     the standard deviation is ``(8 n)^-1/2``. The test detects any error, also a posterior that ignores the pattern.

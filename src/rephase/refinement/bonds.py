@@ -9,6 +9,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, depth_first_order, minimum_spanning_tree
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.peaks import UNASSIGNED
 from rephase.crystal.symmetry import Symmetry
 from rephase.refinement.atoms.restraints import Pairs
 from rephase.refinement.contacts import find_contacts
@@ -19,8 +20,8 @@ _LIGHTEST_HEAVY = 10  # atomic number above which an atom is listed before the c
 
 
 def covalent_radii(elements: tuple[str, ...]) -> np.ndarray:
-    """Return the covalent radii [n] in Å."""
-    return np.array([gemmi.Element(element).covalent_r for element in elements])
+    """Return the covalent radii [n] in Å; a peak without an element counts as carbon."""
+    return np.array([gemmi.Element("C" if element == UNASSIGNED else element).covalent_r for element in elements])
 
 
 def find_bonds(sites: Sites, cell: Cell, symmetry: Symmetry) -> Pairs:

@@ -5,9 +5,8 @@ import numpy as np
 from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import distances
 from rephase.crystal.symmetry import Symmetry
+from rephase.refinement.atoms.factors import SAME_SITE
 from rephase.refinement.atoms.restraints import Pairs
-
-_SAME_SITE = 0.05  # Å; closer images are one atom on a special position
 
 
 def find_contacts(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry, reach: float) -> Pairs:
@@ -33,7 +32,7 @@ def find_contacts(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry, reach: f
     steps = xyz_frac[:, None] - images[operation, second]  # [first, image, 3]
     whole = np.rint(steps)[:, :, None] + _lattice_steps(cell, reach)
     distance = np.linalg.norm((steps[:, :, None] - whole) @ cell.orthogonalisation.T, axis=-1)
-    first, image, step = np.nonzero((distance < reach) & (distance > _SAME_SITE))
+    first, image, step = np.nonzero((distance < reach) & (distance > SAME_SITE))
     chosen = operation[image]
     shift = symmetry.translations[chosen] + whole[first, image, step]
     return Pairs(first, second[image], symmetry.rotations[chosen], shift, distance[first, image, step])
@@ -41,7 +40,7 @@ def find_contacts(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry, reach: f
 
 def _is_new(images: np.ndarray, cell: Cell) -> np.ndarray:
     """Return whether each image [n_operations, n, 3] differs, modulo whole cells, from those of earlier operations."""
-    same = distances(images[:, None] - images[None], cell) < _SAME_SITE
+    same = distances(images[:, None] - images[None], cell) < SAME_SITE
     return same.argmax(1) == np.arange(len(images))[:, None]
 
 

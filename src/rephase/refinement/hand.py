@@ -52,7 +52,7 @@ def in_right_hand(model: Model, measured: Reflections, *, keeps_hand: bool = Fal
     Returns
     -------
     model, inversion
-        The inversion that was made; None if the hand was right or cannot be told.
+        The inversion that was made; None if the hand was right or the data do not determine it.
     """
     flack = absolute_structure(model, measured)
     if flack is None or keeps_hand or flack.x <= 0.5 + _BEYOND_HALF * flack.su:

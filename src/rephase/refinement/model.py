@@ -14,7 +14,7 @@ from rephase.refinement.moieties import Moiety, count_units, density, find_moiet
 from rephase.refinement.sites import Sites, multiplicity
 from rephase.refinement.weights import weighing_sigma, weights
 
-_OBSERVED = 2.0  # σ
+OBSERVED = 2.0  # I/σ above which a reflection counts in R1
 
 
 class Uncertainties(NamedTuple):
@@ -138,7 +138,7 @@ class Model:
     @property
     def wr2_observed(self) -> float:
         """wR2 over the reflections with I > 2σ; NaN if there are none."""
-        strong = self.data.intensity > _OBSERVED * self.data.sigma
+        strong = self.data.intensity > OBSERVED * self.data.sigma
         total = (self.weights * self.data.intensity**2)[strong].sum() / self.scale**4
         return float(np.sqrt((self.weighted_residuals[strong] ** 2).sum() / total)) if strong.any() else float("nan")
 

@@ -11,11 +11,11 @@ from rephase.crystal.cell import HC_KEV_ANGSTROM, Cell
 from rephase.crystal.peaks import distances, likeliest_units, units_in_cell
 from rephase.crystal.scattering import mass_attenuation
 from rephase.crystal.symmetry import Symmetry
+from rephase.refinement.atoms.factors import SAME_SITE
 from rephase.refinement.atoms.restraints import Pairs
 from rephase.refinement.bonds import find_bonds, in_one_piece, molecule_of
 from rephase.refinement.sites import Sites
 
-_SAME_SITE = 0.05  # Å; closer images are one atom on a special position
 _MATCH = 0.15  # relative difference between the atoms of a model and those of a whole number of formula units
 _WHOLE = 0.02  # of an atom
 _HYDROGEN = ("H", "D")
@@ -49,22 +49,25 @@ def find_moieties(sites: Sites, cell: Cell, symmetry: Symmetry) -> tuple[Moiety,
     """
     if not len(sites):
         return ()
-    atoms, bonds = bonds_in_cell(sites, cell, symmetry)
-    molecule = molecule_of(bonds, len(atoms))
-    is_network = np.bincount(molecule[bonds.first], _is_over_lattice(bonds, len(atoms)), molecule.max() + 1) > 0
+    atoms, _, bonds = bonds_in_cell(sites, cell, symmetry)
+    molecule, is_network = molecule_of(bonds, len(atoms)), are_networks(bonds, len(atoms))
     found: dict[tuple[tuple[str, float], ...], float] = {}
-    for number in range(molecule.max() + 1):
-        counts, n = _composition(sites.take(atoms[molecule == number]), is_network[number])
+    for number, endless in enumerate(is_network):
+        counts, n = _composition(sites.take(atoms[molecule == number]), endless)
         key = tuple((element, round(count, 2)) for element, count in counts.items())
         found[key] = found.get(key, 0.0) + n
     return tuple(sorted((Moiety(dict(key), n) for key, n in found.items()), key=lambda each: each.rank, reverse=True))
 
 
-def bonds_in_cell(sites: Sites, cell: Cell, symmetry: Symmetry) -> tuple[np.ndarray, Pairs]:
-    """Expand to all atoms of one cell: the site [n_cell] of each, and the bonds between them over whole cells."""
+def bonds_in_cell(sites: Sites, cell: Cell, symmetry: Symmetry) -> tuple[np.ndarray, np.ndarray, Pairs]:
+    """Expand to all atoms of one cell.
+
+    Returns the site [n_cell] of each atom, the operation [n_cell] that puts it there (the first of those that do), and
+    the bonds between these places, over whole cells.
+    """
     rotations, translations = symmetry.rotations, symmetry.translations
     images = np.einsum("oij,nj->oni", rotations, sites.xyz_frac) + translations[:, None]
-    first_image = (distances(images[:, None] - images[None], cell) < _SAME_SITE).argmax(1)  # [n_operations, n]
+    first_image = (distances(images[:, None] - images[None], cell) < SAME_SITE).argmax(1)  # [n_operations, n]
     is_first = first_image == np.arange(len(images))[:, None]
     number = np.full(is_first.shape, -1)
     number[is_first] = np.arange(is_first.sum())
@@ -77,13 +80,14 @@ def bonds_in_cell(sites: Sites, cell: Cell, symmetry: Symmetry) -> tuple[np.ndar
     second = number[first_image[away.argmin(1), bonds.second[bond]], bonds.second[bond]]
     shift = np.rint(there - images[operation[second], atoms[second]])
     rotation = np.broadcast_to(np.eye(3), (len(bond), 3, 3))
-    return atoms, Pairs(number[of, bonds.first[bond]], second, rotation, shift, bonds.distance[bond])
+    return atoms, operation, Pairs(number[of, bonds.first[bond]], second, rotation, shift, bonds.distance[bond])
 
 
-def _is_over_lattice(bonds: Pairs, n: int) -> np.ndarray:
-    """Return whether each bond [m] joins an atom to another cell's copy of its own molecule."""
-    shift = in_one_piece(n, bonds).shift
-    return np.abs(shift[bonds.first] + bonds.shift - shift[bonds.second]).max(1) > 0.5
+def are_networks(bonds: Pairs, n: int) -> np.ndarray:
+    """Return whether each molecule [n_molecules] of the `bonds_in_cell` goes on over whole cells without end."""
+    molecule, shift = molecule_of(bonds, n), in_one_piece(n, bonds).shift
+    leads_on = np.abs(shift[bonds.first] + bonds.shift - shift[bonds.second]).max(1) > 0.5
+    return np.bincount(molecule[bonds.first], leads_on, molecule.max(initial=-1) + 1) > 0
 
 
 def _composition(members: Sites, is_network: bool) -> tuple[dict[str, float], float]:

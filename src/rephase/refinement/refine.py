@@ -11,11 +11,10 @@ from rephase.processes import one_blas_thread
 from rephase.refinement.difference_map import difference_map
 from rephase.refinement.factors import SiteFactors
 from rephase.refinement.least_squares import LeastSquares, Refined, State, is_positive, refined
-from rephase.refinement.model import Model, Statistics, Uncertainties
+from rephase.refinement.model import OBSERVED, Model, Statistics, Uncertainties
 from rephase.refinement.parameters import Parameters, free_parameters, on_special_positions, u_equivalent_row
 from rephase.refinement.sites import Sites
 
-_OBSERVED = 2.0  # σ
 _SIGNIFICANT = 4.0  # su of x; a smaller extinction is left out
 _SCALING_CYCLES = 10  # if only scale and extinction are refined
 _ROUNDS = 3  # of refinement and choice of weights
@@ -177,7 +176,7 @@ def _statistics(
 ) -> Statistics:
     data, state = problem.data, result.state
     observed, calculated = np.sqrt(np.maximum(data.intensity, 0)), np.sqrt(intensity_calc)
-    strong = data.intensity > _OBSERVED * data.sigma
+    strong = data.intensity > OBSERVED * data.sigma
     w = problem.weights(slice(None), intensity_calc, state.scale_squared, weighting)
     difference = difference_map(data, state.sites, F, intensity_calc)
     weighted = float((w * (data.intensity - intensity_calc) ** 2).sum())

@@ -17,7 +17,7 @@ from rephase.solvers.projections import above
 from rephase.solvers.strategy import Outcome, Recipe, Trials, aligned_phasors, figure_of_merit, polish
 
 _MOST_STARTS, _MOST_RIVALS = 64, 8  # origins times sign patterns; distinct rivals
-_TOLD_APART = 0.8  # ratio of the weak-class misfits of solution and rival; for real crystals it is at most 0.71
+_DISTINCT = 0.8  # ratio of the weak-class misfits of solution and rival; for real crystals it is at most 0.71
 _SAME_CLASS = 0.75  # smallest correlation of each class in two solutions that count as the same
 
 
@@ -51,7 +51,7 @@ def settle_rivals(problem: PhaseProblem, outcome: Outcome, pseudo: PseudoTransla
     best = int(score.argmin())
     phasors = aligned_phasors(problem, everything.F, best)
     same = _is_same(problem, phasors, phasors[best], classes)
-    likely = ~same & ~_is_told_apart(weak_misfit, score, best)
+    likely = ~same & ~_is_distinguished(weak_misfit, score, best)
     independent = same[: len(kept.F)]
     disagreeing = everything.misfit[~same]
     settled = outcome._replace(
@@ -103,9 +103,9 @@ def _scores(problem: PhaseProblem, F: torch.Tensor, classes: _Classes) -> tuple[
     return torch.stack(misfits), torch.stack(scores)
 
 
-def _is_told_apart(weak_misfit: torch.Tensor, score: torch.Tensor, best: int) -> torch.Tensor:
+def _is_distinguished(weak_misfit: torch.Tensor, score: torch.Tensor, best: int) -> torch.Tensor:
     """Return which solutions [n] are far worse than the best, in both the misfit and the score."""
-    return (weak_misfit[best] <= _TOLD_APART * weak_misfit) & (score[best] <= _TOLD_APART * score)
+    return (weak_misfit[best] <= _DISTINCT * weak_misfit) & (score[best] <= _DISTINCT * score)
 
 
 def _is_same(problem: PhaseProblem, phasors: torch.Tensor, reference: torch.Tensor, classes: _Classes) -> torch.Tensor:

@@ -75,7 +75,7 @@ def fitting_groups(
     candidates
         Groups to compare; None: all `groups_of_lattice`.
     """
-    listed, used, r_int_of_laue = listed_reflections(data), _those_that_tell(problem), _once_for_each_laue_group(data)
+    listed, used, r_int_of_laue = listed_reflections(data), _for_the_maps(problem), _once_for_each_laue_group(data)
     centric = _evidence_of_centre(data)
     tolerated = _TOLERATED_R_INT + 0.8 * float(data.sigma.sum() / data.intensity.sum())  # <|x|> of a Gaussian is 0.8 σ
     fits = []
@@ -126,7 +126,7 @@ class Used(NamedTuple):
     shape: tuple[int, int, int]
 
 
-def _those_that_tell(problem: PhaseProblem) -> Used:
+def _for_the_maps(problem: PhaseProblem) -> Used:
     """Return enough low-resolution reflections to distinguish groups."""
     d_hkl = problem.reduced.cell.d_spacing(problem.hkl_numpy)
     if len(d_hkl) <= _ENOUGH:

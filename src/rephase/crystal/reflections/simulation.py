@@ -82,8 +82,8 @@ def simulate_reflections(
     square = np.abs(F) ** 2
     if leak:
         absent = _absences(crystal.cell, symmetry, d_min)
-        leaked = leak * square.mean() * rng.exponential(size=len(absent))
-        hkl, F, square = np.concatenate([hkl, absent]), np.append(F, np.zeros(len(absent))), np.append(square, leaked)
+        hkl, F = np.concatenate([hkl, absent]), np.append(F, np.zeros(len(absent)))
+        square = np.append(square, leak * square.mean() * rng.exponential(size=len(absent)))
     intensity = square * (1 + noise * rng.normal(size=(n_each, len(square)))) ** 2
     kept = (rng.random(len(F)) >= missing) & ~_in_cone(hkl, crystal.cell, symmetry, missing_cone)
     kept[np.argsort(-square)[:strongest_missing]] = False
@@ -91,16 +91,9 @@ def simulate_reflections(
     if spread:
         intensity = intensity + spread * rng.normal(size=intensity.shape)
     sigma = np.maximum(np.hypot(2 * max(noise, 0.001) * square, spread), 1e-6 * square.max())
-    data = Reflections(
-        np.tile(hkl[kept], (n_each, 1)),
-        intensity[:, kept].ravel(),
-        np.tile(sigma[kept], n_each),
-        crystal.cell,
-        symmetry,
-        name=crystal.name,
-        is_merged=n_each == 1 and not leak,
-    )
-    return data, Truth(hkl, F)
+    columns = np.tile(hkl[kept], (n_each, 1)), intensity[:, kept].ravel(), np.tile(sigma[kept], n_each)
+    is_merged = n_each == 1 and not leak
+    return Reflections(*columns, crystal.cell, symmetry, name=crystal.name, is_merged=is_merged), Truth(hkl, F)
 
 
 def _absences(cell: Cell, symmetry: Symmetry, d_min: float) -> np.ndarray:

@@ -174,7 +174,7 @@ def _noted(images: ImageFiles) -> list[str]:
 
 
 def _learned_from_these(run: Run, classifier: Classifier) -> bool:
-    """Tell whether the classifier was trained on the file of these images."""
+    """Return whether the classifier was trained on the file of these images."""
     images = run.config.images
     return images.classify.path is None and images.data.kind == "file" and classifier.card.data == images.data
 

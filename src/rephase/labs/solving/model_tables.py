@@ -4,9 +4,7 @@ import numpy as np
 import pandas as pd
 
 from rephase.crystal.shells import shell_index, shell_limits
-from rephase.refinement.model import Model
-
-_OBSERVED = 2.0  # I/σ of the reflections in R1
+from rephase.refinement.model import OBSERVED, Model
 
 
 def r1_by_resolution(model: Model, n_shells: int = 10) -> pd.DataFrame:
@@ -20,7 +18,7 @@ def r1_by_resolution(model: Model, n_shells: int = 10) -> pd.DataFrame:
     index = shell_index(data.d_hkl, limits)
     amplitude_obs, amplitude_calc = (np.sqrt(np.maximum(I, 0)) for I in (data.intensity, model.intensity_calc))
     difference = np.abs(amplitude_obs - amplitude_calc)
-    is_observed = data.intensity > _OBSERVED * data.sigma
+    is_observed = data.intensity > OBSERVED * data.sigma
 
     def total(column: np.ndarray) -> np.ndarray:
         return np.bincount(index, column, n_shells)

@@ -8,8 +8,6 @@ from rephase.crystal.peaks import parse_formula, units_in_cell
 from rephase.labs.solving.request import formula_for
 from rephase.solvers.solution import Solution
 
-_PAGES = "solve.html", "density.html"  # of a crystal; the first that was written is linked
-
 
 @dataclass(frozen=True)
 class Row:
@@ -43,7 +41,7 @@ def row_of(solution: Solution, file: Path, out: Path, *, formula: str, seconds: 
         z=z,
         formula=formula,
         seconds=f"{seconds:.1f}",
-        page=next((f"{out.name}/{name}" for name in _PAGES if (out / name).is_file()), ""),
+        page=f"{out.name}/solve.html" if (out / "solve.html").is_file() else "",
         file=os.path.abspath(file),
         state=state,
     )

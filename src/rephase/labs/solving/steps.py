@@ -253,9 +253,9 @@ def _benchmark_rows(run: Run) -> Iterator[dict[str, object]]:
 def solve_and_score(
     data: Reflections, truth: Truth, d_min: float, *, solver: str, effort: float, seed: int, device: str = "auto"
 ) -> dict[str, object]:
-    """Solve reflections and score the solution that is ranked first; return a row of a benchmark."""
+    """Solve reflections, without a model, and score the solution that is ranked first; return a row of a benchmark."""
     start = time.perf_counter()
-    solution = solve(data, solver=solver, effort=effort, seed=seed, device=device)
+    solution = solve(data, model=False, solver=solver, effort=effort, seed=seed, device=device)
     seconds = time.perf_counter() - start
     return {"solver": solver, **_case(solution.reflections, d_min), **score_row(solution, truth, seconds)}
 

@@ -39,7 +39,7 @@ _ELEMENTS = {
     82: "Pb",
     92: "U",
 }
-_SAME_SITE = 0.05  # Å
+SAME_SITE = 0.05  # Å; closer images are one atom on a special position
 N_PARAMETERS = 5  # of an atom: x, y, z, electrons, U
 
 
@@ -165,7 +165,7 @@ class AtomFactors:
 def keeping(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:
     """Return which operations leave each position [n, 3] unchanged: [n, n_operations]."""
     steps = np.einsum("oij,nj->noi", symmetry.rotations, xyz_frac) + symmetry.translations - xyz_frac[:, None]
-    return lengths(steps, cell) < _SAME_SITE
+    return lengths(steps, cell) < SAME_SITE
 
 
 def n_keeping(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarray:

@@ -129,20 +129,6 @@ class Expected(NamedTuple):
         return np.where(is_there, mean, 0.0), np.where(is_there, sigma, 0.0)
 
 
-def expected_amplitudes(model: AtomModel, data: Reflections, hkl: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Predict |F| of any reflections, with its standard deviation, on the scale of ``sqrt(intensity)`` of the data.
-
-    These are the mean and standard deviation of Rice's distribution, or of a folded normal distribution for centric
-    reflections (Read, 1986). Parameters and errors are as in `expected_structure_factors`.
-
-    Returns
-    -------
-    amplitude, sigma
-        [n_refl] each; systematic absences are 0 with certainty.
-    """
-    return expected_structure_factors(model, data, hkl).amplitudes()
-
-
 def expected_structure_factors(model: AtomModel, data: Reflections, hkl: np.ndarray) -> Expected:
     """Predict F of any reflections, with the variance of its error.
 

@@ -72,8 +72,8 @@ def coarse_limit(solution: Solution) -> Hint | None:
         {"d_min": data.d_min, "i_over_sigma": float(means[-1])},
         f"The data end at {data.d_min:.2f} Å although the mean I/σ there is still {means[-1]:.0f}: the crystal "
         "diffracts further than it was measured.",
-        "Move the detector closer or to a higher angle, or integrate to the edge; to 0.84 Å, elements and hydrogen "
-        "atoms can be told.",
+        "Move the detector closer or to a higher angle, or integrate to the edge; to 0.84 Å, elements can be "
+        "distinguished, and hydrogen atoms found.",
     )
 
 

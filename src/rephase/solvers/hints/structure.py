@@ -116,7 +116,7 @@ def hand(solution: Solution) -> Hint | None:
     figure = f"x = {found.x:.2f} ± {found.su:.2f} from the quotients of {found.n_pairs} Friedel pairs"
     if found.su > _USELESS:
         text, remedy = (
-            f"The data cannot tell the absolute structure: {figure}.",
+            f"The data do not determine the absolute structure: {figure}.",
             "State it from the synthesis, or measure with a longer wavelength (Cu Kα) or a heavier atom.",
         )
     elif found.x > 1 - max(_DECISIVE, 3 * found.su):
