@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-
 _TITLES = {  # where the name of the kind does not say enough
     "weak_limit": "weak data at the resolution limit",
     "coarse_limit": "data that end before atoms are resolved",
