@@ -43,7 +43,7 @@ def pack(sites: Sites, cell: Cell, symmetry: Symmetry) -> tuple[Packing, Packing
     """Return the molecules that contain the asymmetric unit, completed by symmetry, and all those of one cell.
 
     The bonds are those of `find_bonds`. The centre of each molecule of the second packing lies in the cell. A network
-    of bonds without end is cut where the cell ends.
+    of bonds without end fills the cell, and is cut where it ends.
     """
     symmetry = replace(symmetry, triplets=tuple(sorted(symmetry.triplets, key="x,y,z".__ne__)))  # the identity first
     site, operation, bonds = bonds_in_cell(sites, cell, symmetry)
@@ -68,6 +68,6 @@ def pack(sites: Sites, cell: Cell, symmetry: Symmetry) -> tuple[Packing, Packing
     centre = np.column_stack([np.bincount(molecule, axis) for axis in (frac + whole).T])[molecule]
     centre /= np.bincount(molecule)[molecule][:, None]
     return (
-        packed(in_place >= 0, whole - whole[in_place]),
+        packed(in_place >= 0, np.where(is_network[:, None], whole, whole - whole[in_place])),
         packed(np.ones(n, bool), whole - np.floor(centre + 1e-6)),
     )
