@@ -9,9 +9,11 @@ from scipy.linalg.lapack import dpotrf, dpotri
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.reflections import Reflections
+from rephase.crystal.symmetry import Symmetry
 from rephase.refinement.extinction import extinction_path, extinguished
 from rephase.refinement.factors import Chunk, SiteFactors
-from rephase.refinement.parameters import Parameters, applied, riding_u
+from rephase.refinement.hydrogens import ride
+from rephase.refinement.parameters import Parameters, applied
 from rephase.refinement.restraints import displacement_rows, origin_rows
 from rephase.refinement.sites import Sites, cartesian_u, components
 from rephase.refinement.weights import fitted_weighting, weights
@@ -139,7 +141,7 @@ def refined(
     damping, shift = _LEAST_DAMPING, np.inf
     for _ in range(n_cycles):
         changes, shift = _step(normal, damping, len(problem.data))
-        state = moved(best, parameters, changes, problem.factors.cell)
+        state = moved(best, parameters, changes, problem.factors.cell, problem.factors.symmetry)
         found, _ = _restrained(problem, state, parameters, weighting)
         if found.misfit > _RISE * normal.misfit:
             damping = min(max(damping, _FIRST_DAMPING) * _DAMPED, _MOST_DAMPING)
@@ -151,12 +153,14 @@ def refined(
     return Refined(best, _inverse(normal.matrix), shift, n_restraints, goof)
 
 
-def moved(state: State, parameters: Parameters, changes: np.ndarray, cell: Cell) -> State:
-    """Return the state after changes of all parameters, limited to what one cycle may change."""
+def moved(state: State, parameters: Parameters, changes: np.ndarray, cell: Cell, symmetry: Symmetry) -> State:
+    """Return the state after changes of all parameters, limited to what one cycle may change, hydrogen idealised."""
     n_own = len(changes) - len(parameters)
     limit = np.abs(changes[n_own:]) / parameters.steps
     slots = parameters.slot_changes(changes[n_own:] / np.maximum(limit, 1.0))
-    sites = riding_u(positive(applied(state.sites, slots), cell), cell) if len(parameters) else state.sites
+    sites = state.sites
+    if len(parameters):
+        sites = ride(positive(applied(sites, slots), cell), cell, symmetry)
     scale_squared = max(state.scale_squared + changes[0], state.scale_squared / 4)
     extinction = max(state.extinction + (changes[1] if state.refines_extinction else 0.0), 0.0)
     return replace(state, sites=sites, scale_squared=scale_squared, extinction=extinction)
