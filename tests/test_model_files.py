@@ -27,7 +27,7 @@ from rephase.refinement.sites import Sites, multiplicity
 from rephase.solvers.solution import MODEL_RESULTS, Solution
 
 CELL = Cell(7.1, 9.2, 11.3, 90, 101.5, 90, su=(0.0006, 0.0011, 0.0012, 0, 0.004, 0))
-STATISTICS = Statistics(0.0321, 0.0411, 0.0876, 1.043, 900, 1000, 46, 0, 0.31, -0.28, 0.05, 0.001)
+STATISTICS = Statistics(0.0321, 0.0411, 0.0876, 1.043, 900, 1000, 46, 0, 0.31, -0.28, 0.05, 0.001, 1.051)
 
 
 def structure_factors(sites: Sites, cell: Cell, symmetry, hkl: np.ndarray, wavelength=None) -> np.ndarray:
