@@ -386,3 +386,14 @@ def test_a_solution_with_a_model_writes_its_files(tmp_path):
     n_grid = read_density(tmp_path / "difference.ccp4").density.shape
     of_mtz = np.array(mtz.transform_f_phi_to_map("DELFWT", "PHDELWT", exact_size=n_grid))
     np.testing.assert_allclose(of_mtz, read_density(tmp_path / "difference.ccp4").density, atol=2e-3)
+
+
+def test_restraints_are_written_and_counted_in_s(tmp_path):
+    free, held = model_of(molecule()), model_of(molecule())
+    held = replace(held, statistics=STATISTICS._replace(n_restraints=12, goof=1.043, restrained_goof=1.031))
+    assert not lines_with(free, "SIMU", "ISOR")
+    assert lines_with(held, "SIMU", "ISOR") == ["SIMU 0.04 0.04 1.75", "ISOR 0.1 0.1"]
+    write_model_cif(tmp_path / "held.cif", held)
+    block = block_of(tmp_path / "held.cif")
+    assert block.find_value("_refine_ls_restrained_S_all") == "1.031"
+    assert "restrained to be similar" in block.find_value("_refine_special_details")

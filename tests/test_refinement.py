@@ -18,7 +18,7 @@ from rephase.refinement.factors import SiteFactors
 from rephase.refinement.hydrogens import place_hydrogens, ride
 from rephase.refinement.parameters import applied, free_parameters, on_special_positions, riding_u
 from rephase.refinement.published_sites import sites_of
-from rephase.refinement.refine import RefinementOptions, refine
+from rephase.refinement.refine import RefinementOptions, finished, refine
 from rephase.refinement.sites import Sites, cartesian_u, components, isotropic_u
 from rephase.refinement.weights import fitted_weighting, weights
 
@@ -213,6 +213,29 @@ def test_hydrogen_atoms_are_idealised_while_their_parents_move():
     assert distances(model.sites.xyz_frac - ride(model.sites, cell, group).xyz_frac, cell).max() < 1e-6
     found, expected = (sites.xyz_frac[sites.afix == 23] for sites in (model.sites, true))
     assert distances(found[:, None] - expected, cell).min(1).max() < 0.01  # torsions of the methyl groups stay
+
+
+def test_a_finished_refinement_moves_nothing_and_has_no_hidden_restraints():
+    rng = np.random.default_rng(9)
+    sites, cell, group = a_structure("P n a 21", rng)
+    data = data_of(sites, cell, group, noise=0.02, rng=rng)
+    draft = refine(perturbed(sites, cell, rng), data, options=RefinementOptions(n_cycles=3))
+    assert draft.is_restrained
+    s = draft.statistics
+    assert s.n_restraints > 1
+    model = finished(draft)
+    assert not model.is_restrained
+    assert model.statistics.n_restraints == 1  # the origin along c
+    assert model.statistics.shift < 0.01
+    assert model.weighting == draft.weighting
+
+
+def test_restraints_stay_where_displacements_would_be_negative():
+    rng = np.random.default_rng(7)
+    sites, cell, group = a_structure("P 1 21/c 1", rng)
+    light = replace(sites, elements=("O", *sites.elements[1:]))
+    draft = refine(light, data_of(sites, cell, group), options=AS_GIVEN._replace(warns=False))
+    assert finished(draft).is_restrained
 
 
 def test_negative_displacements_are_named():

@@ -30,6 +30,7 @@ _RIDING_FACTORS = np.array([1.2, 1.5])  # U_iso of hydrogen in units of U_eq of 
 _MOST_PEAKS = 20
 _UNIT_WEIGHTS = ["REM no sigma was measured: unit weights; those of the .hkl are estimates"]
 _RIDES_ALONG = 3  # AFIX
+_TURNED = 137, 147  # AFIX of groups whose torsion SHELXL refines
 
 
 def write_shelx(
@@ -217,6 +218,13 @@ def _wrapped(start: str, values: list[str]) -> list[str]:
     ]
 
 
+def _torsion_lines(model: Model) -> list[str]:
+    """A remark on the torsions that SHELXL refines and counts, and that were only taken from the map."""
+    codes = np.where(np.isin(_afix_codes(model), _TURNED), model.sites.parent, -1)
+    n = len(np.unique(codes[codes >= 0]))
+    return [f"REM SHELXL counts {n} more: torsions of AFIX 137 and 147, here as the map shows them"] if n else []
+
+
 def _result_lines(model: Model, peaks: Peaks | None, title: str) -> list[str]:
     """Lines after HKLF 4 as SHELXL writes them: figures of merit, and the peaks after END."""
     s = model.statistics
@@ -228,6 +236,7 @@ def _result_lines(model: Model, peaks: Peaks | None, title: str) -> list[str]:
         f"REM wR2 = {s.wr2:.4f}, GooF = S = {s.goof:.3f}, Restrained GooF = {s.restrained_goof:.3f} for all data",
         f"REM R1 = {s.r1:.4f} for {s.n_observed} Fo > 4sig(Fo) and {s.r1_all:.4f} for all {s.n_reflections} data",
         f"REM {s.n_parameters} parameters refined using {s.n_restraints} restraints",
+        *_torsion_lines(model),
         "",
         "END",
         "",
