@@ -22,6 +22,7 @@ from rephase.refinement.cif_file import write_model_cif
 from rephase.refinement.maps import map_coefficients
 from rephase.refinement.model import Flack, Model, Statistics, Uncertainties
 from rephase.refinement.model_files import write_model
+from rephase.refinement.refine import RefinementOptions, refine
 from rephase.refinement.shelx_file import instruction_text
 from rephase.refinement.sites import Sites, multiplicity
 from rephase.solvers.solution import MODEL_RESULTS, Solution
@@ -397,3 +398,15 @@ def test_restraints_are_written_and_counted_in_s(tmp_path):
     block = block_of(tmp_path / "held.cif")
     assert block.find_value("_refine_ls_restrained_S_all") == "1.031"
     assert "restrained to be similar" in block.find_value("_refine_special_details")
+
+
+def test_the_first_peak_of_the_res_is_the_highest_of_the_statistics(tmp_path):
+    whole = model_of(molecule())
+    model = refine(
+        whole.sites.take(np.arange(len(whole.sites)) > 0), whole.data, options=RefinementOptions(warns=False)
+    )
+    write_model(tmp_path, "a", model, map_coefficients(model))
+    lines = (tmp_path / "a.res").read_text().splitlines()
+    stated = next(line.split()[4].rstrip(",") for line in lines if line.startswith("REM Highest"))
+    first = next(line.split()[-1] for line in lines if line.startswith("Q1 "))
+    assert float(first) == pytest.approx(float(stated), abs=0.006)
