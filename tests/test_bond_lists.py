@@ -31,7 +31,7 @@ def model_of(atoms, su, cell, symbol="P 1", parent=None) -> Model:
     data = Reflections(hkl, ones, ones, cell, symmetry, is_merged=True)
     sigma = np.broadcast_to(np.reshape(su, (n, -1)), (n, 3))
     zeros = Uncertainties(sigma, np.zeros((n, 6)), np.zeros(n), np.zeros(n))
-    statistics = Statistics(0.03, 0.03, 0.08, 1.0, 1, 1, 1, 0, 0.1, -0.1, 0.05, 0.0)
+    statistics = Statistics(0.03, 0.03, 0.08, 1.0, 1, 1, 1, 0, 0.1, -0.1, 0.05, 0.0, 1.0)
     return Model(sites, zeros, data, ones, ones, 1.0, 0.0, 0.0, (0.05, 0.0), statistics)
 
 

@@ -75,7 +75,7 @@ def model_of(crystal, intensity=None, *, d_min=0.9, noise=0.02, hkl=None, wavele
     asymmetric = crystal.asymmetric_unit
     sites = Sites.isotropic(asymmetric.labels, asymmetric.elements, asymmetric.xyz_frac, asymmetric.u_iso, crystal.cell)
     zeros = Uncertainties(*(np.zeros_like(values) for values in (sites.xyz_frac, sites.U, sites.part, sites.part)))
-    statistics = Statistics(0.03, 0.03, 0.08, 1.0, len(hkl), len(hkl), 100, 0, 0.1, -0.1, 0.05, 0.0)
+    statistics = Statistics(0.03, 0.03, 0.08, 1.0, len(hkl), len(hkl), 100, 0, 0.1, -0.1, 0.05, 0.0, 1.0)
     return Model(sites, zeros, data, F, calculated, 1.0, 0.0, 0.0, (0.05, 0.0), statistics, wavelength)
 
 

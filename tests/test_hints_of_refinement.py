@@ -93,6 +93,14 @@ def test_negative_displacements_are_a_hint():
     assert "displacements" not in said_about(data, refined(SITES, data))
 
 
+def test_a_refinement_that_still_moves_is_a_hint():
+    data = data_of()
+    model = refined(SITES, data)
+    assert "unconverged" not in said_about(data, model)
+    moving = replace(model, statistics=model.statistics._replace(shift=1.76))
+    assert "by 1.8 su" in said_about(data, moving)["unconverged"]
+
+
 def test_split_and_partly_occupied_atoms_are_named():
     parts = np.array([0, 0, 0, 0, 1, 2])
     sites = replace(SITES, occupancy=np.array([1, 0.5, 1, 1, 0.7, 0.3]), part=parts)

@@ -11,6 +11,7 @@ from rephase.crystal.peaks import distances
 from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.refinement.hydrogens import place_hydrogens, ride
+from rephase.refinement.parameters import riding_u
 from rephase.refinement.sites import Sites
 
 CELL = Cell(12.0, 12.0, 12.0)
@@ -181,6 +182,17 @@ def test_riding_restores_the_geometry_after_a_shift():
     bond = xyz[carbon] - xyz[0]
     cosines = (xyz[hydrogens] - xyz[0]) @ bond / np.linalg.norm(bond) / np.linalg.norm(xyz[hydrogens] - xyz[0], axis=1)
     np.testing.assert_allclose(np.degrees(np.arccos(cosines)), 109.5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("element", "afix", "factor"),
+    [("C", 43, 1.2), ("C", 137, 1.5), ("N", 33, 1.5), ("O", 147, 1.5), ("O", 3, 1.5), ("N", 3, 1.2), ("N", 93, 1.2)],
+)
+def test_methyl_hydroxyl_and_water_have_larger_displacements(element, afix, factor):
+    pair = model([element, "H"], [[0, 0, 0], [0.9, 0, 0]])
+    pair = riding_u(replace(pair, parent=np.array([-1, 0]), afix=np.array([0, afix])), CELL)
+    u = pair.u_equivalent(CELL)
+    assert u[1] == pytest.approx(factor * u[0])
 
 
 @pytest.mark.parametrize("name", ["2015798", "2219444", "7102386", "1000007", "2217757"])

@@ -23,12 +23,13 @@ from rephase.refinement.cif_file import write_model_cif
 from rephase.refinement.maps import map_coefficients
 from rephase.refinement.model import Flack, Model, Statistics, Uncertainties
 from rephase.refinement.model_files import write_model
+from rephase.refinement.refine import RefinementOptions, refine
 from rephase.refinement.shelx_file import instruction_text
 from rephase.refinement.sites import Sites, multiplicity
 from rephase.solvers.solution import MODEL_RESULTS, Solution
 
 CELL = Cell(7.1, 9.2, 11.3, 90, 101.5, 90, su=(0.0006, 0.0011, 0.0012, 0, 0.004, 0))
-STATISTICS = Statistics(0.0321, 0.0411, 0.0876, 1.043, 900, 1000, 46, 0, 0.31, -0.28, 0.05, 0.001)
+STATISTICS = Statistics(0.0321, 0.0411, 0.0876, 1.043, 900, 1000, 46, 0, 0.31, -0.28, 0.05, 0.001, 1.051)
 
 
 def structure_factors(sites: Sites, cell: Cell, symmetry, hkl: np.ndarray, wavelength=None) -> np.ndarray:
@@ -452,3 +453,26 @@ def test_a_solution_with_a_model_writes_its_files(tmp_path):
     n_grid = read_density(tmp_path / "difference.ccp4").density.shape
     of_mtz = np.array(mtz.transform_f_phi_to_map("DELFWT", "PHDELWT", exact_size=n_grid))
     np.testing.assert_allclose(of_mtz, read_density(tmp_path / "difference.ccp4").density, atol=2e-3)
+
+
+def test_restraints_are_written_and_counted_in_s(tmp_path):
+    free, held = model_of(molecule()), model_of(molecule())
+    held = replace(held, statistics=STATISTICS._replace(n_restraints=12, goof=1.043, restrained_goof=1.031))
+    assert not lines_with(free, "SIMU", "ISOR")
+    assert lines_with(held, "SIMU", "ISOR") == ["SIMU 0.04 0.04 1.75", "ISOR 0.1 0.1"]
+    write_model_cif(tmp_path / "held.cif", held)
+    block = block_of(tmp_path / "held.cif")
+    assert block.find_value("_refine_ls_restrained_S_all") == "1.031"
+    assert "restrained to be similar" in block.find_value("_refine_special_details")
+
+
+def test_the_first_peak_of_the_res_is_the_highest_of_the_statistics(tmp_path):
+    whole = model_of(molecule())
+    model = refine(
+        whole.sites.take(np.arange(len(whole.sites)) > 0), whole.data, options=RefinementOptions(warns=False)
+    )
+    write_model(tmp_path, "a", model, map_coefficients(model))
+    lines = (tmp_path / "a.res").read_text().splitlines()
+    stated = next(line.split()[4].rstrip(",") for line in lines if line.startswith("REM Highest"))
+    first = next(line.split()[-1] for line in lines if line.startswith("Q1 "))
+    assert float(first) == pytest.approx(float(stated), abs=0.006)

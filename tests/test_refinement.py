@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.peaks import distances
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import read_reflections
 from rephase.crystal.structures import read_crystal
@@ -14,9 +15,10 @@ from rephase.crystal.symmetry import find_symmetry
 from rephase.paths import ROOT
 from rephase.refinement.extinction import extinction_path, extinguished
 from rephase.refinement.factors import SiteFactors
+from rephase.refinement.hydrogens import place_hydrogens, ride
 from rephase.refinement.parameters import applied, free_parameters, on_special_positions, riding_u
 from rephase.refinement.published_sites import sites_of
-from rephase.refinement.refine import RefinementOptions, refine
+from rephase.refinement.refine import RefinementOptions, finished, refine
 from rephase.refinement.sites import Sites, cartesian_u, components, isotropic_u
 from rephase.refinement.weights import fitted_weighting, weights
 
@@ -187,7 +189,7 @@ def test_riding_hydrogen_atoms_move_with_their_parents():
     sites, cell, group = a_structure("P 1 21/c 1", rng)
     away = np.array([[0.0, 0.0, 0.95]]) @ np.linalg.inv(cell.orthogonalisation).T
     hydrogen = Sites.isotropic(["H1"], ["H"], sites.xyz_frac[2] + away, np.array([0.03]), cell)
-    whole = sites.joined(replace(hydrogen, afix=np.array([137])))
+    whole = sites.joined(replace(hydrogen, afix=np.array([3])))
     whole = riding_u(replace(whole, parent=np.array([-1, -1, -1, -1, -1, 2])), cell)
     data = data_of(whole, cell, group)
     start = replace(whole, xyz_frac=whole.xyz_frac + np.array([0.005, 0, 0]) * (np.arange(6) % 3 == 2)[:, None])
@@ -195,9 +197,45 @@ def test_riding_hydrogen_atoms_move_with_their_parents():
     np.testing.assert_allclose(model.sites.xyz_frac[5] - model.sites.xyz_frac[2], away[0], atol=1e-9)
     np.testing.assert_allclose(model.sites.xyz_frac, whole.xyz_frac, atol=1e-4)
     u = model.sites.u_equivalent(cell)
-    assert u[5] == pytest.approx(1.5 * u[2])
+    assert u[5] == pytest.approx(1.2 * u[2])
     assert model.statistics.n_parameters == 5 * 9 + 1
     assert not model.uncertainties.xyz_frac[5].any()
+
+
+def test_hydrogen_atoms_are_idealised_while_their_parents_move():
+    cell, group = CELLS["P 1 21/c 1"], find_symmetry("P 1 21/c 1")
+    bent = np.array([[1.0, 1.0, 1.0], [2.53, 1.0, 1.0], [3.04, 2.44, 1.0]]) @ np.linalg.inv(cell.orthogonalisation).T
+    heavy = Sites.isotropic(["C1", "C2", "C3"], ["C", "C", "C"], bent, np.full(3, 0.03), cell)
+    true = place_hydrogens(heavy, cell, group)
+    start = place_hydrogens(perturbed(heavy, cell, np.random.default_rng(8), shift=0.08), cell, group)
+    assert start.afix.tolist() == true.afix.tolist()
+    model = refine(start, data_of(true, cell, group), options=AS_GIVEN)
+    assert distances(model.sites.xyz_frac - ride(model.sites, cell, group).xyz_frac, cell).max() < 1e-6
+    found, expected = (sites.xyz_frac[sites.afix == 23] for sites in (model.sites, true))
+    assert distances(found[:, None] - expected, cell).min(1).max() < 0.01  # torsions of the methyl groups stay
+
+
+def test_a_finished_refinement_moves_nothing_and_has_no_hidden_restraints():
+    rng = np.random.default_rng(9)
+    sites, cell, group = a_structure("P n a 21", rng)
+    data = data_of(sites, cell, group, noise=0.02, rng=rng)
+    draft = refine(perturbed(sites, cell, rng), data, options=RefinementOptions(n_cycles=3))
+    assert draft.is_restrained
+    s = draft.statistics
+    assert s.n_restraints > 1
+    model = finished(draft)
+    assert not model.is_restrained
+    assert model.statistics.n_restraints == 1  # the origin along c
+    assert model.statistics.shift < 0.01
+    assert model.weighting == draft.weighting
+
+
+def test_restraints_stay_where_displacements_would_be_negative():
+    rng = np.random.default_rng(7)
+    sites, cell, group = a_structure("P 1 21/c 1", rng)
+    light = replace(sites, elements=("O", *sites.elements[1:]))
+    draft = refine(light, data_of(sites, cell, group), options=AS_GIVEN._replace(warns=False))
+    assert finished(draft).is_restrained
 
 
 def test_negative_displacements_are_named():

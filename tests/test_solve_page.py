@@ -33,7 +33,7 @@ from rephase.solvers.solution import KeptTrials, Solution
 
 HOSTILE = "<script>alert(1)</script>\"'&"
 CUBE = Cell(10, 10, 10)
-STATISTICS = Statistics(0.0312, 0.0456, 0.081, 1.04, 900, 1000, 60, 0, 0.21, -0.19, 0.04, 0.001)
+STATISTICS = Statistics(0.0312, 0.0456, 0.081, 1.04, 900, 1000, 60, 0, 0.21, -0.19, 0.04, 0.001, 1.04)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from rephase.refinement.difference_map import difference_map
 from rephase.refinement.elements import Assignment, assign_elements, count_electrons
 from rephase.refinement.hydrogens import place_hydrogens
 from rephase.refinement.model import Model
-from rephase.refinement.refine import RefinementOptions, refine, warn_of_displacements
+from rephase.refinement.refine import RefinementOptions, finished, refine, warn_of_displacements
 from rephase.refinement.sites import Sites
 
 _PATIENCE = 1  # building cycles without gain
@@ -90,6 +90,7 @@ def build_model(
         if (better := _amended(model, formula)) is None:
             break
         model = better
+    model = finished(model)
     warn_of_displacements(model.sites, model.data)
     return model
 

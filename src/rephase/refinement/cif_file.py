@@ -14,6 +14,7 @@ from rephase.refinement.cif_loops import add_loops
 from rephase.refinement.citations import CITATIONS, SOFTWARE
 from rephase.refinement.model import Model
 from rephase.refinement.moieties import absorption, mass, moiety_text
+from rephase.refinement.restraints import BONDED, ISOTROPIC_SD, SIMILAR_SD
 
 _RADIATION = {"Mo K\\a": 0.71073, "Cu K\\a": 1.54184, "Ag K\\a": 0.56086}
 _NEAR = 1e-3  # Å
@@ -22,6 +23,10 @@ _ASKED = "?"
 _EXTINCTION = "Fc^*^=kFc[1+0.001xFc^2^\\l^3^/sin(2\\q)]^-1/4^"
 _WEIGHTS = "w=1/[\\s^2^(Fo^2^)+({:.4f}P)^2^+{:.4f}P] where P=(Fo^2^+2Fc^2^)/3"
 _UNIT_WEIGHTS = "w=1, because no standard uncertainties were measured"
+_RESTRAINTS = (
+    f"U~eq~ of atoms within {BONDED:g} \\%A were restrained to be similar (s.u. {SIMILAR_SD:g} \\%A^2^), and "
+    f"anisotropic U~ij~ to those of an isotropic atom (s.u. {ISOTROPIC_SD:g} \\%A^2^)"
+)
 _QUOTIENTS = "Classical fit to {} quotients of Friedel pairs (Parsons, Flack & Wagner, 2013)"
 
 
@@ -178,7 +183,7 @@ def _refinement(model: Model) -> dict[str, str]:
         "_refine_ls_wR_factor_gt": _fixed(model.wr2_observed, 4),
         "_refine_ls_wR_factor_ref": _fixed(s.wr2, 4),
         "_refine_ls_goodness_of_fit_ref": _fixed(s.goof, 3),
-        "_refine_ls_restrained_S_all": _fixed(s.goof, 3),
+        "_refine_ls_restrained_S_all": _fixed(s.restrained_goof, 3),
         "_refine_ls_shift/su_max": _fixed(s.shift, 3),
         "_refine_diff_density_max": _fixed(s.peak, 3),
         "_refine_diff_density_min": _fixed(s.hole, 3),
@@ -187,7 +192,7 @@ def _refinement(model: Model) -> dict[str, str]:
         "_computing_structure_solution": f"{SOFTWARE} (structure solved by iterative projections in dual space)",
         "_computing_structure_refinement": f"{SOFTWARE} (full-matrix least squares on F^2^)",
         "_computing_publication_material": SOFTWARE,
-        "_refine_special_details": _ASKED,
+        "_refine_special_details": _RESTRAINTS if model.is_restrained else _ASKED,
         "_publ_section_references": "\n".join(("", *CITATIONS, "")),
     }
     if model.flack:

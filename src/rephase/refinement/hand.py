@@ -9,7 +9,7 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.refinement.absolute_structure import absolute_structure
 from rephase.refinement.model import Model
-from rephase.refinement.refine import RefinementOptions, refine
+from rephase.refinement.refine import RefinementOptions, finished, refine
 
 _CYCLES = 6
 _BEYOND_HALF = 2.0  # su
@@ -59,7 +59,7 @@ def in_right_hand(model: Model, measured: Reflections, *, keeps_hand: bool = Fal
         return replace(model, flack=flack), None
     inversion = inversion_of(model.symmetry)
     sites = replace(model.sites, xyz_frac=inversion.shift - model.sites.xyz_frac)
-    options = RefinementOptions(n_cycles=_CYCLES, occupancies=model.uncertainties.occupancy > 0)
-    inverted = refine(sites, inversion.moved(model.data), wavelength=model.wavelength, options=options)
+    options = RefinementOptions(n_cycles=_CYCLES, occupancies=model.occupancies)
+    inverted = finished(refine(sites, inversion.moved(model.data), wavelength=model.wavelength, options=options))
     flack = absolute_structure(inverted, inversion.moved(measured))
     return replace(inverted, stated_formula=model.stated_formula, flack=flack), inversion

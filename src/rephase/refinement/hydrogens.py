@@ -10,10 +10,9 @@ from rephase.crystal.symmetry import Symmetry
 from rephase.refinement.hydrogen_candidates import Candidates, compatible, find_candidates, supported, within_formula
 from rephase.refinement.hydrogen_evidence import Evidence
 from rephase.refinement.hydrogen_geometry import N_NEIGHBOURS, ROTATING, directions, torsions
-from rephase.refinement.sites import Sites, isotropic_u
+from rephase.refinement.parameters import riding_u
+from rephase.refinement.sites import Sites
 from rephase.refinement.surroundings import Surroundings, find_surroundings
-
-_LOOSE = (3, 33, 83, 137, 147)  # AFIX codes with U = 1.5 U_eq of the parent, others with 1.2 U_eq
 
 
 def place_hydrogens(
@@ -63,6 +62,8 @@ def ride(sites: Sites, cell: Cell, symmetry: Symmetry) -> Sites:
     Distances to the parents, torsions and the directions of water (AFIX 3) stay.
     """
     riding = np.flatnonzero(sites.parent >= 0)
+    if not len(riding):
+        return sites
     parent, afix = sites.parent[riding], sites.afix[riding]
     around = find_surroundings(sites.take(~sites.is_hydrogen), cell, symmetry)
     number = np.cumsum(~sites.is_hydrogen) - 1  # of each atom among those that are not hydrogen
@@ -71,10 +72,9 @@ def ride(sites: Sites, cell: Cell, symmetry: Symmetry) -> Sites:
     for code, n_neighbours in N_NEIGHBOURS.items():
         chosen = (afix == code) & (around.n_bonds >= n_neighbours)
         step[chosen] = _idealised(around.take(chosen), code, step[chosen])
-    xyz_frac, U = sites.xyz_frac.copy(), sites.U.copy()
+    xyz_frac = sites.xyz_frac.copy()
     xyz_frac[riding] = sites.xyz_frac[parent] + step @ np.linalg.inv(cell.orthogonalisation).T
-    U[riding] = _riding_u(sites, parent, afix, cell)
-    return replace(sites, xyz_frac=xyz_frac, U=U)
+    return riding_u(replace(sites, xyz_frac=xyz_frac), cell)
 
 
 def _idealised(around: Surroundings, afix: int, step: np.ndarray) -> np.ndarray:
@@ -99,7 +99,7 @@ def _joined(heavy: Sites, found: Candidates, around: Surroundings, cell: Cell) -
         labels=_labels(heavy, parent),
         elements=("H",) * n,
         xyz_frac=found.xyz_frac,
-        U=_riding_u(heavy, parent, found.afix, cell),
+        U=np.zeros((n, 6)),
         is_anisotropic=np.zeros(n, bool),
         occupancy=_occupancy(heavy, around, found.row),
         parent=np.full(n, -1),
@@ -107,7 +107,7 @@ def _joined(heavy: Sites, found: Candidates, around: Surroundings, cell: Cell) -
         part=part,
     )
     both = heavy.joined(hydrogens)
-    both = replace(both, parent=np.concatenate([heavy.parent, parent]))
+    both = riding_u(replace(both, parent=np.concatenate([heavy.parent, parent])), cell)
     return both.take(np.argsort(np.concatenate([np.arange(len(heavy)), parent]), kind="stable"))
 
 
@@ -117,10 +117,6 @@ def _occupancy(heavy: Sites, around: Surroundings, row: np.ndarray) -> np.ndarra
     in_part = (neighbours >= 0) & (heavy.part[neighbours] != 0) & (heavy.part[own] == 0)[:, None]
     occupancy = np.where(in_part, heavy.occupancy[neighbours], np.inf).min(1, initial=np.inf)
     return np.minimum(occupancy, heavy.occupancy[own])
-
-
-def _riding_u(sites: Sites, parent: np.ndarray, afix: np.ndarray, cell: Cell) -> np.ndarray:
-    return isotropic_u(np.where(np.isin(afix, _LOOSE), 1.5, 1.2) * sites.u_equivalent(cell)[parent], cell)
 
 
 def _labels(heavy: Sites, parent: np.ndarray) -> tuple[str, ...]:

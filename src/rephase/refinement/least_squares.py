@@ -9,10 +9,12 @@ from scipy.linalg.lapack import dpotrf, dpotri
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.reflections import Reflections
+from rephase.crystal.symmetry import Symmetry
 from rephase.refinement.extinction import extinction_path, extinguished
 from rephase.refinement.factors import Chunk, SiteFactors
-from rephase.refinement.parameters import Parameters, applied, riding_u
-from rephase.refinement.restraints import displacement_rows, origin_rows
+from rephase.refinement.hydrogens import ride
+from rephase.refinement.parameters import Parameters, applied
+from rephase.refinement.restraints import Rows, displacement_rows, origin_rows
 from rephase.refinement.sites import Sites, cartesian_u, components
 from rephase.refinement.weights import fitted_weighting, weighing_sigma, weights
 
@@ -20,7 +22,7 @@ _SMALLEST_U = 0.001  # Å^2; displacements below are raised to it
 _DAMPED = 10.0  # the damping rises and falls by this factor
 _LEAST_DAMPING, _FIRST_DAMPING, _MOST_DAMPING = 1e-9, 1e-3, 1e3
 _RISE = 1.02  # a larger rise of the residual takes a step back; weights depend on the model, so small ones occur
-_CONVERGED = 0.02  # shift over su
+_CONVERGED = 0.01  # shift over su
 
 
 @dataclass(frozen=True)
@@ -122,41 +124,56 @@ class LeastSquares:
 
 
 class Refined(NamedTuple):
-    """The final state, the covariance of the parameters (not yet scaled by GooF) and the last largest shift over su."""
+    """The final state, the covariance of the parameters (not yet scaled by GooF) and the last largest shift over su.
+
+    ``restrained_goof`` counts the restraints as observations.
+    """
 
     state: State
     covariance: np.ndarray
     shift: float
     n_restraints: int
     goof: float
+    restrained_goof: float
 
 
 def refined(
-    problem: LeastSquares, state: State, parameters: Parameters, weighting: tuple[float, float], n_cycles: int
+    problem: LeastSquares,
+    state: State,
+    parameters: Parameters,
+    weighting: tuple[float, float],
+    n_cycles: int,
+    *,
+    restrains: bool = True,
 ) -> Refined:
-    """Refine up to `n_cycles` times; a step that raises the residual is taken back and repeated with more damping."""
-    best, (normal, n_restraints) = state, _restrained(problem, state, parameters, weighting)
+    """Refine up to `n_cycles` times; a step that raises the residual is taken back and repeated with more damping.
+
+    With `restrains` False there are no restraints on displacements.
+    """
+    best, (normal, n_restraints) = state, _restrained(problem, state, parameters, weighting, restrains)
     damping, shift = _LEAST_DAMPING, np.inf
     for _ in range(n_cycles):
         changes, shift = _step(normal, damping, len(problem.data))
-        state = moved(best, parameters, changes, problem.factors.cell)
-        found, _ = _restrained(problem, state, parameters, weighting)
+        state = moved(best, parameters, changes, problem.factors.cell, problem.factors.symmetry)
+        found, _ = _restrained(problem, state, parameters, weighting, restrains)
         if found.misfit > _RISE * normal.misfit:
             damping = min(max(damping, _FIRST_DAMPING) * _DAMPED, _MOST_DAMPING)
             continue
         best, normal, damping = state, found, max(damping / _DAMPED, _LEAST_DAMPING)
         if shift < _CONVERGED:
             break
-    goof = _goof(normal, len(problem.data))
-    return Refined(best, _inverse(normal.matrix), shift, n_restraints, goof)
+    goof, restrained_goof = (_goof(normal, len(problem.data) + n) for n in (0, n_restraints))
+    return Refined(best, _inverse(normal.matrix), shift, n_restraints, goof, restrained_goof)
 
 
-def moved(state: State, parameters: Parameters, changes: np.ndarray, cell: Cell) -> State:
-    """Return the state after changes of all parameters, limited to what one cycle may change."""
+def moved(state: State, parameters: Parameters, changes: np.ndarray, cell: Cell, symmetry: Symmetry) -> State:
+    """Return the state after changes of all parameters, limited to what one cycle may change, hydrogen idealised."""
     n_own = len(changes) - len(parameters)
     limit = np.abs(changes[n_own:]) / parameters.steps
     slots = parameters.slot_changes(changes[n_own:] / np.maximum(limit, 1.0))
-    sites = riding_u(positive(applied(state.sites, slots), cell), cell) if len(parameters) else state.sites
+    sites = state.sites
+    if len(parameters):
+        sites = ride(positive(applied(sites, slots), cell), cell, symmetry)
     scale_squared = max(state.scale_squared + changes[0], state.scale_squared / 4)
     extinction = max(state.extinction + (changes[1] if state.refines_extinction else 0.0), 0.0)
     return replace(state, sites=sites, scale_squared=scale_squared, extinction=extinction)
@@ -178,21 +195,24 @@ def positive(sites: Sites, cell: Cell) -> Sites:
 
 
 def _restrained(
-    problem: LeastSquares, state: State, parameters: Parameters, weighting: tuple[float, float]
+    problem: LeastSquares, state: State, parameters: Parameters, weighting: tuple[float, float], restrains: bool
 ) -> tuple[Normal, int]:
-    """Return normal equations with restraints and the number of these; the origin along polar axes is fixed."""
+    """Return normal equations with restraints and their number; one for each polar axis fixes the origin along it."""
     normal = problem.normal(state, parameters, weighting)
     if not len(parameters):
         return normal, 0
     cell, symmetry, sites = problem.factors.cell, problem.factors.symmetry, state.sites
     rows, origin = displacement_rows(sites, cell, symmetry), origin_rows(sites, cell, symmetry)
+    if not restrains:
+        rows = Rows(rows.coefficients[:0], rows.residuals[:0])
     by_parameters, held = ((parameters.matrix @ each.coefficients.T).T for each in (rows, origin))
     own = slice(len(normal.vector) - len(parameters), None)
     weight = max(_goof(normal, len(problem.data)) ** 2, 1e-9)  # that of the data, whose σ may be on any scale
     stiff = len(parameters) * np.diag(normal.matrix)[own].max() / max((held**2).sum(), 1e-30)
     normal.matrix[own, own] += weight * by_parameters.T @ by_parameters + stiff * held.T @ held
     normal.vector[own] -= weight * by_parameters.T @ rows.residuals
-    return normal._replace(misfit=normal.misfit + weight * float((rows.residuals**2).sum())), len(rows.residuals)
+    n_restraints = len(rows.residuals) + len(origin.residuals)
+    return normal._replace(misfit=normal.misfit + weight * float((rows.residuals**2).sum())), n_restraints
 
 
 def _step(normal: Normal, damping: float, n_data: int) -> tuple[np.ndarray, float]:

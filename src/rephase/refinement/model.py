@@ -34,6 +34,7 @@ class Statistics(NamedTuple):
 
     ``r1`` = sum ||Fo| - |Fc|| / sum |Fo| over the ``n_observed`` reflections with I > 2σ, ``r1_all`` over all
     ``n_reflections``; ``wr2`` = (sum w (Fo² - Fc²)² / sum w Fo⁴)^½; ``goof`` = (sum w (Fo² - Fc²)² / (n - p))^½;
+    ``restrained_goof`` also counts the restraints;
     ``peak`` and ``hole`` of the difference map with its ``rms`` in e/Å^3; ``shift`` is the largest change of a
     parameter in the last cycle, in units of its uncertainty.
     """
@@ -50,6 +51,7 @@ class Statistics(NamedTuple):
     hole: float
     rms: float
     shift: float
+    restrained_goof: float
 
 
 class Flack(NamedTuple):
@@ -91,6 +93,8 @@ class Model:
         Formula unit that was given with the data; "" if none was. It determines Z.
     flack
         Share of the inverted structure; None if the data do not determine it.
+    occupancies
+        [n_atoms], the variables that were refined, see `free_parameters`; None: unknown.
     """
 
     sites: Sites
@@ -106,6 +110,7 @@ class Model:
     wavelength: float | None = None
     stated_formula: str = ""
     flack: Flack | None = None
+    occupancies: np.ndarray | None = None
 
     @property
     def cell(self) -> Cell:
@@ -116,6 +121,11 @@ class Model:
     def symmetry(self) -> Symmetry:
         """The space group."""
         return self.data.group
+
+    @property
+    def is_restrained(self) -> bool:
+        """Whether displacements were restrained; the origin along polar axes always is."""
+        return self.statistics.n_restraints > len(self.symmetry.origins.polar)
 
     @property
     def r1(self) -> float:

@@ -10,6 +10,7 @@ from rephase.crystal.peaks import find_peaks
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import write_hklf4
 from rephase.refinement.cif_file import write_model_cif
+from rephase.refinement.difference_map import difference_map
 from rephase.refinement.maps import MapCoefficients
 from rephase.refinement.model import Model
 from rephase.refinement.shelx_file import write_shelx
@@ -42,7 +43,8 @@ def write_model(
     write_density(folder / "density.ccp4", density, cell, group)
     write_density(folder / "difference.ccp4", difference, cell, group)
     hkl_scale = write_hklf4(folder / f"{name}.hkl", listed if listed.has_sigma else _weighed_alike(model.data))
-    peaks = find_peaks(difference, cell, group, _N_PEAKS)
+    residual = difference_map(model.data, model.sites, model.F, model.intensity_calc)  # that of the statistics
+    peaks = find_peaks(residual, cell, group, _N_PEAKS)
     write_shelx(folder, name, model, peaks, hkl_scale=hkl_scale, title=model.data.name)
     beside = {f"_shelx_{kind}_file": folder / f"{name}.{kind}" for kind in ("res", "hkl")}
     attached = {tag: path.read_text(encoding="ascii") for tag, path in beside.items()}

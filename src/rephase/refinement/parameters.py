@@ -13,9 +13,10 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import Symmetry
 from rephase.refinement.atoms.factors import keeping
 from rephase.refinement.factors import N_SLOTS
+from rephase.refinement.hydrogen_geometry import ROTATING
+from rephase.refinement.hydrogen_kinds import WATER
 from rephase.refinement.sites import Sites, cartesian_u, isotropic_u
 
-_METHYL_LIKE = (33, 83, 137, 147)  # AFIX codes of groups that turn: U_H = 1.5 U_eq, of the others 1.2 U_eq
 _PAIRS = np.array([[0, 0], [1, 1], [2, 2], [1, 2], [0, 2], [0, 1]])  # of U11, U22, U33, U23, U13, U12
 
 
@@ -97,7 +98,7 @@ def applied(sites: Sites, changes: np.ndarray) -> Sites:
 
 
 def riding_u(sites: Sites, cell: Cell) -> Sites:
-    """Return the sites with U of riding atoms set to 1.2 or 1.5 U_eq of their parents."""
+    """Return the sites with U of riding atoms: 1.5 U_eq of the parents in CH3, NH3, OH and water, 1.2 otherwise."""
     rides = sites.parent >= 0
     u = sites.U.copy()
     u[rides] = isotropic_u(_factor(sites)[rides] * sites.u_equivalent(cell)[sites.parent[rides]], cell)
@@ -123,7 +124,9 @@ def on_special_positions(sites: Sites, cell: Cell, symmetry: Symmetry) -> Sites:
 
 
 def _factor(sites: Sites) -> np.ndarray:
-    return np.where(np.isin(sites.afix, _METHYL_LIKE), 1.5, 1.2)
+    on_oxygen = np.array([sites.elements[parent] == "O" for parent in sites.parent], bool)
+    turns = np.isin(sites.afix, ROTATING) | ((sites.afix == WATER) & on_oxygen)
+    return np.where(turns, 1.5, 1.2)
 
 
 def _riding(sites: Sites, cell: Cell, free: np.ndarray) -> sparse.csr_array:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rephase.crystal.peaks import find_peaks
 from rephase.crystal.reflections import Reflections
 from rephase.processes import one_blas_thread
 from rephase.refinement.difference_map import difference_map
@@ -18,6 +19,8 @@ from rephase.refinement.sites import Sites
 _SIGNIFICANT = 4.0  # su of x; a smaller extinction is left out
 _SCALING_CYCLES = 10  # if only scale and extinction are refined
 _ROUNDS = 3  # of refinement and choice of weights
+_LAST_CYCLES = 12  # with weights that are kept
+_STATIONARY = 0.1  # shift over su; a model that still moves more wants restraints
 
 
 class RefinementOptions(NamedTuple):
@@ -37,6 +40,8 @@ class RefinementOptions(NamedTuple):
         [n_atoms], the variable that the occupancy of each atom is, see `free_parameters`; None: none is refined.
     warns
         Whether displacements that are not positive raise a warning.
+    restrains
+        Whether displacements are weakly restrained, see `displacement_rows`.
     """
 
     n_cycles: int = 10
@@ -45,6 +50,7 @@ class RefinementOptions(NamedTuple):
     refines_extinction: bool | str = "auto"
     occupancies: np.ndarray | None = None
     warns: bool = True
+    restrains: bool = True
 
 
 _DEFAULT = RefinementOptions()
@@ -87,7 +93,33 @@ def refine(
     result, weighting = _refined_with_weights(problem, sites, parameters, options)
     if options.n_cycles and options.warns:
         warn_of_displacements(result.state.sites, data)
-    return _model(problem, result, parameters, weighting, wavelength)
+    model = _model(problem, result, parameters, weighting, wavelength)
+    return replace(model, occupancies=occupancies)
+
+
+def finished(model: Model) -> Model:
+    """Refine with the weights of the model until nothing moves, without restraints if that leaves it in order."""
+    options = RefinementOptions(
+        n_cycles=_LAST_CYCLES,
+        weighting=model.weighting,
+        extinction=model.extinction,
+        refines_extinction=bool(model.extinction),
+        occupancies=model.occupancies,
+        warns=False,
+    )
+
+    def again(restrains: bool) -> Model:
+        kept = options._replace(restrains=restrains)
+        return replace(
+            refine(model.sites, model.data, wavelength=model.wavelength, options=kept),
+            stated_formula=model.stated_formula,
+        )
+
+    if is_positive(model.sites, model.cell).all():
+        free = again(restrains=False)
+        if is_positive(free.sites, free.cell).all() and free.statistics.shift < _STATIONARY:
+            return free
+    return again(restrains=True)
 
 
 def _refined_with_weights(
@@ -101,7 +133,8 @@ def _refined_with_weights(
     weighting = options.weighting or ((0.1, 0.0) if is_fitted else (0.0, 0.0))
     state = problem.scaled(State(sites, 1.0, options.extinction, bool(options.refines_extinction)), weighting)
     for number in range(_ROUNDS):
-        result = refined(problem, state, parameters, weighting, options.n_cycles or _SCALING_CYCLES)
+        n_cycles = options.n_cycles or _SCALING_CYCLES
+        result = refined(problem, state, parameters, weighting, n_cycles, restrains=options.restrains)
         state = result.state
         if number == 0 and options.refines_extinction == "auto" and not _is_significant(result):
             state = replace(state, extinction=0.0, refines_extinction=False)
@@ -167,6 +200,12 @@ def _uncertainties(result: Refined, parameters: Parameters, problem: LeastSquare
     return Uncertainties(slots[:, :3], slots[:, 3:9], np.sqrt(np.maximum(equivalent, 0)) * free[:, 0], slots[:, 9])
 
 
+def _highest(density: np.ndarray, data: Reflections) -> float:
+    """Return the height of the highest peak between grid points, which is Q1 of the .res."""
+    peaks = find_peaks(density, data.cell, data.group, 1)
+    return float(peaks.height[0]) if len(peaks.height) else 0.0
+
+
 def _statistics(
     problem: LeastSquares,
     result: Refined,
@@ -190,8 +229,9 @@ def _statistics(
         n_reflections=len(data),
         n_parameters=len(result.covariance),
         n_restraints=result.n_restraints,
-        peak=float(difference.max()),
-        hole=float(difference.min()),
+        peak=_highest(difference, data),
+        hole=-_highest(-difference, data),
         rms=float(difference.std()),
         shift=result.shift,
+        restrained_goof=result.restrained_goof,
     )

@@ -12,9 +12,9 @@ from rephase.refinement.factors import N_SLOTS
 from rephase.refinement.parameters import u_equivalent_row
 from rephase.refinement.sites import Sites, isotropic_u
 
-_BONDED = 1.75  # Å
-_SIMILAR_SD = 0.04  # Å^2, between U_eq of bonded atoms; the SIMU of SHELXL
-_ISOTROPIC_SD = 0.1  # Å^2, between U_ij and those of an isotropic atom; the ISOR of SHELXL
+BONDED = 1.75  # Å
+SIMILAR_SD = 0.04  # Å^2, between U_eq of bonded atoms; the SIMU of SHELXL
+ISOTROPIC_SD = 0.1  # Å^2, between U_ij and those of an isotropic atom; the ISOR of SHELXL
 
 
 class Rows(NamedTuple):
@@ -28,18 +28,18 @@ def displacement_rows(sites: Sites, cell: Cell, symmetry: Symmetry) -> Rows:
     """Return weak restraints: bonded atoms have similar U_eq, and anisotropic ones are not far from isotropic."""
     own = sites.parent < 0
     to_equivalent, u_eq = u_equivalent_row(cell), sites.u_equivalent(cell)
-    pairs = close_pairs(sites.xyz_frac, cell, symmetry, _BONDED)
+    pairs = close_pairs(sites.xyz_frac, cell, symmetry, BONDED)
     pairs = pairs.take((own & ~sites.is_hydrogen)[np.stack([pairs.first, pairs.second])].all(0))
     similar = np.zeros((len(pairs.first), len(sites), N_SLOTS))
     row = np.arange(len(similar))
-    similar[row, pairs.first, 3:9] = -to_equivalent / _SIMILAR_SD
-    similar[row, pairs.second, 3:9] += to_equivalent / _SIMILAR_SD
-    apart = (u_eq[pairs.second] - u_eq[pairs.first]) / _SIMILAR_SD
+    similar[row, pairs.first, 3:9] = -to_equivalent / SIMILAR_SD
+    similar[row, pairs.second, 3:9] += to_equivalent / SIMILAR_SD
+    apart = (u_eq[pairs.second] - u_eq[pairs.first]) / SIMILAR_SD
     shaped = np.flatnonzero(own & sites.is_anisotropic)
     deviation = np.eye(6) - np.outer(isotropic_u(np.ones(1), cell)[0], to_equivalent)
     isotropic = np.zeros((len(shaped), 6, len(sites), N_SLOTS))
-    isotropic[np.arange(len(shaped)), :, shaped, 3:9] = deviation / _ISOTROPIC_SD
-    shape = (sites.U[shaped] @ deviation.T / _ISOTROPIC_SD).ravel()
+    isotropic[np.arange(len(shaped)), :, shaped, 3:9] = deviation / ISOTROPIC_SD
+    shape = (sites.U[shaped] @ deviation.T / ISOTROPIC_SD).ravel()
     blocks = [block.reshape(-1, len(sites) * N_SLOTS) for block in (similar, isotropic)]
     return Rows(np.concatenate(blocks), np.concatenate([apart, shape]))
 

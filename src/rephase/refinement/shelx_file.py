@@ -21,6 +21,7 @@ from rephase.refinement.factors import dispersion_corrections
 from rephase.refinement.hydrogen_bonds import find_hydrogen_bonds, operation_text
 from rephase.refinement.hydrogen_geometry import N_NEIGHBOURS
 from rephase.refinement.model import Model
+from rephase.refinement.restraints import BONDED, ISOTROPIC_SD, SIMILAR_SD
 
 _TABULATED = 1.54184, 1.54178, 1.5418, 1.54056, 1.54059, 0.71073, 0.71069, 0.7107, 0.56083, 0.56086, 0.5608
 _NEAR = 2e-4  # Å; Cu, Mo and Ag Kα, whose dispersion SHELXL tabulates
@@ -29,6 +30,7 @@ _RIDING_FACTORS = np.array([1.2, 1.5])  # U_iso of hydrogen in units of U_eq of 
 _MOST_PEAKS = 20
 _UNIT_WEIGHTS = ["REM no sigma was measured: unit weights; the .hkl has one sigma for all, in place of 1"]
 _RIDES_ALONG = 3  # AFIX
+_TURNED = 137, 147  # AFIX of groups whose torsion SHELXL refines
 
 
 def write_shelx(
@@ -64,6 +66,7 @@ def instruction_text(model: Model, *, hkl_scale: float = 1.0, title: str = "reph
         "BOND $H" if has_hydrogen else "BOND",
         *(["HTAB"] if has_hydrogen else []),
         *_hydrogen_bond_lines(model),
+        *_restraint_lines(model),
         "CONF",
         "ACTA",
         "FMAP 2",
@@ -74,6 +77,17 @@ def instruction_text(model: Model, *, hkl_scale: float = 1.0, title: str = "reph
         *_wrapped("FVAR", [f"{value:.6f}" for value in (model.scale * np.sqrt(hkl_scale), *variables)]),
         *_atom_lines(model, variables),
         "HKLF 4",
+    ]
+
+
+def _restraint_lines(model: Model) -> list[str]:
+    """The instructions of SHELXL that come closest to the restraints, if there were any: SIMU restrains each U_ij."""
+    if not model.is_restrained:
+        return []
+    return [
+        "REM U_eq of bonded atoms, and U_ij of each atom and an isotropic one, were restrained to be similar",
+        f"SIMU {SIMILAR_SD:g} {SIMILAR_SD:g} {BONDED:g}",
+        f"ISOR {ISOTROPIC_SD:g} {ISOTROPIC_SD:g}",
     ]
 
 
@@ -204,6 +218,13 @@ def _wrapped(start: str, values: list[str]) -> list[str]:
     ]
 
 
+def _torsion_lines(model: Model) -> list[str]:
+    """A remark on the torsions that SHELXL refines and counts, and that were only taken from the map."""
+    codes = np.where(np.isin(_afix_codes(model), _TURNED), model.sites.parent, -1)
+    n = len(np.unique(codes[codes >= 0]))
+    return [f"REM SHELXL counts {n} more: torsions of AFIX 137 and 147, here as the map shows them"] if n else []
+
+
 def _result_lines(model: Model, peaks: Peaks | None, title: str) -> list[str]:
     """Lines after HKLF 4 as SHELXL writes them: figures of merit, and the peaks after END."""
     s = model.statistics
@@ -212,9 +233,10 @@ def _result_lines(model: Model, peaks: Peaks | None, title: str) -> list[str]:
     return [
         "",
         f"REM  {title}",
-        f"REM wR2 = {s.wr2:.4f}, GooF = S = {s.goof:.3f}, Restrained GooF = {s.goof:.3f} for all data",
+        f"REM wR2 = {s.wr2:.4f}, GooF = S = {s.goof:.3f}, Restrained GooF = {s.restrained_goof:.3f} for all data",
         f"REM R1 = {s.r1:.4f} for {s.n_observed} Fo > 4sig(Fo) and {s.r1_all:.4f} for all {s.n_reflections} data",
         f"REM {s.n_parameters} parameters refined using {s.n_restraints} restraints",
+        *_torsion_lines(model),
         "",
         "END",
         "",

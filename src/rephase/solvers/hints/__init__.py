@@ -20,6 +20,7 @@ HINTS = (
     coverage.falloff,
     refinement.isotropic,
     refinement.displacements,
+    refinement.unconverged,
     refinement.occupancies,
     structure.formula,
     structure.chemistry,

@@ -10,6 +10,7 @@ from rephase.solvers.hints.hint import Hint
 from rephase.solvers.solution import Solution
 
 _SHOWN = 5  # labels in a sentence
+_MOVES = 0.1  # shift over su of a refinement that has not converged
 
 
 def isotropic(solution: Solution) -> Hint | None:
@@ -52,6 +53,22 @@ def displacements(solution: Solution) -> Hint | None:
         f"Displacements of {len(low)} atom(s) would be negative in some direction and are kept at 0.001 Å²: "
         f"{_listed([model.sites.labels[i] for i in low])}.",
         "The element may be too light, the atom wrong, or absorption uncorrected.",
+    )
+
+
+def unconverged(solution: Solution) -> Hint | None:
+    """A refinement whose last cycle still moved parameters."""
+    model = solution.model
+    if model is None or model.statistics.shift < _MOVES:
+        return None
+    is_low = bool((~is_positive(model.sites, model.cell)).any())
+    return Hint(
+        "unconverged",
+        {"shift": model.statistics.shift},
+        f"The refinement has not converged: its last cycle moved a parameter by {model.statistics.shift:.2g} su.",
+        "The displacements that would be negative cannot follow; settle these atoms first."
+        if is_low
+        else "Look for atoms that are wrong or overlap, restrain them, and refine further.",
     )
 
 
