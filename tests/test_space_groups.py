@@ -18,12 +18,12 @@ from rephase.crystal.symmetry import Symmetry, cell_of, find_symmetry
 from rephase.errors import ConfigError, ReflectionError, SymmetryError
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers.absences import evidence_of_absences, listed_reflections
-from rephase.solvers.group_choice import is_worth_its_parameters
+from rephase.solvers.group_choice import Candidate, better, is_worth_its_parameters
 from rephase.solvers.lattices import lattice_symmetry, without_group
 from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.settings import in_setting, standard_setting
 from rephase.solvers.solve import solve
-from rephase.solvers.space_groups import fitting_groups
+from rephase.solvers.space_groups import GroupFit, fitting_groups
 
 UNUSUAL = [
     "R 3:R",
@@ -213,6 +213,32 @@ def test_a_group_with_too_few_operations_is_reported(stated):
     assert solution.better_group.symmetry.symbol == "P 1 21/c 1"
     assert "P 1 21/c 1" in solution.summary()["next_step"]
     assert solution.verdict == "possible"
+
+
+def test_a_wrong_group_without_absences_of_its_own_is_reported():
+    data, _ = simulate_reflections(crystal_in("C 1 2/c 1"), 1.0)
+    solution = solve(replace(data, symmetry=find_symmetry("C 1 2/m 1")), effort=0.1, model=False)
+    assert solution.better_group.symmetry.symbol == "C 1 2/c 1"
+    assert solution.verdict != "solved"
+
+
+@pytest.mark.parametrize(("symbol", "same"), [("C 1 2/c 1", "C 1 2/n 1"), ("F d -3 m:2", "F d -3 m:1")])
+def test_a_group_is_listed_at_one_origin(symbol, same):
+    names = [fit.symmetry.symbol for fit in fitting_groups(*solved_without_group(find_symmetry(symbol)))]
+    assert names[0] == symbol
+    assert same not in names
+
+
+@pytest.mark.parametrize(("misfit", "chosen"), [(0.15, "P 1 21 1"), (0.18, "P 1 21/m 1")])
+def test_a_lower_misfit_must_outweigh_the_evidence(misfit, chosen):
+    """By hand: 20 ln(0.216 / 0.150) = 7.3 is more than 25.6 - 20.0, and 20 ln(0.216 / 0.180) = 3.6 is less."""
+
+    def candidate(symbol, evidence, misfit):
+        fit = GroupFit(find_symmetry(symbol), 0.0, 0.0, 0.8, evidence)
+        return Candidate(fit, SimpleNamespace(outcome=SimpleNamespace(misfit=misfit)), SimpleNamespace(model=None))
+
+    best = better(candidate("P 1 21/m 1", 25.6, 0.216), candidate("P 1 21 1", 20.0, misfit))
+    assert best.fit.symmetry.symbol == chosen
 
 
 def test_a_third_of_a_sphere_with_the_absences_of_its_lattice_is_not_the_whole():

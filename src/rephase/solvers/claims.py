@@ -58,7 +58,7 @@ def capped(answer: str, *, fom: np.ndarray | None, is_open: bool) -> str:
         [n_refl], figure of merit, 0-1; None if the trials were not independent.
     is_open
         Whether a structure with pseudo-translations has rivals that fit equally well, or was not searched for any, or
-        the radiation has other form factors than those of X-rays.
+        the space group is in doubt, or the radiation has other form factors than those of X-rays.
     """
     disagree = fom is not None and fom.mean() < _SMALLEST_FOM
     return "possible" if answer == "solved" and (disagree or is_open) else answer
@@ -78,7 +78,7 @@ def judged_by_model(answer: str, model: Model, chemistry: Chemistry, *, d_min: f
     d_min
         Resolution limit of the data, Å.
     is_open
-        Whether rivals fit as well, or the space group or the form factors are in doubt: no model raises such a verdict.
+        Whether rivals fit as well, or the form factors are in doubt: no model raises such a verdict.
     """
     n_observed, n_parameters = model.statistics.n_observed, model.statistics.n_parameters
     is_determined = n_observed >= _FEWEST * n_parameters and d_min <= COARSEST_CLAIM

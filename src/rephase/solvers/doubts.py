@@ -8,6 +8,7 @@ import torch
 
 from rephase.crystal.reflections import Merged, Reflections
 from rephase.crystal.symmetry import Symmetry
+from rephase.solvers.claims import capped
 from rephase.solvers.found_group import Found, in_group
 from rephase.solvers.group_choice import is_worth_its_parameters
 from rephase.solvers.lattices import without_group
@@ -17,16 +18,19 @@ from rephase.solvers.space_groups import GroupFit, fitting_groups, groups_of_lat
 
 _LARGEST_R_INT = 0.25  # of equivalents that agree
 _SMALLEST_AGREEMENT = 0.7  # of the map with every operation of a larger group
-_AS_GOOD = 1.1  # ratio of the misfit in a larger group to that in the stated one
+_AS_GOOD = 1.2  # ratio of the misfit in another group to that in the stated one
 _CONVINCING_R1 = 0.15  # of a model in the stated group
+_CONVINCING_MISFIT = 0.2  # of the density in the stated group, if there is no model
 _WRONG_R1 = 0.35  # of a model in the larger group that confirms nothing
-_COARSEST = 1.2  # Å; at coarser resolution most unsure solutions lack data, not the right group
+_COARSEST = 1.2  # Å; at coarser resolution most poor solutions lack data, not the right group
 
 
 def with_doubts(
     solution: Solution, found: Found, describe: Callable[[Found], Solution], solve_again: Callable[..., Solution]
 ) -> Solution:
     """Return the solution with the group that fits better than the stated one, and why, if there is one.
+
+    The verdict is then at most ``possible``.
 
     Parameters
     ----------
@@ -38,12 +42,13 @@ def with_doubts(
         Solves reflections without a group, with little effort.
     """
     if is_contradicted(found.merged, solution):
-        better = _other_group(found.measured, solve_again)
+        better = _other_group(found.measured, solution, solve_again)
     else:
         better = _confirmed_larger_group(solution, found, describe) if solution.verdict != "unsure" else None
-    reason = doubt(found.merged.reflections.group, found.merged, better)
-    verdict = "possible" if reason and solution.verdict == "solved" else solution.verdict
-    return replace(solution, better_group=better, group_doubt=reason, verdict=verdict)
+    if better is None:
+        return solution
+    why, answer = doubt(found.merged.reflections.group, found.merged, better), solution.verdict
+    return replace(solution, better_group=better, group_doubt=why, verdict=capped(answer, fom=None, is_open=True))
 
 
 def is_contradicted(merged: Merged, solution: Solution) -> bool:
@@ -53,18 +58,20 @@ def is_contradicted(merged: Merged, solution: Solution) -> bool:
         return False
     if merged.absences_are_strong:
         return True
-    if solution.model is not None and solution.model.r1 <= _CONVINCING_R1:
-        return False
-    no_solution = solution.verdict == "unsure" and data.d_min <= _COARSEST
-    return bool(merged.r_int > _LARGEST_R_INT or no_solution)
+    if solution.model is not None:
+        is_poor = solution.model.r1 > _CONVINCING_R1
+    else:
+        is_poor = solution.verdict == "unsure" or solution.r_factor > _CONVINCING_MISFIT
+    return is_poor and bool(merged.r_int > _LARGEST_R_INT or data.d_min <= _COARSEST)
 
 
-def _other_group(data: Reflections, solve_again: Callable[..., Solution]) -> GroupFit | None:
-    """Find a group by solving again without one."""
+def _other_group(data: Reflections, solution: Solution, solve_again: Callable[..., Solution]) -> GroupFit | None:
+    """Find a group by solving again without one; its density has to explain the amplitudes as well."""
     again = solve_again(replace(data, symmetry=None, is_merged=False))
     found = set(again.reflections.group.triplets)
     is_other = found != set(data.group.triplets) and len(again.reflections.group.point_group) > 1  # all data fit P 1
-    return again.space_groups[0] if again.space_groups and again.verdict != "unsure" and is_other else None
+    is_as_good = again.verdict != "unsure" and again.r_factor <= _AS_GOOD * solution.r_factor
+    return again.space_groups[0] if again.space_groups and is_as_good and is_other else None
 
 
 def _confirmed_larger_group(solution: Solution, found: Found, describe: Callable[[Found], Solution]) -> GroupFit | None:
@@ -113,10 +120,8 @@ def larger_groups(data: Reflections, problem: PhaseProblem, F: torch.Tensor) -> 
     return [likeliest] if likeliest is obeyed else [likeliest, obeyed]
 
 
-def doubt(stated: Symmetry, merged: Merged, better: GroupFit | None) -> str:
-    """Describe why another group is better than the stated one; empty if there is none."""
-    if better is None:
-        return ""
+def doubt(stated: Symmetry, merged: Merged, better: GroupFit) -> str:
+    """Describe why another group is better than the stated one."""
     if len(better.symmetry.point_group) > len(stated.point_group):
         return (
             f"the map has more symmetry than {stated.symbol}: it obeys every operation of {better.name} "

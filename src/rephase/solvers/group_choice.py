@@ -11,10 +11,11 @@ from rephase.solvers.found_group import Found, in_group
 from rephase.solvers.solution import Solution
 from rephase.solvers.space_groups import GroupFit, fitting_groups
 
-_CONVINCING_R1 = 0.12  # of a model; no other group is tried
+_CONVINCING_R1 = 0.08  # of a model; no other group is tried
 _NEAR = 30.0  # largest difference of the evidence of two groups that are compared
-_TRIED, _MODELS = 6, 2  # groups that the trials are moved to, and groups that get a model, besides the likeliest
-_LOWER = 0.85  # ratio of the misfit to that in the likeliest group, below which a model is built
+_TRIED = 6  # groups that the trials are moved to, besides the likeliest
+_MUCH_LOWER = 0.85  # ratio of the misfit without a group to that in the likeliest one
+_WEIGHT_OF_MISFIT = 20.0  # evidence of a misfit that is lower by a factor e
 
 
 class Candidate(NamedTuple):
@@ -33,8 +34,8 @@ class Candidate(NamedTuple):
 def in_likeliest_group(found: Found, describe: Callable[..., Solution], *, standard: bool) -> Solution:
     """Move a solution in the lattice of its data to the likeliest group, and list those that fit, the chosen one first.
 
-    If the model in the likeliest group is poor, models are built in near groups where the density explains the
-    amplitudes better, and the best of them decides, see `is_worth_its_parameters`.
+    If its model is poor, or the density explains the amplitudes much better without a group, the near group that
+    explains them best is compared with it: by their models, see `is_worth_its_parameters`, or else by their misfits.
 
     Parameters
     ----------
@@ -52,10 +53,9 @@ def in_likeliest_group(found: Found, describe: Callable[..., Solution], *, stand
     moved = there(fits[0].symmetry)
     best = Candidate(fits[0], moved, describe(moved, fits))
     compared = [best]
-    if best.solution.model is not None and best.r1 > _CONVINCING_R1:
-        compared += [Candidate(fit, each, describe(each, fits)) for fit, each in _near(fits, moved, there)]
-    for other in compared[1:]:
-        best = _better(best, other)
+    if _is_doubtful(best, found) and (rival := _rival(fits, moved, there)):
+        compared.append(Candidate(*rival, describe(rival[1], fits)))
+        best = better(*compared)
     return replace(best.solution, space_groups=_listed(fits, best, compared))
 
 
@@ -73,19 +73,33 @@ def is_worth_its_parameters(lower: Solution, higher: Solution) -> bool:
     return bool(n * np.log(higher.model.r1 / lower.model.r1) > n_more * np.log(n) / 2)
 
 
-def _near(fits: tuple[GroupFit, ...], moved: Found, there: Callable[..., Found]) -> list[tuple[GroupFit, Found]]:
-    """Choose the groups of similar evidence in which the misfit is lowest, if it is lower than in the likeliest."""
+def _is_doubtful(likeliest: Candidate, found: Found) -> bool:
+    """Whether a group should be compared with others: its model is poor, or the density without a group far better."""
+    is_poor = likeliest.solution.model is not None and likeliest.r1 > _CONVINCING_R1
+    return is_poor or found.outcome.misfit < _MUCH_LOWER * likeliest.found.outcome.misfit
+
+
+def _rival(fits: tuple[GroupFit, ...], moved: Found, there: Callable[..., Found]) -> tuple[GroupFit, Found] | None:
+    """Choose the group of similar evidence in which the misfit is lowest, if it is lower than in the likeliest."""
     near = [fit for fit in fits[1 : _TRIED + 1] if fit.evidence > fits[0].evidence - _NEAR]
     tried = [(fit, there(fit.symmetry)) for fit in near]
-    better = [each for each in tried if each[1].outcome.misfit < _LOWER * moved.outcome.misfit]
-    return sorted(better, key=lambda each: each[1].outcome.misfit)[:_MODELS]
+    lower = [each for each in tried if each[1].outcome.misfit < moved.outcome.misfit]
+    return min(lower, key=lambda each: each[1].outcome.misfit, default=None)
 
 
-def _better(one: Candidate, other: Candidate) -> Candidate:
-    """Return the candidate whose model is better; if their groups have the same order, that of the lower R1."""
-    higher, lower = sorted((one, other), key=lambda each: -_order(each.solution))
+def better(likeliest: Candidate, rival: Candidate) -> Candidate:
+    """Return the rival if its lower misfit outweighs its evidence, or if its model is better.
+
+    If the groups have the same order, the better model is that of the lower R1.
+    """
+    gain = _WEIGHT_OF_MISFIT * np.log(likeliest.found.outcome.misfit / rival.found.outcome.misfit)
+    if rival.fit.evidence + gain > likeliest.fit.evidence:
+        return min(rival, likeliest, key=lambda each: each.r1)  # the rival without models, where both are infinite
+    if likeliest.solution.model is None:
+        return likeliest
+    higher, lower = sorted((likeliest, rival), key=lambda each: -_order(each.solution))
     if _order(higher.solution) == _order(lower.solution):
-        return min(one, other, key=lambda each: each.r1)
+        return min(likeliest, rival, key=lambda each: each.r1)
     return lower if is_worth_its_parameters(lower.solution, higher.solution) else higher
 
 

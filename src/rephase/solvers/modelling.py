@@ -84,7 +84,7 @@ def with_model(solution: Solution, *, formula: str | None, seed: int = 0, keeps_
     except (RephaseError, LinAlgError) as error:
         return replace(solution, model_note=f"no model: {error}; the phases are kept")
     untested = solution.pseudo_translations is not None and solution.rival_phi is None
-    is_open = solution.n_rivals > 0 or untested or bool(solution.group_doubt) or bool(data.radiation)
+    is_open = solution.n_rivals > 0 or untested or bool(data.radiation)
     chemistry = check_chemistry(model.sites, model.cell, model.symmetry)
     verdict = judged_by_model(solution.verdict, model, chemistry, d_min=data.d_min, is_open=is_open)
     moved = solution if inversion is None else inverted(solution, inversion)

@@ -92,7 +92,7 @@ def fitting_groups(
         )  # R_int is NaN if nothing was measured twice
         evidence += centric if symmetry.is_centrosymmetric else -centric
         fits.append(GroupFit(symmetry, r_int, _absent_share(data, symmetry), float(agreement.min()), float(evidence)))
-    return tuple(sorted(fits, key=lambda fit: (-round(fit.evidence, 1), not _has_centre_at_origin(fit.symmetry))))
+    return tuple(sorted(_each_once(fits, listed.possible), key=lambda fit: -fit.evidence))
 
 
 def groups_of_lattice(data: Reflections, centring: str) -> Iterator[Symmetry]:
@@ -162,6 +162,15 @@ def _evidence_of_centre(data: Reflections) -> float:
     return float(np.clip(_WEIGHT_OF_E * (found - np.mean(_E2_MINUS_1)), -_LARGEST_OF_E, _LARGEST_OF_E))
 
 
-def _has_centre_at_origin(symmetry: Symmetry) -> bool:
-    """Whether the inversion at the origin is an operation: of two origin choices, the one that programs refine in."""
-    return "-x,-y,-z" in symmetry.triplets
+def _each_once(fits: Iterable[GroupFit], hkl: np.ndarray) -> list[GroupFit]:
+    """Keep one of settings that differ only in the origin, such as C 2/c and C 2/n, or two origin choices.
+
+    These have the same number, rotations and absences among the indices ``hkl [n, 3]``. The inversion centre is at the
+    origin if possible, because programs refine in such a setting; otherwise the first of the table is kept.
+    """
+    kept: dict[tuple[object, ...], GroupFit] = {}
+    for fit in sorted(fits, key=lambda fit: "-x,-y,-z" not in fit.symmetry.triplets):
+        entry, rotations = fit.symmetry.table_entry, np.unique(fit.symmetry.rotations.reshape(-1, 9), axis=0)
+        number = entry.number if entry else fit.symmetry.symbol
+        kept.setdefault((number, rotations.tobytes(), fit.symmetry.is_absent(hkl).tobytes()), fit)
+    return list(kept.values())
