@@ -1,6 +1,7 @@
 """Chemical formulas that files state, and whether a formula fits its cell."""
 
 import warnings
+from collections.abc import Mapping
 
 import gemmi
 
@@ -13,7 +14,8 @@ _POSSIBLE = 5.0, 120.0  # Å^3 per atom other than hydrogen: below diamond, abov
 _USUAL = 10.0, 40.0  # Å^3, of molecules, salts and most minerals
 _POSSIBLE_DENSITY = 0.05, 25.0  # g/cm^3: aerogels, above osmium
 _FEWEST_ALIKE = 3  # elements with the same count: a placeholder
-_DALTON_PER_A3 = 1 / 0.602214076  # g/cm^3
+DALTON_PER_A3 = 0.602214076  # of 1 g/cm^3
+HYDROGEN = ("H", "D")
 
 
 def stated_formula(text: str) -> str:
@@ -25,7 +27,7 @@ def stated_formula(text: str) -> str:
     ''
     """
     try:
-        return _written(parse_formula(text.strip()))
+        return written(parse_formula(text.strip()), n_decimals=6)
     except CifError:
         return ""
 
@@ -41,9 +43,9 @@ def formula_of_contents(contents: dict[str, float], n_units: float, cell: Cell |
         return ""
     is_alike = len(contents) >= _FEWEST_ALIKE and len(set(contents.values())) == 1
     low, high = _USUAL
-    if is_alike or not low <= cell.volume / _n_heavy(contents) <= high:
+    if is_alike or not low <= cell.volume / n_heavy(contents) <= high:
         return ""
-    return _written({element: count / n_units for element, count in contents.items()})
+    return written({element: count / n_units for element, count in contents.items()}, n_decimals=6)
 
 
 def check_formula(formula: str, cell: Cell, symmetry: Symmetry) -> None:
@@ -61,14 +63,13 @@ def check_formula(formula: str, cell: Cell, symmetry: Symmetry) -> None:
     """
     counts = parse_formula(formula)
     z = units_in_cell(counts, symmetry, cell)
-    volume = cell.volume / (z * _n_heavy(counts))
-    density = z * sum(n * gemmi.Element(element).weight for element, n in counts.items()) / cell.volume
-    density *= _DALTON_PER_A3
+    volume = cell.volume / (z * n_heavy(counts))
+    g_per_cm3 = z * density(counts, cell)
     said = (
         f"formula {formula!r} in a cell of {cell.volume:.0f} Å^3: the likeliest Z = {z} gives {volume:.1f} Å^3 per "
-        f"atom other than hydrogen and {density:.2f} g/cm^3; expected {_USUAL[0]:g} to {_USUAL[1]:g} Å^3"
+        f"atom other than hydrogen and {g_per_cm3:.2f} g/cm^3; expected {_USUAL[0]:g} to {_USUAL[1]:g} Å^3"
     )
-    if not (_is_within(volume, _POSSIBLE) and _is_within(density, _POSSIBLE_DENSITY)):
+    if not (_is_within(volume, _POSSIBLE) and _is_within(g_per_cm3, _POSSIBLE_DENSITY)):
         raise CifError(f"{said}; the formula does not fit: check it and the cell")
     if not _is_within(volume, _USUAL):
         warnings.warn(f"{said}; check the formula and the cell", stacklevel=2)
@@ -78,11 +79,26 @@ def _is_within(value: float, limits: tuple[float, float]) -> bool:
     return limits[0] <= value <= limits[1]
 
 
-def _n_heavy(counts: dict[str, float]) -> float:
-    """Number of atoms other than hydrogen; all atoms if there are no others."""
-    return sum(n for element, n in counts.items() if element not in ("H", "D")) or sum(counts.values())
+def n_heavy(counts: Mapping[str, float]) -> float:
+    """Atoms other than hydrogen; all of them if there are no others."""
+    return sum(n for element, n in counts.items() if element not in HYDROGEN) or sum(counts.values())
 
 
-def _written(counts: dict[str, float]) -> str:
-    """Write counts as a formula such as ``C12 H10 N2 O``."""
-    return " ".join(f"{element}{'' if n == 1 else f'{n:.6g}'}" for element, n in counts.items())
+def mass(counts: Mapping[str, float]) -> float:
+    """Return the mass of atoms in daltons."""
+    return float(sum(n * gemmi.Element(element).weight for element, n in counts.items()))
+
+
+def density(contents: Mapping[str, float], cell: Cell) -> float:
+    """Return the density in g/cm^3 of the atoms in the cell."""
+    return mass(contents) / cell.volume / DALTON_PER_A3
+
+
+def written(counts: Mapping[str, float], *, n_decimals: int = 2) -> str:
+    """Write counts as CIF writes a formula.
+
+    >>> written({"C": 10.0, "H": 9.5, "N": 1.0})
+    'C10 H9.5 N'
+    """
+    shown = {element: "" if abs(n - 1) < 1e-3 else f"{round(n, n_decimals):.10g}" for element, n in counts.items()}
+    return " ".join(f"{element}{count}" for element, count in shown.items() if count != "0")

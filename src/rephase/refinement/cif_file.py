@@ -7,13 +7,14 @@ import gemmi
 import numpy as np
 
 from rephase.crystal.cif_head import block_name, bracketed, write_head
+from rephase.crystal.formulas import mass
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.files.writing import write_whole
 from rephase.refinement.cif_loops import add_loops
 from rephase.refinement.citations import CITATIONS, SOFTWARE
 from rephase.refinement.model import Model
-from rephase.refinement.moieties import absorption, mass, moiety_text
+from rephase.refinement.moieties import absorption, moiety_text
 from rephase.refinement.restraints import BONDED, ISOTROPIC_SD, SIMILAR_SD
 
 _RADIATION = {"Mo K\\a": 0.71073, "Cu K\\a": 1.54184, "Ag K\\a": 0.56086}

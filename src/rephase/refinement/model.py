@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from rephase.crystal.cell import Cell
+from rephase.crystal.formulas import density, written
 from rephase.crystal.peaks import common_images, parse_formula
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.symmetry import Symmetry
-from rephase.refinement.moieties import Moiety, count_units, density, find_moieties, in_hill_order, written
+from rephase.refinement.moieties import Moiety, count_units, find_moieties, in_hill_order
 from rephase.refinement.sites import Sites, multiplicity
 from rephase.refinement.weights import weighing_sigma, weights
 

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import gemmi
 import numpy as np
 
 from rephase.crystal.cell import HC_KEV_ANGSTROM, Cell
+from rephase.crystal.formulas import DALTON_PER_A3, HYDROGEN, mass, n_heavy, written
 from rephase.crystal.peaks import distances, likeliest_units, units_in_cell
 from rephase.crystal.scattering import mass_attenuation
 from rephase.crystal.symmetry import Symmetry
@@ -18,8 +18,6 @@ from rephase.refinement.sites import Sites
 
 _MATCH = 0.15  # relative difference between the atoms of a model and those of a whole number of formula units
 _WHOLE = 0.02  # of an atom
-_HYDROGEN = ("H", "D")
-_DALTON_PER_A3 = 0.602214076  # of 1 g/cm^3
 
 
 class Moiety(NamedTuple):
@@ -34,7 +32,7 @@ class Moiety(NamedTuple):
     @property
     def without_hydrogen(self) -> dict[str, float]:
         """Atoms of each element other than hydrogen."""
-        return {element: n for element, n in self.counts.items() if element not in _HYDROGEN}
+        return {element: n for element, n in self.counts.items() if element not in HYDROGEN}
 
     @property
     def rank(self) -> tuple[float, int, float]:
@@ -129,24 +127,9 @@ def count_units(
         alike = (each for each in moieties if each.without_hydrogen == moieties[0].without_hydrogen)
         return max(1, round(sum(each.n_in_cell for each in alike)))
     ratio = max(n_heavy(contents) / n_heavy(formula), 1e-9)
-    heavy = {element: n for element, n in formula.items() if element not in _HYDROGEN} or formula
+    heavy = {element: n for element, n in formula.items() if element not in HYDROGEN} or formula
     nearest = likeliest_units(np.arange(1, math.ceil(2 * ratio) + 2), ratio, heavy, unit)
     return nearest if abs(ratio / nearest - 1) < _MATCH else units_in_cell(dict(formula), symmetry, cell, unit=unit)
-
-
-def n_heavy(counts: Mapping[str, float]) -> float:
-    """Atoms other than hydrogen; all of them if there are no others."""
-    return sum(n for element, n in counts.items() if element not in _HYDROGEN) or sum(counts.values())
-
-
-def written(counts: Mapping[str, float]) -> str:
-    """Write counts as CIF writes a formula.
-
-    >>> written({"C": 10.0, "H": 9.5, "N": 1.0})
-    'C10 H9.5 N'
-    """
-    shown = {element: "" if abs(n - 1) < 1e-3 else f"{round(n, 2):g}" for element, n in counts.items()}
-    return " ".join(f"{element}{count}" for element, count in shown.items() if count != "0")
 
 
 def moiety_text(moieties: tuple[Moiety, ...], n_units: int) -> str:
@@ -154,16 +137,6 @@ def moiety_text(moieties: tuple[Moiety, ...], n_units: int) -> str:
     numbers = (each.n_in_cell / n_units for each in moieties)
     parts = ((written(each.counts), round(n, 2)) for each, n in zip(moieties, numbers))
     return ", ".join(text if n == 1 else f"{n:g}({text})" for text, n in parts)
-
-
-def mass(counts: Mapping[str, float]) -> float:
-    """Return the mass of atoms in daltons."""
-    return float(sum(n * gemmi.Element(element).weight for element, n in counts.items()))
-
-
-def density(contents: Mapping[str, float], cell: Cell) -> float:
-    """Return the density in g/cm^3 of the atoms in the cell."""
-    return mass(contents) / cell.volume / _DALTON_PER_A3
 
 
 def absorption(contents: Mapping[str, float], cell: Cell, wavelength: float) -> float:
@@ -176,11 +149,11 @@ def absorption(contents: Mapping[str, float], cell: Cell, wavelength: float) -> 
     """
     coefficients = mass_attenuation(list(contents), HC_KEV_ANGSTROM / wavelength)
     masses = [mass({element: n}) for element, n in contents.items()]
-    return float(coefficients @ masses) / cell.volume / _DALTON_PER_A3 / 10
+    return float(coefficients @ masses) / cell.volume / DALTON_PER_A3 / 10
 
 
 def heavy_difference(contents: Mapping[str, float], expected: Mapping[str, float]) -> float:
     """Return the atoms other than hydrogen by which two contents differ, relative to the expected ones."""
-    heavy = {*contents, *expected} - {*_HYDROGEN}
+    heavy = {*contents, *expected} - {*HYDROGEN}
     off = sum(abs(contents.get(element, 0.0) - expected.get(element, 0.0)) for element in heavy)
     return off / n_heavy(expected)

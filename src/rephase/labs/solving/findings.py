@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 
 from rephase.crystal.cif_head import bracketed
+from rephase.crystal.formulas import n_heavy, written
 from rephase.crystal.reflections import Merged
 from rephase.refinement.model import Model
-from rephase.refinement.moieties import moiety_text, written
+from rephase.refinement.moieties import moiety_text
 from rephase.solvers.solution import Solution
 
 _MEANING = {
@@ -46,12 +47,11 @@ def cell_contents(solution: Solution) -> dict[str, object]:
     }
     if model is not None:
         contents = model.contents()
-        n_heavy = sum(n for element, n in contents.items() if element != "H")
         values |= {
             "formula, Z": f"{model.formula}, {model.n_units}",
             "moieties": moiety_text(model.moieties, model.n_units),
             "atoms in the cell": written(contents),
-            "volume per non-hydrogen atom (Å³)": f"{r.cell.volume / n_heavy:.1f}",
+            "volume per non-hydrogen atom (Å³)": f"{r.cell.volume / n_heavy(contents):.1f}",
             "density (g/cm³)": f"{model.density:.3f}",
             **({"absolute structure, Flack x": bracketed(flack.x, flack.su)} if (flack := model.flack) else {}),
         }

@@ -1,8 +1,9 @@
 """Hints from the atoms of a model: formula, chemistry, bond lengths, volume per atom, voids, absolute structure."""
 
+from rephase.crystal.formulas import density, n_heavy, written
 from rephase.crystal.peaks import parse_formula
 from rephase.refinement.bond_scale import bond_scale
-from rephase.refinement.moieties import density, heavy_difference, n_heavy, written
+from rephase.refinement.moieties import heavy_difference
 from rephase.refinement.voids import find_voids
 from rephase.solvers.hints.hint import Hint, good_model
 from rephase.solvers.solution import Solution
