@@ -248,6 +248,8 @@ def test_a_network_stays_in_its_cell():
     molecule, contents = pack(chain, Cell(3, 10, 10), find_symmetry("P 1"))
     assert np.allclose(np.sort(contents.xyz[:, 0]), [0.6, 2.1])
     assert len(molecule) == 2
+    outside = replace(chain, xyz_frac=chain.xyz_frac - [0.25, 0, 0])
+    assert pack(outside, Cell(3, 10, 10), find_symmetry("P 1"))[0].xyz[:, 0].min() > 0
 
 
 def test_special_positions_count_once():

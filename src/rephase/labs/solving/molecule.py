@@ -26,7 +26,8 @@ _ENCLOSED, _PART = 0.1, 0.5  # the surface is at half of the height that nine at
 _MOST_VERTICES = 25_000  # of all spheres; for more atoms they are drawn more coarsely
 _LARGEST_BOX = 3_000_000  # grid points around the molecule
 _EDGES = "000 100 110 010 000 001 101 100 101 111 110 111 011 010 011 001"  # a path along all twelve
-_DISTANCE = 2.6  # of the camera, in radii of the molecule
+_FIELD = np.tan(np.pi / 8) * np.array([1.2, 1.0])  # half of what is seen at distance 1 in a box of the page: across, up
+_MARGIN = 1.0  # Å around atoms and cell
 _SHINE = {"ambient": 0.65, "diffuse": 0.7, "specular": 0.3, "roughness": 0.5, "fresnel": 0.1}
 _BLUE, _STICK, _GREY = "#56B4E9", "#B8B8B8", "#777777"
 
@@ -65,7 +66,7 @@ def molecule_in_hand(sites: Sites, cell: Cell, symmetry: Symmetry, density: np.n
         f"{axis}axis": {"visible": False, "range": [m - s / 2, m + s / 2]} for axis, m, s in zip("xyz", middle, size)
     }
     layout = {
-        "scene": {"aspectmode": "data", "dragmode": "orbit", "camera": _camera(molecule, middle, size), **axes},
+        "scene": {"aspectmode": "data", "dragmode": "orbit", "camera": _camera(molecule, cell, middle, size), **axes},
         "margin": {"l": 0, "r": 0, "b": 0, "t": 0},
         "legend": {
             **{"orientation": "h", "groupclick": "togglegroup", "itemsizing": "constant"},
@@ -94,13 +95,15 @@ def _extent(traces: list[Trace]) -> tuple[np.ndarray, np.ndarray]:
     return (low + high) / 2, high - low + 1
 
 
-def _camera(packing: Packing, middle: np.ndarray, size: np.ndarray) -> dict[str, object]:
-    """A camera that sees a molecule at its widest; plotly scales the box to the volume 1."""
-    along, up, towards = principal_axes(packing.xyz)
-    radius = np.ptp(packing.xyz @ along) / 2 + 1.5
-    scale = np.prod(size) ** (1 / 3)
-    centre = (packing.xyz.mean(0) - middle) / scale
-    places = {"center": centre, "eye": centre + _DISTANCE * radius / scale * towards, "up": up}
+def _camera(packing: Packing, cell: Cell, middle: np.ndarray, size: np.ndarray) -> dict[str, object]:
+    """A camera that looks at a molecule at its widest and sees the whole cell; plotly scales the box to the volume 1."""
+    view, scale = principal_axes(packing.xyz), np.prod(size) ** (1 / 3)
+    seen = np.concatenate([packing.xyz, _corners(cell)]) @ view.T
+    centre = (seen.min(0) + seen.max(0)) / 2
+    aside = (np.abs(seen - centre)[:, :2] + _MARGIN) / _FIELD
+    distance = (aside.max(1) + (seen - centre)[:, 2]).max()
+    target = (centre @ view - middle) / scale
+    places = {"center": target, "eye": target + distance / scale * view[2], "up": view[1]}
     return {name: dict(zip("xyz", place.tolist())) for name, place in places.items()}
 
 
@@ -140,7 +143,7 @@ def _level(n_atoms: int) -> int:
 
 def _mesh(solid: Solid, tint: str, layer: str, *, is_first: bool, **options: object) -> Trace:
     x, y, z = solid.vertices.T.astype(np.float32)
-    i, j, k = solid.faces.T.astype(np.int32)
+    i, j, k = solid.faces.T.astype(np.min_scalar_type(len(x)))
     return {
         **{"type": "mesh3d", "x": x, "y": y, "z": z, "i": i, "j": j, "k": k},
         **{"color": tint, "name": layer, "legendgroup": layer, "showlegend": is_first, "hoverinfo": "skip"},
@@ -185,14 +188,19 @@ def _surface(density: np.ndarray, cell: Cell, packing: Packing, elements: np.nda
 
 def _cell(cell: Cell) -> Trace:
     """Edges of the cell, with the names of its axes at their ends."""
-    path = np.array([int(corner, 2) for corner in _EDGES.split()])[:, None] // (4, 2, 1) % 2
-    x, y, z = (path @ cell.orthogonalisation.T).T
-    words = ["0", "a", "", "b", "", "c"] + [""] * (len(path) - 6)
+    x, y, z = _corners(cell).T
+    words = ["0", "a", "", "b", "", "c"] + [""] * (len(x) - 6)
     return {
         **{"type": "scatter3d", "mode": "lines+text", "x": x, "y": y, "z": z, "text": words, "hoverinfo": "skip"},
         **{"line": {"color": _GREY, "width": 2}, "textfont": {"size": 13, "color": _GREY}},
         **{"name": "cell", "legendgroup": "cell", "showlegend": True},
     }
+
+
+def _corners(cell: Cell) -> np.ndarray:
+    """Corners [16, 3] in Å along the path of the edges."""
+    path = np.array([int(corner, 2) for corner in _EDGES.split()])[:, None] // (4, 2, 1) % 2
+    return np.asarray(path @ cell.orthogonalisation.T)
 
 
 def principal_axes(xyz: np.ndarray) -> np.ndarray:

@@ -50,15 +50,15 @@ class Packing:
 def pack(sites: Sites, cell: Cell, symmetry: Symmetry) -> tuple[Packing, Packing]:
     """Return the molecules that contain the asymmetric unit, completed by symmetry, and all those of one cell.
 
-    The centre of each molecule of the second packing lies in the cell. A network of bonds without end is cut where the
-    cell ends.
+    The centre of each molecule of the second packing lies in the cell. A network of bonds without end fills the cell, and
+    is cut where it ends.
     """
     site, operation, frac = _images(sites, cell, symmetry)
     elements, part = np.array(sites.elements)[site], sites.part[site]
     i, j, shift = _periodic_bonds(frac, elements, part, cell)
     links = coo_matrix((np.ones(len(i)), (i, j)), shape=(len(frac), len(frac)))
     n_molecules, molecule = connected_components(links, directed=False)
-    frac = _in_one_piece(frac, molecule, i, j, shift)
+    frac, is_network = _in_one_piece(frac, molecule, i, j, shift)
     turn = cell.orthogonalisation @ symmetry.rotations[operation] @ np.linalg.inv(cell.orthogonalisation)
     U = turn @ cartesian_u(sites.U, cell)[site] @ np.swapaxes(turn, 1, 2)
     is_own = operation == _identity(symmetry)
@@ -66,7 +66,7 @@ def pack(sites: Sites, cell: Cell, symmetry: Symmetry) -> tuple[Packing, Packing
     size = np.bincount(molecule, minlength=n_molecules)
     centre = np.column_stack([np.bincount(molecule, axis, n_molecules) for axis in frac.T]) / size[:, None]
     named, first = np.unique(molecule[is_own], return_index=True)
-    home = np.rint(sites.xyz_frac[site[is_own]] - frac[is_own])[first]
+    home = np.where(is_network[is_own, None], 0, np.rint(sites.xyz_frac[site[is_own]] - frac[is_own]))[first]
 
     def packed(rows: np.ndarray, places: np.ndarray) -> Packing:
         xyz = places @ cell.orthogonalisation.T
@@ -147,10 +147,10 @@ def _periodic_bonds(
 
 def _in_one_piece(
     frac: np.ndarray, molecule: np.ndarray, i: np.ndarray, j: np.ndarray, shift: np.ndarray
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Move atoms [n, 3] by whole cells until each molecule is in one piece, one generation of bonds at a time.
 
-    A network is left where it was: following its bonds leads to another cell.
+    A network is left where it was: following its bonds leads to another cell. Also returns which atoms [n] are in one.
     """
     cells, done = np.zeros(frac.shape), np.zeros(len(frac), bool)
     done[np.unique(molecule, return_index=True)[1]] = True
@@ -158,4 +158,5 @@ def _in_one_piece(
         cells[j[grown]] = (cells[i] + shift)[grown]
         done[j[grown]] = True
     is_open = (cells[i] + shift != cells[j]).any(1)
-    return np.where(np.isin(molecule, molecule[i[is_open]])[:, None], frac, frac + cells)
+    is_network = np.isin(molecule, molecule[i[is_open]])
+    return np.where(is_network[:, None], frac, frac + cells), is_network

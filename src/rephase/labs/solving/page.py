@@ -18,7 +18,7 @@ from rephase.solvers.solution import Solution
 _STYLE = """
 .verdict { border-left: .5rem solid; padding: .6rem 1rem; background: #f6f6f6; font-size: 1.05rem; }
 .solved { border-color: #009E73; } .possible { border-color: #E69F00; } .unsure { border-color: #D55E00; }
-.molecule { height: min(38rem, 110vw); border: 1px solid #ddd; } .key span { margin-right: 1rem; white-space: nowrap; }
+.molecule { height: min(38rem, 76vw); max-width: 46rem; border: 1px solid #ddd; } .key span { margin-right: 1rem; white-space: nowrap; }
 .key i { display: inline-block; width: .8rem; height: .8rem; border-radius: 50%; border: 1px solid #999; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
 .pair img { width: 100%; } figure { margin: 0; } figcaption { font-size: 13px; color: #555; }
@@ -28,7 +28,7 @@ _NAMES = {UNASSIGNED: "peak of the map"}
 _FILES = {
     "solution.res": "model for SHELXL and the programs that read its files",
     "solution.ins": "the same, as instructions for the next refinement",
-    "solution.hkl": "merged reflections, HKLF 4",
+    "solution.hkl": "reflections, HKLF 4: as measured, or merged without a model or without σ",
     "solution.cif": "cell, atoms and refinement for a database or a journal",
     "solution.mtz": "amplitudes, phases and figures of merit",
     "density.ccp4": "map",
