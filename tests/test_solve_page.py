@@ -14,8 +14,10 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.absences import absence_table
 from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.symmetry import find_symmetry
+from rephase.labs.solving.findings import cell_contents
 from rephase.labs.solving.laboratory import LABORATORY
 from rephase.labs.solving.model_tables import r1_by_resolution
+from rephase.labs.solving.molecule import molecule_in_hand
 from rephase.labs.solving.packing import bonds_of, pack
 from rephase.labs.solving.page import write_page
 from rephase.labs.solving.pictures import write_figures
@@ -25,6 +27,7 @@ from rephase.random_crystals.crystals import RandomCrystalOptions, random_crysta
 from rephase.refinement.model import Model, Statistics, Uncertainties
 from rephase.refinement.sites import Sites, isotropic_u
 from rephase.runs import open_run
+from rephase.solvers.hints.hint import Hint
 from rephase.solvers.solution import KeptTrials, Solution
 
 HOSTILE = "<script>alert(1)</script>\"'&"
@@ -198,6 +201,19 @@ def test_absences_of_a_screw_axis():
     assert table.loc["2₁ along b", "relative"] == pytest.approx(0.05, rel=0.02)
 
 
+def test_cell_contents_have_uncertainties(solution):
+    cell = replace(solution.reflections.cell, su=(0.001, 0.002, 0.003, 0.0, 0.02, 0.0))
+    a, _, _, _, beta, _ = cell.parameters
+    values = cell_contents(replace(solution, reflections=replace(solution.reflections, cell=cell)))
+    assert str(values["a, b, c (Å)"]).startswith(f"{a:.4f}(10), ")
+    assert str(values["α, β, γ (°)"]) == f"90.000, {beta:.2f}(2), 90.000"
+
+
+def test_titles_of_hints_are_words():
+    assert Hint("missing_strong", {}, "", "").title == "Missing strong reflections"
+    assert Hint("large_cell", {}, "", "").title == "Large cell"
+
+
 @pytest.mark.parametrize(
     ("symbol", "own", "others"),
     [
@@ -250,6 +266,16 @@ def test_a_network_stays_in_its_cell():
     assert len(molecule) == 2
     outside = replace(chain, xyz_frac=chain.xyz_frac - [0.25, 0, 0])
     assert pack(outside, Cell(3, 10, 10), find_symmetry("P 1"))[0].xyz[:, 0].min() > 0
+
+
+def test_a_minor_disorder_part_is_pale_thin_and_without_names():
+    xyz = np.array([[0.2, 0.2, 0.2], [0.34, 0.2, 0.2], [0.2, 0.34, 0.2]])
+    sites = Sites.isotropic(["C1", "O1", "O2"], "COO", xyz, np.full(3, 0.03), CUBE)
+    sites = replace(sites, part=np.array([0, 1, 2]), occupancy=np.array([1, 0.8, 0.2]))
+    traces = molecule_in_hand(sites, CUBE, find_symmetry("P 1"), np.zeros((8, 8, 8)))["data"]
+    atoms = [trace.get("opacity", 1) for trace in traces if trace["name"] == "atoms"]
+    assert (len(atoms), sum(opacity < 1 for opacity in atoms)) == (3, 1)
+    assert [trace["text"] for trace in traces if trace["name"] == "names"] == [["C1", "O1"]]
 
 
 def test_special_positions_count_once():

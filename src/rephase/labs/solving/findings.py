@@ -35,12 +35,13 @@ def verdict_and_why(solution: Solution) -> tuple[str, str, str]:
 def cell_contents(solution: Solution) -> dict[str, object]:
     """Crystal data, and the atoms in the cell."""
     r, model = solution.reflections, solution.model
-    a, b, c, alpha, beta, gamma = r.cell.parameters
+    lengths = [bracketed(*pair) for pair in zip(r.cell.parameters[:3], r.cell.su or (0.0,) * 6)]
+    angles = [bracketed(*pair, 3) for pair in zip(r.cell.parameters[3:], (r.cell.su or (0.0,) * 6)[3:])]
     values: dict[str, object] = {
         "space group": r.group.symbol,
-        "a, b, c (Å)": f"{a:.4f}, {b:.4f}, {c:.4f}",
-        "α, β, γ (°)": f"{alpha:.3f}, {beta:.3f}, {gamma:.3f}",
-        "volume (Å³)": f"{r.cell.volume:.2f}",
+        "a, b, c (Å)": ", ".join(lengths),
+        "α, β, γ (°)": ", ".join(angles),
+        "volume (Å³)": bracketed(r.cell.volume, r.cell.volume_su, 2),
         "wavelength (Å)": "unknown" if r.wavelength is None else f"{r.wavelength:.5f}",
     }
     if model is not None:

@@ -29,6 +29,7 @@ _EDGES = "000 100 110 010 000 001 101 100 101 111 110 111 011 010 011 001"  # a 
 _FIELD = np.tan(np.pi / 8) * np.array([1.2, 1.0])  # half of what is seen at distance 1 in a box of the page: across, up
 _MARGIN = 1.0  # Å around atoms and cell
 _SHINE = {"ambient": 0.65, "diffuse": 0.7, "specular": 0.3, "roughness": 0.5, "fresnel": 0.1}
+_MINOR = 0.4  # opacity of a minor disorder part
 _BLUE, _STICK, _GREY = "#56B4E9", "#B8B8B8", "#777777"
 
 
@@ -59,7 +60,7 @@ def molecule_in_hand(sites: Sites, cell: Cell, symmetry: Symmetry, density: np.n
     molecule, contents = pack(sites, cell, symmetry)
     elements = np.array(sites.elements)
     surface = _surface(density, cell, molecule, elements)
-    traces = [*_atoms(molecule, elements), _names(molecule, sites), *surface]
+    traces = [*_atoms(molecule, elements, sites.part), _names(molecule, sites), *surface]
     traces += [_cell(cell), *_contents(contents, elements)]
     middle, size = _extent(traces)
     axes = {
@@ -96,7 +97,7 @@ def _extent(traces: list[Trace]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _camera(packing: Packing, cell: Cell, middle: np.ndarray, size: np.ndarray) -> dict[str, object]:
-    """A camera that looks at a molecule at its widest and sees the whole cell; plotly scales the box to the volume 1."""
+    """A camera that looks at a molecule at its widest and sees the cell; plotly scales the box to the volume 1."""
     view, scale = principal_axes(packing.xyz), np.prod(size) ** (1 / 3)
     seen = np.concatenate([packing.xyz, _corners(cell)]) @ view.T
     centre = (seen.min(0) + seen.max(0)) / 2
@@ -107,17 +108,28 @@ def _camera(packing: Packing, cell: Cell, middle: np.ndarray, size: np.ndarray) 
     return {name: dict(zip("xyz", place.tolist())) for name, place in places.items()}
 
 
-def _atoms(packing: Packing, elements: np.ndarray) -> Iterator[Trace]:
-    """Meshes of the atoms, one for each element, and of the bonds; those of hydrogen are a layer of their own."""
-    of_atom, level = elements[packing.site], _level(len(packing))
-    for number, element in enumerate(sorted(set(of_atom) - {"H"})):
-        rows = of_atom == element
-        solid = ellipsoids(packing.xyz[rows], packing.U[rows], None, level=level)
-        yield _mesh(solid, element_colour(element), "atoms", is_first=number == 0)
+def _atoms(packing: Packing, elements: np.ndarray, part: np.ndarray) -> Iterator[Trace]:
+    """Meshes of the atoms, one for each element, and of the bonds; those of hydrogen are a layer of their own.
+
+    Atoms of a minor disorder part are pale, and their bonds thin.
+    """
+    of_atom, level, is_first = elements[packing.site], _level(len(packing)), True
+    is_minor = part[packing.site] > 1
+    for element in sorted(set(of_atom) - {"H"}):
+        for minor in (False, True):
+            rows = (of_atom == element) & (is_minor == minor)
+            if rows.any():
+                solid = ellipsoids(packing.xyz[rows], packing.U[rows], None, level=level)
+                options = {"opacity": _MINOR} if minor else {}
+                yield _mesh(solid, element_colour(element), "atoms", is_first=is_first, **options)
+                is_first = False
     is_hydrogen = of_atom == "H"
     with_hydrogen = is_hydrogen[packing.bonds].any(1)
     for name, chosen in (("bonds", ~with_hydrogen), ("hydrogen atoms", with_hydrogen)):
-        yield _mesh(cylinders(packing.xyz[packing.bonds[chosen]], _BOND), _STICK, name, is_first=name == "bonds")
+        for thin, radius in ((False, _BOND), (True, _BOND / 2)):
+            ends = packing.bonds[chosen & (is_minor[packing.bonds].any(1) == thin)]
+            is_first = name == "bonds" and not thin
+            yield _mesh(cylinders(packing.xyz[ends], radius), _STICK, name, is_first=is_first)
     radii = np.full(is_hydrogen.sum(), _HYDROGEN)
     solid = ellipsoids(packing.xyz[is_hydrogen], packing.U[is_hydrogen], radii, level=min(level, 1))
     yield _mesh(solid, element_colour("H"), "hydrogen atoms", is_first=True)
@@ -153,8 +165,9 @@ def _mesh(solid: Solid, tint: str, layer: str, *, is_first: bool, **options: obj
 
 
 def _names(packing: Packing, sites: Sites) -> Trace:
-    """Labels of the atoms of the asymmetric unit except hydrogen."""
-    rows = np.flatnonzero(packing.is_own & ~sites.is_hydrogen[packing.site])
+    """Labels of the atoms of the asymmetric unit except hydrogen and minor disorder parts."""
+    is_named = ~sites.is_hydrogen & (sites.part < 2)
+    rows = np.flatnonzero(packing.is_own & is_named[packing.site])
     x, y, z = packing.xyz[rows].T
     words = [sites.labels[site] for site in packing.site[rows]]
     return {

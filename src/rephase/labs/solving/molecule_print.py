@@ -5,7 +5,7 @@ from itertools import combinations
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
@@ -40,12 +40,18 @@ def draw_molecule(sites: Sites, cell: Cell, symmetry: Symmetry) -> Figure:
         figure, ax = plt.subplots(figsize=(TWO_COLUMNS, TWO_COLUMNS * float(np.clip(height / width, 0.3, 1.2))))
         for ends in _trimmed(xyz[molecule.bonds], U[molecule.bonds]):
             _draw_bond(ax, ends)
-        for atom in range(len(molecule)):
-            _draw_atom(ax, xyz[atom], U[atom], element_colour(sites.elements[molecule.site[atom]]))
+        for atom, site in enumerate(molecule.site):
+            _draw_atom(ax, xyz[atom], U[atom], _tint(sites, site))
         _draw_names(ax, molecule, xyz, U, sites)
         ax.set(aspect="equal", xlim=_limits(xyz[:, 0]), ylim=_limits(xyz[:, 1]))
         ax.axis("off")
     return figure
+
+
+def _tint(sites: Sites, site: int) -> str:
+    """Colour of an atom: that of its element, paler in a minor disorder part."""
+    tint = element_colour(sites.elements[site])
+    return to_hex(_PALE * np.array(to_rgb(tint)) + 1 - _PALE) if sites.part[site] > 1 else tint
 
 
 def _trimmed(ends: np.ndarray, U: np.ndarray) -> np.ndarray:
@@ -92,13 +98,14 @@ def _principal(U: np.ndarray) -> np.ndarray:
 
 
 def _draw_names(ax: Axes, molecule: Packing, xyz: np.ndarray, U: np.ndarray, sites: Sites) -> None:
-    """Write the label of each atom of the asymmetric unit except hydrogen on the side away from its bonds."""
+    """Write the labels of the asymmetric unit on the sides away from bonds, without hydrogen and minor disorder parts."""
     away = np.zeros((len(molecule), 2))
     for here, there in (molecule.bonds.T, molecule.bonds.T[::-1]):
         np.add.at(away, here, xyz[here, :2] - xyz[there, :2])
     away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-6)
     reach = HALF * np.sqrt(np.trace(U, axis1=1, axis2=2) / 3) + 0.25
-    for atom in np.flatnonzero(molecule.is_own & ~sites.is_hydrogen[molecule.site]):
+    is_named = ~sites.is_hydrogen & (sites.part < 2)
+    for atom in np.flatnonzero(molecule.is_own & is_named[molecule.site]):
         x, y = xyz[atom, :2] + reach[atom] * away[atom]
         name = plain(sites.labels[molecule.site[atom]], longest=12)
         ax.text(x, y, name, ha="center", va="center", fontsize=6.5, zorder=xyz[:, 2].max() + 1)

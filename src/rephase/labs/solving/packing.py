@@ -50,8 +50,8 @@ class Packing:
 def pack(sites: Sites, cell: Cell, symmetry: Symmetry) -> tuple[Packing, Packing]:
     """Return the molecules that contain the asymmetric unit, completed by symmetry, and all those of one cell.
 
-    The centre of each molecule of the second packing lies in the cell. A network of bonds without end fills the cell, and
-    is cut where it ends.
+    The centre of each molecule of the second packing lies in the cell. A network of bonds without end fills the
+    cell, and is cut where it ends.
     """
     site, operation, frac = _images(sites, cell, symmetry)
     elements, part = np.array(sites.elements)[site], sites.part[site]

@@ -18,7 +18,8 @@ from rephase.solvers.solution import Solution
 _STYLE = """
 .verdict { border-left: .5rem solid; padding: .6rem 1rem; background: #f6f6f6; font-size: 1.05rem; }
 .solved { border-color: #009E73; } .possible { border-color: #E69F00; } .unsure { border-color: #D55E00; }
-.molecule { height: min(38rem, 76vw); max-width: 46rem; border: 1px solid #ddd; } .key span { margin-right: 1rem; white-space: nowrap; }
+.molecule { height: min(38rem, 60vw + 8rem); max-width: 46rem; border: 1px solid #ddd; }
+.key span { margin-right: 1rem; white-space: nowrap; }
 .key i { display: inline-block; width: .8rem; height: .8rem; border-radius: 50%; border: 1px solid #999; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
 .pair img { width: 100%; } figure { margin: 0; } figcaption { font-size: 13px; color: #555; }
@@ -103,7 +104,7 @@ def _atoms(model: Model) -> str:
 
 
 def _hints(solution: Solution) -> Iterator[str]:
-    words = [f"<li><strong>{text(hint.name)}</strong>: {text(str(hint))}</li>" for hint in solution.hints]
+    words = [f"<li><strong>{text(hint.title)}</strong>: {text(str(hint))}</li>" for hint in solution.hints]
     yield section("Hints", f"<ul>{''.join(words)}</ul>" if words else "<p>Nothing unusual was found.</p>")
 
 
