@@ -88,7 +88,7 @@ def test_data_sets_of_a_folder(tmp_path):
     assert [path.name for path in data_sets(folder)] == ["a.cif", "b.hkl"]
     with pytest.raises(ReflectionError, match=r"a folder with 2 data sets \(a\.cif, b\.hkl\); give one of them"):
         rephase.read_reflections(folder)
-    assert all_data_sets([folder, folder / "b.hkl"]) == [folder / "a.cif", folder / "b.hkl"]
+    assert all_data_sets([folder, folder / "b.hkl"]) == [folder / "a.cif", folder / "b.hkl", folder / "model.cif"]
     assert data_sets(tmp_path) == data_sets(folder)
 
 

@@ -13,6 +13,7 @@ from rephase.files.reading import decoded, file_bytes, stem_of, suffix_of
 
 # Suffixes of lists, the most complete first: of one name, the first is the data set.
 LISTS = (".hkl", ".mtz", ".fcf", ".sca", ".int", ".cif", ".mmcif")
+_CIFS = ".cif", ".mmcif"
 _DESCRIPTIONS = (".ins", ".res", ".p4p")  # files about a list beside them
 _SHOWN = 12  # names in a message
 
@@ -45,6 +46,9 @@ def data_sets(folder: Path) -> list[Path]:
 def all_data_sets(given: Sequence[Path]) -> list[Path]:
     """List files and the data sets of folders, each once, in order.
 
+    Of a folder with several, CIFs without reflections follow, unless they belong to a list of the same name: their
+    reader says so.
+
     Raises
     ------
     ReflectionError
@@ -55,10 +59,21 @@ def all_data_sets(given: Sequence[Path]) -> list[Path]:
         if not os.path.isdir(path):
             found[path] = None
         elif sets := data_sets(path):
-            found |= dict.fromkeys(sets)
+            found |= dict.fromkeys(sets + (_cifs_without_list(sets) if len(sets) > 1 else []))
         else:
             _only(sets, path)
     return list(found)
+
+
+def _cifs_without_list(sets: Sequence[Path]) -> list[Path]:
+    """CIFs beside data sets that have no reflections and share the name of none of them."""
+    known = {(path.parent, stem_of(path).lower()) for path in sets}
+    cifs = (path for folder in dict.fromkeys(path.parent for path in sets) for path in sorted(folder.iterdir()))
+    return [
+        path
+        for path in cifs
+        if suffix_of(path) in _CIFS and path.is_file() and (path.parent, stem_of(path).lower()) not in known
+    ]
 
 
 def _only(found: list[Path], folder: Path) -> Path:
@@ -92,6 +107,6 @@ def _has_list(path: Path) -> bool:
         content = file_bytes(path, ReflectionError)
     except ReflectionError:
         return True  # its reader says why it cannot be read
-    if suffix_of(path) in (".cif", ".mmcif"):
+    if suffix_of(path) in _CIFS:
         return has_reflections(decoded(content))
     return content[:4] == b"MTZ " or not (foreign_document(content) or foreign_text(decoded(content[:4000])))

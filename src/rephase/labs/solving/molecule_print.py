@@ -98,7 +98,7 @@ def _principal(U: np.ndarray) -> np.ndarray:
 
 
 def _draw_names(ax: Axes, molecule: Packing, xyz: np.ndarray, U: np.ndarray, sites: Sites) -> None:
-    """Write the labels of the asymmetric unit on the sides away from bonds, without hydrogen and minor disorder parts."""
+    """Write the labels of the asymmetric unit away from bonds, without hydrogen and minor disorder parts."""
     away = np.zeros((len(molecule), 2))
     for here, there in (molecule.bonds.T, molecule.bonds.T[::-1]):
         np.add.at(away, here, xyz[here, :2] - xyz[there, :2])
