@@ -17,7 +17,7 @@ from rephase.crystal.symmetry import find_symmetry
 from rephase.labs.solving.findings import cell_contents
 from rephase.labs.solving.laboratory import LABORATORY
 from rephase.labs.solving.model_tables import r1_by_resolution
-from rephase.labs.solving.molecule import molecule_in_hand
+from rephase.labs.solving.molecule import molecule_in_hand, sites_to_draw
 from rephase.labs.solving.packing import bonds_of, pack
 from rephase.labs.solving.page import write_page
 from rephase.labs.solving.pictures import write_figures
@@ -207,6 +207,16 @@ def test_cell_contents_have_uncertainties(solution):
     values = cell_contents(replace(solution, reflections=replace(solution.reflections, cell=cell)))
     assert str(values["a, b, c (Å)"]).startswith(f"{a:.4f}(10), ")
     assert str(values["α, β, γ (°)"]) == f"90.000, {beta:.2f}(2), 90.000"
+
+
+def test_without_a_model_the_page_names_peaks_as_the_res_does(solution, tmp_path):
+    bare = replace(solution, model=None)
+    assert "--formula" in str(bare.summary()["next_step"])
+    known = replace(bare, formula="C6")
+    assert "--formula" not in str(known.summary()["next_step"])
+    known.write_files(tmp_path)
+    assert "SFAC C" in (tmp_path / "solution.res").read_text()
+    assert sites_to_draw(known).labels[0] == "C1"
 
 
 def test_titles_of_hints_are_words():

@@ -52,7 +52,7 @@ NEXT_STEP = {  # with a model
 }
 NEXT_STEP_WITHOUT_MODEL = {
     **NEXT_STEP,
-    "solved": "open solution.res and refine (--formula turns its peaks into atoms)",
+    "solved": "open solution.res and refine",
     "possible": "look at the map: if the peaks form a molecule, refine it; otherwise raise --effort, or give more data",
 }
 
@@ -107,6 +107,8 @@ class Solution:
         Check of the model; None without a model.
     measured
         The reflections before merging, in the same setting; None: they are not kept.
+    formula
+        Formula unit that was known, from which the peaks get their elements; "" if none was.
     """
 
     reflections: Reflections
@@ -131,6 +133,7 @@ class Solution:
     model_note: str = ""
     chemistry: Chemistry | None = None
     measured: Reflections | None = None
+    formula: str = ""
 
     @property
     def n_rivals(self) -> int:
@@ -158,10 +161,10 @@ class Solution:
         Parameters
         ----------
         formula
-            Formula unit, such as ``C20 H22 N2 O3``, from which the peaks get their elements.
+            Formula unit, such as ``C20 H22 N2 O3``, that names the peaks; None: that of the solution.
         """
-        r, peaks = self.reflections, self._peaks
-        return peaks if formula is None else assign_elements(peaks, formula, r.group, r.cell)
+        r, peaks, formula = self.reflections, self._peaks, formula or self.formula
+        return peaks if not formula else assign_elements(peaks, formula, r.group, r.cell)
 
     @cached_property
     def _peaks(self) -> Peaks:
@@ -224,7 +227,9 @@ class Solution:
         if self.group_doubt:
             return self.group_doubt
         advice = NEXT_STEP_WITHOUT_MODEL if self.model is None else NEXT_STEP
-        return advice["rivals" if self.n_rivals and self.verdict != "unsure" else self.verdict]
+        step = advice["rivals" if self.n_rivals and self.verdict != "unsure" else self.verdict]
+        has_names = bool(self.formula) or step != NEXT_STEP_WITHOUT_MODEL["solved"]
+        return step if has_names else f"{step} (--formula turns its peaks into atoms)"
 
     def _pseudo_translation(self) -> str:
         """Describe the pseudo-translations and how certain the superstructure's signs are; empty if there are none."""
@@ -280,7 +285,9 @@ class Solution:
         """Write the density, its peaks and the merged reflections."""
         r, peaks, res = self.reflections, self.peaks(formula), folder / "solution.res"
         write_density(folder / "density.ccp4", self.density, r.cell, r.group)
-        write_res(res, r.cell, r.group, peaks, wavelength=r.wavelength, formula=formula, title=r.name)
+        write_res(
+            res, r.cell, r.group, peaks, wavelength=r.wavelength, formula=formula or self.formula or None, title=r.name
+        )
         write_hklf4(folder / "solution.hkl", r)
         write_cif(folder / "solution.cif", r.cell, r.group, peaks, title=r.name)
 

@@ -178,7 +178,7 @@ def _described(
     found: Found, fits: tuple[GroupFit, ...] = (), *, model: bool, formula: str | None, seed: int
 ) -> Solution:
     """Return the solution that a search found, with the groups that fit, and with its model if that is wanted."""
-    solution = replace(settled_solution(found), space_groups=fits)
+    solution = replace(settled_solution(found), space_groups=fits, formula=formula or "")
     return with_model(solution, formula=formula, seed=seed, keeps_hand=not found.is_free) if model else solution
 
 
