@@ -66,6 +66,10 @@ def test_a_molecule_is_built_with_its_elements(formula):
     assert apart.max() < 0.02
     assert elements_of(model, rows) == ELEMENTS
     assert (~model.sites.is_hydrogen).sum() == len(ELEMENTS)
+    chain = model.sites.take(np.flatnonzero(~model.sites.is_hydrogen & (np.array(model.sites.elements) != "Cl")))
+    steps = np.diff(chain.xyz_frac, axis=0) @ CELL.orthogonalisation.T
+    assert np.linalg.norm(steps, axis=1).max() < 1.6  # each atom is listed after a neighbour
+    assert [label for label in chain.labels if label[0] == "C"] == [f"C{i}" for i in range(1, 8)]
     assert model.r1 < 0.05  # without a formula, the ring gets hydrogen atoms that these data lack
 
 
