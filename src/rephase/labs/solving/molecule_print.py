@@ -51,7 +51,7 @@ def draw_molecule(sites: Sites, cell: Cell, symmetry: Symmetry) -> Figure:
 def _tint(sites: Sites, site: int) -> str:
     """Colour of an atom: that of its element, paler in a minor disorder part."""
     tint = element_colour(sites.elements[site])
-    return to_hex(_PALE * np.array(to_rgb(tint)) + 1 - _PALE) if sites.part[site] > 1 else tint
+    return to_hex(tuple((_PALE * np.array(to_rgb(tint)) + 1 - _PALE).tolist())) if sites.part[site] > 1 else tint
 
 
 def _trimmed(ends: np.ndarray, U: np.ndarray) -> np.ndarray:

@@ -6,8 +6,6 @@ from rephase.refinement.model import Model
 from rephase.solvers.solution import Solution
 
 _GOOD = 0.12  # R1 of a model that is complete enough to judge single reflections
-
-
 _TITLES = {  # where the name of the kind does not say enough
     "weak_limit": "weak data at the resolution limit",
     "coarse_limit": "data that end before atoms are resolved",
