@@ -66,6 +66,12 @@ def test_a_molecule_is_built_with_its_elements(formula):
     assert apart.max() < 0.02
     assert elements_of(model, rows) == ELEMENTS
     assert (~model.sites.is_hydrogen).sum() == len(ELEMENTS)
+    chain = model.sites.take(np.flatnonzero(~model.sites.is_hydrogen & (np.array(model.sites.elements) != "Cl")))
+    xyz = chain.xyz_frac @ CELL.orthogonalisation.T
+    apart = np.linalg.norm(xyz[:, None] - xyz, axis=-1)
+    assert [apart[i, :i].min() < 1.6 for i in range(1, 8)] == [True] * 7  # each atom is listed after a neighbour
+    assert sum(apart[i, i - 1] < 1.6 for i in range(1, 8)) >= 6  # nearly always directly after it
+    assert [label for label in chain.labels if label[0] == "C"] == [f"C{i}" for i in range(1, 7)]
     assert model.r1 < 0.05  # without a formula, the ring gets hydrogen atoms that these data lack
 
 

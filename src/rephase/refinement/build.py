@@ -11,7 +11,7 @@ from rephase.processes import one_blas_thread
 from rephase.refinement.amendments import amended, settled
 from rephase.refinement.atoms.building import Builder
 from rephase.refinement.atoms.factors import N_PARAMETERS, AtomList
-from rephase.refinement.bonds import connect
+from rephase.refinement.bonds import connect, order_atoms
 from rephase.refinement.difference_map import difference_map
 from rephase.refinement.elements import Assignment, assign_elements, count_electrons
 from rephase.refinement.hydrogens import place_hydrogens
@@ -81,7 +81,8 @@ def build_model(
     fit = builder.likeliest(density, effort=effort, patience=_PATIENCE, explained=_EXPLAINED)
     sites = _named(data, amplitude, fit.atoms, fit.covariance, counts)
     target = _refined_against(data, measured)
-    sites = connect(sites, data.cell, data.group)
+    sites = order_atoms(connect(sites, data.cell, data.group), data.cell, data.group)
+    sites = sites.relabelled(sites.elements)
     model = _refined(refine(sites, target, options=_DRAFT), np.zeros(len(sites), int), formula)
     if (renamed := _renamed(model, data, amplitude, counts)) is not None:
         again = _refined(renamed, np.zeros(int((~renamed.sites.is_hydrogen).sum()), int), formula)
