@@ -22,6 +22,7 @@ _CLOSEST = 0.5  # Å; closer maxima are one atom
 VOLUME_PER_ATOM = 18.0  # Å^3 per non-hydrogen atom (Kempster & Lipson 1972, Acta Cryst. B28, 3674)
 _WHOLE = 0.02  # of a set of equivalent atoms
 _MISFIT = 0.5  # what it costs in the logarithm of Z that no element has a whole number of such sets
+_NEAR_TOP = 0.7  # of the highest grid point; interpolation raises a lower maximum less than this
 _EARLIER = np.array([step for step in np.ndindex(3, 3, 3) if step < (1, 1, 1)]) - 1  # half of the neighbours of a point
 
 
@@ -71,6 +72,14 @@ def find_peaks(density: np.ndarray, cell: Cell, symmetry: Symmetry, n: int) -> P
             left[near(symmetry.rotations @ xyz + symmetry.translations)] = False
     xyz_frac = np.array([xyz for xyz, _ in found]).reshape(-1, 3)
     return Peaks(xyz_frac, np.array([height for _, height in found]), (UNASSIGNED,) * len(found))
+
+
+def highest_peak(density: np.ndarray) -> float:
+    """Return the height in e/Å^3 of the first of `find_peaks`, from the highest grid points only; 0 for no peak."""
+    points = np.argwhere(density > max(_NEAR_TOP * density.max(), 0.0))
+    value = density[tuple(points.T)]
+    around = [density[tuple(((points + step) % density.shape).T)] for step in (*_EARLIER, *-_EARLIER)]
+    return float(_interpolated(density, points[(value >= around).all(0)])[1].max(initial=0.0))
 
 
 class _Neighbourhood:

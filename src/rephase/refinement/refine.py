@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rephase.crystal.peaks import find_peaks
+from rephase.crystal.peaks import highest_peak
 from rephase.crystal.reflections import Reflections
 from rephase.processes import one_blas_thread
 from rephase.refinement.difference_map import difference_map
@@ -200,12 +200,6 @@ def _uncertainties(result: Refined, parameters: Parameters, problem: LeastSquare
     return Uncertainties(slots[:, :3], slots[:, 3:9], np.sqrt(np.maximum(equivalent, 0)) * free[:, 0], slots[:, 9])
 
 
-def _highest(density: np.ndarray, data: Reflections) -> float:
-    """Return the height of the highest peak between grid points, which is Q1 of the .res."""
-    peaks = find_peaks(density, data.cell, data.group, 1)
-    return float(peaks.height[0]) if len(peaks.height) else 0.0
-
-
 def _statistics(
     problem: LeastSquares,
     result: Refined,
@@ -229,8 +223,8 @@ def _statistics(
         n_reflections=len(data),
         n_parameters=len(result.covariance),
         n_restraints=result.n_restraints,
-        peak=_highest(difference, data),
-        hole=-_highest(-difference, data),
+        peak=highest_peak(difference),
+        hole=-highest_peak(-difference),
         rms=float(difference.std()),
         shift=result.shift,
         restrained_goof=result.restrained_goof,
