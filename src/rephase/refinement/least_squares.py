@@ -9,11 +9,10 @@ from scipy.linalg.lapack import dpotrf, dpotri
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.symmetry import Symmetry
 from rephase.refinement.extinction import extinction_path, extinguished
 from rephase.refinement.factors import Chunk, SiteFactors
 from rephase.refinement.hydrogens import ride
-from rephase.refinement.parameters import Parameters, applied
+from rephase.refinement.parameters import Parameters, applied, riding_u
 from rephase.refinement.restraints import Rows, displacement_rows, origin_rows
 from rephase.refinement.sites import Sites, cartesian_u, components
 from rephase.refinement.weights import fitted_weighting, weighing_sigma, weights
@@ -145,16 +144,22 @@ def refined(
     n_cycles: int,
     *,
     restrains: bool = True,
+    idealises: bool = False,
 ) -> Refined:
     """Refine up to `n_cycles` times; a step that raises the residual is taken back and repeated with more damping.
 
-    With `restrains` False there are no restraints on displacements.
+    Riding hydrogen atoms are idealised before, and with `idealises` after every cycle, which takes longer for small
+    crystals; in between they follow their parents. With `restrains` False there are no restraints on displacements.
     """
+    if len(parameters):
+        state = _idealised(state, problem.factors)
     best, (normal, n_restraints) = state, _restrained(problem, state, parameters, weighting, restrains)
     damping, shift = _LEAST_DAMPING, np.inf
     for _ in range(n_cycles):
         changes, shift = _step(normal, damping, len(problem.data))
-        state = moved(best, parameters, changes, problem.factors.cell, problem.factors.symmetry)
+        state = moved(best, parameters, changes, problem.factors.cell)
+        if idealises:
+            state = _idealised(state, problem.factors)
         found, _ = _restrained(problem, state, parameters, weighting, restrains)
         if found.misfit > _RISE * normal.misfit:
             damping = min(max(damping, _FIRST_DAMPING) * _DAMPED, _MOST_DAMPING)
@@ -166,14 +171,16 @@ def refined(
     return Refined(best, _inverse(normal.matrix), shift, n_restraints, goof, restrained_goof)
 
 
-def moved(state: State, parameters: Parameters, changes: np.ndarray, cell: Cell, symmetry: Symmetry) -> State:
-    """Return the state after changes of all parameters, limited to what one cycle may change, hydrogen idealised."""
+def _idealised(state: State, factors: SiteFactors) -> State:
+    return replace(state, sites=ride(state.sites, factors.cell, factors.symmetry))
+
+
+def moved(state: State, parameters: Parameters, changes: np.ndarray, cell: Cell) -> State:
+    """Return the state after changes of all parameters, limited to what one cycle may change."""
     n_own = len(changes) - len(parameters)
     limit = np.abs(changes[n_own:]) / parameters.steps
     slots = parameters.slot_changes(changes[n_own:] / np.maximum(limit, 1.0))
-    sites = state.sites
-    if len(parameters):
-        sites = ride(positive(applied(sites, slots), cell), cell, symmetry)
+    sites = riding_u(positive(applied(state.sites, slots), cell), cell) if len(parameters) else state.sites
     scale_squared = max(state.scale_squared + changes[0], state.scale_squared / 4)
     extinction = max(state.extinction + (changes[1] if state.refines_extinction else 0.0), 0.0)
     return replace(state, sites=sites, scale_squared=scale_squared, extinction=extinction)

@@ -42,6 +42,8 @@ class RefinementOptions(NamedTuple):
         Whether displacements that are not positive raise a warning.
     restrains
         Whether displacements are weakly restrained, see `displacement_rows`.
+    idealises
+        Whether riding hydrogen atoms are idealised in every cycle and not only before the first.
     """
 
     n_cycles: int = 10
@@ -51,6 +53,7 @@ class RefinementOptions(NamedTuple):
     occupancies: np.ndarray | None = None
     warns: bool = True
     restrains: bool = True
+    idealises: bool = False
 
 
 _DEFAULT = RefinementOptions()
@@ -106,6 +109,7 @@ def finished(model: Model) -> Model:
         refines_extinction=bool(model.extinction),
         occupancies=model.occupancies,
         warns=False,
+        idealises=True,
     )
 
     def again(restrains: bool) -> Model:
@@ -134,7 +138,8 @@ def _refined_with_weights(
     state = problem.scaled(State(sites, 1.0, options.extinction, bool(options.refines_extinction)), weighting)
     for number in range(_ROUNDS):
         n_cycles = options.n_cycles or _SCALING_CYCLES
-        result = refined(problem, state, parameters, weighting, n_cycles, restrains=options.restrains)
+        flags = {"restrains": options.restrains, "idealises": options.idealises}
+        result = refined(problem, state, parameters, weighting, n_cycles, **flags)
         state = result.state
         if number == 0 and options.refines_extinction == "auto" and not _is_significant(result):
             state = replace(state, extinction=0.0, refines_extinction=False)
