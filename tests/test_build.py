@@ -120,6 +120,27 @@ def test_wrong_phases_give_a_large_r1():
     assert built(data, wrong, formula="C6 N O Cl", effort=0.05).r1 > 0.3
 
 
+@pytest.mark.parametrize(
+    ("symbol", "elements", "xyz_frac", "formula"),
+    [
+        ("P m -3 m", ("Sr", "Ti", "O"), [[0, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, 1 / 2, 0]], "SrTiO3"),
+        ("F m -3 m", ("Pb", "F"), [[0, 0, 0], [1 / 4, 1 / 4, 1 / 4]], "PbF2"),
+        ("P m -3 m", ("Cs", "Cl"), [[0, 0, 0], [1 / 2, 1 / 2, 1 / 2]], "CsCl"),
+        ("I m -3 m", ("W",), [[0, 0, 0]], "W"),
+    ],
+)
+def test_the_formula_gives_the_scale_of_heavy_atoms(symbol, elements, xyz_frac, formula):
+    axis = {"SrTiO3": 3.905, "PbF2": 5.94, "CsCl": 4.123, "W": 3.165}[formula]
+    cell, group = Cell(axis, axis, axis), find_symmetry(symbol)
+    true = Sites.isotropic(elements, elements, np.array(xyz_frac), np.full(len(elements), 0.007), cell)
+    data, F = data_of(true, d_min=0.45, cell=cell, group=group)
+    model = built(data, np.angle(F), formula=formula)
+    apart, rows = matched(model, true)
+    assert apart.max() < 0.01
+    assert elements_of(model, rows) == elements
+    assert model.r1 < 0.01
+
+
 def test_atoms_on_special_positions_of_a_cubic_crystal_are_found():
     cell, group = Cell(8.09, 8.09, 8.09), find_symmetry("F d -3 m :2")
     spinel = Sites.isotropic(  # ZnAl2O4; cations on special positions without a parameter

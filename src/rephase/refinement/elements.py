@@ -35,7 +35,7 @@ _HEAVIEST = 92
 _NOT_IN_FORMULA = -12.0  # log prior of an element that is not in the formula
 _SYSTEMATIC = 0.25, 0.02  # errors of electrons that the covariance does not contain: absolute, relative
 _FREEDOM = 4.0  # of Student's t distribution, whose tails hold disordered atoms
-_SCALES = np.exp(np.arange(-0.6, 0.6001, 0.01))  # of all electrons
+_SCALES = np.exp(np.arange(-0.6, 0.6001, 0.01))  # of all electrons, relative to the expected scale
 _N_SCALES = 6
 _SCALE_SD = 0.15  # of its logarithm
 _WEAKEST = 3.0  # electrons; fewer are no atom unless the formula has such an element
@@ -99,6 +99,7 @@ def assign_elements(
         candidates,
         prior,
         budget,
+        _scale_of_formula(atoms.electrons, n_images, candidates, budget),
     )
     scale, scores, chosen = max((problem.assigned(scale) for scale in problem.scales()), key=problem.total)
     is_atom = atoms.electrons / scale > _WEAKEST
@@ -116,14 +117,24 @@ class _Problem(NamedTuple):
     candidates: tuple[str, ...]
     prior: np.ndarray
     budget: np.ndarray | None
+    expected_scales: np.ndarray
 
     def scales(self) -> np.ndarray:
         """Return the likely factors by which all electrons are too many, local maxima of the likelihood."""
-        factors = _SCALES[:, None]
-        scores = _electron_scores(self.electrons / factors, self.electrons_sd / factors, self.candidates) + self.prior
-        fits = logsumexp(scores, axis=-1).sum(-1) + _scale_prior(_SCALES)
+        return np.concatenate([self._scales_about(expected) for expected in self.expected_scales])
+
+    def _scales_about(self, expected: float) -> np.ndarray:
+        scales = expected * _SCALES
+        electrons, sd = self.electrons / scales[:, None], self.electrons_sd / scales[:, None]
+        scores = _electron_scores(electrons, sd, self.candidates) + self.prior
+        fits = logsumexp(scores, axis=-1).sum(-1) + self.scale_prior(scales)
         best = np.argsort(-np.where(fits == maximum_filter1d(fits, 5), fits, -np.inf), kind="stable")
-        return _SCALES[best[:_N_SCALES]]
+        return scales[best[:_N_SCALES]]
+
+    def scale_prior(self, scale: np.ndarray | float) -> np.ndarray:
+        """Return the log prior of the overall factor of the electrons: it is near one of the expected scales."""
+        off = np.log(np.divide.outer(scale, self.expected_scales)) / _SCALE_SD
+        return logsumexp(-0.5 * off**2, axis=-1)
 
     def assigned(self, scale: float) -> tuple[float, np.ndarray, np.ndarray]:
         """Return the scale, the scores [n, n_candidates], and the chosen elements [n] as indices."""
@@ -137,7 +148,7 @@ class _Problem(NamedTuple):
     def total(self, assigned: tuple[float, np.ndarray, np.ndarray]) -> float:
         """Return the log likelihood of an assignment."""
         scale, scores, chosen = assigned
-        return float(scores[np.arange(len(chosen)), chosen].sum() + _scale_prior(scale))
+        return float(scores[np.arange(len(chosen)), chosen].sum() + self.scale_prior(scale))
 
 
 def count_electrons(
@@ -195,9 +206,18 @@ def _electron_scores(electrons: np.ndarray, sd: np.ndarray, candidates: Sequence
     return -(_FREEDOM + 1) / 2 * np.log1p(off**2 / _FREEDOM) - np.log(width)
 
 
-def _scale_prior(scale: np.ndarray | float) -> np.ndarray:
-    """Return the log prior of the overall factor of the electrons."""
-    return -0.5 * (np.log(scale) / _SCALE_SD) ** 2
+def _scale_of_formula(
+    electrons: np.ndarray, n_images: np.ndarray, candidates: Sequence[str], budget: np.ndarray | None
+) -> np.ndarray:
+    """Return the expected scales of the electrons: 1, that of the Wilson plot of light atoms, and that of the formula.
+
+    The sum of the squared electrons in the cell is that of its contents, to which heavy atoms contribute most.
+    """
+    if budget is None or not len(electrons):
+        return np.ones(1)
+    numbers = np.array([gemmi.Element(element).atomic_number for element in candidates], float)
+    of_formula = np.sqrt((n_images @ electrons**2) / (budget @ numbers**2))
+    return np.array([1.0, of_formula])
 
 
 def _budget(

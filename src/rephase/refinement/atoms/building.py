@@ -21,6 +21,7 @@ _CLOSEST = 1.05  # Å; of two atoms that are closer the lighter is removed
 _HIGH = 3.0  # smallest peak that is added, in σ of the difference map
 _AT_ONCE, _ROOM = 0.15, 1.25  # new atoms per cycle, and all atoms, relative to the expected number
 _MOST_PEAKS = 4.0  # times the expected number of atoms: more peaks than atoms where many lie on special positions
+_FEWEST_PEAKS = 8  # in a small cubic cell all atoms together are less than one of general position
 _PENALTY = 12.0  # decrease of -2 ln L that an atom must achieve
 _OMITTED, _AFTER_SHAKE, _HEAVIEST = 0.3, 1.1, 20.0  # fraction left out; peaks / expected; height / median height
 _PATIENCE = 4  # cycles without gain before stopping or shaking
@@ -134,7 +135,7 @@ class Builder:
 
         There are `n` in an asymmetric unit; one on a special position counts as the share of it that lies in the unit.
         """
-        peaks = find_peaks(density, self.data.cell, self.data.group, math.ceil(_MOST_PEAKS * n))
+        peaks = find_peaks(density, self.data.cell, self.data.group, max(_FEWEST_PEAKS, math.ceil(_MOST_PEAKS * n)))
         share = self._shares(peaks.xyz_frac)
         kept = np.cumsum(share) - share / 2 < n
         height = peaks.height[kept]
