@@ -141,6 +141,15 @@ def test_the_formula_gives_the_scale_of_heavy_atoms(symbol, elements, xyz_frac, 
     assert model.r1 < 0.01
 
 
+def test_form_factors_give_the_scale_without_carbon():
+    cell, group = Cell(5.64, 5.64, 5.64), find_symmetry("F m -3 m")
+    salt = Sites.isotropic(("Cl", "Na"), ("Cl", "Na"), np.array([[0, 0, 0], [0.5, 0.5, 0.5]]), np.full(2, 0.015), cell)
+    data, F = data_of(salt, d_min=0.6, cell=cell, group=group)
+    model = built(data, np.angle(F))
+    assert sorted(model.sites.elements) == ["Cl", "Na"]
+    assert model.r1 < 0.01
+
+
 def test_atoms_on_special_positions_of_a_cubic_crystal_are_found():
     cell, group = Cell(8.09, 8.09, 8.09), find_symmetry("F d -3 m :2")
     spinel = Sites.isotropic(  # ZnAl2O4; cations on special positions without a parameter

@@ -285,6 +285,17 @@ def test_too_few_atoms(model):
     assert hints_by_name(model.data, few)["volume_per_atom"].values["volume"] == pytest.approx(11 * 11 * 14 / 32)
 
 
+def test_a_metal_of_its_formula_has_no_atoms_missing():
+    corners = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    model = model_of(crystal_of("P 1", Cell(6.085, 6.085, 6.085), np.array(["Sr"] * 4), corners))
+    unknown = hints_by_name(model.data, model)
+    assert unknown["volume_per_atom"].values["volume"] == pytest.approx(6.085**3 / 4)
+    assert "Sr fit best" in unknown["guessed_elements"].text
+    assert not {"volume_per_atom", "guessed_elements"} & set(
+        hints_by_name(model.data, replace(model, stated_formula="Sr"))
+    )
+
+
 def test_a_formula_that_does_not_fit(model):
     contents = model.contents()
     z = model.n_units

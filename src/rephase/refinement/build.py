@@ -11,6 +11,7 @@ from rephase.processes import one_blas_thread
 from rephase.refinement.amendments import amended, settled
 from rephase.refinement.atoms.building import Builder
 from rephase.refinement.atoms.factors import N_PARAMETERS, AtomList
+from rephase.refinement.atoms.refinement import Fit
 from rephase.refinement.bonds import connect, order_atoms
 from rephase.refinement.difference_map import difference_map
 from rephase.refinement.elements import Assignment, assign_elements, count_electrons
@@ -26,6 +27,8 @@ _LEAST_U = 0.002  # Å^2, when electrons are counted
 _DRAFT = RefinementOptions(n_cycles=3, weighting=(0.1, 0.0), refines_extinction=False, warns=False)
 _FINAL = RefinementOptions(n_cycles=8, warns=False)
 _HEAVY = 10  # electrons
+_OTHER_SCALES = 0.63, 0.4, 0.25, 0.16  # factors by which the electrons are too many, if most atoms are heavy
+_BETTER_SCALE = 0.9  # ratio of R1 that justifies another scale
 WRONG = 0.35  # R1 of an isotropic model without hydrogen in which many atoms are wrong
 _N_AMENDMENTS = 2
 _BETTER = 0.985  # ratio of R1 that justifies another site or a partial atom
@@ -79,11 +82,9 @@ def build_model(
     counts = parse_formula(formula) if formula else None
     builder = Builder(data, amplitude, np.random.default_rng(seed), room=_ROOM)
     fit = builder.likeliest(density, effort=effort, patience=_PATIENCE, explained=_EXPLAINED)
-    sites = _named(data, amplitude, fit.atoms, fit.covariance, counts)
     target = _refined_against(data, measured)
-    sites = order_atoms(connect(sites, data.cell, data.group), data.cell, data.group)
-    sites = sites.relabelled(sites.elements)
-    model = _refined(refine(sites, target, options=_DRAFT), np.zeros(len(sites), int), formula)
+    draft = _draft(data, amplitude, fit, target, counts)
+    model = _refined(draft, np.zeros(len(draft.sites), int), formula)
     if (renamed := _renamed(model, data, amplitude, counts)) is not None:
         again = _refined(renamed, np.zeros(int((~renamed.sites.is_hydrogen).sum()), int), formula)
         model = again if again.r1 < model.r1 else model
@@ -94,6 +95,27 @@ def build_model(
     model = finished(model)
     warn_of_displacements(model.sites, model.data)
     return model
+
+
+def _draft(
+    data: Reflections, amplitude: np.ndarray, fit: Fit, target: Reflections, counts: dict[str, float] | None
+) -> Model:
+    """Name, join and refine the atoms of a fit.
+
+    Only the ratios of electrons are known if neither a formula nor carbon gives their scale. The form factors then
+    choose among several scales.
+    """
+
+    def at_scale(scale: float) -> Model:
+        sites = _named(data, amplitude, fit.atoms, fit.covariance, counts, scale)
+        sites = order_atoms(connect(sites, data.cell, data.group), data.cell, data.group)
+        return refine(sites.relabelled(sites.elements), target, options=_DRAFT)
+
+    draft = at_scale(1.0)
+    if counts is not None or "C" in draft.sites.elements:
+        return draft
+    others = min((at_scale(scale) for scale in _OTHER_SCALES), key=lambda model: model.r1)
+    return others if others.r1 < _BETTER_SCALE * draft.r1 else draft
 
 
 def _refined(draft: Model, occupancies: np.ndarray, formula: str | None) -> Model:
@@ -125,11 +147,12 @@ def _named(
     atoms: AtomList,
     covariance: np.ndarray,
     counts: dict[str, float] | None,
+    scale: float,
 ) -> Sites:
     """Name the atoms twice: their electrons are counted again from the elements of the first time."""
     n = len(atoms)
     sd = np.sqrt(np.diag(covariance).reshape(N_PARAMETERS, n)[3])
-    first = assign_elements(atoms, sd, data.cell, data.group, formula=counts)
+    first = assign_elements(atoms, sd, data.cell, data.group, formula=counts, scale=scale)
     atoms, elements = _atoms_only(atoms, first)
     atoms, sd = count_electrons(data, amplitude, atoms, elements)
     atoms, elements = _atoms_only(atoms, assign_elements(atoms, sd, data.cell, data.group, formula=counts))

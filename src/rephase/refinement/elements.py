@@ -75,6 +75,7 @@ def assign_elements(
     symmetry: Symmetry,
     *,
     formula: Mapping[str, float] | None = None,
+    scale: float = 1.0,
 ) -> Assignment:
     """Choose the likeliest element of each atom; hydrogen is never chosen.
 
@@ -87,6 +88,9 @@ def assign_elements(
     formula
         Atoms of each element in a formula unit; hydrogen counts only for Z. Counts are a strong expectation, not a
         condition: atoms beyond them, such as solvent, get the element of the formula that fits.
+    scale
+        Expected factor by which the electrons are too many: 1 if the Wilson plot of light atoms set them. A formula
+        gives another one.
     """
     candidates = _candidates(formula)
     prior, n_images = _prior(candidates, formula), multiplicity(atoms.xyz_frac, cell, symmetry)
@@ -99,7 +103,7 @@ def assign_elements(
         candidates,
         prior,
         budget,
-        _scale_of_formula(atoms.electrons, n_images, candidates, budget),
+        _expected_scales(scale, atoms.electrons, n_images, candidates, budget),
     )
     scale, scores, chosen = max((problem.assigned(scale) for scale in problem.scales()), key=problem.total)
     is_atom = atoms.electrons / scale > _WEAKEST
@@ -206,18 +210,17 @@ def _electron_scores(electrons: np.ndarray, sd: np.ndarray, candidates: Sequence
     return -(_FREEDOM + 1) / 2 * np.log1p(off**2 / _FREEDOM) - np.log(width)
 
 
-def _scale_of_formula(
-    electrons: np.ndarray, n_images: np.ndarray, candidates: Sequence[str], budget: np.ndarray | None
+def _expected_scales(
+    scale: float, electrons: np.ndarray, n_images: np.ndarray, candidates: Sequence[str], budget: np.ndarray | None
 ) -> np.ndarray:
-    """Return the expected scales of the electrons: 1, that of the Wilson plot of light atoms, and that of the formula.
+    """Return the expected scales of the electrons: the one stated, and that of the formula.
 
     The sum of the squared electrons in the cell is that of its contents, to which heavy atoms contribute most.
     """
     if budget is None or not len(electrons):
-        return np.ones(1)
+        return np.array([scale])
     numbers = np.array([gemmi.Element(element).atomic_number for element in candidates], float)
-    of_formula = np.sqrt((n_images @ electrons**2) / (budget @ numbers**2))
-    return np.array([1.0, of_formula])
+    return np.array([scale, np.sqrt((n_images @ electrons**2) / (budget @ numbers**2))])
 
 
 def _budget(

@@ -23,6 +23,7 @@ HINTS = (
     refinement.unconverged,
     refinement.occupancies,
     structure.formula,
+    structure.guessed_elements,
     structure.chemistry,
     structure.bond_lengths,
     structure.volume_per_atom,

@@ -95,7 +95,7 @@ def gaps(solution: Solution) -> Hint | None:
 def low_angles(solution: Solution) -> Hint | None:
     """Missing reflections at the lowest angles."""
     present = _presence(solution)
-    n = min(_LOW_ANGLES, len(present) // 5)
+    n = max(1, min(_LOW_ANGLES, len(present) // 5))
     share, others = float(present[:n].mean()), float(present[n:].mean())
     if share >= _FEWEST_LOW or share >= others - 3 * math.sqrt(others * (1 - others) / n):
         return None
@@ -136,7 +136,7 @@ def _weak_class(solution: Solution) -> tuple[float, float] | None:
 def _signal(solution: Solution) -> tuple[np.ndarray, np.ndarray]:
     """Smallest d (Å) and mean I/σ of shells with equal counts, from low to high angles."""
     data = solution.reflections
-    shells = np.array_split(np.argsort(-data.d_hkl, kind="stable"), _N_SHELLS)
+    shells = np.array_split(np.argsort(-data.d_hkl, kind="stable"), min(_N_SHELLS, len(data)))
     ratio = data.intensity / data.sigma
     return np.array([data.d_hkl[shell].min() for shell in shells]), np.array([ratio[shell].mean() for shell in shells])
 

@@ -42,6 +42,21 @@ def formula(solution: Solution) -> Hint | None:
     )
 
 
+def guessed_elements(solution: Solution) -> Hint | None:
+    """Elements without carbon or a formula, which would set the scale."""
+    model = solution.model
+    if model is None or model.stated_formula or "C" in model.sites.elements:
+        return None
+    elements = sorted(set(model.sites.elements))
+    return Hint(
+        "guessed_elements",
+        {"n_elements": float(len(elements))},
+        f"Without a formula and without carbon, intensities give the ratios of electrons only: {', '.join(elements)} "
+        f"fit best, with R1 = {model.r1:.3f}, but neighbours in the periodic table fit nearly as well.",
+        "Give the formula with --formula.",
+    )
+
+
 def chemistry(solution: Solution) -> Hint | None:
     """Atoms with odd distances, valences or angles."""
     found = solution.chemistry
@@ -71,8 +86,8 @@ def bond_lengths(solution: Solution) -> Hint | None:
 
 
 def volume_per_atom(solution: Solution) -> Hint | None:
-    """A cell with too many or too few atoms."""
-    if solution.model is None:
+    """A cell with too many or too few atoms, unless they are those of the formula."""
+    if solution.model is None or (solution.model.stated_formula and formula(solution) is None):
         return None
     n = sum(count for element, count in solution.model.contents().items() if element != "H")
     volume = solution.model.cell.volume / n if n else float("inf")
