@@ -11,7 +11,7 @@ from rephase.crystal.peaks import distances
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.statistics import absolute_amplitude
 from rephase.crystal.symmetry import find_symmetry
-from rephase.refinement.build import build_model
+from rephase.refinement.build import build_model, reflections_per_parameter
 from rephase.refinement.factors import SiteFactors
 from rephase.refinement.sites import Sites
 
@@ -139,6 +139,9 @@ def test_the_formula_gives_the_scale_of_heavy_atoms(symbol, elements, xyz_frac, 
     assert apart.max() < 0.01
     assert elements_of(model, rows) == elements
     assert model.r1 < 0.01
+    n_displacements = {"SrTiO3": 4, "PbF2": 2, "CsCl": 2, "W": 1}[formula]  # beside them no position is free
+    of_shapes = reflections_per_parameter(model, np.ones(len(elements), bool))
+    assert of_shapes == pytest.approx(model.statistics.n_observed / n_displacements)
 
 
 def test_form_factors_give_the_scale_without_carbon():

@@ -17,6 +17,7 @@ from rephase.refinement.difference_map import difference_map
 from rephase.refinement.elements import Assignment, assign_elements, count_electrons
 from rephase.refinement.hydrogens import place_hydrogens
 from rephase.refinement.model import Model
+from rephase.refinement.parameters import free_parameters
 from rephase.refinement.refine import RefinementOptions, finished, refine, warn_of_displacements
 from rephase.refinement.sites import Sites
 
@@ -202,7 +203,9 @@ def _anisotropic(model: Model) -> Sites:
 
 def reflections_per_parameter(model: Model, is_anisotropic: np.ndarray) -> float:
     """Return the reflections above 2σ for each parameter, if the chosen sites [n] were anisotropic, hydrogen riding."""
-    n_parameters = 4 * (~model.sites.is_hydrogen).sum() + 5 * is_anisotropic.sum()
+    heavy = ~model.sites.is_hydrogen
+    sites = replace(model.sites, is_anisotropic=is_anisotropic).take(heavy)
+    n_parameters = len(free_parameters(sites, model.cell, model.symmetry, np.zeros(len(sites), int)))
     return float(model.statistics.n_observed / max(n_parameters, 1))
 
 
