@@ -29,7 +29,7 @@ _DRAFT = RefinementOptions(n_cycles=3, weighting=(0.1, 0.0), refines_extinction=
 _FINAL = RefinementOptions(n_cycles=8, warns=False)
 _HEAVY = 10  # electrons
 _OTHER_SCALES = 0.63, 0.4, 0.25, 0.16  # factors by which the electrons are too many, if most atoms are heavy
-_BETTER_SCALE = 0.9  # ratio of R1 that justifies another scale
+_BETTER_SCALE = 0.7  # ratio of R1 that justifies another scale
 WRONG = 0.35  # R1 of an isotropic model without hydrogen in which many atoms are wrong
 _N_AMENDMENTS = 2
 _BETTER = 0.985  # ratio of R1 that justifies another site or a partial atom
