@@ -305,6 +305,21 @@ def test_hydrogen_bonds_in_the_instructions():
     ]
 
 
+def test_hydrogen_atoms_of_a_group_on_a_mirror_ride_along():
+    """CH2 whose second hydrogen atom is an image: AFIX 23 needs both."""
+    cell = Cell(7.0, 8.0, 9.0)
+    length = np.array([7.0, 8.0, 9.0])
+    chain = np.array([[1.0, 2.0, 4.0], [2.26, 2.0, 4.87], [3.52, 2.0, 4.0], [2.26, 2.79, 5.43]]) / length
+    elements = ("C", "C", "C", "H")
+    sites = replace(
+        Sites.isotropic(("C1", "C2", "C3", "H2"), elements, chain, np.full(4, 0.02), cell),
+        parent=np.array([-1, -1, -1, 1]),
+        afix=np.array([0, 0, 0, 23]),
+    )
+    lines = instruction_text(model_of(sites, "P n m a", cell=cell))
+    assert [line for line in lines if line.startswith("AFIX")] == ["AFIX 3", "AFIX 0"]
+
+
 def test_hydrogen_at_an_atom_with_more_neighbours_rides_along():
     """A hydroxyl group at sodium has two neighbours: AFIX 147 needs one."""
     sites = alcohol()

@@ -5,6 +5,7 @@ import numpy as np
 from rephase.refinement.surroundings import Surroundings
 
 N_NEIGHBOURS = {13: 3, 23: 2, 33: 1, 43: 2, 83: 1, 93: 1, 137: 1, 147: 1, 163: 1}  # that each AFIX code needs
+N_HYDROGEN = {13: 1, 23: 2, 33: 3, 43: 1, 83: 1, 93: 2, 137: 3, 147: 1, 163: 1}  # that each AFIX code places
 ROTATING = (33, 83, 137, 147)  # groups with a torsion about the bond of their parent
 _TETRAHEDRAL = np.radians(109.5)
 _TRIGONAL = np.radians(120.0)

@@ -19,7 +19,7 @@ from rephase.files.writing import write_whole
 from rephase.refinement.bonds import find_bonds
 from rephase.refinement.factors import dispersion_corrections
 from rephase.refinement.hydrogen_bonds import find_hydrogen_bonds, operation_text
-from rephase.refinement.hydrogen_geometry import N_NEIGHBOURS
+from rephase.refinement.hydrogen_geometry import N_HYDROGEN, N_NEIGHBOURS
 from rephase.refinement.model import Model
 from rephase.refinement.restraints import BONDED, ISOTROPIC_SD, SIMILAR_SD
 
@@ -154,15 +154,20 @@ def _atom_lines(model: Model, variables: list[float]) -> Iterator[str]:
 
 
 def _afix_codes(model: Model) -> np.ndarray:
-    """AFIX code [n]: 3, which only moves along, where the parent has other neighbours than the geometry requires.
+    """AFIX code [n]: 3, which only moves along, where the group is not as the geometry requires.
 
-    Hydroxyl groups at a metal are an example; SHELXL stops at such codes.
+    Hydroxyl groups at a metal have too many neighbours, groups on a mirror plane too few hydrogen atoms, as the others
+    are images; SHELXL stops at such codes.
     """
     sites = model.sites
     bonds = find_bonds(sites, model.cell, model.symmetry)
     n_neighbours = np.bincount(bonds.first[~sites.is_hydrogen[bonds.second]], minlength=len(sites))[sites.parent]
-    needed = np.array([N_NEIGHBOURS.get(code, n) for code, n in zip(sites.afix.tolist(), n_neighbours.tolist())])
-    return np.where(n_neighbours == needed, sites.afix, _RIDES_ALONG)
+    n_hydrogen = np.bincount(sites.parent[sites.parent >= 0], minlength=len(sites))[sites.parent]
+    codes = sites.afix.tolist()
+    is_whole = (n_neighbours == [N_NEIGHBOURS.get(code, n) for code, n in zip(codes, n_neighbours)]) & (
+        n_hydrogen == [N_HYDROGEN.get(code, n) for code, n in zip(codes, n_hydrogen)]
+    )
+    return np.where(is_whole, sites.afix, _RIDES_ALONG)
 
 
 def _places(model: Model) -> list[list[str]]:
