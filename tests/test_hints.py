@@ -334,6 +334,14 @@ def test_a_model_that_does_not_fit_lowers_a_claim(model, r1, expected):
     assert judged_by_model("solved", poor, sensible, d_min=0.9, is_open=False) == expected
 
 
+@pytest.mark.parametrize(
+    ("d_min", "share", "expected"), [(1.5, 0.7, "possible"), (1.5, 0.85, "solved"), (1.0, 0.7, "solved")]
+)
+def test_odd_chemistry_lowers_a_claim_from_coarse_data(model, d_min, share, expected):
+    odd = check_chemistry(model.sites, model.cell, model.symmetry)._replace(sensible=share)
+    assert judged_by_model("solved", model, odd, d_min=d_min, is_open=False) == expected
+
+
 @pytest.mark.parametrize("x", [0.0, 0.3, 1.0])
 def test_flack_parameter_of_mixed_intensities(x):
     rng = np.random.default_rng(5)
