@@ -103,6 +103,9 @@ def test_models_of_both_hands_become_the_right_one(symbol, is_right):
     assert model.r1 < 0.01
     from_true = model.sites.xyz_frac - sites.xyz_frac  # apart from shifts along polar axes
     np.testing.assert_allclose(from_true - from_true[0], 0, atol=2e-3)
+    if not is_right:
+        centre = model.sites.xyz_frac.mean(0)
+        assert ((centre >= 0) & (centre < 1)).all()
 
 
 def test_a_hand_that_is_given_is_kept():

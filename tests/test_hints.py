@@ -290,7 +290,7 @@ def test_a_metal_of_its_formula_has_no_atoms_missing():
     model = model_of(crystal_of("P 1", Cell(6.085, 6.085, 6.085), np.array(["Sr"] * 4), corners))
     unknown = hints_by_name(model.data, model)
     assert unknown["volume_per_atom"].values["volume"] == pytest.approx(6.085**3 / 4)
-    assert "Sr fit best" in unknown["guessed_elements"].text
+    assert "tell Sr from" in unknown["guessed_elements"].text
     assert not {"volume_per_atom", "guessed_elements"} & set(
         hints_by_name(model.data, replace(model, stated_formula="Sr"))
     )
@@ -340,6 +340,27 @@ def test_a_model_that_does_not_fit_lowers_a_claim(model, r1, expected):
 def test_odd_chemistry_lowers_a_claim_from_coarse_data(model, d_min, share, expected):
     odd = check_chemistry(model.sites, model.cell, model.symmetry)._replace(sensible=share)
     assert judged_by_model("solved", model, odd, d_min=d_min, is_open=False) == expected
+
+
+@pytest.mark.parametrize(("d_min", "expected"), [(1.0, "unsure"), (1.5, "possible")])
+def test_a_model_that_explains_nothing_is_not_possible(model, d_min, expected):
+    sensible = check_chemistry(model.sites, model.cell, model.symmetry)._replace(sensible=1.0)
+    hopeless = replace(model, statistics=model.statistics._replace(r1=0.45))
+    assert judged_by_model("possible", hopeless, sensible, d_min=d_min, is_open=False) == expected
+
+
+def test_hydrogen_that_a_formula_has_more_is_said(model):
+    z, contents = model.n_units, model.contents()
+    more = " ".join(f"{element}{n / z:g}" for element, n in {**contents, "H": 3.0 * z}.items())
+    found = hints_by_name(model.data, replace(model, stated_formula=more))
+    assert "formula" not in found
+    assert found["missing_hydrogen"].values == {"n_missing": 3.0, "n_expected": 3.0}
+
+
+def test_metals_without_a_formula_are_guesses(model):
+    elements = ("Ca", *model.sites.elements[1:])
+    found = hints_by_name(model.data, replace(model, sites=model.sites.relabelled(elements)))
+    assert "tell Ca from" in found["guessed_elements"].text
 
 
 @pytest.mark.parametrize("x", [0.0, 0.3, 1.0])

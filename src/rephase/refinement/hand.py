@@ -58,7 +58,8 @@ def in_right_hand(model: Model, measured: Reflections, *, keeps_hand: bool = Fal
     if flack is None or keeps_hand or flack.x <= 0.5 + _BEYOND_HALF * flack.su:
         return replace(model, flack=flack), None
     inversion = inversion_of(model.symmetry)
-    sites = replace(model.sites, xyz_frac=inversion.shift - model.sites.xyz_frac)
+    xyz_frac = inversion.shift - model.sites.xyz_frac
+    sites = replace(model.sites, xyz_frac=xyz_frac - np.floor(xyz_frac.mean(0)))  # in the cell again
     options = RefinementOptions(n_cycles=_CYCLES, occupancies=model.occupancies)
     inverted = finished(refine(sites, inversion.moved(model.data), wavelength=model.wavelength, options=options))
     flack = absolute_structure(inverted, inversion.moved(measured))

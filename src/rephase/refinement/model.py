@@ -158,6 +158,11 @@ class Model:
         n_images = self.sites.occupancy * multiplicity(self.sites.xyz_frac, self.cell, self.symmetry)
         return in_hill_order(self.sites.elements, n_images)
 
+    def stated_contents(self) -> dict[str, float]:
+        """Atoms of each element in the cell by the stated formula; empty without one."""
+        stated = parse_formula(self.stated_formula) if self.stated_formula else {}
+        return {element: self.n_units * n for element, n in stated.items()}
+
     @cached_property
     def moieties(self) -> tuple[Moiety, ...]:
         """Molecules, ions and networks, the most complex first."""

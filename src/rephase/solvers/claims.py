@@ -17,6 +17,7 @@ _LARGEST_R1 = [1.2, 1.5], [0.19, 0.17]  # d_min in Å, and R1 of a model that is
 # 5 % noise and 10 % missing as well, and with --measured: correct claims have R1 of at most 0.16, except one crystal of
 # overlapping disordered atoms with 0.27; false ones have at least 0.27.
 _WRONG_R1 = 0.20
+_HOPELESS_R1 = 0.40  # of a model of atomic data that is not even possible
 _LEAST_SENSIBLE = 0.9  # share of atoms without a chemical fault in a model that raises a verdict
 # To 1.5 Å, without a formula, the share is at least 0.87 in 50 of 52 correct claims, the two others are crystals whose
 # CIFs are faulty; in false ones, of a measured crystal in a wrong group, it is at most 0.76 in spite of R1 = 0.10.
@@ -93,4 +94,6 @@ def judged_by_model(answer: str, model: Model, chemistry: Chemistry, *, d_min: f
     limit = float(np.interp(d_min, *_LARGEST_R1)) * freedom**0.5
     if is_determined and is_sensible and not is_open and model.r1 <= limit:
         return "solved"
+    if d_min <= _ATOMIC and not model.r1 <= _HOPELESS_R1:
+        return "unsure"
     return "possible" if answer == "solved" and is_wrong else answer

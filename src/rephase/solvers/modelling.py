@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from rephase.refinement.chemistry import check_chemistry
 from rephase.refinement.factors import SiteFactors
 from rephase.refinement.hand import Inversion, in_right_hand
 from rephase.refinement.model import Model
+from rephase.refinement.moieties import heavy_difference
 from rephase.solvers.claims import COARSEST_CLAIM, judged_by_model
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.solution import Solution
@@ -24,6 +26,8 @@ from rephase.solvers.solution import Solution
 _LIMIT = [1.2, 1.5], [0.18, 0.17]  # d_min in Å, and R of atoms without elements in the map of a right trial
 _N_REBUILT = 4  # cycles of building in a test
 _LARGEST_TEST = 3e7  # reflections times atoms times operations; a larger test takes longer than the trials
+# A formula is wrong if R1 is larger, the atoms differ by this share, and R1 without the formula is smaller by the factor
+_CONTRADICTED_R1, _CONTRADICTED, _BETTER_WITHOUT = 0.1, 0.1, 0.7
 _COARSEST = 2.5  # Å; beyond it the peaks of a map are not atoms
 
 
@@ -77,10 +81,8 @@ def with_model(solution: Solution, *, formula: str | None, seed: int = 0, keeps_
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the hints say it in their place
-            built = build_model(
-                data, solution.amplitude, solution.density, formula=formula, measured=solution.measured, seed=seed
-            )
-        model, inversion = _in_hand(replace(built, stated_formula=formula or ""), solution, keeps_hand)
+            built = _built(solution, formula, seed)
+        model, inversion = _in_hand(built, solution, keeps_hand)
     except (RephaseError, LinAlgError) as error:
         return replace(solution, model_note=f"no model: {error}; the phases are kept")
     untested = solution.pseudo_translations is not None and solution.rival_phi is None
@@ -91,6 +93,20 @@ def with_model(solution: Solution, *, formula: str | None, seed: int = 0, keeps_
     if verdict == "solved":
         moved = replace(moved, phi=_phases_of(model, moved.hkl))
     return replace(moved, model=model, chemistry=chemistry, verdict=verdict)
+
+
+def _built(solution: Solution, formula: str | None, seed: int) -> Model:
+    """Build the model with the formula; without it, if the atoms contradict the formula and fit better without."""
+    build = partial(
+        build_model, solution.reflections, solution.amplitude, solution.density, measured=solution.measured, seed=seed
+    )
+    model = replace(build(formula=formula), stated_formula=formula or "")
+    if not formula or model.r1 < _CONTRADICTED_R1:
+        return model
+    if heavy_difference(model.contents(), model.stated_contents()) < _CONTRADICTED:
+        return model
+    free = replace(build(formula=None), stated_formula=formula)
+    return free if free.r1 < _BETTER_WITHOUT * model.r1 else model
 
 
 def _phases_of(model: Model, hkl: np.ndarray) -> np.ndarray:

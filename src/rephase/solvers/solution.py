@@ -46,6 +46,7 @@ _MAP_LABELS = ("FC", "PHIC"), ("FWT", "PHWT"), ("DELFWT", "PHDELWT")  # F_c, 2F_
 NEXT_STEP = {  # with a model
     "solved": "check the elements and hydrogen atoms of solution.res, and finish the refinement",
     "possible": "look at the molecule: if it makes sense, refine it; otherwise raise --effort, or give more data",
+    "formula": "correct the formula, which the atoms do not fit (see the hints), then check the elements",
     "rivals": "refine solution.res, and a model from each of the columns PHI_RIVAL1, ... of solution.mtz, which fit "
     "equally well: keep the one that refines to the lowest R over the weak reflections",
     "unsure": "do not trust this map: measure to a smaller d_min, check the space group, or raise --effort",
@@ -227,7 +228,9 @@ class Solution:
         if self.group_doubt:
             return self.group_doubt
         advice = NEXT_STEP_WITHOUT_MODEL if self.model is None else NEXT_STEP
-        step = advice["rivals" if self.n_rivals and self.verdict != "unsure" else self.verdict]
+        is_open = self.n_rivals and self.verdict != "unsure"
+        misfits = self.verdict == "solved" and "formula" in {hint.name for hint in self.hints}
+        step = advice["rivals" if is_open else "formula" if misfits else self.verdict]
         has_names = bool(self.formula) or step != NEXT_STEP_WITHOUT_MODEL["solved"]
         return step if has_names else f"{step} (--formula turns its peaks into atoms)"
 

@@ -23,6 +23,7 @@ HINTS = (
     refinement.unconverged,
     refinement.occupancies,
     structure.formula,
+    structure.missing_hydrogen,
     structure.guessed_elements,
     structure.chemistry,
     structure.bond_lengths,

@@ -1,7 +1,8 @@
 """Hints from the atoms of a model: formula, chemistry, bond lengths, volume per atom, voids, absolute structure."""
 
+import gemmi
+
 from rephase.crystal.formulas import density, n_heavy, written
-from rephase.crystal.peaks import parse_formula
 from rephase.refinement.bond_scale import bond_scale
 from rephase.refinement.moieties import heavy_difference
 from rephase.refinement.voids import find_voids
@@ -25,8 +26,7 @@ def formula(solution: Solution) -> Hint | None:
     model = solution.model
     if model is None or not model.stated_formula:
         return None
-    contents, z = model.contents(), model.n_units
-    stated = {element: z * n for element, n in parse_formula(model.stated_formula).items()}
+    contents, stated, z = model.contents(), model.stated_contents(), model.n_units
     difference, extra = heavy_difference(contents, stated), (n_heavy(contents) - n_heavy(stated)) / z
     if difference <= _COUNTS and extra <= _EXTRA:
         return None
@@ -42,17 +42,39 @@ def formula(solution: Solution) -> Hint | None:
     )
 
 
-def guessed_elements(solution: Solution) -> Hint | None:
-    """Elements without carbon or a formula, which would set the scale."""
+def missing_hydrogen(solution: Solution) -> Hint | None:
+    """Hydrogen atoms of a formula that fits otherwise, which the model does not have."""
     model = solution.model
-    if model is None or model.stated_formula or "C" in model.sites.elements:
+    if model is None or not model.stated_formula or formula(solution) is not None:
+        return None
+    present, expected = (atoms.get("H", 0.0) / model.n_units for atoms in (model.contents(), model.stated_contents()))
+    if expected - present < _EXTRA:
+        return None
+    return Hint(
+        "missing_hydrogen",
+        {"n_missing": expected - present, "n_expected": expected},
+        f"The model has {present:.3g} of the {expected:.3g} hydrogen atoms of the formula {model.stated_formula}; "
+        f"formula, density and UNIT of the files are those of the model, {density(model.contents(), model.cell):.3f} "
+        f"instead of {density(model.stated_contents(), model.cell):.3f} g/cm³.",
+        "Look for them among the peaks Q1, Q2, ... of the .res, at hydroxyl groups, amines and water first, and correct "
+        "UNIT.",
+    )
+
+
+def guessed_elements(solution: Solution) -> Hint | None:
+    """Elements that no formula names, where electrons alone tell them apart: metals, and all without carbon."""
+    model = solution.model
+    if model is None or model.stated_formula:
         return None
     elements = sorted(set(model.sites.elements))
+    guessed = [element for element in elements if "C" not in elements or gemmi.Element(element).is_metal]
+    if not guessed:
+        return None
     return Hint(
         "guessed_elements",
-        {"n_elements": float(len(elements))},
-        f"Without a formula and without carbon, intensities give the ratios of electrons only: {', '.join(elements)} "
-        f"fit best, with R1 = {model.r1:.3f}, but neighbours in the periodic table fit nearly as well.",
+        {"n_elements": float(len(guessed))},
+        f"Without a formula only electrons tell {', '.join(guessed)} from neighbours in the periodic table, which fit "
+        f"nearly as well{'' if 'C' in elements else '; without carbon, the scale of the electrons is a guess too'}.",
         "Give the formula with --formula.",
     )
 
