@@ -26,8 +26,8 @@ from rephase.solvers.solution import Solution
 _LIMIT = [1.2, 1.5], [0.18, 0.17]  # d_min in Å, and R of atoms without elements in the map of a right trial
 _N_REBUILT = 4  # cycles of building in a test
 _LARGEST_TEST = 3e7  # reflections times atoms times operations; a larger test takes longer than the trials
-# A formula is wrong if R1 is larger, the atoms differ by this share, and R1 without the formula is smaller by the factor
-_CONTRADICTED_R1, _CONTRADICTED, _BETTER_WITHOUT = 0.1, 0.1, 0.7
+# A formula is wrong if R1 is larger, the atoms differ by this share, and R1 without it is smaller by the factor
+_CONTRADICTED_R1, _CONTRADICTED, _BETTER_WITHOUT = 0.05, 0.1, 0.7
 _COARSEST = 2.5  # Å; beyond it the peaks of a map are not atoms
 
 

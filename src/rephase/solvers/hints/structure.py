@@ -56,8 +56,7 @@ def missing_hydrogen(solution: Solution) -> Hint | None:
         f"The model has {present:.3g} of the {expected:.3g} hydrogen atoms of the formula {model.stated_formula}; "
         f"formula, density and UNIT of the files are those of the model, {density(model.contents(), model.cell):.3f} "
         f"instead of {density(model.stated_contents(), model.cell):.3f} g/cm³.",
-        "Look for them among the peaks Q1, Q2, ... of the .res, at hydroxyl groups, amines and water first, and correct "
-        "UNIT.",
+        "Look for them among the peaks Q1, Q2, ... of the .res, first at OH, NH and water, and correct UNIT.",
     )
 
 
