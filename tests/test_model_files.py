@@ -184,6 +184,14 @@ def test_completeness_to_the_full_angle(tmp_path, wavelength, full, share):
     assert float(block.find_value("_diffrn_measured_fraction_theta_full")) == pytest.approx(float(share), abs=2e-3)
 
 
+def test_angles_of_an_impossible_wavelength_are_unknown(tmp_path):
+    write_model_cif(tmp_path / "a.cif", model_of(molecule(), wavelength=2.5))
+    block = block_of(tmp_path / "a.cif")
+    asked = [block.find_value(f"_diffrn_reflns_theta_{name}") for name in ("min", "max", "full")]
+    d_max = CELL.d_spacing(unique_hkl(CELL, find_symmetry("P 21/c"), 0.9)).max()
+    assert asked == [f"{np.degrees(np.arcsin(2.5 / 2 / d_max)):.3f}", "?", "?"]
+
+
 @pytest.mark.parametrize(("wavelength", "real", "source"), [(0.71073, "0.0031", True), (None, ".", False)])
 def test_only_an_applied_dispersion_has_a_source(tmp_path, wavelength, real, source):
     write_model_cif(tmp_path / "a.cif", model_of(molecule(), wavelength=wavelength))
