@@ -199,6 +199,19 @@ def test_the_formula_of_instructions(tmp_path, cards, formula):
     assert rephase.read_reflections(tmp_path / "x.hkl").formula == formula
 
 
+@pytest.mark.parametrize(
+    ("stated", "unknown"), [("C9 H10 Xx O", "Xx"), ("C9H10Xx2Jj1", "Xx, Jj"), ("C9 H10, H2 O", ""), ("Unknown", "")]
+)
+def test_an_unknown_element_in_the_formula_of_a_file_is_said(tmp_path, recwarn, stated, unknown):
+    (tmp_path / "x.cif").write_text(cif_of("x").replace("C9 H10 O", stated))
+    (tmp_path / "y.hkl").write_text(LIST)
+    (tmp_path / "y.p4p").write_text(P4P.replace("C9 H10 O", stated))
+    assert {rephase.read_reflections(tmp_path / name).formula for name in ("x.cif", "y.hkl")} == {""}
+    said = [str(warning.message) for warning in recwarn]
+    reason = f"the formula '{stated}' is ignored: unknown element {unknown};"
+    assert [message.split(" correct")[0] for message in said] == [f"x: {reason}", f"y.p4p: {reason}"] * bool(unknown)
+
+
 CUBE = Cell(10, 10, 10, 90, 90, 90)
 
 
