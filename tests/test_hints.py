@@ -305,6 +305,7 @@ def test_a_formula_that_does_not_fit(model):
     assert found.values["difference"] == pytest.approx(2 * contents["O"] / (contents["C"] + contents["O"]))
     assert f"Z = {z}" in found.text
     assert "g/cm³" in found.text
+    assert "--formula none" in found.remedy
 
 
 def test_one_atom_more_than_the_formula_has_is_said(model):
