@@ -65,6 +65,23 @@ def test_a_p4p_that_cannot_be_read_is_said(tmp_path):
         rephase.read_reflections(tmp_path / "x.hkl")
 
 
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ((), r"a\.res, a\.p4p or a\.cif$"),
+        (("b.p4p",), r"or a\.cif, but found b\.p4p; it has another name: rename it if it belongs to a\.hkl"),
+        (("b.p4p", "c.ins"), r"but found b\.p4p, c\.ins; rename the one that belongs to a\.hkl"),
+        (("b.p4p", "c.res", "d.ins", "e.ins"), r"but found b\.p4p, c\.res, d\.ins and 1 more;"),
+    ],
+)
+def test_a_cell_in_a_file_of_another_name_is_said(tmp_path, others, said):
+    (tmp_path / "a.hkl").write_text(LIST)
+    for other in others:
+        (tmp_path / other).write_text(P4P)
+    with pytest.raises(ReflectionError, match=rf"^a\.hkl: no cell .*--cell\); expected beside it a\.ins, .*{said}"):
+        rephase.read_reflections(tmp_path)
+
+
 def test_instructions_without_a_list(tmp_path):
     (tmp_path / "x.ins").write_text(INS)
     with pytest.raises(ReflectionError, match=r"x\.ins: instructions without reflections, and no x\.hkl beside it"):
