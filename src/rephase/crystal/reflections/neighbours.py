@@ -31,9 +31,8 @@ def beside(path: Path, *suffixes: str) -> Path | None:
 def where_a_cell_may_be(path: Path) -> str:
     """Say which files beside a list are read for its cell, and which others are there under another name."""
     stem = stem_of(path)
-    said = (
-        f"expected beside it {', '.join(stem + suffix for suffix in _DESCRIPTIONS[:-1])} or {stem}{_DESCRIPTIONS[-1]}"
-    )
+    *first, last = (stem + suffix for suffix in _DESCRIPTIONS)
+    said = f"expected beside it {', '.join(first)} or {last}"
     others = [name for name in sorted(os.listdir(path.parent)) if _is_of_another_list(path.parent / name, stem)]
     if not others:
         return said
