@@ -136,6 +136,10 @@ def test_cif_of_a_molecule(tmp_path):
         "_refine_ls_extinction_method": "none",
     }
     assert {tag: block.find_value(tag) for tag in expected} == expected
+    operations = block.find("_space_group_symop_", ["id", "operation_xyz"])
+    assert [(row[0], row.str(1)) for row in operations] == [
+        (str(number), triplet) for number, triplet in enumerate(model.symmetry.triplets, start=1)
+    ]
     atoms = block.find("_atom_site_", ["label", "fract_x", "U_iso_or_equiv", "adp_type", "calc_flag"])
     assert [list(row) for row in atoms][0::3] == [
         ["C1", "0.2000(3)", "0.0300(7)", "Uiso", "d"],
