@@ -65,6 +65,23 @@ def test_a_p4p_that_cannot_be_read_is_said(tmp_path):
         rephase.read_reflections(tmp_path / "x.hkl")
 
 
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ((), r"a\.res, a\.p4p or a\.cif$"),
+        (("b.p4p",), r"or a\.cif, but found b\.p4p; it has another name: rename it if it belongs to a\.hkl"),
+        (("b.p4p", "c.ins"), r"but found b\.p4p, c\.ins; rename the one that belongs to a\.hkl"),
+        (("b.p4p", "c.res", "d.ins", "e.ins"), r"but found b\.p4p, c\.res, d\.ins and 1 more;"),
+    ],
+)
+def test_a_cell_in_a_file_of_another_name_is_said(tmp_path, others, said):
+    (tmp_path / "a.hkl").write_text(LIST)
+    for other in others:
+        (tmp_path / other).write_text(P4P)
+    with pytest.raises(ReflectionError, match=rf"^a\.hkl: no cell .*--cell\); expected beside it a\.ins, .*{said}"):
+        rephase.read_reflections(tmp_path)
+
+
 def test_instructions_without_a_list(tmp_path):
     (tmp_path / "x.ins").write_text(INS)
     with pytest.raises(ReflectionError, match=r"x\.ins: instructions without reflections, and no x\.hkl beside it"):
@@ -197,6 +214,19 @@ def test_the_formula_of_instructions(tmp_path, cards, formula):
     (tmp_path / "x.hkl").write_text(LIST)
     (tmp_path / "x.ins").write_text(f"CELL 0.7 7.1 9.2 11.3 90 101.5 90\nLATT 1\n{cards}\nHKLF 4\n")
     assert rephase.read_reflections(tmp_path / "x.hkl").formula == formula
+
+
+@pytest.mark.parametrize(
+    ("stated", "unknown"), [("C9 H10 Xx O", "Xx"), ("C9H10Xx2Jj1", "Xx, Jj"), ("C9 H10, H2 O", ""), ("Unknown", "")]
+)
+def test_an_unknown_element_in_the_formula_of_a_file_is_said(tmp_path, recwarn, stated, unknown):
+    (tmp_path / "x.cif").write_text(cif_of("x").replace("C9 H10 O", stated))
+    (tmp_path / "y.hkl").write_text(LIST)
+    (tmp_path / "y.p4p").write_text(P4P.replace("C9 H10 O", stated))
+    assert {rephase.read_reflections(tmp_path / name).formula for name in ("x.cif", "y.hkl")} == {""}
+    said = [str(warning.message) for warning in recwarn]
+    reason = f"the formula '{stated}' is ignored: unknown element {unknown};"
+    assert [message.split(" correct")[0] for message in said] == [f"x: {reason}", f"y.p4p: {reason}"] * bool(unknown)
 
 
 CUBE = Cell(10, 10, 10, 90, 90, 90)

@@ -305,6 +305,7 @@ def test_a_formula_that_does_not_fit(model):
     assert found.values["difference"] == pytest.approx(2 * contents["O"] / (contents["C"] + contents["O"]))
     assert f"Z = {z}" in found.text
     assert "g/cm³" in found.text
+    assert "--formula none" in found.remedy
 
 
 def test_one_atom_more_than_the_formula_has_is_said(model):
@@ -450,3 +451,16 @@ def test_half_wavelength(model):
     added = model.data.intensity + np.where(rows >= 0, 0.01 * model.intensity_calc[rows], 0)
     assert hints_with(model, added)["half_wavelength"].values["share"] == pytest.approx(0.01, abs=0.003)
     assert half_wavelength_share(model).fraction == pytest.approx(0, abs=0.001)
+
+
+def test_a_general_misfit_is_no_half_wavelength(model):
+    """A background in all reflections, or one reflection alone that gains 4 % of the intensity of 2h."""
+    background = 0.03 * model.data.intensity.mean()
+    assert "half_wavelength" not in hints_with(model, model.data.intensity + background)
+    group, hkl = model.data.group, model.data.hkl
+    rows = rows_of(group.representative(2 * hkl), hkl)
+    gain = np.where(rows >= 0, model.intensity_calc[rows], 0)
+    single = model.data.intensity.copy()
+    row = np.argmax(gain / np.hypot(model.data.sigma, 0.05 * model.intensity_calc))
+    single[row] += 0.04 * gain[row]
+    assert "half_wavelength" not in hints_with(model, single)

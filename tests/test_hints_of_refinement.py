@@ -58,6 +58,14 @@ def test_radiation_that_is_not_of_x_rays(stated):
     assert "radiation" not in said_about(data_of())
 
 
+def test_a_wavelength_too_long_for_the_data():
+    said = said_about(data_of(wavelength=2.5))["wavelength"]
+    assert "wavelength of 2.5 Å cannot be right" in said
+    assert "1.250 Å, but the list has reflections to 0.80" in said
+    assert "--wavelength" in said
+    assert "wavelength" not in said_about(data_of(wavelength=1.54184))
+
+
 def test_a_list_without_sigma_is_on_the_page(tmp_path):
     data = data_of(has_sigma=False)
     assert "unit weights" in said_about(data)["no_sigma"]

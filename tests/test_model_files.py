@@ -136,6 +136,10 @@ def test_cif_of_a_molecule(tmp_path):
         "_refine_ls_extinction_method": "none",
     }
     assert {tag: block.find_value(tag) for tag in expected} == expected
+    operations = block.find("_space_group_symop_", ["id", "operation_xyz"])
+    assert [(row[0], row.str(1)) for row in operations] == [
+        (str(number), triplet) for number, triplet in enumerate(model.symmetry.triplets, start=1)
+    ]
     atoms = block.find("_atom_site_", ["label", "fract_x", "U_iso_or_equiv", "adp_type", "calc_flag"])
     assert [list(row) for row in atoms][0::3] == [
         ["C1", "0.2000(3)", "0.0300(7)", "Uiso", "d"],
@@ -182,6 +186,14 @@ def test_completeness_to_the_full_angle(tmp_path, wavelength, full, share):
     block = block_of(tmp_path / "a.cif")
     assert block.find_value("_diffrn_reflns_theta_full") == full
     assert float(block.find_value("_diffrn_measured_fraction_theta_full")) == pytest.approx(float(share), abs=2e-3)
+
+
+def test_angles_of_an_impossible_wavelength_are_unknown(tmp_path):
+    write_model_cif(tmp_path / "a.cif", model_of(molecule(), wavelength=2.5))
+    block = block_of(tmp_path / "a.cif")
+    asked = [block.find_value(f"_diffrn_reflns_theta_{name}") for name in ("min", "max", "full")]
+    d_max = CELL.d_spacing(unique_hkl(CELL, find_symmetry("P 21/c"), 0.9)).max()
+    assert asked == [f"{np.degrees(np.arcsin(2.5 / 2 / d_max)):.3f}", "?", "?"]
 
 
 @pytest.mark.parametrize(("wavelength", "real", "source"), [(0.71073, "0.0031", True), (None, ".", False)])

@@ -173,8 +173,8 @@ def test_sigma_that_is_missing_is_estimated():
     [
         ({"intensity": at(3, np.nan, of=np.ones(45))}, r"intensity = nan in row 4: expected a finite number"),
         ({"intensity": at(0, np.inf, of=np.ones(45))}, r"intensity = inf in row 1"),
-        ({"intensity": np.zeros(45)}, r"no intensity is above 0 \(the largest is 0.0\)"),
-        ({"intensity": np.full(45, -1.0)}, r"no intensity is above 0 \(the largest is -1.0\)"),
+        ({"intensity": np.full(45, -0.0)}, r"no intensity is above 0 \(the largest is 0\)"),
+        ({"intensity": np.full(45, -1.0)}, r"no intensity is above 0 \(the largest is -1\)"),
         ({"sigma": at(2, 0, of=np.ones(45))}, r"sigma = 0.0 in row 3: expected a finite number above 0"),
         ({"sigma": at(2, -1, of=np.ones(45))}, r"sigma = -1.0 in row 3"),
         ({"hkl": at((5, 0), 1001, of=HKL)}, r"hkl = \(1001.0, .*in row 6: expected three integers from -1000 to 1000"),

@@ -46,6 +46,6 @@ def write_head(block: gemmi.cif.Block, cell: Cell, symmetry: Symmetry) -> None:
         block.set_pair("_space_group_IT_number", str(entry.number))
         block.set_pair("_space_group_name_Hall", gemmi.cif.quote(entry.hall))
     block.set_pair("_space_group_name_H-M_alt", gemmi.cif.quote(symmetry.symbol))
-    operations = block.init_loop("_space_group_symop_", ["operation_xyz"])
-    for triplet in symmetry.triplets:
-        operations.add_row([gemmi.cif.quote(triplet)])
+    operations = block.init_loop("_space_group_symop_", ["id", "operation_xyz"])
+    for number, triplet in enumerate(symmetry.triplets, start=1):
+        operations.add_row([str(number), gemmi.cif.quote(triplet)])

@@ -1,5 +1,6 @@
 """Chemical formulas that files state, and whether a formula fits its cell."""
 
+import re
 import warnings
 from collections.abc import Mapping
 
@@ -18,8 +19,13 @@ DALTON_PER_A3 = 0.602214076  # of 1 g/cm^3
 HYDROGEN = ("H", "D")
 
 
-def stated_formula(text: str) -> str:
+def stated_formula(text: str, *, name: str = "the file") -> str:
     """Return a formula that a file states, in the form of `parse_formula`; "" if it is none.
+
+    Warns
+    -----
+    UserWarning
+        The formula has an unknown element.
 
     >>> stated_formula("C12 H10 N2 O1")
     'C12 H10 N2 O'
@@ -29,7 +35,21 @@ def stated_formula(text: str) -> str:
     try:
         return written(parse_formula(text.strip()), n_decimals=6)
     except CifError:
+        if unknown := _unknown_elements(text):
+            warnings.warn(
+                f"{name}: the formula {text.strip()!r} is ignored: unknown element {', '.join(unknown)}; correct it, "
+                "or give formula= (--formula)",
+                stacklevel=2,
+            )
         return ""
+
+
+def _unknown_elements(text: str) -> list[str]:
+    """Unknown symbols of a text that consists of symbols and counts."""
+    if not all(re.fullmatch(r"(?:[A-Z][a-z]?[\d.]*)+|[\d.]+", word) for word in text.split()):
+        return []
+    symbols = dict.fromkeys(re.findall("[A-Z][a-z]?", text))
+    return [symbol for symbol in symbols if gemmi.Element(symbol).atomic_number == 0]
 
 
 def formula_of_contents(contents: dict[str, float], n_units: float, cell: Cell | None) -> str:

@@ -52,8 +52,12 @@ def twin_fraction(model: Model, law: np.ndarray) -> Share | None:
 
 
 def half_wavelength_share(model: Model) -> Share | None:
-    """Fit the share of λ/2 in the beam: ``Io(h) - Ic(h)`` against Ic(2h); None if no 2h is in the list."""
-    return _added_share(model, _calculated(model, 2 * model.data.hkl), relative=0.0)
+    """Fit the share of λ/2 in the beam: ``Io(h) = p Ic(h) + q Ic(2h) + c``; None if few 2h are in the list.
+
+    The constant c takes a general excess of intensity, which Ic(2h) would otherwise imitate.
+    """
+    constant = np.ones(len(model.data))
+    return _added_share(model, _calculated(model, 2 * model.data.hkl), constant, relative=0.0)
 
 
 def _calculated(model: Model, hkl: np.ndarray) -> np.ndarray:
@@ -63,11 +67,11 @@ def _calculated(model: Model, hkl: np.ndarray) -> np.ndarray:
     return np.where(rows >= 0, model.intensity_calc[rows], np.nan)
 
 
-def _added_share(model: Model, other: np.ndarray, *, relative: float) -> Share | None:
-    """Fit ``Io = p Ic + q other`` over the rows [n] where `other` is finite; q / (p + q) with its uncertainty.
+def _added_share(model: Model, other: np.ndarray, *more: np.ndarray, relative: float) -> Share | None:
+    """Fit ``Io = p Ic + q other + ...`` over the rows [n] where `other` is finite; q / (p + q) with its uncertainty.
 
-    Errors in proportion to the intensity are expected: 5 % of Ic, and `relative` of the other intensity; the
-    uncertainty includes the misfit.
+    Each of `more` [n] is one more term. Errors in proportion to the intensity are expected: 5 % of Ic, and `relative`
+    of the other intensity; the uncertainty includes the misfit.
     """
     known = np.isfinite(other)
     if known.sum() < 30:
@@ -75,17 +79,33 @@ def _added_share(model: Model, other: np.ndarray, *, relative: float) -> Share |
     data, calculated = model.data, model.intensity_calc
     misfit = _MISFIT * calculated + relative * np.nan_to_num(other)
     weight = 1 / np.hypot(data.sigma, misfit)[known]
-    design = np.column_stack([calculated[known], other[known]]) * weight[:, None]
-    target = data.intensity[known] * weight
-    normal = design.T @ design
-    if np.linalg.cond(normal) > 1e10:
+    terms = np.column_stack([calculated, other, *more])
+    design = terms[known] * weight[:, None]
+    length = np.linalg.norm(design, axis=0)
+    if not length.all() or np.linalg.cond(design / length) > 1e5:
         return None
-    p, q = np.linalg.solve(normal, design.T @ target)
-    variance = ((target - design @ (p, q)) ** 2).sum() / (known.sum() - 2)
-    covariance = np.linalg.inv(normal) * variance
-    slope = np.array([-q, p]) / (p + q) ** 2
+    target = data.intensity[known] * weight
+    values = np.linalg.lstsq(design, target, rcond=None)[0]
+    p, q = values[:2]
+    slope = np.array([-q, p, *np.zeros(len(more))]) / (p + q) ** 2
+    su = _propagated(slope, design, target - design @ values)
     strong = known & (data.intensity > 2 * data.sigma)
     observed = np.sqrt(data.intensity[strong])
-    mixed = np.sqrt(np.maximum(p * calculated[strong] + q * other[strong], 0))
+    mixed = np.sqrt(np.maximum(terms[strong] @ values, 0))
     r1 = np.abs(observed - mixed).sum() / max(observed.sum(), 1e-30)
-    return Share(float(q / (p + q)), float(np.sqrt(slope @ covariance @ slope)), float(r1))
+    return Share(float(q / (p + q)), su, float(r1))
+
+
+def _propagated(slope: np.ndarray, design: np.ndarray, residuals: np.ndarray) -> float:
+    """Uncertainty of a quantity with the derivatives `slope` [k], from a weighted design [n, k] and residuals [n].
+
+    The larger of two estimates, because few reflections with a large misfit can decide a fit: the usual one, from the
+    mean square of all residuals, and one that takes each residual as it is (HC2 of MacKinnon & White 1985,
+    doi:10.1016/0304-4076(85)90158-7).
+    """
+    inverse = np.linalg.pinv(design)
+    leverage = np.einsum("nk,kn->n", design, inverse)
+    effect = slope @ inverse
+    usual = (effect**2).sum() * (residuals**2).sum() / (len(residuals) - design.shape[1])
+    single = (effect**2 * residuals**2 / np.maximum(1 - leverage, 1e-6)).sum()
+    return float(np.sqrt(max(usual, single)))

@@ -146,19 +146,23 @@ def _completeness(data: Reflections, d_min: float) -> float:
 
 
 def _angles(data: Reflections, wavelength: float) -> dict[str, str]:
-    theta = np.degrees(np.arcsin(np.minimum(wavelength / (2 * data.d_hkl), 1.0)))
     d_full = max(data.d_min, _D_FULL)
-    full = np.degrees(np.arcsin(min(wavelength / (2 * d_full), 1.0)))
     names = [name for name, value in _RADIATION.items() if abs(value - wavelength) < _NEAR]
     return {
         "_diffrn_radiation_wavelength": _fixed(wavelength, 5),
         "_diffrn_radiation_type": names[0] if names and not data.radiation else "",
-        "_diffrn_reflns_theta_min": _fixed(theta.min(), 3),
-        "_diffrn_reflns_theta_max": _fixed(theta.max(), 3),
-        "_diffrn_reflns_theta_full": _fixed(full, 3),
+        "_diffrn_reflns_theta_min": _theta(wavelength, data.d_hkl.max()),
+        "_diffrn_reflns_theta_max": _theta(wavelength, data.d_min),
+        "_diffrn_reflns_theta_full": _theta(wavelength, d_full),
         "_diffrn_measured_fraction_theta_max": _fixed(_completeness(data, data.d_min), 3),
         "_diffrn_measured_fraction_theta_full": _fixed(_completeness(data, d_full), 3),
     }
+
+
+def _theta(wavelength: float, d: float) -> str:
+    """θ in degrees at d (Å); unknown where the wavelength is too long for it."""
+    sine = wavelength / (2 * d)
+    return _fixed(math.degrees(math.asin(sine)), 3) if sine <= 1 else _ASKED
 
 
 def _refinement(model: Model) -> dict[str, str]:

@@ -67,8 +67,8 @@ def check_values(intensity: np.ndarray, sigma: np.ndarray, *, name: str) -> None
             )
     if len(intensity) and not (intensity > 0).any():
         raise ReflectionError(
-            f"{name}: no intensity is above 0 (the largest is {intensity.max()}): expected mostly positive ones; "
-            "check which column was read"
+            f"{name}: no intensity is above 0 (the largest is {intensity.max() + 0.0:g}): expected mostly positive "
+            "ones; check which column was read"
         )
 
 

@@ -240,7 +240,7 @@ def with_metadata(listing: Listing, blocks: list[gemmi.cif.Block]) -> Listing:
         cell=cell,
         space_group=group,
         wavelength=listing.wavelength or next(map(_wavelength, own), None),
-        formula=listing.formula or "".join(stated_formula(text_of(block, *_FORMULAS)) for block in own),
+        formula=listing.formula or "".join(map(_formula, own)),
         radiation=listing.radiation or "".join(map(_radiation, own)),
         temperature=listing.temperature or next(map(_temperature, own), None),
     )
@@ -253,6 +253,10 @@ def _cell_or_none(block: gemmi.cif.Block) -> Cell | None:
     except CifError as error:
         warnings.warn(f"{block.name}: the cell in the file is not read: {error}", stacklevel=4)
         return None
+
+
+def _formula(block: gemmi.cif.Block) -> str:
+    return stated_formula(text_of(block, *_FORMULAS), name=block.name)
 
 
 def _radiation(block: gemmi.cif.Block) -> str:

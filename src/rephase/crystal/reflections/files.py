@@ -16,7 +16,11 @@ from rephase.crystal.reflections.columns import from_columns
 from rephase.crystal.reflections.data_sets import data_file
 from rephase.crystal.reflections.listing import Listing, measured_rows
 from rephase.crystal.reflections.mtz import from_mtz, write_mtz, write_mtz_columns
-from rephase.crystal.reflections.neighbours import instructions_beside, with_neighbours
+from rephase.crystal.reflections.neighbours import (
+    instructions_beside,
+    where_a_cell_may_be,
+    with_neighbours,
+)
 from rephase.crystal.reflections.programs import program_of
 from rephase.crystal.symmetry import Symmetry, symmetry_in
 from rephase.errors import ReflectionError
@@ -90,7 +94,10 @@ def read_reflections(
         found = with_neighbours(path, found)
     cell = found.cell if cell is None else _as_cell(cell)
     if cell is None:
-        raise ReflectionError(f"{path.name}: no cell in the file or beside it; give cell=(a, b, c, α, β, γ) (--cell)")
+        raise ReflectionError(
+            f"{path.name}: no cell in the file or beside it; give cell=(a, b, c, α, β, γ) (--cell); "
+            f"{where_a_cell_may_be(path)}"
+        )
     check_cell(cell, None, name=path.name)
     stated = found.space_group if space_group is None else space_group
     symmetry = None if stated is None else symmetry_in(cell, stated)

@@ -10,7 +10,10 @@ from rephase.crystal.reflections.listing import Listing
 from rephase.crystal.reflections.p4p import with_p4p
 from rephase.crystal.shelx import Instructions, read_instructions
 from rephase.errors import ReflectionError, RephaseError
-from rephase.files.reading import file_text, stem_of
+from rephase.files.reading import file_text, stem_of, suffix_of
+
+_DESCRIPTIONS = (".ins", ".res", ".p4p", ".cif")
+_SHOWN = 3  # names in a message
 
 
 def beside(path: Path, *suffixes: str) -> Path | None:
@@ -23,6 +26,23 @@ def beside(path: Path, *suffixes: str) -> Path | None:
     wanted = [f"{stem_of(path)}{suffix}{packed}".lower() for suffix in suffixes for packed in ("", ".gz")]
     others = (path.parent / found[name] for name in wanted if name in found and found[name] != path.name)
     return next((other for other in others if os.path.isfile(other)), None)
+
+
+def where_a_cell_may_be(path: Path) -> str:
+    """Say which files beside a list are read for its cell, and which others are there under another name."""
+    stem = stem_of(path)
+    *first, last = (stem + suffix for suffix in _DESCRIPTIONS)
+    said = f"expected beside it {', '.join(first)} or {last}"
+    others = [name for name in sorted(os.listdir(path.parent)) if _is_of_another_list(path.parent / name, stem)]
+    if not others:
+        return said
+    listed = ", ".join(others[:_SHOWN]) + (f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else "")
+    which = "it has another name: rename it if it" if len(others) == 1 else "rename the one that"
+    return f"{said}, but found {listed}; {which} belongs to {path.name}"
+
+
+def _is_of_another_list(path: Path, stem: str) -> bool:
+    return suffix_of(path) in _DESCRIPTIONS[:3] and stem_of(path).lower() != stem.lower()
 
 
 def instructions_beside(path: Path, *, needed: bool) -> Instructions | None:

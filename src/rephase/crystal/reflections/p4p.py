@@ -28,7 +28,7 @@ def with_p4p(text: str, found: Listing, *, name: str) -> Listing:
     return found._replace(
         cell=found.cell or cell,
         wavelength=found.wavelength or _wavelength(cards.get("SOURCE", "")),
-        formula=found.formula or stated_formula(cards.get("CHEM", "")),
+        formula=found.formula or stated_formula(cards.get("CHEM", ""), name=name),
     )
 
 

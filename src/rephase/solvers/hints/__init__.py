@@ -8,6 +8,7 @@ __all__ = ["HINTS", "Hint", "hints_of"]
 
 HINTS = (
     measurement.radiation,
+    measurement.wavelength,
     measurement.no_sigma,
     twins.twinning,
     twins.higher_symmetry,

@@ -17,6 +17,7 @@ _TITLES = {  # where the name of the kind does not say enough
     "weakest": "weakest reflections too strong",
     "half_wavelength": "radiation of half the wavelength",
     "misfits": "reflections that do not fit",
+    "wavelength": "impossible wavelength",
     "no_sigma": "no σ in the data",
     "isotropic": "isotropic displacements",
     "displacements": "unusual displacements",

@@ -1,8 +1,9 @@
-"""Hints about the measurement: radiation other than X-rays, and missing uncertainties."""
+"""Hints about the measurement: radiation other than X-rays, an impossible wavelength, missing uncertainties."""
 
 from rephase.solvers.hints.hint import Hint
 from rephase.solvers.solution import Solution
 
+_ROUNDING = 1e-3  # relative, of a wavelength and a cell
 _OTHER_FACTORS = {
     "neutron": "scattering lengths (NEUT in SHELXL); look for H, Li, Ti and Mn, whose lengths are negative, in holes "
     "of the difference map",
@@ -21,6 +22,20 @@ def radiation(solution: Solution) -> Hint | None:
         f"The file states {stated} diffraction, but the structure was solved and refined with form factors of X-rays: "
         "positions may be right; elements, hydrogen atoms and R1 are not.",
         f"Name the atoms yourself, and refine with {_OTHER_FACTORS[stated]}.",
+    )
+
+
+def wavelength(solution: Solution) -> Hint | None:
+    """A wavelength with which the finest reflections cannot be measured, since sin θ = λ / 2d would exceed 1."""
+    stated, d_min = solution.reflections.wavelength, solution.reflections.d_min
+    if stated is None or d_min >= stated / 2 * (1 - _ROUNDING):
+        return None
+    return Hint(
+        "wavelength",
+        {"wavelength": stated, "d_min": d_min},
+        f"The wavelength of {stated:g} Å cannot be right with this cell: it reaches d = λ/2 = {stated / 2:.3f} Å, but "
+        f"the list has reflections to {d_min:.3f} Å. Dispersion, absorption and angles in the files are wrong.",
+        "Check the wavelength and the cell, and give the right ones (--wavelength, --cell).",
     )
 
 

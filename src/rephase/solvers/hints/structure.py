@@ -38,7 +38,7 @@ def formula(solution: Solution) -> Hint | None:
         f"{density(stated, model.cell):.2f} g/cm³, but the model has {written(contents)} and "
         f"{density(contents, model.cell):.2f} g/cm³{more}.",
         "Check the formula and Z; look for solvent or ghosts among atoms of large displacement, and for missing atoms "
-        "in the difference map, or solve without --formula.",
+        "in the difference map, or solve with --formula none.",
     )
 
 
