@@ -176,9 +176,16 @@ class Solution:
         return without_noise(find_peaks(self.density, r.cell, r.group, n), self.density)
 
     @cached_property
+    def twin_laws(self) -> np.ndarray:
+        """Rotations [n, 3, 3] of the lattice that may be twin laws: those that a better group has are its symmetry."""
+        better = None if self.better_group is None else self.better_group.symmetry
+        laws = twin_laws(self.reflections)
+        return laws if better is None else laws[[not better.has_in_laue_group(law) for law in laws]]
+
+    @cached_property
     def twin(self) -> Twin | None:
         """The twin law that explains the intensities of the model; None without one, or without a model."""
-        return None if self.model is None else find_twin(self.model, twin_laws(self.reflections))
+        return None if self.model is None else find_twin(self.model, self.twin_laws)
 
     @cached_property
     def hints(self) -> "tuple[Hint, ...]":

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rephase.crystal.reflections.twinning import LTest, l_test, law_test, twin_laws
+from rephase.crystal.reflections.twinning import LTest, l_test, law_test
 from rephase.refinement.twins import instructions
 from rephase.solvers.hints.hint import Hint
 from rephase.solvers.solution import Solution
@@ -21,7 +21,7 @@ def twinning(solution: Solution) -> Hint | None:
         law, share = solution.twin
         return _twin_hint(law, share.fraction, f"the intensities of the model fit best with it, ± {share.su:.3f}")
     data = solution.reflections
-    test, tests = l_test(data), [found for law in twin_laws(data) if (found := law_test(data, law)) is not None]
+    test, tests = l_test(data), [found for law in solution.twin_laws if (found := law_test(data, law)) is not None]
     likely = [found for found in tests if found.n >= _FEWEST and found.fraction > _H_FRACTION]
     if test is None or not likely or not _is_low(test):
         return None
@@ -32,7 +32,7 @@ def twinning(solution: Solution) -> Hint | None:
 def higher_symmetry(solution: Solution) -> Hint | None:
     """Intensities that are equal under a rotation that is not in the Laue group of the data."""
     data = solution.reflections
-    tests = [found for law in twin_laws(data) if (found := law_test(data, law)) is not None]
+    tests = [found for law in solution.twin_laws if (found := law_test(data, law)) is not None]
     equal = [found for found in tests if found.n >= _FEWEST and found.r < _EQUAL]
     if not equal:
         return None
