@@ -352,6 +352,15 @@ def test_odd_chemistry_lowers_a_claim_from_coarse_data(model, d_min, share, expe
     assert judged_by_model("solved", model, odd, d_min=d_min, is_open=False) == expected
 
 
+def test_the_flack_parameter_of_a_twin_by_another_law_is_left_to_its_refinement(model):
+    mixed = replace(model, flack=Flack(0.34, 0.04, 126))
+    twin = replace(mixed, data=replace(model.data, intensity=twinned(model, 0.3)))
+    assert "inversion twin" in hints_by_name(mixed.data, mixed)["hand"].remedy
+    hint = hints_by_name(twin.data, twin)["hand"]
+    assert "TWIN and BASF" not in hint.remedy
+    assert "refinement of that twin" in hint.remedy
+
+
 @pytest.mark.parametrize("x", [0.0, 0.3, 1.0])
 def test_flack_parameter_of_mixed_intensities(x):
     rng = np.random.default_rng(5)
