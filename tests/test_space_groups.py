@@ -21,7 +21,7 @@ from rephase.solvers.absences import evidence_of_absences, listed_reflections
 from rephase.solvers.group_choice import Candidate, better, is_worth_its_parameters
 from rephase.solvers.lattices import lattice_symmetry, without_group
 from rephase.solvers.problem import PhaseProblem, working_problem
-from rephase.solvers.settings import in_setting, standard_setting
+from rephase.solvers.settings import in_obverse_setting, in_setting, standard_setting
 from rephase.solvers.solve import solve
 from rephase.solvers.space_groups import GroupFit, fitting_groups
 
@@ -325,6 +325,36 @@ def test_known_phases_and_the_standard_setting_exclude_each_other():
     data, _ = simulate_reflections(crystal, 1.0)
     with pytest.raises(ConfigError, match="standard"):
         solve(data, fragment=crystal, standard=True)
+
+
+@pytest.mark.parametrize("has_absences", [False, True])
+def test_the_reverse_setting_of_a_rhombohedral_lattice_is_turned(has_absences):
+    obverse = rhombohedral_data()
+    if has_absences:
+        hkl = unique_hkl(obverse.cell, find_symmetry("P -3"), 0.9)
+        absent = hkl[obverse.group.is_absent(hkl)]
+        hkl = np.concatenate([obverse.hkl, absent])
+        noise = obverse.sigma.min() * np.random.default_rng(2).normal(size=len(absent))
+        intensity, sigma = np.concatenate([obverse.intensity, noise]), np.full(len(hkl), obverse.sigma.min())
+        obverse = replace(obverse, hkl=hkl, intensity=intensity, sigma=sigma, is_merged=False)
+    reverse = replace(obverse, hkl=obverse.hkl * (-1, -1, 1), is_merged=False)
+    with pytest.warns(UserWarning, match="reverse setting") as said:
+        solution = solve(reverse, effort=0.1)
+    assert len(said) == 1
+    assert solution.verdict == "solved"
+    assert solution.reflections.group.symbol == "R -3:H"
+    assert {*map(tuple, solution.hkl)} == {*map(tuple, solve(obverse, effort=0.1).hkl)}
+
+
+def test_only_a_list_in_the_reverse_setting_is_turned():
+    obverse = rhombohedral_data()
+    mates = np.concatenate([obverse.hkl, obverse.hkl * (-1, -1, 1)])
+    intensity, sigma = np.tile(obverse.intensity, 2), np.tile(obverse.sigma, 2)
+    twin = replace(obverse, hkl=mates, intensity=intensity, sigma=sigma, is_merged=False)
+    reverse = obverse.hkl * (-1, -1, 1)
+    primitive = replace(obverse, hkl=reverse, symmetry=find_symmetry("P -3"))
+    for data in (obverse, twin, primitive):
+        assert in_obverse_setting(data) is data
 
 
 def test_operations_outside_the_tables_have_no_standard_setting():
