@@ -17,12 +17,13 @@ from rephase.refinement.absolute_structure import absolute_structure, flack_from
 from rephase.refinement.agreement import half_wavelength_share, twin_fraction
 from rephase.refinement.bond_scale import bond_scale
 from rephase.refinement.chemistry import check_chemistry
-from rephase.refinement.model import Model, Statistics, Uncertainties
+from rephase.refinement.model import Flack, Model, Statistics, Uncertainties
 from rephase.refinement.sites import Sites
 from rephase.refinement.voids import find_voids, void_mask
 from rephase.solvers.claims import judged_by_model
 from rephase.solvers.hints import hints_of
 from rephase.solvers.solution import Solution
+from rephase.solvers.space_groups import GroupFit
 
 TETRAGONAL = Cell(11.0, 11.0, 14.0)
 LAW = np.array([[0, 1, 0], [1, 0, 0], [0, 0, -1]])
@@ -201,6 +202,15 @@ def test_equal_intensities_mean_a_higher_laue_class(model):
     assert hints_by_name(replace(model.data, intensity=twinned(model, 0.5)))["higher_symmetry"].values["r"] < 0.01
 
 
+def test_the_symmetry_of_a_better_group_is_no_twin(model):
+    equal = replace(model, data=replace(model.data, intensity=twinned(model, 0.5)))
+    assert {"twinning", "higher_symmetry"} <= set(hints_by_name(equal.data, equal))
+    better = GroupFit(find_symmetry("P 4 2 2"), 0.01, 0.0, 0.95, 10.0)
+    for known in (equal, None):
+        found = {hint.name for hint in hints_of(solution_of(equal.data, known, better_group=better))}
+        assert not {"twinning", "higher_symmetry"} & found
+
+
 @pytest.mark.parametrize(("odd", "name"), [(0.0, "large_cell"), (0.05, "pseudo_translation")])
 def test_weak_classes(model, odd, name):
     """Layers with odd l weakened or without any intensity: half the cell, nearly or fully."""
@@ -362,6 +372,15 @@ def test_metals_without_a_formula_are_guesses(model):
     elements = ("Ca", *model.sites.elements[1:])
     found = hints_by_name(model.data, replace(model, sites=model.sites.relabelled(elements)))
     assert "tell Ca from" in found["guessed_elements"].text
+
+
+def test_the_flack_parameter_of_a_twin_by_another_law_is_left_to_its_refinement(model):
+    mixed = replace(model, flack=Flack(0.34, 0.04, 126))
+    twin = replace(mixed, data=replace(model.data, intensity=twinned(model, 0.3)))
+    assert "inversion twin" in hints_by_name(mixed.data, mixed)["hand"].remedy
+    hint = hints_by_name(twin.data, twin)["hand"]
+    assert "TWIN and BASF" not in hint.remedy
+    assert "refinement of that twin" in hint.remedy
 
 
 @pytest.mark.parametrize("x", [0.0, 0.3, 1.0])

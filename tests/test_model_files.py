@@ -19,6 +19,7 @@ from rephase.crystal.scattering import dispersion, form_factor_coefficients
 from rephase.crystal.shelx import read_instructions
 from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import find_symmetry, rows_of
+from rephase.refinement.agreement import Share
 from rephase.refinement.cif_file import write_model_cif
 from rephase.refinement.maps import map_coefficients
 from rephase.refinement.model import Flack, Model, Statistics, Uncertainties
@@ -26,6 +27,7 @@ from rephase.refinement.model_files import write_model
 from rephase.refinement.refine import RefinementOptions, refine
 from rephase.refinement.shelx_file import instruction_text
 from rephase.refinement.sites import Sites, multiplicity
+from rephase.refinement.twins import Twin
 from rephase.solvers.solution import MODEL_RESULTS, Solution
 
 CELL = Cell(7.1, 9.2, 11.3, 90, 101.5, 90, su=(0.0006, 0.0011, 0.0012, 0, 0.004, 0))
@@ -76,6 +78,14 @@ def molecule() -> Sites:
         parent=np.array([-1, -1, -1, 0, 0, 0]),
         afix=np.array([0, 0, 0, 137, 137, 137]),
     )
+
+
+def test_a_twin_is_a_remark_among_the_instructions():
+    law = np.array([[-1, -1, 0], [0, 1, 0], [0, 0, -1]])
+    twin = Twin(law, Share(0.287, 0.01, 0.1, 0.2))
+    lines = instruction_text(model_of(molecule()), twin=twin)
+    assert {"REM TWIN -1 -1 0 0 1 0 0 0 -1 2", "REM BASF 0.29"} < set(lines)
+    assert not any("TWIN" in line for line in instruction_text(model_of(molecule())))
 
 
 def test_instructions_of_a_molecule():

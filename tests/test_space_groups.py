@@ -13,15 +13,15 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.simulation import Truth, simulate_reflections
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
-from rephase.crystal.structures import Crystal
-from rephase.crystal.symmetry import Symmetry, cell_of, find_symmetry
+from rephase.crystal.structures import Atoms, Crystal
+from rephase.crystal.symmetry import Symmetry, cell_of, find_symmetry, rows_of
 from rephase.errors import ConfigError, ReflectionError, SymmetryError
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers.absences import evidence_of_absences, listed_reflections
 from rephase.solvers.group_choice import Candidate, better, is_worth_its_parameters
 from rephase.solvers.lattices import lattice_symmetry, without_group
 from rephase.solvers.problem import PhaseProblem, working_problem
-from rephase.solvers.settings import in_setting, standard_setting
+from rephase.solvers.settings import in_obverse_setting, in_setting, standard_setting
 from rephase.solvers.solve import solve
 from rephase.solvers.space_groups import GroupFit, fitting_groups
 
@@ -46,6 +46,20 @@ def crystal_in(group: str, seed: int = 3) -> Crystal:
 def ungrouped(crystal: Crystal, **spoiling: float) -> Reflections:
     data, _ = simulate_reflections(crystal, 1.0, **spoiling)
     return replace(data, symmetry=None, is_merged=False)
+
+
+def rhombohedral_data() -> Reflections:
+    """Reflections of R -3 to 0.9 Å with 2 % of noise, on the obverse setting: four atoms at general positions."""
+    group, cell = find_symmetry("R -3:H"), Cell(10.5, 10.5, 14.0, 90.0, 90.0, 120.0)
+    sites = np.array([[0.10, 0.25, 0.05], [0.22, 0.28, 0.10], [0.15, 0.05, 0.30], [0.30, 0.15, 0.42]])
+    xyz = (np.einsum("oij,aj->aoi", group.rotations, sites) + group.translations).reshape(-1, 3) % 1.0
+
+    def atoms(xyz: np.ndarray) -> Atoms:
+        n, names = len(xyz), tuple(np.repeat(["S", "C", "O", "C"], len(xyz) // 4))
+        return Atoms(names, names, (0,) * n, xyz, np.ones(n), np.full(n, 0.02))
+
+    data, _ = simulate_reflections(Crystal("trigonal", cell, "R -3:H", atoms(sites), atoms(xyz)), 0.9, noise=0.02)
+    return data
 
 
 def cell_of_group(symmetry: Symmetry) -> Cell:
@@ -282,6 +296,21 @@ def test_the_right_group_is_not_doubted():
     assert solution.group_doubt == ""
 
 
+def test_a_merohedral_twin_is_no_reason_to_doubt_the_group():
+    """Two thirds of the intensity are those of R -3, one third is that of the domain turned about a + b."""
+    law = np.array([[0, 1, 0], [1, 0, 0], [0, 0, -1]])
+    data = rhombohedral_data()
+    other = rows_of(data.group.representative(data.hkl @ law.T), data.hkl)
+    both = 0.67 * data.intensity + 0.33 * data.intensity[other]
+    solution = solve(replace(data, intensity=both), effort=0.1)
+    assert solution.model.r1 > 0.15
+    assert solution.better_group is None
+    assert solution.twin.share.fraction == pytest.approx(0.33, abs=0.1)
+    assert find_symmetry("R -3 m:H").has_in_laue_group(solution.twin.law)
+    assert "TWIN" in solution.summary()["next_step"]
+    assert "BASF 0." in solution.summary()["next_step"]
+
+
 @pytest.mark.filterwarnings("ignore:.*absences of P 1 21/c 1 are strong")
 def test_a_group_with_strong_absences_is_reported_with_the_better_one():
     data = replace(ungrouped(crystal_in("P 1 21/n 1"), leak=0.02), symmetry=find_symmetry("P 1 21/c 1"))
@@ -296,6 +325,36 @@ def test_known_phases_and_the_standard_setting_exclude_each_other():
     data, _ = simulate_reflections(crystal, 1.0)
     with pytest.raises(ConfigError, match="standard"):
         solve(data, fragment=crystal, standard=True)
+
+
+@pytest.mark.parametrize("has_absences", [False, True])
+def test_the_reverse_setting_of_a_rhombohedral_lattice_is_turned(has_absences):
+    obverse = rhombohedral_data()
+    if has_absences:
+        hkl = unique_hkl(obverse.cell, find_symmetry("P -3"), 0.9)
+        absent = hkl[obverse.group.is_absent(hkl)]
+        hkl = np.concatenate([obverse.hkl, absent])
+        noise = obverse.sigma.min() * np.random.default_rng(2).normal(size=len(absent))
+        intensity, sigma = np.concatenate([obverse.intensity, noise]), np.full(len(hkl), obverse.sigma.min())
+        obverse = replace(obverse, hkl=hkl, intensity=intensity, sigma=sigma, is_merged=False)
+    reverse = replace(obverse, hkl=obverse.hkl * (-1, -1, 1), is_merged=False)
+    with pytest.warns(UserWarning, match="reverse setting") as said:
+        solution = solve(reverse, effort=0.1)
+    assert len(said) == 1
+    assert solution.verdict == "solved"
+    assert solution.reflections.group.symbol == "R -3:H"
+    assert {*map(tuple, solution.hkl)} == {*map(tuple, solve(obverse, effort=0.1).hkl)}
+
+
+def test_only_a_list_in_the_reverse_setting_is_turned():
+    obverse = rhombohedral_data()
+    mates = np.concatenate([obverse.hkl, obverse.hkl * (-1, -1, 1)])
+    intensity, sigma = np.tile(obverse.intensity, 2), np.tile(obverse.sigma, 2)
+    twin = replace(obverse, hkl=mates, intensity=intensity, sigma=sigma, is_merged=False)
+    reverse = obverse.hkl * (-1, -1, 1)
+    primitive = replace(obverse, hkl=reverse, symmetry=find_symmetry("P -3"))
+    for data in (obverse, twin, primitive):
+        assert in_obverse_setting(data) is data
 
 
 def test_operations_outside_the_tables_have_no_standard_setting():

@@ -124,6 +124,10 @@ class Symmetry:
         images = hkl @ self.rotations[self.point_group]
         return images, -2 * np.pi * (self.translations[self.point_group] @ hkl.T)
 
+    def has_in_laue_group(self, law: np.ndarray) -> bool:
+        """Whether the law [3, 3] with h' = law h, or its product with -1, is a rotation of the group."""
+        return any((self.rotations == sign * law.T).all((1, 2)).any() for sign in (1, -1))
+
     def representative(self, hkl: np.ndarray, *, friedel: bool = True) -> np.ndarray:
         """Representative [n_refl, 3] of each reflection: one index for all its equivalents.
 

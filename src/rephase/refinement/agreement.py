@@ -23,11 +23,12 @@ class StrengthTable(NamedTuple):
 
 
 class Share(NamedTuple):
-    """A fraction of the intensity with its uncertainty, and R1 over the reflections with I > 2σ when it is added."""
+    """A fraction of the intensity with its uncertainty; R1 over the reflections with I > 2σ with it and without it."""
 
     fraction: float
     su: float
     r1: float
+    r1_without: float
 
 
 def deviations(model: Model) -> np.ndarray:
@@ -92,8 +93,11 @@ def _added_share(model: Model, other: np.ndarray, *more: np.ndarray, relative: f
     strong = known & (data.intensity > 2 * data.sigma)
     observed = np.sqrt(data.intensity[strong])
     mixed = np.sqrt(np.maximum(terms[strong] @ values, 0))
-    r1 = np.abs(observed - mixed).sum() / max(observed.sum(), 1e-30)
-    return Share(float(q / (p + q)), su, float(r1))
+    r1, r1_without = (
+        float(np.abs(observed - modelled).sum() / max(observed.sum(), 1e-30))
+        for modelled in (mixed, np.sqrt(calculated[strong]))
+    )
+    return Share(float(q / (p + q)), su, r1, r1_without)
 
 
 def _propagated(slope: np.ndarray, design: np.ndarray, residuals: np.ndarray) -> float:

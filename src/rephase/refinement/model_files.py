@@ -14,6 +14,7 @@ from rephase.refinement.difference_map import difference_map
 from rephase.refinement.maps import MapCoefficients
 from rephase.refinement.model import Model
 from rephase.refinement.shelx_file import write_shelx
+from rephase.refinement.twins import Twin
 from rephase.refinement.weights import weighing_sigma
 
 _N_PEAKS = 20
@@ -27,6 +28,7 @@ def write_model(
     *,
     measured: Reflections | None = None,
     r_int: float = math.nan,
+    twin: Twin | None = None,
 ) -> None:
     """Write ``name.hkl .ins .res .cif``, ``density.ccp4`` (2F_o - F_c) and ``difference.ccp4`` (F_o - F_c).
 
@@ -37,6 +39,8 @@ def write_model(
         measured σ, the `.hkl` has those of the model, all with the same σ, which make its unit weights with WGHT 0 0.
     r_int
         R_int of their merging; NaN if unknown.
+    twin
+        What the crystal probably is, for remarks in the `.ins` and `.res`.
     """
     listed, cell, group = measured or model.data, model.cell, model.symmetry
     density, difference = (density_of(coefficients.hkl, F, cell, group) for F in coefficients[2:])
@@ -45,7 +49,7 @@ def write_model(
     hkl_scale = write_hklf4(folder / f"{name}.hkl", listed if listed.has_sigma else _weighed_alike(model.data))
     residual = difference_map(model.data, model.sites, model.F, model.intensity_calc)  # that of the statistics
     peaks = find_peaks(residual, cell, group, _N_PEAKS)
-    write_shelx(folder, name, model, peaks, hkl_scale=hkl_scale, title=model.data.name)
+    write_shelx(folder, name, model, peaks, hkl_scale=hkl_scale, title=model.data.name, twin=twin)
     beside = {f"_shelx_{kind}_file": folder / f"{name}.{kind}" for kind in ("res", "hkl")}
     attached = {tag: path.read_text(encoding="ascii") for tag, path in beside.items()}
     write_model_cif(

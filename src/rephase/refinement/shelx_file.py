@@ -22,6 +22,7 @@ from rephase.refinement.hydrogen_bonds import find_hydrogen_bonds, operation_tex
 from rephase.refinement.hydrogen_geometry import N_HYDROGEN, N_NEIGHBOURS
 from rephase.refinement.model import Model
 from rephase.refinement.restraints import BONDED, ISOTROPIC_SD, SIMILAR_SD
+from rephase.refinement.twins import Twin
 
 _TABULATED = 1.54184, 1.54178, 1.5418, 1.54056, 1.54059, 0.71073, 0.71069, 0.7107, 0.56083, 0.56086, 0.5608
 _NEAR = 2e-4  # Å; Cu, Mo and Ag Kα, whose dispersion SHELXL tabulates
@@ -34,7 +35,14 @@ _TURNED = 137, 147  # AFIX of groups whose torsion SHELXL refines
 
 
 def write_shelx(
-    folder: Path, name: str, model: Model, peaks: Peaks | None = None, *, hkl_scale: float = 1.0, title: str = "rephase"
+    folder: Path,
+    name: str,
+    model: Model,
+    peaks: Peaks | None = None,
+    *,
+    hkl_scale: float = 1.0,
+    title: str = "rephase",
+    twin: Twin | None = None,
 ) -> None:
     """Write ``name.ins`` and ``name.res`` to a folder; the reflections belong beside them as ``name.hkl``.
 
@@ -46,14 +54,18 @@ def write_shelx(
         Factor by which the intensities in the HKLF 4 file exceed ``model.data.intensity``, see `write_hklf4`.
     title
         Title of the files.
+    twin
+        What the crystal probably is; its TWIN and BASF are written as remarks.
     """
-    instructions = "\n".join(instruction_text(model, hkl_scale=hkl_scale, title=title))
+    instructions = "\n".join(instruction_text(model, hkl_scale=hkl_scale, title=title, twin=twin))
     for suffix, rest in ((".ins", ["END", ""]), (".res", [*_result_lines(model, peaks, title), ""])):
         text = "\n".join([instructions, *rest])
         write_whole(folder / f"{name}{suffix}", text.encode("ascii", errors="replace"))
 
 
-def instruction_text(model: Model, *, hkl_scale: float = 1.0, title: str = "rephase") -> list[str]:
+def instruction_text(
+    model: Model, *, hkl_scale: float = 1.0, title: str = "rephase", twin: Twin | None = None
+) -> list[str]:
     """Return the lines from TITL to HKLF 4."""
     has_hydrogen = bool(model.sites.is_hydrogen.any())
     variables = _free_variables(model)
@@ -71,6 +83,7 @@ def instruction_text(model: Model, *, hkl_scale: float = 1.0, title: str = "reph
         "ACTA",
         "FMAP 2",
         f"PLAN {_MOST_PEAKS}",
+        *_twin_lines(twin),
         *([] if model.data.has_sigma else _UNIT_WEIGHTS),
         f"WGHT {a:.6f} {b:.6f}",
         *([f"EXTI {model.extinction:.6f}"] if model.extinction else []),
@@ -78,6 +91,13 @@ def instruction_text(model: Model, *, hkl_scale: float = 1.0, title: str = "reph
         *_atom_lines(model, variables),
         "HKLF 4",
     ]
+
+
+def _twin_lines(twin: Twin | None) -> list[str]:
+    """Remarks, because the atoms were refined without the twin."""
+    if twin is None:
+        return []
+    return ["REM probably a twin; without REM, SHELXL refines it:", *(f"REM {line}" for line in twin.instructions)]
 
 
 def _restraint_lines(model: Model) -> list[str]:

@@ -59,7 +59,7 @@ def is_contradicted(merged: Merged, solution: Solution) -> bool:
     if merged.absences_are_strong:
         return True
     if solution.model is not None:
-        is_poor = solution.model.r1 > _CONVINCING_R1
+        is_poor = solution.model.r1 > _CONVINCING_R1 and solution.twin is None
     else:
         is_poor = solution.verdict == "unsure" or solution.r_factor > _CONVINCING_MISFIT
     return is_poor and bool(merged.r_int > _LARGEST_R_INT or data.d_min <= _COARSEST)
@@ -77,6 +77,7 @@ def _other_group(data: Reflections, solution: Solution, solve_again: Callable[..
 def _confirmed_larger_group(solution: Solution, found: Found, describe: Callable[[Found], Solution]) -> GroupFit | None:
     """Find a group with more operations in which density and model explain the amplitudes as well."""
     fits = larger_groups(found.measured, found.problem, found.outcome.F)
+    fits = [fit for fit in fits if solution.twin is None or not fit.symmetry.has_in_laue_group(solution.twin.law)]
     return next(filter(None, (_confirmed(fit, solution, found, describe) for fit in fits)), None)
 
 

@@ -1,5 +1,6 @@
 """The standard setting of a space group: its axes and origin in International Tables, and the way there."""
 
+import warnings
 from dataclasses import replace
 from functools import cache, partial
 from itertools import product
@@ -14,6 +15,8 @@ from rephase.crystal.symmetry import Symmetry, cell_of, find_symmetry
 from rephase.errors import SymmetryError
 
 _LARGEST_TURN = 2  # multiple of an old axis in a new one
+_REVERSE = np.array([-1, -1, 1])  # indices in the reverse setting of a rhombohedral lattice, in those in the obverse
+_ALLOWED, _FEW = 0.95, 0.5  # share of the strong reflections that the right setting, and that a wrong one allows
 _SHIFTS = ("x,y,z", "x+1/4,y+1/4,z")  # of the origin: centred groups have two kinds of centres or planes
 
 
@@ -47,6 +50,32 @@ def standard_setting(symmetry: Symmetry, cell: Cell | None = None) -> Setting:
     if cell is not None and entry.crystal_system_str() == "monoclinic":
         to_old = min((to_old * axes for axes in _equal_axes(entry.number)), key=partial(_obliqueness, cell))
     return Setting(find_symmetry(entry.number), _matrix(to_old), np.array(to_old.tran) / gemmi.Op.DEN)
+
+
+def in_obverse_setting(data: Reflections) -> Reflections:
+    """Turn indices of the reverse setting of a rhombohedral lattice, h - k + l = 3n, to the obverse: -h + k + l = 3n.
+
+    The reflections stay as they are unless the strong ones, those above the mean intensity, clearly ask for it. The
+    operations of a group in hexagonal axes are those of the obverse setting (International Tables A).
+
+    Warns
+    -----
+    UserWarning
+        The indices were turned.
+    """
+    if data.group.group_ops.find_centering() != "R":
+        return data
+    strong = data.hkl[data.intensity > data.intensity.mean()]
+    stated, turned = (1 - data.group.is_absent(hkl).mean() for hkl in (strong, strong * _REVERSE))
+    if turned < _ALLOWED or stated > _FEW:
+        return data
+    warnings.warn(
+        f"{data.name}: the indices are those of the reverse setting of a rhombohedral lattice (h - k + l = 3n in "
+        f"{turned:.0%} of the strong reflections, -h + k + l = 3n in {stated:.0%}); h k l become -h -k l of the "
+        f"obverse setting, in which {data.group.symbol} is defined, and the results have these indices",
+        stacklevel=4,
+    )
+    return replace(data, hkl=data.hkl * _REVERSE)
 
 
 @cache

@@ -16,12 +16,14 @@ from rephase.crystal.peaks import VOLUME_PER_ATOM, Peaks, assign_elements, find_
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import write_hklf4, write_mtz
 from rephase.crystal.reflections.pseudo_translations import PseudoTranslations
+from rephase.crystal.reflections.twinning import twin_laws
 from rephase.crystal.symmetry import rows_of
 from rephase.files.writing import ResultSet, write_whole
 from rephase.refinement.chemistry import Chemistry
 from rephase.refinement.maps import map_coefficients
 from rephase.refinement.model import Model
 from rephase.refinement.model_files import write_model
+from rephase.refinement.twins import Twin, find_twin
 from rephase.solvers.space_groups import GroupFit
 
 if TYPE_CHECKING:
@@ -175,6 +177,18 @@ class Solution:
         return without_noise(find_peaks(self.density, r.cell, r.group, n), self.density)
 
     @cached_property
+    def twin_laws(self) -> np.ndarray:
+        """Rotations [n, 3, 3] of the lattice that may be twin laws: those that a better group has are its symmetry."""
+        better = None if self.better_group is None else self.better_group.symmetry
+        laws = twin_laws(self.reflections)
+        return laws if better is None else laws[[not better.has_in_laue_group(law) for law in laws]]
+
+    @cached_property
+    def twin(self) -> Twin | None:
+        """The twin law that explains the intensities of the model; None without one, or without a model."""
+        return None if self.model is None else find_twin(self.model, self.twin_laws)
+
+    @cached_property
     def hints(self) -> "tuple[Hint, ...]":
         """What is unusual about the data or the model, see `hints_of`."""
         from rephase.solvers.hints import hints_of  # they read solutions
@@ -224,9 +238,11 @@ class Solution:
         }
 
     def _next_step(self) -> str:
-        """Advise on the next step: the space group first if it is in doubt, then the rivals, then the verdict."""
+        """Advise on the next step: the space group first if it is in doubt, then a twin, the rivals, the verdict."""
         if self.group_doubt:
             return self.group_doubt
+        if self.twin is not None and self.verdict != "unsure" and not self.n_rivals:
+            return f"the crystal is probably a twin: refine solution.res with {' and '.join(self.twin.instructions)}"
         advice = NEXT_STEP_WITHOUT_MODEL if self.model is None else NEXT_STEP
         is_open = self.n_rivals and self.verdict != "unsure"
         misfits = self.verdict == "solved" and "formula" in {hint.name for hint in self.hints}
@@ -280,7 +296,7 @@ class Solution:
     def _write_model(self, folder: Path, model: Model) -> dict[tuple[str, str], np.ndarray]:
         """Write the files of the model; return the coefficients of its maps for the reflections, NaN where unknown."""
         found = map_coefficients(model)
-        write_model(folder, "solution", model, found, measured=self.measured, r_int=self.r_int)
+        write_model(folder, "solution", model, found, measured=self.measured, r_int=self.r_int, twin=self.twin)
         row = rows_of(self.hkl, found.hkl)
         return {labels: np.where(row >= 0, column[row], np.nan) for labels, column in zip(_MAP_LABELS, found[1:])}
 

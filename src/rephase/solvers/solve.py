@@ -24,7 +24,7 @@ from rephase.solvers.known import known_phasors
 from rephase.solvers.lattices import without_group
 from rephase.solvers.modelling import AtomTest, with_model
 from rephase.solvers.problem import working_problem, working_reach
-from rephase.solvers.settings import in_setting, standard_setting
+from rephase.solvers.settings import in_obverse_setting, in_setting, standard_setting
 from rephase.solvers.settled import settled_solution
 from rephase.solvers.solution import Solution
 from rephase.solvers.space_groups import GroupFit, fitting_groups
@@ -93,7 +93,8 @@ def solve(
     Warns
     -----
     UserWarning
-        The cell is large: the message states the voxels, time and memory needed, and what would be cheaper.
+        The cell is large: the message states the voxels, time and memory needed, and what would be cheaper. Or the
+        indices of a rhombohedral lattice are changed to its obverse setting.
 
     Raises
     ------
@@ -136,8 +137,8 @@ def _check_request(solver: str, effort: float, standard: bool, *, has_origin: bo
 
 
 def _prepared(data: Reflections, d_min: float | None, *, standard: bool) -> Reflections:
-    """Cut the reflections at `d_min` and transform them to the standard setting of their group, if that is wanted."""
-    cut = data if d_min is None else data.cut(d_min)
+    """Cut the reflections at `d_min`, and transform them to the obverse and, if wanted, the standard setting."""
+    cut = in_obverse_setting(data if d_min is None else data.cut(d_min))
     return in_setting(cut, standard_setting(cut.symmetry, cut.cell)) if standard and cut.symmetry is not None else cut
 
 

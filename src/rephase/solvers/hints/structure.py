@@ -158,6 +158,11 @@ def hand(solution: Solution) -> Hint | None:
         )
     elif found.x > 1 - max(_DECISIVE, 3 * found.su):
         text, remedy = f"The absolute structure is inverted: {figure}.", "Invert the model and refine again."
+    elif solution.twin is not None:
+        text, remedy = (
+            f"Neither hand fits alone, but the twin by another law changes the Friedel pairs: {figure}.",
+            "Take x from the refinement of that twin: it needs no second TWIN instruction.",
+        )
     else:
         text, remedy = (
             f"Neither hand fits alone: {figure}.",
