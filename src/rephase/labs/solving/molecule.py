@@ -28,6 +28,7 @@ _LARGEST_BOX = 3_000_000  # grid points around the molecule
 _EDGES = "000 100 110 010 000 001 101 100 101 111 110 111 011 010 011 001"  # a path along all twelve
 _FIELD = np.tan(np.pi / 8) * np.array([1.2, 1.0])  # half of what is seen at distance 1 in a box of the page: across, up
 _MARGIN = 1.0  # Å around atoms and cell
+_CLOSEST_VIEW = 0.6  # distance of the camera relative to the one from which the whole cell is in sight
 _SHINE = {"ambient": 0.65, "diffuse": 0.7, "specular": 0.3, "roughness": 0.5, "fresnel": 0.1}
 _MINOR = 0.4  # opacity of a minor disorder part
 _BLUE, _STICK, _GREY = "#56B4E9", "#B8B8B8", "#777777"
@@ -97,15 +98,24 @@ def _extent(traces: list[Trace]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _camera(packing: Packing, cell: Cell, middle: np.ndarray, size: np.ndarray) -> dict[str, object]:
-    """A camera that looks at a molecule at its widest and sees the cell; plotly scales the box to the volume 1."""
+    """A camera that looks at a molecule at its widest, and at a good part of the cell around a small one.
+
+    plotly scales the box to the volume 1.
+    """
     view, scale = principal_axes(packing.xyz), np.prod(size) ** (1 / 3)
-    seen = np.concatenate([packing.xyz, _corners(cell)]) @ view.T
-    centre = (seen.min(0) + seen.max(0)) / 2
-    aside = (np.abs(seen - centre)[:, :2] + _MARGIN) / _FIELD
-    distance = (aside.max(1) + (seen - centre)[:, 2]).max()
+    seen = packing.xyz @ view.T
+    centre, distance = _framed(seen)
+    distance = max(distance, _CLOSEST_VIEW * _framed(np.concatenate([seen, _corners(cell) @ view.T]))[1])
     target = (centre @ view - middle) / scale
     places = {"center": target, "eye": target + distance / scale * view[2], "up": view[1]}
     return {name: dict(zip("xyz", place.tolist())) for name, place in places.items()}
+
+
+def _framed(seen: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre [3] of points [n, 3] along the axes of a view, and the distance in Å from which all are in sight."""
+    centre = (seen.min(0) + seen.max(0)) / 2
+    aside = (np.abs(seen - centre)[:, :2] + _MARGIN) / _FIELD
+    return centre, float((aside.max(1) + (seen - centre)[:, 2]).max())
 
 
 def _atoms(packing: Packing, elements: np.ndarray, part: np.ndarray) -> Iterator[Trace]:
