@@ -338,7 +338,7 @@ def test_odd_chemistry_is_a_hint(model):
     assert judged_by_model("possible", model, sensible, d_min=0.9, is_open=False) == "solved"
 
 
-@pytest.mark.parametrize(("r1", "expected"), [(0.16, "solved"), (0.27, "possible")])
+@pytest.mark.parametrize(("r1", "expected"), [(0.12, "solved"), (0.19, "possible")])
 def test_a_model_that_does_not_fit_lowers_a_claim(model, r1, expected):
     sensible = check_chemistry(model.sites, model.cell, model.symmetry)._replace(sensible=1.0)
     poor = replace(model, statistics=model.statistics._replace(r1=r1))
