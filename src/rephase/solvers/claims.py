@@ -13,8 +13,8 @@ _STANDS_OUT = 0.8  # largest ratio of the misfit to that of the best trial that 
 # and r_factor: correct solutions with the verdict "solved" have a mean figure of merit of at least 0.75 (at least 0.97
 # at atomic resolution), those with a weak class of wrong signs 0.37-0.71; correct solutions have R of at most 0.36.
 # R1 of a model that is right, over (1 - p / n)^½ for p parameters and n reflections; d_min in Å. By
-# `rephase bench models` (--folder CIFS with and without --formula, noise and gaps; --measured; --random 250 --seed 2) it
-# is at most 0.13 in correct claims, and 0.19 in the only false one; wrong models of real crystals have at least 0.27.
+# `rephase bench models` (--folder CIFS, noise and gaps, with and without --formula; --measured; --random 250 --seed 2)
+# it is at most 0.13 in correct claims, and 0.19 in the only false one; wrong models of real crystals, 0.27 or more.
 _LARGEST_R1 = [1.2, 1.5], [0.17, 0.16]
 _HOPELESS_R1 = 0.40  # of a model of atomic data that is not even possible
 _LEAST_SENSIBLE = 0.9  # share of atoms without a chemical fault in a model that raises a verdict
