@@ -1,61 +1,78 @@
-"""Instruction files of solved crystals, read and refined by another program, beside the figures of rephase.
+"""Instruction files that `rephase.solve` writes, read and refined by another program.
 
-    rephase bench instruction_files -- FOLDER --peer "PYTHON benchmarks/peers/refinement_smtbx.py"
+    rephase bench instruction_files -- --cod --d-min 0.9 --noise 0.02 --peer "PYTHON SCRIPT"
+    rephase bench instruction_files -- --measured FOLDER --d-min 1.0 --peer "PYTHON SCRIPT"
 
-FOLDER holds the results of `rephase solve`, one folder for each crystal, as ``rephase solve FILES --out FOLDER`` writes
-them. The peer reads every ``solution.res`` and ``solution.hkl`` as they are. ``r1_read`` is R1 of the atoms as it reads
-them, ``r1_refined`` the one after its own refinement, empty where the file has an extinction or a shared occupancy,
-which smtbx does not read; both should be near ``r1``, that of rephase.
+SCRIPT is ``benchmarks/peers/refinement_smtbx.py``. The options that choose crystals and degrade their reflections are
+those of ``rephase bench solve``. The peer reads every ``solution.res`` and ``solution.hkl`` as they were written. ``r1``
+is that of rephase, ``r1_read`` that of the atoms as the peer reads them, ``r1_refined`` the one after its own
+refinement, empty where the file has an extinction or a shared occupancy, which smtbx does not read. The table is also
+written to ``runs/bench/instruction_files.csv``.
 """
 
 import argparse
-import json
 import shlex
 import subprocess
 import tempfile
+import warnings
 from pathlib import Path
 
 import pandas as pd
+from cases.crystals import chosen_crystals, crystal_files
+from cases.options import case_parser, check_case, limits_of
+from cases.reflections import case_of
 
-from rephase.errors import ConfigError
+from rephase.crystal.structures import Crystal
+from rephase.solvers.solve import solve
 
 _NEAR = 0.01  # of R1
 
 
-def results_in(folder: Path) -> pd.DataFrame:
-    """Return the instruction files of a folder of results, with R1 of rephase."""
-    files = sorted(folder.glob("*/solution.res"))
-    if not files:
-        raise ConfigError(f"{folder}: no solution.res in its folders; write them with rephase solve FILES --out FOLDER")
-    r1 = [json.loads((file.parent / "solution.json").read_text())["r1"] for file in files]
-    names = [file.parent.name for file in files]
-    return pd.DataFrame({"name": names, "file": [str(file) for file in files], "r1": pd.to_numeric(r1)})
+def written_files(crystals: dict[str, Crystal], options: argparse.Namespace, folder: Path) -> pd.DataFrame:
+    """Solve crystals and write their files into a folder; return a row for each with a model."""
+    rows = []
+    for d_min in limits_of(options):
+        for name, crystal in crystals.items():
+            data, _ = case_of(name, crystal, d_min, options)
+            solution = solve(data, effort=options.effort, seed=options.seed)
+            if solution.model is not None:
+                file = solution.write(folder / f"{name}_{d_min:g}") / "solution.res"
+                rows.append({"d_min": d_min, "name": name, "file": str(file), "r1": solution.model.r1})
+    return pd.DataFrame(rows)
 
 
-def read_elsewhere(command: str, files: list[str]) -> pd.DataFrame:
+def read_elsewhere(command: str, files: list[str], out: Path) -> pd.DataFrame:
     """Run the peer on instruction files; return its rows."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "peer.csv"
-        subprocess.run([*shlex.split(command), str(out), *files], check=True)
-        return pd.read_csv(out).rename(columns={"r1": "r1_refined", "wr2": "wr2_refined"})
+    subprocess.run([*shlex.split(command), str(out), *files], check=True)
+    return pd.read_csv(out).rename(columns={"r1": "r1_refined", "wr2": "wr2_refined"})
+
+
+def summary(table: pd.DataFrame, column: str) -> str:
+    """Count the files with a value in a column of R1, and those near R1 of rephase."""
+    there = table[column].notna()
+    near = (table[column] - table["r1"]).abs()[there] <= _NEAR
+    return f"{column}: {there.sum()} of {len(table)} files, within {_NEAR} of r1 in {near.sum()}"
 
 
 def main() -> None:
-    """Compare the files of a folder, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="folder of folders with results")
+    """Solve the crystals, have their files read, and print the table."""
+    parser = case_parser(__doc__, "instruction_files")
     parser.add_argument("--peer", required=True, help='"PYTHON SCRIPT" of the other program')
     options = parser.parse_args()
-    own = results_in(options.folder)
-    table = own.merge(read_elsewhere(options.peer, list(own["file"])), on="file").drop(columns="file")
-    print(table.round(4).to_string(index=False))
-    is_read, was_refined = table["r1_read"].notna(), table["r1_refined"].notna()
-    near_read, near_refined = (
-        (table[column] - table["r1"]).abs()[rows] <= _NEAR
-        for column, rows in (("r1_read", is_read), ("r1_refined", was_refined))
-    )
-    print(f"read: {is_read.sum()} of {len(table)}, R1 within {_NEAR} in {near_read.sum()}")
-    print(f"refined: {was_refined.sum()}, R1 within {_NEAR} in {near_refined.sum()}")
+    check_case(options, parser)
+    warnings.simplefilter("ignore", UserWarning)  # of single crystals
+    crystals = chosen_crystals(options, crystal_files(options))
+    with tempfile.TemporaryDirectory() as folder:
+        own = written_files(crystals, options, Path(folder))
+        elsewhere = read_elsewhere(options.peer, list(own["file"]), Path(folder) / "peer.csv")
+    table = own.merge(elsewhere, on="file").drop(columns="file")
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(options.out, index=False)
+    print(table.drop(columns="error").round(4).to_string(index=False))
+    for name, error in table.dropna(subset="error")[["name", "error"]].itertuples(index=False):
+        print(f"{name}: {error}")
+    print(summary(table, "r1_read"))
+    print(summary(table, "r1_refined"))
 
 
 if __name__ == "__main__":
