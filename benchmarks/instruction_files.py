@@ -4,10 +4,10 @@
     rephase bench instruction_files -- --measured FOLDER --d-min 1.0 --peer "PYTHON SCRIPT"
 
 SCRIPT is ``benchmarks/peers/refinement_smtbx.py``. The options that choose crystals and degrade their reflections are
-those of ``rephase bench solve``. The peer reads every ``solution.res`` and ``solution.hkl`` as they were written. ``r1``
-is that of rephase, ``r1_read`` that of the atoms as the peer reads them, ``r1_refined`` the one after its own
-refinement, empty where the file has an extinction or a shared occupancy, which smtbx does not read. The table is also
-written to ``runs/bench/instruction_files.csv``.
+those of ``rephase bench solve``. The peer reads every ``solution.res`` and ``solution.hkl`` as written. ``r1`` is that
+of rephase, ``r1_read`` that of the atoms as the peer reads them, ``r1_refined`` the one after its own refinement, empty
+where the file has an extinction or a shared occupancy, which smtbx does not read. The table is also written to
+``runs/bench/instruction_files.csv``.
 """
 
 import argparse

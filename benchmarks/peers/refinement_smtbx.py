@@ -1,7 +1,7 @@
 """Instruction files read and refined by smtbx, the refinement of cctbx, in an environment of its own.
 
     pip install cctbx-base numpy
-    rephase bench instruction_files -- --cod --d-min 0.9 --noise 0.02 --peer "PYTHON benchmarks/peers/refinement_smtbx.py"
+    rephase bench instruction_files -- --cod --d-min 0.9 --peer "PYTHON benchmarks/peers/refinement_smtbx.py"
 
 Called as ``refinement_smtbx.py OUT.csv FILE.res ...``; the reflections are those of ``FILE.hkl``. ``r1_read`` is R1 of
 I > 2σ for the atoms as they were read, ``r1`` and ``wr2`` those after some cycles. smtbx reads neither EXTI nor the
