@@ -1,5 +1,7 @@
 """How processes end: in one line, whatever happened, and with the process that started them; and their threads."""
 
+import gc
+import math
 import os
 import signal
 import socket
@@ -8,11 +10,21 @@ import sys
 import threading
 import time
 
+import dask.system
 import pytest
 import torch
 
 from rephase.errors import ConfigError
-from rephase.processes import THREADS, available_cores, end_children, limit_threads, run_child, status_of
+from rephase.processes import (
+    THREADS,
+    available_cores,
+    cores_of_group,
+    end_children,
+    limit_threads,
+    many_imports,
+    run_child,
+    status_of,
+)
 
 
 def script(text, **options):
@@ -99,7 +111,7 @@ rephase.cli.main()
 """
 
 
-@pytest.mark.parametrize("module", ["rephase.processes", "rephase.errors", "rephase.commands", "typer", "tqdm"])
+@pytest.mark.parametrize("module", ["rephase.processes", "rephase.errors", "rephase.commands", "typer", "filelock"])
 def test_an_interruption_while_modules_are_imported_is_one_line(module):
     with script(IMPORT.format(module)) as process:
         _, said = process.communicate(timeout=60)
@@ -213,6 +225,36 @@ def test_children_are_ended_by_name(silent_server, tmp_path):
     assert ended[0][0] == -signal.SIGTERM
 
 
+def test_available_cores_are_those_that_dask_counts():
+    assert available_cores() == dask.system.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"batch/job/cpu.max": "250000 100000"}, 3),
+        ({"batch/job/cpu.max": "max 100000"}, math.inf),
+        ({"cpu,cpuacct/cpu.cfs_quota_us": "200000", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 2),
+        ({"cpuacct,cpu/cpu.cfs_quota_us": "-1", "cpuacct,cpu/cpu.cfs_period_us": "100000"}, math.inf),
+        ({}, math.inf),
+    ],
+    ids=["version 2", "version 2, no limit", "version 1", "version 1, no limit", "no groups"],
+)
+def test_cores_of_a_control_group(tmp_path, files, cores):
+    own = tmp_path / "own"
+    own.write_text("1:name=systemd:/\n0::/batch/job\n")
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{content}\n")
+    assert cores_of_group(str(tmp_path), str(own)) == cores
+
+
+def test_many_imports_leave_the_search_for_garbage_on():
+    with many_imports():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
 @pytest.fixture
 def own_environment(monkeypatch):
     """`limit_threads` sets variables that other tests of this process would inherit."""
@@ -221,7 +263,7 @@ def own_environment(monkeypatch):
 
 @pytest.mark.parametrize(("given", "chosen", "threads"), [(3, None, "3"), (3, "5", "5"), (64, None, None)])
 def test_threads_are_limited_to_the_cores_that_are_given(own_environment, monkeypatch, given, chosen, threads):
-    monkeypatch.setattr("dask.system.cpu_count", lambda: given)
+    monkeypatch.setattr("rephase.processes.available_cores", lambda: given)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.delenv(THREADS) if chosen is None else monkeypatch.setenv(THREADS, chosen)
     limit_threads()

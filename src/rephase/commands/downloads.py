@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
 from rephase.files.writing import writable_folder
 from rephase.paths import RUNS
@@ -24,6 +23,8 @@ def fetch_cod(
     ] = "",
 ) -> None:
     """Download crystal structures from the Crystallography Open Database by number."""
+    from tqdm import tqdm
+
     from rephase.formats import cod
 
     numbers = [*(ids or []), *(cod.read_numbers(list_) if list_ else [])]

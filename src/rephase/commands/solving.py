@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tqdm import tqdm
 
 from rephase.commands.options import CellText, Column, Device, Effort, GroupText, Measured, Seed
 from rephase.errors import ConfigError
 from rephase.files.writing import ResultSet, only_writer
 from rephase.paths import RUNS
+from rephase.processes import many_imports
 
 
 def solve(
@@ -50,8 +50,9 @@ def solve(
     device: Device = "auto",
 ) -> None:
     """Solve crystal structures: from measured intensities to phases, density and a refined model."""
-    from rephase.crystal.reflections.data_sets import all_data_sets
-    from rephase.labs.solving.request import Request, solve_file
+    with many_imports():
+        from rephase.crystal.reflections.data_sets import all_data_sets
+        from rephase.labs.solving.request import Request, solve_file
 
     request = Request(
         cell=_numbers(cell),
@@ -105,12 +106,13 @@ def complete(
     device: Device = "auto",
 ) -> None:
     """Complete a data set: predict the unmeasured amplitudes, each with its uncertainty, and compute the maps."""
-    from rephase.crystal.reflections.files import read_reflections
-    from rephase.files.inputs import read_with
-    from rephase.labs.completion.complete import RESULTS
-    from rephase.labs.completion.complete import complete as complete_crystal
-    from rephase.labs.completion.pictures import write_figures
-    from rephase.labs.completion.routes import check_route
+    with many_imports():
+        from rephase.crystal.reflections.files import read_reflections
+        from rephase.files.inputs import read_with
+        from rephase.labs.completion.complete import RESULTS
+        from rephase.labs.completion.complete import complete as complete_crystal
+        from rephase.labs.completion.pictures import write_figures
+        from rephase.labs.completion.routes import check_route
 
     check_route(model)
     data = read_reflections(file, cell=_numbers(cell), space_group=space_group or None, column=column or None)
@@ -144,6 +146,8 @@ def _numbers(text: str) -> tuple[float, ...] | None:
 @contextmanager
 def _trial_bar(*, is_shown: bool = True) -> Iterator[Callable[[int, int, int], None]]:
     """Show a progress bar of trials that also counts how many agree."""
+    from tqdm import tqdm
+
     with tqdm(unit="trial", desc="solving", disable=not is_shown, delay=1e-3) as bar:  # appears at the first trial
 
         def report(n_trials: int, n_agree: int, max_trials: int) -> None:

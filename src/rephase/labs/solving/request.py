@@ -15,7 +15,7 @@ from rephase.crystal.reflections.phase_lists import PhaseList, read_phases
 from rephase.crystal.structures import read_crystal
 from rephase.files.inputs import read_with
 from rephase.files.writing import ResultSet, only_writer
-from rephase.labs.solving.pictures import write_figures
+from rephase.processes import many_imports
 from rephase.solvers.solution import RESULTS, Solution
 from rephase.solvers.solve import solve
 
@@ -125,6 +125,8 @@ def solve_file(
             device=request.device,
             report=report,
         )
+        with many_imports():  # they take a second, so not before the first trial
+            from rephase.labs.solving.pictures import write_figures
         with results.staged() as stage:
             solution.write_files(stage, formula=formula or None)
             write_figures(solution, stage, command=request.command)
