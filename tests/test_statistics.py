@@ -6,7 +6,8 @@ import pytest
 from rephase.crystal.cell import Cell
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import read_reflections
-from rephase.crystal.reflections.statistics import d_min_supported, normalise, shell_table, unique_hkl, wilson
+from rephase.crystal.reflections.shell_table import d_min_supported, shell_table
+from rephase.crystal.reflections.statistics import normalise, unique_hkl, wilson
 from rephase.crystal.shells import shell_index, shell_limits, smooth_mean
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.structures import Atoms, Crystal

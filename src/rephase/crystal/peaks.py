@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import gemmi
 import numpy as np
-from scipy.ndimage import maximum_filter
-from scipy.spatial import cKDTree
+import scipy
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import Symmetry
@@ -94,7 +93,7 @@ class _Neighbourhood:
             low, high = along < width, along > 1 - width
             rows = np.concatenate([rows, rows[low], rows[high]])
             places = np.concatenate([places, places[low] + axis, places[high] - axis])
-        self._rows, self._tree = rows, cKDTree(places @ cell.orthogonalisation.T)
+        self._rows, self._tree = rows, scipy.spatial.cKDTree(places @ cell.orthogonalisation.T)
 
     def __call__(self, xyz_frac: np.ndarray) -> np.ndarray:
         """Rows of the points that lie near any of ``xyz_frac [k, 3]``."""
@@ -211,7 +210,7 @@ def site_order(xyz_frac: np.ndarray, cell: Cell, symmetry: Symmetry) -> np.ndarr
 
 def _maxima(density: np.ndarray) -> np.ndarray:
     """Grid points [m, 3] above zero that no neighbour exceeds; the first of equal neighbours."""
-    points = np.argwhere((density == maximum_filter(density, 3, mode="wrap")) & (density > 0))
+    points = np.argwhere((density == scipy.ndimage.maximum_filter(density, 3, mode="wrap")) & (density > 0))
     height, is_first = density[tuple(points.T)], np.ones(len(points), bool)
     for step in _EARLIER:
         is_first &= height > density[tuple(((points + step) % density.shape).T)]

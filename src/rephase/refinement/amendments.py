@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import gemmi
 import numpy as np
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import distances, find_peaks
@@ -110,7 +110,11 @@ def _split(
     """Add second sites in part 2, whose occupancies complement those of the first; all become isotropic."""
     atom = second.atom
     steps = (second.xyz_frac[:, None] - second.xyz_frac) @ cell.orthogonalisation.T
-    cluster = connected_components(np.linalg.norm(steps, axis=-1) < _ONE_DISORDER)[1] if len(atom) else atom
+    cluster = (
+        scipy.sparse.csgraph.connected_components(np.linalg.norm(steps, axis=-1) < _ONE_DISORDER)[1]
+        if len(atom)
+        else atom
+    )
     variable = occupancies.max(initial=0) + 1 + cluster
     u, occupancy, part, is_anisotropic = (
         column.copy() for column in (sites.U, sites.occupancy, sites.part, sites.is_anisotropic)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.spatial import cKDTree
+import scipy
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import Symmetry
@@ -72,7 +72,7 @@ def _distances(sites: Sites, pair: tuple[str, str], cell: Cell, symmetry: Symmet
     steps = np.indices((3, 3, 3)).reshape(3, -1).T - 1
     around = ((images.reshape(-1, 3) - np.floor(images.reshape(-1, 3))) + steps[:, None]).reshape(-1, 3)
     to_cartesian = cell.orthogonalisation.T
-    tree, centres = cKDTree(around @ to_cartesian), cKDTree((one % 1.0) @ to_cartesian)
+    tree, centres = scipy.spatial.cKDTree(around @ to_cartesian), scipy.spatial.cKDTree((one % 1.0) @ to_cartesian)
     found = centres.sparse_distance_matrix(tree, _RANGE[1], output_type="ndarray")["v"]
     found = found[found > _RANGE[0]]
     return np.sort(found)[::2] if pair[0] == pair[1] else found  # each bond between like atoms is met twice

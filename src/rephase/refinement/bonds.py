@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 import gemmi
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components, depth_first_order, minimum_spanning_tree
+import scipy
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import UNASSIGNED
@@ -49,16 +48,16 @@ def _is_only_bond(pairs: Pairs, is_hydrogen: np.ndarray) -> np.ndarray:
 
 def molecule_of(bonds: Pairs, n: int) -> np.ndarray:
     """Return the number [n] of the molecule to which each atom belongs."""
-    return connected_components(_graph(bonds, n), directed=False)[1]
+    return scipy.sparse.csgraph.connected_components(_graph(bonds, n), directed=False)[1]
 
 
-def _graph(bonds: Pairs, n: int) -> csr_array:
+def _graph(bonds: Pairs, n: int) -> "scipy.sparse.csr_array":
     """Return the shortest bond between each two atoms as a sparse matrix [n, n]; an atom's own images are left out."""
     order = np.argsort(bonds.distance, kind="stable")
     first, second = bonds.first[order], bonds.second[order]
     _, kept = np.unique(first * n + second, return_index=True)
     kept = kept[first[kept] != second[kept]]
-    return csr_array((bonds.distance[order][kept], (first[kept], second[kept])), shape=(n, n))
+    return scipy.sparse.csr_array((bonds.distance[order][kept], (first[kept], second[kept])), shape=(n, n))
 
 
 class Placement(NamedTuple):
@@ -99,7 +98,7 @@ def connect(sites: Sites, cell: Cell, symmetry: Symmetry) -> Sites:
 def in_one_piece(n: int, bonds: Pairs) -> Placement:
     """Return the operations that join each atom to its neighbour along the shortest bonds of its molecule."""
     placed = Placement(np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3)))
-    previous = _previous(minimum_spanning_tree(_graph(bonds, n)), n)
+    previous = _previous(scipy.sparse.csgraph.minimum_spanning_tree(_graph(bonds, n)), n)
     bond_of = _shortest_bond(bonds, previous)
     is_placed = previous < 0
     while not is_placed.all():
@@ -111,12 +110,12 @@ def in_one_piece(n: int, bonds: Pairs) -> Placement:
     return placed
 
 
-def _previous(tree: csr_array, n: int) -> np.ndarray:
+def _previous(tree: "scipy.sparse.csr_array", n: int) -> np.ndarray:
     """Return the atom [n] from which each atom of a forest is reached; -1 for the first atom of each molecule."""
     previous = np.full(n, -1)
-    molecule = connected_components(tree, directed=False)[1]
+    molecule = scipy.sparse.csgraph.connected_components(tree, directed=False)[1]
     for start in np.unique(molecule, return_index=True)[1]:
-        order, before = breadth_first_order(tree, start, directed=False)
+        order, before = scipy.sparse.csgraph.breadth_first_order(tree, start, directed=False)
         previous[order[1:]] = before[order[1:]]
     return previous
 
@@ -178,10 +177,10 @@ def order_atoms(sites: Sites, cell: Cell, symmetry: Symmetry) -> Sites:
 def _place_in_chain(bonds: Pairs, n: int) -> np.ndarray:
     """Return the position [n] of each atom in a walk along the bonds that starts at an atom with fewest of them."""
     graph = _graph(bonds, n)
-    molecule = connected_components(graph, directed=False)[1]
+    molecule = scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
     by_ends = np.lexsort((np.arange(n), np.bincount(bonds.first, minlength=n)))
     place = np.zeros(n, int)
     for start in by_ends[np.unique(molecule[by_ends], return_index=True)[1]]:
-        walk = depth_first_order(graph, start, directed=False, return_predecessors=False)
+        walk = scipy.sparse.csgraph.depth_first_order(graph, start, directed=False, return_predecessors=False)
         place[walk] = np.arange(len(walk))
     return place

@@ -6,9 +6,7 @@ from typing import NamedTuple
 
 import gemmi
 import numpy as np
-from scipy.ndimage import maximum_filter1d
-from scipy.optimize import linear_sum_assignment
-from scipy.special import logsumexp
+import scipy
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import UNASSIGNED, common_images, units_in_cell
@@ -131,14 +129,14 @@ class _Problem(NamedTuple):
         scales = expected * _SCALES
         electrons, sd = self.electrons / scales[:, None], self.electrons_sd / scales[:, None]
         scores = _electron_scores(electrons, sd, self.candidates) + self.prior
-        fits = logsumexp(scores, axis=-1).sum(-1) + self.scale_prior(scales)
-        best = np.argsort(-np.where(fits == maximum_filter1d(fits, 5), fits, -np.inf), kind="stable")
+        fits = scipy.special.logsumexp(scores, axis=-1).sum(-1) + self.scale_prior(scales)
+        best = np.argsort(-np.where(fits == scipy.ndimage.maximum_filter1d(fits, 5), fits, -np.inf), kind="stable")
         return scales[best[:_N_SCALES]]
 
     def scale_prior(self, scale: np.ndarray | float) -> np.ndarray:
         """Return the log prior of the overall factor of the electrons: it is near one of the expected scales."""
         off = np.log(np.divide.outer(scale, self.expected_scales)) / _SCALE_SD
-        return logsumexp(-0.5 * off**2, axis=-1)
+        return scipy.special.logsumexp(-0.5 * off**2, axis=-1)
 
     def assigned(self, scale: float) -> tuple[float, np.ndarray, np.ndarray]:
         """Return the scale, the scores [n, n_candidates], and the chosen elements [n] as indices."""
@@ -253,7 +251,7 @@ def _chosen(scores: np.ndarray, n_images: np.ndarray, budget: np.ndarray | None)
     price = np.where(np.arange(len(kinds)) < n_places.sum(), 0.0, _BEYOND)
     gain = (scores[:, kinds] + price)[rows] / n_copies[rows, None]
     taken = np.zeros(scores.shape)
-    row, place = linear_sum_assignment(gain, maximize=True)
+    row, place = scipy.optimize.linear_sum_assignment(gain, maximize=True)
     np.add.at(taken, (rows[row], kinds[place]), 1)
     return taken.argmax(1)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import gemmi
 import numpy as np
-from scipy.special import logsumexp
+import scipy
 
 from rephase.refinement.atoms.restraints import Pairs
 
@@ -70,7 +70,7 @@ def _score(element: str, count: np.ndarray, mean: np.ndarray) -> np.ndarray:
     n_bonds, length, share = (np.array(column)[:, None] for column in zip(*_KINDS[element]))
     spread = np.where(count == 0, 0, -0.5 * ((mean - length) / _SPREAD) ** 2 - np.log(_SPREAD * np.sqrt(2 * np.pi)))
     terms = np.where(n_bonds == count, np.log(share) + spread, -np.inf)
-    return logsumexp(np.concatenate([terms, np.log(_UNUSUAL) + even[None]]), axis=0)
+    return scipy.special.logsumexp(np.concatenate([terms, np.log(_UNUSUAL) + even[None]]), axis=0)
 
 
 def mean_geometry(contacts: Pairs, elements: Sequence[str]) -> float:

@@ -2,7 +2,7 @@
 
 import gemmi
 import numpy as np
-from scipy.ndimage import map_coordinates, spline_filter
+import scipy
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import Symmetry
@@ -40,12 +40,12 @@ class Evidence:
     def __init__(self, density: np.ndarray):
         self.sigma = float(np.std(density))
         self._shape = np.array(density.shape)
-        self._coefficients = spline_filter(np.asarray(density, float), order=3, mode="grid-wrap")
+        self._coefficients = scipy.ndimage.spline_filter(np.asarray(density, float), order=3, mode="grid-wrap")
 
     def __call__(self, xyz_frac: np.ndarray) -> np.ndarray:
         """Return the density [...] at ``xyz_frac [..., 3]``."""
         points = np.moveaxis(xyz_frac * self._shape, -1, 0)
-        return map_coordinates(self._coefficients, points, order=3, mode="grid-wrap", prefilter=False)
+        return scipy.ndimage.map_coordinates(self._coefficients, points, order=3, mode="grid-wrap", prefilter=False)
 
 
 def torsion_in_map(

@@ -4,8 +4,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg.blas import dsyrk
-from scipy.linalg.lapack import dpotrf, dpotri
+import scipy
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.reflections import Reflections
@@ -106,7 +105,9 @@ class LeastSquares:
             root = np.sqrt(self.weights(chunk.rows, calculated, state.scale_squared, weighting))
             slopes *= root
             residual = root * (observed - calculated)
-            dsyrk(1.0, slopes.T, trans=1, beta=1.0, c=matrix, overwrite_c=True)  # a sum over chunks, upper triangle
+            scipy.linalg.blas.dsyrk(
+                1.0, slopes.T, trans=1, beta=1.0, c=matrix, overwrite_c=True
+            )  # a sum over chunks, upper triangle
             vector += slopes @ residual
             misfit += float(residual @ residual)
             total += float(((root * observed) ** 2).sum())
@@ -240,9 +241,9 @@ def _inverse(matrix: np.ndarray, damping: float = 0.0) -> np.ndarray:
     size = np.where(size > 0, size, 1.0)
     scaled = matrix / np.outer(size, size)
     while True:
-        factor, failed = dpotrf(scaled + max(damping, _LEAST_DAMPING) * np.eye(len(size)), clean=1)
+        factor, failed = scipy.linalg.lapack.dpotrf(scaled + max(damping, _LEAST_DAMPING) * np.eye(len(size)), clean=1)
         if not failed:
             break
         damping = max(damping, _LEAST_DAMPING) * _DAMPED
-    upper, _ = dpotri(factor)
+    upper, _ = scipy.linalg.lapack.dpotri(factor)
     return np.asarray((np.triu(upper) + np.triu(upper, 1).T) / np.outer(size, size))

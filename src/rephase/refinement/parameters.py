@@ -7,7 +7,7 @@ matrix, ``d(slots) = matrix^T d(parameters)``.
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import sparse
+import scipy
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import Symmetry
@@ -32,7 +32,7 @@ class Parameters:
         [n_parameters], largest change of each parameter in one cycle.
     """
 
-    matrix: sparse.csr_array
+    matrix: "scipy.sparse.csr_array"
     steps: np.ndarray
 
     def __len__(self) -> int:
@@ -54,7 +54,7 @@ class Parameters:
     def variances_of(self, row: np.ndarray, covariance: np.ndarray) -> np.ndarray:
         """Return the variance [n_atoms] of a linear function, coefficients [10], of the slots of each atom."""
         n_atoms = self.matrix.shape[1] // N_SLOTS
-        by_atom = self.matrix @ sparse.kron(sparse.eye_array(n_atoms), row[:, None], format="csr")
+        by_atom = self.matrix @ scipy.sparse.kron(scipy.sparse.eye_array(n_atoms), row[:, None], format="csr")
         return np.asarray(by_atom.multiply(covariance @ by_atom).sum(axis=0)).ravel()
 
 
@@ -78,9 +78,9 @@ def free_parameters(sites: Sites, cell: Cell, symmetry: Symmetry, occupancies: n
         blocks.append(block)
         steps.append(np.r_[np.full(len(xyz), in_angstrom.mean()), np.full(len(u), 0.05)])
     variables = _occupancy_rows(np.asarray(occupancies, int)[free])
-    rows = sparse.vstack([sparse.block_diag(blocks), sparse.csr_array(variables)], format="csr")
+    rows = scipy.sparse.vstack([scipy.sparse.block_diag(blocks), scipy.sparse.csr_array(variables)], format="csr")
     matrix = rows @ _riding(sites, cell, free)
-    return Parameters(sparse.csr_array(matrix), np.concatenate([*steps, np.full(len(variables), 0.2)]))
+    return Parameters(scipy.sparse.csr_array(matrix), np.concatenate([*steps, np.full(len(variables), 0.2)]))
 
 
 def _occupancy_rows(occupancies: np.ndarray) -> np.ndarray:
@@ -129,7 +129,7 @@ def _factor(sites: Sites) -> np.ndarray:
     return np.where(turns, 1.5, 1.2)
 
 
-def _riding(sites: Sites, cell: Cell, free: np.ndarray) -> sparse.csr_array:
+def _riding(sites: Sites, cell: Cell, free: np.ndarray) -> "scipy.sparse.csr_array":
     """Return the matrix [10 n_free, 10 n_atoms] that lets riding atoms follow the slots of their parents."""
     place = np.full(len(sites), -1)
     place[free] = np.arange(len(free))
@@ -146,7 +146,7 @@ def _riding(sites: Sites, cell: Cell, free: np.ndarray) -> sparse.csr_array:
     rows = np.broadcast_to((source[:, None] * N_SLOTS + slot)[:, :, None], shape)
     columns = np.broadcast_to((target[:, None] * N_SLOTS + slot)[:, None, :], shape)
     size = (len(free) * N_SLOTS, len(sites) * N_SLOTS)
-    return sparse.csr_array((block.ravel(), (rows.ravel(), columns.ravel())), shape=size)
+    return scipy.sparse.csr_array((block.ravel(), (rows.ravel(), columns.ravel())), shape=size)
 
 
 def _site_projectors(is_kept: np.ndarray, symmetry: Symmetry, cell: Cell) -> tuple[np.ndarray, np.ndarray]:

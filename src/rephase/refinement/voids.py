@@ -4,8 +4,7 @@ from typing import NamedTuple
 
 import gemmi
 import numpy as np
-from scipy.ndimage import map_coordinates
-from scipy.spatial import cKDTree
+import scipy
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.density import density_of
@@ -42,7 +41,7 @@ def find_voids(model: Model) -> Voids:
         return Voids(0.0, 0.0, 0.0)
     density = _difference_density(model)
     places = (grid * density.shape).T
-    values = map_coordinates(density, places, order=1, mode="grid-wrap")
+    values = scipy.ndimage.map_coordinates(density, places, order=1, mode="grid-wrap")
     contrast = float(values[is_void].mean() - values[~is_void].mean()) if not is_void.all() else 0.0
     return Voids(volume, volume / model.cell.volume, contrast * volume)
 
@@ -57,12 +56,12 @@ def void_mask(sites: Sites, cell: Cell, symmetry: Symmetry, grid: np.ndarray) ->
         positions = sites.xyz_frac[elements == element]
         images = np.einsum("oij,aj->oai", symmetry.rotations, positions) + symmetry.translations[:, None]
         around = _around(images.reshape(-1, 3) % 1.0, cell, _LARGEST_RADIUS + 2 * _PROBE) @ to_cartesian
-        np.minimum(gap, cKDTree(around).query(points)[0] - gemmi.Element(element).vdw_r, out=gap)
+        np.minimum(gap, scipy.spatial.cKDTree(around).query(points)[0] - gemmi.Element(element).vdw_r, out=gap)
     centres = grid[gap > _PROBE]
     if not len(centres):
         return np.zeros(len(grid), bool)
     around = _around(centres, cell, _PROBE) @ to_cartesian
-    return cKDTree(around).query(points, distance_upper_bound=_PROBE)[0] <= _PROBE
+    return scipy.spatial.cKDTree(around).query(points, distance_upper_bound=_PROBE)[0] <= _PROBE
 
 
 def _grid(cell: Cell) -> np.ndarray:

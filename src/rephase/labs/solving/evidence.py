@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pandas as pd
 
 from rephase.crystal.reflections.absences import absence_table
-from rephase.crystal.reflections.statistics import shell_table, wilson
+from rephase.crystal.reflections.shell_table import shell_table
+from rephase.crystal.reflections.statistics import wilson
 from rephase.labs.solving.drawing import draw_amplitudes, draw_r1, draw_residuals, draw_trials, draw_wilson
 from rephase.labs.solving.findings import agreement_of_trials, fit_of, quality_of
 from rephase.labs.solving.model_tables import amplitudes, r1_by_resolution
@@ -82,7 +83,7 @@ def trials(solution: Solution) -> Iterator[str]:
 def measurement(solution: Solution) -> Iterator[str]:
     """Show the quality of the data: Wilson plot, resolution shells, systematic absences."""
     found = wilson(solution.reflections)
-    drawn = _shown(picture(draw_wilson(found.table, found.b_iso), name="Wilson plot"), "Wilson plot.")
+    drawn = _shown(picture(draw_wilson(pd.DataFrame(found.table), found.b_iso), name="Wilson plot"), "Wilson plot.")
     if solution.measured is None:
         yield section("Measurement", f'<div class="pair">{drawn}</div>')
         return

@@ -40,7 +40,7 @@ def record(run: Run, solution: Solution) -> None:
         run.save_table(name, table)
     misfit, agrees = solution.trials or ((), ())
     run.save_table("trials", pd.DataFrame({"misfit": misfit, "agrees": agrees}))
-    run.save_table("solution_wilson", wilson(r).table)
+    run.save_table("solution_wilson", pd.DataFrame(wilson(r).table))
     run.save_table("absences", absence_table(r if solution.measured is None else solution.measured))
     hints = [(hint.name, hint.text, hint.remedy) for hint in solution.hints]
     run.save_table("hints", pd.DataFrame(hints, columns=["name", "text", "remedy"]))

@@ -12,8 +12,9 @@ import torch
 from rephase.config import Config
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import read_reflections
+from rephase.crystal.reflections.shell_table import Support, d_min_supported, shell_table
 from rephase.crystal.reflections.simulation import Truth, random_phases, simulate_reflections
-from rephase.crystal.reflections.statistics import Support, Wilson, d_min_supported, normalise, shell_table, wilson
+from rephase.crystal.reflections.statistics import Wilson, normalise, wilson
 from rephase.crystal.shells import shell_index, shell_limits
 from rephase.crystal.structures import Crystal, read_crystal
 from rephase.errors import CifError, ConfigError, check_file, nearest_name
@@ -82,7 +83,7 @@ def data_quality(run: Run) -> DataQuality:
     E, is_centric = normalise(data), data.group.is_centric(data.hkl)
     quality = DataQuality(shell_table(merged), wilson(data), d_min_supported(merged), _e_statistics(E, is_centric))
     run.save_table("quality_shells", quality.shells)
-    run.save_table("quality_wilson", quality.wilson.table)
+    run.save_table("quality_wilson", pd.DataFrame(quality.wilson.table))
     run.save_table("quality_e_statistics", quality.e_statistics)
     run.save_arrays("normalised", E=E, is_centric=is_centric)
     return quality
