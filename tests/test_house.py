@@ -7,10 +7,14 @@ import tomllib
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
 from rephase.config import load_config
+from rephase.crystal.cell import Cell
+from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections.files import write_hklf4
 from rephase.paths import NOTEBOOKS, ROOT
 
 PACKAGE = ROOT / "src" / "rephase"
@@ -82,11 +86,29 @@ def test_no_laboratory_imports_another():
     ],
 )
 def test_importing_loads_nothing_heavy(code, heavy):
-    script = f"import atexit, sys; sys.argv[1:] = ['--help']; atexit.register(lambda: print(*sys.modules)); {code}"
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {*heavy} & loaded_by(code, "--help")
+
+
+def test_solve_loads_what_the_model_and_the_pictures_need_after_its_first_trial(tmp_path):
+    hkl = np.array([hkl for hkl in np.ndindex(9, 9, 9) if any(hkl)])
+    values = np.random.default_rng(0).gamma(1.0, 100.0, len(hkl))
+    file = tmp_path / "sample.hkl"
+    write_hklf4(file, Reflections(hkl, values, values**0.5, Cell(8, 9, 10, 90, 90, 90), None))
+    code = "import rephase.cli, rephase.solvers.solve as s; s.pursue = lambda *_, **__: sys.exit(0); rephase.cli.main()"
+    loaded = loaded_by(code, "solve", str(file), "--cell", "8,9,10,90,90,90", "--space-group", "P 1")
+    later = ("scipy.spatial", "scipy.ndimage", "scipy.sparse", "pandas", "matplotlib", "plotly", "skimage")
+    never = ("lightning", "zarr", "dask", "Dans_Diffraction", "sympy", "torch._dynamo")
+    assert "rephase.solvers.strategy" in loaded
+    assert not {*later, *never} & loaded
+
+
+def loaded_by(code: str, *arguments: str) -> set[str]:
+    """Modules that a process has loaded when it ends."""
+    script = f"import atexit, sys; atexit.register(lambda: print('loaded', *sys.modules)); {code}"
+    found = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
     loaded = found.stdout.splitlines()[-1].split()
-    assert "rephase" in loaded
-    assert not {*heavy} & {*loaded}
+    assert {"loaded", "rephase"} <= {*loaded}
+    return {*loaded}
 
 
 @pytest.mark.parametrize("path", NOTEBOOK_FILES, ids=lambda path: path.stem)
