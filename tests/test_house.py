@@ -16,7 +16,7 @@ from rephase.paths import NOTEBOOKS, ROOT
 PACKAGE = ROOT / "src" / "rephase"
 FLOORS = [
     {"errors", "paths"},
-    {"files", "processes", "sources"},
+    {"deadlines", "files", "processes", "sources"},
     {"config", "devices", "plots"},
     {"pages"},
     {"crystal", "runs"},

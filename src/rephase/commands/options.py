@@ -6,6 +6,10 @@ from typing import Annotated
 import typer
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Minutes = Annotated[
+    float | None,
+    typer.Option(help="pause after so many minutes; the same command continues", show_default="no limit"),
+]
 Measured = Annotated[
     Path,
     typer.Argument(

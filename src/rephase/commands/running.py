@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from rephase.commands.options import Device
+from rephase.commands.options import Device, Minutes
+from rephase.deadlines import pause_after
 from rephase.files.writing import writable_folder
 from rephase.paths import RUNS
 
@@ -21,6 +22,7 @@ def run(
     ] = "",
     device: Device = "auto",
     workers: Annotated[int, typer.Option(help="number of parallel workers that build data")] = 2,
+    minutes: Minutes = None,
 ) -> None:
     """Run the notebooks headless and write results, figures and a report."""
     from rephase.laboratories import load_installed
@@ -28,7 +30,8 @@ def run(
 
     load_installed()
     names = [name.strip() for name in only.split(",") if name.strip()]
-    finished = run_notebooks(config, set_ or [], out=out, only=names, device=device, workers=workers)
+    with pause_after(minutes):
+        finished = run_notebooks(config, set_ or [], out=out, only=names, device=device, workers=workers)
     typer.echo(f"report: {finished.folder / 'report.html'}")
 
 
