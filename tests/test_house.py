@@ -16,7 +16,7 @@ from rephase.paths import NOTEBOOKS, ROOT
 PACKAGE = ROOT / "src" / "rephase"
 FLOORS = [
     {"errors", "paths"},
-    {"deadlines", "files", "processes", "sources"},
+    {"deadlines", "files", "processes", "ranks", "sources"},
     {"config", "devices", "plots"},
     {"pages"},
     {"crystal", "runs"},
@@ -26,7 +26,7 @@ FLOORS = [
     {"inference"},
     {"labs"},
     {"laboratories"},
-    {"figures", "report", "shipping", "sweeps"},
+    {"figures", "report", "shipping", "sweeps", "trainings"},
     {"pipeline"},
     {"commands"},
     {"cli"},

@@ -27,6 +27,7 @@ from rephase.learning.batches import Batches, BatchType, SplitData, StreamedData
 from rephase.learning.callbacks import PauseInTime, SpeedLog, StepBar
 from rephase.learning.checkpoints import read_checkpoint, write_checkpoint
 from rephase.processes import log_level
+from rephase.ranks import ALONE, Ranks
 
 Samples = tuple[torch.Tensor, ...]
 """A batch as seen by the training: tensors whose first axis is that of the samples."""
@@ -162,7 +163,14 @@ def module_of(model: nn.Module, options: TrainingConfig, seed: int = 0) -> Model
 
 
 def run_epochs(
-    module: ModelModule, name: str, data: SplitData[BatchType], folder: Path, *, device: str, progress: bool
+    module: ModelModule,
+    name: str,
+    data: SplitData[BatchType],
+    folder: Path,
+    *,
+    device: str,
+    progress: bool,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Train to the end, starting from the last checkpoint if there is one.
 
@@ -172,16 +180,21 @@ def run_epochs(
         The time given to the command is over; the last checkpoint has the state.
     """
     options, seed = module.options, module.seed
-    last, loader = folder / "last.ckpt", _training_loader(data, options, seed)
+    last, part = folder / "last.ckpt", {"rank": ranks.own(), "n_ranks": ranks.count}
+    loader = (
+        StreamedData(data, options.n_streamed, options.batch_size, seed=seed).loader()
+        if options.n_streamed
+        else data.loader("train", options.batch_size, seed=seed, **part)
+    )
     with _quiet_lightning(), _blamed_on_checkpoint(last), seeded(seed), deterministic():
         if last.is_file():  # a resuming trainer starts the first loader before it sets its epoch
             kept = read_checkpoint(last)
             n_done = kept[_PART]["n_done"] if _PART in kept else 0
             _order_of(loader).resume(int(kept["epoch"]) + (0 if n_done else 1), n_done)
-        _trainer(name, folder, options, device, progress).fit(
+        _trainer(name, folder, options, progress, trainer_options(device, options.precision, ranks)).fit(
             module,
             loader,
-            data.loader("validation", options.batch_size),
+            data.loader("validation", options.batch_size, **part),
             ckpt_path=last if last.is_file() else None,
             weights_only=True,
         )
@@ -205,10 +218,12 @@ def _blamed_on_checkpoint(path: Path) -> Iterator[None]:
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Suppress Lightning's messages about folders of a resumed training, loaders in memory and an unused GPU."""
-    with log_level("lightning.pytorch", logging.WARNING), warnings.catch_warnings():
+    logs = log_level("lightning.pytorch", logging.WARNING), log_level("lightning.fabric", logging.WARNING)
+    with logs[0], logs[1], warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")
         warnings.filterwarnings("ignore", message="The '(train|val)_dataloader' does not have many workers")
         warnings.filterwarnings("ignore", message="GPU available but not used")
+        warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist=True")  # means of all processes
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -219,13 +234,7 @@ def _order_of(loader: DataLoader[BatchType]) -> Batches:
     return cast(Batches, loader.sampler)
 
 
-def _training_loader(data: SplitData[BatchType], options: TrainingConfig, seed: int) -> DataLoader[BatchType]:
-    if options.n_streamed:
-        return StreamedData(data, options.n_streamed, options.batch_size, seed=seed).loader()
-    return data.loader("train", options.batch_size, seed=seed)
-
-
-def _trainer(name: str, folder: Path, options: TrainingConfig, device: str, progress: bool) -> L.Trainer:
+def _trainer(name: str, folder: Path, options: TrainingConfig, progress: bool, machine: dict[str, Any]) -> L.Trainer:
     keep: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     best = ModelCheckpoint(folder, filename="best", monitor="validation_loss", **keep)
     last = ModelCheckpoint(folder, filename="last", **keep)
@@ -246,7 +255,7 @@ def _trainer(name: str, folder: Path, options: TrainingConfig, device: str, prog
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         plugins=[CheckedCheckpoints()],
-        **trainer_options(device, options.precision),
+        **machine,
     )
 
 
