@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from rephase import deadlines, pipeline
+from rephase import deadlines, pipeline, sweeps
 from rephase.config import load_config
 from rephase.deadlines import check_time, pause_after
 from rephase.errors import ConfigError, OutOfTime
@@ -217,3 +217,28 @@ def test_a_limit_ends_with_its_command_and_the_earlier_one_counts():
 def test_a_time_that_is_none_is_refused(minutes):
     with pytest.raises(ConfigError, match=f"minutes = {minutes}: expected a number above 0"), pause_after(minutes):
         pass
+
+
+def test_a_sweep_pauses_its_runs(command, tmp_path, monkeypatch):
+    """The first run takes up all the time; the second has not begun, and no table counts it as failed."""
+    (tmp_path / "seeds.yaml").write_text("base: test\nonly: ['01']\nseeds: [0, 1]\n")
+    given = ["sweep", tmp_path / "seeds.yaml", "--out", tmp_path / "sweep", "--device", "cpu"]
+    begun = []
+
+    def run_child(arguments, **_):
+        begun.append(arguments[arguments.index("--set") + 1])
+        time.sleep(0.3)
+        return 0, ""
+
+    monkeypatch.setattr(sweeps, "run_child", run_child)
+    status, _, said = command(*given, "--minutes", "0.004")
+    assert status == 75
+    assert "paused after 0.004 minutes at the runs of sweep" in said.splitlines()[-1]
+    assert begun == ["seed=0"]
+    assert not (tmp_path / "sweep" / "status.csv").exists()
+    status, _, _ = command(*given)
+    assert status == 0
+    assert begun == ["seed=0", "seed=0", "seed=1"]
+    status, _, said = command(*given, "--minutes", "1", "--engine", "tcp://127.0.0.1:1")
+    assert status == 2
+    assert "minutes = 1.0: expected none with a scheduler" in said

@@ -7,7 +7,7 @@ import typer
 
 from rephase.commands.options import Configuration, Device, Minutes, Overrides, RunFolder, Workers
 from rephase.deadlines import pause_after
-from rephase.errors import OutOfTime
+from rephase.errors import ConfigError, OutOfTime
 from rephase.files.writing import writable_folder
 from rephase.paths import RUNS
 from rephase.processes import end_with_parent
@@ -79,6 +79,7 @@ def sweep(
     jobs: Annotated[int, typer.Option(help="number of simultaneous runs")] = 1,
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="sweep folder", show_default="runs/sweeps/NAME-FINGERPRINT")] = None,
+    minutes: Minutes = None,
 ) -> None:
     """Run a configuration for every combination of swept parameters and seeds, and collect the results in one table."""
     import pandas as pd
@@ -87,7 +88,10 @@ def sweep(
     from rephase.sweeps import run_sweep
 
     load_installed()
-    folder = run_sweep(source, engine=engine, jobs=jobs, device=device, out=out)
+    if minutes is not None and engine not in ("local", "dask"):
+        raise ConfigError(f"minutes = {minutes}: expected none with a scheduler, whose workers have their own limits")
+    with pause_after(minutes):
+        folder = run_sweep(source, engine=engine, jobs=jobs, device=device, out=out)
     failed = pd.read_csv(folder / "status.csv").dropna(subset="error")
     for _, point in failed.iterrows():
         typer.echo(f"failed: {point['folder']}: {point['error']}", err=True)
