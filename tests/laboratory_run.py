@@ -10,6 +10,7 @@ from rephase.laboratories import LABORATORIES
 from rephase.pipeline import run_notebooks
 from rephase.runs import COLUMNS
 from rephase.runs.status import read_notebook
+from rephase.trainings import run_trainings
 
 
 class LaboratoryRun:
@@ -46,6 +47,12 @@ class LaboratoryRun:
         assert report.count("data:image/png;base64") >= shown > 0
         assert report.count("Plotly.newPlot(") >= self.n_plotly
         assert "default-src 'none'; img-src data: blob:;" in report.split("</head>")[0]
+
+    def test_its_trainings_are_those_of_its_notebooks(self, run, monkeypatch):
+        trained = {path.parent for path in (run.folder / "checkpoints").rglob("finished")}
+        assert {training.folder for training in LABORATORIES[self.name].trainings(run)} == trained
+        monkeypatch.setattr("rephase.learning.training.fit", lambda *_, **__: pytest.fail("a model was trained again"))
+        run_trainings("test", out=run.folder, only=[self.name], device="cpu")
 
     def test_finished_notebooks_are_skipped(self, run, monkeypatch):
         monkeypatch.setattr(pipeline, "_execute", lambda *_: pytest.fail("a finished notebook ran again"))

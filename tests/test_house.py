@@ -20,7 +20,7 @@ from rephase.paths import NOTEBOOKS, ROOT
 PACKAGE = ROOT / "src" / "rephase"
 FLOORS = [
     {"errors", "paths"},
-    {"files", "processes", "sources"},
+    {"deadlines", "files", "processes", "ranks", "sources"},
     {"config", "devices", "plots"},
     {"pages"},
     {"crystal", "runs"},
@@ -30,7 +30,7 @@ FLOORS = [
     {"inference"},
     {"labs"},
     {"laboratories"},
-    {"figures", "report", "shipping", "sweeps"},
+    {"figures", "report", "shipping", "sweeps", "trainings"},
     {"pipeline"},
     {"commands"},
     {"cli"},

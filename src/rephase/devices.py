@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from rephase.errors import DeviceError
+from rephase.errors import ConfigError, DeviceError
+from rephase.ranks import ALONE, Ranks
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -27,6 +28,20 @@ def pick_device(name: str = "auto") -> torch.device:
     # cuBLAS is deterministic only with a fixed workspace, and torch looks at this when it first calls cuBLAS
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device("cuda")
+
+
+def check_devices(name: str, n: int) -> None:
+    """Raise unless there are `n` devices of this kind here; on the CPU, processes share its cores.
+
+    Raises
+    ------
+    DeviceError
+        As in `pick_device`.
+    ConfigError
+        There are fewer GPUs.
+    """
+    if pick_device(name).type == "cuda" and n > torch.cuda.device_count():
+        raise ConfigError(f"devices = {n}: torch sees {torch.cuda.device_count()} GPU here; give at most as many")
 
 
 def total_memory(device: torch.device) -> int:
@@ -62,7 +77,14 @@ def deterministic() -> Iterator[None]:
         torch.backends.cudnn.benchmark = benchmark
 
 
-def trainer_options(device: str, precision: str) -> dict[str, Any]:
-    """Return a Lightning trainer's options for a device name and a precision (``32-true``, ``64-true``, ...)."""
-    accelerator = {"cpu": "cpu", "cuda": "gpu"}[pick_device(device).type]
-    return {"accelerator": accelerator, "devices": 1, "precision": precision}
+def trainer_options(device: str, precision: str, ranks: Ranks = ALONE) -> dict[str, Any]:
+    """Return a Lightning trainer's options for a device name and a precision (``32-true``, ``64-true``, ...).
+
+    Several processes take their own parts of each batch, and layers that normalise over a batch do so over all parts.
+    """
+    options = {"accelerator": {"cpu": "cpu", "cuda": "gpu"}[pick_device(device).type], "precision": precision}
+    if ranks.count == 1:
+        return {**options, "devices": 1}
+    strategy = "ddp" if ranks.strategy == "auto" else ranks.strategy
+    shared = {"devices": ranks.devices, "num_nodes": ranks.nodes, "strategy": strategy, "sync_batchnorm": True}
+    return {**options, **shared, "use_distributed_sampler": False}

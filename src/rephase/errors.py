@@ -75,6 +75,10 @@ class TrainingError(RephaseError):
     """Training cannot continue."""
 
 
+class OutOfTime(RephaseError):
+    """The time given to a command is over: not a failure, because the same command continues from here."""
+
+
 class PipelineError(RephaseError):
     """A notebook of a run failed."""
 

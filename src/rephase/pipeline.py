@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from rephase.config import Config, load_config
 from rephase.config.sections import fingerprint
+from rephase.deadlines import check_time
 from rephase.devices import pick_device
-from rephase.errors import ConfigError, PipelineError, nearest_name
+from rephase.errors import ConfigError, OutOfTime, PipelineError, nearest_name
 from rephase.files.writing import only_writer
 from rephase.laboratories import LABORATORIES, MAIN_JOB, check_work
 from rephase.processes import log_level
@@ -65,6 +66,8 @@ def run_notebooks(
         The configuration has an error; nothing has been run.
     PipelineError
         A notebook failed; the message names it, the cell and the error.
+    OutOfTime
+        The time given to the command is over; finished notebooks are kept, and the next call continues from there.
     """
     pick_device(device)
     notebooks = find_notebooks(only)
@@ -93,6 +96,7 @@ class Notebook(NamedTuple):
 def _run_each(run: Run, notebooks: list[Notebook], status: dict[str, Outcome]) -> str:
     """Run the unfinished notebooks up to the first failure; return the name of the last one."""
     before: dict[str, str] = {}  # state by laboratory: a notebook runs again when an earlier one of its laboratory has
+    n_executed = 0
     with tqdm(notebooks, unit="notebook", desc="notebooks") as bar:
         for notebook, laboratory in bar:
             name = notebook.stem
@@ -101,7 +105,10 @@ def _run_each(run: Run, notebooks: list[Notebook], status: dict[str, Outcome]) -
             before[laboratory] = state
             if status.get(name, Outcome()).finished == state and is_whole(executed(run.folder, name)):
                 continue
+            if n_executed:  # at least one in each call, however short the time
+                check_time(f"notebook {name}")
             found = _execute(run, notebook)
+            n_executed += 1
             seal(executed(run.folder, name))
             status[name] = Outcome(**found) if "error" in found else Outcome(**found, finished=state)
             write_status(run.folder, status)
@@ -182,6 +189,9 @@ def _execute(run: Run, notebook: Path) -> dict[str, Any]:
                 shutdown_kernel="immediate",
             )
     except PapermillExecutionError as error:
+        if error.ename == OutOfTime.__name__:
+            output.unlink()  # else it would count as the whole notebook
+            raise OutOfTime(error.evalue) from error
         found = {"error": f"{error.ename}: {error.evalue}", "cell": error.cell_index}
     except DeadKernelError:
         found = {"error": "its kernel died: another program ended it, or the machine ran out of memory"}

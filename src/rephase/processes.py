@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 
-from rephase.errors import ConfigError, DiskError, RephaseError
+from rephase.errors import ConfigError, DiskError, OutOfTime, RephaseError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INTERRUPTED = 130  # the exit status that shells report for a command ended by Ctrl-C
+PAUSED = 75  # the exit status of a command whose time was over: EX_TEMPFAIL of sysexits.h, "try again later"
 THREADS = "OMP_NUM_THREADS"  # environment variable that sets the number of threads of torch and BLAS
 _ASLEEP = {"OMP_WAIT_POLICY": "passive", "OPENBLAS_THREAD_TIMEOUT": "4"}  # of threads that wait for work
 _HELD = "REPHASE_STDIN_IS_HELD"  # set in the environment of a process whose stdin stays open while its parent lives
@@ -29,8 +30,9 @@ _children: "set[subprocess.Popen[str]]" = set()
 def status_of(command: Callable[[], object]) -> int:
     """Run a command and return its exit status; an error that the user can fix is printed as one line on stderr.
 
-    An interruption (Ctrl-C) prints one line and returns status 130, whatever error a library turns it into. If the
-    reader of stdout or stderr has closed it, the command ends quietly. Each warning is one line on stderr.
+    An interruption (Ctrl-C) prints one line and returns status 130, whatever error a library turns it into. A command
+    whose time was over prints where it paused and returns status 75. If the reader of stdout or stderr has closed it,
+    the command ends quietly. Each warning is one line on stderr.
     """
     interruptions: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: _interrupt(interruptions, number))
@@ -55,6 +57,8 @@ def _status(command: Callable[[], object], interruptions: list[int]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
         status, line = 1, ""
+    except OutOfTime as error:
+        status, line = PAUSED, str(error)
     except BaseException as error:
         status, line = 2, "" if interruptions else _line(error)
         if not line and not interruptions:

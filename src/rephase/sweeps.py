@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from rephase.config import SweepConfig, find_config, load_sweep, override_of
 from rephase.config.sections import fingerprint
+from rephase.deadlines import check_time, is_time_over, pause
 from rephase.errors import ConfigError, PipelineError, check_count, extra
 from rephase.files.writing import ResultSet, only_writer, write_whole
 from rephase.laboratories import LABORATORIES
@@ -54,6 +55,8 @@ def run_sweep(
         write; nothing has been run.
     DiskError
         Another process is working on the same sweep, or the folder cannot be written.
+    OutOfTime
+        The time given to the command is over; the next call continues the runs.
     """
     check_count("jobs", jobs, remedy="give the number of runs at the same time")
     sweep, name = load_sweep(source)
@@ -63,6 +66,8 @@ def run_sweep(
     with only_writer(folder):
         points = sweep_points(sweep)
         errors = _run_points(sweep, points, folder, engine, jobs, device)
+        if any(errors):  # of runs that were paused, or that have not begun
+            check_time(f"the runs of {folder.name}")
         tables = []
         for number, point in enumerate(points):
             try:
@@ -145,6 +150,8 @@ def _dask_client(engine: str, jobs: int) -> Any:
 
 def _run_point(sweep: SweepConfig, point: dict[str, Any], folder: str, device: str, threads: int) -> str:
     """Run one point in its own process; return the last line of its error, empty if there was none."""
+    if is_time_over():
+        return str(pause("its beginning"))
     overrides = [*sweep.overrides, *(override_of(key, value) for key, value in point.items())]
     arguments = [
         "run",

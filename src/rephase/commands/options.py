@@ -6,6 +6,16 @@ from typing import Annotated
 import typer
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Configuration = Annotated[str, typer.Option(help="a YAML file, or the name of one in configs/")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", help="path.to.key=value; may be repeated")]
+RunFolder = Annotated[
+    Path | None, typer.Option(help="run folder", show_default="runs/NAME-FINGERPRINT of the configuration")
+]
+Workers = Annotated[int, typer.Option(help="number of parallel workers that build data")]
+Minutes = Annotated[
+    float | None,
+    typer.Option(help="pause after so many minutes; the same command continues", show_default="no limit"),
+]
 Measured = Annotated[
     Path,
     typer.Argument(

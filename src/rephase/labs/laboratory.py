@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from rephase.config import Config
+from rephase.learning.training import Training
 from rephase.learning.weights import Weights
 from rephase.paths import NOTEBOOKS
 from rephase.runs import Run
@@ -44,6 +45,8 @@ class Laboratory:
         Function that draws the results of a sweep against the swept parameter.
     weights
         Trained models of a run, each with its card.
+    trainings
+        Trainings of a run, finished or not, as its notebooks need them.
     """
 
     package: str
@@ -56,3 +59,4 @@ class Laboratory:
     figures: Mapping[str, Callable[[Run], Figure]] = field(default_factory=dict)
     learning_curve: Callable[[pd.DataFrame, str], Figure] | None = None
     weights: Callable[[Run], Iterator[Weights[Any, Any]]] = _nothing
+    trainings: Callable[[Run], Iterator[Training[Any, Any]]] = _nothing

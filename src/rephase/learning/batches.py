@@ -23,23 +23,48 @@ def on_device(batch: Tensors, device: torch.device | str) -> Tensors:
 
 
 class Batches:
-    """Lists of sample numbers. With a seed, their order depends only on the epoch, so a resumed run repeats it."""
+    """Lists of sample numbers. With a seed, their order depends only on the epoch, so a resumed run repeats it.
 
-    def __init__(self, samples: np.ndarray, batch_size: int, seed: int | None):
-        self.samples, self.batch_size, self.seed, self.epoch = samples, batch_size, seed, 0
+    Each of `n_ranks` processes, numbered by `rank`, gets its part of every batch. A part without a sample has the first
+    one of the batch, which then counts as none, so that all processes take the same number of steps.
+    """
+
+    def __init__(self, samples: np.ndarray, batch_size: int, seed: int | None, *, rank: int = 0, n_ranks: int = 1):
+        self.samples, self.batch_size, self.seed, self.rank, self.n_ranks = samples, batch_size, seed, rank, n_ranks
+        self.epoch, self._begun = 0, (0, 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch; the trainer calls this."""
         self.epoch = epoch
 
+    def resume(self, epoch: int, n_done: int) -> None:
+        """Continue in an epoch of which the first batches are done."""
+        self.epoch, self._begun = epoch, (epoch, n_done)
+
+    def counts(self, number: int) -> tuple[int, int]:
+        """Return the number of samples in the part of this process of a batch, and in the whole batch."""
+        own, n = self._part(number)
+        return own.stop - own.start, n
+
     def __len__(self) -> int:
         return -(-len(self.samples) // self.batch_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = self.samples
+        order, (epoch, n_done) = self.samples, self._begun
         if self.seed is not None:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
-        return (order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size))
+        return (self._batch(order, number) for number in range(n_done if epoch == self.epoch else 0, len(self)))
+
+    def _batch(self, order: np.ndarray, number: int) -> list[int]:
+        batch = order[number * self.batch_size : (number + 1) * self.batch_size]
+        own, _ = self._part(number)
+        part: list[int] = (batch[own] if own.stop > own.start else batch[:1]).tolist()
+        return part
+
+    def _part(self, number: int) -> tuple[slice, int]:
+        """Return the places of the part of this process in a batch, and the size of the batch."""
+        n = min(self.batch_size, len(self.samples) - number * self.batch_size)
+        return slice(self.rank * n // self.n_ranks, (self.rank + 1) * n // self.n_ranks), n
 
 
 class Source(Protocol[Drawn]):
@@ -106,6 +131,12 @@ class SplitData(Dataset[BatchType], ABC):
         for first in range(0, len(self.splits[split]), batch_size):
             yield self[self.splits[split][first : first + batch_size]]
 
-    def loader(self, split: str, batch_size: int, *, seed: int | None = None) -> DataLoader[BatchType]:
-        """Return the batches of a split for a trainer, shuffled again in each epoch if a seed is given."""
-        return DataLoader(self, sampler=Batches(self.splits[split], batch_size, seed), batch_size=None)
+    def loader(
+        self, split: str, batch_size: int, *, seed: int | None = None, rank: int = 0, n_ranks: int = 1
+    ) -> DataLoader[BatchType]:
+        """Return the batches of a split for a trainer, or the parts of one of several processes, as in `Batches`.
+
+        If a seed is given, they are shuffled again in each epoch.
+        """
+        order = Batches(self.splits[split], batch_size, seed, rank=rank, n_ranks=n_ranks)
+        return DataLoader(self, sampler=order, batch_size=None)

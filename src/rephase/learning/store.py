@@ -17,6 +17,7 @@ from zarr.codecs import Crc32cCodec
 from zarr.errors import GroupNotFoundError
 from zarr.storage import MemoryStore
 
+from rephase.deadlines import check_time
 from rephase.errors import RephaseError, StoreError
 from rephase.files.writing import disk_errors, only_writer
 
@@ -106,6 +107,8 @@ class Store:
         ------
         StoreError
             The disk is full or cannot be written; written chunks stay, and the next call continues from there.
+        OutOfTime
+            The time given to the command is over; as above, nothing is lost.
         DiskError
             Another process is filling this store.
         """
@@ -121,6 +124,7 @@ class Store:
                 try:
                     for _ in pool.map(lambda index: self._write(index, build(self.rows(index))), missing):
                         bar.update()
+                        check_time(f"chunk {bar.n} of {self.n_chunks} of {self.path.name}")
                 finally:
                     pool.shutdown(cancel_futures=True)
 

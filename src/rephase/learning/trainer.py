@@ -19,22 +19,45 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from rephase.config.sections import TrainingConfig
 from rephase.devices import deterministic, seeded, trainer_options
 from rephase.errors import RephaseError, TrainingError
 from rephase.learning.batches import Batches, BatchType, SplitData, StreamedData
+from rephase.learning.callbacks import PauseInTime, SpeedLog, StepBar
 from rephase.learning.checkpoints import read_checkpoint, write_checkpoint
 from rephase.processes import log_level
+from rephase.ranks import ALONE, Ranks
 
 Samples = tuple[torch.Tensor, ...]
 """A batch as seen by the training: tensors whose first axis is that of the samples."""
+_PART = "part_of_epoch"  # key of a checkpoint from the middle of an epoch
 _DIVERGED = 1e10  # losses are near 1; a diverged flow recovers only to the prior
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True),  # the cycle varies the momentum from 0.85 to 0.95
 }
+
+
+class EpochMeans:
+    """Means over the samples of an epoch, of all processes: `sums` has the sum and the number of samples by name."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, tuple[torch.Tensor, int]] = {}
+
+    def add(self, name: str, value: torch.Tensor, n: int) -> None:
+        """Add the mean over `n` samples."""
+        total, n_before = self.sums.get(name, (0.0, 0))
+        self.sums[name] = (total + value.detach().double() * n, n_before + n)
+
+    def take(self, trainer: L.Trainer) -> dict[str, torch.Tensor]:
+        """Return the means, and start anew."""
+        joined = {
+            name: trainer.strategy.reduce(torch.stack((total, total.new_tensor(n))), reduce_op="sum")
+            for name, (total, n) in self.sums.items()
+        }
+        self.sums = {}
+        return {name: total / n for name, (total, n) in joined.items()}
 
 
 class ModelModule(L.LightningModule):
@@ -43,10 +66,20 @@ class ModelModule(L.LightningModule):
     def __init__(self, model: nn.Module, options: TrainingConfig, seed: int = 0):
         super().__init__()
         self.model, self.options, self.seed = model, options, seed
+        self.means = {"train": EpochMeans(), "validation": EpochMeans()}
+
+    def counts(self, batch: Samples, number: int) -> tuple[int, int]:
+        """Return the number of samples of this process in a batch, and that of all processes."""
+        trainer = self.trainer
+        if trainer.world_size == 1:
+            return len(batch[0]), len(batch[0])
+        loader = trainer.val_dataloaders if trainer.validating else trainer.train_dataloader
+        return _order_of(cast(DataLoader[Any], loader)).counts(number)
 
     def on_train_batch_start(self, batch: Samples, batch_idx: int) -> None:
-        """Make dropout and mirroring depend only on seed and step, so that a resumed training repeats them."""
-        torch.manual_seed(hash((self.seed, self.current_epoch, batch_idx)))
+        """Make dropout and mirroring depend only on seed, step and process, so that a resumed training repeats them."""
+        of_rank = (self.trainer.global_rank,) if self.trainer.global_rank else ()
+        torch.manual_seed(hash((self.seed, self.current_epoch, batch_idx, *of_rank)))
 
     def loss(self, batch: Samples, name: str) -> torch.Tensor:
         """Return the loss of a batch; stop the training, naming the loss, if it is not finite or diverges."""
@@ -58,11 +91,19 @@ class ModelModule(L.LightningModule):
         """Raise `TrainingError` if a loss is not finite or has diverged."""
         self._stop_unless_below(_DIVERGED, name, loss)
 
-    def training_step(self, batch: Samples, _: int) -> torch.Tensor:
-        """Return the loss of a training batch."""
-        loss = self.loss(batch, "loss")
-        self.log("train_loss", loss.detach(), on_step=False, on_epoch=True, batch_size=len(batch[0]))
-        return loss
+    def training_step(self, batch: Samples, batch_idx: int) -> torch.Tensor:
+        """Return the loss of a training batch.
+
+        Processes average their gradients. Where their parts of a batch differ in size, the weights of their losses make
+        this the gradient of the mean over the whole batch.
+        """
+        loss, (n_own, n) = self.loss(batch, "loss"), self.counts(batch, batch_idx)
+        self.means["train"].add("train_loss", loss, n_own)
+        return loss if self.trainer.world_size == 1 else loss * (n_own * self.trainer.world_size / n)
+
+    def on_train_epoch_end(self) -> None:
+        """Log the means of the epoch."""
+        self.log_dict(self.means["train"].take(self.trainer))
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Stop before a gradient that is not finite spoils the weights; scale down a gradient that is too large."""
@@ -83,10 +124,24 @@ class ModelModule(L.LightningModule):
             "or check the data"
         )
 
-    def validation_step(self, batch: Samples, _: int) -> None:
-        """Log the loss of a validation batch."""
+    def validation_step(self, batch: Samples, batch_idx: int) -> None:
+        """Add the loss of a validation batch to the mean."""
         loss = self.loss(batch, "validation loss")
-        self.log("validation_loss", loss, on_epoch=True, prog_bar=True, batch_size=len(batch[0]))
+        self.means["validation"].add("validation_loss", loss, self.counts(batch, batch_idx)[0])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean loss of the validation."""
+        self.log_dict(self.means["validation"].take(self.trainer))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep how far an epoch has come that is not finished yet: the number of its steps, and its sums."""
+        if self.means["train"].sums:
+            checkpoint[_PART] = {"n_done": self.trainer.fit_loop.batch_idx + 1, "sums": self.means["train"].sums}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue the means of an epoch that is not finished yet."""
+        if _PART in checkpoint:
+            self.means["train"].sums = dict(checkpoint[_PART]["sums"])
 
     def configure_optimizers(self) -> Any:
         """Return an optimiser with one cycle of the learning rate over all steps."""
@@ -101,32 +156,6 @@ class ModelModule(L.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cycle, "interval": "step"}}
 
 
-class StepBar(L.Callback):
-    """One progress bar over all steps of a training, on the error stream and not among a notebook's results."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Open the bar at the step from which the training resumes."""
-        steps = int(trainer.estimated_stepping_batches)
-        self.bar = tqdm(
-            total=steps, initial=trainer.fit_loop.total_batch_idx + 1, desc=self.name, unit="step", mininterval=1
-        )
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Advance by one step."""
-        self.bar.update()
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show the latest validation loss."""
-        self.bar.set_postfix(validation_loss=f"{float(trainer.callback_metrics['validation_loss']):.4g}")
-
-    def on_train_end(self, *_: Any) -> None:
-        """Close the bar."""
-        self.bar.close()
-
-
 def module_of(model: nn.Module, options: TrainingConfig, seed: int = 0) -> ModelModule:
     """Return the module that trains a model: that of its ``training_module`` if it has one, else `ModelModule`."""
     made: Callable[[TrainingConfig, int], ModelModule] | None = getattr(model, "training_module", None)
@@ -134,18 +163,38 @@ def module_of(model: nn.Module, options: TrainingConfig, seed: int = 0) -> Model
 
 
 def run_epochs(
-    module: ModelModule, name: str, data: SplitData[BatchType], folder: Path, *, device: str, progress: bool
+    module: ModelModule,
+    name: str,
+    data: SplitData[BatchType],
+    folder: Path,
+    *,
+    device: str,
+    progress: bool,
+    ranks: Ranks = ALONE,
 ) -> None:
-    """Train to the end, starting from the last finished epoch if there is one."""
+    """Train to the end, starting from the last checkpoint if there is one.
+
+    Raises
+    ------
+    OutOfTime
+        The time given to the command is over; the last checkpoint has the state.
+    """
     options, seed = module.options, module.seed
-    last, loader = folder / "last.ckpt", _training_loader(data, options, seed)
+    last, part = folder / "last.ckpt", {"rank": ranks.own(), "n_ranks": ranks.count}
+    loader = (
+        StreamedData(data, options.n_streamed, options.batch_size, seed=seed).loader()
+        if options.n_streamed
+        else data.loader("train", options.batch_size, seed=seed, **part)
+    )
     with _quiet_lightning(), _blamed_on_checkpoint(last), seeded(seed), deterministic():
         if last.is_file():  # a resuming trainer starts the first loader before it sets its epoch
-            _order_of(loader).set_epoch(int(read_checkpoint(last)["epoch"]) + 1)
-        _trainer(name, folder, options, device, progress).fit(
+            kept = read_checkpoint(last)
+            n_done = kept[_PART]["n_done"] if _PART in kept else 0
+            _order_of(loader).resume(int(kept["epoch"]) + (0 if n_done else 1), n_done)
+        _trainer(name, folder, options, progress, trainer_options(device, options.precision, ranks)).fit(
             module,
             loader,
-            data.loader("validation", options.batch_size),
+            data.loader("validation", options.batch_size, **part),
             ckpt_path=last if last.is_file() else None,
             weights_only=True,
         )
@@ -169,10 +218,13 @@ def _blamed_on_checkpoint(path: Path) -> Iterator[None]:
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
     """Suppress Lightning's messages about folders of a resumed training, loaders in memory and an unused GPU."""
-    with log_level("lightning.pytorch", logging.WARNING), warnings.catch_warnings():
+    logs = log_level("lightning.pytorch", logging.WARNING), log_level("lightning.fabric", logging.WARNING)
+    with logs[0], logs[1], warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists")
         warnings.filterwarnings("ignore", message="The '(train|val)_dataloader' does not have many workers")
         warnings.filterwarnings("ignore", message="GPU available but not used")
+        warnings.filterwarnings("ignore", message="It is recommended to use .*sync_dist=True")  # means of all processes
+        warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
         warnings.filterwarnings("ignore", category=FutureWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         yield
@@ -182,13 +234,7 @@ def _order_of(loader: DataLoader[BatchType]) -> Batches:
     return cast(Batches, loader.sampler)
 
 
-def _training_loader(data: SplitData[BatchType], options: TrainingConfig, seed: int) -> DataLoader[BatchType]:
-    if options.n_streamed:
-        return StreamedData(data, options.n_streamed, options.batch_size, seed=seed).loader()
-    return data.loader("train", options.batch_size, seed=seed)
-
-
-def _trainer(name: str, folder: Path, options: TrainingConfig, device: str, progress: bool) -> L.Trainer:
+def _trainer(name: str, folder: Path, options: TrainingConfig, progress: bool, machine: dict[str, Any]) -> L.Trainer:
     keep: dict[str, Any] = {"save_on_train_epoch_end": True, "enable_version_counter": False}
     best = ModelCheckpoint(folder, filename="best", monitor="validation_loss", **keep)
     last = ModelCheckpoint(folder, filename="last", **keep)
@@ -198,6 +244,8 @@ def _trainer(name: str, folder: Path, options: TrainingConfig, device: str, prog
         callbacks=[
             EarlyStopping("validation_loss", patience=options.patience, check_on_train_epoch_end=True),
             *([StepBar(name)] if progress else []),
+            SpeedLog(name, folder / "speed.json", progress=progress),
+            PauseInTime(name, folder / "last.ckpt"),
             best,
             last,
         ],
@@ -207,7 +255,7 @@ def _trainer(name: str, folder: Path, options: TrainingConfig, device: str, prog
         num_sanity_val_steps=0,
         log_every_n_steps=1,
         plugins=[CheckedCheckpoints()],
-        **trainer_options(device, options.precision),
+        **machine,
     )
 
 

@@ -2,24 +2,57 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import pandas as pd
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from rephase.config.sections import LearningConfig, fingerprint
 from rephase.devices import pick_device
-from rephase.errors import TrainingError
+from rephase.errors import ConfigError, TrainingError
 from rephase.files.reading import file_bytes, file_text
 from rephase.files.writing import disk_errors, only_writer, write_whole
 from rephase.learning.batches import BatchType, SplitData
 from rephase.learning.checkpoints import read_checkpoint
 from rephase.learning.models import Model, build_model
+from rephase.ranks import ALONE, Ranks
 from rephase.runs import Run, environment
 
 _LOGGED = ["epoch", "train_loss", "validation_loss"]
+
+
+@dataclass(frozen=True)
+class Training(Generic[Model, BatchType]):
+    """A training of a run, whether it is finished or not.
+
+    Parameters
+    ----------
+    table, name, config, folder, seed
+        As in `fit`.
+    data
+        Function that builds or opens the dataset, as far as it is not built yet.
+    curve
+        Name of the table of its losses in the run; empty for none.
+    """
+
+    table: Mapping[str, type[Model]]
+    name: str
+    config: LearningConfig
+    folder: Path
+    data: Callable[[], SplitData[BatchType]]
+    seed: int
+    curve: str = ""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its last epoch has been trained."""
+        return (self.folder / "finished").is_file()
 
 
 def fit(
@@ -32,11 +65,13 @@ def fit(
     seed: int = 0,
     device: str = "auto",
     progress: bool = True,
+    ranks: Ranks = ALONE,
 ) -> Model:
     """Train a model of a table and return it with the weights of its best epoch.
 
-    A training that was killed at any moment continues, when called again, from the last finished epoch, and on the CPU
-    it ends with the same weights as an undisturbed training. Called again after the end, it only reads the weights.
+    A training that was killed at any moment continues, when called again, from the last finished epoch, and one that
+    was paused from the same step. On the CPU it ends with the same weights as an undisturbed training. Called again
+    after the end, it only reads the weights.
 
     Parameters
     ----------
@@ -53,14 +88,20 @@ def fit(
     device
         ``auto``, ``cpu`` or ``cuda``.
     progress
-        Whether to show a progress bar.
+        Whether to show a progress bar, and the speed at the end.
+    ranks
+        The processes that share the training, all of which call this; it changes results only by rounding.
 
     Raises
     ------
+    ConfigError
+        Several processes cannot share the training of this model.
     TrainingError
         The loss is not finite, or `folder` holds another training, or one whose files are damaged.
     DiskError
         Another process is training there, or the disk refuses a file.
+    OutOfTime
+        The time given to the command is over; the next call continues from this step.
     """
     options, folder = config.training_of(name), Path(folder)
     identity = {
@@ -71,31 +112,52 @@ def fit(
         "seed": seed,
     }
     model = build_model(table, name, data.shape, config.models[name], loss=options.loss, seed=seed, **data.built_with)
+    is_first = ranks.own() == 0
+    if ranks.count > 1:
+        _check_norms(model, name, pick_device(device))
     with disk_errors(folder):
-        _check_claim(folder, identity)
+        if is_first:
+            _check_claim(folder, identity)
         if not (folder / "finished").is_file():
-            with only_writer(folder):
+            with only_writer(folder) if is_first else nullcontext():
                 from rephase.learning.trainer import module_of, run_epochs  # Lightning takes seconds
 
-                _claim(folder, identity)
-                run_epochs(module_of(model, options, seed), name, data, folder, device=device, progress=progress)
-                write_whole(folder / "finished", "")
+                if is_first:
+                    _claim(folder, identity)
+                module, is_shown = module_of(model, options, seed), progress and is_first
+                run_epochs(module, name, data, folder, device=device, progress=is_shown, ranks=ranks)
+                if is_first:
+                    write_whole(folder / "finished", "")
     return trained_model(table, name, data, config, folder, device=device)
 
 
-def train(
-    run: Run,
-    table: Mapping[str, type[Model]],
-    name: str,
-    data: SplitData[BatchType],
-    config: LearningConfig,
-    folder: Path,
-    *,
-    curve: str,
-) -> Model:
-    """Train a model with `fit`, with the seed and device of a run, and save its losses as the table `curve`."""
-    model = fit(table, name, data, config, folder, seed=run.config.seed, device=run.device)
-    run.save_table(curve, loss_curve(folder))
+def check_shared(training: Training[Model, BatchType]) -> None:
+    """Raise `ConfigError` if several processes cannot share a training."""
+    name, options = training.name, training.config.training_of(training.name)
+    if options.n_streamed:
+        raise ConfigError(
+            f"models.{name}: n_streamed = {options.n_streamed}: expected 0 on several devices, which share stored "
+            "samples; store more samples, or train it on one device"
+        )
+    if hasattr(training.table[name], "training_module"):
+        raise ConfigError(f"models.{name}: two optimisers take turns, expected one on several devices; train it on one")
+
+
+def _check_norms(model: nn.Module, name: str, device: torch.device) -> None:
+    """Raise `ConfigError` for batch normalisation in several processes on a CPU: torch joins their batches on GPUs."""
+    if device.type == "cpu" and any(isinstance(layer, _BatchNorm) for layer in model.modules()):
+        raise ConfigError(
+            f"models.{name}: has batch normalisation, and on the CPU each process would normalise its part of a batch "
+            "by itself; give --devices 1, or --device cuda"
+        )
+
+
+def train(run: Run, training: Training[Model, BatchType], *, ranks: Ranks = ALONE) -> Model:
+    """Train a model of a run with `fit`, save its losses as a table, and return it with its best weights."""
+    t = training
+    model = fit(t.table, t.name, t.data(), t.config, t.folder, seed=t.seed, device=run.device, ranks=ranks)
+    if t.curve and ranks.own() == 0:
+        run.save_table(t.curve, loss_curve(t.folder))
     return model
 
 

@@ -11,7 +11,7 @@ from rephase.labs.completion.cards import AMPLITUDES
 from rephase.labs.completion.comparison import check_comparison
 from rephase.labs.completion.models import AMPLITUDE_MODELS, MONOCLINIC_PHASE_MODELS
 from rephase.labs.completion.shipping import trained_weights
-from rephase.labs.completion.steps import check_crystals, summary
+from rephase.labs.completion.steps import check_crystals, summary, trainings
 from rephase.labs.laboratory import Laboratory
 from rephase.learning.models import check_models
 from rephase.learning.weights import shipped_files
@@ -50,4 +50,5 @@ LABORATORY = Laboratory(
         "comparison_maps": figures.comparison_maps,
     },
     weights=trained_weights,
+    trainings=trainings,
 )

@@ -1,8 +1,9 @@
 """Steps of notebooks 11 to 13: monoclinic crystals, baselines, models, and their scores."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from rephase.config import Config
 from rephase.errors import ConfigError
 from rephase.files.reading import cif_files
 from rephase.labs.completion.data import (
+    CompletionBatch,
     FolderData,
     MonoclinicData,
     beta_of,
@@ -20,8 +22,9 @@ from rephase.labs.completion.data import (
     read_monoclinic_folder,
 )
 from rephase.labs.completion.models import AMPLITUDE_MODELS, MONOCLINIC_PHASE_MODELS
+from rephase.labs.completion.models.amplitudes import AmplitudeModel
 from rephase.labs.completion.models.baselines import AMPLITUDE_BASELINES
-from rephase.labs.completion.models.phases import ChancePhases
+from rephase.labs.completion.models.phases import ChancePhases, MonoclinicPhases
 from rephase.labs.completion.scores import (
     COMPLETION_METRICS,
     MAP_SCORE,
@@ -33,7 +36,7 @@ from rephase.labs.completion.scores import (
     evaluate_monoclinic_phases,
 )
 from rephase.learning.scoring import summarise
-from rephase.learning.training import train
+from rephase.learning.training import Training, train
 from rephase.runs import Run
 from rephase.runs.tables import left_out
 
@@ -68,12 +71,17 @@ def check_crystals(config: Config) -> None:
 def build_data(run: Run) -> CompletionData:
     """Build or open the random crystals, and read the folder; table ``monoclinic_left_out`` lists excluded files."""
     config = run.config.completion.data
-    random = open_monoclinic(run.folder / "data" / "monoclinic.zarr", config, workers=run.workers)
+    random = _random_crystals(run)
     if config.folder is None:
         return CompletionData(random, None)
     folder = read_monoclinic_folder(Path(config.folder), config)
     run.save_table("monoclinic_left_out", folder.left_out)
     return CompletionData(random, folder)
+
+
+def _random_crystals(run: Run) -> MonoclinicData:
+    path = run.folder / "data" / "monoclinic.zarr"
+    return open_monoclinic(path, run.config.completion.data, workers=run.workers)
 
 
 def describe_data(run: Run, data: CompletionData) -> pd.DataFrame:
@@ -146,11 +154,9 @@ def train_and_score(run: Run, data: CompletionData, name: str) -> pd.DataFrame:
 
     A model that is not in the configuration is skipped, so a sweep may train fewer models.
     """
-    config = run.config.completion
-    if name not in config.models:
+    if name not in run.config.completion.models:
         return left_out("not in completion.models of this configuration", model=name)
-    folder = run.checkpoints("completion") / name
-    model = train(run, AMPLITUDE_MODELS, name, data.random, config, folder, curve=f"completion_curve_{name}")
+    model = train(run, _training(run, name, lambda: data.random))
     _score(run, data, name, model, next(model.parameters()).device)
     return summary(run)
 
@@ -160,15 +166,32 @@ def train_and_score_phases(run: Run, data: CompletionData, name: str) -> pd.Data
 
     A network that is not in the configuration is skipped.
     """
-    config = run.config.completion.phases
     _score_phases(run, data, "chance", ChancePhases(), "cpu")
-    if name not in config.models:
+    if name not in run.config.completion.phases.models:
         return left_out("not in completion.phases.models of this configuration", model=name)
-    folder = run.checkpoints("monoclinic_phases") / name
-    curve = f"monoclinic_phases_curve_{name}"
-    model = train(run, MONOCLINIC_PHASE_MODELS, name, data.random, config, folder, curve=curve)
+    model = train(run, _phase_training(run, name, lambda: data.random))
     _score_phases(run, data, name, model, next(model.parameters()).device)
     return summarise(run.results("monoclinic_phases_results"), [*PHASE_METRICS]).round(3)
+
+
+def trainings(run: Run) -> Iterator[Training[Any, CompletionBatch]]:
+    """Yield the trainings of the configuration, of amplitudes and of phases, all on the random crystals."""
+    data, config = cache(partial(_random_crystals, run)), run.config.completion
+    yield from (_training(run, name, data) for name in config.models)
+    yield from (_phase_training(run, name, data) for name in config.phases.models)
+
+
+def _training(run: Run, name: str, data: Callable[[], MonoclinicData]) -> Training[AmplitudeModel, CompletionBatch]:
+    config, folder = run.config.completion, run.checkpoints("completion") / name
+    return Training(AMPLITUDE_MODELS, name, config, folder, data, run.config.seed, curve=f"completion_curve_{name}")
+
+
+def _phase_training(
+    run: Run, name: str, data: Callable[[], MonoclinicData]
+) -> Training[MonoclinicPhases, CompletionBatch]:
+    config, folder = run.config.completion.phases, run.checkpoints("monoclinic_phases") / name
+    curve = f"monoclinic_phases_curve_{name}"
+    return Training(MONOCLINIC_PHASE_MODELS, name, config, folder, data, run.config.seed, curve=curve)
 
 
 def _score_phases(

@@ -10,7 +10,7 @@ from rephase.files.inputs import with_neighbours
 from rephase.labs.crystals import figures
 from rephase.labs.crystals.data import read_parents
 from rephase.labs.crystals.models import MODELS
-from rephase.labs.crystals.steps import summary
+from rephase.labs.crystals.steps import summary, trainings
 from rephase.labs.laboratory import Laboratory
 from rephase.learning.models import check_models
 from rephase.runs import Run
@@ -49,4 +49,5 @@ LABORATORY = Laboratory(
         "density_isosurface": figures.density_isosurface,
     },
     learning_curve=figures.learning_curve,
+    trainings=trainings,
 )

@@ -1,5 +1,8 @@
 """Steps of notebooks 01 to 06: each does one piece of work and saves its tables and arrays in the run folder."""
 
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+
 import numpy as np
 import pandas as pd
 import torch
@@ -8,14 +11,15 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.phases import phase_difference
 from rephase.crystal.structure_factors import GridKernel, grid_hkl
 from rephase.crystal.structures import read_crystal
-from rephase.labs.crystals.data import PerturbedData, open_perturbed, read_parents
+from rephase.labs.crystals.data import Batch, PerturbedData, open_perturbed, read_parents
 from rephase.labs.crystals.models import MODELS
 from rephase.labs.crystals.models.baselines import BASELINES
+from rephase.labs.crystals.models.layers import PhaseModel
 from rephase.labs.crystals.perturb import PERTURBATIONS, perturb
 from rephase.labs.crystals.scores import METRICS, Predictor, evaluate, predict_batch
 from rephase.learning.models import build_model, layer_table
 from rephase.learning.scoring import summarise
-from rephase.learning.training import train
+from rephase.learning.training import Training, train
 from rephase.runs import Run
 from rephase.runs.tables import left_out
 
@@ -146,9 +150,20 @@ def train_and_score(run: Run, data: PerturbedData, name: str) -> pd.DataFrame:
     """
     if name not in run.config.crystals.models:
         return left_out(_NOT_LISTED, model=name)
-    model = train(run, MODELS, name, data, run.config.crystals, run.checkpoints(name), curve=f"curve_{name}")
+    model = train(run, _training(run, name, lambda: data))
     _score(run, data, name, model, next(model.parameters()).device)
     return summary(run)
+
+
+def trainings(run: Run) -> Iterator[Training[PhaseModel, Batch]]:
+    """Yield the trainings of the configuration, all on one dataset."""
+    data = cache(partial(build_data, run))
+    return (_training(run, name, data) for name in run.config.crystals.models)
+
+
+def _training(run: Run, name: str, data: Callable[[], PerturbedData]) -> Training[PhaseModel, Batch]:
+    config = run.config.crystals
+    return Training(MODELS, name, config, run.checkpoints(name), data, run.config.seed, curve=f"curve_{name}")
 
 
 def _score(run: Run, data: PerturbedData, name: str, predictor: Predictor, device: torch.device | str) -> None:

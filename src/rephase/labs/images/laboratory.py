@@ -13,7 +13,7 @@ from rephase.labs.images.models import IMAGE_MODELS
 from rephase.labs.images.models.networks import SMALLEST_IMAGE
 from rephase.labs.images.own_images import check_own_images
 from rephase.labs.images.shipping import trained_weights
-from rephase.labs.images.steps import check_experiments
+from rephase.labs.images.steps import check_experiments, trainings
 from rephase.labs.laboratory import Laboratory
 from rephase.learning.models import check_models
 from rephase.learning.weights import shipped_files
@@ -57,4 +57,5 @@ LABORATORY = Laboratory(
         "classified_images": figures.classified_images,
     },
     weights=trained_weights,
+    trainings=trainings,
 )

@@ -1,18 +1,19 @@
 """Steps of the notebooks on diffraction images: build images, train and score classifiers, run experiments."""
 
 import itertools
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from rephase.config import Config
-from rephase.config.images import ImageDataConfig, ImagesConfig
+from rephase.config.images import ImageDataConfig
 from rephase.config.sections import fingerprint
 from rephase.errors import ConfigError, nearest_name
+from rephase.labs.images.data.batch import ImageBatch
 from rephase.labs.images.data.droplet_labels import LABELS, label_table
 from rephase.labs.images.data.sources import open_images
 from rephase.labs.images.data.stored import ImageData
@@ -27,7 +28,7 @@ from rephase.labs.images.scores import (
     image_scores,
 )
 from rephase.learning.scoring import summarise
-from rephase.learning.training import fit, train
+from rephase.learning.training import Training, train
 from rephase.optics.correlation import correlation_map
 from rephase.runs import Run
 from rephase.runs.tables import left_out
@@ -58,7 +59,12 @@ def check_experiments(config: Config) -> None:
 
 def build_images(run: Run) -> ImageData:
     """Build or open the images of the run."""
-    return open_images(run.folder / "data" / "images.zarr", run.config.images.data, workers=run.workers)
+    return _open(run, run.config)
+
+
+def _open(run: Run, config: Config) -> ImageData:
+    """Build or open the images of the run as an experiment reads them."""
+    return open_images(run.folder / "data" / "images.zarr", config.images.data, workers=run.workers)
 
 
 def describe_images(run: Run, data: ImageData) -> pd.DataFrame:
@@ -111,8 +117,7 @@ def train_and_score(run: Run, data: ImageData, name: str) -> pd.DataFrame:
     """
     if name not in run.config.images.models:
         return left_out("not in images.models of this configuration", model=name)
-    images, folder = training_of(run, name)
-    model = train(run, IMAGE_MODELS, name, data, images, folder, curve=f"image_curve_{name}")
+    model = train(run, training_of(run, name, lambda: data))
     _score(run, data, name, model, next(model.parameters()).device)
     return summary(run)
 
@@ -126,22 +131,32 @@ def train_and_score_all(run: Run, data: ImageData) -> pd.DataFrame:
 
 def trained_classifier(run: Run, data: ImageData, name: str) -> ImageClassifier:
     """Return a classifier of the configuration; train it first if it is not trained yet."""
-    return _trained(run, run.config, data, name, run.config.seed)
+    return train(run, _training(run, run.config, name, run.config.seed, lambda: data))
 
 
-class Training(NamedTuple):
-    """A training of a classifier: its configuration, and the folder of its checkpoints and logs."""
-
-    images: ImagesConfig
-    folder: Path
-
-
-def training_of(run: Run, name: str) -> Training:
+def training_of(run: Run, name: str, data: Callable[[], ImageData]) -> Training[ImageClassifier, ImageBatch]:
     """Return the training of a classifier of the configuration, whether it is finished or not."""
-    return _training(run, run.config, name, run.config.seed)
+    return _training(run, run.config, name, run.config.seed, data, curve=f"image_curve_{name}")
 
 
-def _training(run: Run, config: Config, name: str, seed: int) -> Training:
+def trainings(run: Run) -> Iterator[Training[ImageClassifier, ImageBatch]]:
+    """Yield the trainings of the classifiers of the configuration, and those of its experiments."""
+    data, images = cache(partial(build_images, run)), run.config.images
+    yield from (training_of(run, name, data) for name in images.models)
+    for changes in (point for name in images.experiments for point in experiment_points(run.config, name)):
+        config = run.config.changed(changes)
+        for seed in config.images.seeds:
+            yield _training(run, config, _tried(run), config.seed + seed, partial(_open, run, config))
+
+
+def _tried(run: Run) -> str:
+    """Return the classifier of the experiments: the first of the configuration."""
+    return next(iter(run.config.images.models))
+
+
+def _training(
+    run: Run, config: Config, name: str, seed: int, data: Callable[[], ImageData], curve: str = ""
+) -> Training[ImageClassifier, ImageBatch]:
     """Return the one training for equal data, options and seed, which all experiments share."""
     if config.images.data.input == "correlation":  # maps over q and Δ cannot be mirrored
         config = config.changed({f"images.models.{name}.options.flips": False})
@@ -153,12 +168,8 @@ def _training(run: Run, config: Config, name: str, seed: int) -> Training:
         images.training_of(name).model_dump(mode="json"),
         seed,
     ]
-    return Training(images, run.checkpoints("images") / f"{name}-{fingerprint(identity)}")
-
-
-def _trained(run: Run, config: Config, data: ImageData, name: str, seed: int) -> ImageClassifier:
-    images, folder = _training(run, config, name, seed)
-    return fit(IMAGE_MODELS, name, data, images, folder, seed=seed, device=run.device)
+    folder = run.checkpoints("images") / f"{name}-{fingerprint(identity)}"
+    return Training(IMAGE_MODELS, name, images, folder, data, seed, curve)
 
 
 def _score(run: Run, data: ImageData, name: str, predictor: ImagePredictor, device: torch.device | str) -> None:
@@ -222,11 +233,11 @@ def run_experiment(run: Run, name: str) -> pd.DataFrame:
     if name not in run.config.images.experiments:
         return left_out("not in images.experiments of this configuration", experiment=name)
     baselines = score_baselines(run, build_images(run)).loc[[*IMAGE_BASELINES]]
-    model = next(iter(run.config.images.models))
+    model = _tried(run)
     tables, results = [], []
     for point in experiment_points(run.config, name):
         config = run.config.changed(point)
-        data = open_images(run.folder / "data" / "images.zarr", config.images.data, workers=run.workers)
+        data = _open(run, config)
         varied = {path.split(".")[-1]: value for path, value in point.items()}
         for seed in config.images.seeds:
             scored = _run_point(run, config, data, model, config.seed + seed, varied)
@@ -243,7 +254,7 @@ def run_experiment(run: Run, name: str) -> pd.DataFrame:
 def _run_point(
     run: Run, config: Config, data: ImageData, model: str, seed: int, varied: Mapping[str, Any]
 ) -> pd.DataFrame:
-    classifier = _trained(run, config, data, model, seed)
+    classifier = train(run, _training(run, config, model, seed, lambda: data))
     classified = classify_split(classifier, data, device=next(classifier.parameters()).device)
     words = ", ".join(f"{key}={value}" for key, value in varied.items())
     return image_scores(classified, data.label_names, name=model, experiment=f"images, {words}", seed=seed)

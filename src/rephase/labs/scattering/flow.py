@@ -1,5 +1,7 @@
 """The flow of one kind of experiment: its section, simulator, patterns, training and reading."""
 
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,12 +10,12 @@ from rephase.config.scattering import PosteriorLearning
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, blamed_on, nearest_name
 from rephase.inference.cards import load_flow
-from rephase.inference.patterns import BoundedSimulator, PatternData, store_patterns
+from rephase.inference.patterns import BoundedSimulator, PatternBatch, PatternData, store_patterns
 from rephase.labs.scattering.cards import POSTERIORS
 from rephase.labs.scattering.data.simulators import SIMULATORS
 from rephase.labs.scattering.models import POSTERIOR_MODELS
 from rephase.labs.scattering.models.flows import ParameterFlow
-from rephase.learning.training import train
+from rephase.learning.training import Training, train
 from rephase.runs import Run
 
 
@@ -43,8 +45,20 @@ def training_folder(run: Run, kind: str, name: str) -> Path:
 
 def trained_flow(run: Run, data: PatternData[BoundedSimulator], kind: str, name: str) -> ParameterFlow:
     """Return a flow of the configuration, trained if necessary, and save its loss curve as a table."""
-    section, folder = section_of(run.config, kind), training_folder(run, kind, name)
-    return train(run, POSTERIOR_MODELS, name, data, section, folder, curve=f"posterior_curve_{kind}_{name}")
+    return train(run, _training(run, kind, name, lambda: data))
+
+
+def trainings(run: Run, kind: str) -> Iterator[Training[ParameterFlow, PatternBatch]]:
+    """Yield the trainings of the flows of the configuration, all on the same patterns."""
+    data = cache(partial(build_patterns, run, kind))
+    return (_training(run, kind, name, data) for name in section_of(run.config, kind).models)
+
+
+def _training(
+    run: Run, kind: str, name: str, data: Callable[[], PatternData[BoundedSimulator]]
+) -> Training[ParameterFlow, PatternBatch]:
+    section, folder, curve = section_of(run.config, kind), training_folder(run, kind, name), f"posterior_curve_{kind}"
+    return Training(POSTERIOR_MODELS, name, section, folder, data, run.config.seed, curve=f"{curve}_{name}")
 
 
 def flow_name(section: PosteriorLearning) -> str:

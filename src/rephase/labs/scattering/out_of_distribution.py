@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from rephase.inference.fits import check_chains, importance, markov_chains, resa
 from rephase.inference.patterns import (
     BoundedSimulator,
     PatternBatch,
+    PatternData,
     Simulator,
     check_simulator,
     expected_of,
@@ -29,7 +31,7 @@ from rephase.labs.scattering.models import POSTERIOR_MODELS
 from rephase.labs.scattering.models.flows import ParameterFlow
 from rephase.labs.scattering.one_pattern import adapted_samples
 from rephase.learning.models import check_model
-from rephase.learning.training import fit
+from rephase.learning.training import Training, train
 from rephase.runs import Run
 from rephase.runs.tables import left_out
 
@@ -84,7 +86,7 @@ def compare_losses(run: Run, kind: str) -> pd.DataFrame:
     section, experiment = section_of(run.config, kind), section_of(run.config, kind).losses
     if not experiment.cases:
         return left_out(f"scattering.{kind}.losses.cases of this configuration are empty")
-    flows, rows = _flows(run, section, kind), []
+    flows, rows = {name: train(run, training) for name, training in _flows(run, kind).items()}, []
     for number, (case, changes) in enumerate(experiment.cases.items()):
         rng = np.random.default_rng([run.config.seed, _CASES, number])
         patterns = _shared(_simulator(section, kind, changes), flows[_ALONE].simulator, experiment.n_patterns, rng)
@@ -102,18 +104,29 @@ def _simulator(section: Any, kind: str, changes: dict[str, Any]) -> BoundedSimul
         return SIMULATORS[kind](config)
 
 
-def _flows(run: Run, section: PosteriorLearning, kind: str) -> dict[str, ParameterFlow]:
-    """Train the flows of the experiment on narrower patterns, with the whole prior in their physics loss."""
-    experiment = section.losses
-    narrow, whole = _simulator(section, kind, experiment.trained), _simulator(section, kind, {})
+def trainings(run: Run, kind: str) -> Iterator[Training[ParameterFlow, PatternBatch]]:
+    """Yield the trainings of the flows of the experiment, none if the configuration has no cases."""
+    return iter(_flows(run, kind).values() if section_of(run.config, kind).losses.cases else ())
+
+
+def _flows(run: Run, kind: str) -> dict[str, Training[ParameterFlow, PatternBatch]]:
+    """Return the trainings of the flows by name, all on the narrower patterns."""
+    section, flows = section_of(run.config, kind), {}
+    data = cache(partial(_narrow_patterns, run, kind))
+    for name, model in section.losses.flows.items():
+        learning = section.model_copy(update={"models": {"nsf": model}, "training": section.losses.training})
+        folder = run.checkpoints("posteriors") / f"{kind}_losses" / name.replace(" ", "_")
+        flows[name] = Training(POSTERIOR_MODELS, "nsf", learning, folder, data, run.config.seed)
+    return flows
+
+
+def _narrow_patterns(run: Run, kind: str) -> PatternData[BoundedSimulator]:
+    """Build or open the patterns of the experiment; the physics loss of its flows has the whole prior."""
+    section = section_of(run.config, kind)
+    narrow, whole = _simulator(section, kind, section.losses.trained), _simulator(section, kind, {})
     data = store_patterns(run.folder / "data" / f"{kind}_losses.zarr", narrow, workers=run.workers)
     data.built_with = {"simulator": whole}
-    flows = {}
-    for name, model in experiment.flows.items():
-        learning = section.model_copy(update={"models": {"nsf": model}, "training": experiment.training})
-        folder = run.checkpoints("posteriors") / f"{kind}_losses" / name.replace(" ", "_")
-        flows[name] = fit(POSTERIOR_MODELS, "nsf", data, learning, folder, seed=run.config.seed, device=run.device)
-    return flows
+    return data
 
 
 def _shared(source: Simulator, asked: Simulator, n: int, rng: np.random.Generator) -> PatternBatch:

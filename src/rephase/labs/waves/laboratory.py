@@ -9,7 +9,7 @@ from rephase.labs.laboratory import Laboratory
 from rephase.labs.waves.cards import IMAGE_POSTERIORS
 from rephase.labs.waves.figures import WAVE_FIGURES
 from rephase.labs.waves.shipping import trained_weights
-from rephase.labs.waves.steps import check_waves
+from rephase.labs.waves.steps import check_waves, trainings
 from rephase.learning.weights import shipped_files
 
 
@@ -33,4 +33,5 @@ LABORATORY = Laboratory(
     large_files=large_files,
     figures=WAVE_FIGURES,
     weights=trained_weights,
+    trainings=trainings,
 )

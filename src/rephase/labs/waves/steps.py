@@ -1,7 +1,7 @@
 """Steps of the notebooks on posteriors of images: patterns, flow, calibration, comparison of methods, measured scan."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -28,7 +28,7 @@ from rephase.labs.waves.scores import align_wave, amplitude_ssim, phase_ssim, ri
 from rephase.learning.batches import on_device
 from rephase.learning.models import check_model
 from rephase.learning.scoring import summarise
-from rephase.learning.training import train
+from rephase.learning.training import Training, train
 from rephase.optics.noise import poisson_deviance
 from rephase.optics.propagation import (
     FarField,
@@ -103,11 +103,23 @@ def open_flow(run: Run, kind: str, data: PatternData[WaveSimulator]) -> ImageFlo
     ConfigError
         The weights were trained with other data settings than those of the run.
     """
-    config, folder = config_of(run, kind), training_folder(run, kind)
+    config = config_of(run, kind)
     if config.inference.weights is not None:
         run.save_table(f"wave_curve_{kind}", pd.DataFrame(columns=["epoch", "train_loss", "validation_loss"]))
         return load_flow(config, IMAGE_POSTERIORS, kind, device=pick_device(run.device))
-    return train(run, IMAGE_POSTERIOR_MODELS, "image_flow", data, config, folder, curve=f"wave_curve_{kind}")
+    return train(run, _training(run, kind, lambda: data))
+
+
+def trainings(run: Run) -> Iterator[Training[ImageFlow, PatternBatch]]:
+    """Yield the trainings of the flows for which the configuration names no weights."""
+    kinds = (kind for kind in WAVE_SIMULATORS if config_of(run, kind).inference.weights is None)
+    return (_training(run, kind, partial(build_patterns, run, kind)) for kind in kinds)
+
+
+def _training(run: Run, kind: str, data: Callable[[], PatternData[WaveSimulator]]) -> Training[ImageFlow, PatternBatch]:
+    config, folder = config_of(run, kind), training_folder(run, kind)
+    curve = f"wave_curve_{kind}"
+    return Training(IMAGE_POSTERIOR_MODELS, "image_flow", config, folder, data, run.config.seed, curve=curve)
 
 
 def draw_posteriors(run: Run, kind: str, data: PatternData[WaveSimulator], flow: ImageFlow) -> ImagePosteriors:

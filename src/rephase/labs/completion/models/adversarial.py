@@ -27,8 +27,8 @@ class AdversarialModule(ModelModule):
         critic_loss = self.model.critic_loss(amplitude, batch)
         self._step(0, "critic loss", critic_loss)
         self._step(1, "loss", self.model.generator_loss(amplitude, batch))
-        logged = {"train_loss": reconstruction, "critic_loss": critic_loss.detach()}
-        self.log_dict(logged, on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        for name, value in (("train_loss", reconstruction), ("critic_loss", critic_loss)):
+            self.means["train"].add(name, value, len(batch[0]))
 
     def _step(self, network: int, name: str, loss: torch.Tensor) -> None:
         """Take one step of one network, numbered in the order of `configure_optimizers`."""
