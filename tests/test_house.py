@@ -18,7 +18,7 @@ FLOORS = [
     {"errors", "paths"},
     {"files", "processes", "sources"},
     {"config", "devices", "plots"},
-    {"pages"},
+    {"engines", "pages"},
     {"crystal", "runs"},
     {"refinement", "random_crystals", "optics"},
     {"solvers"},

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Engine = Annotated[str, typer.Option(help="local, dask, slurm, pbs, or the address of a Dask scheduler")]
 Measured = Annotated[
     Path,
     typer.Argument(

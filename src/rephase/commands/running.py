@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rephase.commands.options import Device
+from rephase.commands.options import Device, Engine
 from rephase.files.writing import writable_folder
 from rephase.paths import RUNS
 
@@ -34,18 +34,22 @@ def run(
 
 def sweep(
     source: Annotated[str, typer.Argument(help="a YAML file, or the name of one in configs/sweeps/")],
-    engine: Annotated[str, typer.Option(help="local, dask, or the address of a Dask scheduler")] = "local",
+    engine: Engine = "local",
     jobs: Annotated[int, typer.Option(help="number of simultaneous runs")] = 1,
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="sweep folder", show_default="runs/sweeps/NAME-FINGERPRINT")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print job script and runs, and start nothing")] = False,
 ) -> None:
     """Run a configuration for every combination of swept parameters and seeds, and collect the results in one table."""
     import pandas as pd
 
     from rephase.laboratories import load_installed
-    from rephase.sweeps import run_sweep
+    from rephase.sweeps import plan_of_sweep, run_sweep
 
     load_installed()
+    if dry_run:
+        typer.echo(plan_of_sweep(source, engine=engine, jobs=jobs, device=device, out=out))
+        return
     folder = run_sweep(source, engine=engine, jobs=jobs, device=device, out=out)
     failed = pd.read_csv(folder / "status.csv").dropna(subset="error")
     for _, point in failed.iterrows():

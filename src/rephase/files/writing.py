@@ -17,6 +17,7 @@ from rephase.errors import ConfigError, DiskError
 
 PARTIAL = ".partial"  # suffix of a file that is being written
 LOCK = ".lock"
+BUSY = "another process of rephase is writing there"  # in the error of `only_writer`
 _RECORD = ".rephase.json"
 _STAGE = ".partial-"
 
@@ -88,10 +89,7 @@ def only_writer(folder: str | Path) -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout:
-            raise DiskError(
-                f"{folder}: another process of rephase is writing there; wait until it has ended, or give "
-                "another folder"
-            ) from None
+            raise DiskError(f"{folder}: {BUSY}; wait until it has ended, or give another folder") from None
     try:
         yield
     finally:

@@ -1,0 +1,192 @@
+"""Workers of Dask: on this machine, as jobs of SLURM or PBS, or of a scheduler that was started elsewhere."""
+
+import logging
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any
+
+from rephase.config.clusters import ClusterConfig
+from rephase.engines.tasks import POLL, Outcome, Task, run_task_on_worker
+from rephase.errors import ConfigError, PipelineError, extra
+from rephase.processes import log_level
+
+OWN_CLUSTER = "dask"
+BATCH_SYSTEMS = ("slurm", "pbs")
+_MOST_LOSSES = 10  # times that Dask gives a command up, each after it has lost a few workers
+_PATIENCE = 600.0  # seconds until a scheduler that was lost must be back
+_UNKNOWN_SCHEDULER = "tcp://SCHEDULER:PORT"  # in the job script of a dry run
+
+Connect = Callable[[bool], AbstractContextManager[Any]]
+"""A context of a Dask client; True if it was connected before and lost its scheduler."""
+
+
+class _SchedulerLost(Exception):
+    """The scheduler has ended, and with it what it knew of our commands."""
+
+
+def run_on_cluster(tasks: Sequence[Task], connect: Connect) -> Generator[Outcome | None, None, None]:
+    """Run commands on workers; when the scheduler is lost, wait for it and submit the unfinished ones again."""
+    left, losses, is_lost = dict(enumerate(tasks)), Counter[int](), False
+    while left:
+        try:
+            with connect(is_lost) as client:
+                for outcome in _outcomes(client, left, losses):
+                    if outcome is not None:
+                        del left[outcome.number]
+                    yield outcome
+        except _SchedulerLost:
+            is_lost = True
+        except TimeoutError as error:
+            done = f"{len(tasks) - len(left)} of {len(tasks)} are finished"
+            raise PipelineError(f"{error}; {done}; start it, and give the same command again: it continues") from error
+
+
+def _outcomes(client: Any, left: dict[int, Task], losses: Counter[int]) -> Generator[Outcome | None, None, None]:
+    """Submit commands and yield their outcomes, None in between, until all have ended."""
+    futures = {number: _submit(client, task) for number, task in left.items()}
+    while futures:
+        if client.status != "running" or any(f.status in ("cancelled", "lost") for f in futures.values()):
+            raise _SchedulerLost
+        for number in [number for number, future in futures.items() if future.done()]:
+            future = futures.pop(number)
+            if _is_worker_lost(future) and losses[number] < _MOST_LOSSES:
+                losses[number] += 1
+                futures[number] = _submit(client, left[number])
+            else:
+                yield Outcome(number, _error_of(future))
+        yield None
+        time.sleep(POLL)
+
+
+def _submit(client: Any, task: Task) -> Any:
+    return client.submit(run_task_on_worker, task, key=f"rephase-{uuid.uuid4().hex}", pure=False)
+
+
+def _is_worker_lost(future: Any) -> bool:
+    from distributed import KilledWorker
+
+    return future.status == "error" and isinstance(future.exception(timeout=_PATIENCE), KilledWorker)
+
+
+def _error_of(future: Any) -> str:
+    """Return what a command that has ended said of its error; the scheduler may end while it is fetched."""
+    from distributed import CancelledError, TimeoutError
+    from distributed.comm.core import CommClosedError
+
+    try:
+        error = future.exception(timeout=_PATIENCE)
+        return str(error) if error else str(future.result(timeout=_PATIENCE))
+    except (CancelledError, CommClosedError, TimeoutError) as lost:
+        raise _SchedulerLost from lost
+
+
+def scheduler_at(address: str) -> Connect:
+    """Connect to a scheduler that was started elsewhere; one that was lost is waited for."""
+
+    @contextmanager
+    def connect(is_lost: bool) -> Iterator[Any]:
+        with log_level("distributed", logging.CRITICAL + 1):
+            client = _wait_for_scheduler(address) if is_lost else _client(address)
+            try:
+                yield client
+            finally:
+                with suppress(Exception):  # a scheduler that was lost cannot be told
+                    client.close(timeout=2)
+
+    return connect
+
+
+def _client(address: str) -> Any:
+    with extra("clusters"):
+        from distributed import Client
+
+    try:
+        return Client(address, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"engine {address!r}: no scheduler answers there ({error}); give local, dask, slurm, pbs, or an address "
+            "such as tcp://host:8786"
+        ) from error
+
+
+def _wait_for_scheduler(address: str) -> Any:
+    """Connect to a scheduler that is being started again; `TimeoutError` if it does not come back."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return _client(address)
+        except ConfigError as error:
+            if time.monotonic() > end:
+                waited = (
+                    f"engine {address!r}: the scheduler has ended and was not back within {_PATIENCE / 60:.0f} minutes"
+                )
+                raise TimeoutError(waited) from error
+            time.sleep(1)
+
+
+def own_cluster(engine: str, options: ClusterConfig, jobs: int) -> Connect:
+    """Start workers on this machine or as jobs of a batch system, more of them while commands are waiting."""
+
+    @contextmanager
+    def connect(_: bool) -> Iterator[Any]:
+        with extra("clusters"):
+            from distributed import Client
+        with log_level("distributed", logging.CRITICAL + 1), _start(engine, options) as cluster:
+            maximum = max(options.minimum, options.maximum or jobs)
+            # a command counts as half a second of work until one has ended: this asks for one worker for each
+            cluster.adapt(minimum=options.minimum, maximum=maximum, target_duration="100ms")
+            with Client(cluster, set_as_default=False) as client:
+                yield client
+
+    return connect
+
+
+@contextmanager
+def _start(engine: str, options: ClusterConfig) -> Iterator[Any]:
+    with extra("clusters"):
+        from dask_jobqueue.pbs import PBSCluster
+        from dask_jobqueue.slurm import SLURMCluster
+        from distributed import LocalCluster
+
+    if engine == OWN_CLUSTER:
+        with LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None) as cluster:
+            yield cluster
+        return
+    make = {"slurm": SLURMCluster, "pbs": PBSCluster}[engine]
+    with make(**_job(engine, options), scheduler_options={"dashboard_address": None}) as cluster:
+        yield cluster
+
+
+def job_script(engine: str, options: ClusterConfig) -> str:
+    """Return the script of the jobs that would be submitted; nothing is started."""
+    with extra("clusters"):
+        from dask_jobqueue.pbs import PBSJob
+        from dask_jobqueue.slurm import SLURMJob
+
+    kind = {"slurm": SLURMJob, "pbs": PBSJob}[engine]
+    return str(kind(_UNKNOWN_SCHEDULER, name="rephase", **_job(engine, options)).job_script())
+
+
+def _job(engine: str, options: ClusterConfig) -> dict[str, Any]:
+    """Translate the options of a job for dask-jobqueue: one thread of Dask, because a worker has one command."""
+    memory = max(1, round(1000 * options.memory))  # MB
+    minutes = max(1, round(60 * options.walltime))
+    booked: dict[str, Any] = {"resource_spec": f"select=1:ncpus={options.cores}:mem={memory}MB"}
+    if engine == "slurm":
+        booked = {"job_cpu": options.cores, "job_mem": f"{memory}M"}
+    return booked | {
+        "job_name": "rephase",
+        "queue": options.queue,
+        "account": options.account,
+        "cores": 1,
+        "processes": 1,
+        "memory": f"{memory}MB",
+        "walltime": f"{minutes // 60:02d}:{minutes % 60:02d}:00",
+        "job_extra_directives": list(options.directives),
+        "job_script_prologue": list(options.before),
+        "interface": options.interface,
+        "log_directory": None if options.logs is None else str(options.logs),
+    }
