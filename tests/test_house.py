@@ -28,6 +28,7 @@ FLOORS = [
     {"laboratories"},
     {"figures", "report", "shipping", "sweeps"},
     {"pipeline"},
+    {"data_sets"},
     {"commands"},
     {"cli"},
 ]

@@ -1,4 +1,4 @@
-"""Commands on runs: ``rephase run | sweep | figures | weights``."""
+"""Commands on runs: ``rephase run | sweep | data | figures | weights``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,16 +9,25 @@ from rephase.commands.options import Device, Engine
 from rephase.files.writing import writable_folder
 from rephase.paths import RUNS
 
+Config = Annotated[str, typer.Option(help="a YAML file, or the name of one in configs/")]
+Changes = Annotated[list[str] | None, typer.Option("--set", help="path.to.key=value; may be repeated")]
+RunFolder = Annotated[
+    Path | None, typer.Option("--out", help="run folder", show_default="runs/NAME-FINGERPRINT of the configuration")
+]
+Only = Annotated[
+    str, typer.Option(help="notebook numbers or laboratories, e.g. 01,02 or waves; or all", show_default="01-06,08")
+]
+
+
+def _names(only: str) -> list[str]:
+    return [name.strip() for name in only.split(",") if name.strip()]
+
 
 def run(
-    config: Annotated[str, typer.Option(help="a YAML file, or the name of one in configs/")] = "quick",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="path.to.key=value; may be repeated")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="run folder", show_default="runs/NAME-FINGERPRINT of the configuration")
-    ] = None,
-    only: Annotated[
-        str, typer.Option(help="notebook numbers or laboratories, e.g. 01,02 or waves; or all", show_default="01-06,08")
-    ] = "",
+    config: Config = "quick",
+    set_: Changes = None,
+    out: RunFolder = None,
+    only: Only = "",
     device: Device = "auto",
     workers: Annotated[int, typer.Option(help="number of parallel workers that build data")] = 2,
 ) -> None:
@@ -27,8 +36,7 @@ def run(
     from rephase.pipeline import run_notebooks
 
     load_installed()
-    names = [name.strip() for name in only.split(",") if name.strip()]
-    finished = run_notebooks(config, set_ or [], out=out, only=names, device=device, workers=workers)
+    finished = run_notebooks(config, set_ or [], out=out, only=_names(only), device=device, workers=workers)
     typer.echo(f"report: {finished.folder / 'report.html'}")
 
 
@@ -56,6 +64,35 @@ def sweep(
         typer.echo(f"failed: {point['folder']}: {point['error']}", err=True)
     typer.echo(f"table: {folder / 'results.csv'}")
     raise typer.Exit(1 if len(failed) else 0)
+
+
+def data(
+    config: Config = "quick",
+    set_: Changes = None,
+    out: RunFolder = None,
+    only: Only = "",
+    engine: Engine = "local",
+    jobs: Annotated[int, typer.Option(help="number of shards that are built at the same time")] = 1,
+    cluster: Annotated[
+        Path | None, typer.Option(help="YAML file with the keys of a sweep's section cluster, for slurm and pbs")
+    ] = None,
+    workers: Annotated[int, typer.Option(hidden=True)] = 1,
+    shard: Annotated[str, typer.Option(hidden=True, help="the one shard that this process builds, e.g. 2/4")] = "",
+) -> None:
+    """Build the data sets of the notebooks, so that `rephase run` with the same options finds them."""
+    from rephase.data_sets import build_data_sets, build_shard
+    from rephase.laboratories import load_installed
+    from rephase.learning.store import Shard
+    from rephase.runs import open_run
+
+    load_installed()
+    if shard:
+        number, total = map(int, shard.split("/"))
+        build_shard(open_run(out, config, set_ or [], workers=workers), _names(only), Shard(number, total))
+        return
+    stores = build_data_sets(config, set_ or [], out=out, only=_names(only), engine=engine, jobs=jobs, cluster=cluster)
+    for path in stores:
+        typer.echo(f"data set: {path}")
 
 
 def figures(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> None:

@@ -5,8 +5,8 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from typing import Any, NamedTuple
 
 from rephase.config.clusters import ClusterConfig
 from rephase.engines.tasks import POLL, Outcome, Task, run_task_on_worker
@@ -17,10 +17,20 @@ OWN_CLUSTER = "dask"
 BATCH_SYSTEMS = ("slurm", "pbs")
 _MOST_LOSSES = 10  # times that Dask gives a command up, each after it has lost a few workers
 _PATIENCE = 600.0  # seconds until a scheduler that was lost must be back
+_TO_CLOSE = 10  # seconds that workers and jobs are given to end
+_NOTHING = logging.CRITICAL + 1  # level of a logger that is silent
 _UNKNOWN_SCHEDULER = "tcp://SCHEDULER:PORT"  # in the job script of a dry run
 
-Connect = Callable[[bool], AbstractContextManager[Any]]
-"""A context of a Dask client; True if it was connected before and lost its scheduler."""
+
+class Connection(NamedTuple):
+    """A client of Dask, and what the batch system said of the jobs that it refused."""
+
+    client: Any
+    refusals: list[str]
+
+
+Connect = Callable[[bool], AbstractContextManager[Connection]]
+"""A context of a connection; True if there was one before, which lost its scheduler."""
 
 
 class _SchedulerLost(Exception):
@@ -32,8 +42,8 @@ def run_on_cluster(tasks: Sequence[Task], connect: Connect) -> Generator[Outcome
     left, losses, is_lost = dict(enumerate(tasks)), Counter[int](), False
     while left:
         try:
-            with connect(is_lost) as client:
-                for outcome in _outcomes(client, left, losses):
+            with connect(is_lost) as connection:
+                for outcome in _outcomes(connection, left, losses):
                     if outcome is not None:
                         del left[outcome.number]
                     yield outcome
@@ -44,12 +54,19 @@ def run_on_cluster(tasks: Sequence[Task], connect: Connect) -> Generator[Outcome
             raise PipelineError(f"{error}; {done}; start it, and give the same command again: it continues") from error
 
 
-def _outcomes(client: Any, left: dict[int, Task], losses: Counter[int]) -> Generator[Outcome | None, None, None]:
+def _outcomes(
+    connection: Connection, left: dict[int, Task], losses: Counter[int]
+) -> Generator[Outcome | None, None, None]:
     """Submit commands and yield their outcomes, None in between, until all have ended."""
+    client = connection.client
     futures = {number: _submit(client, task) for number, task in left.items()}
     while futures:
         if client.status != "running" or any(f.status in ("cancelled", "lost") for f in futures.values()):
             raise _SchedulerLost
+        if connection.refusals and not client.scheduler_info()["workers"]:
+            raise ConfigError(
+                f"no worker can be started: {connection.refusals[-1]}; correct the section cluster, and try --dry-run"
+            )
         for number in [number for number, future in futures.items() if future.done()]:
             future = futures.pop(number)
             if _is_worker_lost(future) and losses[number] < _MOST_LOSSES:
@@ -87,14 +104,9 @@ def scheduler_at(address: str) -> Connect:
     """Connect to a scheduler that was started elsewhere; one that was lost is waited for."""
 
     @contextmanager
-    def connect(is_lost: bool) -> Iterator[Any]:
-        with log_level("distributed", logging.CRITICAL + 1):
-            client = _wait_for_scheduler(address) if is_lost else _client(address)
-            try:
-                yield client
-            finally:
-                with suppress(Exception):  # a scheduler that was lost cannot be told
-                    client.close(timeout=2)
+    def connect(is_lost: bool) -> Iterator[Connection]:
+        with _quiet(), _closed_anyway(_wait_for_scheduler(address) if is_lost else _client(address)) as client:
+            yield Connection(client, [])
 
     return connect
 
@@ -131,33 +143,61 @@ def own_cluster(engine: str, options: ClusterConfig, jobs: int) -> Connect:
     """Start workers on this machine or as jobs of a batch system, more of them while commands are waiting."""
 
     @contextmanager
-    def connect(_: bool) -> Iterator[Any]:
+    def connect(_: bool) -> Iterator[Connection]:
         with extra("clusters"):
             from distributed import Client
-        with log_level("distributed", logging.CRITICAL + 1), _start(engine, options) as cluster:
-            maximum = max(options.minimum, options.maximum or jobs)
+        refusals: list[str] = []
+        maximum = max(options.minimum, options.maximum or jobs)
+        with _quiet(), _closed_anyway(_new_cluster(engine, options, refusals)) as cluster:
             # a command counts as half a second of work until one has ended: this asks for one worker for each
             cluster.adapt(minimum=options.minimum, maximum=maximum, target_duration="100ms")
-            with Client(cluster, set_as_default=False) as client:
-                yield client
+            with _closed_anyway(Client(cluster, set_as_default=False)) as client:
+                yield Connection(client, refusals)
 
     return connect
 
 
 @contextmanager
-def _start(engine: str, options: ClusterConfig) -> Iterator[Any]:
+def _quiet() -> Iterator[None]:
+    """Suppress what Dask logs of workers and schedulers that are lost: they are replaced."""
+    with ExitStack() as stack:
+        for name in ("distributed", "distributed.client", "tornado.application"):
+            stack.enter_context(log_level(name, _NOTHING))
+        yield
+
+
+@contextmanager
+def _closed_anyway(opened: Any) -> Iterator[Any]:
+    """Close a client or a cluster at the end; closing fails where the scheduler or a job has gone."""
+    try:
+        yield opened
+    finally:
+        with suppress(Exception):
+            opened.close(timeout=_TO_CLOSE)
+
+
+def _new_cluster(engine: str, options: ClusterConfig, refusals: list[str]) -> Any:
     with extra("clusters"):
         from dask_jobqueue.pbs import PBSCluster
         from dask_jobqueue.slurm import SLURMCluster
         from distributed import LocalCluster
 
     if engine == OWN_CLUSTER:
-        with LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None) as cluster:
-            yield cluster
-        return
-    make = {"slurm": SLURMCluster, "pbs": PBSCluster}[engine]
-    with make(**_job(engine, options), scheduler_options={"dashboard_address": None}) as cluster:
-        yield cluster
+        return LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None)
+    kind: Any = {"slurm": SLURMCluster, "pbs": PBSCluster}[engine]
+
+    class Job(kind.job_cls):  # type: ignore[misc]
+        """A job that keeps what the batch system says when it is refused; Dask only logs it."""
+
+        async def _submit_job(self, script_filename: str) -> str:
+            try:
+                return str(await super()._submit_job(script_filename))
+            except (OSError, RuntimeError) as error:
+                refusals.append(str(error).rpartition("stderr:")[2].strip())
+                raise
+
+    cluster = type("Cluster", (kind,), {"job_cls": Job})
+    return cluster(**_job(engine, options), scheduler_options={"dashboard_address": None})
 
 
 def job_script(engine: str, options: ClusterConfig) -> str:

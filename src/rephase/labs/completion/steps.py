@@ -15,6 +15,7 @@ from rephase.labs.completion.data import (
     FolderData,
     MonoclinicData,
     beta_of,
+    fill_monoclinic,
     monoclinic_group,
     open_monoclinic,
     read_monoclinic_folder,
@@ -32,7 +33,9 @@ from rephase.labs.completion.scores import (
     evaluate_completion,
     evaluate_monoclinic_phases,
 )
+from rephase.labs.laboratory import DataSet
 from rephase.learning.scoring import summarise
+from rephase.learning.store import Shard
 from rephase.learning.training import train
 from rephase.runs import Run
 from rephase.runs.tables import left_out
@@ -68,12 +71,25 @@ def check_crystals(config: Config) -> None:
 def build_data(run: Run) -> CompletionData:
     """Build or open the random crystals, and read the folder; table ``monoclinic_left_out`` lists excluded files."""
     config = run.config.completion.data
-    random = open_monoclinic(run.folder / "data" / "monoclinic.zarr", config, workers=run.workers)
+    random = open_monoclinic(_data_folder(run), config, workers=run.workers)
     if config.folder is None:
         return CompletionData(random, None)
     folder = read_monoclinic_folder(Path(config.folder), config)
     run.save_table("monoclinic_left_out", folder.left_out)
     return CompletionData(random, folder)
+
+
+def data_sets(run: Run) -> Iterator[DataSet]:
+    """Yield the random crystals of `build_data`."""
+
+    def build(shard: Shard) -> None:
+        fill_monoclinic(_data_folder(run), run.config.completion.data, workers=run.workers, shard=shard)
+
+    yield DataSet("monoclinic", build)
+
+
+def _data_folder(run: Run) -> Path:
+    return run.folder / "data" / "monoclinic.zarr"
 
 
 def describe_data(run: Run, data: CompletionData) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Steps of the notebooks on diffraction images: build images, train and score classifiers, run experiments."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +14,8 @@ from rephase.config.images import ImageDataConfig, ImagesConfig
 from rephase.config.sections import fingerprint
 from rephase.errors import ConfigError, nearest_name
 from rephase.labs.images.data.droplet_labels import LABELS, label_table
-from rephase.labs.images.data.sources import open_images
-from rephase.labs.images.data.stored import ImageData
+from rephase.labs.images.data.sources import open_images, source_of
+from rephase.labs.images.data.stored import ImageData, fill_maps, fill_shots
 from rephase.labs.images.models import IMAGE_MODELS
 from rephase.labs.images.models.baselines import IMAGE_BASELINES
 from rephase.labs.images.models.networks import ImageClassifier
@@ -26,7 +26,9 @@ from rephase.labs.images.scores import (
     classify_split,
     image_scores,
 )
+from rephase.labs.laboratory import DataSet
 from rephase.learning.scoring import summarise
+from rephase.learning.store import Shard
 from rephase.learning.training import fit, train
 from rephase.optics.correlation import correlation_map
 from rephase.runs import Run
@@ -58,7 +60,25 @@ def check_experiments(config: Config) -> None:
 
 def build_images(run: Run) -> ImageData:
     """Build or open the images of the run."""
-    return open_images(run.folder / "data" / "images.zarr", run.config.images.data, workers=run.workers)
+    return open_images(_data_folder(run), run.config.images.data, workers=run.workers)
+
+
+def data_sets(run: Run) -> Iterator[DataSet]:
+    """Yield the images of the run with the correlation maps of the configuration and its experiments."""
+    points = [point for name in run.config.images.experiments for point in experiment_points(run.config, name)]
+    inputs = [run.config.changed(point).images.data for point in ({}, *points)]
+
+    def build(shard: Shard) -> None:
+        images = fill_shots(_data_folder(run), source_of(inputs[0]), workers=run.workers, shard=shard)
+        for config in inputs:
+            if config.input == "correlation":
+                fill_maps(images, source_of(config), workers=run.workers, shard=shard)
+
+    yield DataSet("images", build)
+
+
+def _data_folder(run: Run) -> Path:
+    return run.folder / "data" / "images.zarr"
 
 
 def describe_images(run: Run, data: ImageData) -> pd.DataFrame:
@@ -226,7 +246,7 @@ def run_experiment(run: Run, name: str) -> pd.DataFrame:
     tables, results = [], []
     for point in experiment_points(run.config, name):
         config = run.config.changed(point)
-        data = open_images(run.folder / "data" / "images.zarr", config.images.data, workers=run.workers)
+        data = open_images(_data_folder(run), config.images.data, workers=run.workers)
         varied = {path.split(".")[-1]: value for path, value in point.items()}
         for seed in config.images.seeds:
             scored = _run_point(run, config, data, model, config.seed + seed, varied)

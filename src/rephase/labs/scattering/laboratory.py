@@ -6,13 +6,17 @@ from pathlib import Path
 
 from rephase.config import Config
 from rephase.files.inputs import with_neighbours
-from rephase.labs.laboratory import Laboratory
+from rephase.inference.patterns import BoundedSimulator, fill_patterns
+from rephase.labs.laboratory import DataSet, Laboratory
 from rephase.labs.scattering import figures
 from rephase.labs.scattering.cards import POSTERIORS
-from rephase.labs.scattering.out_of_distribution import check_losses
+from rephase.labs.scattering.data.simulators import SIMULATORS
+from rephase.labs.scattering.flow import patterns_folder, section_of, simulator_of
+from rephase.labs.scattering.out_of_distribution import check_losses, narrower_simulator
 from rephase.labs.scattering.shipping import trained_weights
 from rephase.labs.scattering.steps import check_posteriors
 from rephase.learning.weights import shipped_files
+from rephase.runs import Run
 
 
 def check(config: Config) -> None:
@@ -28,11 +32,28 @@ def files(config: Config) -> Iterator[Path]:
     yield from shipped_files(POSTERIORS)
 
 
+def data_sets(run: Run) -> Iterator[DataSet]:
+    """Yield the patterns of each kind with a flow to train, and the narrower ones of notebook 35."""
+    for kind in SIMULATORS:
+        section = section_of(run.config, kind)
+        if section.models:
+            yield _patterns(run, kind, simulator_of(section, kind))
+        if (narrower := narrower_simulator(run.config, kind)) is not None:
+            yield _patterns(run, f"{kind}_losses", narrower)
+
+
+def _patterns(run: Run, name: str, simulator: BoundedSimulator) -> DataSet:
+    return DataSet(
+        name, lambda shard: fill_patterns(patterns_folder(run, name), simulator, workers=run.workers, shard=shard)
+    )
+
+
 LABORATORY = Laboratory(
     package="rephase.labs.scattering",
     notebooks=("31", "32", "35"),
     check=check,
     files=files,
+    data_sets=data_sets,
     figures={
         "saxs_calibration": partial(figures.posterior_calibration, kind="saxs"),
         "saxs_posterior": partial(figures.posterior_corner, kind="saxs"),

@@ -24,7 +24,7 @@ from rephase.inference.patterns import (
     store_patterns,
 )
 from rephase.labs.scattering.data.simulators import SIMULATORS
-from rephase.labs.scattering.flow import section_of
+from rephase.labs.scattering.flow import patterns_folder, section_of
 from rephase.labs.scattering.models import POSTERIOR_MODELS
 from rephase.labs.scattering.models.flows import ParameterFlow
 from rephase.labs.scattering.one_pattern import adapted_samples
@@ -102,11 +102,17 @@ def _simulator(section: Any, kind: str, changes: dict[str, Any]) -> BoundedSimul
         return SIMULATORS[kind](config)
 
 
+def narrower_simulator(config: Config, kind: str) -> BoundedSimulator | None:
+    """Return the simulator of the patterns that the flows of the experiment are trained on; None without cases."""
+    section = section_of(config, kind)
+    return _simulator(section, kind, section.losses.trained) if section.losses.cases else None
+
+
 def _flows(run: Run, section: PosteriorLearning, kind: str) -> dict[str, ParameterFlow]:
     """Train the flows of the experiment on narrower patterns, with the whole prior in their physics loss."""
     experiment = section.losses
     narrow, whole = _simulator(section, kind, experiment.trained), _simulator(section, kind, {})
-    data = store_patterns(run.folder / "data" / f"{kind}_losses.zarr", narrow, workers=run.workers)
+    data = store_patterns(patterns_folder(run, f"{kind}_losses"), narrow, workers=run.workers)
     data.built_with = {"simulator": whole}
     flows = {}
     for name, model in experiment.flows.items():
