@@ -76,8 +76,8 @@ def data(
     cluster: Annotated[
         Path | None, typer.Option(help="YAML file with the keys of a sweep's section cluster, for slurm and pbs")
     ] = None,
-    workers: Annotated[int, typer.Option(hidden=True)] = 1,
-    shard: Annotated[str, typer.Option(hidden=True, help="the one shard that this process builds, e.g. 2/4")] = "",
+    workers: Annotated[int, typer.Option(help="with --shard: number of parallel workers")] = 2,
+    shard: Annotated[str, typer.Option(help="build only this shard, in this process, e.g. 2/4")] = "",
 ) -> None:
     """Build the data sets of the notebooks, so that `rephase run` with the same options finds them."""
     from rephase.data_sets import build_data_sets, build_shard
@@ -87,8 +87,7 @@ def data(
 
     load_installed()
     if shard:
-        number, total = map(int, shard.split("/"))
-        build_shard(open_run(out, config, set_ or [], workers=workers), _names(only), Shard(number, total))
+        build_shard(open_run(out, config, set_ or [], workers=workers), _names(only), Shard.parse(shard))
         return
     stores = build_data_sets(config, set_ or [], out=out, only=_names(only), engine=engine, jobs=jobs, cluster=cluster)
     for path in stores:

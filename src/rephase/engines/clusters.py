@@ -15,6 +15,7 @@ from rephase.processes import log_level
 
 OWN_CLUSTER = "dask"
 BATCH_SYSTEMS = ("slurm", "pbs")
+_LOST = ("cancelled", "lost")  # states of a future without its scheduler
 _MOST_LOSSES = 10  # times that Dask gives a command up, each after it has lost a few workers
 _PATIENCE = 600.0  # seconds until a scheduler that was lost must be back
 _TO_CLOSE = 10  # seconds that workers and jobs are given to end
@@ -61,19 +62,19 @@ def _outcomes(
     client = connection.client
     futures = {number: _submit(client, task) for number, task in left.items()}
     while futures:
-        if client.status != "running" or any(f.status in ("cancelled", "lost") for f in futures.values()):
-            raise _SchedulerLost
-        if connection.refusals and not client.scheduler_info()["workers"]:
-            raise ConfigError(
-                f"no worker can be started: {connection.refusals[-1]}; correct the section cluster, and try --dry-run"
-            )
-        for number in [number for number, future in futures.items() if future.done()]:
+        for number in [number for number, future in futures.items() if future.done() and future.status not in _LOST]:
             future = futures.pop(number)
             if _is_worker_lost(future) and losses[number] < _MOST_LOSSES:
                 losses[number] += 1
                 futures[number] = _submit(client, left[number])
             else:
                 yield Outcome(number, _error_of(future))
+        if client.status != "running" or any(future.status in _LOST for future in futures.values()):
+            raise _SchedulerLost
+        if connection.refusals and not client.scheduler_info()["workers"]:
+            raise ConfigError(
+                f"no worker can be started: {connection.refusals[-1]}; correct the section cluster, and try --dry-run"
+            )
         yield None
         time.sleep(POLL)
 
@@ -181,20 +182,21 @@ def _new_cluster(engine: str, options: ClusterConfig, refusals: list[str]) -> An
         from dask_jobqueue.pbs import PBSCluster
         from dask_jobqueue.slurm import SLURMCluster
         from distributed import LocalCluster
+        from distributed.deploy.spec import ProcessInterface
 
     if engine == OWN_CLUSTER:
         return LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None)
     kind: Any = {"slurm": SLURMCluster, "pbs": PBSCluster}[engine]
 
     class Job(kind.job_cls):  # type: ignore[misc]
-        """A job that keeps what the batch system says when it is refused; Dask only logs it."""
+        """A job that keeps what the batch system says when it is refused; Dask would only log it."""
 
-        async def _submit_job(self, script_filename: str) -> str:
+        async def start(self) -> None:
             try:
-                return str(await super()._submit_job(script_filename))
-            except (OSError, RuntimeError) as error:
+                await super().start()
+            except (OSError, RuntimeError, ValueError) as error:  # ValueError: no number of a job in the answer
                 refusals.append(str(error).rpartition("stderr:")[2].strip())
-                raise
+                await ProcessInterface.start(self)  # without it the cluster could not be closed
 
     cluster = type("Cluster", (kind,), {"job_cls": Job})
     return cluster(**_job(engine, options), scheduler_options={"dashboard_address": None})

@@ -17,7 +17,7 @@ from zarr.codecs import Crc32cCodec
 from zarr.errors import GroupNotFoundError
 from zarr.storage import MemoryStore
 
-from rephase.errors import RephaseError, StoreError
+from rephase.errors import ConfigError, RephaseError, StoreError
 from rephase.files.writing import disk_errors, only_writer, writer_of_part
 
 Layout = dict[str, tuple[tuple[int, ...], str]]
@@ -33,6 +33,14 @@ class Shard(NamedTuple):
 
     number: int
     total: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Read a text such as ``2/4``; `ConfigError` if it is none."""
+        number, _, total = text.partition("/")
+        if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
+            raise ConfigError(f"shard {text!r}: expected NUMBER/TOTAL with 1 <= NUMBER <= TOTAL; give one such as 2/4")
+        return cls(int(number), int(total))
 
     def __str__(self) -> str:
         return f"{self.number}/{self.total}"
