@@ -7,6 +7,7 @@ import pytest
 
 from rephase import pipeline
 from rephase.laboratories import LABORATORIES
+from rephase.learning.store import Shard, Store
 from rephase.pipeline import run_notebooks
 from rephase.runs import COLUMNS
 from rephase.runs.status import read_notebook
@@ -57,6 +58,13 @@ class LaboratoryRun:
     def test_finished_notebooks_are_skipped(self, run, monkeypatch):
         monkeypatch.setattr(pipeline, "_execute", lambda *_: pytest.fail("a finished notebook ran again"))
         run_notebooks("test", out=run.folder, only=[self.name], device="cpu")
+
+    def test_its_data_sets_are_those_that_its_notebooks_have_built(self, run, monkeypatch):
+        filled = []
+        monkeypatch.setattr(Store, "fill", lambda store, *_, **__: filled.append(store.path))
+        for data_set in LABORATORIES[self.name].data_sets(run):
+            data_set.build(Shard(1, 1))
+        assert set(filled) == {path.parent for path in (run.folder / "data").rglob("seals")}
 
     def test_figures_are_drawn_again_without_training(self, run, command, monkeypatch):
         unread = lambda *_: pytest.fail("a trained model was read")  # noqa: E731

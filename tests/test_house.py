@@ -22,7 +22,7 @@ FLOORS = [
     {"errors", "paths"},
     {"deadlines", "files", "processes", "ranks", "sources"},
     {"config", "devices", "plots"},
-    {"pages"},
+    {"engines", "pages"},
     {"crystal", "runs"},
     {"refinement", "random_crystals", "optics"},
     {"solvers"},
@@ -32,6 +32,7 @@ FLOORS = [
     {"laboratories"},
     {"figures", "report", "shipping", "sweeps", "trainings"},
     {"pipeline"},
+    {"data_sets"},
     {"commands"},
     {"cli"},
 ]

@@ -13,7 +13,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from rephase import pipeline, sweeps
+from rephase import pipeline
 from rephase.config import load_config
 from rephase.errors import ConfigError, DiskError, PipelineError
 from rephase.figures import draw_all
@@ -25,6 +25,7 @@ from rephase.processes import THREADS, available_cores
 from rephase.runs import open_run, read_run
 from rephase.runs.status import Outcome, read_notebook, read_status, write_status
 from rephase.sweeps import run_sweep
+from rephase.sweeps.points import point_folder
 
 
 @pytest.mark.parametrize(
@@ -276,7 +277,7 @@ def test_a_sweep_has_one_writer_and_a_folder_that_can_be_written(tmp_path):
 @pytest.mark.parametrize("name", ["results.csv", "status.csv"])
 def test_a_sweep_replaces_no_tables_of_others(tmp_path, monkeypatch, name):
     (tmp_path / "s.yaml").write_text("base: test\n")
-    monkeypatch.setattr(sweeps, "_run_point", lambda *_: "failed")
+    monkeypatch.setattr("rephase.engines.run_task", lambda task: "failed")
     out = run_sweep(tmp_path / "s.yaml", out=tmp_path / "out")
     assert run_sweep(tmp_path / "s.yaml", out=out) == out  # its own are replaced
     for folder in (tmp_path / "other", out):
@@ -329,12 +330,13 @@ def test_an_engine_that_is_not_there(tmp_path):
 def test_damaged_results_of_a_point_are_its_error(tmp_path, monkeypatch):
     (tmp_path / "s.yaml").write_text("base: test\nseeds: [1, 2]\n")
 
-    def run_point(sweep, point, folder, device, threads):
-        Path(folder).mkdir()
-        Path(folder, "results.csv").write_bytes(b"value\n1\n" if point["seed"] == 1 else b'value\n"\xff\n')
+    def run_task(task):
+        task.folder.mkdir()
+        is_whole = "seed=1" in task.arguments
+        (task.folder / "results.csv").write_bytes(b"value\n1\n" if is_whole else b'value\n"\xff\n')
         return ""
 
-    monkeypatch.setattr(sweeps, "_run_point", run_point)
+    monkeypatch.setattr("rephase.engines.run_task", run_task)
     folder = run_sweep(tmp_path / "s.yaml", out=tmp_path / "out")
     status = pd.read_csv(folder / "status.csv").set_index("seed")["error"]
     assert status.isna().to_dict() == {1: True, 2: False}
@@ -344,7 +346,7 @@ def test_damaged_results_of_a_point_are_its_error(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("value", ["a/../../b", "x" * 400, "ü" * 400, "a\nb", "\\", "a\0"])
 def test_folders_of_points_stay_in_the_sweep(tmp_path, value):
-    path = sweeps._point_folder(tmp_path, {"data.kind": value})
+    path = point_folder(tmp_path, {"data.kind": value})
     path.mkdir()
     assert path.parent == tmp_path
 

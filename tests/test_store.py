@@ -6,17 +6,18 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 import torch
 
 from rephase.config import load_config
-from rephase.errors import DiskError, StoreError
-from rephase.files.writing import PARTIAL
+from rephase.errors import ConfigError, DiskError, StoreError
+from rephase.files.writing import BUSY, PARTIAL
 from rephase.labs.crystals.data import open_perturbed, read_parents, split_samples
 from rephase.learning.batches import Batches, StreamedData
-from rephase.learning.store import Store
+from rephase.learning.store import Shard, Store
 
 
 def chunk_files(path):
@@ -48,6 +49,37 @@ def test_killed_and_resumed_ends_with_the_same_bits(tmp_path, config):
     open_perturbed(killed, data_config, workers=2)
     open_perturbed(tmp_path / "whole.zarr", data_config)
     assert chunk_files(killed) == chunk_files(tmp_path / "whole.zarr")
+
+
+SHARD = """
+import pathlib, sys
+from rephase.config import load_config
+from rephase.labs.crystals.data import fill_perturbed, read_parents
+from rephase.learning.store import Shard
+config = load_config("test", {overrides!r}).crystals.data
+fill_perturbed(pathlib.Path(sys.argv[1]), read_parents(config), shard=Shard.parse(sys.argv[2]))
+"""
+
+
+def test_shards_in_processes_of_their_own_give_the_same_bits(tmp_path):
+    """Three processes write one store at the same time; one is killed, and started again."""
+    overrides = ["crystals.data.n_per_crystal=150", "crystals.data.chunk=5"]
+    path, script = tmp_path / "sharded.zarr", SHARD.format(overrides=overrides)
+
+    def start(shard):
+        return subprocess.Popen([sys.executable, "-c", script, str(path), shard], stderr=subprocess.DEVNULL)
+
+    processes = [start(shard) for shard in ("1/3", "2/3", "3/3")]
+    deadline = time.monotonic() + 120
+    while len([f for f in path.glob("F/c/*") if int(f.name) % 3 == 1]) < 3 and time.monotonic() < deadline:
+        time.sleep(0.002)
+    processes[1].kill()
+    processes[1].wait()
+    assert len([f for f in path.glob("F/c/*") if int(f.name) % 3 == 1]) < 30
+    assert start("2/3").wait() == 0
+    assert [process.wait() for process in processes] == [0, -signal.SIGKILL, 0]
+    open_perturbed(tmp_path / "whole.zarr", load_config("test", overrides).crystals.data)
+    assert chunk_files(path) == chunk_files(tmp_path / "whole.zarr")
 
 
 def test_another_configuration_is_refused(tmp_path, config):
@@ -300,6 +332,51 @@ def test_a_second_process_is_refused_and_the_first_can_finish(tmp_path):
         other.kill()
         other.communicate()
     small_store(path).check()
+
+
+HOLDS = """
+import sys, time
+from rephase.files.writing import only_writer, writer_of_part
+with {lock}: print('held', flush=True); time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("lock", "refused"),
+    [
+        ("only_writer(sys.argv[1])", {None: True, Shard(1, 2): True, Shard(2, 2): True}),
+        ("writer_of_part(sys.argv[1], '1-of-2')", {None: True, Shard(1, 2): True, Shard(2, 2): False}),
+    ],
+)
+def test_a_chunk_has_one_writer_with_shards_and_without(tmp_path, lock, refused):
+    store = small_store(tmp_path / "s.zarr")
+    for index in range(store.n_chunks):
+        (store.path / f"x/c/{index}/0").unlink()
+    ran = []
+
+    def build(rows):
+        ran.append(rows)
+        return {"x": np.zeros((rows.stop - rows.start, 2)), "y": np.zeros((rows.stop - rows.start, 2))}
+
+    other = subprocess.Popen([sys.executable, "-c", HOLDS.format(lock=lock), store.path], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline() == b"held\n"
+        for shard, is_refused in refused.items():
+            expected = pytest.raises(DiskError, match=BUSY) if is_refused else nullcontext()
+            with expected:
+                store.fill(build, shard=shard)
+    finally:
+        other.kill()
+        other.communicate()
+    assert len(ran) == sum(not is_refused for is_refused in refused.values())  # the second of three chunks
+    store.fill(build)
+    assert not store.missing()
+
+
+@pytest.mark.parametrize("text", ["", "2", "0/2", "3/2", "-1/2", "a/b", "1/2/3"])
+def test_a_shard_that_makes_no_sense(text):
+    with pytest.raises(ConfigError, match="expected NUMBER/TOTAL"):
+        Shard.parse(text)
 
 
 def test_a_path_that_the_disk_refuses_is_named(tmp_path):

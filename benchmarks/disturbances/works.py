@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
 from rephase.cli import main
@@ -148,11 +149,12 @@ def _sweep(folder: Path) -> None:
 
 def _swept(folder: Path) -> State:
     """Return the arrays of every point."""
-    if not (folder / "sweep" / "status.csv").is_file():
+    status = folder / "sweep" / "status.csv"
+    if not status.is_file() or "waiting" in pd.read_csv(status)["state"].tolist():
         raise PipelineError("the sweep has not ended")
     points = sorted(path for path in (folder / "sweep").iterdir() if (path / "config.yaml").is_file())
     arrays = {f"{path.name} {key}": value for path in points for key, value in read_run(path).arrays("example").items()}
-    return of_arrays(arrays) | {"status.csv": checksum((folder / "sweep" / "status.csv").read_bytes())}
+    return of_arrays(arrays) | {"status.csv": checksum(status.read_bytes())}
 
 
 def _run(folder: Path) -> None:

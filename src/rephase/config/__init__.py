@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from rephase.config.clusters import ClusterConfig
 from rephase.config.completion import CompletionConfig
 from rephase.config.crystals import CrystalsConfig
 from rephase.config.images import ImagesConfig
@@ -84,6 +85,11 @@ class SweepConfig(Section):
     cases: tuple[dict[str, Any], ...] = Field((), description="sets of changes; each set is one run")
     seeds: tuple[Seed, ...] = Field((0,), min_length=1)
     curve_over: str = Field("", description="draw the aligned loss against this parameter")
+    cluster: ClusterConfig = ClusterConfig()
+
+    def fingerprint(self) -> str:
+        """Eight hex digits that change when a run does; where the runs are computed does not count."""
+        return fingerprint(self.model_dump(mode="json", exclude={"cluster"}))
 
 
 def load_config(source: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
@@ -130,6 +136,11 @@ def load_sweep(source: str | Path) -> tuple[SweepConfig, str]:
         _place(values, key.strip(), None)
         _check_moved(values, str(source))
     return sweep, path.stem
+
+
+def load_cluster(source: str | Path | None) -> ClusterConfig:
+    """Read a YAML file with the keys of the section ``cluster`` of a sweep; None for the defaults."""
+    return ClusterConfig() if source is None else validate(ClusterConfig, read_yaml(Path(source)), str(source))
 
 
 def find_config(source: str | Path) -> Path:

@@ -1,5 +1,6 @@
 """Atomic writing of files, folders with a single writer, and disk failures as one-line errors."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from rephase.errors import ConfigError, DiskError
 
 PARTIAL = ".partial"  # suffix of a file that is being written
 LOCK = ".lock"
+BUSY = "another process of rephase is writing there"  # in the error of `only_writer`
 _RECORD = ".rephase.json"
 _STAGE = ".partial-"
 
@@ -71,10 +73,11 @@ def writable_folder(folder: str | Path, *, name: str) -> Path:
 
 
 @contextmanager
-def only_writer(folder: str | Path) -> Iterator[None]:
+def only_writer(folder: str | Path, *, name: str = LOCK, patience: float = 0.0) -> Iterator[None]:
     """Hold the lock of a folder; the system releases it when the process ends, even if it is killed.
 
-    The same thread may acquire it again.
+    The same thread may acquire it again. Another process may have `patience` seconds to release it. With another
+    `name`, it is the lock of a part of the folder.
 
     Raises
     ------
@@ -84,18 +87,40 @@ def only_writer(folder: str | Path) -> Iterator[None]:
     folder = Path(os.path.realpath(folder))
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK, timeout=0, is_singleton=True)
+        lock = FileLock(folder / name, is_singleton=True)
         try:
-            lock.acquire()
+            lock.acquire(timeout=patience)
         except Timeout:
-            raise DiskError(
-                f"{folder}: another process of rephase is writing there; wait until it has ended, or give "
-                "another folder"
-            ) from None
+            raise _busy(folder) from None
     try:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def writer_of_part(folder: str | Path, part: str) -> Iterator[None]:
+    """Hold the lock of a part of a folder, beside the writers of other parts, but never beside an `only_writer`.
+
+    Raises
+    ------
+    DiskError
+        Another process is writing to the whole folder or to this part.
+    """
+    folder = Path(os.path.realpath(folder))
+    with disk_errors(folder):
+        shared = (folder / LOCK).open("ab")
+    with shared:
+        try:
+            fcntl.flock(shared, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _busy(folder) from None
+        with only_writer(folder, name=f"{LOCK}-{part}"):
+            yield
+
+
+def _busy(folder: Path) -> DiskError:
+    return DiskError(f"{folder}: {BUSY}; wait until it has ended, or give another folder")
 
 
 class ResultSet:

@@ -12,7 +12,7 @@ from rephase.config.inference import SimulatorConfig
 from rephase.errors import ConfigError, PosteriorError
 from rephase.inference.priors import BoxPrior
 from rephase.learning.batches import SplitData, shuffled_splits
-from rephase.learning.store import Layout, Store
+from rephase.learning.store import Layout, Shard, Store
 from rephase.optics.noise import count, poisson_log_likelihood
 
 _BEYOND = 20.0  # z at which every unknown is at its bound
@@ -266,6 +266,13 @@ def store_patterns(path: Path, simulator: SimulatorType, *, workers: int = 1) ->
     StoreError
         The folder holds another dataset or a damaged chunk, or the disk is full.
     """
+    store = fill_patterns(path, simulator, workers=workers)
+    store.check()
+    return PatternData(simulator, store)
+
+
+def fill_patterns(path: Path, simulator: Simulator, *, workers: int = 1, shard: Shard | None = None) -> Store:
+    """Open the store of a simulator's patterns, and simulate the missing chunks, or those of a shard."""
     config = simulator.config
     example = simulator.draw(1, np.random.default_rng(config.seed))
     layout: Layout = {
@@ -278,9 +285,8 @@ def store_patterns(path: Path, simulator: SimulatorType, *, workers: int = 1) ->
         drawn = simulator.draw(rows.stop - rows.start, np.random.default_rng([config.seed, 3, rows.start]))
         return {name: field.numpy() for name, field in drawn._asdict().items()}
 
-    store.fill(build, workers=workers, label="patterns")
-    store.check()
-    return PatternData(simulator, store)
+    store.fill(build, workers=workers, label="patterns", shard=shard)
+    return store
 
 
 class PosteriorModel(Protocol):

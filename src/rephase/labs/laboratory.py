@@ -3,16 +3,24 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from rephase.config import Config
+from rephase.learning.store import Shard
 from rephase.learning.training import Training
 from rephase.learning.weights import Weights
 from rephase.paths import NOTEBOOKS
 from rephase.runs import Run
+
+
+class DataSet(NamedTuple):
+    """A data set of a run: the name of its store in ``data/``, and what builds one shard of it."""
+
+    name: str
+    build: Callable[[Shard], object]
 
 
 def _nothing(_: Any) -> Iterator[Any]:
@@ -37,6 +45,8 @@ class Laboratory:
         User files named by a configuration; a notebook is out of date when the bytes of one have changed.
     large_files
         User files too large to be read for that; they count as changed by their size and time.
+    data_sets
+        Data sets that the notebooks of a run would build; an earlier one may be read to build a later one.
     headlines
         Tables at the top of the report, by title; they raise `FileNotFoundError` if a run has no results.
     figures
@@ -55,6 +65,7 @@ class Laboratory:
     check: Callable[[Config], Any] = _nothing
     files: Callable[[Config], Iterator[Path]] = _nothing
     large_files: Callable[[Config], Iterator[Path]] = _nothing
+    data_sets: Callable[[Run], Iterator[DataSet]] = _nothing
     headlines: Mapping[str, Callable[[Run], pd.DataFrame]] = field(default_factory=dict)
     figures: Mapping[str, Callable[[Run], Figure]] = field(default_factory=dict)
     learning_curve: Callable[[pd.DataFrame, str], Figure] | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,14 +18,37 @@ from zarr.errors import GroupNotFoundError
 from zarr.storage import MemoryStore
 
 from rephase.deadlines import check_time
-from rephase.errors import RephaseError, StoreError
-from rephase.files.writing import disk_errors, only_writer
+from rephase.errors import ConfigError, RephaseError, StoreError
+from rephase.files.writing import disk_errors, only_writer, writer_of_part
 
 Layout = dict[str, tuple[tuple[int, ...], str]]
 """Name → (shape of one sample, dtype) of the arrays that are written chunk by chunk."""
 
 _SEALS = "seals"  # array of the store that identifies the content of each chunk file as written
 _CHECKSUM = 4  # bytes at the end of a chunk file
+_PATIENCE = 60.0  # seconds that another process may take to lay a store out
+
+
+class Shard(NamedTuple):
+    """A part of the chunks of a store, whatever is missing: number 1 of 4 has the chunks 0, 4, 8 and so on."""
+
+    number: int
+    total: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """Read a text such as ``2/4``; `ConfigError` if it is none."""
+        number, _, total = text.partition("/")
+        if not (number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
+            raise ConfigError(f"shard {text!r}: expected NUMBER/TOTAL with 1 <= NUMBER <= TOTAL; give one such as 2/4")
+        return cls(int(number), int(total))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.total}"
+
+    def has(self, chunk: int) -> bool:
+        """Whether a chunk belongs to this part."""
+        return chunk % self.total == self.number - 1
 
 
 class Store:
@@ -65,7 +88,7 @@ class Store:
         _create(expected, _SEALS, (self.n_chunks, len(layout)), "uint32", (1, len(layout)))
         with disk_errors(self.path), _damage_of_layout(self.path):
             if not _is_laid_out(self.path):
-                with only_writer(self.path):
+                with only_writer(self.path, patience=_PATIENCE):
                     self._lay_out(expected, identity)
             group = zarr.open_group(self.path, mode="r+")
             stored: Any = group.attrs["identity"]
@@ -100,8 +123,17 @@ class Store:
         names = (*self.names, _SEALS)
         return [i for i in range(self.n_chunks) if not all(self._chunk_file(name, i).is_file() for name in names)]
 
-    def fill(self, build: Callable[[slice], dict[str, np.ndarray]], *, workers: int = 1, label: str = "store") -> None:
+    def fill(
+        self,
+        build: Callable[[slice], dict[str, np.ndarray]],
+        *,
+        workers: int = 1,
+        label: str = "store",
+        shard: Shard | None = None,
+    ) -> None:
         """Write every missing chunk; `build` makes the arrays of a range of samples, regardless of the order of calls.
+
+        With a `shard`, only its chunks are written, while other processes write theirs.
 
         Raises
         ------
@@ -110,16 +142,15 @@ class Store:
         OutOfTime
             The time given to the command is over; as above, nothing is lost.
         DiskError
-            Another process is filling this store.
+            Another process is filling this store, or this shard of it.
         """
-        if not self.missing():
+        if not self._missing_in(shard):
             return
-        with only_writer(self.path):
-            missing = self.missing()  # another process may have filled it in between
+        with only_writer(self.path) if shard is None else writer_of_part(self.path, f"{shard.number}-of-{shard.total}"):
+            missing = self._missing_in(shard)  # another process may have filled it in between
             # one torch thread per worker: the order of sums is then fixed, and the store has the same bits everywhere
             pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-            done = self.n_chunks - len(missing)
-            bar = tqdm(total=self.n_chunks, initial=done, desc=label, unit="chunk")
+            bar = tqdm(total=len(missing), desc=label, unit="chunk")
             with _single_threaded_torch(), self._progress_kept(), pool, bar:
                 try:
                     for _ in pool.map(lambda index: self._write(index, build(self.rows(index))), missing):
@@ -127,6 +158,9 @@ class Store:
                         check_time(f"chunk {bar.n} of {self.n_chunks} of {self.path.name}")
                 finally:
                     pool.shutdown(cancel_futures=True)
+
+    def _missing_in(self, shard: Shard | None) -> list[int]:
+        return [i for i in self.missing() if shard is None or shard.has(i)]
 
     @contextmanager
     def _progress_kept(self) -> Iterator[None]:

@@ -21,7 +21,7 @@ from rephase.files.reading import cif_files
 from rephase.labs.completion.grid_phases import monoclinic_operations, whole_sphere
 from rephase.labs.completion.grids import MonoclinicGrid
 from rephase.learning.batches import SplitData, shuffled_splits
-from rephase.learning.store import Store
+from rephase.learning.store import Shard, Store
 from rephase.random_crystals.crystals import RandomCrystalOptions, RandomCrystals, random_crystals
 from rephase.random_crystals.structure_factors import many_structure_factors
 
@@ -175,14 +175,20 @@ def open_monoclinic(path: Path, config: MonoclinicConfig, *, workers: int = 1) -
     StoreError
         The folder holds another dataset or a damaged chunk, or the disk is full.
     """
+    store = fill_monoclinic(path, config, workers=workers)
     symmetries = [monoclinic_group(symbol) for symbol in config.space_groups]
-    layout = {"lattice": ((3, 3), "float64"), "group": ((), "int64"), "F": (config.shape, "complex64")}
-    shown = config.model_dump(mode="json", exclude={"measured", "folder", "split"})
-    store = Store(path, layout, config.n_samples, config.chunk, {"config": shown})
-    store.fill(lambda rows: _chunk(config, rows), workers=workers, label="monoclinic crystals")
     splits = shuffled_splits(config.n_samples, config.split, config.seed)  # each sample is a crystal of its own
     F, lattice, group = (store.load(name) for name in ("F", "lattice", "group"))
     return MonoclinicData(F, lattice, group, symmetries, config, splits)
+
+
+def fill_monoclinic(path: Path, config: MonoclinicConfig, *, workers: int = 1, shard: Shard | None = None) -> Store:
+    """Open the store of the random crystals, and build the missing chunks, or those of a shard."""
+    layout = {"lattice": ((3, 3), "float64"), "group": ((), "int64"), "F": (config.shape, "complex64")}
+    shown = config.model_dump(mode="json", exclude={"measured", "folder", "split"})
+    store = Store(path, layout, config.n_samples, config.chunk, {"config": shown})
+    store.fill(lambda rows: _chunk(config, rows), workers=workers, label="monoclinic crystals", shard=shard)
+    return store
 
 
 def one_crystal(

@@ -11,7 +11,7 @@ from rephase.labs.completion.cards import AMPLITUDES
 from rephase.labs.completion.comparison import check_comparison
 from rephase.labs.completion.models import AMPLITUDE_MODELS, MONOCLINIC_PHASE_MODELS
 from rephase.labs.completion.shipping import trained_weights
-from rephase.labs.completion.steps import check_crystals, summary, trainings
+from rephase.labs.completion.steps import check_crystals, data_sets, summary, trainings
 from rephase.labs.laboratory import Laboratory
 from rephase.learning.models import check_models
 from rephase.learning.weights import shipped_files
@@ -39,6 +39,7 @@ LABORATORY = Laboratory(
     notebooks=("11", "12", "13", "14"),
     check=check,
     files=files,
+    data_sets=data_sets,
     headlines={"Completed amplitudes": summary},
     figures={
         "monoclinic_crystals": figures.monoclinic_crystals,

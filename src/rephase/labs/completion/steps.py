@@ -17,6 +17,7 @@ from rephase.labs.completion.data import (
     FolderData,
     MonoclinicData,
     beta_of,
+    fill_monoclinic,
     monoclinic_group,
     open_monoclinic,
     read_monoclinic_folder,
@@ -35,7 +36,9 @@ from rephase.labs.completion.scores import (
     evaluate_completion,
     evaluate_monoclinic_phases,
 )
+from rephase.labs.laboratory import DataSet
 from rephase.learning.scoring import summarise
+from rephase.learning.store import Shard
 from rephase.learning.training import Training, train
 from rephase.runs import Run
 from rephase.runs.tables import left_out
@@ -80,8 +83,20 @@ def build_data(run: Run) -> CompletionData:
 
 
 def _random_crystals(run: Run) -> MonoclinicData:
-    path = run.folder / "data" / "monoclinic.zarr"
-    return open_monoclinic(path, run.config.completion.data, workers=run.workers)
+    return open_monoclinic(_data_folder(run), run.config.completion.data, workers=run.workers)
+
+
+def data_sets(run: Run) -> Iterator[DataSet]:
+    """Yield the random crystals of `build_data`."""
+
+    def build(shard: Shard) -> None:
+        fill_monoclinic(_data_folder(run), run.config.completion.data, workers=run.workers, shard=shard)
+
+    yield DataSet("monoclinic", build)
+
+
+def _data_folder(run: Run) -> Path:
+    return run.folder / "data" / "monoclinic.zarr"
 
 
 def describe_data(run: Run, data: CompletionData) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from rephase.crystal.structure_factors import GridKernel, grid_hkl, sphere_mask
 from rephase.crystal.structures import Crystal, read_crystal
 from rephase.labs.crystals.perturb import perturb
 from rephase.learning.batches import SplitData
-from rephase.learning.store import Store
+from rephase.learning.store import Shard, Store
 
 UNDEFINED = 1e-6  # |F| below this fraction of the sample's largest is rounding noise and has no phase
 
@@ -210,6 +210,12 @@ def open_perturbed(path: Path, config: DataConfig, *, workers: int = 1) -> Pertu
         The folder holds another dataset or a damaged chunk, or the disk is full.
     """
     parents = read_parents(config)
+    return PerturbedData(fill_perturbed(path, parents, workers=workers), parents)
+
+
+def fill_perturbed(path: Path, parents: Parents, *, workers: int = 1, shard: Shard | None = None) -> Store:
+    """Open the store of the perturbed crystals, and build the missing chunks, or those of a shard."""
+    config = parents.config
     shape = tuple(2 * m + 1 for m in config.h_max)
     layout = {"lattice": ((3, 3), "float64"), "F": (shape, "complex64")}
     described = [
@@ -230,5 +236,5 @@ def open_perturbed(path: Path, config: DataConfig, *, workers: int = 1) -> Pertu
         return {"F": F, "lattice": lattice}
 
     parents.kernels  # noqa: B018  built once, before the workers share them
-    store.fill(build, workers=workers, label="structure factors")
-    return PerturbedData(store, parents)
+    store.fill(build, workers=workers, label="structure factors", shard=shard)
+    return store

@@ -10,7 +10,7 @@ from rephase.files.inputs import with_neighbours
 from rephase.labs.crystals import figures
 from rephase.labs.crystals.data import read_parents
 from rephase.labs.crystals.models import MODELS
-from rephase.labs.crystals.steps import summary, trainings
+from rephase.labs.crystals.steps import data_sets, summary, trainings
 from rephase.labs.laboratory import Laboratory
 from rephase.learning.models import check_models
 from rephase.runs import Run
@@ -37,6 +37,7 @@ LABORATORY = Laboratory(
     notebooks=("01", "02", "03", "04", "05", "06"),
     check=check,
     files=files,
+    data_sets=data_sets,
     headlines={"Results": headline},
     figures={
         "reciprocal_space": figures.reciprocal_space,

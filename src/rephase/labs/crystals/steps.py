@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,14 +12,16 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.phases import phase_difference
 from rephase.crystal.structure_factors import GridKernel, grid_hkl
 from rephase.crystal.structures import read_crystal
-from rephase.labs.crystals.data import Batch, PerturbedData, open_perturbed, read_parents
+from rephase.labs.crystals.data import Batch, PerturbedData, fill_perturbed, open_perturbed, read_parents
 from rephase.labs.crystals.models import MODELS
 from rephase.labs.crystals.models.baselines import BASELINES
 from rephase.labs.crystals.models.layers import PhaseModel
 from rephase.labs.crystals.perturb import PERTURBATIONS, perturb
 from rephase.labs.crystals.scores import METRICS, Predictor, evaluate, predict_batch
+from rephase.labs.laboratory import DataSet
 from rephase.learning.models import build_model, layer_table
 from rephase.learning.scoring import summarise
+from rephase.learning.store import Shard
 from rephase.learning.training import Training, train
 from rephase.runs import Run
 from rephase.runs.tables import left_out
@@ -65,7 +68,20 @@ def _strongest(before: np.ndarray, after: np.ndarray, d_hkl: np.ndarray, h_max: 
 
 def build_data(run: Run) -> PerturbedData:
     """Build or open the dataset of the run."""
-    return open_perturbed(run.folder / "data" / "perturbed.zarr", run.config.crystals.data, workers=run.workers)
+    return open_perturbed(_data_folder(run), run.config.crystals.data, workers=run.workers)
+
+
+def data_sets(run: Run) -> Iterator[DataSet]:
+    """Yield the data set of `build_data`."""
+
+    def build(shard: Shard) -> None:
+        fill_perturbed(_data_folder(run), read_parents(run.config.crystals.data), workers=run.workers, shard=shard)
+
+    yield DataSet("perturbed", build)
+
+
+def _data_folder(run: Run) -> Path:
+    return run.folder / "data" / "perturbed.zarr"
 
 
 def describe_data(run: Run, data: PerturbedData) -> pd.DataFrame:

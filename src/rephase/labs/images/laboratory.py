@@ -13,7 +13,7 @@ from rephase.labs.images.models import IMAGE_MODELS
 from rephase.labs.images.models.networks import SMALLEST_IMAGE
 from rephase.labs.images.own_images import check_own_images
 from rephase.labs.images.shipping import trained_weights
-from rephase.labs.images.steps import check_experiments, trainings
+from rephase.labs.images.steps import check_experiments, data_sets, trainings
 from rephase.labs.laboratory import Laboratory
 from rephase.learning.models import check_models
 from rephase.learning.weights import shipped_files
@@ -46,6 +46,7 @@ LABORATORY = Laboratory(
     check=check,
     files=files,
     large_files=large_files,
+    data_sets=data_sets,
     figures={
         "image_labels": figures.image_labels,
         "image_examples": figures.image_examples,

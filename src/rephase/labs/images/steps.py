@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ from rephase.config.sections import fingerprint
 from rephase.errors import ConfigError, nearest_name
 from rephase.labs.images.data.batch import ImageBatch
 from rephase.labs.images.data.droplet_labels import LABELS, label_table
-from rephase.labs.images.data.sources import open_images
-from rephase.labs.images.data.stored import ImageData
+from rephase.labs.images.data.sources import open_images, source_of
+from rephase.labs.images.data.stored import ImageData, fill_maps, fill_shots
 from rephase.labs.images.models import IMAGE_MODELS
 from rephase.labs.images.models.baselines import IMAGE_BASELINES
 from rephase.labs.images.models.networks import ImageClassifier
@@ -27,7 +28,9 @@ from rephase.labs.images.scores import (
     classify_split,
     image_scores,
 )
+from rephase.labs.laboratory import DataSet
 from rephase.learning.scoring import summarise
+from rephase.learning.store import Shard
 from rephase.learning.training import Training, train
 from rephase.optics.correlation import correlation_map
 from rephase.runs import Run
@@ -64,7 +67,25 @@ def build_images(run: Run) -> ImageData:
 
 def _open(run: Run, config: Config) -> ImageData:
     """Build or open the images of the run as an experiment reads them."""
-    return open_images(run.folder / "data" / "images.zarr", config.images.data, workers=run.workers)
+    return open_images(_data_folder(run), config.images.data, workers=run.workers)
+
+
+def data_sets(run: Run) -> Iterator[DataSet]:
+    """Yield the images of the run with the correlation maps of the configuration and its experiments."""
+    points = [point for name in run.config.images.experiments for point in experiment_points(run.config, name)]
+    inputs = [run.config.changed(point).images.data for point in ({}, *points)]
+
+    def build(shard: Shard) -> None:
+        images = fill_shots(_data_folder(run), source_of(inputs[0]), workers=run.workers, shard=shard)
+        for config in inputs:
+            if config.input == "correlation":
+                fill_maps(images, source_of(config), workers=run.workers, shard=shard)
+
+    yield DataSet("images", build)
+
+
+def _data_folder(run: Run) -> Path:
+    return run.folder / "data" / "images.zarr"
 
 
 def describe_images(run: Run, data: ImageData) -> pd.DataFrame:

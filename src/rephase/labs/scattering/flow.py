@@ -35,7 +35,12 @@ def simulator_of(section: Any, kind: str) -> BoundedSimulator:
 def build_patterns(run: Run, kind: str) -> PatternData[BoundedSimulator]:
     """Build or open the simulated patterns of the run."""
     simulator = simulator_of(section_of(run.config, kind), kind)
-    return store_patterns(run.folder / "data" / f"{kind}.zarr", simulator, workers=run.workers)
+    return store_patterns(patterns_folder(run, kind), simulator, workers=run.workers)
+
+
+def patterns_folder(run: Run, kind: str) -> Path:
+    """Return the folder of the store of patterns."""
+    return run.folder / "data" / f"{kind}.zarr"
 
 
 def training_folder(run: Run, kind: str, name: str) -> Path:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from rephase.config import Config
 from rephase.files.inputs import with_neighbours
-from rephase.inference.patterns import PatternBatch
-from rephase.labs.laboratory import Laboratory
+from rephase.inference.patterns import BoundedSimulator, PatternBatch, fill_patterns
+from rephase.labs.laboratory import DataSet, Laboratory
 from rephase.labs.scattering import figures, flow, out_of_distribution
 from rephase.labs.scattering.cards import POSTERIORS
 from rephase.labs.scattering.data.simulators import SIMULATORS
+from rephase.labs.scattering.flow import patterns_folder, section_of, simulator_of
 from rephase.labs.scattering.models.flows import ParameterFlow
+from rephase.labs.scattering.out_of_distribution import narrower_simulator
 from rephase.labs.scattering.shipping import trained_weights
 from rephase.labs.scattering.steps import check_posteriors
 from rephase.learning.training import Training
@@ -39,11 +41,28 @@ def trainings(run: Run) -> Iterator[Training[ParameterFlow, PatternBatch]]:
         yield from out_of_distribution.trainings(run, kind)
 
 
+def data_sets(run: Run) -> Iterator[DataSet]:
+    """Yield the patterns of each kind with a flow to train, and the narrower ones of notebook 35."""
+    for kind in SIMULATORS:
+        section = section_of(run.config, kind)
+        if section.models:
+            yield _patterns(run, kind, simulator_of(section, kind))
+        if (narrower := narrower_simulator(run.config, kind)) is not None:
+            yield _patterns(run, f"{kind}_losses", narrower)
+
+
+def _patterns(run: Run, name: str, simulator: BoundedSimulator) -> DataSet:
+    return DataSet(
+        name, lambda shard: fill_patterns(patterns_folder(run, name), simulator, workers=run.workers, shard=shard)
+    )
+
+
 LABORATORY = Laboratory(
     package="rephase.labs.scattering",
     notebooks=("31", "32", "35"),
     check=check,
     files=files,
+    data_sets=data_sets,
     figures={
         "saxs_calibration": partial(figures.posterior_calibration, kind="saxs"),
         "saxs_posterior": partial(figures.posterior_corner, kind="saxs"),

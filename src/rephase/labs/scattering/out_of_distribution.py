@@ -26,7 +26,7 @@ from rephase.inference.patterns import (
     store_patterns,
 )
 from rephase.labs.scattering.data.simulators import SIMULATORS
-from rephase.labs.scattering.flow import section_of
+from rephase.labs.scattering.flow import patterns_folder, section_of
 from rephase.labs.scattering.models import POSTERIOR_MODELS
 from rephase.labs.scattering.models.flows import ParameterFlow
 from rephase.labs.scattering.one_pattern import adapted_samples
@@ -104,6 +104,12 @@ def _simulator(section: Any, kind: str, changes: dict[str, Any]) -> BoundedSimul
         return SIMULATORS[kind](config)
 
 
+def narrower_simulator(config: Config, kind: str) -> BoundedSimulator | None:
+    """Return the simulator of the patterns that the flows of the experiment are trained on; None without cases."""
+    section = section_of(config, kind)
+    return _simulator(section, kind, section.losses.trained) if section.losses.cases else None
+
+
 def trainings(run: Run, kind: str) -> Iterator[Training[ParameterFlow, PatternBatch]]:
     """Yield the trainings of the flows of the experiment, none if the configuration has no cases."""
     return iter(_flows(run, kind).values() if section_of(run.config, kind).losses.cases else ())
@@ -124,7 +130,7 @@ def _narrow_patterns(run: Run, kind: str) -> PatternData[BoundedSimulator]:
     """Build or open the patterns of the experiment; the physics loss of its flows has the whole prior."""
     section = section_of(run.config, kind)
     narrow, whole = _simulator(section, kind, section.losses.trained), _simulator(section, kind, {})
-    data = store_patterns(run.folder / "data" / f"{kind}_losses.zarr", narrow, workers=run.workers)
+    data = store_patterns(patterns_folder(run, f"{kind}_losses"), narrow, workers=run.workers)
     data.built_with = {"simulator": whole}
     return data
 

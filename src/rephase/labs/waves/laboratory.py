@@ -9,7 +9,7 @@ from rephase.labs.laboratory import Laboratory
 from rephase.labs.waves.cards import IMAGE_POSTERIORS
 from rephase.labs.waves.figures import WAVE_FIGURES
 from rephase.labs.waves.shipping import trained_weights
-from rephase.labs.waves.steps import check_waves, trainings
+from rephase.labs.waves.steps import check_waves, data_sets, trainings
 from rephase.learning.weights import shipped_files
 
 
@@ -31,6 +31,7 @@ LABORATORY = Laboratory(
     check=check_waves,
     files=files,
     large_files=large_files,
+    data_sets=data_sets,
     figures=WAVE_FIGURES,
     weights=trained_weights,
     trainings=trainings,

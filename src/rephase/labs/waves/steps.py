@@ -16,7 +16,15 @@ from rephase.devices import pick_device, seeded
 from rephase.errors import ImageError, blamed_on, check_file
 from rephase.inference.calibration import LEVELS, UNEXPLAINED, coverage, predictive_check, sbc_ranks
 from rephase.inference.cards import load_flow
-from rephase.inference.patterns import PatternBatch, PatternData, check_simulator, expected_of, store_patterns
+from rephase.inference.patterns import (
+    PatternBatch,
+    PatternData,
+    check_simulator,
+    expected_of,
+    fill_patterns,
+    store_patterns,
+)
+from rephase.labs.laboratory import DataSet
 from rephase.labs.waves.cards import IMAGE_POSTERIORS
 from rephase.labs.waves.data.files import PtychoFile, open_ptychography
 from rephase.labs.waves.data.patterns import WaveSimulator
@@ -28,6 +36,7 @@ from rephase.labs.waves.scores import align_wave, amplitude_ssim, phase_ssim, ri
 from rephase.learning.batches import on_device
 from rephase.learning.models import check_model
 from rephase.learning.scoring import summarise
+from rephase.learning.store import Shard
 from rephase.learning.training import Training, train
 from rephase.optics.noise import poisson_deviance
 from rephase.optics.propagation import (
@@ -83,7 +92,22 @@ def config_of(run: Run, kind: str) -> HolographyConfig | PtychographyConfig:
 def build_patterns(run: Run, kind: str) -> PatternData[WaveSimulator]:
     """Simulate or open the patterns of the run for ``holography`` or ``ptychography``."""
     simulator = WAVE_SIMULATORS[kind](config_of(run, kind).data)
-    return store_patterns(run.folder / "data" / f"{kind}.zarr", simulator, workers=run.workers)
+    return store_patterns(_patterns_folder(run, kind), simulator, workers=run.workers)
+
+
+def data_sets(run: Run) -> Iterator[DataSet]:
+    """Yield the patterns of `build_patterns` for each kind."""
+    for kind in WAVE_SIMULATORS:
+        yield DataSet(kind, partial(_build_shard, run, kind))
+
+
+def _build_shard(run: Run, kind: str, shard: Shard) -> None:
+    simulator = WAVE_SIMULATORS[kind](config_of(run, kind).data)
+    fill_patterns(_patterns_folder(run, kind), simulator, workers=run.workers, shard=shard)
+
+
+def _patterns_folder(run: Run, kind: str) -> Path:
+    return run.folder / "data" / f"{kind}.zarr"
 
 
 def training_folder(run: Run, kind: str) -> Path:

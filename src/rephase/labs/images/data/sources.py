@@ -53,11 +53,16 @@ IMAGE_SOURCES: dict[str, Callable[[ImageDataConfig], ImageSource]] = {
 """Sources of images by the kind of dataset."""
 
 
+def source_of(config: ImageDataConfig) -> ImageSource:
+    """Make the source of the images of a configuration."""
+    return IMAGE_SOURCES[config.kind](config)
+
+
 def label_set_of(config: ImageDataConfig) -> LabelSet:
     """Return the labels of the dataset of a configuration without reading images."""
     if config.kind == "file":
         return LabelSet(config.file.labels) if config.file.labels else DROPLET_LABEL_SET
-    return IMAGE_SOURCES[config.kind](config).label_set
+    return source_of(config).label_set
 
 
 def open_images(path: Path, config: ImageDataConfig, *, workers: int = 1) -> ImageData:
@@ -84,7 +89,7 @@ def open_images(path: Path, config: ImageDataConfig, *, workers: int = 1) -> Ima
     StoreError
         The folder holds another dataset or a damaged chunk, or the disk is full.
     """
-    return store_images(path, IMAGE_SOURCES[config.kind](config), workers=workers)
+    return store_images(path, source_of(config), workers=workers)
 
 
 def check_images(config: ImageDataConfig) -> None:

@@ -12,7 +12,7 @@ from rephase.formats.label_sets import LabelSet
 from rephase.labs.images.data.batch import ImageBatch
 from rephase.labs.images.data.noise import labelled_part, with_noise
 from rephase.learning.batches import SplitData, shuffled_splits
-from rephase.learning.store import Store
+from rephase.learning.store import Shard, Store
 from rephase.optics.correlation import correlation_map
 
 _NOT_MEASURED = -1.0  # in the store; counts are never negative
@@ -81,16 +81,21 @@ class ImageData(SplitData[ImageBatch]):
             stored = torch.as_tensor(self.maps.take("map", numbers))
             mask = ~stored.isnan()
             return ImageBatch(torch.where(mask, stored, 0), mask, labels)
-        stored = torch.as_tensor(self.store.take("image", numbers))
-        shots = ImageBatch(stored.clamp(min=0), stored != _NOT_MEASURED, labels)
-        return self._input(shots, numbers, self.config.seed)
+        return _degraded(_stored_shots(self.store, numbers, labels), numbers, self.config, self.config.seed)
 
     def draw(self, n: int, rng: np.random.Generator) -> ImageBatch:
         """Draw `n` new shots of droplets or particles that are in no split."""
-        return self._input(self.source.draw(n, rng), np.arange(n), int(rng.integers(1 << 62)))
+        return _degraded(self.source.draw(n, rng), np.arange(n), self.config, int(rng.integers(1 << 62)))
 
-    def _input(self, shots: ImageBatch, samples: np.ndarray, seed: int) -> ImageBatch:
-        return input_of(with_noise(shots, samples, self.config.noise, seed=seed), self.config)
+
+def _stored_shots(store: Store, samples: np.ndarray, labels: torch.Tensor) -> ImageBatch:
+    stored = torch.as_tensor(store.take("image", samples))
+    return ImageBatch(stored.clamp(min=0), stored != _NOT_MEASURED, labels)
+
+
+def _degraded(shots: ImageBatch, samples: np.ndarray, config: ImageDataConfig, seed: int) -> ImageBatch:
+    """Add the noise of a configuration to shots, and turn them into the input of a network."""
+    return input_of(with_noise(shots, samples, config.noise, seed=seed), config)
 
 
 def input_of(shots: ImageBatch, config: ImageDataConfig) -> ImageBatch:
@@ -110,6 +115,17 @@ def store_images(path: Path, source: ImageSource, *, workers: int = 1) -> ImageD
     StoreError
         The folder holds another dataset or a damaged chunk, or the disk is full.
     """
+    store = fill_shots(path, source, workers=workers)
+    store.check()
+    if source.config.input == "image":
+        return ImageData(source, store)
+    maps = fill_maps(store, source, workers=workers)
+    maps.check()
+    return ImageData(source, store, maps)
+
+
+def fill_shots(path: Path, source: ImageSource, *, workers: int = 1, shard: Shard | None = None) -> Store:
+    """Open the store of a source, and build the missing chunks, or those of a shard."""
     size, n_labels = source.config.size, len(source.label_set.names)
     layout = {"image": ((size, size), "float32"), "labels": ((n_labels,), "bool")}
     store = Store(path, layout, len(source.parents), source.config.chunk, source.identity)
@@ -119,25 +135,28 @@ def store_images(path: Path, source: ImageSource, *, workers: int = 1) -> ImageD
         image = torch.where(shots.mask, shots.image, _NOT_MEASURED)
         return {"image": image.numpy(), "labels": shots.labels.bool().numpy()}
 
-    store.fill(build, workers=workers, label="diffraction images")
-    store.check()
-    data = ImageData(source, store)
-    return data if source.config.input == "image" else ImageData(source, store, _store_maps(data, workers))
+    store.fill(build, workers=workers, label="diffraction images", shard=shard)
+    return store
 
 
-def _store_maps(data: ImageData, workers: int) -> Store:
-    """Store the correlation map of every shot, noise included, within the store of the images; NaN without pairs."""
-    config, images = data.config, data.store
+def fill_maps(images: Store, source: ImageSource, *, workers: int = 1, shard: Shard | None = None) -> Store:
+    """Open the store of correlation maps of stored shots, noise included, and build what is missing, or a shard of it.
+
+    It lies within the store of the images; NaN stands where no pair was measured. A shard needs the same shard of the
+    images.
+    """
+    config = source.config
     noise = {"noise": config.noise.model_dump(mode="json"), "seed": config.seed}
-    path = images.path / f"correlation-{fingerprint(noise)}"
-    store = Store(path, {"map": (data.shape, "float32")}, len(data), images.chunk, data.source.identity | noise)
+    path, layout = images.path / f"correlation-{fingerprint(noise)}", {"map": (tuple(config.shape), "float32")}
+    store = Store(path, layout, images.n_samples, images.chunk, source.identity | noise)
 
     def build(rows: slice) -> dict[str, np.ndarray]:
-        shots = data[np.arange(rows.start, rows.stop)]
+        samples = np.arange(rows.start, rows.stop)
+        shots = _stored_shots(images, samples, torch.zeros(len(samples), 0))  # maps do not depend on the labels
+        shots = _degraded(shots, samples, config, config.seed)
         return {"map": torch.where(shots.mask, shots.image, torch.nan).numpy()}
 
-    store.fill(build, workers=workers, label="correlation maps")
-    store.check()
+    store.fill(build, workers=workers, label="correlation maps", shard=shard)
     return store
 
 
