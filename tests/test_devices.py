@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.accelerators import CUDAAccelerator
 
 from rephase.config import load_config
-from rephase.devices import deterministic, pick_device, seeded
+from rephase.devices import deterministic, is_held, loader_options, pick_device, seeded, tf32
 from rephase.errors import DeviceError
 from rephase.labs.crystals.models import MODELS
 from rephase.learning.training import fit
@@ -47,6 +47,7 @@ def settings():
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
         torch.backends.cudnn.benchmark,
+        torch.backends.cuda.matmul.allow_tf32,
         torch.get_num_threads(),
         torch.random.get_rng_state().tolist(),
         logging.getLogger("lightning.pytorch").level,
@@ -101,3 +102,24 @@ def test_seeding_starts_no_gpu(monkeypatch):
 def test_a_gpu_that_is_not_used_is_no_warning(data, tmp_path, monkeypatch):
     monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: True))
     train(data, tmp_path)  # warnings are errors here
+
+
+def test_a_training_may_multiply_in_tf32_and_nothing_after_it():
+    before = torch.backends.cuda.matmul.allow_tf32
+    with pytest.raises(KeyError), tf32():
+        assert torch.backends.cuda.matmul.allow_tf32
+        raise KeyError
+    assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+def test_a_gpu_holds_data_that_fit_and_is_fed_by_workers(monkeypatch):
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    monkeypatch.setattr("rephase.devices.free_memory", lambda device: 1000)
+    assert is_held(300, gpu)
+    assert not is_held(301, gpu)
+    assert not is_held(1, cpu)
+    monkeypatch.setattr("rephase.devices.available_cores", lambda: 8)
+    assert loader_options(cpu) == {}
+    assert loader_options(gpu)["num_workers"] == 7
+    monkeypatch.setattr("rephase.devices.available_cores", lambda: 1)
+    assert loader_options(gpu)["num_workers"] == 1

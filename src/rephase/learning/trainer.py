@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from rephase.config.sections import TrainingConfig
-from rephase.devices import deterministic, seeded, trainer_options
+from rephase.devices import deterministic, pick_device, seeded, tf32, trainer_options
 from rephase.errors import RephaseError, TrainingError
 from rephase.learning.batches import Batches, BatchType, SplitData, StreamedData
 from rephase.learning.checkpoints import read_checkpoint, write_checkpoint
@@ -138,14 +138,15 @@ def run_epochs(
 ) -> None:
     """Train to the end, starting from the last finished epoch if there is one."""
     options, seed = module.options, module.seed
-    last, loader = folder / "last.ckpt", _training_loader(data, options, seed)
-    with _quiet_lightning(), _blamed_on_checkpoint(last), seeded(seed), deterministic():
+    last, on = folder / "last.ckpt", pick_device(device)
+    loader = _training_loader(data, options, seed, on)
+    with _quiet_lightning(), _blamed_on_checkpoint(last), seeded(seed), deterministic(), tf32():
         if last.is_file():  # a resuming trainer starts the first loader before it sets its epoch
             _order_of(loader).set_epoch(int(read_checkpoint(last)["epoch"]) + 1)
         _trainer(name, folder, options, device, progress).fit(
             module,
             loader,
-            data.loader("validation", options.batch_size),
+            data.loader("validation", options.batch_size, device=on),
             ckpt_path=last if last.is_file() else None,
             weights_only=True,
         )
@@ -182,10 +183,12 @@ def _order_of(loader: DataLoader[BatchType]) -> Batches:
     return cast(Batches, loader.sampler)
 
 
-def _training_loader(data: SplitData[BatchType], options: TrainingConfig, seed: int) -> DataLoader[BatchType]:
+def _training_loader(
+    data: SplitData[BatchType], options: TrainingConfig, seed: int, device: torch.device
+) -> DataLoader[BatchType]:
     if options.n_streamed:
-        return StreamedData(data, options.n_streamed, options.batch_size, seed=seed).loader()
-    return data.loader("train", options.batch_size, seed=seed)
+        return StreamedData(data, options.n_streamed, options.batch_size, seed=seed).loader(device)
+    return data.loader("train", options.batch_size, seed=seed, device=device)
 
 
 def _trainer(name: str, folder: Path, options: TrainingConfig, device: str, progress: bool) -> L.Trainer:
