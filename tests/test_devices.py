@@ -106,9 +106,8 @@ def test_a_gpu_that_is_not_used_is_no_warning(data, tmp_path, monkeypatch):
 
 def test_a_training_may_multiply_in_tf32_and_nothing_after_it():
     before = torch.backends.cuda.matmul.allow_tf32
-    with pytest.raises(KeyError), tf32():
-        assert torch.backends.cuda.matmul.allow_tf32
-        raise KeyError
+    with pytest.raises(KeyError, match="allowed"), tf32():
+        raise KeyError("allowed" if torch.backends.cuda.matmul.allow_tf32 else "not")
     assert torch.backends.cuda.matmul.allow_tf32 == before
 
 
