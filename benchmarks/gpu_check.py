@@ -15,6 +15,7 @@ time is reported, and the others go on. Without a GPU the status is 2.
 
 import argparse
 import faulthandler
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -27,33 +28,44 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-NEEDED = [
-    "torch",
-    "numpy",
-    "scipy",
-    "pandas",
-    "gemmi",
-    "Dans_Diffraction",
-    "pydantic",
-    "yaml",
-    "zarr",
-    "numcodecs",
-    "google_crc32c",
-    "donfig",
-    "filelock",
-    "tqdm",
-    "zuko",
-]
+PRESENT = ("torch", "numpy", "scipy", "pandas")
+"""Modules that a machine with a GPU and torch is expected to have."""
+CARRIED = {
+    "gemmi": "gemmi",
+    "Dans_Diffraction": "Dans_Diffraction",
+    "pydantic": "pydantic",
+    "pydantic_core": "pydantic-core",
+    "annotated_types": "annotated-types",
+    "typing_inspection": "typing-inspection",
+    "typing_extensions": "typing-extensions",
+    "yaml": "PyYAML",
+    "zarr": "zarr",
+    "numcodecs": "numcodecs",
+    "google_crc32c": "google-crc32c",
+    "donfig": "donfig",
+    "packaging": "packaging",
+    "filelock": "filelock",
+    "tqdm": "tqdm",
+    "zuko": "zuko",
+}
+"""Other modules that this benchmark imports, and the packages that have them: the list of ``make wheels``."""
 _ALL, _END = 200, 230  # seconds after which no part begins, and after which the process ends whatever it does
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the CPU that is compared, and of its workers
 
 
 def check_needs() -> str:
     """Return what is missing for this benchmark, in one line; empty if nothing is."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    missing = [name for name in (*PRESENT, *CARRIED) if importlib.util.find_spec(name) is None]
     if missing:
-        return f"missing packages: {', '.join(missing)}; collect them with `make wheels WITH=...` and carry the folder"
+        extra = " ".join(name for name in missing if name in PRESENT)
+        command = f"make wheels WITH='{extra}'" if extra else "make wheels"
+        return f"missing modules: {', '.join(missing)}; `{command}` elsewhere collects them in a folder to carry here"
     return ""
+
+
+def wheels(extra: list[str]) -> str:
+    """Return the packages to carry, and some more, each with the version that is installed here."""
+    return "\n".join(f"{name}=={importlib.metadata.version(name)}" for name in (*CARRIED.values(), *extra))
 
 
 @contextmanager
@@ -137,7 +149,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rehearse", action="store_true", help="run everything, tiny, on the CPU")
     parser.add_argument("--out", type=Path, help="folder of gpu_check.json; by default runs/bench")
+    parser.add_argument("--wheels", nargs="*", metavar="NAME", help="only list the packages to carry, and these")
     options = parser.parse_args()
+    if options.wheels is not None:
+        print(wheels(options.wheels))
+        return 0
     start = time.perf_counter()
     if reason := check_needs():
         print(f"gpu_check: {reason}")

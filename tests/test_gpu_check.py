@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from rephase.devices import WORK
@@ -59,10 +60,21 @@ def test_no_gpu_is_one_line_and_status_2(monkeypatch, capsys):
 
 
 def test_missing_packages_are_named(monkeypatch, capsys):
-    monkeypatch.setattr(gpu_check, "NEEDED", ["torch", "no_such_package"])
     monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--rehearse"])
+    monkeypatch.setattr(gpu_check, "CARRIED", {"no_such_module": "no-such-package"})
     assert gpu_check.main() == 2
-    assert "missing packages: no_such_package; collect them with `make wheels" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith("gpu_check: missing modules: no_such_module; `make wheels` elsewhere")
+    monkeypatch.setattr(gpu_check, "PRESENT", ("no_scipy",))
+    assert gpu_check.main() == 2
+    assert "`make wheels WITH='no_scipy'`" in capsys.readouterr().out
+
+
+def test_the_packages_to_carry_have_versions(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--wheels", "numpy"])
+    assert gpu_check.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == f"numpy=={np.__version__}"
+    assert len(lines) == len(gpu_check.CARRIED) + 1
 
 
 def test_a_part_that_fails_or_hangs_stops_no_other(monkeypatch, tmp_path, capsys):
