@@ -24,7 +24,15 @@ from rephase.paths import ROOT
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.random_crystals.structure_factors import many_structure_factors, unique_reflections
 from rephase.solvers.problem import PhaseProblem
-from rephase.solvers.strategy import Recipe, aligned_phasors, batch_size, finish_in_group, random_starts, search
+from rephase.solvers.strategy import (
+    Recipe,
+    aligned_phasors,
+    batch_size,
+    finish_in_group,
+    random_starts,
+    run_trials,
+    search,
+)
 
 GPU = torch.device("cuda")
 
@@ -190,6 +198,16 @@ def test_results_do_not_depend_on_the_pieces(work, piece):
     assert found[0].shape == found[1].shape
     difference = float((found[0] - found[1]).abs().max() / found[0].abs().max())
     assert difference < BY_LARGEST.get(work, 1e-5 if found[0].dtype in (torch.float32, torch.complex64) else 1e-9)
+
+
+@pytest.mark.parametrize("iteration", ["raar", "charge_flipping"])
+def test_trials_do_not_depend_on_their_batch(iteration):
+    of = problem()
+    recipe = Recipe(iteration, n_search=6, n_settle=2, n_finish=(2, 2))
+    together, generator = run_trials(of, 6, recipe, seeded()), seeded()
+    apart = [run_trials(of, 2, recipe, generator) for _ in range(3)]
+    for whole, parts in zip(together, zip(*apart)):
+        assert torch.allclose(whole, torch.cat(parts), rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
 
 
 class Waits(TorchDispatchMode):

@@ -80,6 +80,12 @@ def crystals_on_cpu() -> RandomCrystals:
     return random_crystals(64, generator=seeded(), options=RandomCrystalOptions(n_atoms=(5, 30)))
 
 
+@cache
+def lists_on_cpu() -> torch.Tensor:
+    """List their unique reflections; on a GPU, rounding may move a reflection over the limit."""
+    return unique_reflections(crystals_on_cpu(), D_MIN).hkl
+
+
 def some_crystals(n: int, device: torch.device) -> RandomCrystals:
     """Return `n` crystals on a device, the same 64 again and again."""
     of = crystals_on_cpu()
@@ -88,15 +94,14 @@ def some_crystals(n: int, device: torch.device) -> RandomCrystals:
 
 
 def lists(n: int, device: torch.device) -> Call:
-    """Prepare the lists of unique reflections of `n` crystals."""
+    """Prepare the lists of unique reflections of `n` crystals; the result that is compared is their number."""
     of = some_crystals(n, device)
-    return lambda: unique_reflections(of, D_MIN).hkl
+    return lambda: unique_reflections(of, D_MIN).mask.sum(1).float()
 
 
 def sums(n: int, device: torch.device) -> Call:
     """Prepare the direct sums of `n` crystals over their lists."""
-    of = some_crystals(n, device)
-    hkl = unique_reflections(of, D_MIN).hkl
+    of, hkl = some_crystals(n, device), repeated(lists_on_cpu(), n).to(device)
     return lambda: many_structure_factors(of, hkl)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
@@ -31,8 +32,9 @@ def measured_peaks(setup: Setup) -> dict[str, float]:
     source = torch.empty(n_numbers, device=setup.device).fill_(1.0)
     target = torch.empty_like(source)
     peaks = {"copy": 8e-9 * n_numbers / seconds_of(lambda: target.copy_(source), setup.device)}
-    one, other = torch.randn(2, side, side, device=setup.device)
     for name in PRECISIONS:
+        dtype = torch.bfloat16 if name == "bf16" else torch.float32
+        one, other = torch.randn(2, side, side, device=setup.device, dtype=dtype)
         with precision(name, setup.device):
-            peaks[name] = 2e-12 * side**3 / seconds_of(lambda: one @ other, setup.device, n_most=5)
+            peaks[name] = 2e-12 * side**3 / seconds_of(partial(torch.matmul, one, other), setup.device, n_most=5)
     return peaks
