@@ -12,6 +12,7 @@ from rephase.config import load_config
 from rephase.devices import deterministic, is_held, loader_options, pick_device, seeded, tf32
 from rephase.errors import DeviceError
 from rephase.labs.crystals.models import MODELS
+from rephase.learning.batches import Batches, HeldData, loader_of
 from rephase.learning.training import fit
 
 
@@ -97,6 +98,21 @@ def test_seeding_starts_no_gpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda *_: pytest.fail("the GPU was started"))
     with seeded(0):
         torch.rand(1)
+
+
+def test_a_training_on_held_data_ends_with_the_same_weights(data, tmp_path, monkeypatch):
+    plain = train(data, tmp_path / "plain")
+    cpu, asked = torch.device("cpu"), []
+
+    def held(self, split, batch_size, *, seed=None, **_):
+        asked.append(split)
+        order = Batches(self.splits[split], batch_size, seed)
+        return loader_of(HeldData(self, self.splits[split], cpu), order, cpu)
+
+    monkeypatch.setattr(type(data), "loader", held)
+    weights = train(data, tmp_path / "held").state_dict()
+    assert set(asked) == {"train", "validation"}
+    assert all(torch.equal(value, weights[name]) for name, value in plain.state_dict().items())
 
 
 def test_a_gpu_that_is_not_used_is_no_warning(data, tmp_path, monkeypatch):

@@ -43,6 +43,7 @@ from rephase.solvers import RECIPES
 from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.strategy import aligned_phasors, run_trials
 
+_ENOUGH = 6.0  # seconds of random crystals after which no larger batch is made
 H_MAX = (15, 15, 15)  # 31 x 31 x 31 reflections
 D_MIN = 1.0  # Å, of lists
 
@@ -194,6 +195,7 @@ def random_crystal_rows(setup: Setup) -> Iterator[Row]:
     n_cpu = 4 if setup.is_rehearsal else 256
     cpu = n_cpu / seconds_of(made_with_amplitudes(n_cpu, CPU), CPU, at_most=0)
     made_with_amplitudes(2, setup.device)()
+    begun = time.perf_counter()
     for n in (4,) if setup.is_rehearsal else (256, 1024, 4096, 16384):
         start = time.perf_counter()
         made_with_amplitudes(n, setup.device)()
@@ -201,11 +203,13 @@ def random_crystal_rows(setup: Setup) -> Iterator[Row]:
         gpu = n / (time.perf_counter() - start)
         row = {"kernel": f"random crystals with |F|, {n}", "unit": "crystals", "cpu_per_s": cpu, "gpu_per_s": gpu}
         yield row | {"ratio": gpu / cpu}
+        if time.perf_counter() - begun > _ENOUGH:
+            break
 
 
 def random_crystal_scans(setup: Setup) -> Iterator[Row]:
     """Scan the pieces of random crystals."""
-    n = 4 if setup.is_rehearsal else 2048
+    n = 4 if setup.is_rehearsal else 512
     for work in ("random crystals", "contacts"):
         yield scan(work, made_with_amplitudes(n, setup.device), n, setup, (1, 1 / 8, 1 / 64))
 
