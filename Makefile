@@ -5,7 +5,7 @@ COVERAGE ?= $(shell $(PYTHON) -c "import sys; print('--cov=rephase --cov-report=
 export COVERAGE_CORE := $(shell $(PYTHON) -c "import sys; print('sysmon' if sys.version_info >= (3, 12) else 'ctrace')")
 BIN := .venv/bin
 
-.PHONY: run test style tests lab docs clean
+.PHONY: run test style tests lab docs wheels gpu-check clean
 run: .venv/ready
 	$(BIN)/rephase run --config configs/quick.yaml --only "$(strip $(LABS))"
 
@@ -28,10 +28,27 @@ docs: .venv/ready
 	$(BIN)/sphinx-build -W --keep-going -q -j auto docs docs/_build/html
 	@echo docs/_build/html/index.html
 
+# What gpu-check needs besides torch, numpy, scipy and pandas, for a machine without a network; more: WITH="scipy pandas"
+WHEELS ?= wheels
+FOR ?= 3.12
+WITH ?=
+PLATFORMS := $(foreach glibc,2_28 2_27 2_24 2_17,--platform manylinux_$(glibc)_x86_64) --platform manylinux2014_x86_64
+wheels: .venv/ready
+	rm -f $(WHEELS)/*.whl
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: --implementation cp \
+		--python-version $(FOR) $(PLATFORMS) --dest $(WHEELS) $$($(BIN)/python benchmarks/gpu_check.py --wheels $(WITH))
+	@du -sh $(WHEELS)
+
+# With the Python that has torch; no environment, because one inside another would not see its packages
+gpu-check:
+	$(if $(wildcard $(WHEELS)/*.whl),$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
+		--upgrade --target .gpu-check $(WHEELS)/*.whl)
+	PYTHONPATH=.gpu-check:src $(PYTHON) benchmarks/gpu_check.py $(OPTIONS)
+
 .venv/ready: requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .gpu-check

@@ -91,9 +91,10 @@ def test_the_estimate_knows_the_grid_and_the_trials():
 
 
 def test_maps_of_a_batch_fit_their_cache_and_the_memory():
-    assert batch_size(20_000) == 20
-    assert batch_size(200_000) == 4
-    assert batch_size(21_000_000) == 1
+    cpu = torch.device("cpu")
+    assert [batch_size(20_000, cpu, n) for n in (0, 1, 2, 3, 40)] == [4, 8, 16, 20, 20]
+    assert batch_size(200_000, cpu, 3) == 4
+    assert batch_size(21_000_000, cpu, 3) == 1
 
 
 def test_a_group_of_many_operations_needs_more_memory(monkeypatch):

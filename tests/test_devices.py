@@ -9,9 +9,10 @@ import torch
 from lightning.pytorch.accelerators import CUDAAccelerator
 
 from rephase.config import load_config
-from rephase.devices import deterministic, pick_device, seeded
+from rephase.devices import deterministic, is_held, loader_options, pick_device, seeded, tf32
 from rephase.errors import DeviceError
 from rephase.labs.crystals.models import MODELS
+from rephase.learning.batches import Batches, HeldData, loader_of
 from rephase.learning.training import fit
 
 
@@ -47,6 +48,7 @@ def settings():
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
         torch.backends.cudnn.benchmark,
+        torch.backends.cuda.matmul.allow_tf32,
         torch.get_num_threads(),
         torch.random.get_rng_state().tolist(),
         logging.getLogger("lightning.pytorch").level,
@@ -98,6 +100,41 @@ def test_seeding_starts_no_gpu(monkeypatch):
         torch.rand(1)
 
 
+def test_a_training_on_held_data_ends_with_the_same_weights(data, tmp_path, monkeypatch):
+    plain = train(data, tmp_path / "plain")
+    cpu, asked = torch.device("cpu"), []
+
+    def held(self, split, batch_size, *, seed=None, **_):
+        asked.append(split)
+        order = Batches(self.splits[split], batch_size, seed)
+        return loader_of(HeldData(self, self.splits[split], cpu), order, cpu)
+
+    monkeypatch.setattr(type(data), "loader", held)
+    weights = train(data, tmp_path / "held").state_dict()
+    assert set(asked) == {"train", "validation"}
+    assert all(torch.equal(value, weights[name]) for name, value in plain.state_dict().items())
+
+
 def test_a_gpu_that_is_not_used_is_no_warning(data, tmp_path, monkeypatch):
     monkeypatch.setattr(CUDAAccelerator, "is_available", staticmethod(lambda: True))
     train(data, tmp_path)  # warnings are errors here
+
+
+def test_a_training_may_multiply_in_tf32_and_nothing_after_it():
+    before = torch.backends.cuda.matmul.allow_tf32
+    with pytest.raises(KeyError, match="allowed"), tf32():
+        raise KeyError("allowed" if torch.backends.cuda.matmul.allow_tf32 else "not")
+    assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+def test_a_gpu_holds_data_that_fit_and_is_fed_by_workers(monkeypatch):
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    monkeypatch.setattr("rephase.devices.free_memory", lambda device: 1000)
+    assert is_held(300, gpu)
+    assert not is_held(301, gpu)
+    assert not is_held(1, cpu)
+    monkeypatch.setattr("rephase.devices.available_cores", lambda: 8)
+    assert loader_options(cpu) == {}
+    assert loader_options(gpu)["num_workers"] == 7
+    monkeypatch.setattr("rephase.devices.available_cores", lambda: 1)
+    assert loader_options(gpu)["num_workers"] == 1

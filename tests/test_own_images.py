@@ -10,6 +10,7 @@ import torch
 
 from rephase import pipeline
 from rephase.config import load_config
+from rephase.devices import WORK
 from rephase.errors import ConfigError, RephaseError, WeightsError
 from rephase.figures import draw
 from rephase.labs.images.cards import IMAGES
@@ -115,7 +116,7 @@ def test_images_are_read_batch_by_batch(open_folder, brightness, monkeypatch):
     whole = classify_images(run, brightness, images)
     read = ImageFiles.__getitem__
     monkeypatch.setattr(ImageFiles, "__getitem__", lambda self, rows: sizes.append(len(rows)) or read(self, rows))
-    monkeypatch.setattr("rephase.labs.images.own_images._BATCH", 3)
+    monkeypatch.setitem(WORK, "scored images", WORK["scored images"]._replace(cpu=3))
     again = classify_images(run, brightness, images)
     assert sizes == [3, 3, 1, 2]  # the last are those that are drawn
     assert whole.equals(again)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from contextlib import nullcontext
 
 import numpy as np
@@ -16,7 +17,7 @@ from rephase.config import load_config
 from rephase.errors import ConfigError, DiskError, StoreError
 from rephase.files.writing import BUSY, PARTIAL
 from rephase.labs.crystals.data import open_perturbed, read_parents, split_samples
-from rephase.learning.batches import Batches, StreamedData
+from rephase.learning.batches import Batches, HeldData, StreamedData
 from rephase.learning.store import Shard, Store
 
 
@@ -452,6 +453,39 @@ def test_order_depends_on_the_epoch_alone():
     batches.set_epoch(0)
     assert list(batches) == first
     assert sorted(sample for batch in first for sample in batch) == list(range(10))
+
+
+def equal(one, other):
+    return all(torch.equal(*fields) for fields in zip(one, other, strict=True))
+
+
+def test_worker_processes_draw_the_same_samples_in_the_same_order(config, monkeypatch):
+    stream = StreamedData(read_parents(config.crystals.data), 50, 16, seed=1)
+    alone = list(stream.loader())
+    monkeypatch.setattr("rephase.learning.batches.loader_options", lambda device: {"num_workers": 2})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads, which draw nothing
+        together = list(stream.loader())
+    assert len(alone) == len(together) == 4
+    assert all(map(equal, alone, together))
+
+
+def test_samples_held_in_memory_are_those_of_the_store(data, monkeypatch):
+    monkeypatch.setattr("rephase.learning.batches._READ", 7)
+    held = HeldData(data, data.splits["train"], torch.device("cpu"))
+    batches = data.loader("train", 9, seed=3)
+    assert all(equal(batch, held[samples]) for batch, samples in zip(batches, batches.sampler, strict=True))
+
+
+def test_a_gpu_holds_the_samples_that_fit(data, monkeypatch):
+    asked = []
+    monkeypatch.setattr("rephase.learning.batches.is_held", lambda n_bytes, device: asked.append(n_bytes) or True)
+    monkeypatch.setattr("rephase.learning.batches.loader_options", lambda device: {})
+    gpu = torch.device("cuda")
+    assert isinstance(data.loader("train", 9, device=gpu).dataset, HeldData)  # read when the first batch is
+    monkeypatch.setattr("rephase.learning.batches.is_held", lambda n_bytes, device: False)
+    assert data.loader("train", 9, device=gpu).dataset is data
+    assert asked == [sum(field.numel() * field.element_size() for field in data[data.splits["train"]])]
 
 
 def test_normalised_amplitudes_average_one(data):

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rephase.config import load_config
+from rephase.devices import WORK
 from rephase.errors import ConfigError, ImageError, WeightsError
 from rephase.figures import draw
 from rephase.formats.cxi import JOULE_PER_EV
@@ -97,7 +98,7 @@ def test_predictions_in_pieces_are_those_of_all_at_once(run, kind, made, monkeyp
 
 
 def predicted_deviance(run, kind, data, batch, monkeypatch, n_pixels):
-    monkeypatch.setattr("rephase.labs.waves.steps._PIXELS_AT_ONCE", n_pixels)
+    monkeypatch.setitem(WORK, "predicted patterns", WORK["predicted patterns"]._replace(cpu=n_pixels))
     measure_calibration(run, kind, data, ImagePosteriors(batch, batch.u.expand(3, *batch.u.shape) + 1e-3))
     return run.table(f"wave_predictive_{kind}")["deviance"]
 

@@ -1,14 +1,69 @@
-"""The only module that looks for a GPU, reads the memory size and sets the precision; it also seeds the generators."""
+"""The only module that looks for a GPU, sizes pieces of work for a device, sets the precision and seeds generators."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from rephase.errors import ConfigError, DeviceError
+from rephase.processes import available_cores
 from rephase.ranks import ALONE, Ranks
+
+
+class Work(NamedTuple):
+    """A kind of work that is done in pieces: the unit that is counted, its memory, and the units of one piece.
+
+    ``n_bytes`` is the memory that one unit needs at most while it is worked on, in the widest dtype that is used. On a
+    CPU a piece stays in the cache of a core; on a GPU it is large enough to hide the launches of its kernels.
+    """
+
+    unit: str
+    n_bytes: int
+    cpu: int
+    cuda: int
+
+
+WORK: dict[str, Work] = {
+    "grid kernel": Work("voxels", 512, 1 << 18, 1 << 24),
+    "direct sum": Work("atoms times reflections", 128, 1 << 21, 1 << 26),
+    "direct sums of many crystals": Work("atoms times reflections", 96, 1 << 17, 1 << 26),
+    "lists of many crystals": Work("Å^3 of cells", 1024, 1 << 15, 1 << 22),
+    "random crystals": Work("structures grown together", 1 << 18, 1024, 1 << 14),
+    "contacts": Work("pairs of atoms", 32, 1 << 18, 1 << 26),
+    "search maps": Work("voxels of a batch of trials", 400, 400_000, 1 << 26),
+    "first search maps": Work("voxels of the first batch of trials", 400, 0, 1 << 22),  # 0: the fewest trials
+    "several search maps": Work("voxels of the fewest trials", 400, 16_000_000, 1 << 30),
+    "origin maps": Work("voxels of fine grids", 64, 1, 1 << 24),  # on a CPU one trial at a time
+    "aligned phasors": Work("phasors at all origins and both hands", 48, 50_000_000, 50_000_000),
+    "shift grids": Work("points", 48, 1 << 24, 1 << 26),
+    "SAXS": Work("intensities times orientations and sizes", 100, 1 << 22, 1 << 26),
+    "GISAXS": Work("pixels times radii", 256, 1 << 17, 1 << 25),
+    "droplets": Work("droplets", 1 << 25, 2, 256),
+    "bodies": Work("projected bodies", 1 << 23, 8, 512),
+    "posterior images": Work("samples drawn", 1 << 23, 512, 2048),
+    "posterior patterns": Work("patterns whose posterior is sampled", 1 << 23, 50, 500),
+    "predicted patterns": Work("pixels", 32, 1 << 24, 1 << 26),
+    "scored crystals": Work("samples", 1 << 24, 32, 512),
+    "scored images": Work("images", 1 << 25, 64, 512),
+}
+"""Every kind of work whose pieces depend on the device; ``rephase bench gpu_check`` measures the sizes on a GPU."""
+_HELD = 0.3  # of a GPU's free memory for the data of a training
+_MOST_WORKERS = 16  # that prepare batches for a GPU
+_SHARE = 0.5  # of a GPU's free memory for one piece; the rest is for results and the allocator
+
+
+def at_once(work: str, device: torch.device) -> int:
+    """Return how many units of a kind of `WORK` a piece holds on a device; on a GPU at most what fits in free memory.
+
+    >>> at_once("grid kernel", torch.device("cpu"))
+    262144
+    """
+    kind = WORK[work]
+    if device.type != "cuda":
+        return kind.cpu
+    return max(1, min(kind.cuda, int(_SHARE * free_memory(device)) // kind.n_bytes))
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -51,6 +106,12 @@ def total_memory(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def free_memory(device: torch.device) -> int:
+    """Return the memory in bytes that a GPU can still give to this process, unused parts of torch's cache included."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free) + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's global generators, and restore their states afterwards.
@@ -75,6 +136,33 @@ def deterministic() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(is_enabled, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark
+
+
+@contextmanager
+def tf32() -> Iterator[None]:
+    """Let a GPU multiply float32 matrices with 10 bits after the point, as in its convolutions; restored afterwards.
+
+    Trainings do not need more. Products in float64 and on a CPU are unchanged.
+    """
+    is_allowed = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = is_allowed
+
+
+def is_held(n_bytes: int, device: torch.device) -> bool:
+    """Return whether data of this size are kept in a GPU's memory during a training; never on a CPU."""
+    return device.type == "cuda" and n_bytes <= _HELD * free_memory(device)
+
+
+def loader_options(device: torch.device) -> dict[str, Any]:
+    """Return a loader's options: a GPU is fed by one worker process per further core, from pinned memory."""
+    if device.type != "cuda":
+        return {}
+    n_workers = min(_MOST_WORKERS, max(1, available_cores() - 1))
+    return {"num_workers": n_workers, "pin_memory": True, "persistent_workers": True, "prefetch_factor": 4}
 
 
 def trainer_options(device: str, precision: str, ranks: Ranks = ALONE) -> dict[str, Any]:

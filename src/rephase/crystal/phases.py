@@ -7,11 +7,9 @@ import numpy as np
 import torch
 
 from rephase.crystal.symmetry import Origins
+from rephase.devices import at_once
 
 _N_MAXIMA, _ASCENT_STEPS = 8, 4
-
-
-_POINTS_AT_ONCE = 1 << 24  # of the shift grids that are in memory at once
 
 
 def wrap(phi: torch.Tensor) -> torch.Tensor:
@@ -150,8 +148,8 @@ def _best_candidate_and_shift(product: torch.Tensor, index: torch.Tensor) -> tup
         return candidate, index.new_zeros(len(product), 0)
     extent = 2 * index.long().abs().amax(0) + 1
     fine = [2 ** math.ceil(math.log2(max(4, 2 * m))) for m in extent.tolist()]
-    at_once = max(1, _POINTS_AT_ONCE // (product.shape[1] * math.prod(fine)))
-    found = [_highest_point(part, index, fine) for part in product.split(at_once)]
+    n_products = max(1, at_once("shift grids", product.device) // (product.shape[1] * math.prod(fine)))
+    found = [_highest_point(part, index, fine) for part in product.split(n_products)]
     return torch.cat([candidate for candidate, _ in found]), torch.cat([shift for _, shift in found])
 
 

@@ -12,9 +12,9 @@ import torch
 from rephase.crystal.cell import limiting_d_min
 from rephase.crystal.scattering import dispersion, form_factor_coefficients
 from rephase.crystal.structures import Atoms, Crystal
+from rephase.devices import at_once
 from rephase.errors import GridError
 
-_VOXELS_AT_ONCE = 1 << 18  # keeps the working set of a slice of the batch near the CPU's L2 cache
 _LOWEST_EXPONENT = -80.0  # below it, exp gives float32 denormals: ten times slower, and negligible beside one electron
 
 
@@ -166,7 +166,7 @@ class GridKernel:
         """
         nh, nk, nl = shape = tuple(2 * m + 1 for m in self.h_max)
         out = torch.empty((len(xyz_frac), *shape), dtype=self.dtype.to_complex(), device=self.device)
-        step = max(1, _VOXELS_AT_ONCE // (nh * nk * nl))
+        step = max(1, at_once("grid kernel", self.device) // (nh * nk * nl))
         for first in range(0, len(xyz_frac), step):
             part = slice(first, first + step)
             weights = self.species_weights
@@ -252,7 +252,7 @@ def structure_factors(crystal: Crystal, hkl: np.ndarray, *, energy_kev: float | 
     scatterers = Scatterers(crystal.atoms, energy_kev, torch.float64)
     tables = scatterers.phase_tables(torch.as_tensor(crystal.atoms.xyz_frac)[None], tuple(np.abs(hkl).max(axis=0)))
     F = torch.zeros(len(hkl), dtype=torch.complex128)
-    step = max(1, _VOXELS_AT_ONCE * 8 // max(1, len(crystal.atoms)))
+    step = max(1, at_once("direct sum", torch.device("cpu")) // max(1, len(crystal.atoms)))
     for first in range(0, len(hkl), step):
         part = slice(first, first + step)
         index = torch.as_tensor(hkl[part])

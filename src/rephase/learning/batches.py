@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -10,10 +11,13 @@ from pydantic import BaseModel
 from torch.utils.data import DataLoader, Dataset
 
 from rephase.config.sections import SplitConfig
+from rephase.devices import is_held, loader_options
 
 BatchType = TypeVar("BatchType")
 Drawn = TypeVar("Drawn", covariant=True)
 Tensors = TypeVar("Tensors", bound=tuple[torch.Tensor, ...])
+_CPU = torch.device("cpu")
+_READ = 256  # samples read at once for the memory of a GPU
 
 
 def on_device(batch: Tensors, device: torch.device | str) -> Tensors:
@@ -88,9 +92,9 @@ class StreamedData(Dataset[BatchType]):
         size = min(self.batch_size, self.n_samples - number * self.batch_size)
         return self.source.draw(size, np.random.default_rng([self.seed, 7, number]))
 
-    def loader(self) -> DataLoader[BatchType]:
-        """Return a loader of all batches, in an order that changes from epoch to epoch."""
-        return DataLoader(self, sampler=Batches(np.arange(len(self)), 1, self.seed), batch_size=None)
+    def loader(self, device: torch.device = _CPU) -> DataLoader[BatchType]:
+        """Return a loader of all batches for a device, in an order that changes from epoch to epoch."""
+        return loader_of(self, Batches(np.arange(len(self)), 1, self.seed), device)
 
 
 def shuffled_splits(n: int, split: SplitConfig, seed: int) -> dict[str, np.ndarray]:
@@ -132,11 +136,52 @@ class SplitData(Dataset[BatchType], ABC):
             yield self[self.splits[split][first : first + batch_size]]
 
     def loader(
-        self, split: str, batch_size: int, *, seed: int | None = None, rank: int = 0, n_ranks: int = 1
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        rank: int = 0,
+        n_ranks: int = 1,
+        device: torch.device = _CPU,
     ) -> DataLoader[BatchType]:
         """Return the batches of a split for a trainer, or the parts of one of several processes, as in `Batches`.
 
-        If a seed is given, they are shuffled again in each epoch.
+        If a seed is given, they are shuffled again in each epoch. A GPU holds the samples in its memory if they fit;
+        otherwise worker processes read them ahead.
         """
         order = Batches(self.splits[split], batch_size, seed, rank=rank, n_ranks=n_ranks)
-        return DataLoader(self, sampler=order, batch_size=None)
+        if device.type != "cpu" and is_held(len(order.samples) * bytes_of(cast(Any, self[order.samples[:1]])), device):
+            return loader_of(HeldData(self, order.samples, device), order, _CPU)
+        return loader_of(self, order, device)
+
+
+def loader_of(data: Dataset[BatchType], order: Batches, device: torch.device) -> DataLoader[BatchType]:
+    """Return a loader that yields batches in an order, the same ones for every device."""
+    return DataLoader(data, sampler=order, batch_size=None, **loader_options(device))
+
+
+def bytes_of(batch: tuple[torch.Tensor, ...]) -> int:
+    """Return the memory of the tensors of a batch, each as if it were contiguous."""
+    return sum(field.numel() * field.element_size() for field in batch)
+
+
+class HeldData(Dataset[BatchType]):
+    """Some samples of a dataset in the memory of a device, from where batches are taken without a copy over the bus.
+
+    They are read when the first batch is.
+    """
+
+    def __init__(self, data: SplitData[BatchType], samples: np.ndarray, device: torch.device):
+        self.data, self.samples, self.device = data, np.sort(samples), device
+
+    @cached_property
+    def fields(self) -> Any:
+        """All samples as one batch on the device."""
+        pieces = (self.samples[first : first + _READ] for first in range(0, len(self.samples), _READ))
+        parts = [on_device(cast(Any, self.data[piece]), self.device) for piece in pieces]
+        return type(parts[0])(*(torch.cat(fields) for fields in zip(*parts)))
+
+    def __getitem__(self, samples: list[int]) -> BatchType:
+        rows = torch.as_tensor(np.searchsorted(self.samples, samples), device=self.device)
+        return cast(BatchType, type(self.fields)(*(field[rows] for field in self.fields)))

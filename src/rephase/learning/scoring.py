@@ -7,13 +7,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from rephase.devices import at_once
 from rephase.learning.batches import BatchType, SplitData
 from rephase.runs import COLUMNS
 
 Compared = TypeVar("Compared")
-
-
-_BATCH = 32  # the search over origins works on small maps, of which more would not fit in the cache
 
 
 class Judged(NamedTuple):
@@ -62,10 +60,11 @@ def score_splits(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score a predictor on splits of any dataset; parameters and tables are those of `evaluate`."""
     results, shells = [], []
+    n_samples = at_once("scored crystals", torch.device(device))  # a search over origins makes several maps of each
     for split in splits:
         if len(data.splits[split]) == 0:
             continue
-        judged = (scoring.judge(predictor, batch, device) for batch in data.batches(split, _BATCH))
+        judged = (scoring.judge(predictor, batch, device) for batch in data.batches(split, n_samples))
         samples, sums = _collect(judged, scoring.edges)
         results.append(_tidy(samples, split, scoring.units))
         shells.append(scoring.shell_scores(sums).assign(split=split))

@@ -21,7 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from rephase.config.sections import TrainingConfig
-from rephase.devices import deterministic, seeded, trainer_options
+from rephase.devices import deterministic, pick_device, seeded, tf32, trainer_options
 from rephase.errors import RephaseError, TrainingError
 from rephase.learning.batches import Batches, BatchType, SplitData, StreamedData
 from rephase.learning.callbacks import PauseInTime, SpeedLog, StepBar
@@ -180,13 +180,14 @@ def run_epochs(
         The time given to the command is over; the last checkpoint has the state.
     """
     options, seed = module.options, module.seed
-    last, part = folder / "last.ckpt", {"rank": ranks.own(), "n_ranks": ranks.count}
+    last, on = folder / "last.ckpt", pick_device(device)
+    part: dict[str, Any] = {"rank": ranks.own(), "n_ranks": ranks.count, "device": on}
     loader = (
-        StreamedData(data, options.n_streamed, options.batch_size, seed=seed).loader()
+        StreamedData(data, options.n_streamed, options.batch_size, seed=seed).loader(on)
         if options.n_streamed
         else data.loader("train", options.batch_size, seed=seed, **part)
     )
-    with _quiet_lightning(), _blamed_on_checkpoint(last), seeded(seed), deterministic():
+    with _quiet_lightning(), _blamed_on_checkpoint(last), seeded(seed), deterministic(), tf32():
         if last.is_file():  # a resuming trainer starts the first loader before it sets its epoch
             kept = read_checkpoint(last)
             n_done = kept[_PART]["n_done"] if _PART in kept else 0

@@ -21,6 +21,7 @@ import math
 
 import torch
 
+from rephase.devices import at_once
 from rephase.errors import OpticsError
 from rephase.optics.detector import FERMI, Detector, wavelength_nm
 from rephase.optics.droplet_shapes import Droplets, relative_density, spheroids
@@ -29,7 +30,6 @@ from rephase.optics.helium import refractive_index
 
 ENERGY_EV = 19.4
 """Photon energy in eV, one of those of the FERMI experiments on helium droplets; helium is clear below 1s-2p."""
-_AT_ONCE = {"cpu": 2, "cuda": 256}  # droplets computed together; on a CPU as many as its cache holds
 _OVERSAMPLING = 6  # of the wave on its own grid, before it is interpolated to the pixels
 
 
@@ -85,7 +85,7 @@ def scatter(
     beam = _Beam(2 * math.pi / wavelength, index, sampling)
     intensity = like.new_zeros(len(like), detector.n_pixels, detector.n_pixels)
     order = extent.amax(1).argsort()
-    for rows in order.split(_AT_ONCE.get(like.device.type, 2)):
+    for rows in order.split(at_once("droplets", like.device)):
         part = droplets.take(rows)
         look = centred if offset is None else detector.directions(like.dtype, like.device, offset[rows])
         intensity[rows] = _wave(part, look, beam).abs().square() * detector.solid_angles(look)

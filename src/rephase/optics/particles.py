@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import torch
 
+from rephase.devices import at_once
 from rephase.errors import OpticsError, check_positive, nearest_name
 from rephase.optics.detector import XFEL, Detector, wavelength_nm
 from rephase.optics.droplet_shapes import random_rotations
@@ -31,7 +32,6 @@ BALL, ICOSAHEDRON, PRISM = range(3)
 _ELECTRON_RADIUS = 2.81794e-6  # nm, classical
 # Electrons per nm^3: virus at 1.38 g/cm^3 with 0.53 electrons per nucleon mass, water, NaCl at 2.17 g/cm^3
 _VIRUS, _WATER, _SALT = 440.0, 334.0, 626.0
-_AT_ONCE = {"cpu": 8, "cuda": 512}  # bodies computed together
 _CELLS = 96  # along each side of the square that holds a projected body
 
 
@@ -112,7 +112,7 @@ def scatter_particles(
             f"a semi-axis of {widest:.0f} nm: expected at most {finest * _CELLS / 4:.0f} nm for this detector"
         )
     wave = torch.zeros((n_shots, n, n), dtype=like.dtype.to_complex(), device=like.device)
-    for rows in torch.arange(len(like), device=like.device).split(_AT_ONCE.get(like.device.type, 8)):
+    for rows in torch.arange(len(like), device=like.device).split(at_once("bodies", like.device)):
         part = particles.take(rows)
         wave.index_add_(0, part.shot, _body_waves(part, q_x, q_y))
     return _ELECTRON_RADIUS**2 * detector.pitch**2 * wave.abs().square()

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import torch
 from torch.nn.functional import pad
 
+from rephase.devices import at_once
+
 CONTACT_SLACK = 0.37  # Å: atoms of different molecules are no closer than the sum of their radii minus this
 REACH = 2 * 1.85  # Å, the largest sum of two radii
-_AT_ONCE = 1 << 18  # products; keeps the working set in the cache of a CPU
 _FAR = 1e3  # Å, position of the padding of a table
 
 
@@ -148,7 +149,7 @@ def others(xyz: torch.Tensor, radii: torch.Tensor, share: float = 1.0) -> torch.
 
 def _in_parts(tested: torch.Tensor, others: torch.Tensor) -> Iterator[torch.Tensor]:
     """Yield products [some, p, q] of [n, p, 6] and [n, 6, q], a few molecules at a time."""
-    step = max(1, _AT_ONCE // (tested.shape[1] * others.shape[2]))
+    step = max(1, at_once("contacts", tested.device) // (tested.shape[1] * others.shape[2]))
     return (a @ b for a, b in zip(tested.split(step), others.split(step)))
 
 

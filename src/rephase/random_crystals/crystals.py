@@ -12,6 +12,7 @@ import torch
 from rephase.crystal.cell import Cell
 from rephase.crystal.structures import Atoms, Crystal
 from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.devices import at_once
 from rephase.errors import ConfigError, nearest_name
 from rephase.random_crystals.cells import crystal_system, draw_lattices, free_points
 from rephase.random_crystals.contacts import CONTACT_SLACK, Surroundings, surroundings
@@ -47,7 +48,6 @@ SPACE_GROUPS = {
     "F d d 2": 0.3,
 }
 ELEMENTS = ("C", "N", "O", "F", "S", "Cl", "Br")
-_AT_ONCE = 1024  # structures grown together: enough to hide the constant cost of each step
 _ROOM = 1.2  # radius of the sphere for a molecule, relative to a sphere of its volume
 _VOLUME, _VOLUME_SD, _VOLUME_RANGE = 16.5, 1.4, (14.0, 19.0)  # Å^3 per non-hydrogen atom of the planned molecule
 _CEILING, _CEILING_SD, _CEILING_RANGE = 18.4, 1.7, (16.0, 23.0)  # Å^3, largest volume per atom of the grown molecule
@@ -271,9 +271,10 @@ def _blank(n: int, options: RandomCrystalOptions, draws: _Draws) -> _Made:
 def _batches(pending: torch.Tensor, draws: _Draws) -> Iterator[torch.Tensor]:
     """Yield batches of rows of similar size; the last few rows are repeated, because one attempt may succeed."""
     pending = pending[draws.size[pending].argsort(stable=True)]
-    if len(pending) < _AT_ONCE:
-        pending = pending.repeat_interleave(min(4, _AT_ONCE // len(pending)))
-    for rows in pending.split(_AT_ONCE):
+    most = at_once("random crystals", pending.device)  # enough to hide the constant cost of each step
+    if len(pending) < most:
+        pending = pending.repeat_interleave(min(4, most // len(pending)))
+    for rows in pending.split(most):
         yield rows[draws.order[rows].argsort(stable=True)]
 
 

@@ -14,11 +14,9 @@ import torch
 from rephase.crystal.cell import limiting_d_min
 from rephase.crystal.scattering import dispersion, form_factor_coefficients
 from rephase.crystal.symmetry import Symmetry
+from rephase.devices import at_once
 from rephase.errors import GridError
 from rephase.random_crystals.crystals import RandomCrystals
-
-_NUMBERS_AT_ONCE = 1 << 17  # atoms times reflections of a slice: as many as fit in the cache of a CPU
-_VOLUME_AT_ONCE = 1 << 15  # Å^3 of cells whose reflections are listed together
 
 
 class ReflectionLists(NamedTuple):
@@ -39,7 +37,8 @@ def unique_reflections(crystals: RandomCrystals, d_min: float) -> ReflectionList
     if not (math.isfinite(d_min) and d_min > 0):
         raise GridError(f"d_min = {d_min}: expected a number above 0; give it in Å, e.g. 1.5")
     volume = torch.linalg.det(crystals.lattice)
-    parts = [(rows, _unique(crystals, rows, d_min)) for rows in _slices(crystals, volume, _VOLUME_AT_ONCE)]
+    slices = _slices(crystals, volume, at_once("lists of many crystals", volume.device))
+    parts = [(rows, _unique(crystals, rows, d_min)) for rows in slices]
     most = max(mask.sum(1).max() for _, (_, mask) in parts)
     hkl = crystals.group.new_zeros(len(crystals), int(most), 3)
     mask = torch.zeros(hkl.shape[:2], dtype=torch.bool, device=hkl.device)
@@ -85,12 +84,12 @@ def _s_squared(lattice: torch.Tensor, hkl: torch.Tensor) -> torch.Tensor:
     return (hkl @ reciprocal).square().sum(-1) / 4
 
 
-def _slices(crystals: RandomCrystals, numbers: torch.Tensor, at_once: int) -> Iterator[torch.Tensor]:
-    """Yield rows of one space group and similar size, whose `numbers` [n] add up to about `at_once`."""
+def _slices(crystals: RandomCrystals, numbers: torch.Tensor, most: int) -> Iterator[torch.Tensor]:
+    """Yield rows of one space group and similar size, whose `numbers` [n] add up to about `most`."""
     for group in crystals.group.unique().tolist():
         rows = (crystals.group == group).nonzero()[:, 0]
         rows = rows[numbers[rows].argsort(stable=True)]
-        part = numbers[rows].cumsum(0) // at_once
+        part = numbers[rows].cumsum(0) // most
         yield from rows.split(part.unique_consecutive(return_counts=True)[1].tolist())
 
 
@@ -131,7 +130,8 @@ def many_structure_factors(
     F = torch.zeros(s_squared.shape, dtype=s_squared.dtype.to_complex(), device=s_squared.device)
     # (0, 0, 0) is the padding of the lists: one is enough
     used = (hkl.any(2) * torch.arange(2, hkl.shape[1] + 2, device=hkl.device)).amax(1).clamp(1, hkl.shape[1])
-    for rows in _slices(crystals, used * (crystals.numbers > 0).sum(1), _NUMBERS_AT_ONCE):
+    n_terms, most_terms = used * (crystals.numbers > 0).sum(1), at_once("direct sums of many crystals", hkl.device)
+    for rows in _slices(crystals, n_terms, most_terms):
         most = int(used[rows].max())
         summed = _sum(crystals.take(rows), hkl[rows, :most], s_squared[rows, :most], table)
         F[rows, :most], F[rows, most:] = summed, summed[:, -1:]

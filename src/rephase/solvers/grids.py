@@ -1,6 +1,7 @@
 """Conversion between hemisphere lists and the half-complex grid of a real FFT; memory that a grid needs."""
 
 import math
+from bisect import bisect_left
 
 import torch
 
@@ -28,6 +29,7 @@ class HalfGrid:
         self._cells = self._flat(upper)
         in_plane = (hkl[:, 2] == 0).nonzero()[:, 0]
         self._in_plane, self._mates = in_plane, self._flat(-upper[in_plane])
+        self._rows_in_plane = in_plane.tolist()  # rising; on the CPU, so that `put` need not wait for a GPU
 
     def _flat(self, hkl: torch.Tensor) -> torch.Tensor:
         nx, ny, nz = self.shape
@@ -41,9 +43,9 @@ class HalfGrid:
         grid = torch.full((*values.shape[:-1], size), fill, dtype=values.dtype, device=values.device)
         stored = torch.where(self._is_mate[:n], values, values.conj()) if values.is_complex() else values
         grid[..., self._cells[:n]] = stored
-        listed = self._in_plane < n
-        mates = stored[..., self._in_plane[listed]]
-        grid[..., self._mates[listed]] = mates.conj() if mates.is_complex() else mates
+        n_mates = bisect_left(self._rows_in_plane, n)
+        mates = stored[..., self._in_plane[:n_mates]]
+        grid[..., self._mates[:n_mates]] = mates.conj() if mates.is_complex() else mates
         return grid.unflatten(-1, (nx, ny, nz // 2 + 1))
 
     def get(self, grid: torch.Tensor) -> torch.Tensor:

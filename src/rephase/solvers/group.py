@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from rephase.crystal.symmetry import Symmetry, rows_of
+from rephase.devices import at_once
 from rephase.solvers.grids import fast_size
 
 _ASCENTS, _FREE_AXIS = 6, 1e-4  # the origin along polar axes is free: there the curvature is zero
@@ -51,18 +52,29 @@ class GroupTables:
         fine = tuple(fast_size(2 * n) for n in shape)
         steps = self._steps[:, :n_used] % torch.tensor(fine, device=F.device)
         cells = ((steps[..., 0] * fine[1] + steps[..., 1]) * fine[2] + steps[..., 2]).flatten()
-        shifts, agreements = [], []
-        for each in F.split(1):  # one at a time, because the fine grid is large
-            product = (each[:, None, :n_used].conj() * self._estimates(each, n_used)).flatten()
-            grid = torch.zeros(math.prod(fine), dtype=product.dtype, device=F.device).index_add_(0, cells, product)
-            correlation = torch.fft.fftn(grid.view(fine)).real
-            best = correlation.argmax()
-            # numpy's function, because torch's imports sympy, which takes a second
-            point = torch.tensor(np.unravel_index(int(best), fine), device=F.device)
-            shifts.append(point / torch.tensor(fine, device=F.device))
-            agreements.append(correlation.flatten()[best] / (each[:, :n_used].abs() ** 2).sum() / self.n_operations)
-        angle = -2 * math.pi * torch.stack(shifts) @ self._hkl.T.float()
-        return F * torch.polar(torch.ones_like(angle), angle), torch.stack(agreements)
+        n_lists = max(1, at_once("origin maps", F.device) // math.prod(fine))
+        found = [self._best_shifts(part, n_used, fine, cells) for part in F.split(n_lists)]
+        shifts, agreements = (torch.cat(parts) for parts in zip(*found))
+        angle = -2 * math.pi * shifts @ self._hkl.T.float()
+        return F * torch.polar(torch.ones_like(angle), angle), agreements
+
+    def _best_shifts(
+        self, F: torch.Tensor, n_used: int, fine: tuple[int, ...], cells: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the shifts [batch, 3] of the highest points of C(s) on a grid `fine`, and their agreement [batch].
+
+        `cells` [n_operations * n_used] are the points of the grid on which the terms fall.
+        """
+        n_points = math.prod(fine)
+        products = (F[:, None, :n_used].conj() * self._estimates(F, n_used)).flatten()
+        places = (torch.arange(len(F), device=F.device)[:, None] * n_points + cells).flatten()
+        grids = torch.zeros(len(F) * n_points, dtype=products.dtype, device=F.device).index_add_(0, places, products)
+        correlation = torch.fft.fftn(grids.view(-1, *fine), dim=(1, 2, 3)).real.flatten(1)
+        best = correlation.argmax(1)
+        steps = (best // (fine[1] * fine[2]), best // fine[2] % fine[1], best % fine[2])
+        shifts = torch.stack([step / n for step, n in zip(steps, fine)], dim=1)
+        strength = correlation.gather(1, best[:, None])[:, 0]
+        return shifts, strength / (F[:, :n_used].abs() ** 2).sum(1) / self.n_operations
 
     def refine_origin(self, F: torch.Tensor, n_used: int) -> torch.Tensor:
         """Move lists [batch, n_refl] near the origin of the group to the maximum of C(s).

@@ -33,8 +33,9 @@ class Modulus:
         held: torch.Tensor | None = None,
     ):
         self.problem, self.amplitude, self.damping = problem, amplitude, damping
-        limit = torch.cat([amplitude, problem.limit * amplitude.norm() / problem.amplitude.norm()])
-        largest = problem.grid.put(limit, fill=float("inf"))  # for known reflections, their amplitude
+        self._limit = problem.limit * amplitude.norm() / problem.amplitude.norm()
+        # for known reflections, their amplitude
+        largest = problem.grid.put(torch.cat([amplitude, self._limit]), fill=float("inf"))
         is_known = problem.grid.put(torch.ones_like(amplitude)) > 0
         is_known[0, 0, 0] = True  # F(000) is left out of every map
         largest[0, 0, 0] = 0.0
@@ -65,8 +66,7 @@ class Modulus:
     def in_list(self, F: torch.Tensor) -> torch.Tensor:
         """Project lists [batch, n_refl] in the same way."""
         known, free = F[:, : len(self.amplitude)], F[:, len(self.amplitude) :]
-        limit = self.problem.limit * self.amplitude.norm() / self.problem.amplitude.norm()
-        factor = (limit / free.abs().clamp_min(1e-12)).clamp_max(self.damping)
+        factor = (self._limit / free.abs().clamp_min(1e-12)).clamp_max(self.damping)
         return torch.cat([self.amplitude * known / known.abs().clamp_min(1e-12), free * factor], dim=1)
 
     def _back(self, grid: torch.Tensor) -> torch.Tensor:

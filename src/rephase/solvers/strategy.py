@@ -8,16 +8,14 @@ from typing import NamedTuple
 import torch
 
 from rephase.crystal.phases import align_list, unit_phasor
+from rephase.devices import at_once
 from rephase.errors import ConfigError
 from rephase.solvers.iterations import ITERATIONS, low_density_elimination
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus, above, around_peaks
 
 _FINISH_DAMPING, LAST_CYCLES = 0.9, 20  # damping of low-density elimination, and its cycles at the end of a search
-_VOXELS_AT_ONCE, _SMALLEST_BATCH = 400_000, 4  # in a batch of maps: larger ones leave the cache of a CPU
-_FIRST_BATCH = 4  # trials of the first batch; later ones double until the limits above
-_VOXELS_IN_MEMORY = 16_000_000  # in a batch of more than one map
-_PHASORS_AT_ONCE = 50_000_000  # aligned together, over all origins and both hands
+_FEWEST_TRIALS = 4  # in a batch whose maps fit in memory; the first batches have no more on a CPU
 _FEWEST_SEARCH, _FEWEST_FINISH = 10, 4  # cycles of a shortened trial
 _N_EXAMINED = 3  # trials of smallest misfit among which one is examined after each batch
 _PEAKS_KEPT = 3  # cycles between two peak searches in a map
@@ -182,8 +180,7 @@ def pursue(
     pool: Trials | None = None
     n_trials = 0
     for round_, recipe in enumerate(itertools.cycle(recipes)):
-        few = _FIRST_BATCH << min(round_ // len(recipes), 16)  # easy crystals need only a few trials
-        batch = min(max_trials, few, batch_size(recipe.space(problem).n_voxels))
+        batch = min(max_trials, batch_size(recipe.space(problem).n_voxels, problem.device, round_ // len(recipes)))
         fresh = run_trials(problem, batch, recipe, generator)
         n_trials += batch
         pool = fresh if pool is None else Trials(*(torch.cat(pair) for pair in zip(pool, fresh)))
@@ -213,10 +210,15 @@ def _with_first(pool: Trials, place: int) -> Trials:
     return Trials(*(column[order] for column in pool))
 
 
-def batch_size(n_voxels: int) -> int:
-    """Return the number of maps computed together."""
-    smallest = min(_SMALLEST_BATCH, max(1, _VOXELS_IN_MEMORY // n_voxels))
-    return max(smallest, _VOXELS_AT_ONCE // n_voxels)
+def batch_size(n_voxels: int, device: torch.device, n_before: int) -> int:
+    """Return the number of trials computed together, after `n_before` batches with each recipe.
+
+    Easy crystals need only a few trials, so batches start small and double. On a GPU the first ones are larger, because
+    a launch takes as long for hundreds of small maps as for four.
+    """
+    few = max(_FEWEST_TRIALS, at_once("first search maps", device) // n_voxels) << min(n_before, 16)
+    smallest = min(_FEWEST_TRIALS, max(1, at_once("several search maps", device) // n_voxels))
+    return min(few, max(smallest, at_once("search maps", device) // n_voxels))
 
 
 def _best(pool: Trials) -> Trials:
@@ -246,10 +248,10 @@ def compared(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
 def aligned_phasors(problem: PhaseProblem, F: torch.Tensor, reference: int) -> torch.Tensor:
     """Return phasors [n, n_known] of lists [n, n_refl], each at the origin and hand that best fit one of them."""
     n, weight = problem.n_known, problem.amplitude**2
-    at_once = max(1, _PHASORS_AT_ONCE // (2 * len(problem.origins.shifts) * n))
+    n_lists = max(1, at_once("aligned phasors", problem.device) // (2 * len(problem.origins.shifts) * n))
     parts = [
         align_list(part[:, :n], F[reference, :n], problem.hkl[:n], problem.origins, weight).F
-        for part in F.split(at_once)
+        for part in F.split(n_lists)
     ]
     aligned = torch.cat(parts)
     return aligned / aligned.abs().clamp_min(1e-12)

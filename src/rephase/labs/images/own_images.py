@@ -9,7 +9,7 @@ import torch
 
 from rephase.config import Config
 from rephase.config.images import ImagesConfig
-from rephase.devices import pick_device
+from rephase.devices import at_once, pick_device
 from rephase.errors import ConfigError, check_file
 from rephase.formats.cxi import write_cxi
 from rephase.formats.image_formats import FORMATS, format_of
@@ -30,7 +30,6 @@ from rephase.runs import Run
 
 Classifier = Weights[ImageClassifier, ImageCard]
 
-_BATCH = 64
 _STREAM = 14  # of random numbers, separate from the streams of the dataset and its noise
 _PER_SHOWN = 8  # simulated images for each image in the figure
 _UNSURE = 0.25
@@ -130,7 +129,8 @@ def classify_images(run: Run, classifier: Classifier, images: ImageFiles) -> pd.
         classifier was trained on the file, also ``split``: ``train``, ``validation``, ``test`` or ``none``.
         Probabilities are those of the network, and only as reliable as its calibration.
     """
-    found = [_seen(classifier, batch) for batch in images.batches("all", _BATCH)]
+    n_images = at_once("scored images", next(classifier.model.parameters()).device)
+    found = [_seen(classifier, batch) for batch in images.batches("all", n_images)]
     probability, features = (torch.cat(parts).numpy() for parts in zip(*found))
     labels, given = classifier.card.labels, probability >= np.array(classifier.card.thresholds)
     wrong = np.where(given, 1 - probability, probability)

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 import pandas as pd
 import torch
 
+from rephase.devices import at_once
 from rephase.labs.images.data.batch import ImageBatch
 from rephase.learning.batches import SplitData, on_device
 from rephase.learning.scoring import Metric
@@ -171,9 +172,6 @@ CLASSIFICATION_METRICS: dict[str, Metric[Classified]] = {
 """Scores of a whole set, one number each; macro: the mean over the labels that occur."""
 
 
-_BATCH = 64
-
-
 class ImagePredictor(Protocol):
     """Anything that predicts the labels of images: a trained network or a baseline."""
 
@@ -186,9 +184,8 @@ def probabilities(
     predictor: ImagePredictor, data: SplitData[ImageBatch], split: str, device: torch.device | str = "cpu"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Predict the images of a split: probabilities [n, n_labels], and their true labels, bool, both on the CPU."""
-    found = [
-        (predictor.predict(on_device(batch, device)).cpu(), batch.labels > 0.5) for batch in data.batches(split, _BATCH)
-    ]
+    batches = data.batches(split, at_once("scored images", torch.device(device)))
+    found = [(predictor.predict(on_device(batch, device)).cpu(), batch.labels > 0.5) for batch in batches]
     probability, truth = (torch.cat(parts) for parts in zip(*found))
     return probability, truth
 

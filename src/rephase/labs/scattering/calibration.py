@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rephase.devices import seeded
+from rephase.devices import at_once, seeded
 from rephase.inference.calibration import (
     bonferroni,
     coverage,
@@ -33,9 +33,6 @@ _RANKS = 33
 
 DRAWS = 34
 """Stream of random numbers of draws from posteriors."""
-
-
-_BATCH = 50  # patterns that are sampled at once
 
 
 _N_TIMED = 5
@@ -104,9 +101,10 @@ def _best_of(simulator: Simulator, z: torch.Tensor, batch: PatternBatch) -> torc
 def draws_of(flow: ParameterFlow, batch: PatternBatch, n: int, seed: int) -> tuple[torch.Tensor, float]:
     """Draw samples [n, pattern, parameter] on the CPU; also return the truths' mean negative log likelihood."""
     device, samples, likelihood = next(flow.parameters()).device, [], []
+    n_patterns = at_once("posterior patterns", device)
     with seeded(seed + DRAWS):
-        for first in range(0, len(batch.u), _BATCH):
-            part = on_device(PatternBatch(*(field[first : first + _BATCH] for field in batch)), device)
+        for piece in zip(*(field.split(n_patterns) for field in batch)):
+            part = on_device(PatternBatch(*piece), device)
             samples.append(flow.sample(part, n).cpu())
             likelihood.append(flow.log_prob(part).cpu())
     return torch.cat(samples, 1), -float(torch.cat(likelihood).mean()) / batch.u.shape[1]

@@ -12,7 +12,7 @@ import torch
 
 from rephase.config import Config
 from rephase.config.waves import HolographyConfig, PtychographyConfig
-from rephase.devices import pick_device, seeded
+from rephase.devices import at_once, pick_device, seeded
 from rephase.errors import ImageError, blamed_on, check_file
 from rephase.inference.calibration import LEVELS, UNEXPLAINED, coverage, predictive_check, sbc_ranks
 from rephase.inference.cards import load_flow
@@ -53,9 +53,7 @@ from rephase.runs.tables import left_out
 
 WAVE_METRICS = {"wave_error": "1", "amplitude_ssim": "1", "phase_ssim": "1", "deviance": "1/pixel", "seconds": "s"}
 _SEEN = 0.1  # of the brightest illumination; scores cover brighter pixels
-_AT_ONCE = 512  # posterior samples drawn at once
 _N_PREDICTED, _N_TIMED = 50, 3  # draws of a predictive check, and timings of a route
-_PIXELS_AT_ONCE = 2**24  # pixels of predicted patterns at once: a few hundred megabytes
 
 Route = Callable[[PatternBatch], torch.Tensor]
 """A method that maps patterns to waves [sample, row, column]."""
@@ -171,14 +169,18 @@ def draw_posteriors(run: Run, kind: str, data: PatternData[WaveSimulator], flow:
 def draw(flow: ImageFlow, batch: PatternBatch, n: int, *, seed: int) -> torch.Tensor:
     """Draw posterior samples [n, n_patterns, channel, row, column] in pieces on the flow's device; move to the CPU."""
     with seeded(seed):
-        return _asked(flow, batch, max(1, _AT_ONCE // n), lambda piece: flow.sample(piece, n))
+        return _asked(flow, batch, n, lambda piece: flow.sample(piece, n))
 
 
 def _asked(
-    flow: ImageFlow, batch: PatternBatch, n_patterns: int, ask: Callable[[PatternBatch], torch.Tensor]
+    flow: ImageFlow, batch: PatternBatch, n_each: int, ask: Callable[[PatternBatch], torch.Tensor]
 ) -> torch.Tensor:
-    """Apply `ask` to pieces of a batch on the device of the flow; join to [..., n_patterns, channel, row, column]."""
+    """Apply `ask` to pieces of a batch on the device of the flow; join to [..., n_patterns, channel, row, column].
+
+    A piece has as many patterns as `n_each` samples of each allow.
+    """
     device = next(flow.parameters()).device
+    n_patterns = max(1, at_once("posterior images", device) // n_each)
     pieces = zip(*(field.split(n_patterns) for field in batch))
     return torch.cat([ask(on_device(PatternBatch(*piece), device)).cpu() for piece in pieces], dim=-4)
 
@@ -222,7 +224,7 @@ def _predictive(simulator: WaveSimulator, posteriors: ImagePosteriors, seed: int
     """Tabulate for each pattern the deviance per measured pixel of posterior samples and truth, and the p-value."""
     batch, u = posteriors.batch, posteriors.u[:_N_PREDICTED]
     generator = torch.Generator().manual_seed(seed)
-    n_at_once = max(1, _PIXELS_AT_ONCE // (len(u) * batch.mask[0].numel()))
+    n_at_once = max(1, at_once("predicted patterns", u.device) // (len(u) * batch.mask[0].numel()))
     pieces = zip(u.split(n_at_once, 1), *(field.split(n_at_once) for field in batch))
     return pd.concat([_predicted(simulator, drawn, PatternBatch(*piece), generator) for drawn, *piece in pieces])
 
@@ -250,7 +252,7 @@ def routes(
     """List the compared methods: cheap estimate, iterative engine, centre of the posterior; two also refined."""
 
     def learned(batch: PatternBatch) -> torch.Tensor:
-        return simulator.wave(_asked(flow, batch, _AT_ONCE, flow.centre))
+        return simulator.wave(_asked(flow, batch, 1, flow.centre))
 
     def refined(first: Route) -> Route:
         return lambda batch: simulator.refine(batch, first(batch), n_iterations=config.n_refined)

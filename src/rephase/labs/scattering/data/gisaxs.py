@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from rephase.config.scattering import GisaxsSimulation
+from rephase.devices import at_once
 from rephase.inference.patterns import ParameterSimulator, PatternBatch, check_range
 from rephase.inference.priors import BoxPrior, Parameter
 from rephase.optics.form_factors import Spread
@@ -27,7 +28,6 @@ from rephase.optics.reflectivity import Stack
 
 _BEAM = 1e8  # incident photons of the unit of intensity, so that intensities are about 1
 _N_RADII = 9  # from -3 to 3 standard deviations
-_AT_ONCE = {"cpu": 2**17, "cuda": 2**25}  # pixels times radii at once; on the CPU they fit in the cache of a core
 
 
 class GisaxsSimulator(ParameterSimulator):
@@ -61,7 +61,7 @@ class GisaxsSimulator(ParameterSimulator):
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
         """Photons in each pixel for 1e8 incident photons, [sample, *pattern], of unknowns [sample, parameter]."""
-        n = max(1, _AT_ONCE[u.device.type] // (math.prod(self.config.pixels) * _N_RADII))
+        n = max(1, at_once("GISAXS", u.device) // (math.prod(self.config.pixels) * _N_RADII))
         return torch.cat([self._intensity(part) for part in u.split(n)])
 
     def _intensity(self, u: torch.Tensor) -> torch.Tensor:

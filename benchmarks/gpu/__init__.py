@@ -1,0 +1,1 @@
+"""The parts of ``rephase bench gpu_check``."""
