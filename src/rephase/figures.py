@@ -1,17 +1,18 @@
-"""Draw any laboratory's figure from the saved results of a run."""
+"""Draw any laboratory's figures, and write its tables for print, from the saved results of a run."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import pandas as pd
 from matplotlib.figure import Figure
 
-from rephase.errors import ConfigError, nearest_name
-from rephase.laboratories import all_figures
-from rephase.plots import (
-    STYLE,
-    save_figure,
-)
+from rephase.errors import ConfigError, StoreError, nearest_name
+from rephase.files.writing import disk_errors, write_whole
+from rephase.laboratories import LABORATORIES, all_figures, all_tables
+from rephase.plots import STYLE, save_figure
 from rephase.runs import Run
+from rephase.runs.tables import latex
 
 
 def draw(run: Run, name: str) -> Figure:
@@ -25,13 +26,47 @@ def draw(run: Run, name: str) -> Figure:
     return figure
 
 
-def draw_all(run: Run) -> dict[str, Path | str]:
-    """Draw every figure whose data the run has; for the others, say which file is missing."""
-    drawn: dict[str, Path | str] = {}
-    for name in all_figures():
-        try:
-            draw(run, name)
-            drawn[name] = run.folder / "figures" / f"{name}.png"
-        except FileNotFoundError as error:
-            drawn[name] = f"not drawn: {Path(error.filename).name} does not exist yet"
-    return drawn
+def tabulate(run: Run, name: str) -> pd.DataFrame:
+    """Make the named table from the saved results of a run; write it to ``tables/`` as CSV and as LaTeX (booktabs)."""
+    known = all_tables()
+    if name not in known:
+        raise ConfigError(f"no table {name!r}; {nearest_name(name, known)}")
+    table, folder = known[name](run), run.folder / "tables"
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    is_numbered = isinstance(table.index, pd.RangeIndex)
+    write_whole(folder / f"{name}.csv", table.to_csv(index=not is_numbered))
+    write_whole(folder / f"{name}.tex", latex(table))
+    return table
+
+
+def draw_all(run: Run, laboratories: Iterable[str] = ()) -> Iterator[tuple[str, Path | str]]:
+    """Draw every figure and write every table whose data the run has, of the named laboratories or of all.
+
+    Yields
+    ------
+    tuple of str and (Path or str)
+        Name of a figure or table, and its file, or why it could not be made.
+
+    Raises
+    ------
+    StoreError
+        Saved results are damaged; all that could be made without them was made before.
+    """
+    damaged = None
+    for laboratory in laboratories or LABORATORIES:
+        for make, folder, suffix, names in (
+            (draw, "figures", "png", LABORATORIES[laboratory].figures),
+            (tabulate, "tables", "tex", LABORATORIES[laboratory].tables),
+        ):
+            for name in names:
+                try:
+                    make(run, name)
+                    yield name, run.folder / folder / f"{name}.{suffix}"
+                except FileNotFoundError as error:
+                    yield name, f"not made: {Path(error.filename).name} does not exist yet"
+                except StoreError as error:
+                    damaged = damaged or error
+                    yield name, f"not made: {error}"
+    if damaged:
+        raise damaged

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from rephase.config import Config
@@ -41,3 +42,8 @@ def check_work(config: Config, names: Iterable[str] | None = None) -> None:
 def all_figures() -> dict[str, Callable[[Run], Figure]]:
     """Return the figures of every laboratory by name."""
     return {name: draw for laboratory in LABORATORIES.values() for name, draw in laboratory.figures.items()}
+
+
+def all_tables() -> dict[str, Callable[[Run], pd.DataFrame]]:
+    """Return the tables of every laboratory by name."""
+    return {name: make for laboratory in LABORATORIES.values() for name, make in laboratory.tables.items()}

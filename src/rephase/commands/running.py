@@ -54,16 +54,21 @@ def sweep(
     raise typer.Exit(1 if len(failed) else 0)
 
 
-def figures(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> None:
-    """Redraw every figure of a run from its saved results, as PDF and PNG."""
+def figures(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="a run folder", show_default="the newest in runs/ with results")
+    ] = None,
+) -> None:
+    """Make every figure (PDF, PNG) and table (LaTeX, CSV) of a run again from its saved results."""
     from rephase.figures import draw_all
     from rephase.laboratories import load_installed
-    from rephase.runs import read_run
+    from rephase.runs import newest_run, read_run
 
     load_installed()
-    run = read_run(folder)
-    writable_folder(run.folder / "figures", name="RUN")
-    for name, outcome in draw_all(run).items():
+    run = read_run(folder or newest_run())
+    for name in ("figures", "tables"):
+        writable_folder(run.folder / name, name="RUN")
+    for name, outcome in draw_all(run):
         typer.echo(f"{name}: {outcome}")
 
 

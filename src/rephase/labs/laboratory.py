@@ -18,6 +18,11 @@ def _nothing(_: Any) -> Iterator[Any]:
     return iter(())
 
 
+def saved(name: str) -> Callable[[Run], pd.DataFrame]:
+    """Return a function that reads a saved table of a run, for `Laboratory.tables`."""
+    return lambda run: run.table(name)
+
+
 @dataclass(frozen=True)
 class Laboratory:
     """A question, the notebooks that answer it, and their inputs and results.
@@ -36,8 +41,10 @@ class Laboratory:
         User files named by a configuration; a notebook is out of date when the bytes of one have changed.
     large_files
         User files too large to be read for that; they count as changed by their size and time.
-    headlines
-        Tables at the top of the report, by title; they raise `FileNotFoundError` if a run has no results.
+    tables
+        Functions that make a table from the saved results of a run, by name; they raise `FileNotFoundError` if a run
+        lacks the results. The first table is also at the top of the report. No name is that of a table that
+        `Run.save_table` writes.
     figures
         Functions that draw a figure from the saved results of a run, by figure name.
     learning_curve
@@ -52,7 +59,7 @@ class Laboratory:
     check: Callable[[Config], Any] = _nothing
     files: Callable[[Config], Iterator[Path]] = _nothing
     large_files: Callable[[Config], Iterator[Path]] = _nothing
-    headlines: Mapping[str, Callable[[Run], pd.DataFrame]] = field(default_factory=dict)
+    tables: Mapping[str, Callable[[Run], pd.DataFrame]] = field(default_factory=dict)
     figures: Mapping[str, Callable[[Run], Figure]] = field(default_factory=dict)
     learning_curve: Callable[[pd.DataFrame, str], Figure] | None = None
     weights: Callable[[Run], Iterator[Weights[Any, Any]]] = _nothing
