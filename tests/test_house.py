@@ -26,8 +26,8 @@ FLOORS = [
     {"inference"},
     {"labs"},
     {"laboratories"},
-    {"figures", "report", "shipping", "sweeps"},
-    {"pipeline"},
+    {"figures", "report", "shipping"},
+    {"pipeline", "sweeps"},
     {"commands"},
     {"cli"},
 ]

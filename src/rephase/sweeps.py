@@ -19,6 +19,7 @@ from rephase.laboratories import LABORATORIES
 from rephase.paths import RUNS
 from rephase.plots import save_figure
 from rephase.processes import THREADS, available_cores, end_children, run_child
+from rephase.report import write_sweep_report
 
 
 def run_sweep(
@@ -79,6 +80,7 @@ def run_sweep(
             _write_table(stage / "results.csv", table)
     if len(table) and sweep.curve_over:
         _draw_curves(table, sweep.curve_over, folder / "figures")
+    write_sweep_report(folder, pd.DataFrame(status), table)
     return folder
 
 

@@ -88,7 +88,7 @@ def _molecule(solution: Solution) -> Iterator[str]:
         "Turn with the mouse or a finger; touch an entry of the legend to show or hide it. Ellipsoids enclose half of "
     )
     words += "the probability." if solution.model else "the probability of an atom with U = 0.03 Å²; peaks have no U."
-    box = f'<div class="molecule">{interactive(figure, name="molecule")}</div>'
+    box = f'<div class="molecule">{interactive(figure)}</div>'
     yield section("Molecule", box, f'<p class="key">{key}</p><p>{text(words)}</p>')
 
 
