@@ -58,8 +58,8 @@ class LaboratoryRun:
         outputs = [output for notebook in notebooks for cell in notebook.cells for output in cell.get("outputs", ())]
         shown = sum("image/png" in output.get("data", {}) for output in outputs)
         assert len(notebooks) == len(LABORATORIES[self.name].notebooks)
-        assert report.count("data:image/png;base64") >= shown > 0
-        assert report.count("Plotly.newPlot(") >= self.n_plotly
+        assert report.count("data:image/webp;base64") + report.count("The same picture as above") == shown > 0
+        assert report.count('<script type="application/json">') == self.n_plotly
         assert "default-src 'none'; img-src data: blob:;" in report.split("</head>")[0]
 
     def test_finished_notebooks_are_skipped(self, run, monkeypatch):

@@ -11,6 +11,7 @@ from rephase.labs.completion.laboratory import LABORATORY as completion
 from rephase.labs.crystals.laboratory import LABORATORY as crystals
 from rephase.labs.images.laboratory import LABORATORY as images
 from rephase.labs.laboratory import Laboratory
+from rephase.labs.paper.laboratory import LABORATORY as paper
 from rephase.labs.scattering.laboratory import LABORATORY as scattering
 from rephase.labs.solving.laboratory import LABORATORY as solving
 from rephase.labs.waves.laboratory import LABORATORY as waves
@@ -23,6 +24,7 @@ LABORATORIES: dict[str, Laboratory] = {
     "images": images,
     "scattering": scattering,
     "waves": waves,
+    "paper": paper,
 }
 MAIN_JOB = ("01", "02", "03", "04", "05", "06", "08")  # numbers of the notebooks that run by default
 

@@ -9,7 +9,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -177,7 +176,7 @@ def draw_loss_curves(curves: dict[str, pd.DataFrame], loss: str) -> Figure:
     ax.set_xlim(0.5, max(curve["epoch"].max() for curve in curves.values()) + 1.5)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if high > 5 * low > 0:
-        name_powers(ax.yaxis)
+        name_powers(ax, "y")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
@@ -195,14 +194,15 @@ def resolution_axis(ax: Axes, d_min: float, d_max: float = np.inf) -> None:
     ax.set_xlabel("d (Å)")
 
 
-def name_powers(axis: Axis) -> None:
-    """Label 1, 2 and 5 times each power of ten on a logarithmic axis, and let it span a decade at least.
+def name_powers(ax: Axes, which: str) -> None:
+    """Label 1, 2 and 5 times each power of ten on the logarithmic axis x or y, and let it span a decade at least.
 
     Labels between those would overlap, and an axis shorter than a decade could have none.
     """
+    axis = {"x": ax.xaxis, "y": ax.yaxis}[which]
     low, high = axis.get_view_interval()
     reach = max(1.0, (10 * low / high) ** 0.5)
-    axis.axes.set(**{f"{axis.axis_name}lim": (low / reach, high * reach)})
+    ax.set(**{f"{which}lim": (low / reach, high * reach)})
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e3 * low else (1,)))
     axis.set_major_formatter("{x:g}" if high < 1e5 else LogFormatterSciNotation())
     axis.set_minor_formatter(NullFormatter())

@@ -57,7 +57,7 @@ def write_report(run: Run, status: dict[str, Outcome]) -> Path:
         f"torch {_text(made['packages']['torch'])}; {seconds / 60:.1f} minutes.</p>",
         _contents([*headlines], notebooks),
         *headlines.values(),
-        *sections,
+        _linked("".join(sections), {path.stem for path in notebooks}),
         f'<section id="configuration"><h2>Configuration</h2><pre>{_text(dump_config(run.config))}</pre></section>',
     ]
     path = run.folder / "report.html"
@@ -73,6 +73,16 @@ def _contents(laboratories: list[str], notebooks: list[Path]) -> str:
     return f'<nav id="contents"><ul>{links}</ul></nav>'
 
 
+def _linked(body: str, names: set[str]) -> str:
+    """Let links to other notebooks lead to their sections; links to files that are not in the report become text."""
+
+    def place(link: re.Match[str]) -> str:
+        name = link["file"].removesuffix(".ipynb")
+        return f'<a href="#{name}">{link["words"]}</a>' if name in names else link["words"]
+
+    return re.sub(r'<a href="(?!#|https?:)(?P<file>[^"]*)"[^>]*>(?P<words>.*?)</a>', place, body, flags=re.DOTALL)
+
+
 def _headlines(run: Run) -> dict[str, str]:
     """Render the first table of each laboratory that has results."""
     found = {}
@@ -81,7 +91,8 @@ def _headlines(run: Run) -> dict[str, str]:
             title, body = f"{laboratory.capitalize()}: {name.replace('_', ' ')}", ""
             with suppress(FileNotFoundError):  # no results yet
                 try:
-                    body = table(make(run))
+                    shown = make(run)
+                    body = table(shown, index=not isinstance(shown.index, pd.RangeIndex), na_rep="–")
                 except RephaseError as error:
                     body = _error(str(error))
                 found[laboratory] = f'<section id="scores-{_text(laboratory)}"><h2>{_text(title)}</h2>{body}</section>'
@@ -107,7 +118,7 @@ def _section(path: Path, outcome: Outcome, pictures: dict[str, str]) -> str:
 
 def _cell(cell: NotebookNode, place: str, pictures: dict[str, str]) -> str:
     if cell.cell_type == "markdown":
-        body = re.sub(r'href="(?:\./)?(\d\d_\w+)\.ipynb"', r'href="#\1"', _clean(markdown2html(cell.source)))
+        body = _clean(markdown2html(cell.source))
         return re.sub(r"<(/?)h([12])\b", lambda tag: f"<{tag[1]}h{int(tag[2]) + 1}", body)
     shown = "".join(_output(output, place, pictures) for output in cell.get("outputs", []))
     return f'<div id="{place}">{shown}</div>' if shown else ""
@@ -131,8 +142,10 @@ def _output(output: NotebookNode, place: str, pictures: dict[str, str]) -> str:
 
 def _once(content: str, place: str, pictures: dict[str, str]) -> str:
     """Return a link to the place where the same picture stands already; nothing, and note the place, if it is new."""
-    first = pictures.setdefault(content, place)
-    return "" if first == place else f'<p><a href="#{first}">The same picture as above</a></p>'
+    if content in pictures:
+        return f'<p><a href="#{pictures[content]}">The same picture as above</a></p>'
+    pictures[content] = place
+    return ""
 
 
 def _picture(encoded: str) -> str:
@@ -185,7 +198,8 @@ def write_sweep_report(folder: Path, status: pd.DataFrame, results: pd.DataFrame
         Path of the report.
     """
     parameters = [name for name in status.columns if name not in ("folder", "error")]
-    failed = status[status["error"].fillna("") != ""]
+    status = status.fillna({"error": ""})
+    failed = status[status["error"] != ""]
     curves = [_picture_of(path) for path in sorted((folder / "figures").glob("*_learning_curve.png"))]
     parts = [
         f"<h1>rephase sweep: {_text(folder.name)}</h1>",
@@ -218,9 +232,7 @@ def _runs(folder: Path, status: pd.DataFrame, parameters: list[str]) -> str:
     for _, one in status.iterrows():
         name, has_report = str(one["folder"]), (folder / str(one["folder"]) / "report.html").is_file()
         shown = f'<a href="{_text(quote(name))}/report.html">{_text(name)}</a>' if has_report else _text(name)
-        error = (
-            f'<span class="error">{_text(one["error"])}</span>' if str(one["error"] or "") not in ("", "nan") else ""
-        )
+        error = f'<span class="error">{_text(one["error"])}</span>'
         cells = [shown, *(_text(one[key]) for key in parameters), error]
         rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     return f'<table class="settings"><tr>{head}</tr>{"".join(rows)}</table>'

@@ -51,6 +51,8 @@ class Laboratory:
         Function that draws the results of a sweep against the swept parameter.
     weights
         Trained models of a run, each with its card.
+    shows_all
+        Whether its notebooks show the results of all others: they are out of date when any other has run again.
     """
 
     package: str
@@ -63,3 +65,4 @@ class Laboratory:
     figures: Mapping[str, Callable[[Run], Figure]] = field(default_factory=dict)
     learning_curve: Callable[[pd.DataFrame, str], Figure] | None = None
     weights: Callable[[Run], Iterator[Weights[Any, Any]]] = _nothing
+    shows_all: bool = False

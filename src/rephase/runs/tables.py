@@ -1,6 +1,7 @@
 """Tables for display in notebooks and for print: their text is escaped, whatever it contains."""
 
 from numbers import Number
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,11 +56,12 @@ def latex(table: pd.DataFrame) -> str:
     return written
 
 
-def _printed(value: object) -> str:
+def _printed(value: Any) -> str:
     if isinstance(value, float | np.floating):
-        if np.isnan(value):
+        number = float(value)
+        if np.isnan(number):
             return "–"
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+        return f"{number:.4g}" if abs(number) < 1e4 else f"{number:.0f}"
     return "–" if value is None else " ".join(str(value).split())
 
 

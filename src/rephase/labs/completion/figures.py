@@ -56,7 +56,7 @@ def monoclinic_crystals(run: Run) -> Figure:
     volumes.set(xlabel="volume of the cell (Å³)", ylabel="fraction of the crystals per Å³", ylim=(0, None))
     counts.set(xlabel="reflections on the grid", ylabel="fraction per reflection", ylim=(0, None))
     wilson.set(ylabel="⟨|F|²⟩$^{1/2}$ / largest observed |F|", yscale="log")
-    name_powers(wilson.yaxis)
+    name_powers(wilson, "y")
     resolution_axis(wilson, run.config.completion.data.d_min)
     for ax in (volumes, counts):
         ax.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))

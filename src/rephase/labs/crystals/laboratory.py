@@ -8,7 +8,7 @@ from rephase.files.inputs import with_neighbours
 from rephase.labs.crystals import figures
 from rephase.labs.crystals.data import read_parents
 from rephase.labs.crystals.models import MODELS
-from rephase.labs.crystals.steps import model_layers, perturbation_changes, scores_by_crystal, summary
+from rephase.labs.crystals.steps import main_scores, model_layers, perturbation_changes, scores_by_crystal, summary
 from rephase.labs.laboratory import Laboratory, saved
 from rephase.learning.models import check_models
 
@@ -30,7 +30,8 @@ LABORATORY = Laboratory(
     check=check,
     files=files,
     tables={
-        "phase_scores": summary,
+        "phase_scores": main_scores,
+        "all_phase_scores": summary,
         "phase_scores_by_crystal": scores_by_crystal,
         "strongest_reflections": saved("example"),
         "perturbed_crystals": saved("crystals"),

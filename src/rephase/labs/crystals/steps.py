@@ -194,6 +194,11 @@ def summary(run: Run, *, per_crystal: bool = False) -> pd.DataFrame:
     return summarise(run.results(), [*METRICS, "undefined_phases"], parts=per_crystal).round(3)
 
 
+def main_scores(run: Run) -> pd.DataFrame:
+    """The scores of `summary` that compare the models best."""
+    return summary(run)[["phase_loss_aligned", "phase_loss_naive", "mean_phase_error", "map_cc", "ssim"]]
+
+
 def scores_by_crystal(run: Run) -> pd.DataFrame:
     """Tabulate the aligned phase loss: one row per crystal, one column per model."""
     table = summary(run, per_crystal=True)["phase_loss_aligned"].unstack("model")

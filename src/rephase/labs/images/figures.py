@@ -33,7 +33,7 @@ def image_labels(run: Run) -> Figure:
     for number, (column, name) in enumerate(shown.items()):
         ax.bar(place + (number - (len(shown) - 1) / 2) * width, table[column], width, label=name, color=_TINTS[number])
     ax.set(yscale="log", ylabel="percentage of images")
-    name_powers(ax.yaxis)
+    name_powers(ax, "y")
     ax.set_xticks(place, [_upright(name) for name in table["label"]])
     ax.legend()
     return figure

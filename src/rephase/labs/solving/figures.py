@@ -178,7 +178,7 @@ def solver_benchmark(run: Run) -> Figure:
     agreement.set(ylabel="map_cc", ylim=(-0.05, 1.03))
     seconds.set(ylabel="time for a crystal (s)", yscale="log")
     seconds.set_ylim(table["seconds"].min() / 2, table["seconds"].max() * 2)
-    name_powers(seconds.yaxis)
+    name_powers(seconds, "y")
     for ax in axes:
         ax.set(xlim=(0.85 * d_mins[-1] ** -2.0, d_mins[0] ** -2.0 + 0.15 * d_mins[-1] ** -2.0))
         ax.set_xticks(d_mins**-2.0, [f"{d:g}" for d in d_mins])

@@ -76,7 +76,8 @@ def wave_calibration(run: Run, kind: str) -> Figure:
             predictive["photons"], predictive[column], mark, color="0.3" if mark == "_" else _CHANNELS[0], label=name
         )
     right.set(xscale="log", yscale="log", xlabel=_photons(kind), ylabel="deviance per measured pixel")
-    name_powers(right.xaxis), name_powers(right.yaxis)
+    for which in "xy":
+        name_powers(right, which)
     right.legend()
     return figure
 
@@ -95,7 +96,8 @@ def wave_opponents(run: Run, kind: str) -> Figure:
             left.plot(scores["seconds"], scores["wave_error"], mark, color=colour(str(name)))
         left.plot([], [], mark, color="0.4", label=split.split(":")[1])
     left.set(xscale="log", yscale="log", xlabel="time per pattern (s)", ylabel="relative error of the wave")
-    name_powers(left.xaxis), name_powers(left.yaxis)
+    for which in "xy":
+        name_powers(left, which)
     left.legend()
     for name, part in rings.groupby("model", sort=False):
         right.plot(
