@@ -30,7 +30,7 @@ table { border-collapse: collapse; font-size: 13px; margin: 1rem 0; display: blo
 th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid #ddd; } th { background: #f3f3f3; }
 table.settings td, table.settings th { text-align: left; } .error { color: #a00; }
 nav ul { columns: 16rem; list-style: none; padding: 0; }
-.anchor-link { display: none; } .plotly-figure { height: 100%; min-height: 20rem; }
+.anchor-link { display: none; } .plotly-figure { height: 100%; min-height: 30rem; }
 """
 _DATA = '<script type="application/json">'
 # Unpacks plotly, which is a third as large packed, and draws each figure from the data that follow its box.

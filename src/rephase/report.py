@@ -22,7 +22,7 @@ from rephase.files.checksums import is_as_written
 from rephase.files.writing import write_whole
 from rephase.laboratories import LABORATORIES
 from rephase.pages import interactive, page, table, text, webp
-from rephase.runs import Run, environment
+from rephase.runs import COLUMNS, Run, environment
 from rephase.runs.status import Outcome, read_notebook
 
 _PLOTLY, _HTML, _PNG, _TEXT = "application/vnd.plotly.v1+json", "text/html", "image/png", "text/plain"
@@ -215,14 +215,15 @@ def write_sweep_report(folder: Path, status: pd.DataFrame, results: pd.DataFrame
 
 def _by_parameters(results: pd.DataFrame, parameters: list[str]) -> Iterator[str]:
     """Yield a table of each experiment: means over the seeds, a row per parameters, model and split."""
-    if results.empty:
-        yield "<p>No run has results.</p>"
+    if not {*COLUMNS} <= {*results.columns}:
+        yield "<p>No run has scores.</p>"
         return
-    whole = results[~results["split"].fillna("").astype(str).str.contains(":")].fillna({"split": ""})
+    rows = [*(name for name in parameters if name in results), "model", "split"]
+    keys = results[rows].astype(object).where(results[rows].notna(), "")
+    whole = results.assign(**keys)[~keys["split"].astype(str).str.contains(":")]
     for experiment, part in whole.groupby("experiment", sort=False):
-        rows = [*parameters, "model", "split"]
         wide = part.pivot_table(index=rows, columns="metric", values="value", sort=False)
-        yield f"<h2>Results: {_text(experiment)}</h2>{table(wide)}"
+        yield f"<h2>Results: {_text(experiment)}</h2>{table(wide, na_rep='–')}"
 
 
 def _runs(folder: Path, status: pd.DataFrame, parameters: list[str]) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from rephase.commands.options import Device
+from rephase.errors import ConfigError
 from rephase.files.writing import writable_folder
 from rephase.paths import RUNS
 
@@ -66,6 +67,8 @@ def figures(
 
     load_installed()
     run = read_run(folder or newest_run())
+    if not any(run.folder.glob("tables/*.csv")) and not any(run.folder.glob("arrays/*.npz")):
+        raise ConfigError(f"{run.folder}: no results yet; run its notebooks with `rephase run`")
     for name in ("figures", "tables"):
         writable_folder(run.folder / name, name="RUN")
     for name, outcome in draw_all(run):
