@@ -205,8 +205,8 @@ def write_sweep_report(folder: Path, status: pd.DataFrame, results: pd.DataFrame
         f"<h1>rephase sweep: {_text(folder.name)}</h1>",
         f"<p>{len(status)} runs, {len(failed)} failed.</p>",
         *([f"<h2>Learning curves</h2>{''.join(curves)}"] if curves else []),
-        *_by_parameters(results, [name for name in parameters if name != "seed"]),
         f"<h2>Runs</h2>{_runs(folder, status, parameters)}",
+        *_by_parameters(results, [name for name in parameters if name != "seed"]),
     ]
     path = folder / "report.html"
     write_whole(path, page("".join(parts)).encode("utf-8", errors="backslashreplace"))

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import torch
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from rephase.crystal.density import refine
 from rephase.crystal.structure_factors import grid_hkl
@@ -262,6 +262,9 @@ def learning_curve(table: pd.DataFrame, x: str) -> Figure:
                 style = "--" if name in BASELINES else "-o"
                 ax.plot(by_x.mean().index, by_x.mean(), style, color=colour(str(name)), label=label(str(name)))
             ax.set(xscale="log", xlabel=label(x.split(".")[-1]), title=SPLIT_TITLES[split], ylim=(0, None))
+            ax.set_xticks(sorted(chosen[x].unique()))
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_formatter(NullFormatter())
         axes[0, 0].set_ylabel("Σ (1 − cos Δφ), best over\norigin and hand")
         axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

@@ -19,6 +19,7 @@ _STYLE = """
 .verdict { border-left: .5rem solid; padding: .6rem 1rem; background: #f6f6f6; font-size: 1.05rem; }
 .solved { border-color: #009E73; } .possible { border-color: #E69F00; } .unsure { border-color: #D55E00; }
 .molecule { height: min(38rem, 60vw + 8rem); max-width: 46rem; border: 1px solid #ddd; }
+.molecule .plotly-figure { min-height: 0; }
 .key span { margin-right: 1rem; white-space: nowrap; }
 .key i { display: inline-block; width: .8rem; height: .8rem; border-radius: 50%; border: 1px solid #999; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
