@@ -6,12 +6,15 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
+from rephase.plots import TWO_COLUMNS
+
 _TOLERANCE = 1.5  # pixels: boxes are a little larger than their letters
 
 
 def faults(figure):
     """Name the texts that overlap another text or are cut by the edge of the figure."""
     boxes, (right, top) = _boxes(figure), figure.bbox.max
+    assert figure.get_figwidth() <= TWO_COLUMNS, "wider than a page"
     found = [f"{a!r} overlaps {b!r}" for (a, box), (b, other) in combinations(boxes, 2) if _overlap(box, other)]
     for name, corners in boxes:
         (left, bottom), most = corners.min(0), corners.max(0)

@@ -4,7 +4,7 @@ import json
 import re
 import warnings
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from nbconvert.preprocessors.sanitize import SanitizeHTML
 from nbformat import NotebookNode
 
 from rephase.config import dump_config
-from rephase.errors import PipelineError, RephaseError
+from rephase.errors import PipelineError, StoreError
 from rephase.files.checksums import is_as_written
 from rephase.files.writing import write_whole
 from rephase.laboratories import LABORATORIES
@@ -26,6 +26,7 @@ from rephase.runs import COLUMNS, Run, environment
 from rephase.runs.status import Outcome, read_notebook
 
 _PLOTLY, _HTML, _PNG, _TEXT = "application/vnd.plotly.v1+json", "text/html", "image/png", "text/plain"
+_MARKDOWN = "text/markdown"
 _TAGS = (
     "a abbr b blockquote br caption code dd del div dl dt em h1 h2 h3 h4 h5 h6 hr i li ol p pre s small span strong "
     "sub sup table tbody td tfoot th thead tr u ul"
@@ -87,16 +88,19 @@ def _headlines(run: Run) -> dict[str, str]:
     """Render the first table of each laboratory that has results."""
     found = {}
     for laboratory, entry in LABORATORIES.items():
-        for name, make in list(entry.tables.items())[:1]:
-            title, body = f"{laboratory.capitalize()}: {name.replace('_', ' ')}", ""
+        if name := next(iter(entry.tables), None):
             with suppress(FileNotFoundError):  # no results yet
-                try:
-                    shown = make(run)
-                    body = table(shown, index=not isinstance(shown.index, pd.RangeIndex), na_rep="–")
-                except RephaseError as error:
-                    body = _error(str(error))
+                title, body = f"{laboratory.capitalize()}: {name.replace('_', ' ')}", _scores(entry.tables[name], run)
                 found[laboratory] = f'<section id="scores-{_text(laboratory)}"><h2>{_text(title)}</h2>{body}</section>'
     return found
+
+
+def _scores(make: Callable[[Run], pd.DataFrame], run: Run) -> str:
+    try:
+        shown = make(run)
+    except StoreError as error:
+        return _error(str(error))
+    return table(shown, index=not isinstance(shown.index, pd.RangeIndex), na_rep="–")
 
 
 def _section(path: Path, outcome: Outcome, pictures: dict[str, str]) -> str:
@@ -137,6 +141,8 @@ def _output(output: NotebookNode, place: str, pictures: dict[str, str]) -> str:
         return _once(str(data[_PNG]), place, pictures) or _picture(str(data[_PNG]))
     if _HTML in data:
         return _clean(str(data[_HTML]))
+    if _MARKDOWN in data:
+        return _clean(markdown2html(str(data[_MARKDOWN])))
     return f"<pre>{_text(data[_TEXT])}</pre>" if _TEXT in data else ""
 
 

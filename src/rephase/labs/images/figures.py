@@ -132,13 +132,17 @@ def image_experiments(run: Run) -> Figure:
     if not run.has_results("image_experiment"):
         return _note("No experiment of images.experiments was run.")
     tables = run.tables("image_experiment")
+    n_rows, n_columns = -(-len(tables) // 2), min(2, len(tables))
     figure, axes = plt.subplots(
-        1, len(tables), figsize=(max(ONE_COLUMN, 2.4 * len(tables)) + 0.4, 3.4), sharey=True, squeeze=False
+        n_rows, n_columns, figsize=(ONE_COLUMN * n_columns, 3.0 * n_rows), sharey=True, squeeze=False
     )
-    for ax, (name, table) in zip(axes[0], tables.items()):
+    for ax in axes.flat[len(tables) :]:
+        ax.set_visible(False)
+    for ax, (name, table) in zip(axes.flat, tables.items()):
         ax.axhline(floor, color="0.6", linestyle="--", label=label("frequencies"))
         _draw_experiment(ax, name, table[table["metric"] == "macro_f1"], [*run.config.images.experiments[name]])
-    axes[0, 0].set(ylabel="macro-F1, test images", ylim=(0, 1))
+    for ax in axes[:, 0]:
+        ax.set(ylabel="macro-F1, test images", ylim=(0, 1))
     return figure
 
 
@@ -156,7 +160,7 @@ def _draw_experiment(ax: Axes, name: str, table: pd.DataFrame, paths: list[str])
     for number, (values, part) in enumerate(groups):
         by_x = part.groupby(x)["value"]
         mean, tint = by_x.mean(), _TINTS[number]
-        called = ", ".join(label(str(value)) for value in values) if others else None
+        called = ", ".join(label(str(value)) for value in values) or "mean over the seeds"
         ax.fill_between(mean.index, by_x.min(), by_x.max(), color=tint, alpha=0.2, linewidth=0)
         ax.plot(mean.index, mean, "-o", color=tint, label=called)
     positive = table[x].min() > 0
