@@ -33,6 +33,7 @@ def test_the_report_has_each_picture_once(run):
     report = (run.folder / "report.html").read_text()
     assert report.count("data:image/webp") == 2
     assert report.count("The same picture as above") == 2
+    assert "IPython" not in report
     assert 'href="#01_structure_factors"' in report
 
 
