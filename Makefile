@@ -1,13 +1,17 @@
 PYTHON ?= python3
+RUN ?=  # a run folder whose figures and tables are made again; by default the newest with results
 LABS ?=  # numbers of notebooks or names of laboratories, or all; by default the main job
 # Coverage is almost free with Python's own monitoring, from 3.12 on; on 3.11: make test COVERAGE="--cov=rephase --cov-report="
 COVERAGE ?= $(shell $(PYTHON) -c "import sys; print('--cov=rephase --cov-report=' * (sys.version_info >= (3, 12)))")
 export COVERAGE_CORE := $(shell $(PYTHON) -c "import sys; print('sysmon' if sys.version_info >= (3, 12) else 'ctrace')")
 BIN := .venv/bin
 
-.PHONY: run test style tests lab docs wheels gpu-check clean
+.PHONY: run figures test style tests lab docs wheels gpu-check clean
 run: .venv/ready
 	$(BIN)/rephase run --config configs/quick.yaml --only "$(strip $(LABS))"
+
+figures: .venv/ready
+	$(BIN)/rephase figures $(if $(strip $(RUN)),"$(strip $(RUN))")
 
 test: .venv/ready
 	$(MAKE) --jobs=2 style tests

@@ -26,7 +26,7 @@ from rephase.processes import available_cores
 from rephase.runs import open_run
 from rephase.shipping import ship_weights
 
-pytest.register_assert_rewrite("laboratory_run")
+pytest.register_assert_rewrite("laboratory_run", "drawn_texts")
 _MOST_WORKERS = 8  # with more, most wait for the files that take longest
 
 

@@ -60,7 +60,7 @@ def check(config):
 
 LABORATORY = Laboratory(
     "toy", ("71",), Path(__file__).parent, check, figures={"toy_error": error_bar},
-    headlines={"Toy": lambda run: run.results("toy_results")},
+    tables={"toy_scores": lambda run: run.results("toy_results")},
 )
 '''
 REGISTERED = "from rephase.laboratories import LABORATORIES\nLABORATORIES['toy'] = LABORATORY\n"
@@ -116,7 +116,7 @@ def test_two_lines_add_a_laboratory(toy, tmp_path):
     assert 0.2 < results["value"].item() < 3
     assert (run.folder / "figures" / "toy_error.pdf").is_file()
     report = (run.folder / "report.html").read_text()
-    assert "<h2>Toy</h2>" in report
+    assert "<h2>Toy: toy scores</h2>" in report
     assert "A toy" in report
     assert json.loads((run.folder / "status.json").read_text())["71_toy"]["finished"]
     assert "toy_error" in all_figures()
@@ -168,7 +168,7 @@ def test_unknown_laboratories_and_notebooks_are_refused(name, nearest):
 
 @pytest.mark.parametrize("name", ["10", "01 02"])
 def test_an_unknown_number_lists_the_notebooks(name):
-    with pytest.raises(ConfigError, match=f"no notebook or laboratory '{name}'; known: 01, 02, .*, 35$"):
+    with pytest.raises(ConfigError, match=f"no notebook or laboratory '{name}'; known: 01, 02, .*, 90$"):
         find_notebooks([name])
 
 

@@ -43,8 +43,9 @@ def test_a_notebook_is_made_anew_when_a_file_changes(key, tmp_path):
 
 @pytest.mark.parametrize("config", ["test", "weights"])  # the second trains a few networks only
 def test_figures_say_what_they_lack(tmp_path, config):
-    drawn = draw_all(open_run(tmp_path, config))
-    assert "not drawn" in str(drawn["reciprocal_space"])
+    drawn = dict(draw_all(open_run(tmp_path, config)))
+    assert drawn["reciprocal_space"] == "not made: example.npz does not exist yet"
+    assert drawn["phase_scores"] == "not made: results_*.csv does not exist yet"
 
 
 def test_every_configuration_has_a_folder_of_its_own(tmp_path, monkeypatch):

@@ -1,8 +1,10 @@
 """Text from data is text: in tables of notebooks, in figures, in the report, which runs no script but plotly's."""
 
+import gzip
 import io
+import json
 import re
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
 
@@ -48,7 +50,7 @@ def is_harmless(tag, attributes):
     return (
         tag not in ("iframe", "object", "embed", "svg", "link", "form", "base")
         and not any(name.startswith("on") or name == "srcdoc" for name in attributes)
-        and re.match(r"data:image/png;base64,|#|https?:|$", source) is not None
+        and re.match(r"data:image/webp;base64,|#|https?:|$", source) is not None
         and not (tag == "img" and not source.startswith("data:"))
     )
 
@@ -149,10 +151,14 @@ def test_a_figure_turns_by_scripts_that_the_page_names(run):
     figure = go.Figure(go.Scatter3d(x=[0], y=[0], z=[0]))
     figure.update_layout(title=f"</script>{HOSTILE}")
     page = written(run, new_code_cell("1", outputs=[shown(plotly=figure.to_plotly_json())] * 2))
-    scripts = Elements(page).scripts
-    assert len(scripts) == 3  # plotly once, and one for each figure
-    for script in scripts:
+    elements = Elements(page)
+    kinds = [attributes.get("type") for tag, attributes in elements.found if tag == "script"]
+    assert kinds == ["application/json", "text/plain", None]  # the equal figure once, plotly packed, and what draws
+    library = gzip.decompress(b64decode(elements.scripts[1])).decode()
+    for script in (library, elements.scripts[2]):
         assert f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'" in page
+    assert HOSTILE in json.loads(elements.scripts[0])["layout"]["title"]["text"]
+    assert "The same picture as above" in page
     assert "'unsafe-inline'; script-src 'sha256-" in page
     assert "unsafe-eval" not in page
 

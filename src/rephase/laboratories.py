@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from importlib.metadata import entry_points
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from rephase.config import Config
@@ -10,6 +11,7 @@ from rephase.labs.completion.laboratory import LABORATORY as completion
 from rephase.labs.crystals.laboratory import LABORATORY as crystals
 from rephase.labs.images.laboratory import LABORATORY as images
 from rephase.labs.laboratory import Laboratory
+from rephase.labs.paper.laboratory import LABORATORY as paper
 from rephase.labs.scattering.laboratory import LABORATORY as scattering
 from rephase.labs.solving.laboratory import LABORATORY as solving
 from rephase.labs.waves.laboratory import LABORATORY as waves
@@ -22,6 +24,7 @@ LABORATORIES: dict[str, Laboratory] = {
     "images": images,
     "scattering": scattering,
     "waves": waves,
+    "paper": paper,
 }
 MAIN_JOB = ("01", "02", "03", "04", "05", "06", "08")  # numbers of the notebooks that run by default
 
@@ -41,3 +44,8 @@ def check_work(config: Config, names: Iterable[str] | None = None) -> None:
 def all_figures() -> dict[str, Callable[[Run], Figure]]:
     """Return the figures of every laboratory by name."""
     return {name: draw for laboratory in LABORATORIES.values() for name, draw in laboratory.figures.items()}
+
+
+def all_tables() -> dict[str, Callable[[Run], pd.DataFrame]]:
+    """Return the tables of every laboratory by name."""
+    return {name: make for laboratory in LABORATORIES.values() for name, make in laboratory.tables.items()}

@@ -101,7 +101,10 @@ def _run_each(run: Run, notebooks: list[Notebook], status: dict[str, Outcome]) -
         for notebook, laboratory in bar:
             name = notebook.stem
             bar.set_description(name)
-            state = fingerprint([before.get(laboratory, ""), notebook_state(run.config, notebook, laboratory)])
+            earlier = before.get(laboratory, "")
+            if LABORATORIES[laboratory].shows_all:
+                earlier = fingerprint({other: each.finished for other, each in status.items() if other != name})
+            state = fingerprint([earlier, notebook_state(run.config, notebook, laboratory)])
             before[laboratory] = state
             if status.get(name, Outcome()).finished == state and is_whole(executed(run.folder, name)):
                 continue

@@ -13,7 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.path import Path as Outline
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Affine2D
 from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 from mpl_toolkits.mplot3d.axes3d import Axes3D
@@ -25,6 +25,8 @@ STYLE = Path(__file__).with_name("rephase.mplstyle")
 ONE_COLUMN, TWO_COLUMNS = 3.4, 7.0  # inches
 PHASE_MAP = "twilight"
 _D_TICKS = (5.0, 3.0, 2.0, 1.5, 1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2)
+_BETWEEN = (2.5, 1.7, 1.4, 1.3, 1.1, 1.05, 0.95, 0.85, 0.75, 0.65, 0.55, 0.45, 0.37, 0.33, 0.27, 0.22)
+_APART = 0.07  # least distance of labels of a resolution axis, relative to its length
 _FINEST = 300  # most points along the edge of a map that are visible in print
 
 COLOURS = {
@@ -168,20 +170,42 @@ def draw_loss_curves(curves: dict[str, pd.DataFrame], loss: str) -> Figure:
         ax.plot(curve["epoch"] + 1, curve["train_loss"], "--", color=colour(name), alpha=0.7)
     ax.plot([], [], "-o", color="0.3", label="validation")
     ax.plot([], [], "--", color="0.3", label="training")
-    low, high = ax.get_ylim()
+    losses = pd.concat([curve[["train_loss", "validation_loss"]] for curve in curves.values()])
+    low, high = losses.min(axis=None), losses.max(axis=None)
     ax.set(xlabel="epoch", ylabel=f"loss ({loss})", yscale="log" if high > 5 * low > 0 else "linear")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlim(0.5, max(curve["epoch"].max() for curve in curves.values()) + 1.5)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if high > 5 * low > 0:
+        name_powers(ax, "y")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
-def resolution_axis(ax: Axes, d_min: float) -> None:
-    """Label an x axis in 1/d^2 with d in Å, from infinity to d_min."""
-    ticks = np.array([d for d in _D_TICKS if d >= d_min])
-    kept = [i for i, d in enumerate(ticks) if i == 0 or d**-2.0 - ticks[i - 1] ** -2.0 > 0.06 * d_min**-2.0]
-    ax.set_xticks(ticks[kept] ** -2.0, [f"{d:g}" for d in ticks[kept]])
-    ax.set_xlim(0, d_min**-2.0)
+def resolution_axis(ax: Axes, d_min: float, d_max: float = np.inf) -> None:
+    """Label an x axis in 1/d^2 with d in Å, from d_max to d_min."""
+    left, right = d_max**-2.0, d_min**-2.0
+    kept: list[float] = []
+    for d in (*_D_TICKS, *_BETWEEN):
+        is_free = all(abs(d**-2.0 - other**-2.0) > _APART * (right - left) for other in kept)
+        if left <= d**-2.0 <= right and is_free and (d in _D_TICKS or len(kept) < 4):
+            kept.append(d)
+    ax.set_xticks([d**-2.0 for d in kept], [f"{d:g}" for d in kept])
+    ax.set_xlim(left, right)
     ax.set_xlabel("d (Å)")
+
+
+def name_powers(ax: Axes, which: str) -> None:
+    """Label 1, 2 and 5 times each power of ten on the logarithmic axis x or y, and let it span a decade at least.
+
+    Labels between those would overlap, and an axis shorter than a decade could have none.
+    """
+    axis = {"x": ax.xaxis, "y": ax.yaxis}[which]
+    low, high = axis.get_view_interval()
+    reach = max(1.0, (10 * low / high) ** 0.5)
+    ax.set(**{f"{which}lim": (low / reach, high * reach)})
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1e3 * low else (1,)))
+    axis.set_major_formatter("{x:g}" if high < 1e5 else LogFormatterSciNotation())
+    axis.set_minor_formatter(NullFormatter())
 
 
 def reciprocal_plane(
@@ -277,14 +301,20 @@ def histogram(ax: Axes, values: np.ndarray, edges: np.ndarray, tint: str, name: 
     ax.stairs(share / max(1, len(values)) / np.diff(edges), edges, color=tint, fill=True, alpha=0.15)
 
 
-def isosurface(ax: Axes3D, density: np.ndarray, level: float, face: str) -> None:
-    """Draw an isosurface of the density over one cell; the map is continued periodically to the far faces."""
+def surface(density: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return vertices [n, 3] in fractions of the cell, and faces [m, 3], where a periodic map has a value."""
     wrapped = np.pad(density, [(0, 1)] * 3, mode="wrap")
     vertices, faces, _, _ = marching_cubes(wrapped, level)
-    vertices = vertices / np.array(density.shape)
+    return vertices / np.array(density.shape), faces
+
+
+def isosurface(ax: Axes3D, density: np.ndarray, level: float, face: str) -> None:
+    """Draw an isosurface of the density over one cell; the map is continued periodically to the far faces."""
+    vertices, faces = surface(density, level)
     mesh = Poly3DCollection(vertices[faces], facecolors=face, shade=True)
     ax.add_collection3d(mesh)
-    ax.set(xlim=(0, 1), ylim=(0, 1), zlim=(0, 1), box_aspect=(1, 1, 1))
+    ax.set(xlim=(0, 1), ylim=(0, 1), zlim=(0, 1))
+    ax.set_box_aspect((1, 1, 1), zoom=0.9)  # leaves room for the label of z
     ax.set_xlabel("x", labelpad=-8), ax.set_ylabel("y", labelpad=-8), ax.set_zlabel("z", labelpad=-8)
     ax.set(xticks=[0, 0.5, 1], yticks=[0.5, 1], zticks=[0, 0.5, 1])
     ax.tick_params(pad=-3, labelsize=5)

@@ -7,6 +7,7 @@ import typer
 
 from rephase.commands.options import Configuration, Device, Minutes, Only, Overrides, RunFolder, Workers, names_of
 from rephase.deadlines import pause_after
+from rephase.errors import ConfigError
 from rephase.files.writing import writable_folder
 from rephase.paths import RUNS
 
@@ -30,16 +31,23 @@ def run(
     typer.echo(f"report: {finished.folder / 'report.html'}")
 
 
-def figures(folder: Annotated[Path, typer.Argument(help="a run folder")]) -> None:
-    """Redraw every figure of a run from its saved results, as PDF and PNG."""
+def figures(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="a run folder", show_default="the newest in runs/ with results")
+    ] = None,
+) -> None:
+    """Make every figure (PDF, PNG) and table (LaTeX, CSV) of a run again from its saved results."""
     from rephase.figures import draw_all
     from rephase.laboratories import load_installed
-    from rephase.runs import read_run
+    from rephase.runs import newest_run, read_run
 
     load_installed()
-    run = read_run(folder)
-    writable_folder(run.folder / "figures", name="RUN")
-    for name, outcome in draw_all(run).items():
+    run = read_run(folder or newest_run())
+    if not any(run.folder.glob("tables/*.csv")) and not any(run.folder.glob("arrays/*.npz")):
+        raise ConfigError(f"{run.folder}: no results yet; run its notebooks with `rephase run`")
+    for name in ("figures", "tables"):
+        writable_folder(run.folder / name, name="RUN")
+    for name, outcome in draw_all(run):
         typer.echo(f"{name}: {outcome}")
 
 

@@ -27,6 +27,11 @@ def _nothing(_: Any) -> Iterator[Any]:
     return iter(())
 
 
+def saved(name: str) -> Callable[[Run], pd.DataFrame]:
+    """Return a function that reads a saved table of a run, for `Laboratory.tables`."""
+    return lambda run: run.table(name)
+
+
 @dataclass(frozen=True)
 class Laboratory:
     """A question, the notebooks that answer it, and their inputs and results.
@@ -47,8 +52,10 @@ class Laboratory:
         User files too large to be read for that; they count as changed by their size and time.
     data_sets
         Data sets that the notebooks of a run would build; an earlier one may be read to build a later one.
-    headlines
-        Tables at the top of the report, by title; they raise `FileNotFoundError` if a run has no results.
+    tables
+        Functions that make a table from the saved results of a run, by name; they raise `FileNotFoundError` if a run
+        lacks the results. The first table is also at the top of the report. No name is that of a table that
+        `Run.save_table` writes.
     figures
         Functions that draw a figure from the saved results of a run, by figure name.
     learning_curve
@@ -57,6 +64,8 @@ class Laboratory:
         Trained models of a run, each with its card.
     trainings
         Trainings of a run, finished or not, as its notebooks need them.
+    shows_all
+        Whether its notebooks show the results of all others: they are out of date when any other has run again.
     """
 
     package: str
@@ -66,8 +75,9 @@ class Laboratory:
     files: Callable[[Config], Iterator[Path]] = _nothing
     large_files: Callable[[Config], Iterator[Path]] = _nothing
     data_sets: Callable[[Run], Iterator[DataSet]] = _nothing
-    headlines: Mapping[str, Callable[[Run], pd.DataFrame]] = field(default_factory=dict)
+    tables: Mapping[str, Callable[[Run], pd.DataFrame]] = field(default_factory=dict)
     figures: Mapping[str, Callable[[Run], Figure]] = field(default_factory=dict)
     learning_curve: Callable[[pd.DataFrame, str], Figure] | None = None
     weights: Callable[[Run], Iterator[Weights[Any, Any]]] = _nothing
     trainings: Callable[[Run], Iterator[Training[Any, Any]]] = _nothing
+    shows_all: bool = False

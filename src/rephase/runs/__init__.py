@@ -173,6 +173,20 @@ def read_run(folder: str | Path) -> Run:
     return Run(path, load_config(path / _CONFIG))
 
 
+def newest_run() -> Path:
+    """Return the folder in ``runs/`` whose results were written last.
+
+    Raises
+    ------
+    ConfigError
+        No run there has results.
+    """
+    found = [path for path in RUNS.glob("*/results.csv") if (path.parent / _CONFIG).is_file()]
+    if not found:
+        raise ConfigError(f"RUN: no run in {RUNS} has results; give a run folder, or start one with `rephase run`")
+    return max(found, key=lambda path: path.stat().st_mtime).parent
+
+
 def default_folder(source: str | Path, config: Config) -> Path:
     """Return the folder ``runs/NAME-FINGERPRINT`` of a configuration."""
     path = find_config(source)

@@ -16,6 +16,7 @@ from rephase.files.writing import only_writer
 from rephase.laboratories import LABORATORIES
 from rephase.paths import RUNS
 from rephase.plots import save_figure
+from rephase.report import write_sweep_report
 from rephase.sweeps.points import point_folder, sweep_points
 from rephase.sweeps.tables import SweepTables
 
@@ -71,6 +72,7 @@ def run_sweep(
             check_time(f"the runs of {folder.name}")
     if len(results) and sweep.curve_over:
         _draw_curves(results, sweep.curve_over, folder / "figures")
+    write_sweep_report(folder, tables.status(), results)
     return folder
 
 

@@ -61,16 +61,20 @@ class SweepTables:
         ConfigError
             A table was changed after it was written.
         """
+        tables = [table for table in self._tables if table is not None and len(table.columns)]
+        results = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        with self._files.staged() as stage:
+            write_whole(stage / _STATUS, self.status().to_csv(index=False))
+            write_whole(stage / _RESULTS, results.to_csv(index=False))
+        return results
+
+    def status(self) -> pd.DataFrame:
+        """Return what each run changes, and its folder, state and error."""
         rows = [
             {**point, "folder": path.name, "state": self._state(number), "error": self.errors[number]}
             for number, (point, path) in enumerate(zip(self._points, self._folders))
         ]
-        tables = [table for table in self._tables if table is not None and len(table.columns)]
-        results = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-        with self._files.staged() as stage:
-            write_whole(stage / _STATUS, pd.DataFrame(rows).sort_values("folder").to_csv(index=False))
-            write_whole(stage / _RESULTS, results.to_csv(index=False))
-        return results
+        return pd.DataFrame(rows).sort_values("folder")
 
     def _state(self, number: int) -> str:
         if self.errors[number]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from rephase.labs.completion.complete import Sections
 from rephase.labs.completion.models.baselines import AMPLITUDE_BASELINES
@@ -21,6 +21,7 @@ from rephase.plots import (
     draw_loss_curves,
     histogram,
     label,
+    name_powers,
     plain,
     reciprocal_plane,
     resolution_axis,
@@ -55,9 +56,7 @@ def monoclinic_crystals(run: Run) -> Figure:
     volumes.set(xlabel="volume of the cell (Å³)", ylabel="fraction of the crystals per Å³", ylim=(0, None))
     counts.set(xlabel="reflections on the grid", ylabel="fraction per reflection", ylim=(0, None))
     wilson.set(ylabel="⟨|F|²⟩$^{1/2}$ / largest observed |F|", yscale="log")
-    wilson.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    wilson.yaxis.set_major_formatter("{x:g}")
-    wilson.yaxis.set_minor_formatter(NullFormatter())
+    name_powers(wilson, "y")
     resolution_axis(wilson, run.config.completion.data.d_min)
     for ax in (volumes, counts):
         ax.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
@@ -86,7 +85,7 @@ def monoclinic_phases_by_resolution(run: Run) -> Figure:
     figure = _by_resolution(
         run.tables("monoclinic_phases_shells"), "mean_phase_error_weighted_deg", "mean phase error, weighted by |F| (°)"
     )
-    figure.axes[0].set_ylim(0, 100)
+    figure.axes[0].set_ylim(0, max(100, figure.axes[0].get_ylim()[1]))
     return figure
 
 
@@ -102,8 +101,8 @@ def _by_resolution(tables: Mapping[str, pd.DataFrame], column: str, name: str) -
             middle = (part["d_min"] ** -2.0 + part["d_max"] ** -2.0) / 2
             style = "--" if predictor in _NOT_LEARNED else "-o"
             ax.plot(middle, part[column], style, color=colour(predictor), label=label(predictor))
-        resolution_axis(ax, float(min(table["d_min"].min() for table in tables.values())))
-        ax.set_xlim(left=float(max(table["d_max"].max() for table in tables.values())) ** -2.0)
+        shells = pd.concat(tables.values())
+        resolution_axis(ax, float(shells["d_min"].min()), float(shells["d_max"].max()))
         ax.set_title(_TITLES[split])
     axes[0, 0].set_ylabel(name)
     axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -154,8 +153,7 @@ def comparison_by_resolution(run: Run) -> Figure:
     for name, part in table.groupby("model", sort=False):
         middle = (part["d_min"] ** -2.0 + part["d_max"] ** -2.0) / 2
         ax.plot(middle, part["r_factor"], "-o", color=colour(str(name)), label=label(str(name)))
-    resolution_axis(ax, float(table["d_min"].min()))
-    ax.set_xlim(left=float(table["d_max"].max()) ** -2.0)
+    resolution_axis(ax, float(table["d_min"].min()), float(table["d_max"].max()))
     ax.set(ylabel="R of the removed reflections", ylim=(0, None))
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

@@ -1,6 +1,7 @@
 """The laboratory of completion as an entry of the table of laboratories."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from rephase.config import Config
@@ -11,8 +12,15 @@ from rephase.labs.completion.cards import AMPLITUDES
 from rephase.labs.completion.comparison import check_comparison
 from rephase.labs.completion.models import AMPLITUDE_MODELS, MONOCLINIC_PHASE_MODELS
 from rephase.labs.completion.shipping import trained_weights
-from rephase.labs.completion.steps import check_crystals, data_sets, summary, trainings
-from rephase.labs.laboratory import Laboratory
+from rephase.labs.completion.steps import (
+    check_crystals,
+    crystal_ranges,
+    data_sets,
+    phase_summary,
+    summary,
+    trainings,
+)
+from rephase.labs.laboratory import Laboratory, saved
 from rephase.learning.models import check_models
 from rephase.learning.weights import shipped_files
 
@@ -40,7 +48,13 @@ LABORATORY = Laboratory(
     check=check,
     files=files,
     data_sets=data_sets,
-    headlines={"Completed amplitudes": summary},
+    tables={
+        "amplitude_scores": summary,
+        "amplitude_scores_by_group": partial(summary, per_group=True),
+        "monoclinic_phase_scores": phase_summary,
+        "monoclinic_ranges": crystal_ranges,
+        "completed_example": saved("inference"),
+    },
     figures={
         "monoclinic_crystals": figures.monoclinic_crystals,
         "completion_loss_curves": figures.completion_loss_curves,

@@ -113,8 +113,13 @@ def describe_data(run: Run, data: CompletionData) -> pd.DataFrame:
     crystals = pd.concat([table.assign(source=source) for source, (table, _) in described.items()])
     run.save_table("monoclinic_crystals", crystals)
     run.save_table("monoclinic_shells", pd.concat([t.assign(source=source) for source, (_, t) in described.items()]))
+    return crystal_ranges(run)
+
+
+def crystal_ranges(run: Run) -> pd.DataFrame:
+    """Describe the crystals of each source and space group, from the saved table; see `describe_data`."""
     rows = []
-    for (source, group), part in crystals.groupby(["source", "space group"], sort=False):
+    for (source, group), part in run.table("monoclinic_crystals").groupby(["source", "space group"], sort=False):
         ranges = {f"{name} ({unit})": f"{part[name].min():.1f}–{part[name].max():.1f}" for name, unit in _CELL.items()}
         rows.append(
             {
@@ -186,6 +191,11 @@ def train_and_score_phases(run: Run, data: CompletionData, name: str) -> pd.Data
         return left_out("not in completion.phases.models of this configuration", model=name)
     model = train(run, _phase_training(run, name, lambda: data.random))
     _score_phases(run, data, name, model, next(model.parameters()).device)
+    return phase_summary(run)
+
+
+def phase_summary(run: Run) -> pd.DataFrame:
+    """Tabulate the scores of the phase networks so far: one row per model and split, one column per metric."""
     return summarise(run.results("monoclinic_phases_results"), [*PHASE_METRICS]).round(3)
 
 

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import torch
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from rephase.crystal.density import refine
 from rephase.crystal.structure_factors import grid_hkl
@@ -26,6 +27,7 @@ from rephase.plots import (
     plain,
     reciprocal_plane,
     resolution_axis,
+    surface,
 )
 from rephase.runs import Run
 
@@ -57,6 +59,7 @@ def reciprocal_space(run: Run) -> Figure:
         for axis, name in zip((ax.xaxis, ax.yaxis, ax.zaxis), "xyz"):
             axis.set_label_text(f"q$_{name}$ (Å$^{{-1}}$)")
             axis.labelpad = -4
+            axis.set_major_locator(MaxNLocator(4))
         ax.tick_params(pad=-2, labelsize=6)
         figure.colorbar(points, ax=ax, shrink=0.6, pad=0.12, label="|F| (e)")
     return figure
@@ -107,7 +110,7 @@ def perturbation_comparison(run: Run) -> Figure:
             [table.loc[table["kind"] == kind, column] for kind in kinds], showmedians=True, widths=0.8
         )
         parts["cmedians"].set_color("black")
-        ax.set_xticks(range(1, len(kinds) + 1), [label(kind) for kind in kinds])
+        ax.set_xticks(range(1, len(kinds) + 1), [label(kind).replace(", ", ",\n") for kind in kinds])
         ax.set_ylabel(title)
         ax.set_ylim(bottom=0)
     return figure
@@ -201,7 +204,7 @@ def density_isosurface(run: Run) -> Figure:
         if density.max() > level:
             fine = refine(torch.as_tensor(density), tuple(3 * n for n in density.shape)).numpy()
             isosurface(ax, fine, level, face)
-        ax.set_title(f"{plain(arrays['crystal'][0])}, {title}: ρ − ⟨ρ⟩ = {level:.1f} e/Å³")
+        ax.set_title(f"{plain(arrays['crystal'][0])}, {title}:\nρ − ⟨ρ⟩ = {level:.1f} e/Å³")
     return figure
 
 
@@ -218,7 +221,8 @@ def density_in_hand(run: Run) -> go.Figure:
     arrays = run.arrays(f"predictions_{best}")
     true, pred = arrays["density_true"][0], arrays["density_pred"][0]
     level = 0.3 * float(true.max())
-    figure = go.Figure([_surface(true, level, "truth", "#777777"), _surface(pred, level, label(best), colour(best))])
+    parts = {("truth", "#777777"): true, (label(best), colour(best)): pred}
+    figure = go.Figure([_surface(density, level, *named) for named, density in parts.items() if density.max() > level])
     figure.update_layout(
         title=f"{html.escape(str(arrays['crystal'][0]))}: ρ − ⟨ρ⟩ = {level:.1f} e/Å³ (click the legend to hide one)",
         scene={"aspectmode": "cube", **{f"{axis}axis": {"range": [0, 1]} for axis in "xyz"}},
@@ -228,24 +232,11 @@ def density_in_hand(run: Run) -> go.Figure:
     return figure
 
 
-def _surface(density: np.ndarray, level: float, name: str, tint: str) -> go.Isosurface:
-    """Where a density over one cell has a value."""
-    x, y, z = (axis.ravel() for axis in np.meshgrid(*(np.arange(n) / n for n in density.shape), indexing="ij"))
-    return go.Isosurface(
-        x=x,
-        y=y,
-        z=z,
-        value=density.ravel().round(2),
-        isomin=level,
-        isomax=level,
-        surface_count=1,
-        opacity=0.7,
-        colorscale=[[0, tint], [1, tint]],
-        showscale=False,
-        name=name,
-        showlegend=True,
-        caps={"x_show": False, "y_show": False, "z_show": False},
-    )
+def _surface(density: np.ndarray, level: float, name: str, tint: str) -> go.Mesh3d:
+    """Where a density over one cell has a value; the map is refined, and continued periodically to the far faces."""
+    vertices, faces = surface(refine(torch.as_tensor(density), tuple(3 * n for n in density.shape)).numpy(), level)
+    (x, y, z), (i, j, k) = vertices.T.astype(np.float32), faces.T.astype(np.min_scalar_type(len(vertices)))
+    return go.Mesh3d(x=x, y=y, z=z, i=i, j=j, k=k, color=tint, opacity=0.7, name=name, showlegend=True)
 
 
 def learning_curve(table: pd.DataFrame, x: str) -> Figure:
@@ -271,6 +262,9 @@ def learning_curve(table: pd.DataFrame, x: str) -> Figure:
                 style = "--" if name in BASELINES else "-o"
                 ax.plot(by_x.mean().index, by_x.mean(), style, color=colour(str(name)), label=label(str(name)))
             ax.set(xscale="log", xlabel=label(x.split(".")[-1]), title=SPLIT_TITLES[split], ylim=(0, None))
+            ax.set_xticks(sorted(chosen[x].unique()))
+            ax.xaxis.set_major_formatter("{x:g}")
+            ax.xaxis.set_minor_formatter(NullFormatter())
         axes[0, 0].set_ylabel("Σ (1 − cos Δφ), best over\norigin and hand")
         axes[0, -1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure

@@ -3,17 +3,22 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
-
 from rephase.config import Config
 from rephase.files.inputs import with_neighbours
 from rephase.labs.crystals import figures
 from rephase.labs.crystals.data import read_parents
 from rephase.labs.crystals.models import MODELS
-from rephase.labs.crystals.steps import data_sets, summary, trainings
-from rephase.labs.laboratory import Laboratory
+from rephase.labs.crystals.steps import (
+    data_sets,
+    main_scores,
+    model_layers,
+    perturbation_changes,
+    scores_by_crystal,
+    summary,
+    trainings,
+)
+from rephase.labs.laboratory import Laboratory, saved
 from rephase.learning.models import check_models
-from rephase.runs import Run
 
 
 def check(config: Config) -> None:
@@ -27,18 +32,21 @@ def files(config: Config) -> Iterator[Path]:
     return with_neighbours(config.crystals.example, *config.crystals.data.crystals, *config.crystals.data.unseen)
 
 
-def headline(run: Run) -> pd.DataFrame:
-    """Scores of every model."""
-    return summary(run)[["phase_loss_aligned", "phase_loss_naive", "mean_phase_error", "map_cc", "ssim"]]
-
-
 LABORATORY = Laboratory(
     package="rephase.labs.crystals",
     notebooks=("01", "02", "03", "04", "05", "06"),
     check=check,
     files=files,
     data_sets=data_sets,
-    headlines={"Results": headline},
+    tables={
+        "phase_scores": main_scores,
+        "all_phase_scores": summary,
+        "phase_scores_by_crystal": scores_by_crystal,
+        "strongest_reflections": saved("example"),
+        "perturbed_crystals": saved("crystals"),
+        "perturbation_changes": perturbation_changes,
+        "model_layers": model_layers,
+    },
     figures={
         "reciprocal_space": figures.reciprocal_space,
         "perturbation_tiles": figures.perturbation_tiles,

@@ -52,7 +52,9 @@ def example_structure_factors(run: Run) -> pd.DataFrame:
     d_hkl = crystal.cell.d_spacing(grid_hkl(data.h_max))
     reciprocal = np.linalg.inv(crystal.cell.orthogonalisation)
     run.save_arrays("example", before=before, after=after, reciprocal=reciprocal)
-    return _strongest(before, after, d_hkl, data.h_max)
+    table = _strongest(before, after, d_hkl, data.h_max)
+    run.save_table("example", table)
+    return table
 
 
 def _strongest(before: np.ndarray, after: np.ndarray, d_hkl: np.ndarray, h_max: tuple[int, int, int]) -> pd.DataFrame:
@@ -134,8 +136,13 @@ def compare_perturbations(run: Run) -> pd.DataFrame:
                     }
                 )
             )
-    table = pd.concat(tables, ignore_index=True)
-    run.save_table("perturbations", table)
+    run.save_table("perturbations", pd.concat(tables, ignore_index=True))
+    return perturbation_changes(run)
+
+
+def perturbation_changes(run: Run) -> pd.DataFrame:
+    """Mean changes of amplitudes and phases by each kind of perturbation, from the saved table."""
+    table = run.table("perturbations")
     return table.groupby("kind", sort=False)[["amplitude_change", "phase_change_deg"]].mean().round(3)
 
 
@@ -149,13 +156,21 @@ def score_baselines(run: Run, data: PerturbedData) -> pd.DataFrame:
 def describe_model(run: Run, data: PerturbedData, name: str) -> pd.DataFrame:
     """List the layers of a model that the configuration builds, with shapes and parameters, as in `layer_table`.
 
+    Saves the table ``layers_NAME``.
     A model that is not in the configuration is skipped, and the table says so.
     """
     models = run.config.crystals.models
     if name not in models:
         return left_out(_NOT_LISTED, model=name)
     model = build_model(MODELS, name, data.shape, models[name], loss=run.config.crystals.training_of(name).loss)
-    return layer_table(model, data[[0]])
+    table = layer_table(model, data[[0]])
+    run.save_table(f"layers_{name}", table)
+    return table
+
+
+def model_layers(run: Run) -> pd.DataFrame:
+    """Layers of every model that was described so far."""
+    return pd.concat([table.assign(model=name) for name, table in run.tables("layers").items()]).set_index("model")
 
 
 def train_and_score(run: Run, data: PerturbedData, name: str) -> pd.DataFrame:
@@ -208,3 +223,14 @@ def _one_sample_per_crystal(data: PerturbedData) -> np.ndarray:
 def summary(run: Run, *, per_crystal: bool = False) -> pd.DataFrame:
     """Tabulate the results so far: one row per model and split, one column per metric."""
     return summarise(run.results(), [*METRICS, "undefined_phases"], parts=per_crystal).round(3)
+
+
+def main_scores(run: Run) -> pd.DataFrame:
+    """The scores of `summary` that compare the models best."""
+    return summary(run)[["phase_loss_aligned", "phase_loss_naive", "mean_phase_error", "map_cc", "ssim"]]
+
+
+def scores_by_crystal(run: Run) -> pd.DataFrame:
+    """Tabulate the aligned phase loss: one row per crystal, one column per model."""
+    table = summary(run, per_crystal=True)["phase_loss_aligned"].unstack("model")
+    return table[[*dict.fromkeys(run.results()["model"])]].round(1)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from rephase.labs.images.models.baselines import IMAGE_BASELINES
-from rephase.plots import ONE_COLUMN, TWO_COLUMNS, colour, draw_loss_curves, label, plain
+from rephase.plots import ONE_COLUMN, TWO_COLUMNS, colour, draw_loss_curves, label, name_powers, plain
 from rephase.runs import Run
 
 _IN_A_ROW, _N_CORRELATED = 4, 3
@@ -33,6 +33,7 @@ def image_labels(run: Run) -> Figure:
     for number, (column, name) in enumerate(shown.items()):
         ax.bar(place + (number - (len(shown) - 1) / 2) * width, table[column], width, label=name, color=_TINTS[number])
     ax.set(yscale="log", ylabel="percentage of images")
+    name_powers(ax, "y")
     ax.set_xticks(place, [_upright(name) for name in table["label"]])
     ax.legend()
     return figure
@@ -131,13 +132,17 @@ def image_experiments(run: Run) -> Figure:
     if not run.has_results("image_experiment"):
         return _note("No experiment of images.experiments was run.")
     tables = run.tables("image_experiment")
+    n_rows, n_columns = -(-len(tables) // 2), min(2, len(tables))
     figure, axes = plt.subplots(
-        1, len(tables), figsize=(max(ONE_COLUMN, 2.4 * len(tables)) + 0.4, 3.4), sharey=True, squeeze=False
+        n_rows, n_columns, figsize=(ONE_COLUMN * n_columns, 3.0 * n_rows), sharey=True, squeeze=False
     )
-    for ax, (name, table) in zip(axes[0], tables.items()):
+    for ax in axes.flat[len(tables) :]:
+        ax.set_visible(False)
+    for ax, (name, table) in zip(axes.flat, tables.items()):
         ax.axhline(floor, color="0.6", linestyle="--", label=label("frequencies"))
         _draw_experiment(ax, name, table[table["metric"] == "macro_f1"], [*run.config.images.experiments[name]])
-    axes[0, 0].set(ylabel="macro-F1, test images", ylim=(0, 1))
+    for ax in axes[:, 0]:
+        ax.set(ylabel="macro-F1, test images", ylim=(0, 1))
     return figure
 
 
@@ -155,7 +160,7 @@ def _draw_experiment(ax: Axes, name: str, table: pd.DataFrame, paths: list[str])
     for number, (values, part) in enumerate(groups):
         by_x = part.groupby(x)["value"]
         mean, tint = by_x.mean(), _TINTS[number]
-        called = ", ".join(label(str(value)) for value in values) if others else None
+        called = ", ".join(label(str(value)) for value in values) or "mean over the seeds"
         ax.fill_between(mean.index, by_x.min(), by_x.max(), color=tint, alpha=0.2, linewidth=0)
         ax.plot(mean.index, mean, "-o", color=tint, label=called)
     positive = table[x].min() > 0
@@ -210,16 +215,19 @@ def classified_images(run: Run) -> Figure:
     shown = {heading: group for heading, group in groups.items() if len(group)}
     n_columns = min(_IN_A_ROW, len(shown["surest"]))
     rows = [-(-len(group) // n_columns) for group in shown.values()]
-    figure = plt.figure(figsize=(TWO_COLUMNS / _IN_A_ROW * (n_columns + 0.4), 2.4 * sum(rows)))
+    titles = [_title({name: values[number] for name, values in arrays.items()}) for number in range(len(is_sure))]
+    height = 1.9 + 0.1 * max(title.count("\n") for title in titles)
+    figure = plt.figure(figsize=(TWO_COLUMNS / _IN_A_ROW * (n_columns + 0.4), height * sum(rows) + 0.3))
     parts = figure.subfigures(len(shown), 1, height_ratios=rows, squeeze=False)
     for part, n_rows, (heading, group) in zip(parts[:, 0], rows, shown.items()):
-        part.suptitle(heading, fontsize="medium", fontweight="bold")
         axes = part.subplots(n_rows, n_columns, squeeze=False)
+        axes[0, 0].set_ylabel(heading, fontweight="bold")
         for ax in axes.flat[len(group) :]:
             ax.set_visible(False)
         for ax, number in zip(axes.flat, group):
             drawn = _draw_image(ax, {name: values[number] for name, values in arrays.items()})
-        part.colorbar(drawn, ax=axes, pad=0.01).set_label("counts / largest count of the image")
+            ax.set_title(titles[number], fontsize=6.5)
+        part.colorbar(drawn, ax=axes, pad=0.01).set_label("counts / largest\ncount of the image")
     return figure
 
 
@@ -228,11 +236,15 @@ def _draw_image(ax: Axes, one: dict[str, np.ndarray]) -> AxesImage:
     drawn = draw_counts(ax, one["image"], one["mask"])
     if one["activation"].any():
         ax.contourf(one["activation"], levels=_LEVELS, colors=_SHADES)
+    return drawn
+
+
+def _title(one: dict[str, np.ndarray]) -> str:
+    """Name an image and its labels, on lines of limited length."""
     name = str(one["title"])
     lines = [name if len(name) <= _LINE else f"…{name[1 - _LINE :]}", *wrap(_words_of(one["labels"]), _LINE)]
     lines += [f"{_words_of(one['decides'])}: p = {one['probability']:.2f}"]
-    ax.set_title("\n".join(map(plain, lines)), fontsize=6.5)
-    return drawn
+    return "\n".join(map(plain, lines))
 
 
 def _words_of(labels: np.ndarray) -> str:

@@ -1,6 +1,7 @@
 """The laboratory of diffraction images as an entry of the table of laboratories."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from rephase.config import Config
@@ -11,10 +12,17 @@ from rephase.labs.images.data.files import files_of
 from rephase.labs.images.data.sources import check_images
 from rephase.labs.images.models import IMAGE_MODELS
 from rephase.labs.images.models.networks import SMALLEST_IMAGE
-from rephase.labs.images.own_images import check_own_images
+from rephase.labs.images.own_images import assigned_labels, check_own_images, doubtful_images, first_images
 from rephase.labs.images.shipping import trained_weights
-from rephase.labs.images.steps import check_experiments, data_sets, trainings
-from rephase.labs.laboratory import Laboratory
+from rephase.labs.images.steps import (
+    all_experiments,
+    check_experiments,
+    data_sets,
+    score_hits,
+    summary,
+    trainings,
+)
+from rephase.labs.laboratory import Laboratory, saved
 from rephase.learning.models import check_models
 from rephase.learning.weights import shipped_files
 
@@ -47,6 +55,17 @@ LABORATORY = Laboratory(
     files=files,
     large_files=large_files,
     data_sets=data_sets,
+    tables={
+        "classifier_scores": summary,
+        "classifier_f1": partial(summary, metric="f1"),
+        "hit_scores": score_hits,
+        "experiment_scores": all_experiments,
+        "label_counts": saved("image_labels"),
+        "first_classified_images": first_images,
+        "assigned_labels": assigned_labels,
+        "doubtful_images": doubtful_images,
+        "images_left_out": saved("classified_left_out"),
+    },
     figures={
         "image_labels": figures.image_labels,
         "image_examples": figures.image_examples,

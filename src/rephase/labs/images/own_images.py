@@ -187,6 +187,21 @@ def _splits(run: Run, images: ImageFiles) -> list[str]:
     return [split.get((shot.path, shot.name), "none") for shot in images.shots]
 
 
+def first_images(run: Run) -> pd.DataFrame:
+    """The first classified images, from the saved table."""
+    return run.table("classified_images").head(20)
+
+
+def assigned_labels(run: Run) -> pd.DataFrame:
+    """The commonest combinations of labels that were assigned, and how many images have each."""
+    return run.table("classified_images")["labels"].value_counts().head(10).to_frame("images")
+
+
+def doubtful_images(run: Run) -> pd.DataFrame:
+    """The images whose labels are most probably wrong, the most doubtful first."""
+    return run.table("classified_images").nlargest(10, "expected_wrong")[["name", "labels", "unsure", "expected_wrong"]]
+
+
 def _save_examples(
     run: Run, classifier: Classifier, images: ImageFiles, table: pd.DataFrame, wrong: np.ndarray
 ) -> None:

@@ -216,10 +216,9 @@ def score_hits(run: Run) -> pd.DataFrame:
 
     For images of other kinds, the table says that these scores apply to single particles only.
     """
-    data = run.config.images.data
+    data, results = run.config.images.data, run.results("image_results")
     if data.kind != "single_particles":
         return left_out(f"images.data.kind = {data.kind}: applies to single particles only")
-    results = run.results("image_results")
     of_wanted = results[results["split"] == f"test:{data.wanted}"]
     table = of_wanted.pivot_table(index="model", columns="metric", values="value", sort=False)
     return table.reindex(columns=["f1", "precision", "recall"]).round(3)
@@ -253,7 +252,7 @@ def run_experiment(run: Run, name: str) -> pd.DataFrame:
     """
     if name not in run.config.images.experiments:
         return left_out("not in images.experiments of this configuration", experiment=name)
-    baselines = score_baselines(run, build_images(run)).loc[[*IMAGE_BASELINES]]
+    score_baselines(run, build_images(run))
     model = _tried(run)
     tables, results = [], []
     for point in experiment_points(run.config, name):
@@ -265,11 +264,31 @@ def run_experiment(run: Run, name: str) -> pd.DataFrame:
             results.append(scored)
             tables.append(scored[~scored["split"].str.contains(":")].assign(**varied))
     run.save_table(f"image_trial_results_{name}", pd.concat(results))
-    table = pd.concat(tables, ignore_index=True)
-    run.save_table(f"image_experiment_{name}", table)
-    wide = table.pivot_table(index=["model", *varied], columns="metric", values="value", sort=False)
+    run.save_table(f"image_experiment_{name}", pd.concat(tables, ignore_index=True))
+    return experiment_scores(run, name)
+
+
+def experiment_scores(run: Run, name: str) -> pd.DataFrame:
+    """Means over the seeds of an experiment, from the saved tables; see `run_experiment`."""
+    varied = [path.split(".")[-1] for path in run.config.images.experiments[name]]
+    wide = run.table(f"image_experiment_{name}").pivot_table(
+        index=["model", *varied], columns="metric", values="value", sort=False
+    )
+    baselines = summary(run).loc[[*IMAGE_BASELINES]]
     whatever = {(baseline, *["any"] * len(varied)): scores for (baseline, _), scores in baselines.iterrows()}
     return pd.concat([wide[[*CLASSIFICATION_METRICS]].round(3), pd.DataFrame(whatever).T.rename_axis(wide.index.names)])
+
+
+def all_experiments(run: Run) -> pd.DataFrame:
+    """Scores of every experiment so far in one table; the values of the varied keys stand in one column."""
+    parts = []
+    for name in run.tables("image_experiment"):
+        scores = experiment_scores(run, name)
+        keys = scores.index.to_frame().drop(columns="model")
+        words = [", ".join(f"{key}={value}" for key, value in row.items()) for row in keys.to_dict("records")]
+        index = [pd.Index([name] * len(scores)), scores.index.get_level_values("model"), pd.Index(words)]
+        parts.append(scores.set_index(pd.MultiIndex.from_arrays(index, names=["experiment", "model", "varied"])))
+    return pd.concat(parts)
 
 
 def _run_point(

@@ -1,5 +1,6 @@
 """Calibration of the posteriors of a flow, over many patterns."""
 
+import errno
 import time
 
 import numpy as np
@@ -85,9 +86,25 @@ def score_flow(run: Run, kind: str, flow: ParameterFlow, name: str = "") -> pd.D
     run.save_arrays(
         f"calibration_{kind}_{name}", ranks=ranks.numpy(), tarp=tarp.numpy(), names=np.array(simulator.names)
     )
-    covered = {f"coverage {parameter}": share for parameter, share in zip(simulator.names, shares.tolist())}
+    return flow_scores(run, kind, name)
+
+
+def flow_scores(run: Run, kind: str, name: str) -> pd.DataFrame:
+    """Scores of a flow in one row, from the saved table; see `score_flow`."""
+    table = run.table(f"posterior_results_{kind}_{name}")
     whole = table[table["split"] == "new"].set_index("metric")["value"]
+    single = table[(table["split"] != "new") & (table["metric"] == "coverage_90")]
+    covered = {f"coverage {split.partition(':')[2]}": v for split, v in zip(single["split"], single["value"])}
     return pd.DataFrame([{"flow": name, **whole, **covered}])
+
+
+def calibration_by_parameter(run: Run, kind: str) -> pd.DataFrame:
+    """Coverage of 90 % intervals and p-value of the ranks of each parameter, for every flow of a kind so far."""
+    results = run.results("posterior_results")
+    single = results[(results["experiment"] == f"posteriors, {kind}") & results["split"].str.contains(":")]
+    if single.empty:
+        raise FileNotFoundError(errno.ENOENT, "no scores yet", f"tables/posterior_results_{kind}_*.csv")
+    return single.pivot_table(index=["model", "split"], columns="metric", values="value")
 
 
 @torch.no_grad()

@@ -1,19 +1,22 @@
 """The laboratory of scattering as an entry of the table of laboratories."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+
+import pandas as pd
 
 from rephase.config import Config
 from rephase.files.inputs import with_neighbours
 from rephase.inference.patterns import BoundedSimulator, PatternBatch, fill_patterns
-from rephase.labs.laboratory import DataSet, Laboratory
+from rephase.labs.laboratory import DataSet, Laboratory, saved
 from rephase.labs.scattering import figures, flow, out_of_distribution
+from rephase.labs.scattering.calibration import calibration_by_parameter, flow_scores
 from rephase.labs.scattering.cards import POSTERIORS
 from rephase.labs.scattering.data.simulators import SIMULATORS
-from rephase.labs.scattering.flow import patterns_folder, section_of, simulator_of
+from rephase.labs.scattering.flow import flow_name, patterns_folder, section_of, simulator_of
 from rephase.labs.scattering.models.flows import ParameterFlow
-from rephase.labs.scattering.out_of_distribution import narrower_simulator
+from rephase.labs.scattering.out_of_distribution import c2st_by_case, narrower_simulator
 from rephase.labs.scattering.shipping import trained_weights
 from rephase.labs.scattering.steps import check_posteriors
 from rephase.learning.training import Training
@@ -57,12 +60,51 @@ def _patterns(run: Run, name: str, simulator: BoundedSimulator) -> DataSet:
     )
 
 
+_NOT_SHOWN = "gisaxs_peaks", "oriented_scores_by_counts"  # no notebook computes them
+
+
+def _scores(run: Run) -> pd.DataFrame:
+    """Scores of every flow of every kind so far."""
+    results = run.results("posterior_results")
+    return results[results["split"] == "new"].pivot_table(
+        index=["experiment", "model"], columns="metric", values="value", sort=False
+    )
+
+
+def _flow_scores(run: Run, kind: str) -> pd.DataFrame:
+    return flow_scores(run, kind, flow_name(section_of(run.config, kind))).set_index("flow").T
+
+
+def _by_counts(run: Run, kind: str) -> pd.DataFrame:
+    return run.table(f"posterior_quarters_{kind}_{flow_name(section_of(run.config, kind))}")
+
+
+def _methods(run: Run, kind: str) -> pd.DataFrame:
+    return run.table(f"posterior_methods_{kind}").set_index("method").T
+
+
+def _tables_of(kind: str) -> dict[str, Callable[[Run], pd.DataFrame]]:
+    return {
+        f"{kind}_flow_scores": partial(_flow_scores, kind=kind),
+        f"{kind}_calibration_by_parameter": partial(calibration_by_parameter, kind=kind),
+        f"{kind}_scores_by_counts": partial(_by_counts, kind=kind),
+        f"{kind}_methods": partial(_methods, kind=kind),
+        f"{kind}_peaks": saved(f"posterior_peaks_{kind}"),
+    }
+
+
 LABORATORY = Laboratory(
     package="rephase.labs.scattering",
     notebooks=("31", "32", "35"),
     check=check,
     files=files,
     data_sets=data_sets,
+    tables={
+        "flow_scores": _scores,
+        **{name: made for kind in SIMULATORS for name, made in _tables_of(kind).items() if name not in _NOT_SHOWN},
+        "saxs_loss_scores": saved("posterior_losses_saxs"),
+        "saxs_loss_c2st": partial(c2st_by_case, kind="saxs"),
+    },
     figures={
         "saxs_calibration": partial(figures.posterior_calibration, kind="saxs"),
         "saxs_posterior": partial(figures.posterior_corner, kind="saxs"),

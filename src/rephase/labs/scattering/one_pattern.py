@@ -74,9 +74,9 @@ def infer(run: Run, kind: str, flow: ParameterFlow, pattern: PatternBatch) -> pd
 
     If the configuration has an adaptation, a copy of the flow that is adapted to the pattern is a further method.
 
-    Saves the table ``posterior_summary_KIND``, a row per method and parameter with mean, standard deviation and the
-    central 90 %; and the arrays ``posterior_KIND``: samples of each method, truth, the pattern and its axes, expected
-    counts and the deviances of the predictive check.
+    Saves the returned table as ``posterior_methods_KIND``; ``posterior_summary_KIND``, a row per method and parameter
+    with mean, standard deviation and the central 90 %; and the arrays ``posterior_KIND``: samples of each method,
+    truth, the pattern and its axes, expected counts and the deviances of the predictive check.
 
     Returns
     -------
@@ -116,7 +116,9 @@ def infer(run: Run, kind: str, flow: ParameterFlow, pattern: PatternBatch) -> pd
                 },
             }
         )
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    run.save_table(f"posterior_methods_{kind}", table)
+    return table
 
 
 def _by_all_methods(run: Run, kind: str, flow: ParameterFlow, one: PatternBatch) -> dict[str, _Drawn]:

@@ -96,6 +96,12 @@ def compare_losses(run: Run, kind: str) -> pd.DataFrame:
     return table
 
 
+def c2st_by_case(run: Run, kind: str) -> pd.DataFrame:
+    """C2ST of each method in each case, from the table that `compare_losses` saved."""
+    table = run.table(f"posterior_losses_{kind}")
+    return table.pivot_table(index="method", columns="case", values="c2st", sort=False)
+
+
 def _simulator(section: Any, kind: str, changes: dict[str, Any]) -> BoundedSimulator:
     data: Section = section.data
     values = data.model_dump() | section.losses.data | changes

@@ -7,14 +7,23 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from rephase.crystal.cell import Cell
 from rephase.labs.solving.drawing import draw_amplitudes, draw_r1, draw_residuals, draw_trials, draw_wilson
 from rephase.labs.solving.molecule_print import draw_molecule
 from rephase.labs.solving.pictures import draw_projections
 from rephase.labs.solving.record import saved_molecule
-from rephase.plots import ONE_COLUMN, STYLE, TWO_COLUMNS, colour, draw_words, histogram, label, resolution_axis
+from rephase.plots import (
+    ONE_COLUMN,
+    STYLE,
+    TWO_COLUMNS,
+    colour,
+    draw_words,
+    histogram,
+    label,
+    name_powers,
+    resolution_axis,
+)
 from rephase.runs import Run
 
 _MARKERS = "os^Dv"
@@ -169,8 +178,7 @@ def solver_benchmark(run: Run) -> Figure:
     agreement.set(ylabel="map_cc", ylim=(-0.05, 1.03))
     seconds.set(ylabel="time for a crystal (s)", yscale="log")
     seconds.set_ylim(table["seconds"].min() / 2, table["seconds"].max() * 2)
-    seconds.yaxis.set_major_formatter("{x:g}")
-    seconds.yaxis.set_minor_formatter(NullFormatter())
+    name_powers(seconds, "y")
     for ax in axes:
         ax.set(xlim=(0.85 * d_mins[-1] ** -2.0, d_mins[0] ** -2.0 + 0.15 * d_mins[-1] ** -2.0))
         ax.set_xticks(d_mins**-2.0, [f"{d:g}" for d in d_mins])

@@ -19,6 +19,7 @@ _STYLE = """
 .verdict { border-left: .5rem solid; padding: .6rem 1rem; background: #f6f6f6; font-size: 1.05rem; }
 .solved { border-color: #009E73; } .possible { border-color: #E69F00; } .unsure { border-color: #D55E00; }
 .molecule { height: min(38rem, 60vw + 8rem); max-width: 46rem; border: 1px solid #ddd; }
+.molecule .plotly-figure { min-height: 0; }
 .key span { margin-right: 1rem; white-space: nowrap; }
 .key i { display: inline-block; width: .8rem; height: .8rem; border-radius: 50%; border: 1px solid #999; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)); gap: 1rem; }
@@ -88,7 +89,7 @@ def _molecule(solution: Solution) -> Iterator[str]:
         "Turn with the mouse or a finger; touch an entry of the legend to show or hide it. Ellipsoids enclose half of "
     )
     words += "the probability." if solution.model else "the probability of an atom with U = 0.03 Å²; peaks have no U."
-    box = f'<div class="molecule">{interactive(figure, name="molecule")}</div>'
+    box = f'<div class="molecule">{interactive(figure)}</div>'
     yield section("Molecule", box, f'<p class="key">{key}</p><p>{text(words)}</p>')
 
 

@@ -10,7 +10,7 @@ from rephase.crystal.peaks import high_images
 from rephase.crystal.reflections.absences import absence_table
 from rephase.crystal.reflections.statistics import wilson
 from rephase.crystal.symmetry import Symmetry
-from rephase.labs.solving.findings import atom_table
+from rephase.labs.solving.findings import agreement_of_trials, atom_table, cell_contents
 from rephase.labs.solving.model_tables import amplitudes, r1_by_resolution
 from rephase.labs.solving.molecule import sites_to_draw
 from rephase.refinement.model import Model
@@ -24,8 +24,8 @@ MODEL_TABLES = "model_statistics", "model_atoms", "r1_by_resolution", "residuals
 def record(run: Run, solution: Solution) -> None:
     """Save a solution in a run.
 
-    Arrays ``solution`` (density, peaks) and ``molecule``; tables ``trials``, ``solution_wilson``, ``absences``,
-    ``hints``, and those of `MODEL_TABLES`, which have no rows if there is no model.
+    Arrays ``solution`` (density, peaks) and ``molecule``; tables ``trials``, ``agreement``, ``contents``,
+    ``solution_wilson``, ``absences``, ``hints``, and those of `MODEL_TABLES`, which have no rows if there is no model.
     """
     r = solution.reflections
     run.save_arrays(
@@ -40,6 +40,8 @@ def record(run: Run, solution: Solution) -> None:
         run.save_table(name, table)
     misfit, agrees = solution.trials or ((), ())
     run.save_table("trials", pd.DataFrame({"misfit": misfit, "agrees": agrees}))
+    for name, values in {"contents": cell_contents(solution), "agreement": agreement_of_trials(solution)}.items():
+        run.save_table(name, pd.DataFrame({"property": [*values], "value": map(str, values.values())}))
     run.save_table("solution_wilson", pd.DataFrame(wilson(r).table))
     run.save_table("absences", absence_table(r if solution.measured is None else solution.measured))
     hints = [(hint.name, hint.text, hint.remedy) for hint in solution.hints]

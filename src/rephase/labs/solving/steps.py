@@ -106,7 +106,9 @@ def merging(run: Run) -> pd.DataFrame:
         "⟨I/σ⟩ of the absences": round(merged.absent_i_over_sigma, 2),
         "contradictory equivalents": merged.n_contradictory,
     }
-    return pd.DataFrame({data.name: rows})
+    table = pd.DataFrame({data.name: rows})
+    run.save_table("merging", table.rename_axis("property").reset_index())
+    return table
 
 
 def _e_statistics(E: np.ndarray, is_centric: np.ndarray) -> pd.DataFrame:
@@ -201,11 +203,15 @@ def compare_crystals(run: Run) -> pd.DataFrame:
     sources: dict[str, Sequence[Crystal]] = {"random": _random(options.n_compared, kinds, options.seed)}
     if options.folder is not None:
         sources = {"real": benchmark_crystals(run), **sources}
-    tables = compare_structures(sources)
-    for name, table in tables.items():
+    for name, table in compare_structures(sources).items():
         run.save_table(f"compared_{name}", table)
+    return crystal_medians(run)
+
+
+def crystal_medians(run: Run) -> pd.DataFrame:
+    """Medians over the random and the real crystals, from the saved table."""
     columns = ["volume_per_atom", "heavy", "hydrogen", "gap", "mean_abs_E2_minus_1"]
-    return tables["crystals"].groupby("source", sort=False)[columns].median().round(3)
+    return run.table("compared_crystals").groupby("source", sort=False)[columns].median().round(3)
 
 
 def benchmark_solvers(run: Run) -> pd.DataFrame:

@@ -8,9 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
-from rephase.plots import TWO_COLUMNS, colour, draw_loss_curves, draw_words, label
+from rephase.plots import TWO_COLUMNS, colour, draw_loss_curves, draw_words, label, name_powers
 from rephase.runs import Run
 
 _CHANNELS = ("#0072B2", "#D55E00")
@@ -77,6 +76,8 @@ def wave_calibration(run: Run, kind: str) -> Figure:
             predictive["photons"], predictive[column], mark, color="0.3" if mark == "_" else _CHANNELS[0], label=name
         )
     right.set(xscale="log", yscale="log", xlabel=_photons(kind), ylabel="deviance per measured pixel")
+    for which in "xy":
+        name_powers(right, which)
     right.legend()
     return figure
 
@@ -95,10 +96,8 @@ def wave_opponents(run: Run, kind: str) -> Figure:
             left.plot(scores["seconds"], scores["wave_error"], mark, color=colour(str(name)))
         left.plot([], [], mark, color="0.4", label=split.split(":")[1])
     left.set(xscale="log", yscale="log", xlabel="time per pattern (s)", ylabel="relative error of the wave")
-    for axis in (left.xaxis, left.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter(NullFormatter())
+    for which in "xy":
+        name_powers(left, which)
     left.legend()
     for name, part in rings.groupby("model", sort=False):
         right.plot(
@@ -107,8 +106,9 @@ def wave_opponents(run: Run, kind: str) -> Figure:
             color=colour(str(name)),
             label=label(str(name)),
         )
-    right.set(xlabel="spatial frequency (cycles per pixel)", ylabel="Fourier ring correlation", ylim=(0, 1.02))
-    right.legend(loc="lower left")
+    right.set(xlabel="spatial frequency (cycles per pixel)", ylabel="Fourier ring correlation")
+    right.set_ylim(min(0, 1.05 * rings["correlation"].min()), 1.02)
+    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 

@@ -1,15 +1,23 @@
 """The laboratory of waves as an entry of the table of laboratories."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from rephase.config import Config
 from rephase.files.inputs import with_neighbours
-from rephase.labs.laboratory import Laboratory
+from rephase.labs.laboratory import Laboratory, saved
 from rephase.labs.waves.cards import IMAGE_POSTERIORS
 from rephase.labs.waves.figures import WAVE_FIGURES
 from rephase.labs.waves.shipping import trained_weights
-from rephase.labs.waves.steps import check_waves, data_sets, trainings
+from rephase.labs.waves.steps import (
+    all_route_scores,
+    check_waves,
+    coverage_summary,
+    data_sets,
+    route_scores,
+    trainings,
+)
 from rephase.learning.weights import shipped_files
 
 
@@ -32,6 +40,12 @@ LABORATORY = Laboratory(
     files=files,
     large_files=large_files,
     data_sets=data_sets,
+    tables={
+        "wave_scores": all_route_scores,
+        **{f"{kind}_route_scores": partial(route_scores, kind=kind) for kind in ("ptychography", "holography")},
+        **{f"{kind}_coverage": partial(coverage_summary, kind=kind) for kind in ("ptychography", "holography")},
+        "reconstructed_scan": saved("measured_scan"),
+    },
     figures=WAVE_FIGURES,
     weights=trained_weights,
     trainings=trainings,

@@ -216,7 +216,15 @@ def measure_calibration(
     found = pd.DataFrame({"metric": [*values, "unexplained"], "value": [*values.values(), odd]})
     found = found.assign(experiment=kind, model="flow", split="test", unit="", n=len(batch.u), seed=run.config.seed)
     run.save_table(f"wave_results_{kind}_calibration", found[COLUMNS])
-    shown = table.pivot_table(index="channel", columns="level", values="coverage", sort=False)[[0.5, 0.8, 0.9]]
+    return coverage_summary(run, kind)
+
+
+def coverage_summary(run: Run, kind: str) -> pd.DataFrame:
+    """Coverage of each channel and the unexplained fraction, from the saved tables; see `measure_calibration`."""
+    odd = float((run.table(f"wave_predictive_{kind}")["p_value"] < UNEXPLAINED).mean())
+    shown = run.table(f"wave_coverage_{kind}").pivot_table(
+        index="channel", columns="level", values="coverage", sort=False
+    )[[0.5, 0.8, 0.9]]
     return shown.assign(**{f"p < {UNEXPLAINED}": odd}).round(3)
 
 
@@ -286,7 +294,19 @@ def score_routes(run: Run, kind: str, data: PatternData[WaveSimulator], flow: Im
     table = pd.DataFrame(results).assign(seed=run.config.seed)
     run.save_table(f"wave_results_{kind}_routes", table)
     run.save_table(f"wave_rings_{kind}", pd.concat(rings))
-    return summarise(table, [*WAVE_METRICS], parts=True).round(4)
+    return route_scores(run, kind)
+
+
+def route_scores(run: Run, kind: str) -> pd.DataFrame:
+    """Scores of every method on dim and bright patterns, from the saved table; see `score_routes`."""
+    return summarise(run.table(f"wave_results_{kind}_routes"), [*WAVE_METRICS], parts=True).round(4)
+
+
+def all_route_scores(run: Run) -> pd.DataFrame:
+    """Scores of every method on all patterns, for the experiments so far."""
+    results = run.results("wave_results")
+    chosen = results[(results["split"] == "test") & results["metric"].isin([*WAVE_METRICS])]
+    return chosen.pivot_table(index=["experiment", "model"], columns="metric", values="value", sort=False).round(4)
 
 
 @torch.no_grad()
@@ -381,7 +401,7 @@ def reconstruct_measured(run: Run) -> pd.DataFrame:
         misfit=per_pixel,
         pixel_nm=np.array(pixel),
     )
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "frames": [len(data)],
             "pixel (nm)": [round(pixel, 1)],
@@ -390,6 +410,8 @@ def reconstruct_measured(run: Run) -> pd.DataFrame:
             "seconds": [round(seconds)],
         }
     )
+    run.save_table("measured_scan", table)
+    return table
 
 
 def scan_of(data: PtychoFile, focus_mm: float | None) -> tuple[Scan, float]:

@@ -1,0 +1,1 @@
+"""Figures and tables of all laboratories together, as for a paper."""
