@@ -5,7 +5,9 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
 
 from rephase.config.scattering import GisaxsSimulation, SaxsSimulation
 from rephase.crystal.phases import align_list
@@ -198,6 +200,47 @@ def test_results_do_not_depend_on_the_pieces(work, piece):
     assert found[0].shape == found[1].shape
     difference = float((found[0] - found[1]).abs().max() / found[0].abs().max())
     assert difference < BY_LARGEST.get(work, 1e-5 if found[0].dtype in (torch.float32, torch.complex64) else 1e-9)
+
+
+class Memory(TorchDispatchMode):
+    """Follows the memory of all tensors that are made, and its peak, in bytes."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes, self.peak = {}, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for value in tree_iter(out):
+            if isinstance(value, torch.Tensor):
+                storage = value.untyped_storage()
+                self.sizes[StorageWeakRef(storage)] = storage.nbytes()
+        self.sizes = {held: size for held, size in self.sizes.items() if not held.expired()}
+        self.peak = max(self.peak, sum(self.sizes.values()))
+        return out
+
+
+def trials():
+    return run_trials(problem(), 9, Recipe(n_search=2, n_settle=1, n_finish=(2, 2)), seeded())
+
+
+UNITS = {
+    "grid kernel": (grid_kernel, lambda: 7 * 5 * 7 * 9),
+    "search maps": (trials, lambda: 9 * problem().n_voxels),
+    "droplets": (droplets, lambda: 5),
+    "bodies": (bodies, lambda: 4),
+    "SAXS": (saxs, lambda: 9 * 20 * 100),
+    "GISAXS": (gisaxs, lambda: 9 * 8 * 12 * 9),
+}
+
+
+@pytest.mark.parametrize("work", UNITS)
+def test_a_unit_needs_no_more_memory_than_the_table_says(work, piece):
+    call, n = UNITS[work]
+    piece(1 << 40, work)
+    with Memory() as memory:
+        call()
+    assert memory.peak < WORK[work].n_bytes * n() + 1e6  # some tables do not grow with the piece
 
 
 @pytest.mark.parametrize("iteration", ["raar", "charge_flipping"])

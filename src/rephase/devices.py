@@ -30,7 +30,7 @@ WORK: dict[str, Work] = {
     "direct sum": Work("atoms times reflections", 128, 1 << 21, 1 << 26),
     "direct sums of many crystals": Work("atoms times reflections", 96, 1 << 17, 1 << 26),
     "lists of many crystals": Work("Å^3 of cells", 1024, 1 << 15, 1 << 22),
-    "random crystals": Work("structures grown together", 1 << 18, 1024, 1 << 14),
+    "random crystals": Work("structures grown together", 1 << 20, 1024, 1 << 14),
     "contacts": Work("pairs of atoms", 32, 1 << 18, 1 << 26),
     "search maps": Work("voxels of a batch of trials", 400, 400_000, 1 << 26),
     "first search maps": Work("voxels of the first batch of trials", 400, 0, 1 << 22),  # 0: the fewest trials
