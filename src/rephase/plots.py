@@ -63,6 +63,14 @@ COLOURS = {
     "flow_engine": "#D55E00",
     "nsf": "#0072B2",
     "Markov chains": "#D55E00",
+    "rephase": "#D55E00",
+    "gemmi": "#0072B2",
+    "numpy": "#009E73",
+    "Dans_Diffraction": "#CC79A7",
+    "sasmodels": "#0072B2",
+    "bornagain": "#0072B2",
+    "pymsft": "#0072B2",
+    "cctbx": "#0072B2",
 }
 LABELS = {
     "linear": "linear",
