@@ -4,7 +4,8 @@
 
 Commands run in processes of their own, with the smallest configuration (``configs/test.yaml``) or a random crystal of
 P 1 21/c 1 with ten atoms in its molecule. ``first trial`` is the time from the call of ``rephase solve`` to the
-start of its search, where the call ends. Start-up has two peers: Python that does nothing, and Python that imports torch.
+start of its search, where the call ends. The peers of the
+start are Python that does nothing, and Python that imports torch.
 """
 
 import os

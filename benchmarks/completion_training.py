@@ -9,7 +9,7 @@ written to ``runs/bench/completion_training.csv``.
 
 import argparse
 import tempfile
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
@@ -70,6 +70,7 @@ def step(model: AmplitudeModel, batch: CompletionBatch) -> None:
         model.loss(batch).backward()
 
 
+@cache
 def some_crystals(n: int) -> CompletionBatch:
     """Generate a batch of crystals."""
     with tempfile.TemporaryDirectory() as folder:

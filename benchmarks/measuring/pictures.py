@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from measuring.tables import shown
 from measuring.timing import OURS, Row
-from rephase.plots import STYLE, TWO_COLUMNS, colour
+from rephase.plots import STYLE, TWO_COLUMNS, colour, label
 
-_MOST_PANELS = 4  # side by side
+_MOST_PANELS = 3  # side by side
 _GAP = 0.075  # smallest distance of two labels, as a fraction of the height of a panel
 _MARKS = {OURS: "o", "gemmi": "s", "numpy": "^", "Dans_Diffraction": "D"}
 
@@ -32,55 +32,94 @@ def draw_cost(axis: str, panels: dict[str, list[Row]]) -> Figure:
         n_columns = min(len(panels), _MOST_PANELS)
         n_rows = -(-len(panels) // n_columns)
         width = TWO_COLUMNS if n_columns > 1 else 0.6 * TWO_COLUMNS
-        figure, axes = plt.subplots(n_rows, n_columns, figsize=(width, 2.5 * n_rows), squeeze=False)
+        figure, axes = plt.subplots(n_rows, n_columns, figsize=(width, 2.4 * n_rows), sharey=True, squeeze=False)
         for ax in axes.flat[len(panels) :]:
             ax.set_visible(False)
-        for ax, (name, rows) in zip(axes.flat, panels.items()):
-            _panel(ax, rows)
+        for place, (ax, (name, rows)) in enumerate(zip(axes.flat, panels.items())):
+            _lines(ax, rows)
+            _ticks(ax, [row["size"] for row in rows], room=0.45 if n_columns > 1 else 0.25)
             ax.set_title(name, loc="left")
-            ax.set_xlabel(axis)
+            ax.set(xlabel=axis, ylabel="" if place % n_columns else f"time per {rows[0]['per']}")
+        _times(axes[0, 0])
+        for ax, rows in zip(axes.flat, panels.values()):
+            _names(ax, rows)
     return figure
 
 
-def _panel(ax: Axes, rows: list[Row]) -> None:
-    """Draw the lines of one benchmark, and name each at its right end."""
-    ends: dict[str, tuple[float, float]] = {}
-    for name in dict.fromkeys(name for row in rows for name in row["values"]):
-        of_program = [(row["size"], np.array(row["values"][name])) for row in rows if name in row["values"]]
-        sizes, values = zip(*of_program)
-        medians = [np.median(v) for v in values]
-        tint = colour(name)
+def _by_program(rows: list[Row]) -> dict[str, list[tuple[int, np.ndarray]]]:
+    """Return the sizes of each program, and the values of their rounds."""
+    names = dict.fromkeys(name for row in rows for name in row["values"])
+    return {n: [(row["size"], np.array(row["values"][n])) for row in rows if n in row["values"]] for n in names}
+
+
+def _lines(ax: Axes, rows: list[Row]) -> None:
+    """Draw the median of each program, and the range of its rounds."""
+    for name, points in _by_program(rows).items():
+        sizes, values = zip(*points)
+        tint, mark = colour(name), _MARKS.get(name, "s")
         ax.fill_between(sizes, [v.min() for v in values], [v.max() for v in values], color=tint, alpha=0.2, lw=0)
-        ax.plot(sizes, medians, marker=_MARKS.get(name, "s"), color=tint, zorder=3 if name == OURS else 2)
-        ends[name] = sizes[-1], float(medians[-1])
-    ax.set(xscale="log", yscale="log", ylabel=f"time per {rows[0]['per']}")
-    _frame(ax, [row["size"] for row in rows])
-    _label(ax, ends)
-
-
-def _frame(ax: Axes, sizes: list[int]) -> None:
-    """Set limits with room for labels, and ticks in words: grids as n³, times with their units."""
+        ax.plot(sizes, [np.median(v) for v in values], marker=mark, color=tint, zorder=3 if name == OURS else 2)
+    ax.set(xscale="log", yscale="log")
     ax.minorticks_off()
+
+
+def _ticks(ax: Axes, sizes: list[int], *, room: float) -> None:
+    """Put ticks at sizes, those of grids as n³, many as powers of ten; leave room for names, relative to the lines."""
+    first, last = np.log10(sizes[0]), np.log10(sizes[-1])
+    width = last - first
+    ax.set_xlim(10 ** (first - 0.06 * width), 10 ** (last + room * width))
+    roots = [round(size ** (1 / 3)) for size in sizes]
+    is_grid = roots[0] > 1 and all(root**3 == size for root, size in zip(roots, sizes))
+    if is_grid:
+        ax.set_xticks(sizes, [f"{root}³" for root in roots])
+    elif width < 3:
+        ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
+    else:
+        ax.set_xticks([10.0**power for power in range(round(first), round(last) + 1, 2 if width > 6 else 1)])
+
+
+def _times(ax: Axes) -> None:
+    """Set the limits and the ticks of the time axis, which the panels share, in s, ms and µs."""
     low, high = (np.log10(limit) for limit in ax.get_ylim())
     low, high = np.floor(low), np.ceil(high)
-    decades = np.arange(low, high + 1, max(1, np.ceil((high - low) / 6)))
+    decades = np.arange(low, high + 1)
     ax.set_ylim(10**low, 10**high)
     ax.set_yticks(10.0**decades, [shown(10.0**d * (1 + 1e-9), "s") for d in decades])
-    roots = [round(size ** (1 / 3)) for size in sizes]
-    if len(sizes) > 1 and all(root**3 == size for root, size in zip(roots, sizes)) and roots[0] > 1:
-        ax.set_xticks(sizes, [f"{root}³" for root in roots])
-    elif max(sizes) <= 1000 * min(sizes) and len(sizes) <= 5:
-        ax.set_xticks(sizes, [f"{size:g}" for size in sizes])
 
 
-def _label(ax: Axes, ends: dict[str, tuple[float, float]]) -> None:
-    """Name each line beside its end, moved up where names would overlap."""
-    span = np.log10(ax.get_ylim())
-    place, last = {}, -np.inf
-    for name, (_, y) in sorted(ends.items(), key=lambda item: item[1][1]):
-        last = max((np.log10(y) - span[0]) / (span[1] - span[0]), last + _GAP)
-        place[name] = last
-    for name, (x, _) in ends.items():
-        height = 10 ** (span[0] + place[name] * (span[1] - span[0]))
-        words, tint = name.replace("_", " "), colour(name)
-        ax.annotate(words, (x, height), (5, 0), textcoords="offset points", color=tint, size=7, va="center")
+def _names(ax: Axes, rows: list[Row]) -> None:
+    """Name each line: on the right of the longest ones, apart from each other, and above or below a shorter one."""
+    low, high = np.log10(ax.get_ylim())
+    programs = _by_program(rows)
+    ends = {name: (points[-1][0], np.log10(np.median(points[-1][1]))) for name, points in programs.items()}
+    long = {name: (y - low) / (high - low) for name, (size, y) in ends.items() if size == rows[-1]["size"]}
+    for name, height in zip(long, _apart(list(long.values()))):
+        _name(ax, name, rows[-1]["size"], 10 ** (low + height * (high - low)), (6, 0))
+    for name, (size, y) in ends.items():
+        if name not in long:
+            ours = next(values for at, values in programs[OURS] if at == size)
+            _name(ax, name, size, 10**y, (0, 8 if 10**y > np.median(ours) else -8))
+
+
+def _name(ax: Axes, name: str, size: float, seconds: float, offset: tuple[float, float]) -> None:
+    ax.annotate(
+        label(name),
+        (size, seconds),
+        offset,
+        textcoords="offset points",
+        color=colour(name),
+        size=7,
+        va="center",
+    )
+
+
+def _apart(heights: list[float]) -> list[float]:
+    """Move heights apart until none are closer than the smallest distance."""
+    order, moved = np.argsort(heights), np.sort(heights)
+    for _ in range(100):
+        for i in range(len(moved) - 1):
+            overlap = max(0.0, _GAP - (moved[i + 1] - moved[i]))
+            moved[i], moved[i + 1] = moved[i] - overlap / 2, moved[i + 1] + overlap / 2
+    found = np.empty(len(moved))
+    found[order] = moved
+    return found.tolist()

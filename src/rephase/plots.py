@@ -118,6 +118,8 @@ LABELS = {
     "scale": "scale factor of the counts",
     "label_fraction": "fraction of the training droplets with labels",
     "macro_f1": "macro-F1",
+    "bornagain": "BornAgain",
+    "pymsft": "pyMSFT",
     "n_streamed": "training samples, generated on the fly",
 }
 
