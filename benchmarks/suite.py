@@ -4,8 +4,8 @@
     rephase bench --against runs/bench/bench.json
 
 At each size the programs take turns, so that other load on the machine affects all of them. For each row the table has
-the median of the rounds and their range, and how many times as long each peer takes (its time over that of rephase in
-the same round). Larger sizes of slow peers are left out, by an estimate from the smaller ones. Everything is written
+the median and the quartiles of the rounds, and how many times as long each peer takes (its time over that of rephase
+in the same round). Larger sizes of slow peers are left out, by an estimate from the smaller ones. Everything is written
 to ``runs/bench/``: ``bench.json`` (every round), ``bench.md`` (the table), and pictures of time against size. Process
 times are on one thread; commands are measured in clock time.
 

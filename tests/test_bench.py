@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -62,14 +63,14 @@ def clock(monkeypatch):
 
 
 def test_programs_take_turns_after_a_first_run(clock):
-    peers = {"peer": clock.program("peer", 0.03)}
-    (found,) = measure(Comparison("a", clock.program("ours", 0.01, n_items=4), peers, sizes=(10,)), {})
+    peers = {"peer": clock.program("peer", 0.003)}
+    (found,) = measure(Comparison("a", clock.program("ours", 0.001, n_items=4), peers, sizes=(10,)), {})
     assert clock.log[:2] == clock.log[2:4] == ["ours 10", "peer 10"]
     assert len(clock.log) == 2 * (1 + 15)
-    assert found["values"] == {"rephase": [0.025] * 15, "peer": [pytest.approx(0.3)] * 15}
+    assert found["values"] == {"rephase": [0.0025] * 15, "peer": [pytest.approx(0.03)] * 15}
 
 
-@pytest.mark.parametrize(("seconds", "n_runs", "n_values"), [(0.1, 16, 15), (2.0, 5, 4), (20.0, 3, 3)])
+@pytest.mark.parametrize(("seconds", "n_runs", "n_values"), [(0.1, 16, 15), (1.0, 6, 5), (20.0, 3, 3)])
 def test_long_runs_are_repeated_less_often(clock, seconds, n_runs, n_values):
     (found,) = measure(Comparison("a", clock.program("ours", seconds)), {})
     assert (len(clock.log), len(found["values"]["rephase"])) == (n_runs, n_values)
@@ -279,7 +280,8 @@ QUIET = [1.00, 1.01, 0.99, 1.02, 0.98]
 
 def test_the_standard_error_ignores_a_disturbed_round():
     assert standard_error(QUIET) == pytest.approx(standard_error([*QUIET[:-2], 9.0, 0.98]))
-    assert standard_error(QUIET) == pytest.approx(1.2533 * 1.4826 * 0.01 / 5**0.5)
+    assert standard_error(QUIET) == pytest.approx(1.2533 * 1.4826 * 1.206 * 0.01 / 5**0.5)
+    assert standard_error([1.0]) == math.inf
 
 
 @pytest.mark.parametrize(
@@ -313,7 +315,7 @@ def test_values_are_printed_with_three_digits():
     assert title(row(QUIET, size=31**3)) == "a, 29,791 atoms"
     assert title(row(QUIET, axis="")) == "a"
     (cells,) = lines([row({"rephase": [1.0, 2.0, 3.0], "gemmi": [2.0, 2.0, 9.0]}, skipped={"b": "no; pip install b"})])
-    assert cells[1:] == ("atom", "2 (1 to 3) s, 3 rounds", "gemmi 2× (1 to 3); b: no")
+    assert cells[1:] == ("atom", "2 (1.5 to 2.5) s, 3 rounds", "gemmi 2× (1.5 to 2.5); b: no")
 
 
 def test_every_line_of_the_markdown_table_has_four_cells():
@@ -390,3 +392,8 @@ def test_one_benchmark_is_not_compared(tmp_path):
     failed = CliRunner().invoke(app, ["bench", "saxs", "--against", str(tmp_path)])
     assert isinstance(failed.exception, ConfigError)
     assert f"--against {tmp_path}: expected no NAME" in str(failed.exception)
+
+
+def test_the_standard_error_is_right_on_average_for_few_rounds():
+    noise = np.random.default_rng(0).standard_normal((4000, 3))
+    assert np.mean([standard_error(values) for values in noise]) == pytest.approx(1.2533 / 3**0.5, rel=0.05)

@@ -27,7 +27,7 @@ def draw_costs(rows: Iterable[Row]) -> dict[str, Figure]:
 
 
 def draw_cost(axis: str, panels: dict[str, list[Row]]) -> Figure:
-    """Draw time against size: a panel for each benchmark, a line for each program, the range of the rounds shaded."""
+    """Draw time against size: a panel for each benchmark, a line for each program, between its quartiles."""
     with plt.style.context(STYLE):
         n_columns = min(len(panels), _MOST_PANELS)
         n_rows = -(-len(panels) // n_columns)
@@ -37,7 +37,7 @@ def draw_cost(axis: str, panels: dict[str, list[Row]]) -> Figure:
             ax.set_visible(False)
         for place, (ax, (name, rows)) in enumerate(zip(axes.flat, panels.items())):
             _lines(ax, rows)
-            _ticks(ax, [row["size"] for row in rows], room=0.45 if n_columns > 1 else 0.25)
+            _ticks(ax, [row["size"] for row in rows], room=0.45 if n_columns > 1 else 0.3)
             ax.set_title(name, loc="left")
             ax.set(xlabel=axis, ylabel="" if place % n_columns else f"time per {rows[0]['per']}")
         _times(axes[0, 0])
@@ -53,12 +53,13 @@ def _by_program(rows: list[Row]) -> dict[str, list[tuple[int, np.ndarray]]]:
 
 
 def _lines(ax: Axes, rows: list[Row]) -> None:
-    """Draw the median of each program, and the range of its rounds."""
+    """Draw the median of each program, and the quartiles of its rounds."""
     for name, points in _by_program(rows).items():
         sizes, values = zip(*points)
         tint, mark = colour(name), _MARKS.get(name, "s")
-        ax.fill_between(sizes, [v.min() for v in values], [v.max() for v in values], color=tint, alpha=0.2, lw=0)
-        ax.plot(sizes, [np.median(v) for v in values], marker=mark, color=tint, zorder=3 if name == OURS else 2)
+        low, middle, high = np.transpose([np.percentile(v, [25, 50, 75]) for v in values])
+        ax.fill_between(sizes, low, high, color=tint, alpha=0.2, lw=0)
+        ax.plot(sizes, middle, marker=mark, color=tint, zorder=3 if name == OURS else 2)
     ax.set(xscale="log", yscale="log")
     ax.minorticks_off()
 

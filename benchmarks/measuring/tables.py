@@ -82,14 +82,19 @@ def _digits(value: float) -> str:
 
 
 def spread(values: Sequence[float], unit: str) -> str:
-    """Return the median, and the smallest and largest value in brackets, in one unit.
+    """Return the median, and the quartiles in brackets, in one unit.
 
     >>> spread([0.0123, 0.0101, 0.0234], "s")
-    '12.3 (10.1 to 23.4) ms'
+    '12.3 (11.2 to 17.8) ms'
     """
-    middle = float(np.median(values))
-    factor, name = _scale(middle, unit)
-    return f"{_digits(middle / factor)} ({_digits(min(values) / factor)} to {_digits(max(values) / factor)}) {name}"
+    factor, name = _scale(float(np.median(values)), unit)
+    return f"{quartiles(np.array(values) / factor)} {name}"
+
+
+def quartiles(values: np.ndarray, sign: str = "") -> str:
+    """Return the median with a sign behind it, and the quartiles in brackets."""
+    low, middle, high = map(_digits, np.percentile(values, [25, 50, 75]))
+    return f"{middle}{sign} ({low} to {high})"
 
 
 def ratios(row: Row) -> dict[str, np.ndarray]:
@@ -108,17 +113,14 @@ def lines(rows: Iterable[Row]) -> list[tuple[str, str, str, str]]:
     """Return the cells of a table: the row, what a value is per, the value, and the peers."""
     table = []
     for row in rows:
-        peers = [
-            f"{name} {_digits(float(np.median(r)))}× ({_digits(r.min())} to {_digits(r.max())})"
-            for name, r in ratios(row).items()
-        ]
+        peers = [f"{name} {quartiles(ratio, '×')}" for name, ratio in ratios(row).items()]
         value = f"{spread(row['values'][OURS], row['unit'])}, {len(row['values'][OURS])} rounds"
         skipped = [f"{name}: {reason.partition(';')[0]}" for name, reason in row["skipped"].items()]
         table.append((title(row), str(row["per"]), value, "; ".join(peers + skipped)))
     return table
 
 
-HEAD = ("", "per", "rephase: median (range)", "peers: times as long as rephase (range)")
+HEAD = ("", "per", "rephase: median (quartiles)", "peers: times as long as rephase (quartiles)")
 
 
 def markdown(results: dict[str, object]) -> str:

@@ -15,7 +15,7 @@ OURS = "rephase"
 Row = dict[str, object]
 
 _LONGEST = 4.0  # seconds of one run of a peer, beyond which its larger sizes are left out
-_BUDGET = 8.0  # seconds for all rounds of a row, apart from the fewest rounds
+_BUDGET = 5.0  # seconds for all rounds of a row, apart from the fewest rounds
 _FEWEST, _MOST = 3, 15  # rounds of a row
 
 
