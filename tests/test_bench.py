@@ -394,6 +394,7 @@ def test_one_benchmark_is_not_compared(tmp_path):
     assert f"--against {tmp_path}: expected no NAME" in str(failed.exception)
 
 
-def test_the_standard_error_is_right_on_average_for_few_rounds():
-    noise = np.random.default_rng(0).standard_normal((4000, 3))
-    assert np.mean([standard_error(values) for values in noise]) == pytest.approx(1.2533 / 3**0.5, rel=0.05)
+@pytest.mark.parametrize("n", [2, 3, 4, 5, 6, 7, 8, 9, 10, 15])
+def test_the_standard_error_is_right_on_average_for_few_rounds(n):
+    noise = np.random.default_rng(0).standard_normal((4000, n))
+    assert np.mean([standard_error(values) for values in noise]) == pytest.approx(1.2533 / n**0.5, rel=0.05)
