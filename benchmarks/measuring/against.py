@@ -3,8 +3,8 @@
 A row has changed if its medians differ by more than 5 %, and by more than three standard errors. The standard error of
 a median is 1.2533 σ / √n for normal noise, with σ = 1.4826 b times the median absolute deviation of the rounds, which a
 few disturbed rounds do not change; b corrects for few rounds (Croux & Rousseeuw, in Computational Statistics 1,
-Physica-Verlag (1992) 411). Those of both runs are added in quadrature. Rounds of one run share what disturbs the machine
-for minutes: the peers, whose code has not changed, show that.
+Physica-Verlag (1992) 411). Those of both runs are added in quadrature. The rounds of one run share what disturbs the
+machine for minutes: the peers, whose code has not changed, show that.
 """
 
 from collections.abc import Sequence

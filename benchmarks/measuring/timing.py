@@ -93,24 +93,22 @@ def measure(comparison: Comparison, missing: dict[str, str]) -> Iterator[Row]:
         skipped: dict[str, str] = {}
         for name, prepare in programs.items():
             estimate = size * estimates.get(name, 0.0)
+            if name in missing:
+                skipped[name] = missing[name]
+                continue
+            if name != OURS and estimate > _LONGEST:
+                skipped[name] = f"left out, about {estimate:.0f} s for a run"
+                continue
             try:
-                if name in missing:
-                    raise MissingPeer(missing[name])
-                if name != OURS and estimate > _LONGEST:
-                    raise _TooLong(f"left out, about {estimate:.0f} s for a run")
                 first[name] = _first(prepare(size))
-                estimates[name] = first[name].values["s"] / size
+                estimates[name] = first[name].values.get("s", 0.0) / size
             except MissingPeer as error:
                 missing[name] = skipped[name] = str(error)
-            except (_TooLong, OSError, subprocess.SubprocessError, RuntimeError) as error:
+            except (OSError, subprocess.SubprocessError, RuntimeError) as error:
                 if name == OURS:
                     raise
                 skipped[name] = str(error).partition("\n")[0]
         yield from _rows(comparison, size, first, skipped)
-
-
-class _TooLong(Exception):
-    """A run of a peer would take too long."""
 
 
 class _First(NamedTuple):
