@@ -9,11 +9,13 @@ written to ``runs/bench/completion_training.csv``.
 
 import argparse
 import tempfile
-import time
+from functools import cache, partial
 from pathlib import Path
 
 import pandas as pd
 import torch
+from measuring.tables import write_table
+from measuring.timing import Comparison, Task, seconds_of, timed
 
 from rephase.config.completion import MonoclinicConfig
 from rephase.config.sections import ModelConfig
@@ -24,7 +26,6 @@ from rephase.labs.completion.models.amplitudes import AmplitudeModel
 from rephase.labs.completion.models.gan import AmplitudeGAN
 from rephase.labs.completion.models.unets import AmplitudeUNet, FourierUNet
 from rephase.learning.models import build_model
-from rephase.paths import RUNS
 
 CONFIG = MonoclinicConfig(n_samples=40)
 WIDE = ("unet", "fourier_unet", "gan")
@@ -58,31 +59,46 @@ def models(width: int) -> dict[str, AmplitudeModel]:
     return every | {"unet_equal": AmplitudeUNet(CONFIG.shape, width=equal_width(width))}
 
 
-def step(model: AmplitudeModel, batch: CompletionBatch) -> float:
-    """Time a step in seconds, forward and backward."""
+def step(model: AmplitudeModel, batch: CompletionBatch) -> None:
+    """Train on a batch, forward and backward."""
     model.zero_grad()
-    start = time.perf_counter()
     if isinstance(model, AmplitudeGAN):
         amplitude = model(batch)
         model.critic_loss(amplitude, batch).backward()
         model.generator_loss(amplitude, batch).backward()
     else:
         model.loss(batch).backward()
-    if batch.F.is_cuda:
-        torch.cuda.synchronize(batch.F.device)
-    return time.perf_counter() - start
+
+
+@cache
+def some_crystals(n: int) -> CompletionBatch:
+    """Generate a batch of crystals."""
+    with tempfile.TemporaryDirectory() as folder:
+        return open_monoclinic(Path(folder), CONFIG)[list(range(n))]
 
 
 def measure(width: int, batch_size: int, n_rounds: int, device: torch.device) -> pd.DataFrame:
     """Measure parameters and crystals per second of each model, and the ratio to the rate of ``unet_equal``."""
-    with tempfile.TemporaryDirectory() as folder:
-        data = open_monoclinic(Path(folder), CONFIG)
-    batch = CompletionBatch(*(field.to(device) for field in data[list(range(batch_size))]))
+    batch = CompletionBatch(*(field.to(device) for field in some_crystals(batch_size)))
     every = {name: model.to(device).train() for name, model in models(width).items()}
-    rounds = [{name: step(model, batch) for name, model in every.items()} for _ in range(n_rounds + 1)]
+    rounds = [
+        {name: seconds_of(partial(step, model, batch), device) for name, model in every.items()}
+        for _ in range(n_rounds + 1)
+    ]
     rate = batch_size / pd.DataFrame(rounds[1:]).min()  # the first round warms up
     table = pd.DataFrame({"parameters": {name: count(model) for name, model in every.items()}, "crystals/s": rate})
     return table.assign(**{"ratio to unet_equal": rate / rate["unet_equal"]})
+
+
+def step_of(name: str, n: int) -> Task:
+    """Train a model of width 16 on a batch of `n` crystals, forward and backward."""
+    return timed(partial(step, models(16)[name].train(), some_crystals(n)), n)
+
+
+COMPARISONS = tuple(
+    Comparison(f"amplitudes, step of {name}", partial(step_of, name), sizes=(4,), axis="crystals", per="crystal")
+    for name in AMPLITUDE_MODELS
+)
 
 
 def main() -> None:
@@ -98,9 +114,7 @@ def main() -> None:
     table = measure(options.width, options.batch, options.rounds, device)
     print(f"grid {CONFIG.shape}, width {options.width}, batch {options.batch}, {device}, {options.threads} threads\n")
     print(table.map("{:.4g}".format).to_string())
-    folder = RUNS / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    table.rename_axis("model").to_csv(folder / "completion_training.csv")
+    write_table("completion_training", table.rename_axis("model").reset_index())
 
 
 if __name__ == "__main__":

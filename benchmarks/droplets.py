@@ -19,21 +19,18 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read when numpy and torch are imported
 
 import argparse
 import shlex
-import subprocess
-import tempfile
-import time
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
+from measuring.peers import ask, script_task
+from measuring.tables import write_table
+from measuring.timing import Comparison, Task, now, seconds_of, timed
 
 from rephase.devices import pick_device
 from rephase.optics.detector import FERMI, wavelength_nm
 from rephase.optics.droplet_shapes import Droplets, join, random_droplets
 from rephase.optics.droplets import ENERGY_EV, scatter
 from rephase.optics.helium import refractive_index
-from rephase.paths import RUNS
 
 CASES = {
     "oblate": ("oblate", ()),
@@ -56,14 +53,6 @@ def draw(n: int, case: str, generator: torch.Generator) -> Droplets:
     return random_droplets(n, kind, features=features, generator=generator)
 
 
-def now(device: torch.device) -> float:
-    """Return the time in seconds: process time on a CPU, clock time on a GPU after it has finished its work."""
-    if device.type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
 def measure(case: str, n: int, device: torch.device) -> dict[str, object]:
     """Measure one row of the table."""
     generator = torch.Generator(device).manual_seed(0)
@@ -76,26 +65,29 @@ def measure(case: str, n: int, device: torch.device) -> dict[str, object]:
     return {"case": case, "images/s": rate, "asymmetry": float(((images - turned).abs() / (images + turned)).mean())}
 
 
+def spheroids(n: int) -> Droplets:
+    """Draw the droplets that both programs can calculate."""
+    return random_droplets(n, "prolate", generator=torch.Generator().manual_seed(0))
+
+
+def told(droplets: Droplets) -> dict[str, object]:
+    """Return the input of the peer."""
+    directions = FERMI.directions(torch.float64)[0, 0]
+    return {
+        "semi_axes": droplets.semi_axes,
+        "rotation": droplets.rotation,
+        "wavelength": wavelength_nm(ENERGY_EV),
+        "index": refractive_index(ENERGY_EV),
+        "x": directions[:, 0] / directions[:, 2],
+    }
+
+
 def compare(command: str, n: int) -> dict[str, object]:
     """Run the peer on spheroids; return the row that compares both."""
-    droplets = random_droplets(n, "prolate", generator=torch.Generator().manual_seed(0))
-    start = time.process_time()
-    images = scatter(droplets) / FERMI.pitch**2
-    rate = n / (time.process_time() - start)
-    directions = FERMI.directions(torch.float64)[0, 0]
-    with tempfile.TemporaryDirectory() as folder:
-        given, found = Path(folder) / "in.npz", Path(folder) / "out.npz"
-        np.savez(
-            given,
-            semi_axes=droplets.semi_axes,
-            rotation=droplets.rotation,
-            wavelength=wavelength_nm(ENERGY_EV),
-            index=refractive_index(ENERGY_EV),
-            x=directions[:, 0] / directions[:, 2],
-        )
-        subprocess.run([*shlex.split(command), str(given), str(found)], check=True)
-        peer = np.load(found)
-        other, seconds = torch.from_numpy(peer["images"]), float(peer["seconds"])
+    droplets = spheroids(n)
+    rate = n / seconds_of(lambda: scatter(droplets))
+    images, peer = scatter(droplets) / FERMI.pitch**2, ask(shlex.split(command), told(droplets))
+    other, seconds = torch.from_numpy(peer["images"]), float(peer["seconds"])
     apart = (images - other).abs().sum((1, 2)) / other.sum((1, 2))
     return {
         "case": "prolate, peer",
@@ -104,6 +96,24 @@ def compare(command: str, n: int) -> dict[str, object]:
         "difference, median": float(apart.median()),
         "difference, largest": float(apart.max()),
     }
+
+
+def images_of_spheroids(n: int) -> Task:
+    """Calculate `n` images."""
+    droplets = spheroids(n)
+    return timed(lambda: scatter(droplets), n)
+
+
+COMPARISONS = (
+    Comparison(
+        name="droplets, spheroid",
+        ours=images_of_spheroids,
+        peers={"pymsft": lambda n: script_task("pymsft", "droplets_pymsft.py", lambda: told(spheroids(n)), n)},
+        sizes=(1, 4, 16, 64),
+        axis="patterns",
+        per="pattern",
+    ),
+)
 
 
 def main() -> None:
@@ -121,9 +131,7 @@ def main() -> None:
     table = pd.DataFrame(rows)
     print(f"{FERMI.n_pixels}^2 pixels, float32, {device.type}, one thread\n")
     print(table.to_string(index=False, float_format="{:.3g}".format, na_rep=""))
-    folder = RUNS / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / "droplets.csv", index=False)
+    write_table("droplets", table)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,14 @@ the fraction of the time spent on that. The rows are also written to ``runs/benc
 import argparse
 import tempfile
 import time
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from measuring.tables import write_table
+from measuring.timing import Comparison, Task, timed
 
 from rephase.config.images import ImageDataConfig, ImageNoise
 from rephase.config.sections import ModelConfig
@@ -24,7 +27,6 @@ from rephase.labs.images.data.stored import ImageData
 from rephase.labs.images.models import IMAGE_MODELS
 from rephase.labs.images.models.networks import ImageClassifier
 from rephase.learning.models import build_model
-from rephase.paths import RUNS
 
 
 def measure(model: ImageClassifier, data: ImageData, batch_size: int, n_batches: int, device: torch.device) -> tuple:
@@ -40,6 +42,34 @@ def measure(model: ImageClassifier, data: ImageData, batch_size: int, n_batches:
         if number:  # the first batch warms up
             waiting, learning = waiting + come - start, learning + time.perf_counter() - come
     return waiting, learning
+
+
+@cache
+def some_images() -> tuple[ImageData, tempfile.TemporaryDirectory]:
+    """Simulate images of 96 x 96 pixels; the folder is removed when this process ends."""
+    folder = tempfile.TemporaryDirectory()
+    return open_images(Path(folder.name), ImageDataConfig(n_samples=64, chunk=64, size=96)), folder
+
+
+def step(name: str, n: int) -> Task:
+    """Train on a batch of `n` images, forward and backward."""
+    data, _ = some_images()
+    model = build_model(IMAGE_MODELS, name, data.shape, ModelConfig(options={"width": 16}), n_labels=11).train()
+    batch = next(iter(data.loader("train", n, seed=0)))
+    return timed(lambda: model.loss(batch).backward(), n)
+
+
+def reading(n: int) -> Task:
+    """Read the images for training, in batches of 16, with their noise."""
+    data, _ = some_images()
+    return timed(lambda: sum(1 for _ in data.loader("train", 16, seed=0)), n)
+
+
+COMPARISONS = (
+    Comparison("images, step of resnet18", partial(step, "resnet18"), sizes=(16,), axis="images", per="image"),
+    Comparison("images, step of vgg16", partial(step, "vgg16"), sizes=(16,), axis="images", per="image"),
+    Comparison("images, reading batches", reading, sizes=(51,), axis="images", per="image"),
+)
 
 
 def main() -> None:
@@ -74,9 +104,7 @@ def main() -> None:
     table = pd.DataFrame(rows)
     print(f"{options.size} x {options.size}, width {options.width}, batch {options.batch}, {device}\n")
     print(table.round(3).to_string(index=False))
-    folder = RUNS / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / "image_training.csv", index=False)
+    write_table("image_training", table)
 
 
 if __name__ == "__main__":

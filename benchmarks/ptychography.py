@@ -8,20 +8,27 @@ of counts, which is 1/4 for Poisson noise alone. The rows are also written to ``
 """
 
 import argparse
-import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import torch
+from measuring.tables import write_table
+from measuring.timing import Comparison, Task, now, timed
 
 from rephase.labs.waves.data.files import open_ptychography
-from rephase.labs.waves.engines.ptychography import conjugate_gradients, descend, epie, reflect_exit_waves
+from rephase.labs.waves.engines.ptychography import (
+    Reconstruction,
+    conjugate_gradients,
+    descend,
+    epie,
+    reflect_exit_waves,
+)
 from rephase.labs.waves.scores import align_wave, amplitude_ssim, phase_ssim, wave_error
 from rephase.optics.noise import count
 from rephase.optics.propagation import FarField, Fresnel, effective_geometry, fresnel_number
 from rephase.optics.ptychography import Scan, gaussian_probe, raster, smallest_object
-from rephase.paths import RUNS
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -40,26 +47,43 @@ def simulated(n_photons: float) -> tuple[Scan, torch.Tensor, torch.Tensor]:
     return scan, probe, torch.polar(0.6 + 0.4 * amplitude.clamp(0, 1), -1.5 * phase)
 
 
-def score_simulated(n_epochs: int) -> list[dict]:
-    """Return a row for each engine, with high and low noise."""
-    rows = []
-    engines = {
+def engines() -> dict[str, Callable[..., Reconstruction]]:
+    """Return the engines for a known probe, each with its own random numbers."""
+    return {
         "epie": partial(epie, generator=seeded()),
         "epie, 8 at once": partial(epie, generator=seeded(), at_once=8),
         "descend": partial(descend, generator=seeded()),
         "conjugate gradients": conjugate_gradients,
         "reflect": reflect_exit_waves,
     }
+
+
+def epochs(name: str, n: int) -> Task:
+    """Run `n` epochs of an engine on the simulated frames."""
+    scan, probe, true = simulated(1e6)
+    frames = count(scan.frames(true, probe), generator=seeded(3))
+    return timed(lambda: engines()[name](frames, scan, probe, n_epochs=n), n)
+
+
+COMPARISONS = tuple(
+    Comparison(f"ptychography, {name}", partial(epochs, name), sizes=(5,), axis="epochs", per="epoch")
+    for name in engines()
+)
+
+
+def score_simulated(n_epochs: int) -> list[dict]:
+    """Return a row for each engine, with high and low noise."""
+    rows = []
     for n_photons in (1e4, 1e6):
         scan, probe, true = simulated(n_photons)
         seen = scan.put(scan.probes(probe).abs() ** 2)
         seen = seen > 0.1 * seen.max()
         bounds = tuple(slice(int(i.min()), int(i.max()) + 1) for i in seen.nonzero().T)
         frames = count(scan.frames(true, probe), generator=seeded(3))
-        for name, engine in engines.items():
-            start = time.perf_counter()
+        for name, engine in engines().items():
+            start = now()
             found = engine(frames, scan, probe, n_epochs=n_epochs)
-            seconds = time.perf_counter() - start
+            seconds = now() - start
             aligned = align_wave(found.object[None], true[None], seen)
             inside, truth = (wave[0][bounds][None] for wave in (aligned, true[None]))
             scores = {
@@ -88,9 +112,9 @@ def score_measured(path: Path, focus_mm: float, n_epochs: int) -> list[dict]:
     }
     rows = []
     for name, engine in engines.items():
-        start = time.perf_counter()
+        start = now()
         misfit = engine(frames, scan, probe, n_epochs=n_epochs, mask=data.mask, generator=seeded()).misfit
-        seconds = time.perf_counter() - start
+        seconds = now() - start
         per_pixel = misfit**2 * frames.sum() / (len(data) * data.mask.sum())
         ends = {"per_pixel, first": float(per_pixel[0]), "per_pixel, last": float(per_pixel[-1])}
         rows.append({"engine": name, "file": path.name, "seconds": seconds, **ends})
@@ -111,9 +135,7 @@ def main() -> None:
         tables.append(pd.DataFrame(score_measured(options.measured, options.focus_mm, options.epochs)))
     for table in tables:
         print(table.round(4).to_string(index=False), "\n")
-    folder = RUNS / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    pd.concat(tables).to_csv(folder / "ptychography.csv", index=False)
+    write_table("ptychography", pd.concat(tables))
 
 
 if __name__ == "__main__":

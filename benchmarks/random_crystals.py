@@ -9,26 +9,17 @@ import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when numpy and torch are imported
 
-import time
-
 import pandas as pd
 import torch
+from measuring.tables import write_table
+from measuring.timing import Comparison, Task, now, timed
 
 from rephase.devices import pick_device
-from rephase.paths import RUNS
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.random_crystals.structure_factors import many_structure_factors, unique_reflections
 
 D_MIN, SIZES = 1.5, {"5 to 60 atoms": (5, 60), "5 to 30 atoms": (5, 30)}
 N = {"cpu": 4096, "cuda": 16384}  # enough for full batches
-
-
-def now(device: torch.device) -> float:
-    """Return the time in seconds: process time on a CPU, clock time on a GPU after it has finished its work."""
-    if device.type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def measure(n_atoms: tuple[int, int], device: torch.device) -> dict[str, float]:
@@ -51,6 +42,23 @@ def measure(n_atoms: tuple[int, int], device: torch.device) -> dict[str, float]:
     }
 
 
+def with_amplitudes(n: int) -> Task:
+    """Make `n` random crystals of 5 to 60 atoms and their |F| to 1.5 Å."""
+    device = pick_device("auto")
+    generator = torch.Generator(device).manual_seed(0)
+
+    def make() -> None:
+        crystals = random_crystals(n, generator=generator, options=RandomCrystalOptions(n_atoms=(5, 60)))
+        many_structure_factors(crystals, unique_reflections(crystals, D_MIN).hkl).abs()
+
+    return timed(make, n, device)
+
+
+COMPARISONS = (
+    Comparison("random crystals with |F|", with_amplitudes, sizes=(32, 128, 512), axis="crystals", per="crystal"),
+)
+
+
 def main() -> None:
     """Measure, print one table and write the tidy rows."""
     torch.set_num_threads(1)
@@ -58,10 +66,7 @@ def main() -> None:
     table = pd.DataFrame({f"{name}, {device.type}": measure(n_atoms, device) for name, n_atoms in SIZES.items()})
     print(f"random crystals, |F| to {D_MIN} Å, unique reflections, float32\n")
     print(table.map("{:.4g}".format).to_string())
-    folder = RUNS / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    tidy = table.rename_axis("quantity").reset_index().melt("quantity", var_name="case")
-    tidy.to_csv(folder / "random_crystals.csv", index=False)
+    write_table("random_crystals", table.rename_axis("quantity").reset_index().melt("quantity", var_name="case"))
 
 
 if __name__ == "__main__":

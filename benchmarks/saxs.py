@@ -13,24 +13,21 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # read when numpy and torch are imported
 
 import argparse
-import json
 import shlex
-import subprocess
-import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from measuring.peers import ask, script_task
+from measuring.tables import write_table
+from measuring.timing import Comparison, Task, repeated, timed
 
 from rephase.devices import pick_device
 from rephase.optics.form_factors import Spread
 from rephase.optics.saxs import PER_ANGSTROM, SHAPES, curve, pattern, smear
-from rephase.paths import RUNS
 
 SIZES = {"sphere": [6.0], "core_shell_sphere": [5.0, 2.0], "ellipsoid": [12.0, 4.0], "cylinder": [3.0, 40.0]}  # nm
 CONTRAST = 3e-4  # nm^-2, i.e. 3e-6 Å^-2; half of it in a shell
@@ -114,14 +111,9 @@ def oriented_case(shape: str) -> Case:
 def compare(command: str) -> pd.DataFrame:
     """Return a row for each calculation."""
     every = cases()
-    with tempfile.TemporaryDirectory() as folder:
-        given, out = Path(folder) / "in.json", Path(folder) / "out.npz"
-        given.write_text(json.dumps([case.told for case in every]))
-        subprocess.run([*shlex.split(command), str(given), str(out)], check=True)
-        peer = np.load(out)
-        theirs = [peer[f"i{number}"] for number in range(len(every))]
-    rows = []
-    for case, other in zip(every, theirs):
+    peer, rows = ask(shlex.split(command), [case.told for case in every]), []
+    for number, case in enumerate(every):
+        other = peer[f"i{number}"]
         rows.append({"case": case.name, "difference": np.abs(case.ours()[0].numpy() / other - 1).max()})
     return pd.DataFrame(rows)
 
@@ -131,13 +123,32 @@ def speed(shape: str, n: int, spread: bool, device: torch.device) -> dict[str, o
     args = arguments(shape, n, torch.float32, device)
     q = Q.float().to(device)
     width = Spread(SHAPES[shape].sizes[0], "schulz", 0.1) if spread else None
-    seconds = []
-    clock = time.process_time if device.type == "cpu" else time.perf_counter
-    for _ in range(3):
-        start = clock()
-        float(curve(shape, q, *args, spread=width).sum())
-        seconds.append(clock() - start)
+    seconds = repeated(lambda: float(curve(shape, q, *args, spread=width).sum()), 3, device)
     return {"case": f"{shape}{', spread' if spread else ''}", "curves/s": n / min(seconds)}
+
+
+def cylinders(n: int) -> Task:
+    """Calculate `n` curves of cylinders in random orientation, in float64, which the peer uses, too."""
+    args = arguments("cylinder", n, torch.float64)
+    return timed(lambda: curve("cylinder", Q, *args, scale=0.02), n)
+
+
+def cylinders_of_sasmodels(n: int) -> Task:
+    """Calculate the same with sasmodels, one after the other; it compiles its model before."""
+    told = {"shape": "cylinder", "parameters": parameters("cylinder", None), "q": [(Q / PER_ANGSTROM).tolist()]}
+    return script_task("sasmodels", "saxs_sasmodels.py", lambda: [{**told, "dq": None, "n": n}], n)
+
+
+COMPARISONS = (
+    Comparison(
+        name="SAXS, cylinder",
+        ours=cylinders,
+        peers={"sasmodels": cylinders_of_sasmodels},
+        sizes=(1, 4, 16, 64),
+        axis="patterns",
+        per="pattern",
+    ),
+)
 
 
 def main() -> None:
@@ -152,13 +163,11 @@ def main() -> None:
     table = pd.DataFrame([speed(s, max(1, n // (16 if w else 1)), w, device) for s in SHAPES for w in (False, True)])
     print(f"128 q, float32, {device.type}, one thread\n")
     print(table.to_string(index=False, float_format="{:.0f}".format))
-    folder = RUNS / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / "saxs.csv", index=False)
+    write_table("saxs", table)
     if options.peer:
         apart = compare(options.peer)
         print("\n" + apart.to_string(index=False, float_format="{:.2g}".format))
-        apart.to_csv(folder / "saxs_peer.csv", index=False)
+        write_table("saxs_peer", apart)
 
 
 if __name__ == "__main__":

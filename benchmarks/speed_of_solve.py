@@ -20,14 +20,22 @@ import warnings
 from pathlib import Path
 
 import pandas as pd
+import torch
 from cases.crystals import crystal_files, read_crystals
+from measuring.peers import interpreter
+from measuring.timing import Comparison, Task
 from solve import peer_rows
 
+from rephase.crystal.map_files import write_cif
+from rephase.crystal.peaks import Peaks
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import write_hklf4
 from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.structures import Crystal
+from rephase.crystal.symmetry import find_symmetry
 from rephase.labs.solving.steps import SOLVED
+from rephase.paths import BENCHMARKS
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers.solve import solve
 
 
@@ -42,13 +50,65 @@ def seconds_of_phases(crystal: Crystal, d_min: float) -> tuple[float, float]:
 def seconds_of_page(data: Reflections) -> float:
     """Run the command on a file of the data; return its seconds."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "crystal.hkl"
-        write_hklf4(file, data)
-        cell = ",".join(map(str, data.cell.parameters))
-        words = ["solve", str(file), "--cell", cell, "--space-group", data.group.symbol, "--out", f"{folder}/out"]
+        words = ["solve", *written(data, Path(folder)), "--out", f"{folder}/out"]
         start = time.perf_counter()
         subprocess.run([sys.executable, "-m", "rephase.cli", *words], check=True, capture_output=True)
         return time.perf_counter() - start
+
+
+def written(data: Reflections, folder: Path) -> list[str]:
+    """Write reflections to a file; return the arguments that a command needs to read it."""
+    file = folder / "crystal.hkl"
+    write_hklf4(file, data)
+    return [str(file), "--cell", ",".join(map(str, data.cell.parameters)), "--space-group", data.group.symbol]
+
+
+def random_crystal(n_atoms: int) -> Crystal:
+    """Make a crystal of P 1 21/c 1 with a number of atoms, hydrogen included, in its molecule."""
+    kinds = RandomCrystalOptions(space_groups=("P 1 21/c 1",), n_atoms=(n_atoms, n_atoms + 1))
+    return random_crystals(1, generator=torch.Generator().manual_seed(0), options=kinds).crystal(0)
+
+
+def phases(n_atoms: int) -> Task:
+    """Solve the phases of a random crystal to 1 Å."""
+    return Task(lambda: _seconds(*seconds_of_phases(random_crystal(n_atoms), 1.0)))
+
+
+def phases_of_cctbx(n_atoms: int) -> Task:
+    """Solve the same crystal with the charge flipping of cctbx."""
+    crystal, script = random_crystal(n_atoms), str(BENCHMARKS / "peers" / "charge_flipping_cctbx.py")
+    sites, symmetry = crystal.asymmetric_unit, find_symmetry(crystal.space_group)
+    peaks = Peaks(sites.xyz_frac, sites.occupancy, sites.elements)
+    python = interpreter("cctbx")
+
+    def run() -> dict[str, float]:
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "out.csv"
+            write_cif(Path(folder) / "crystal.cif", crystal.cell, symmetry, peaks)
+            subprocess.run([python, script, folder, str(out), "--d-min", "1.0"], check=True)
+            (found,) = pd.read_csv(out).to_dict("records")
+        return _seconds(found["seconds"], found["map_cc"])
+
+    return Task(run)
+
+
+def _seconds(seconds: float, map_cc: float) -> dict[str, float]:
+    """Return the seconds of a solution; raise an error if it is not one."""
+    if not map_cc >= SOLVED:
+        raise RuntimeError(f"not solved: map_cc {map_cc:.2f} after {seconds:.1f} s")
+    return {"s": seconds}
+
+
+COMPARISONS = (
+    Comparison(
+        name="phases of a crystal",
+        ours=phases,
+        peers={"cctbx": phases_of_cctbx},
+        sizes=(10, 20, 40),
+        axis="atoms",
+        per="crystal",
+    ),
+)
 
 
 def print_shares(program: str, table: pd.DataFrame) -> float:

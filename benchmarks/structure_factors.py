@@ -14,8 +14,8 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read when numpy and torch are imported
 import contextlib
 import io
 import tempfile
-import time
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from statistics import median
 
@@ -24,14 +24,15 @@ import gemmi
 import numpy as np
 import pandas as pd
 import torch
+from measuring.tables import write_table
+from measuring.timing import Comparison, Task, repeated, seconds_of, timed
 
 from rephase.config.crystals import Strain
 from rephase.crystal.scattering import dispersion, form_factor_coefficients
-from rephase.crystal.structure_factors import GridKernel, grid_hkl
+from rephase.crystal.structure_factors import GridKernel, grid_hkl, structure_factors
 from rephase.crystal.structures import Atoms, Crystal, read_crystal
 from rephase.labs.crystals.perturb import strain
 from rephase.learning.store import Store
-from rephase.paths import RUNS
 
 CRYSTALS = ("Ni", "NaCl", "Ca2RuO4", "NaCoO2_stripe_supercell")
 H_MAX, ENERGY_KEV = (15, 15, 15), 10.0
@@ -41,17 +42,9 @@ BATCH, STORED = 64, 256  # structures in one call of the kernel, and in one stor
 SHIPPED, WRITING = "Dans_Diffraction, as shipped", "rephase, same lattice, incl. writing"
 
 
-def median_ms(work: Callable[[], object], *, repeat: int, structures: int = 1) -> float:
-    """Return the median time of `work` after one warm-up, in ms per structure."""
-    times = []
-    for _ in range(repeat + 1):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return 1e3 * median(times[1:]) / structures
-
-
-def dans_diffraction(crystal: Crystal, xyz_frac: np.ndarray, *, magnetic: bool) -> np.ndarray:
+def dans_diffraction(
+    crystal: Crystal, xyz_frac: np.ndarray, hkl: np.ndarray = HKL, *, magnetic: bool = False
+) -> np.ndarray:
     """Compute F with Dans_Diffraction, from a new crystal in P1 with the displaced atoms."""
     atoms, (u, v, w) = crystal.atoms, xyz_frac.T
     with contextlib.redirect_stdout(io.StringIO()):  # it prints
@@ -59,10 +52,12 @@ def dans_diffraction(crystal: Crystal, xyz_frac: np.ndarray, *, magnetic: bool) 
         moved.new_cell(*crystal.cell.parameters)
         moved.new_atoms(u, v, w, list(atoms.elements), list(atoms.labels), atoms.occupancy, atoms.u_iso)
         moved.Scatter._use_magnetic_form_factor = magnetic
-        return moved.Scatter.structure_factor(HKL, "xray dispersion", energy_kev=ENERGY_KEV)
+        return moved.Scatter.structure_factor(hkl, "xray dispersion", energy_kev=ENERGY_KEV)
 
 
-def gemmi_direct(crystal: Crystal, xyz_frac: np.ndarray, corrections: dict[str, float]) -> np.ndarray:
+def gemmi_direct(
+    crystal: Crystal, xyz_frac: np.ndarray, corrections: dict[str, float], hkl: np.ndarray = HKL
+) -> np.ndarray:
     """Compute F with gemmi, with real `corrections` (f') added to the form factor of each element."""
     small = gemmi.SmallStructure()
     small.cell = gemmi.UnitCell(*crystal.cell.parameters)
@@ -80,7 +75,7 @@ def gemmi_direct(crystal: Crystal, xyz_frac: np.ndarray, corrections: dict[str, 
     calculator = gemmi.StructureFactorCalculatorX(small.cell)
     for element, value in corrections.items():
         calculator.addends.set(gemmi.Element(element), value)
-    return np.array([calculator.calculate_sf_from_small_structure(small, hkl) for hkl in HKL.tolist()])
+    return np.array([calculator.calculate_sf_from_small_structure(small, h) for h in hkl.tolist()])
 
 
 def gemmi_with_absorption(crystal: Crystal, xyz_frac: np.ndarray) -> np.ndarray:
@@ -92,16 +87,16 @@ def gemmi_with_absorption(crystal: Crystal, xyz_frac: np.ndarray) -> np.ndarray:
     return real + 1j * (both - real)
 
 
-def dense_numpy(crystal: Crystal, xyz_frac: np.ndarray) -> np.ndarray:
+def dense_numpy(crystal: Crystal, xyz_frac: np.ndarray, hkl: np.ndarray = HKL) -> np.ndarray:
     """Compute F with one exponential per atom and reflection, times the factors of element and displacement."""
     atoms: Atoms = crystal.atoms
-    s_squared = 1 / (4 * crystal.cell.d_spacing(HKL) ** 2)
+    s_squared = 1 / (4 * crystal.cell.d_spacing(hkl) ** 2)
     f = {}
     for element in set(atoms.elements):
         (ab,), (correction,) = form_factor_coefficients([element]), dispersion([element], ENERGY_KEV)
         f[element] = np.exp(-s_squared[:, None] * ab[1:8:2]) @ ab[0:8:2] + ab[8] + correction
-    F = np.zeros(len(HKL), complex)
-    phases = np.exp(2j * np.pi * (HKL @ xyz_frac.T))
+    F = np.zeros(len(hkl), complex)
+    phases = np.exp(2j * np.pi * (hkl @ xyz_frac.T))
     for element in f:
         of_element = [i for i, name in enumerate(atoms.elements) if name == element]
         debye_waller = np.exp(-8 * np.pi**2 * atoms.u_iso[of_element] * s_squared[:, None])
@@ -115,10 +110,14 @@ def milliseconds_writing(kernel: GridKernel, xyz_frac: torch.Tensor, lattice: to
     for _ in range(4):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):  # the progress bar
             store = Store(Path(folder), {"F": (GRID, "complex64")}, STORED, BATCH, {})
-            start = time.perf_counter()
-            store.fill(lambda rows: {"F": kernel(xyz_frac, lattice).numpy()}, workers=1)
-            times.append(time.perf_counter() - start)
+            fill = partial(store.fill, lambda rows: {"F": kernel(xyz_frac, lattice).numpy()}, workers=1)
+            times.append(seconds_of(fill))
     return 1e3 * median(times[1:]) / STORED
+
+
+def median_ms(work: Callable[[], object], *, repeat: int, structures: int = 1) -> float:
+    """Return the median time of `work` after one warm-up, in ms per structure."""
+    return 1e3 * median(repeated(work, repeat)) / structures
 
 
 def measure(name: str) -> dict[str, float]:
@@ -156,6 +155,79 @@ def relative_difference(F: np.ndarray, reference: np.ndarray) -> float:
     return float(np.linalg.norm(F - reference) / np.linalg.norm(reference))
 
 
+@cache
+def example(n: int) -> tuple[Crystal, np.ndarray]:
+    """Return Ca2RuO4 (28 atoms) and coordinates of `n` structures with every atom displaced."""
+    crystal = read_crystal("Ca2RuO4")
+    return crystal, strain(crystal, n, np.random.default_rng(0), Strain(sigma=0.05)).xyz_frac
+
+
+def on_grid(h_max: int, n: int) -> Task:
+    """Sum `n` structures on a grid, in batches."""
+    crystal, xyz_frac = example(BATCH)
+    kernel, batch = GridKernel(crystal, (h_max,) * 3, energy_kev=ENERGY_KEV), torch.as_tensor(xyz_frac)
+    sizes = [min(BATCH, n - first) for first in range(0, n, BATCH)]
+    return timed(lambda: [kernel(batch[:size]) for size in sizes], n)
+
+
+def on_grid_with(peer: Callable[..., np.ndarray], h_max: int, n: int) -> Task:
+    """Sum `n` structures on a grid, one after the other."""
+    crystal, xyz_frac = example(BATCH)
+    hkl = grid_hkl((h_max,) * 3).reshape(-1, 3)
+    return timed(lambda: [peer(crystal, xyz_frac[i % BATCH], hkl=hkl) for i in range(n)], n)
+
+
+@cache
+def all_reflections() -> np.ndarray:
+    """Return a million reflections of Ca2RuO4 with the largest d, largest first."""
+    hkl = grid_hkl((40, 40, 90)).reshape(-1, 3)[1:]
+    return hkl[np.argsort(-example(1)[0].cell.d_spacing(hkl), kind="stable")[:1_000_000]]
+
+
+def of_list(n: int) -> Task:
+    """Sum a list of reflections, without dispersion."""
+    crystal, hkl = example(1)[0], all_reflections()[:n]
+    return timed(lambda: structure_factors(crystal, hkl, energy_kev=None))
+
+
+def of_list_with(peer: Callable[..., np.ndarray], n: int) -> Task:
+    """Sum a list of reflections with a peer."""
+    crystal, hkl = example(1)[0], all_reflections()[:n]
+    return timed(lambda: peer(crystal, crystal.atoms.xyz_frac, hkl=hkl))
+
+
+PEERS = {"gemmi": partial(gemmi_direct, corrections={}), "numpy": dense_numpy, "Dans_Diffraction": dans_diffraction}
+COMPARISONS = (
+    Comparison(
+        name="F of many structures, 13³",
+        ours=lambda n: on_grid(6, n),
+        peers={name: partial(on_grid_with, peer, 6) for name, peer in PEERS.items()},
+        sizes=(100, 1000, 10_000, 100_000),
+        axis="structures",
+        per="structure",
+    ),
+    Comparison(
+        name="F on a grid",
+        ours=lambda points: on_grid(round(points ** (1 / 3)) // 2, 16),
+        peers={
+            name: lambda points, peer=peer: on_grid_with(peer, round(points ** (1 / 3)) // 2, 1)
+            for name, peer in PEERS.items()
+        },
+        sizes=tuple(side**3 for side in (13, 21, 31, 47, 65)),
+        axis="grid points",
+        per="structure",
+    ),
+    Comparison(
+        name="F of a list",
+        ours=of_list,
+        peers={name: partial(of_list_with, peer) for name, peer in PEERS.items() if name != "Dans_Diffraction"},
+        sizes=tuple(10**power for power in range(7)),
+        axis="reflections",
+        per="list",
+    ),
+)
+
+
 def main() -> None:
     """Measure, print one table and write the tidy rows."""
     torch.set_num_threads(1)
@@ -163,10 +235,7 @@ def main() -> None:
     text = table.map(lambda value: f"{value:.2e}" if value < 1e-3 else f"{value:.4g}")
     print("ms per structure, 29,791 reflections, one thread; differences relative, L2\n")
     print(text.to_string())
-    folder = RUNS / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    tidy = table.rename_axis("quantity").reset_index().melt("quantity", var_name="crystal")
-    tidy.to_csv(folder / "structure_factors.csv", index=False)
+    write_table("structure_factors", table.rename_axis("quantity").reset_index().melt("quantity", var_name="crystal"))
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def test_commands_parse(page, line, tmp_path, monkeypatch):
         find_notebooks([name for only in options_of(arguments, "--only") for name in only.split(",")])
     if name == "sweep" and not arguments[1].endswith(".yaml"):
         load_sweep(arguments[1])
-    if name == "bench" and len(arguments) > 1:
+    if name == "bench" and arguments[1:] and not arguments[1].startswith("-"):
         files = [BENCHMARKS / f"{arguments[1]}.py", BENCHMARKS / "cases" / "options.py"]
         source = "".join(path.read_text() for path in files)
         given = {word for word in arguments if re.fullmatch("--[a-z-]+", word)} - {"--help"}

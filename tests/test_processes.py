@@ -106,7 +106,7 @@ class Finder:
         if name == {!r}:
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Finder())
-sys.argv[1:] = ["bench"]
+sys.argv[1:] = ["bench", "--list"]
 rephase.cli.main()
 """
 
@@ -157,7 +157,7 @@ def test_a_warning_is_one_line_once():
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize(("name", "status"), [("", 0), ("nothing", 2)])
+@pytest.mark.parametrize(("name", "status"), [("--list", 0), ("nothing", 2)])
 def test_closed_streams_change_no_status(closed, name, status):
     command = f"'{sys.executable}' -m rephase.cli bench {name} {closed}"
     assert subprocess.run(["sh", "-c", command], check=False).returncode == status
@@ -165,7 +165,7 @@ def test_closed_streams_change_no_status(closed, name, status):
 
 def test_a_reader_that_leaves_is_no_error():
     with script(
-        "import sys; from rephase.cli import main; sys.argv[1:] = ['bench']; print('x', flush=True); main()"
+        "import sys; from rephase.cli import main; sys.argv[1:] = ['bench', '--list']; print('x', flush=True); main()"
     ) as p:
         p.stdout.readline()
         p.stdout.close()

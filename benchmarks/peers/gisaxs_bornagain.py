@@ -4,12 +4,13 @@
     python benchmarks/gisaxs.py --peer "PYTHON benchmarks/peers/gisaxs_bornagain.py"
 
 It is called as ``gisaxs_bornagain.py IN.json OUT.npz``: IN lists calculations, OUT gets the intensities of each,
-``i0, i1, ...``, [row, column] or [angle].
+``i0, i1, ...``, [row, column] or [angle], and the process time of each, ``seconds``; ``n`` repeats a calculation.
 """
 
 import json
 import math
 import sys
+import time
 
 import bornagain as ba
 import numpy as np
@@ -58,9 +59,18 @@ def simulation(case: dict) -> ba.Simulation:
     return ba.ScatteringSimulation(beam, sample(case), detector)
 
 
+def calculate(case: dict) -> tuple[np.ndarray, float]:
+    """Return the intensities and the seconds, on one thread."""
+    start = time.process_time()
+    for _ in range(case.get("n", 1)):
+        made = simulation(case)
+        made.options().setNumberOfThreads(1)
+        found = np.array(made.simulate().intensities())
+    return found, time.process_time() - start
+
+
 given, out = sys.argv[1:]
 with open(given) as file:
     cases = json.load(file)
-np.savez(
-    out, **{f"i{number}": np.array(simulation(case).simulate().intensities()) for number, case in enumerate(cases)}
-)
+found, seconds = zip(*map(calculate, cases))
+np.savez(out, seconds=seconds, **{f"i{number}": pattern for number, pattern in enumerate(found)})

@@ -65,6 +65,14 @@ COLOURS = {
     "flow_engine": "#D55E00",
     "nsf": "#0072B2",
     "Markov chains": "#D55E00",
+    "rephase": "#D55E00",
+    "gemmi": "#0072B2",
+    "numpy": "#009E73",
+    "Dans_Diffraction": "#CC79A7",
+    "sasmodels": "#0072B2",
+    "bornagain": "#0072B2",
+    "pymsft": "#0072B2",
+    "cctbx": "#0072B2",
 }
 LABELS = {
     "linear": "linear",
@@ -112,6 +120,8 @@ LABELS = {
     "scale": "scale factor of the counts",
     "label_fraction": "fraction of the training droplets with labels",
     "macro_f1": "macro-F1",
+    "bornagain": "BornAgain",
+    "pymsft": "pyMSFT",
     "n_streamed": "training samples, generated on the fly",
 }
 
