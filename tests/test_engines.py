@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from rich.console import Console
 
 from rephase.config.clusters import ClusterConfig
 from rephase.engines import Outcome, Task, clusters, run_tasks, tasks, threads_of
+from rephase.engines.batch import job_script
 from rephase.engines.progress import Progress, _table, shown
 from rephase.errors import ConfigError, PipelineError
 from rephase.files.writing import BUSY
@@ -238,7 +240,7 @@ module load cuda
 @pytest.mark.parametrize(("engine", "expected"), [("slurm", SLURM), ("pbs", PBS)])
 def test_job_scripts(engine, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    script = clusters.job_script(engine, OPTIONS)
+    script = job_script(engine, OPTIONS)
     before, _, worker = script.partition(expected)
     assert before == "#!/usr/bin/env bash\n\n"
     assert re.fullmatch(
@@ -251,9 +253,9 @@ def test_job_scripts(engine, expected, tmp_path, monkeypatch):
 def sbatch(tmp_path, monkeypatch):
     """Put a program ``sbatch`` on the path, given the lines of its shell script."""
 
-    def put(*lines):
+    def put(*lines, cancel=""):
         (tmp_path / "bin").mkdir()
-        for name, text in (("sbatch", "\n".join(lines)), ("scancel", "")):
+        for name, text in (("sbatch", "\n".join(lines)), ("scancel", cancel)):
             (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
             (tmp_path / "bin" / name).chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
@@ -277,6 +279,36 @@ def test_jobs_that_are_refused_are_one_line(tmp_path, sbatch):
     sbatch("echo 'sbatch: error: invalid account' >&2", "exit 1")
     with pytest.raises(ConfigError, match="no worker can be started: sbatch: error: invalid account; correct the sect"):
         outcomes_of(TASKS, "slurm", cluster=LOOPBACK)
+
+
+INTERRUPTED = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pathlib import Path
+from rephase.config.clusters import ClusterConfig
+from rephase.engines import Task, run_tasks
+from rephase.processes import status_of
+def command():
+    tasks = [Task("task", {arguments!r}, Path("."), Path("."), 1)]
+    with run_tasks(tasks, {engine!r}, cluster=ClusterConfig(interface="lo")) as outcomes:
+        list(outcomes)
+if __name__ == "__main__":
+    sys.exit(status_of(command))
+"""
+
+
+@pytest.mark.parametrize("engine", ["local", "dask", "slurm"])
+def test_an_interruption_ends_workers_and_commands(engine, server, tmp_path, sbatch):
+    sbatch('exec sh "$1" > /dev/null 2>&1 &', "echo Submitted batch job $!", cancel='kill "$1"')
+    (task,) = waiting_tasks(server, tmp_path, 1)
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED.format(engine=engine, arguments=task.arguments))
+    with subprocess.Popen([sys.executable, script], stderr=subprocess.PIPE, text=True) as process:
+        connection, _ = server.accept()
+        process.send_signal(signal.SIGINT)
+        wait_for_end(connection)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "interrupted\n")
 
 
 def folder_of(path, *, notebook=""):

@@ -1,5 +1,6 @@
 """Sweeps: their tables while they run, what they would start, clusters that make no sense."""
 
+import re
 import shlex
 import time
 
@@ -7,8 +8,10 @@ import pandas as pd
 import pytest
 
 from rephase.config import load_sweep
+from rephase.config.clusters import ClusterConfig
 from rephase.errors import ConfigError
-from rephase.sweeps import plan_of_sweep, run_sweep
+from rephase.paths import ROOT
+from rephase.sweeps import plan_of_sweep, run_sweep, sweep_points
 
 
 @pytest.fixture
@@ -142,3 +145,13 @@ def test_a_cluster_that_makes_no_sense(source, section, said):
     source.write_text(source.read_text() + f"cluster: {section}\n")
     with pytest.raises(ConfigError, match=said):
         load_sweep(source)
+
+
+def test_the_page_on_clusters_is_right(tmp_path):
+    page = (ROOT / "docs" / "how-to" / "on-a-cluster.md").read_text()
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "my_sweep.yaml").write_text(example)
+    sweep, _ = load_sweep(tmp_path / "my_sweep.yaml")
+    assert len(sweep_points(sweep)) == 8
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == list(ClusterConfig.model_fields)
+    assert set(sweep.cluster.model_dump(exclude_defaults=True)) == set(ClusterConfig.model_fields) - {"minimum"}

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing
 
 from rephase.config.clusters import ClusterConfig
-from rephase.engines.clusters import BATCH_SYSTEMS, OWN_CLUSTER, own_cluster, run_on_cluster, scheduler_at
+from rephase.engines.batch import BATCH_SYSTEMS
+from rephase.engines.clusters import OWN_CLUSTER, own_cluster, run_on_cluster, scheduler_at
 from rephase.engines.tasks import POLL, Outcome, Task, run_task
 from rephase.processes import available_cores, end_children
 

@@ -9,18 +9,17 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from typing import Any, NamedTuple
 
 from rephase.config.clusters import ClusterConfig
+from rephase.engines.batch import BATCH_SYSTEMS, batch_cluster
 from rephase.engines.tasks import POLL, Outcome, Task, run_task_on_worker
 from rephase.errors import ConfigError, PipelineError, extra
 from rephase.processes import log_level
 
 OWN_CLUSTER = "dask"
-BATCH_SYSTEMS = ("slurm", "pbs")
 _LOST = ("cancelled", "lost")  # states of a future without its scheduler
 _MOST_LOSSES = 10  # times that Dask gives a command up, each after it has lost a few workers
 _PATIENCE = 600.0  # seconds until a scheduler that was lost must be back
 _TO_CLOSE = 10  # seconds that workers and jobs are given to end
 _NOTHING = logging.CRITICAL + 1  # level of a logger that is silent
-_UNKNOWN_SCHEDULER = "tcp://SCHEDULER:PORT"  # in the job script of a dry run
 
 
 class Connection(NamedTuple):
@@ -178,57 +177,9 @@ def _closed_anyway(opened: Any) -> Iterator[Any]:
 
 
 def _new_cluster(engine: str, options: ClusterConfig, refusals: list[str]) -> Any:
+    if engine in BATCH_SYSTEMS:
+        return batch_cluster(engine, options, refusals)
     with extra("clusters"):
-        from dask_jobqueue.pbs import PBSCluster
-        from dask_jobqueue.slurm import SLURMCluster
         from distributed import LocalCluster
-        from distributed.deploy.spec import ProcessInterface
 
-    if engine == OWN_CLUSTER:
-        return LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None)
-    kind: Any = {"slurm": SLURMCluster, "pbs": PBSCluster}[engine]
-
-    class Job(kind.job_cls):  # type: ignore[misc]
-        """A job that keeps what the batch system says when it is refused; Dask would only log it."""
-
-        async def start(self) -> None:
-            try:
-                await super().start()
-            except (OSError, RuntimeError, ValueError) as error:  # ValueError: no number of a job in the answer
-                refusals.append(str(error).rpartition("stderr:")[2].strip())
-                await ProcessInterface.start(self)  # without it the cluster could not be closed
-
-    cluster = type("Cluster", (kind,), {"job_cls": Job})
-    return cluster(**_job(engine, options), scheduler_options={"dashboard_address": None})
-
-
-def job_script(engine: str, options: ClusterConfig) -> str:
-    """Return the script of the jobs that would be submitted; nothing is started."""
-    with extra("clusters"):
-        from dask_jobqueue.pbs import PBSJob
-        from dask_jobqueue.slurm import SLURMJob
-
-    kind = {"slurm": SLURMJob, "pbs": PBSJob}[engine]
-    return str(kind(_UNKNOWN_SCHEDULER, name="rephase", **_job(engine, options)).job_script())
-
-
-def _job(engine: str, options: ClusterConfig) -> dict[str, Any]:
-    """Translate the options of a job for dask-jobqueue: one thread of Dask, because a worker has one command."""
-    memory = max(1, round(1000 * options.memory))  # MB
-    minutes = max(1, round(60 * options.walltime))
-    booked: dict[str, Any] = {"resource_spec": f"select=1:ncpus={options.cores}:mem={memory}MB"}
-    if engine == "slurm":
-        booked = {"job_cpu": options.cores, "job_mem": f"{memory}M"}
-    return booked | {
-        "job_name": "rephase",
-        "queue": options.queue,
-        "account": options.account,
-        "cores": 1,
-        "processes": 1,
-        "memory": f"{memory}MB",
-        "walltime": f"{minutes // 60:02d}:{minutes % 60:02d}:00",
-        "job_extra_directives": list(options.directives),
-        "job_script_prologue": list(options.before),
-        "interface": options.interface,
-        "log_directory": None if options.logs is None else str(options.logs),
-    }
+    return LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None, silence_logs=_NOTHING)

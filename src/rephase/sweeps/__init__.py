@@ -9,7 +9,7 @@ import pandas as pd
 from rephase.config import SweepConfig, find_config, load_sweep, override_of
 from rephase.deadlines import check_time
 from rephase.engines import BATCH_SYSTEMS, Task, run_tasks, threads_of
-from rephase.engines.clusters import job_script
+from rephase.engines.batch import job_script
 from rephase.engines.progress import Progress, shown
 from rephase.errors import check_count
 from rephase.files.writing import only_writer
