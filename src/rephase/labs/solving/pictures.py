@@ -39,7 +39,7 @@ def draw_projections(density: np.ndarray, cell: Cell, peaks: np.ndarray, title: 
         places = frame.place(*np.delete(peaks, along, axis=1).T)
         ax.plot(*places, "o", ms=2.5, mfc="none", mec="#56B4E9", mew=0.5, rasterized=len(peaks) > _MANY)
         ax.set(title=f"along {'abc'[along]}", anchor="S")
-    figure.colorbar(mesh, ax=axes, shrink=0.7, panchor=False, label="largest ρ − ⟨ρ⟩ (e/Å³)")
+    figure.colorbar(mesh, ax=axes, shrink=0.7, panchor=False, label="largest ρ − ⟨ρ⟩\n(e/Å³)")
     figure.suptitle(plain(title, longest=120), fontsize="medium")
     return figure
 
