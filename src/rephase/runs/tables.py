@@ -13,6 +13,7 @@ _IN_LATEX = {  # letters that LaTeX's usual fonts lack
     **{"α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$", "σ": r"$\sigma$", "φ": r"$\varphi$", "χ": r"$\chi$"},
     **{"ρ": r"$\rho$", "Δ": r"$\Delta$", "Σ": r"$\Sigma$", "µ": r"$\mu$", "μ": r"$\mu$", "→": r"$\to$"},
     **{"θ": r"$\theta$", "λ": r"$\lambda$", "ε": r"$\epsilon$", "π": r"$\pi$", "⊥": r"$\perp$", "·": r"$\cdot$"},
+    **{chr(0x2080 + digit): f"$_{digit}$" for digit in range(10)},
 }
 
 

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.peaks import high_images
@@ -32,14 +33,15 @@ def draw_projections(density: np.ndarray, cell: Cell, peaks: np.ndarray, title: 
     frames = [Frame.along(axis, cell.parameters) for axis in range(3)]
     widths, heights = np.array([frame.extent() for frame in frames]).T
     height = min(5.0, 0.9 + (TWO_COLUMNS - 2.2) * heights.max() / widths.sum())
-    figure, axes = plt.subplots(1, 3, figsize=(TWO_COLUMNS, height), width_ratios=widths, layout="constrained")
+    engine = ConstrainedLayoutEngine(w_pad=0.1)  # inches: it takes the label of the colour bar as narrower than it is
+    figure, axes = plt.subplots(1, 3, figsize=(TWO_COLUMNS, height), width_ratios=widths, layout=engine)
     norm = PowerNorm(0.5, vmin=0, vmax=float(density.max()))  # makes light atoms visible beside heavy ones
     for along, (ax, frame) in enumerate(zip(axes, frames)):
         mesh = cell_plane(ax, density.max(axis=along), frame, norm)
         places = frame.place(*np.delete(peaks, along, axis=1).T)
         ax.plot(*places, "o", ms=2.5, mfc="none", mec="#56B4E9", mew=0.5, rasterized=len(peaks) > _MANY)
         ax.set(title=f"along {'abc'[along]}", anchor="S")
-    figure.colorbar(mesh, ax=axes, shrink=0.7, panchor=False, label="largest ρ − ⟨ρ⟩ (e/Å³)")
+    figure.colorbar(mesh, ax=axes, shrink=0.7, panchor=False, label="ρ − ⟨ρ⟩ (e/Å³)")
     figure.suptitle(plain(title, longest=120), fontsize="medium")
     return figure
 

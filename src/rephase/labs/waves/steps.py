@@ -374,7 +374,9 @@ def reconstruct_measured(run: Run) -> pd.DataFrame:
     config = run.config.waves.ptychography.measured
     if config.path is None:
         run.save_arrays("ptychography_measured")
-        return left_out("no waves.ptychography.measured.path in this configuration")
+        missing = left_out("no waves.ptychography.measured.path in this configuration")
+        run.save_table("measured_scan", missing)
+        return missing
     data = open_ptychography(Path(config.path))
     frames, (scan, pixel) = data.frames(), scan_of(data, config.focus_mm)
     probe = scan.propagator.back(frames.mean(0).sqrt().to(torch.complex64))
