@@ -47,8 +47,9 @@ class EpochMeans:
 
     def add(self, name: str, value: torch.Tensor, n: int) -> None:
         """Add the mean over `n` samples."""
-        total, n_before = self.sums.get(name, (0.0, 0))
-        self.sums[name] = (total + value.detach().double() * n, n_before + n)
+        added = value.detach().double() * n
+        total, n_before = self.sums.get(name, (torch.zeros_like(added), 0))
+        self.sums[name] = (total.to(added.device) + added, n_before + n)  # those of a checkpoint are on the CPU
 
     def take(self, trainer: L.Trainer) -> dict[str, torch.Tensor]:
         """Return the means, and start anew."""
