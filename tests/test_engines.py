@@ -263,11 +263,12 @@ def sbatch(tmp_path, monkeypatch):
     return put
 
 
+RUNS_JOBS = ('cp "$1" "$0.job"', 'setsid sh "$0.job" > /dev/null 2>&1 &', "echo Submitted batch job $!")
 LOOPBACK = ClusterConfig(interface="lo")
 
 
 def test_jobs_of_a_batch_system_work_on_commands(server, tmp_path, sbatch):
-    sbatch('sh "$1" > /dev/null 2>&1 &', "echo Submitted batch job $!")
+    sbatch(*RUNS_JOBS, cancel='kill -- "-$1"')
     thread = threading.Thread(target=lambda: answer(server.accept()[0]), daemon=True)
     thread.start()
     ((number, error),) = outcomes_of(waiting_tasks(server, tmp_path, 1), "slurm", cluster=LOOPBACK)
@@ -299,7 +300,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("engine", ["local", "dask", "slurm"])
 def test_an_interruption_ends_workers_and_commands(engine, server, tmp_path, sbatch):
-    sbatch('exec sh "$1" > /dev/null 2>&1 &', "echo Submitted batch job $!", cancel='kill "$1"')
+    sbatch(*RUNS_JOBS, cancel='kill -- "-$1"')
     (task,) = waiting_tasks(server, tmp_path, 1)
     script = tmp_path / "script.py"
     script.write_text(INTERRUPTED.format(engine=engine, arguments=task.arguments))
