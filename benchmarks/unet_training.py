@@ -4,9 +4,9 @@
 
 ``plain`` is a loop in float32 with torch's default layout of memory, the same order of samples, optimiser and cycle of
 the learning rate, and validation after each epoch. The others are `rephase.learning.training.fit` with each precision:
-through Lightning, with checkpoints and logs. The ways take turns, and the fastest round of each counts, in process time on a CPU. ``loss`` is the
-validation loss of the best epoch, mean and standard deviation over the rounds, each of which has its own seed. The rows
-are also written to ``runs/bench/unet_training.csv``.
+through Lightning, with checkpoints and logs. The ways take turns, and the fastest round of each counts, in process time
+on a CPU. ``loss`` is the validation loss of the best epoch, mean and standard deviation over the rounds, each of which
+has its own seed. The rows are also written to ``runs/bench/unet_training.csv``.
 """
 
 import argparse
