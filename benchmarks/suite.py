@@ -41,6 +41,7 @@ import saxs
 import speed_of_solve
 import structure_factors
 import torch
+import unet_training
 from measuring.against import compare, other_machine, other_programs
 from measuring.machine import machine, moment, programs
 from measuring.pictures import draw_costs
@@ -61,6 +62,7 @@ SUITE: dict[str, tuple[Comparison, ...]] = {  # by the name of the file
     "image_posteriors": image_posteriors.COMPARISONS,
     "image_training": image_training.COMPARISONS,
     "completion_training": completion_training.COMPARISONS,
+    "unet_training": unet_training.COMPARISONS,
     "speed_of_solve": speed_of_solve.COMPARISONS,
     "commands": commands.COMPARISONS,
 }

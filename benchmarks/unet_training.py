@@ -12,11 +12,15 @@ has its own seed. The rows are also written to ``runs/bench/unet_training.csv``.
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from measuring.tables import write_table
+from measuring.timing import Comparison, Task, timed
 
 from rephase.config.crystals import CrystalsConfig, DataConfig, PhaseTraining
 from rephase.config.sections import ModelConfig
@@ -26,10 +30,11 @@ from rephase.labs.crystals.models import MODELS
 from rephase.learning.batches import on_device
 from rephase.learning.models import build_model
 from rephase.learning.training import fit, loss_curve
-from rephase.paths import RUNS
 
 NAME, PLAIN = "unet3d", "plain"
 PRECISIONS = ("32-true", "bf16-mixed")
+Train = Callable[[PerturbedData, CrystalsConfig, int, torch.device], float]
+"""Trains on data with a configuration and a seed; returns the best validation loss."""
 CRYSTALS = ("Ni", "NaCl", "CaF2", "SrTiO3")
 
 
@@ -102,6 +107,28 @@ def measure(options: argparse.Namespace, device: torch.device) -> pd.DataFrame:
     return table.assign(loss=grouped["loss"].mean(), **{"loss, s.d.": grouped["loss"].std()})
 
 
+def training(train: Train, precision: str, n: int) -> Task:
+    """Train for an epoch on small grids of `n` points along each axis."""
+    options = argparse.Namespace(h_max=(n - 1) // 2, width=16, batch=32, samples=160, epochs=1)
+    config = configuration(options, precision)
+    with tempfile.TemporaryDirectory() as folder:
+        data = open_perturbed(Path(folder), config.data)
+    return timed(partial(train, data, config, 0, torch.device("cpu")), len(data.splits["train"]))
+
+
+COMPARISONS = tuple(
+    Comparison(
+        f"3D U-Net, training, {precision}",
+        ours=partial(training, lightning, precision),
+        peers={"plain loop of torch": partial(training, plain_loop, "32-true")},
+        sizes=(13,),
+        axis="grid points along an axis",
+        per="sample",
+    )
+    for precision in PRECISIONS
+)
+
+
 def main() -> None:
     """Measure, print the table and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -118,9 +145,7 @@ def main() -> None:
     table = measure(options, device)
     print(f"grid {2 * options.h_max + 1}^3, width {options.width}, batch {options.batch}, {device}\n")
     print(table.map("{:.4g}".format).to_string())
-    folder = RUNS / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / "unet_training.csv")
+    write_table("unet_training", table.reset_index())
 
 
 if __name__ == "__main__":

@@ -101,7 +101,10 @@ def dask(*arguments):
 def scheduler_and_worker(port) -> Iterator[list[subprocess.Popen]]:
     """A scheduler and a worker as on a cluster, each a process; more may be added, all are killed at the end."""
     address = f"tcp://127.0.0.1:{port}"
-    started = [dask("scheduler", "--host", "127.0.0.1", "--port", str(port)), dask("worker", address, "--no-nanny")]
+    started = [
+        dask("scheduler", "--host", "127.0.0.1", "--port", str(port)),
+        dask("worker", address, "--no-nanny", "--nthreads", "1"),
+    ]
     try:
         yield started
     finally:
@@ -125,7 +128,7 @@ def test_a_scheduler_that_is_started_again_is_given_what_is_unfinished(server, t
                 process.kill()
                 process.wait()
             started.extend([dask("scheduler", "--host", "127.0.0.1", "--port", str(port))])
-            started.extend([dask("worker", f"tcp://127.0.0.1:{port}", "--no-nanny")])
+            started.extend([dask("worker", f"tcp://127.0.0.1:{port}", "--no-nanny", "--nthreads", "1")])
 
         thread = answer_after(server, start_again, 2)
         found = outcomes_of(waiting_tasks(server, tmp_path, 2), f"tcp://127.0.0.1:{port}", jobs=1)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from rephase import deadlines, pipeline, sweeps
+from rephase import deadlines, pipeline
 from rephase.config import load_config
 from rephase.deadlines import check_time, pause_after
 from rephase.errors import ConfigError, OutOfTime
@@ -230,12 +230,12 @@ def test_a_sweep_pauses_its_runs(command, tmp_path, monkeypatch):
         time.sleep(0.3)
         return 0, ""
 
-    monkeypatch.setattr(sweeps, "run_child", run_child)
+    monkeypatch.setattr("rephase.engines.tasks.run_child", run_child)
     status, _, said = command(*given, "--minutes", "0.004")
     assert status == 75
     assert "paused after 0.004 minutes at the runs of sweep" in said.splitlines()[-1]
     assert begun == ["seed=0"]
-    assert not (tmp_path / "sweep" / "status.csv").exists()
+    assert list(pd.read_csv(tmp_path / "sweep" / "status.csv")["state"]) == ["done", "waiting"]
     status, _, _ = command(*given)
     assert status == 0
     assert begun == ["seed=0", "seed=0", "seed=1"]

@@ -17,6 +17,7 @@ ACCURACY = (  # the others are benchmarks of speed, which the suite runs
     "complete",
     "convolution_gradients",
     "fuzz_readers",
+    "gpu_check",
     "instruction_files",
     "models",
     "published_models",

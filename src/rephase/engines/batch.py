@@ -29,7 +29,7 @@ def batch_cluster(engine: str, options: ClusterConfig, refusals: list[str]) -> A
                 await ProcessInterface.start(self)  # without it the cluster could not be closed
 
     cluster = type("Cluster", (kind,), {"job_cls": Job})
-    return cluster(**_job(engine, options), scheduler_options={"dashboard_address": None})
+    return cluster(**_job(engine, options), scheduler_options={"dashboard_address": ":0"})
 
 
 def job_script(engine: str, options: ClusterConfig) -> str:

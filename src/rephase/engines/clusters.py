@@ -182,4 +182,4 @@ def _new_cluster(engine: str, options: ClusterConfig, refusals: list[str]) -> An
     with extra("clusters"):
         from distributed import LocalCluster
 
-    return LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=None, silence_logs=_NOTHING)
+    return LocalCluster(n_workers=0, threads_per_worker=1, dashboard_address=":0", silence_logs=_NOTHING)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from rephase.config import SweepConfig, find_config, load_sweep, override_of
-from rephase.deadlines import check_time
+from rephase.deadlines import check_time, is_time_over
 from rephase.engines import BATCH_SYSTEMS, Task, run_tasks, threads_of
 from rephase.engines.batch import job_script
 from rephase.engines.progress import Progress, shown
@@ -64,11 +64,11 @@ def run_sweep(
         progress = Progress(tasks, folder.name)
         with run_tasks(tasks, engine, jobs=jobs, cluster=sweep.cluster) as outcomes, shown(progress) as show:
             for outcome in outcomes:
-                if outcome is not None:
+                if outcome is not None and not (outcome.error and is_time_over()):  # else it was paused
                     progress.end(tables.end(outcome))
                 show()
         results = tables.write()
-        if any(tables.errors):  # of runs that were paused, or that have not begun
+        if tables.n_waiting:
             check_time(f"the runs of {folder.name}")
     if len(results) and sweep.curve_over:
         _draw_curves(results, sweep.curve_over, folder / "figures")

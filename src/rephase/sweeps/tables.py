@@ -37,7 +37,7 @@ class SweepTables:
         self._files, self._points = ResultSet(folder, (_RESULTS, _STATUS)), points
         self._folders = [point_folder(folder, point) for point in points]
         self._tables: list[pd.DataFrame | None] = [None] * len(points)
-        self.errors = [""] * len(points)
+        self._errors = [""] * len(points)
         before = _done_before(folder / _STATUS)
         for number, path in enumerate(self._folders):
             if path.name in before:
@@ -46,12 +46,12 @@ class SweepTables:
     def end(self, outcome: Outcome) -> Outcome:
         """Take in a run that has ended, and write the tables; return its outcome, with any error of its results."""
         number, error = outcome
-        self._tables[number], self.errors[number] = None, error
+        self._tables[number], self._errors[number] = None, error
         if not error:
             self._read(number)
         with suppress(RephaseError):  # raised at the end, by `write`, so that it does not stop the other runs
             self.write()
-        return Outcome(number, self.errors[number])
+        return Outcome(number, self._errors[number])
 
     def write(self) -> pd.DataFrame:
         """Write both tables; return the results.
@@ -71,13 +71,18 @@ class SweepTables:
     def status(self) -> pd.DataFrame:
         """Return what each run changes, and its folder, state and error."""
         rows = [
-            {**point, "folder": path.name, "state": self._state(number), "error": self.errors[number]}
+            {**point, "folder": path.name, "state": self._state(number), "error": self._errors[number]}
             for number, (point, path) in enumerate(zip(self._points, self._folders))
         ]
         return pd.DataFrame(rows).sort_values("folder")
 
+    @property
+    def n_waiting(self) -> int:
+        """Number of runs that have neither succeeded nor failed."""
+        return sum(self._state(number) == WAITING for number in range(len(self._points)))
+
     def _state(self, number: int) -> str:
-        if self.errors[number]:
+        if self._errors[number]:
             return FAILED
         return WAITING if self._tables[number] is None else DONE
 
@@ -85,7 +90,7 @@ class SweepTables:
         try:
             self._tables[number] = _results(self._folders[number], self._points[number])
         except PipelineError as error:
-            self.errors[number] = str(error)
+            self._errors[number] = str(error)
 
 
 def _done_before(path: Path) -> set[str]:
