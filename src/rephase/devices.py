@@ -27,7 +27,7 @@ class Work(NamedTuple):
 
 WORK: dict[str, Work] = {
     "grid kernel": Work("voxels", 512, 1 << 18, 1 << 24),
-    "direct sum": Work("atoms times reflections", 128, 1 << 21, 1 << 26),
+    "direct sum": Work("atoms times reflections", 128, 1 << 16, 1 << 26),
     "direct sums of many crystals": Work("atoms times reflections", 96, 1 << 17, 1 << 26),
     "lists of many crystals": Work("Å^3 of cells", 1024, 1 << 15, 1 << 22),
     "random crystals": Work("structures grown together", 1 << 20, 1024, 1 << 14),
