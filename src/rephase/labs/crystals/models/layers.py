@@ -38,7 +38,9 @@ class PhaseModel(nn.Module):
 
     def loss(self, batch: Batch) -> torch.Tensor:
         """Loss of a batch, one number."""
-        return LOSSES[self.loss_name](self(batch), batch.E, batch.scored)
+        E = self(batch)
+        with torch.autocast(E.device.type, enabled=False):  # in bfloat16, sums over reflections lose the gradient
+            return LOSSES[self.loss_name](E, batch.E, batch.scored)
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> torch.Tensor:
