@@ -83,6 +83,10 @@ class Running:
         self.process.kill()
         self.process.join()
 
+    def parts(self, words: str) -> list[int]:
+        """List the processes that it started and whose command line has some words."""
+        return [number for number in _marked(self.mark) if number != self.process.pid and words in _command(number)]
+
     def orphans(self, patience_s: float = 5.0) -> int:
         """Count the processes that it started and that survived, and end them."""
         until = time.perf_counter() + patience_s
@@ -132,6 +136,13 @@ def _marked(mark: str) -> list[int]:
         except OSError:  # it has ended
             continue
     return found
+
+
+def _command(number: int) -> str:
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:  # it has ended
+        return ""
 
 
 def _letter(place: Path) -> bytes:
