@@ -11,8 +11,7 @@ from disturbances.works import Work
 from rephase.deadlines import pause_after
 from rephase.processes import PAUSED
 
-_MOST_KILLS, _MOST_PIECES = 3, 100  # killed pieces need not come further, paused ones do
-_LONGEST = 0.7  # of the undisturbed time: the time of a piece
+_MOST_KILLS, _MOST_PIECES = 2, 100  # killed pieces need not come further, paused ones do
 
 
 def cut(work: Work, reference: Undisturbed, folder: Path, random: Random) -> str:
@@ -20,9 +19,9 @@ def cut(work: Work, reference: Undisturbed, folder: Path, random: Random) -> str
     shutil.copytree(reference.prepared, folder)
     n_killed, log = 0, folder.with_suffix(".log")
     for _ in range(_MOST_PIECES):
-        seconds = max(0.01, random.random() * _LONGEST * reference.seconds)
+        seconds = max(0.01, random.random() * reference.seconds)
         running = Running(partial(_do_piece, work, seconds), folder, log)
-        if n_killed < _MOST_KILLS and random.random() < 0.5:
+        if n_killed < _MOST_KILLS and random.random() < 0.4:
             n_killed += 1
             running.wait_until(random.random() * reference.seconds)
             running.kill()

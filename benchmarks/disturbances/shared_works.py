@@ -1,6 +1,5 @@
 """The tasks that several processes share: workers of Dask, the ranks of a training, the shards of a data set."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import rephase.cli
 from disturbances.works import SMALL, State, Work, checksum, command, nothing, of_arrays, swept, write_sweep
 from rephase.errors import StoreError, TrainingError
 from rephase.labs.crystals.data import open_perturbed
@@ -37,9 +37,8 @@ def _execute(folder: Path) -> None:
 
 
 def _train_together(folder: Path) -> None:
-    """Become the command, which Lightning starts again for the second process."""
-    options = _options(folder, _TRAINED, "--device", "cpu", "--devices", "2", "--strategy", "ddp")
-    os.execv(sys.executable, [sys.executable, "-m", "rephase.cli", "train", *options])
+    sys.modules["__main__"] = rephase.cli  # the module that Lightning starts for the second process
+    command("train", *_options(folder, _TRAINED, "--device", "cpu", "--devices", "2", "--strategy", "ddp"))
 
 
 def _trained(folder: Path) -> State:
