@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from rephase.errors import RephaseError
+from rephase.errors import OutOfTime, RephaseError
+from rephase.processes import PAUSED
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
@@ -118,6 +119,8 @@ def _enter(do: Callable[[Path], None], folder: Path, log: Path, mark: str) -> No
         os.dup2(file.fileno(), 2)
     try:
         do(folder)
+    except OutOfTime:
+        sys.exit(PAUSED)
     except RephaseError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
