@@ -20,7 +20,7 @@ from rephase.sweeps import run_sweep
 
 _N_SHARDS = 2
 _TRAINED = [*SMALL, "crystals.data.n_per_crystal=40", "crystals.training.epochs=12"]
-_BUILT = [*SMALL, "crystals.data.n_per_crystal=1000", "crystals.data.chunk=10"]
+_BUILT = [*SMALL, "crystals.data.n_per_crystal=400", "crystals.data.chunk=5"]
 
 
 def _options(folder: Path, overrides: list[str], *more: str) -> list[str]:
