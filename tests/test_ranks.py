@@ -25,7 +25,7 @@ with ranks.watched_ranks() as watch:
 def failed(monkeypatch):
     """A process that has ended with the status 3."""
     monkeypatch.setattr(ranks, "_started", [])
-    monkeypatch.setattr(ranks, "_PATIENCE", 2.0)
+    monkeypatch.setattr(ranks, "_SOON", 20.0)
     process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
     yield process
     process.wait()
@@ -45,7 +45,7 @@ def lose_connection(processes):
 
 def test_other_errors_stay_what_they_are(monkeypatch):
     monkeypatch.setattr(ranks, "_started", [])
-    monkeypatch.setattr(ranks, "_PATIENCE", 0.1)
+    monkeypatch.setattr(ranks, "_SOON", 0.1)
     with pytest.raises(RuntimeError, match="shape"), watched_ranks():
         raise RuntimeError("shape")
 

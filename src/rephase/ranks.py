@@ -17,7 +17,8 @@ from rephase.processes import PARENT
 STRATEGIES = ("auto", "ddp")
 _MANUAL = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")  # with them, Lightning itself starts the processes of a node
 _EVERY = 0.2  # seconds between two looks at the other processes
-_PATIENCE = 3.0  # seconds until the loss of a process is noticed, or another error of this one is raised
+_SOON = 1.0  # seconds between a broken connection and the end of the process that broke it
+_PATIENCE = 3.0  # seconds that an error of this process has to end the training, once another one has ended
 _started: list[subprocess.Popen[bytes]] = []  # once, for all trainings of this process
 _NO_JOB = ("bash", "interactive")  # names of SLURM jobs in which Lightning starts the processes itself
 
@@ -106,7 +107,7 @@ def watched_ranks() -> Iterator[Callable[[list[subprocess.Popen[bytes]]], None]]
     try:
         yield _started.extend
     except RuntimeError as error:  # of a connection
-        if lost := _lost(_PATIENCE):
+        if lost := _lost(_SOON):
             raise lost from error
         raise
     finally:
