@@ -5,6 +5,9 @@
 
 ``kill``: a task is killed at random moments, every other time while it writes. The old or the new results must remain
 complete, no process that it started may survive, and a second call must end with the same bits as an undisturbed call.
+``part``: one of the processes that share a task is killed (a worker or the scheduler of Dask, a process of a training,
+a shard of a data set); the task must end with the same bits, or with one line and a second call with them. ``pieces``:
+a task pauses at random times, is killed at others, and must end with the same bits.
 ``full disk``: a file system in memory that is too small must end the task with one line and leave the earlier results;
 with enough space the task must succeed. This case is left out if file systems cannot be mounted. ``flip``: one bit of a
 stored file is flipped; the file must be refused by name, or the flip must have no effect. ``pair``: two simultaneous
@@ -30,13 +33,19 @@ from disturbances.flipped_bits import STORED, flip
 from disturbances.full_disks import PARTS, can_mount, fill
 from disturbances.kills import Undisturbed, kill, undisturbed
 from disturbances.pairs import pair
+from disturbances.parts import kill_part
+from disturbances.pieces import cut
 from disturbances.processes import CONTEXT
+from disturbances.shared_works import SHARED
 from disturbances.works import WORKS
 
-KILLED = ("generation", "training", "sweep", "solve", "complete")
+TASKS = WORKS | SHARED
+KILLED = ("generation", "training", "sweep", "solve", "complete", "shared training", "shards")
+SHARED_OUT = ("shards", "shared training", "dask sweep", "scheduled sweep")
+CUT = ("train command", "notebooks")
 FILLED = ("generation", "training", "solve", "complete", "run")
 PAIRED = ("run", "sweep", "generation", "training", "solve")
-N_PAIRS, N_FLIPS = 3, 40
+N_KILLS, N_PAIRS, N_FLIPS = 20, 3, 40
 HEAD = f"{'what':<28}{'tries':>6}{'good':>6}{'bad':>6}  the first that is bad"
 
 
@@ -50,19 +59,31 @@ class Chaos:
     def _reference(self, name: str) -> Undisturbed:
         place = self.place / f"reference {name}"
         place.mkdir()
-        return undisturbed(WORKS[name], place)
+        return undisturbed(TASKS[name], place)
 
     def kill(self, name: str) -> Iterator[str]:
         """Yield the problem of each kill."""
         random, place = Random(f"{self.seed} kill {name}"), self.place / f"kill {name}"
-        for number in range(self.tries or 12):
+        for number in range(self.tries or N_KILLS):
             reference = self.reference(name)
-            yield kill(WORKS[name], reference, place / str(number), random, is_late=number % 2 == 1)
+            yield kill(TASKS[name], reference, place / str(number), random, is_late=number % 2 == 1)
+
+    def part(self, name: str) -> Iterator[str]:
+        """Yield the problem of each kill of a part."""
+        random, place = Random(f"{self.seed} part {name}"), self.place / f"part {name}"
+        for number in range(self.tries or N_KILLS):
+            yield kill_part(TASKS[name], self.reference(name), place / str(number), random)
+
+    def pieces(self, name: str) -> Iterator[str]:
+        """Yield the problem of each task that is cut into pieces."""
+        random, place = Random(f"{self.seed} pieces {name}"), self.place / f"pieces {name}"
+        for number in range(self.tries or N_KILLS):
+            yield cut(TASKS[name], self.reference(name), place / str(number), random)
 
     def full_disk(self, name: str) -> Iterator[str]:
         """Yield the problem of each full disk."""
         for part in PARTS:
-            yield fill(WORKS[name], self.reference(name), self.place / f"full disk {name}" / str(part), part)
+            yield fill(TASKS[name], self.reference(name), self.place / f"full disk {name}" / str(part), part)
 
     def flip(self, name: str) -> Iterator[str]:
         """Yield the problem of each flipped bit, found in a process that may crash."""
@@ -74,12 +95,14 @@ class Chaos:
         """Yield the problem of each pair of processes."""
         random, place = Random(f"{self.seed} pair {name}"), self.place / f"pair {name}"
         for number in range(self.tries or N_PAIRS):
-            yield pair(WORKS[name], self.reference(name), place / str(number), random)
+            yield pair(TASKS[name], self.reference(name), place / str(number), random)
 
     def cases(self) -> dict[str, Callable[[], Iterator[str]]]:
         """Return every case by its name."""
         named = {
             "kill": (self.kill, KILLED),
+            "part": (self.part, SHARED_OUT),
+            "pieces": (self.pieces, CUT),
             "full disk": (self.full_disk, FILLED),
             "flip": (self.flip, STORED),
             "pair": (self.pair, PAIRED),

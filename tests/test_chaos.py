@@ -9,8 +9,9 @@ from random import Random
 
 import pytest
 
-from rephase.errors import StoreError
-from rephase.files.writing import ResultSet
+from rephase.deadlines import check_time
+from rephase.errors import PipelineError, StoreError
+from rephase.files.writing import ResultSet, write_whole
 from rephase.paths import BENCHMARKS
 
 sys.path.insert(0, str(BENCHMARKS))
@@ -21,6 +22,8 @@ from disturbances.flipped_bits import Stored, flip
 from disturbances.full_disks import can_mount, fill
 from disturbances.kills import kill, undisturbed
 from disturbances.pairs import pair
+from disturbances.parts import kill_part
+from disturbances.pieces import cut
 from disturbances.works import WORKS, Work, checksum
 
 NAMES = ("one", "two", "three")
@@ -82,6 +85,73 @@ def test_kills_find_processes_that_live_on(place):
     work = Work("children", write_old, leave_children, state)
     reference = undisturbed(work, place / "reference")
     assert kill(work, reference, place / "kill", Random(0), is_late=True) == "1 processes survived the kill"
+
+
+PART = "import pathlib, sys, time; time.sleep(1.5); pathlib.Path(sys.argv[1]).write_text('new')"
+
+
+def start_parts(folder):
+    return [subprocess.Popen([sys.executable, "-c", PART, folder / "out" / name]) for name in NAMES]
+
+
+def forget_parts(folder: Path) -> None:
+    for part in start_parts(folder):
+        part.wait()
+
+
+def wait_for_parts(folder: Path) -> None:
+    if any([part.wait() for part in start_parts(folder)]):
+        raise PipelineError("a part was lost; do it again")
+
+
+def wait_for_ever(folder: Path) -> None:
+    if any([part.wait() for part in start_parts(folder)]):
+        time.sleep(60)
+
+
+def parts(do, **options):
+    return Work("parts", write_old, do, state, part="pathlib", **options)
+
+
+def test_killed_parts_find_work_that_goes_on_without_them(place):
+    reference = undisturbed(parts(wait_for_parts), place / "reference")
+    assert kill_part(parts(wait_for_parts), reference, place / "careful", Random(0)) == ""
+    problem = kill_part(parts(forget_parts), reference, place / "careless", Random(0))
+    assert problem.startswith("called again: other results: ")
+    problem = kill_part(parts(wait_for_parts, is_replaced=True), reference, place / "replaced", Random(0))
+    assert problem == "ended with status 2: PipelineError: a part was lost; do it again"
+
+
+def test_killed_parts_find_work_that_waits_for_them_for_ever(place, monkeypatch):
+    reference = undisturbed(parts(wait_for_parts), place / "reference")
+    monkeypatch.setattr("disturbances.processes._LONGEST_S", 5.0)
+    found = kill_part(parts(wait_for_ever), reference, place / "careless", Random(0))
+    assert found == "ended with status 124: had not ended after 5 s"
+
+
+def count_to_ten(folder: Path) -> None:
+    """Append a digit in each step, from where the file ends."""
+    path = folder / "out" / "one"
+    while (written := path.read_text().removeprefix("old one")) != "0123456789":
+        write_whole(path, f"{written}{len(written)}")
+        time.sleep(0.1)
+        check_time("a digit")
+
+
+def count_from_zero(folder: Path) -> None:
+    path = folder / "out" / "one"
+    for digit in range(10):
+        path.write_text(f"{path.read_text()}{digit}")
+        time.sleep(0.1)
+        check_time("a digit")
+
+
+def test_pieces_find_work_that_begins_again(place):
+    work = Work("careful", write_old, count_to_ten, state)
+    reference = undisturbed(work, place / "reference")
+    assert cut(work, reference, place / "careful", Random(0)) == ""
+    work = Work("careless", write_old, count_from_zero, state)
+    assert cut(work, reference, place / "careless", Random(0)) == "called again: other results: one"
 
 
 def test_pairs_find_work_that_is_done_twice(place):

@@ -20,7 +20,8 @@ from rephase.paths import NOTEBOOKS, ROOT
 PACKAGE = ROOT / "src" / "rephase"
 FLOORS = [
     {"errors", "paths"},
-    {"deadlines", "files", "processes", "ranks", "sources"},
+    {"deadlines", "files", "processes", "sources"},
+    {"ranks"},
     {"config", "devices", "plots"},
     {"engines", "pages"},
     {"crystal", "runs"},

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from rephase.errors import RephaseError
+from rephase.errors import OutOfTime, RephaseError
+from rephase.processes import PAUSED
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
@@ -83,6 +84,10 @@ class Running:
         self.process.kill()
         self.process.join()
 
+    def parts(self, words: str) -> list[int]:
+        """List the processes that it started and whose command line has some words."""
+        return [number for number in _marked(self.mark) if number != self.process.pid and words in _command(number)]
+
     def orphans(self, patience_s: float = 5.0) -> int:
         """Count the processes that it started and that survived, and end them."""
         until = time.perf_counter() + patience_s
@@ -114,6 +119,8 @@ def _enter(do: Callable[[Path], None], folder: Path, log: Path, mark: str) -> No
         os.dup2(file.fileno(), 2)
     try:
         do(folder)
+    except OutOfTime:
+        sys.exit(PAUSED)
     except RephaseError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
@@ -132,6 +139,13 @@ def _marked(mark: str) -> list[int]:
         except OSError:  # it has ended
             continue
     return found
+
+
+def _command(number: int) -> str:
+    try:
+        return Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:  # it has ended
+        return ""
 
 
 def _letter(place: Path) -> bytes:

@@ -50,12 +50,18 @@ class Work(NamedTuple):
         Function that does the task.
     state
         Function that returns the results, loaded by rephase if rephase reads them.
+    part
+        Words in the command line of the processes that share the task, if one of them is to be killed alone.
+    is_replaced
+        Whether the task starts such a process again, so that it ends well without it.
     """
 
     name: str
     prepare: Callable[[Path], None]
     do: Callable[[Path], None]
     state: Callable[[Path], State]
+    part: str = ""
+    is_replaced: bool = False
 
 
 def checksum(content: bytes) -> str:
@@ -75,7 +81,8 @@ def command(*arguments: str | Path) -> None:
     main()
 
 
-def _nothing(folder: Path) -> None:
+def nothing(folder: Path) -> None:
+    """Make the empty folder of a task that needs no inputs."""
     folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -98,7 +105,7 @@ def _data(folder: Path) -> PerturbedData:
 
 
 def _with_data(folder: Path) -> None:
-    _nothing(folder)
+    nothing(folder)
     _data(folder)
 
 
@@ -113,7 +120,7 @@ def _trained(folder: Path) -> State:
 
 def _measured(folder: Path) -> None:
     """Write a reflection list to 1 Å of a small crystal, with its cell and group beside it."""
-    _nothing(folder)
+    nothing(folder)
     options = RandomCrystalOptions(space_groups=("P 1 21/c 1",), n_atoms=(6, 7))
     crystal = random_crystals(1, generator=torch.Generator().manual_seed(0), options=options).crystal(0)
     reflections, _ = simulate_reflections(crystal, 1.0)
@@ -136,8 +143,9 @@ def _results(folder: Path) -> State:
     return {path.name: checksum(_UUID.sub(b"", path.read_bytes())) for path in paths if not path.name.startswith(".")}
 
 
-def _write_sweep(folder: Path) -> None:
-    _nothing(folder)
+def write_sweep(folder: Path) -> None:
+    """Write a sweep over two seeds."""
+    nothing(folder)
     overrides = [*SMALL, "crystals.data.n_per_crystal=20"]
     lines = ["base: test", f"overrides: {overrides!r}", "only: ['01']", "seeds: [0, 1]"]
     (folder / "sweep.yaml").write_text("\n".join(lines))
@@ -147,7 +155,7 @@ def _sweep(folder: Path) -> None:
     run_sweep(folder / "sweep.yaml", out=folder / "sweep", jobs=2, device="cpu")
 
 
-def _swept(folder: Path) -> State:
+def swept(folder: Path) -> State:
     """Return the arrays of every point."""
     status = folder / "sweep" / "status.csv"
     if not status.is_file() or "waiting" in pd.read_csv(status)["state"].tolist():
@@ -183,11 +191,11 @@ def prepare_results(do: Callable[[Path], None], folder: Path) -> None:
 WORKS = {
     work.name: work
     for work in (
-        Work("generation", _nothing, _generate, _generated),
+        Work("generation", nothing, _generate, _generated),
         Work("training", _with_data, _train, _trained),
-        Work("sweep", _write_sweep, _sweep, _swept),
+        Work("sweep", write_sweep, _sweep, swept),
         Work("solve", partial(prepare_results, partial(_solve, 1.1)), partial(_solve, 1.0), _results),
         Work("complete", partial(prepare_results, partial(_complete, 0.95)), partial(_complete, 0.9), _results),
-        Work("run", _nothing, _run, _ran),
+        Work("run", nothing, _run, _ran),
     )
 }

@@ -27,7 +27,8 @@ def build_data_sets(
 ) -> list[Path]:
     """Build every data set that the notebooks of some laboratories would build, with the same bytes.
 
-    A shard whose process or worker is lost is started again and builds only what is missing.
+    A shard whose worker on a cluster is lost is started again and builds only what is missing; on this machine, a
+    shard whose process is lost counts as failed, and the next call builds only what is missing.
 
     Parameters
     ----------

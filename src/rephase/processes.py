@@ -23,6 +23,7 @@ PAUSED = 75  # the exit status of a command whose time was over: EX_TEMPFAIL of 
 THREADS = "OMP_NUM_THREADS"  # environment variable that sets the number of threads of torch and BLAS
 _ASLEEP = {"OMP_WAIT_POLICY": "passive", "OPENBLAS_THREAD_TIMEOUT": "4"}  # of threads that wait for work
 _HELD = "REPHASE_STDIN_IS_HELD"  # set in the environment of a process whose stdin stays open while its parent lives
+PARENT = "REPHASE_PARENT"  # set in the environment of a process: the number of the process that it must not outlive
 _PR_SET_PDEATHSIG = 1  # of prctl(2)
 _children: "set[subprocess.Popen[str]]" = set()
 
@@ -257,7 +258,11 @@ def prepare_kernel() -> None:
 
 
 def _watch_parent() -> None:
-    """End when the parent that holds our stdin ends: on any system, even if it had ended before this call."""
+    """End with the parent that holds our stdin, on any system, or that is named; even if it had ended before this."""
+    if (parent := os.environ.pop(PARENT, None)) is not None:
+        end_with_parent()
+        if os.getppid() != int(parent):
+            os._exit(INTERRUPTED)
     if os.environ.pop(_HELD, None) is not None:
         import threading
 

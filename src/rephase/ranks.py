@@ -1,12 +1,25 @@
-"""The processes that share a training: how many there are, which one this is, and whether they can start here."""
+"""The processes that share a training: their number, which one this is, whether they can start, and their end."""
 
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from threading import Event, Thread
 
-from rephase.errors import ConfigError, check_count, nearest_name
+from tqdm import tqdm
+
+from rephase.errors import ConfigError, TrainingError, check_count, nearest_name
+from rephase.processes import PARENT
 
 STRATEGIES = ("auto", "ddp")
 _MANUAL = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")  # with them, Lightning itself starts the processes of a node
+_EVERY = 0.2  # seconds between two looks at the other processes
+_SOON = 1.0  # seconds between a broken connection and the end of the process that broke it
+_PATIENCE = 3.0  # seconds that an error of this process has to end the training, once another one has ended
+_started: list[subprocess.Popen[bytes]] = []  # once, for all trainings of this process
 _NO_JOB = ("bash", "interactive")  # names of SLURM jobs in which Lightning starts the processes itself
 
 
@@ -75,3 +88,55 @@ def check_ranks(ranks: Ranks) -> None:
             f"nodes = {ranks.nodes}: expected a job of SLURM, torchrun, or {', '.join(_MANUAL)} in the environment "
             f"(missing: {', '.join(missing)}); start it with srun in a job of SLURM"
         )
+
+
+@contextmanager
+def watched_ranks() -> Iterator[Callable[[list[subprocess.Popen[bytes]]], None]]:
+    """Train with other processes, which end with this one; the function that is given is called once they are started.
+
+    When one of them fails, this process, which could wait for it for ever, ends with one line.
+
+    Raises
+    ------
+    TrainingError
+        A connection broke, because another process has failed.
+    """
+    is_over = Event()
+    os.environ[PARENT] = str(os.getpid())
+    Thread(target=_end_without_others, args=(is_over,), daemon=True).start()
+    try:
+        yield _started.extend
+    except RuntimeError as error:  # of a connection
+        if lost := _lost(_SOON):
+            raise lost from error
+        raise
+    finally:
+        os.environ.pop(PARENT, None)
+        is_over.set()
+
+
+def _end_without_others(is_over: Event) -> None:
+    """End this process when another one has failed, and no error of this one has ended the training soon after."""
+    while (lost := _lost()) is None:
+        if is_over.wait(_EVERY):
+            return
+    if not is_over.wait(_PATIENCE):
+        for process in _started:
+            process.kill()
+        with suppress(OSError):
+            tqdm.write(f"{type(lost).__name__}: {lost}", file=sys.stderr)  # not at the end of a progress bar
+        os._exit(2)
+
+
+def _lost(patience: float = 0.0) -> TrainingError | None:
+    """Return the error for the first process that has failed, or fails within some seconds; None if none has."""
+    end = time.monotonic() + patience
+    while not any(process.poll() for process in _started) and time.monotonic() < end:
+        time.sleep(_EVERY)
+    for number, process in enumerate(_started, 1):
+        if process.returncode:
+            return TrainingError(
+                f"process {number} of {len(_started) + 1} has ended with status {process.returncode}, and without it "
+                "the others cannot go on; give the same command again: it continues from the last finished epoch"
+            )
+    return None

@@ -7,7 +7,6 @@ import typer
 from rephase.commands.options import Configuration, Device, Minutes, Overrides, RunFolder, Workers, names_of
 from rephase.deadlines import pause_after
 from rephase.errors import OutOfTime
-from rephase.processes import end_with_parent
 
 
 def train(
@@ -25,13 +24,11 @@ def train(
 ) -> None:
     """Train the models of a run, so that `rephase run` with the same options finds them finished."""
     from rephase.laboratories import load_installed
-    from rephase.ranks import Ranks, starter_of_ranks
+    from rephase.ranks import Ranks
     from rephase.trainings import run_trainings
 
     load_installed()
     ranks = Ranks(devices, nodes, strategy)
-    if ranks.own() > 0 and starter_of_ranks() == "Lightning":
-        end_with_parent()  # the first process; else this one could wait for it for ever
     chosen, given = {"only": names_of(only), "models": names_of(models)}, set_ or []
     try:
         with pause_after(minutes):

@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +17,7 @@ import torch
 from lightning.fabric.plugins.io import CheckpointIO
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.strategies.launchers import subprocess_script
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -27,7 +28,7 @@ from rephase.learning.batches import Batches, BatchType, SplitData, StreamedData
 from rephase.learning.callbacks import PauseInTime, SpeedLog, StepBar
 from rephase.learning.checkpoints import read_checkpoint, write_checkpoint
 from rephase.processes import log_level
-from rephase.ranks import ALONE, Ranks
+from rephase.ranks import ALONE, Ranks, watched_ranks
 
 Samples = tuple[torch.Tensor, ...]
 """A batch as seen by the training: tensors whose first axis is that of the samples."""
@@ -188,7 +189,8 @@ def run_epochs(
         if options.n_streamed
         else data.loader("train", options.batch_size, seed=seed, **part)
     )
-    with _quiet_lightning(), _blamed_on_checkpoint(last), seeded(seed), deterministic(), tf32():
+    others = _watched_ranks() if ranks.count > 1 else nullcontext()
+    with _quiet_lightning(), _blamed_on_checkpoint(last), others, seeded(seed), deterministic(), tf32():
         if last.is_file():  # a resuming trainer starts the first loader before it sets its epoch
             kept = read_checkpoint(last)
             n_done = kept[_PART]["n_done"] if _PART in kept else 0
@@ -215,6 +217,19 @@ def _blamed_on_checkpoint(path: Path) -> Iterator[None]:
             f"{path}: the training that resumes from it fails ({error}); if it fails again, delete its folder to "
             "train again"
         ) from error
+
+
+@contextmanager
+def _watched_ranks() -> Iterator[None]:
+    """Watch the processes that Lightning starts in its place: it would kill this one without a word."""
+    observed = "_launch_process_observer"
+    before = getattr(subprocess_script, observed)
+    with watched_ranks() as watch:
+        setattr(subprocess_script, observed, watch)
+        try:
+            yield
+        finally:
+            setattr(subprocess_script, observed, before)
 
 
 @contextmanager
