@@ -158,6 +158,39 @@ def test_batch_equals_one_by_one_and_keeps_dtype():
         assert torch.linalg.norm(batch[i] - alone) < 4e-7 * torch.linalg.norm(alone)
 
 
+EXTREMES = {
+    "triclinic": (["Ca", "O", "H"], 0.01, Cell(5, 6, 7, 70, 110, 100)),
+    "one atom": (["Br"], 0.02, Cell(8, 9, 10)),
+    "tiny cell": (["C", "O"], 0.005, Cell(1.5, 1.6, 1.7, 80, 95, 100)),
+    "huge cell": (["C", "S"], 0.05, Cell(90, 80, 120)),
+    "no displacement": (["Cs", "Cl"], 0.0, Cell(4, 4, 4)),
+    "very large U": (["Ca", "O"], 20.0, Cell(5, 6, 7)),
+}
+
+
+@pytest.mark.parametrize("shrunk", [1.0, 0.5])  # half the cell: s beyond the table of scattering factors
+@pytest.mark.parametrize("name", EXTREMES)
+def test_float32_keeps_its_precision_in_strained_lattices(name, shrunk):
+    elements, u_iso, cell = EXTREMES[name]
+    rng = np.random.default_rng(0)
+    crystal = crystal_of(elements, rng.random((len(elements), 3)), cell)
+    crystal.atoms.u_iso[:] = u_iso
+    xyz_frac = torch.as_tensor(rng.random((6, len(elements), 3)))
+    lattice = torch.as_tensor(shrunk * (np.eye(3) + rng.normal(0, 0.03, (6, 3, 3))) @ cell.orthogonalisation)
+    F, exact = (
+        GridKernel(crystal, (15, 7, 9), dtype=dtype)(xyz_frac, lattice) for dtype in (torch.float32, torch.float64)
+    )
+    difference = torch.linalg.vector_norm(F - exact, dim=(1, 2, 3)) / torch.linalg.vector_norm(exact, dim=(1, 2, 3))
+    assert difference.max() < 5e-7
+    assert ((F - exact).abs() < 1e-6 * sum(gemmi.Element(element).atomic_number for element in elements)).all()
+
+
+def test_lattices_that_are_not_numbers_give_no_numbers():
+    crystal = crystal_of(["Ni", "O"], [[0.1, 0.2, 0.3], [0.6, 0.5, 0.2]])
+    xyz_frac, lattice = torch.as_tensor(crystal.atoms.xyz_frac)[None], torch.full((1, 3, 3), torch.nan)
+    assert GridKernel(crystal, H_MAX)(xyz_frac, lattice).isnan().all()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_gpu_equals_cpu():
     crystal = read_crystal("Ca2RuO4")

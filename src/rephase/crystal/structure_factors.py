@@ -4,18 +4,19 @@
 product per species (element and displacement) instead of one exponential per atom and reflection.
 """
 
-from functools import partial
+from collections.abc import Iterable
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from rephase.crystal.cell import limiting_d_min
-from rephase.crystal.scattering import dispersion, form_factor_coefficients
-from rephase.crystal.structures import Atoms, Crystal
+from rephase.crystal.scatterers import Scatterers, WeightTable
+from rephase.crystal.structures import Crystal
 from rephase.devices import at_once
 from rephase.errors import GridError
 
-_LOWEST_EXPONENT = -80.0  # below it, exp gives float32 denormals: ten times slower, and negligible beside one electron
+_TABLE_MARGIN = 1.25  # s at the end of the table, relative to the largest s in the crystal's own lattice
 
 
 def grid_hkl(h_max: tuple[int, ...]) -> np.ndarray:
@@ -48,62 +49,6 @@ def _inverse_d_squared(lattice: torch.Tensor, products: torch.Tensor) -> torch.T
     metric = torch.linalg.inv(lattice.mT @ lattice).to(products)
     rows, columns = [0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]
     return metric[:, rows, columns] @ products
-
-
-class Scatterers:
-    """The atoms of a crystal sorted by species, with the scattering factors and occupancies that the sum needs.
-
-    A species is an element with one value of U. Its scattering factor is a sum of five Gaussians in s^2: four of the
-    form factor, and the constant with f' + i f'', each broadened by the Debye-Waller factor exp(-8 pi^2 U s^2).
-
-    Parameters
-    ----------
-    atoms
-        All atoms of the cell.
-    energy_kev
-        Photon energy of the dispersion corrections in keV; None: no corrections.
-    dtype, device
-        Real dtype of the arithmetic, and its device.
-    """
-
-    def __init__(self, atoms: Atoms, energy_kev: float | None, dtype: torch.dtype, device: torch.device | str = "cpu"):
-        species = sorted(set(zip(atoms.elements, atoms.u_iso.tolist())))
-        index = np.array([species.index(key) for key in zip(atoms.elements, atoms.u_iso.tolist())])
-        self.order = torch.as_tensor(np.argsort(index, kind="stable"), device=device)
-        self.counts = np.bincount(index, minlength=len(species)).tolist()
-        elements = [element for element, _ in species]
-        coefficients = form_factor_coefficients(elements)
-        b_iso = 8 * np.pi**2 * np.array([[u] for _, u in species])
-        widths = np.concatenate([coefficients[:, 1:8:2], np.zeros((len(species), 1))], axis=1) + b_iso
-        corrections = dispersion(elements, energy_kev)
-        constant = coefficients[:, 8] + corrections
-        as_real = partial(torch.as_tensor, dtype=dtype, device=device)
-        real = np.concatenate([coefficients[:, 0:8:2], constant.real[:, None]], axis=1)
-        imaginary = np.concatenate([np.zeros((len(species), 4)), constant.imag[:, None]], axis=1)
-        self.heights = as_real(np.stack([real, imaginary], axis=1))
-        self.widths = as_real(widths)
-        self.occupancy = as_real(atoms.occupancy)[self.order]
-
-    def weights(self, s_squared: torch.Tensor) -> torch.Tensor:
-        """f(s) times the Debye-Waller factor: complex [..., n_species, n_refl] for s^2 [..., n_refl] in Å^-2."""
-        exponents = -self.widths[:, :, None] * s_squared[..., None, None, :]
-        gaussians = exponents.clamp_(min=_LOWEST_EXPONENT).exp_()
-        return torch.complex(*(self.heights @ gaussians).unbind(-2))
-
-    def phase_tables(self, xyz_frac: torch.Tensor, h_max: tuple[int, ...]) -> list[torch.Tensor]:
-        """exp(2 pi i h x) for h = 0 ... h_max along each axis: three tables [batch, n_atoms, h_max + 1].
-
-        The angles are reduced and evaluated in float64, because float32 loses the phase at high indices.
-        Atoms are in the order of the species; the first table contains the occupancy.
-        """
-        turns = xyz_frac.to(torch.float64)[:, self.order]
-        tables = []
-        for axis, m in enumerate(h_max):
-            steps = torch.arange(m + 1, dtype=torch.float64, device=turns.device)
-            angle = 2 * torch.pi * (turns[:, :, axis, None] * steps).frac()
-            tables.append(torch.complex(angle.cos(), angle.sin()).to(self.occupancy.dtype.to_complex()))
-        tables[0] = tables[0] * self.occupancy[:, None]
-        return tables
 
 
 class GridKernel:
@@ -147,7 +92,14 @@ class GridKernel:
         half = grid_hkl(self.h_max)[: h_max[0] + 1].reshape(-1, 3)
         self._products = _index_products(torch.as_tensor(half, dtype=dtype, device=device))
         own_lattice = torch.as_tensor(crystal.cell.orthogonalisation)[None]
-        self.species_weights = self.scatterers.weights(self._s_squared(own_lattice))[0]
+        s_squared = self._s_squared(own_lattice)
+        self.species_weights = self.scatterers.weights(s_squared)[0]
+        self._energy_kev, self._s_max = energy_kev, float(s_squared.max().sqrt())
+
+    @cached_property
+    def _table(self) -> WeightTable:
+        exact = Scatterers(self.crystal.atoms, self._energy_kev, torch.float64, self.device)
+        return WeightTable(exact, _TABLE_MARGIN * self._s_max, self.dtype)
 
     def __call__(self, xyz_frac: torch.Tensor, lattice: torch.Tensor | None = None) -> torch.Tensor:
         """Sum the structure factors.
@@ -169,28 +121,35 @@ class GridKernel:
         step = max(1, at_once("grid kernel", self.device) // (nh * nk * nl))
         for first in range(0, len(xyz_frac), step):
             part = slice(first, first + step)
-            weights = self.species_weights
-            if lattice is not None:
-                weights = self.scatterers.weights(self._s_squared(lattice[part]))
+            weights = self.species_weights.unbind(0) if lattice is None else self._strained_weights(lattice[part])
             self._sum_into(out[part], xyz_frac[part].to(self.device), weights)
         return out
+
+    def _strained_weights(self, lattice: torch.Tensor) -> Iterable[torch.Tensor]:
+        """Scattering factors [batch, n_half] of each species on the half grid for lattices [batch, 3, 3].
+
+        In float64, and for lattices much smaller than the crystal's own, they are computed without the table.
+        """
+        s_squared = self._s_squared(lattice)
+        tabulated = self._table.weights(s_squared) if self.dtype == torch.float32 else None
+        return self.scatterers.weights(s_squared).unbind(-2) if tabulated is None else tabulated
 
     def _s_squared(self, lattice: torch.Tensor) -> torch.Tensor:
         """(2d)^-2 on the half grid for each lattice: [batch, n_half]."""
         return _inverse_d_squared(lattice, self._products) / 4
 
-    def _sum_into(self, out: torch.Tensor, xyz_frac: torch.Tensor, weights: torch.Tensor) -> None:
+    def _sum_into(self, out: torch.Tensor, xyz_frac: torch.Tensor, weights: Iterable[torch.Tensor]) -> None:
         n, half = len(xyz_frac), self.h_max[0] + 1
         along_h, along_k, along_l = self.scatterers.phase_tables(xyz_frac, self.h_max)
         tables = along_h, _both_signs(along_k), _both_signs(along_l)
         by_species = zip(*(table.split(self.scatterers.counts, dim=1) for table in tables))
         positive = out[:, :half].view(n, -1).zero_()  # a view: the sum over species accumulates in place
         negative = torch.zeros_like(positive)  # sum of the conjugate of F(-h)
-        for species, (along_h, along_k, along_l) in enumerate(by_species):
+        for f, (along_h, along_k, along_l) in zip(weights, by_species):
             plane = (along_h[..., None] * along_k[:, :, None]).flatten(2)
             unit_sum = (plane.mT @ along_l).flatten(1)
-            positive.addcmul_(weights[..., species, :], unit_sum)
-            negative.addcmul_(weights[..., species, :].conj(), unit_sum)
+            positive.addcmul_(f, unit_sum)
+            negative.addcmul_(f.conj(), unit_sum)
         # (-h, -k, -l) of the half just summed: every axis is reversed, and index 0 of k and l stays in place
         mirrored = negative.reshape(n, half, *out.shape[2:])[:, 1:].flip(1, 2, 3).roll((1, 1), (2, 3))
         out[:, half:] = mirrored.conj()
