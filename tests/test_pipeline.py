@@ -370,7 +370,3 @@ def test_error_on_the_command_line_is_one_line(command):
     assert status == 2
     assert not printed
     assert said.splitlines() == ["ConfigError: test: unknown key 'crystals.training.epoch'; did you mean 'epochs'?"]
-
-
-def test_bench_lists_its_names(command):
-    assert "structure_factors" in command("bench")[1]
