@@ -12,7 +12,7 @@ _PROC = Path("/proc")
 def run_command(words: list[str]) -> dict[str, float]:
     """Run a command; return its clock time (``s``) and its peak memory (``MB``, where the system has /proc).
 
-    The memory is the resident set of the process and its descendants, seen every 1 to 20 ms. Pages that processes share,
+    The memory is the resident set of the process and its descendants, seen every 1 to 20 ms. Pages that several share,
     such as those of libraries, count once. (``ru_maxrss`` would include what this process held when it forked.)
 
     Raises
