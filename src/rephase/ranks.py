@@ -20,6 +20,7 @@ _EVERY = 0.2  # seconds between two looks at the other processes
 _SOON = 1.0  # seconds between a broken connection and the end of the process that broke it
 _PATIENCE = 3.0  # seconds that an error of this process has to end the training, once another one has ended
 _started: list[subprocess.Popen[bytes]] = []  # once, for all trainings of this process
+_CONTINUE = "give the same command again: it continues from the last finished epoch"
 _NO_JOB = ("bash", "interactive")  # names of SLURM jobs in which Lightning starts the processes itself
 
 
@@ -91,10 +92,11 @@ def check_ranks(ranks: Ranks) -> None:
 
 
 @contextmanager
-def watched_ranks() -> Iterator[Callable[[list[subprocess.Popen[bytes]]], None]]:
+def watched_ranks(ranks: Ranks) -> Iterator[Callable[[list[subprocess.Popen[bytes]]], None]]:
     """Train with other processes, which end with this one; the function that is given is called once they are started.
 
-    When one of them fails, this process, which could wait for it for ever, ends with one line.
+    When one of them fails, this process, which could wait for it for ever, ends with one line. Processes that SLURM,
+    torchrun or another node has started are noticed only by the connections that break.
 
     Raises
     ------
@@ -107,7 +109,12 @@ def watched_ranks() -> Iterator[Callable[[list[subprocess.Popen[bytes]]], None]]
     try:
         yield _started.extend
     except RuntimeError as error:  # of a connection
-        if lost := _lost(_SOON):
+        if (lost := _lost(_SOON)) is None and _is_of_connection(error):
+            lost = TrainingError(
+                f"rank {ranks.own()} (of 0 to {ranks.count - 1}) has lost the connection to another rank, which has "
+                f"ended or does not answer ({str(error).partition('. ')[0]}); see what it printed; {_CONTINUE}"
+            )
+        if lost:
             raise lost from error
         raise
     finally:
@@ -136,7 +143,14 @@ def _lost(patience: float = 0.0) -> TrainingError | None:
     for number, process in enumerate(_started, 1):
         if process.returncode:
             return TrainingError(
-                f"process {number} of {len(_started) + 1} has ended with status {process.returncode}, and without it "
-                "the others cannot go on; give the same command again: it continues from the last finished epoch"
+                f"rank {number} (of 0 to {len(_started)}) has ended with status {process.returncode}, and without it "
+                f"the others cannot go on; {_CONTINUE}"
             )
     return None
+
+
+def _is_of_connection(error: RuntimeError) -> bool:
+    """Whether a connection between processes broke; Gloo, which joins CPUs, says so only by naming its source file."""
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or "gloo/" in str(error)
