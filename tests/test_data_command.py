@@ -35,6 +35,12 @@ def test_a_laboratory_without_data_sets_is_refused(tmp_path):
         build_data_sets("test", out=tmp_path, only=["solving"])
 
 
+def test_an_unknown_engine_is_refused_before_the_folder_is_made(tmp_path):
+    with pytest.raises(ConfigError, match="engine 'lokal': .* did you mean 'local'"):
+        build_data_sets("test", out=tmp_path / "run", only=["crystals"], engine="lokal")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_shard_that_fails_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("rephase.engines.run_task", lambda task: "DiskError: full" if "2/2" in task.arguments else "")
     with pytest.raises(PipelineError, match="shard 2/2 failed: DiskError: full; give the same command again"):

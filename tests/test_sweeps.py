@@ -9,7 +9,7 @@ import pytest
 
 from rephase.config import load_sweep
 from rephase.config.clusters import ClusterConfig
-from rephase.errors import ConfigError
+from rephase.errors import ConfigError, DeviceError
 from rephase.paths import ROOT
 from rephase.sweeps import plan_of_sweep, run_sweep, sweep_points
 
@@ -121,6 +121,25 @@ def test_a_dry_run_prints_the_job_and_the_runs_and_starts_nothing(engine, source
     if engine != "local":
         assert words[words.index("--workers") + 1] == "3"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "error", "said"),
+    [
+        ({"engine": "slrum"}, ConfigError, "engine 'slrum': expected local, .* did you mean 'slurm'"),
+        ({"engine": "tcp://host"}, ConfigError, "engine 'tcp://host': .*missing port number"),
+        ({"device": "gpu"}, DeviceError, "device = 'gpu': expected auto, cpu or cuda"),
+    ],
+)
+def test_what_no_run_could_use_is_refused_before_the_first(option, error, said, source, tmp_path):
+    for start in (plan_of_sweep, run_sweep):
+        with pytest.raises(error, match=said):
+            start(source, out=tmp_path / "out", **option)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_asks_no_scheduler(source):
+    assert "3 runs in" in plan_of_sweep(source, engine="tcp://host:8786", device="cuda")
 
 
 def test_a_plan_names_the_default_folder(source):

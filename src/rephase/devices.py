@@ -74,8 +74,7 @@ def pick_device(name: str = "auto") -> torch.device:
     DeviceError
         The name is unknown, or it is ``cuda`` and torch finds no GPU: there is no silent fallback.
     """
-    if name not in ("auto", "cpu", "cuda"):
-        raise DeviceError(f"device = {name!r}: expected auto, cpu or cuda")
+    check_device_name(name)
     if name == "cuda" and not torch.cuda.is_available():
         raise DeviceError("device = 'cuda': torch sees no GPU here; use --device cpu, or install a CUDA build of torch")
     if name == "cpu" or not torch.cuda.is_available():
@@ -83,6 +82,12 @@ def pick_device(name: str = "auto") -> torch.device:
     # cuBLAS is deterministic only with a fixed workspace, and torch looks at this when it first calls cuBLAS
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device("cuda")
+
+
+def check_device_name(name: str) -> None:
+    """Raise `DeviceError` unless this is ``auto``, ``cpu`` or ``cuda``; nothing is looked for on this machine."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise DeviceError(f"device = {name!r}: expected auto, cpu or cuda")
 
 
 def check_devices(name: str, n: int) -> None:

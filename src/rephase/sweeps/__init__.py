@@ -8,7 +8,8 @@ import pandas as pd
 
 from rephase.config import SweepConfig, find_config, load_sweep, override_of
 from rephase.deadlines import check_time, is_time_over
-from rephase.engines import BATCH_SYSTEMS, Task, run_tasks, threads_of
+from rephase.devices import check_device_name
+from rephase.engines import BATCH_SYSTEMS, Task, check_engine, run_tasks, threads_of
 from rephase.engines.batch import job_script
 from rephase.engines.progress import Progress, shown
 from rephase.errors import check_count
@@ -55,6 +56,8 @@ def run_sweep(
         The scheduler was lost and did not come back.
     DiskError
         Another process is working on the same sweep, or the folder cannot be written.
+    DeviceError
+        The name of the device is unknown; nothing has been run.
     OutOfTime
         The time given to the command is over; the next call continues the runs.
     """
@@ -90,6 +93,8 @@ def _plan(
     source: str | Path, engine: str, jobs: int, device: str, out: str | Path | None
 ) -> tuple[SweepConfig, list[Task], Path]:
     check_count("jobs", jobs, remedy="give the number of runs at the same time")
+    check_engine(engine)
+    check_device_name(device)
     sweep, name = load_sweep(source)
     folder = (Path(out) if out else RUNS / "sweeps" / f"{name}-{sweep.fingerprint()}").resolve()
     threads = threads_of(engine, jobs=jobs, cluster=sweep.cluster)
