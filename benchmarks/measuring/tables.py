@@ -56,7 +56,7 @@ def read_results(path: Path) -> dict[str, object]:
 
 def _checked(row: Row) -> None:
     """Raise an error if a row lacks what a comparison needs."""
-    _ = str(row["name"]), int(row["size"]), str(row["unit"])
+    _ = str(row["name"]), int(row["size"]), str(row["unit"]), str(row["axis"])
     for values in (row["values"][OURS], *dict(row["values"]).values()):
         if not values or not (np.isfinite(values).all() and min(values) >= 0):
             raise ValueError(f"{row['name']}: values {values}")
