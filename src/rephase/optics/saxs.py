@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 
+from rephase.devices import at_once
 from rephase.errors import OpticsError, nearest_name
 from rephase.optics.form_factors import (
     Spread,
@@ -66,9 +67,6 @@ def curve(
 ) -> torch.Tensor:
     """Compute the scattering curves of particles, averaged over all orientations.
 
-    A batch needs memory for sample x n_q x view x node numbers: about 70 views if q times the longest half axis is 100
-    and the shape is not a sphere, and the nodes of the spread.
-
     Parameters
     ----------
     shape
@@ -112,7 +110,7 @@ def curve(
     else:
         reach = float(form.reach(*varied.detach().unbind(2)).amax())
         along, solid_angle = gauss_legendre(n_nodes_of_wave(2 * reach * float(q.amax())), q)
-    q = q[:, None]
+    q = q.expand(len(sizes), -1)[..., None]
     mean = _mean_square(form, q**2 * (1 - along**2), q * along, solid_angle, varied, weights, contrast)
     return _absolute(form, mean, varied, weights, scale, background)
 
@@ -291,10 +289,23 @@ def _mean_square(
     weights: torch.Tensor,
     contrast: torch.Tensor,
 ) -> torch.Tensor:
-    """Average ``|A|^2`` in nm^2, [sample, n_q], for q across (squared) and along the axis [1 or sample, n_q, view]."""
-    every = [t[:, None, None] for t in sizes.unbind(2)]
-    amplitude = form.amplitude(across[..., None], along[..., None], every, [t[:, None, None, None] for t in contrast.T])
-    return torch.einsum("sqvn,v,sn->sq", amplitude**2, solid_angle, weights)
+    """Average ``|A|^2`` in nm^2, [sample, n_q], for q across (squared) and along the axis [sample, n_q, view].
+
+    A piece holds the points of some samples, or some points of one sample.
+    """
+    n_q, n_each = across.shape[1], len(solid_angle) * weights.shape[1]
+    points = torch.arange(len(sizes) * n_q, device=sizes.device)
+
+    def mean_square(points: torch.Tensor) -> torch.Tensor:
+        sample = points // n_q
+        at = (sample, points % n_q)
+        every = [t[sample][:, :, None] for t in sizes.unbind(2)]
+        contrasts = [t[sample][:, None, None] for t in contrast.T]
+        amplitude = form.amplitude(across[at][:, None], along[at][:, None], every, contrasts)  # [point, node, view]
+        return (amplitude**2 @ solid_angle * weights[sample]).sum(1)
+
+    pieces = points.split(max(1, at_once("SAXS", sizes.device) // n_each))
+    return torch.cat([mean_square(piece) for piece in pieces]).unflatten(0, (len(sizes), n_q))
 
 
 def _absolute(
