@@ -291,21 +291,24 @@ def _mean_square(
 ) -> torch.Tensor:
     """Average ``|A|^2`` in nm^2, [sample, n_q], for q across (squared) and along the axis [sample, n_q, view].
 
-    A piece holds the points of some samples, or some points of one sample.
+    A piece holds some samples or, where the curve of one sample is too large, some of its q.
     """
-    n_q, n_each = across.shape[1], len(solid_angle) * weights.shape[1]
-    points = torch.arange(len(sizes) * n_q, device=sizes.device)
+    n_q, most = across.shape[1], at_once("SAXS", sizes.device) // (len(solid_angle) * weights.shape[1])
+    n_points = max(1, min(n_q, most))
 
-    def mean_square(points: torch.Tensor) -> torch.Tensor:
-        sample = points // n_q
-        at = (sample, points % n_q)
-        every = [t[sample][:, :, None] for t in sizes.unbind(2)]
-        contrasts = [t[sample][:, None, None] for t in contrast.T]
-        amplitude = form.amplitude(across[at][:, None], along[at][:, None], every, contrasts)  # [point, node, view]
-        return (amplitude**2 @ solid_angle * weights[sample]).sum(1)
+    def mean_square(across: torch.Tensor, along: torch.Tensor, *bodies: torch.Tensor) -> torch.Tensor:
+        sizes, weights, contrast = (t[:, None] for t in bodies)
+        every = [t[..., None] for t in sizes.unbind(3)]
+        contrasts = [t[..., None, None] for t in contrast.unbind(2)]
+        amplitude = form.amplitude(across[:, :, None], along[:, :, None], every, contrasts)  # [sample, q, node, view]
+        return (amplitude**2 @ solid_angle * weights).sum(2)
 
-    pieces = points.split(max(1, at_once("SAXS", sizes.device) // n_each))
-    return torch.cat([mean_square(piece) for piece in pieces]).unflatten(0, (len(sizes), n_q))
+    fields = (t.split(max(1, most // n_points)) for t in (across, along, sizes, weights, contrast))
+    means = []
+    for across, along, *bodies in zip(*fields):
+        waves = zip(across.split(n_points, 1), along.split(n_points, 1))
+        means.append(torch.cat([mean_square(*wave, *bodies) for wave in waves], 1))
+    return torch.cat(means)
 
 
 def _absolute(
