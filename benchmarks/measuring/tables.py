@@ -49,6 +49,7 @@ def read_results(path: Path) -> dict[str, object]:
         [_checked(row) for row in results["rows"]]
         dict(results["machine"])
         dict(results["programs"])
+        float(results["moments"]["start"]["load"])
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"--against {path}: damaged ({type(error).__name__}: {error}); {remedy}") from None
     return results

@@ -38,8 +38,8 @@ WORK: dict[str, Work] = {
     "origin maps": Work("voxels of fine grids", 64, 1, 1 << 24),  # on a CPU one trial at a time
     "aligned phasors": Work("phasors at all origins and both hands", 48, 50_000_000, 50_000_000),
     "shift grids": Work("points", 48, 1 << 24, 1 << 26),
-    "SAXS": Work("intensities times orientations and sizes", 100, 1 << 22, 1 << 26),
-    "GISAXS": Work("pixels times radii", 256, 1 << 17, 1 << 25),
+    "SAXS": Work("intensities times orientations and sizes", 100, 1 << 17, 1 << 26),
+    "GISAXS": Work("pixels times radii and discs", 256, 1 << 17, 1 << 25),
     "droplets": Work("droplets", 1 << 25, 2, 256),
     "bodies": Work("projected bodies", 1 << 23, 8, 512),
     "posterior images": Work("samples drawn", 1 << 23, 512, 2048),
