@@ -126,15 +126,23 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """Select deterministic kernels of torch, and restore its settings afterwards."""
+    """Select deterministic kernels of torch, and restore its settings afterwards.
+
+    New memory is left as it is: to fill it, as torch does by default in this mode, takes up to a tenth of a training,
+    and no kernel here reads what it has not written.
+    """
     is_enabled = torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic  # its property is not in the types
     warn_only, benchmark = torch.is_deterministic_algorithms_warn_only_enabled(), torch.backends.cudnn.benchmark
+    is_filled = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
+    memory.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(is_enabled, warn_only=warn_only)
+        memory.fill_uninitialized_memory = is_filled
         torch.backends.cudnn.benchmark = benchmark
 
 
