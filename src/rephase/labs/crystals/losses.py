@@ -5,7 +5,6 @@ is scored, and returns one number, the mean over the batch.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as nn_functional
@@ -15,29 +14,14 @@ from rephase.crystal.phases import friedel_mate, grid_indices, unit_phasor
 _LEAST = 1e-3  # modulus of E below which the gradient of a phase grows no further
 
 
-class _Phasor(torch.autograd.Function):
+def _phasor(E: torch.Tensor) -> torch.Tensor:
     """exp(i phi) of a prediction, whose gradient is bounded.
 
     The gradient grows as 1/|E|, without limit. In bfloat16, the difference of two fields is now and then exactly zero;
     a single such reflection filled the optimiser's mean of the squared gradients, and the model ceased to learn.
     """
-
-    @staticmethod
-    def forward(ctx: Any, E: torch.Tensor) -> torch.Tensor:
-        phasor = unit_phasor(E)
-        ctx.save_for_backward(E, phasor)
-        return phasor
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        E, phasor = ctx.saved_tensors
-        across = gradient - phasor * (phasor.conj() * gradient).real  # the modulus changes nothing
-        return across / E.abs().clamp_min(_LEAST)
-
-
-def _phasor(E: torch.Tensor) -> torch.Tensor:
-    phasor: torch.Tensor = _Phasor.apply(E)  # type: ignore[no-untyped-call]  # torch gives it no types
-    return phasor
+    bounded = E / E.abs().clamp_min(_LEAST)
+    return bounded + (unit_phasor(E) - bounded).detach()
 
 
 def _misfit(E_pred: torch.Tensor, E_true: torch.Tensor) -> torch.Tensor:
