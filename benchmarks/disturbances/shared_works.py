@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import rephase.cli
-from disturbances.works import SMALL, State, Work, checksum, command, nothing, of_arrays, swept, write_sweep
+from disturbances.works import SMALL, State, Work, checksum, command, nothing, of_arrays, sweep_in, swept, write_sweep
 from rephase.errors import StoreError, TrainingError
 from rephase.labs.crystals.data import open_perturbed
 from rephase.learning.checkpoints import read_checkpoint
 from rephase.learning.training import loss_curve
 from rephase.runs import read_run
-from rephase.sweeps import run_sweep
 
 _N_SHARDS = 2
 _TRAINED = [*SMALL, "crystals.data.n_per_crystal=40", "crystals.training.epochs=12"]
@@ -38,7 +36,6 @@ def _execute(folder: Path) -> None:
 
 
 def _train_together(folder: Path) -> None:
-    sys.modules["__main__"] = rephase.cli  # the module that Lightning starts for the second process
     command("train", *_options(folder, _TRAINED, "--device", "cpu", "--devices", "2", "--strategy", "ddp"))
 
 
@@ -76,12 +73,12 @@ def _built(folder: Path) -> State:
 
 
 def _sweep_on_workers(folder: Path) -> None:
-    run_sweep(folder / "sweep.yaml", engine="dask", out=folder / "sweep", jobs=2, device="cpu")
+    sweep_in(folder, "--engine", "dask")
 
 
 def _sweep_on_scheduler(folder: Path) -> None:
     with _scheduler_and_workers() as address:
-        run_sweep(folder / "sweep.yaml", engine=address, out=folder / "sweep", jobs=2, device="cpu")
+        sweep_in(folder, "--engine", address)
 
 
 @contextmanager
