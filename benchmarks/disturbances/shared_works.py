@@ -16,7 +16,7 @@ from rephase.labs.crystals.data import open_perturbed
 from rephase.learning.checkpoints import read_checkpoint
 from rephase.learning.training import loss_curve
 from rephase.runs import read_run
-from rephase.sweeps import run_sweep
+from rephase.sweeps import plan_sweep, run_sweep
 
 _N_SHARDS = 2
 _TRAINED = [*SMALL, "crystals.data.n_per_crystal=40", "crystals.training.epochs=12"]
@@ -75,12 +75,12 @@ def _built(folder: Path) -> State:
 
 
 def _sweep_on_workers(folder: Path) -> None:
-    run_sweep(folder / "sweep.yaml", engine="dask", out=folder / "sweep", jobs=2, device="cpu")
+    run_sweep(plan_sweep(folder / "sweep.yaml", engine="dask", out=folder / "sweep", jobs=2, device="cpu"))
 
 
 def _sweep_on_scheduler(folder: Path) -> None:
     with _scheduler_and_workers() as address:
-        run_sweep(folder / "sweep.yaml", engine=address, out=folder / "sweep", jobs=2, device="cpu")
+        run_sweep(plan_sweep(folder / "sweep.yaml", engine=address, out=folder / "sweep", jobs=2, device="cpu"))
 
 
 @contextmanager

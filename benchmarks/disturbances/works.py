@@ -24,7 +24,7 @@ from rephase.labs.crystals.models import MODELS
 from rephase.learning.training import fit, trained_model
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.runs import read_run
-from rephase.sweeps import run_sweep
+from rephase.sweeps import plan_sweep, run_sweep
 
 State = dict[str, str]
 """Checksums of the results of a task, by name."""
@@ -152,7 +152,7 @@ def write_sweep(folder: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    run_sweep(folder / "sweep.yaml", out=folder / "sweep", jobs=2, device="cpu")
+    run_sweep(plan_sweep(folder / "sweep.yaml", out=folder / "sweep", jobs=2, device="cpu"))
 
 
 def swept(folder: Path) -> State:

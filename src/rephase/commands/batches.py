@@ -23,16 +23,17 @@ def sweep(
     import pandas as pd
 
     from rephase.laboratories import load_installed
-    from rephase.sweeps import plan_of_sweep, run_sweep
+    from rephase.sweeps import plan_sweep, run_sweep
 
     load_installed()
     if minutes is not None and engine not in ("local", "dask"):
         raise ConfigError(f"minutes = {minutes}: expected none with a scheduler, whose workers have their own limits")
+    plan = plan_sweep(source, engine=engine, jobs=jobs, device=device, out=out)
     if dry_run:
-        typer.echo(plan_of_sweep(source, engine=engine, jobs=jobs, device=device, out=out))
+        typer.echo(str(plan))
         return
     with pause_after(minutes):
-        folder = run_sweep(source, engine=engine, jobs=jobs, device=device, out=out)
+        folder = run_sweep(plan)
     failed = pd.read_csv(folder / "status.csv").dropna(subset="error")
     for _, point in failed.iterrows():
         typer.echo(f"failed: {point['folder']}: {point['error']}", err=True)
