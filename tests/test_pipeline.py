@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -305,6 +306,37 @@ def printed_by(code, folder, monkeypatch):
     return run, printed.text
 
 
+SCORES = (
+    "from rephase.runs import COLUMNS, read_run; import pandas as pd; row = ['a', 'b', 'test', 'c', '', 0.5, 1, 0]; "
+    "read_run(run_folder).save_table('results_x', pd.DataFrame([row], columns=COLUMNS)); print('saved')"
+)
+
+
+def test_a_run_is_whole_until_something_of_it_changes(tmp_path, monkeypatch):
+    run, _ = printed_by(SCORES, tmp_path, monkeypatch)
+    (tmp_path / "whole").mkdir()
+    whole, notebooks = run.folder.rename(tmp_path / "whole" / "run"), find_notebooks(["01"])
+
+    def is_whole_after(change):
+        copy = shutil.copytree(whole, tmp_path / "run", symlinks=True, dirs_exist_ok=True)
+        change(copy)
+        try:
+            return pipeline.is_run_whole(copy, run.config, notebooks)
+        finally:
+            shutil.rmtree(copy)
+
+    assert is_whole_after(lambda folder: None)
+    assert not pipeline.is_run_whole(whole, run.config.changed({"seed": 7}), notebooks)
+    assert not pipeline.is_run_whole(tmp_path / "none", run.config, notebooks)
+    for name in ("results.csv", "report.html", "config.yaml", "status.json", "notebooks/01_x.ipynb"):
+        assert not is_whole_after(lambda folder, name=name: (folder / name).unlink()), name
+    for name in ("results.csv", "config.yaml", "tables/results_x.csv", "notebooks/01_x.ipynb"):
+        assert not is_whole_after(lambda folder, name=name: (folder / name).write_text("other")), name
+    assert not is_whole_after(lambda folder: os.utime(folder / "report.html", (1, 1)))
+    (tmp_path / "notebooks" / "01_x.ipynb").write_text((tmp_path / "notebooks" / "01_x.ipynb").read_text() + " ")
+    assert not is_whole_after(lambda folder: None)
+
+
 @pytest.mark.parametrize("name", ["a{b}", "{", "%s $HOME #1", "a b"])
 def test_a_notebook_is_executed_in_a_folder_of_any_name(tmp_path, monkeypatch, name):
     run, printed = printed_by("print(run_folder)", tmp_path / name, monkeypatch)
@@ -358,7 +390,7 @@ def test_folders_of_points_stay_in_the_sweep(tmp_path, value):
 
 
 @pytest.mark.parametrize(("engine", "kinds"), [("local", ["single_atom", "all_atoms"]), ("dask", ["single_atom"])])
-def test_sweep_goes_on_after_a_failure(tmp_path, engine, kinds):
+def test_sweep_goes_on_after_a_failure(tmp_path, engine, kinds, monkeypatch):
     key = "crystals.data.perturbation.kind"
     cases = ["{crystals.data.crystals: [no.cif]}", *(f"{{{key}: {kind}}}" for kind in kinds)]
     (tmp_path / "s.yaml").write_text(f"base: test\nonly: ['02']\ncases: [{', '.join(cases)}]\n")
@@ -369,6 +401,14 @@ def test_sweep_goes_on_after_a_failure(tmp_path, engine, kinds):
     results = pd.read_csv(folder / "results.csv").groupby(key)["value"].mean()
     assert set(results.index) == set(kinds)
     assert results.nunique() == len(kinds)
+    started = []
+    monkeypatch.setattr("rephase.engines.run_task", lambda task: started.append(task.name) or "failed again")
+    before = (folder / "results.csv").read_text()
+    run_sweep(plan_sweep(tmp_path / "s.yaml", device="cpu", out=folder))
+    status = pd.read_csv(folder / "status.csv").fillna({key: "of test"}).set_index(key)
+    assert started == [status["folder"]["of test"]]
+    assert status["error"]["of test"] == "failed again"
+    assert (folder / "results.csv").read_text() == before
 
 
 def test_error_on_the_command_line_is_one_line(command):

@@ -9,6 +9,7 @@ from rephase.engines import run_tasks
 from rephase.engines.progress import Progress, shown
 from rephase.files.writing import only_writer
 from rephase.laboratories import LABORATORIES
+from rephase.pipeline import is_run_whole
 from rephase.plots import save_figure
 from rephase.report import write_sweep_report
 from rephase.sweeps.plans import SweepPlan, plan_sweep
@@ -20,7 +21,7 @@ def run_sweep(plan: SweepPlan) -> Path:
     """Run a configuration over lists and grids of parameters and seeds, each run in its own folder.
 
     Each run is a separate process. A failed run is recorded and does not stop the others. A run whose worker is lost
-    continues from its checkpoints on another. When the sweep is run again, finished notebooks are skipped.
+    continues from its checkpoints on another. When the sweep is run again, finished runs and notebooks are skipped.
 
     Returns
     -------
@@ -44,10 +45,16 @@ def run_sweep(plan: SweepPlan) -> Path:
     tables = SweepTables(folder, plan.points)
     with only_writer(folder):
         progress = Progress(tasks, folder.name)
-        with run_tasks(tasks, plan.engine, jobs=plan.jobs, cluster=sweep.cluster) as outcomes, shown(progress) as show:
+        left = _unfinished(plan, tables, progress)
+        waiting = [tasks[number] for number in left]
+        with (
+            run_tasks(waiting, plan.engine, jobs=plan.jobs, cluster=sweep.cluster) as outcomes,
+            shown(progress) as show,
+        ):
+            show()
             for outcome in outcomes:
                 if outcome is not None and not (outcome.error and is_time_over()):  # else it was paused
-                    progress.end(tables.end(outcome))
+                    progress.end(tables.end(outcome._replace(number=left[outcome.number])))
                 show()
         results = tables.write()
         if tables.n_waiting:
@@ -56,6 +63,17 @@ def run_sweep(plan: SweepPlan) -> Path:
         _draw_curves(results, sweep.curve_over, folder / "figures")
     write_sweep_report(folder, tables.status(), results)
     return folder
+
+
+def _unfinished(plan: SweepPlan, tables: SweepTables, progress: Progress) -> list[int]:
+    """Return the numbers of the runs that are not whole; a process only to find that all is done takes seconds."""
+    left = []
+    for number, (task, config) in enumerate(zip(plan.tasks, plan.configs)):
+        if is_run_whole(task.folder, config, plan.notebooks):
+            progress.end(tables.read(number))
+        else:
+            left.append(number)
+    return left
 
 
 def _draw_curves(table: pd.DataFrame, x: str, folder: Path) -> None:
