@@ -400,8 +400,13 @@ def test_a_command_that_fails_says_why():
 def test_the_list_says_which_benchmarks_are_in_the_suite():
     said = CliRunner().invoke(app, ["bench", "--list"]).output
     speed, accuracy = said.split("accuracy, ")
-    assert [line.split()[0] for line in speed.splitlines()[1:]] == sorted(suite.SUITE)
+    assert [line.split()[0] for line in speed.splitlines()[1:]] == ["suite", *sorted(suite.SUITE)]
     assert [line.split()[0] for line in accuracy.splitlines()[1:]] == sorted(ACCURACY)
+
+
+def test_the_beginning_of_a_name_is_a_hint():
+    failed = CliRunner().invoke(app, ["bench", "unet"])
+    assert str(failed.exception) == "no benchmark 'unet'; did you mean 'unet_training'?"
 
 
 def test_one_benchmark_is_not_compared(tmp_path):

@@ -3,14 +3,16 @@
 import os
 import subprocess
 import sys
+from threading import Event, Thread
 
 import pytest
 from torch.distributed import DistBackendError, DistNetworkError
 
 from rephase import ranks
-from rephase.errors import TrainingError
+from rephase.deadlines import pause_after
+from rephase.errors import OutOfTime, TrainingError
 from rephase.processes import INTERRUPTED, PARENT
-from rephase.ranks import Ranks, watched_ranks
+from rephase.ranks import Ranks, first_builds, watched_ranks
 
 WAITING = """
 import subprocess, time
@@ -88,3 +90,63 @@ def test_only_the_processes_of_a_training_get_the_number_of_their_parent():
     with watched_ranks(Ranks(2)):
         assert os.environ[PARENT] == str(os.getpid())
     assert PARENT not in os.environ
+
+
+@pytest.fixture
+def second(monkeypatch):
+    """This process as the second of a training that SLURM has started, without patience."""
+    for name, value in {"_EVERY": 0.01, "_BEAT": 0.05, "_SILENCE": 0.5}.items():
+        monkeypatch.setattr(ranks, name, value)
+    for name, value in {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "1"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def wait(sign):
+    with first_builds(lambda: pytest.fail("the second process has built data"), sign, Ranks(2)):
+        pass
+
+
+@pytest.mark.parametrize("left", [None, "building 1", "ready 1"])
+def test_a_process_does_not_wait_for_ever_for_data_and_trusts_no_sign_of_an_earlier_command(second, tmp_path, left):
+    if left:
+        (tmp_path / "sign").write_text(left)
+    said = r"rank 1 \(of 0 to 1\) waits for the data of rank 0, which has given no sign of life for 0.5 s; .*; give the"
+    with pytest.raises(TrainingError, match=said):
+        wait(tmp_path / "sign")
+
+
+def test_a_process_that_waits_for_data_pauses_in_time(second, tmp_path):
+    with pytest.raises(OutOfTime, match="the data of another process"), pause_after(1e-4):
+        wait(tmp_path / "sign")
+
+
+def test_the_others_begin_once_the_first_process_has_built_the_data(second, tmp_path, monkeypatch):
+    sign, order, may_end = tmp_path / "data" / "sign", [], Event()
+    monkeypatch.setattr(ranks, "_SILENCE", 20.0)
+
+    def wait_and_say():
+        wait(sign)
+        order.append("second begins")
+        may_end.set()
+
+    other = Thread(target=wait_and_say)
+
+    def build():
+        monkeypatch.setattr(Ranks, "own", lambda _: 1)
+        other.start()
+        other.join(0.5)
+        order.append("built")
+
+    monkeypatch.setattr(Ranks, "own", lambda _: 0)
+    with first_builds(build, sign, Ranks(2)):
+        assert may_end.wait(20)
+    other.join()
+    assert order == ["built", "second begins"]
+    assert not sign.exists()
+
+
+def test_data_that_cannot_be_built_leave_no_sign(second, tmp_path, monkeypatch):
+    monkeypatch.setattr(Ranks, "own", lambda _: 0)
+    with pytest.raises(ZeroDivisionError), first_builds(lambda: 1 / 0, tmp_path / "sign", Ranks(2)):
+        pytest.fail("it has begun without data")
+    assert not list(tmp_path.iterdir())

@@ -48,7 +48,11 @@ WORK: dict[str, Work] = {
     "scored crystals": Work("samples", 1 << 24, 32, 512),
     "scored images": Work("images", 1 << 25, 64, 512),
 }
-"""Every kind of work whose pieces depend on the device; ``rephase bench gpu_check`` measures the sizes on a GPU."""
+"""Every kind of work whose pieces depend on the device.
+
+The sizes for a GPU are estimates, from the memory of a unit and the time of a launch, until ``rephase bench gpu_check``
+has been run on a card: it measures the best ones.
+"""
 _HELD = 0.3  # of a GPU's free memory for the data of a training
 _MOST_WORKERS = 16  # that prepare batches for a GPU
 _SHARE = 0.5  # of a GPU's free memory for one piece; the rest is for results and the allocator
