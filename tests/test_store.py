@@ -360,7 +360,9 @@ def test_a_chunk_has_one_writer_with_shards_and_without(tmp_path, monkeypatch, l
         ran.append(rows)
         return {"x": np.zeros((rows.stop - rows.start, 2)), "y": np.zeros((rows.stop - rows.start, 2))}
 
-    other = subprocess.Popen([sys.executable, "-c", HOLDS.format(lock=lock, seconds=60), store.path], stdout=subprocess.PIPE)
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLDS.format(lock=lock, seconds=60), store.path], stdout=subprocess.PIPE
+    )
     try:
         assert other.stdout.readline() == b"held\n"
         for shard, is_refused in refused.items():
