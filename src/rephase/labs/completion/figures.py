@@ -61,6 +61,7 @@ def monoclinic_crystals(run: Run) -> Figure:
     for ax in (volumes, counts):
         ax.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
         ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.yaxis.set_major_locator(MaxNLocator(4))
     figure.legend(*wilson.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return figure
 
