@@ -27,8 +27,9 @@ from rephase.labs.solving.steps import SOLVED
 from rephase.paths import RUNS
 from rephase.solvers import recipes_for
 from rephase.solvers.iterations import raar
+from rephase.solvers.maxima import around_peaks, highest_around
 from rephase.solvers.problem import PhaseProblem, working_problem
-from rephase.solvers.projections import Modulus, above, around_peaks, highest_around
+from rephase.solvers.projections import Modulus, above
 from rephase.solvers.strategy import Recipe, Trials, finish, finish_in_group, random_starts, run_trials, search
 
 Idea = Callable[[PhaseProblem, int, Recipe, torch.Generator, Trials | None], Trials]

@@ -9,7 +9,7 @@ import torch
 from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import Symmetry
 from rephase.solvers.grids import fast_size
-from rephase.solvers.projections import highest_around
+from rephase.solvers.maxima import highest_around
 
 _CLOSEST = 1.0  # Å between an atom in a general position and its image
 _DENOMINATOR = 24  # every translation of a group is a multiple of 1/24

@@ -12,12 +12,12 @@ from rephase.solvers.direct_methods.atoms import PointAtoms, asymmetric_unit, fi
 from rephase.solvers.direct_methods.relations import Classes, Triplets
 from rephase.solvers.grids import HalfGrid
 
-# Chosen on generated acentric crystals to 1.0 Å, see `rephase bench direct_methods`
+# Chosen on generated acentric crystals to 1.0 and 1.2 Å, see `rephase bench direct_methods`
 _STRONG, _TRIPLETS = 10, 30  # reflections per atom of the asymmetric unit, and relations per reflection
 _ATOMS = 0.7  # of the expected atoms are looked for
-_OMITTED = 0.3  # of the atoms, at random in each cycle but the last ones
+_OMITTED = 0.4  # of the atoms, at random in each cycle but the last ones
 _COMPLETE = 5  # last cycles, in which no atom is omitted
-_SPACING = 0.4  # Å between the points of a map
+_SPACING = 0.5  # Å between the points of a map
 
 
 class DirectMethods:
@@ -41,21 +41,27 @@ class DirectMethods:
     def __init__(self, hkl: np.ndarray, E: torch.Tensor, cell: Cell, symmetry: Symmetry, n_atoms: int):
         self._classes = Classes(hkl, symmetry, E.device)
         self.n_atoms = max(1, math.ceil(_ATOMS * n_atoms / len(symmetry.point_group)))
-        one = hkl[self._classes.first]
-        self._E = E[torch.as_tensor(self._classes.first, device=E.device)]
-        weight = self._E.cpu().numpy() / np.sqrt(symmetry.epsilon(one))
+        one, self._E_listed = hkl[self._classes.first], E
+        of_classes = E[torch.as_tensor(self._classes.first, device=E.device)]
+        weight = of_classes.cpu().numpy() / np.sqrt(symmetry.epsilon(one))
         strong = np.sort(np.argsort(-weight, kind="stable")[: _STRONG * self.n_atoms])
-        self._is_strong = torch.zeros_like(self._E).index_fill_(0, torch.as_tensor(strong, device=E.device), 1.0)
+        self._strong = torch.as_tensor(strong, device=E.device)
+        self._strong_E = torch.zeros_like(of_classes).index_copy_(0, self._strong, of_classes[self._strong])
         self._triplets = Triplets(hkl, E, self._classes, strong, _TRIPLETS * len(strong))
-        shape = symmetric_shape([length / _SPACING for length in cell.parameters[:3]], symmetry)
+        least = np.maximum(2 * np.abs(hkl).max(0) + 2, np.array(cell.parameters[:3]) / _SPACING)
+        shape = symmetric_shape(least, symmetry)
         self._grid = HalfGrid(torch.as_tensor(hkl, device=E.device), shape)
         self._unit = torch.as_tensor(asymmetric_unit(shape, symmetry, cell), device=E.device)
-        self._strong = torch.as_tensor(strong, device=E.device)
         self._F_of_strong = PointAtoms(one[strong], symmetry, E.device)
         self._F_of_all = PointAtoms(one, symmetry, E.device)
 
-    def search(self, phasors: torch.Tensor, n_cycles: int, generator: torch.Generator) -> torch.Tensor:
-        """Search from phasors [batch, n_refl]; return F of the atoms found [batch, n_refl], which obey the group.
+    @property
+    def n_voxels(self) -> int:
+        """Number of points of a map."""
+        return math.prod(self._grid.shape)
+
+    def refined(self, phasors: torch.Tensor, n_cycles: int, generator: torch.Generator) -> torch.Tensor:
+        """Refine phasors [batch, n_refl]; return F of the atoms found [batch, n_refl], which obey the group.
 
         A cycle applies the tangent formula, finds the highest peaks of the E map, omits some of these at random, and
         takes the phases of the others, each atom weighted by the square root of its height.
@@ -63,11 +69,17 @@ class DirectMethods:
         one = unit_phasor(self._classes.allowed(phasors[:, self._classes.first]))
         for cycle in range(n_cycles):
             one = self._triplets.tangent(one)
-            maps = self._grid.to_map(self._classes.spread(one * self._E * self._is_strong))
+            maps = self._grid.to_map(self._classes.spread(one * self._strong_E))
             xyz_frac, height = find_atoms(maps, self._unit, self.n_atoms)
             weight = height.clamp_min(0).sqrt()
             if cycle < n_cycles - _COMPLETE:
-                kept = torch.rand(weight.shape, generator=generator) > _OMITTED
-                F = self._F_of_strong(xyz_frac, weight * kept.to(weight.device))
-                one = torch.zeros_like(one).index_copy_(1, self._strong, unit_phasor(F))
+                weight = weight * (torch.rand(weight.shape, generator=generator) > _OMITTED).to(weight.device)
+            F = self._F_of_strong(xyz_frac, weight)
+            one = torch.zeros_like(one).index_copy_(1, self._strong, unit_phasor(F))
         return self._classes.spread(self._F_of_all(xyz_frac, weight))
+
+    def correlation(self, F: torch.Tensor) -> torch.Tensor:
+        """Return the correlation [batch] of |F| of atoms [batch, n_refl] with the measured E."""
+        moduli, E = F.abs(), self._E_listed - self._E_listed.mean()
+        moduli = moduli - moduli.mean(1, keepdim=True)
+        return moduli @ E / (moduli.norm(dim=1) * E.norm()).clamp_min(1e-12)
