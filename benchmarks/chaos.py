@@ -7,7 +7,8 @@
 complete, no process that it started may survive, and a second call must end with the same bits as an undisturbed call.
 ``part``: one of the processes that share a task is killed (a worker or the scheduler of Dask, a process of a training,
 a shard of a data set); the task must end with the same bits, or with one line and a second call with them. ``pieces``:
-a task pauses at random times, is killed at others, and must end with the same bits.
+a task is killed in one piece, pauses in up to two others, and must end with the same bits in the last. Each try of
+these three has one kill, and is repeated if the kill came after the end.
 ``full disk``: a file system in memory that is too small must end the task with one line and leave the earlier results;
 with enough space the task must succeed. This case is left out if file systems cannot be mounted. ``flip``: one bit of a
 stored file is flipped; the file must be refused by name, or the flip must have no effect. ``pair``: two simultaneous
@@ -38,6 +39,7 @@ from disturbances.pieces import cut
 from disturbances.processes import CONTEXT
 from disturbances.shared_works import SHARED
 from disturbances.works import WORKS
+from tqdm import tqdm
 
 TASKS = WORKS | SHARED
 KILLED = ("generation", "training", "sweep", "solve", "complete", "shared training", "shards")
@@ -46,7 +48,7 @@ CUT = ("train command", "notebooks")
 FILLED = ("generation", "training", "solve", "complete", "run")
 PAIRED = ("run", "sweep", "generation", "training", "solve")
 N_KILLS, N_PAIRS, N_FLIPS = 20, 3, 40
-HEAD = f"{'what':<28}{'tries':>6}{'good':>6}{'bad':>6}  the first that is bad"
+HEAD = f"{'case':<28}{'tries':>6}{'good':>6}{'bad':>6}  the first that is bad"
 
 
 class Chaos:
@@ -149,11 +151,12 @@ def main(arguments: list[str] | None = None) -> int:
             if name.startswith("full disk") and not is_mountable:
                 print(f"{name:<28} left out: no file system can be mounted here", flush=True)
                 continue
-            rows.append(Row(name, list(cases[name]())))
+            rows.append(Row(name, list(tqdm(cases[name](), desc=name, unit="try", leave=False))))
             print(rows[-1], flush=True)
-    n_bad = sum(len(row.bad) for row in rows)
-    print(f"{sum(len(row.problems) for row in rows)} tries, {n_bad} bad")
-    return 1 if n_bad else 0
+    n_tries, bad = sum(len(row.problems) for row in rows), [row for row in rows if row.bad]
+    where = f": {', '.join(row.name for row in bad)}" if bad else ""
+    print(f"{len(rows)} cases, {n_tries} tries, {sum(len(row.bad) for row in rows)} bad{where}")
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":

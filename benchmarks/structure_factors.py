@@ -13,11 +13,14 @@ os.environ["OMP_NUM_THREADS"] = "1"  # read when numpy and torch are imported
 
 import contextlib
 import io
+import multiprocessing
 import tempfile
+import time
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import Dans_Diffraction as dif
 import gemmi
@@ -25,21 +28,36 @@ import numpy as np
 import pandas as pd
 import torch
 from measuring.tables import write_table
-from measuring.timing import Comparison, Task, repeated, seconds_of, timed
+from measuring.timing import Comparison, Task, repeated, timed
 
 from rephase.config.crystals import Strain
 from rephase.crystal.scattering import dispersion, form_factor_coefficients
 from rephase.crystal.structure_factors import GridKernel, grid_hkl, structure_factors
 from rephase.crystal.structures import Atoms, Crystal, read_crystal
 from rephase.labs.crystals.perturb import strain
-from rephase.learning.store import Store
+from rephase.learning.store import Shard, Store
 
 CRYSTALS = ("Ni", "NaCl", "Ca2RuO4", "NaCoO2_stripe_supercell")
 H_MAX, ENERGY_KEV = (15, 15, 15), 10.0
 GRID = tuple(2 * m + 1 for m in H_MAX)
 HKL = grid_hkl(H_MAX).reshape(-1, 3)
-BATCH, STORED = 64, 256  # structures in one call of the kernel, and in one store
+BATCH, STORED = 64, 1024  # structures in one call of the kernel, and in one store
 SHIPPED, WRITING = "Dans_Diffraction, as shipped", "rephase, same lattice, incl. writing"
+
+
+class Seconds(NamedTuple):
+    """Clock time, and process time of this process and of its children that have ended."""
+
+    clock: float
+    process: float
+
+    @classmethod
+    def now(cls) -> "Seconds":
+        """Return the times of this moment, of which differences are meant."""
+        return cls(time.perf_counter(), sum(os.times()[:4]))
+
+    def __sub__(self, start: "Seconds") -> "Seconds":
+        return Seconds(self.clock - start.clock, self.process - start.process)
 
 
 def dans_diffraction(
@@ -104,15 +122,53 @@ def dense_numpy(crystal: Crystal, xyz_frac: np.ndarray, hkl: np.ndarray = HKL) -
     return F
 
 
-def milliseconds_writing(kernel: GridKernel, xyz_frac: torch.Tensor, lattice: torch.Tensor | None) -> float:
-    """Return the time for one worker to fill a store with the kernel's output, in ms per structure."""
-    times = []
-    for _ in range(4):
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):  # the progress bar
-            store = Store(Path(folder), {"F": (GRID, "complex64")}, STORED, BATCH, {})
-            fill = partial(store.fill, lambda rows: {"F": kernel(xyz_frac, lattice).numpy()}, workers=1)
-            times.append(seconds_of(fill))
+def fill(path: Path, kernel: GridKernel, *variants: torch.Tensor, workers: int, shard: Shard | None) -> None:
+    """Fill a store with the kernel's output for the same coordinates and lattices again and again."""
+    with contextlib.redirect_stderr(io.StringIO()):  # the progress bar
+        store = Store(path, {"F": (GRID, "complex64")}, STORED, BATCH, {})
+        store.fill(lambda rows: {"F": kernel(*variants).numpy()}, workers=workers, shard=shard)
+
+
+def seconds_to_fill(kernel: GridKernel, *variants: torch.Tensor, workers: int = 1, processes: int = 1) -> Seconds:
+    """Return the seconds to fill a new store with some threads in each of some processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = partial(fill, Path(folder), kernel, *variants, workers=workers)
+        if processes == 1:
+            start = Seconds.now()
+            work(shard=None)
+            return Seconds.now() - start
+        fork = multiprocessing.get_context("fork")  # the kernel is there already
+        shards = [Shard(number, processes) for number in range(1, processes + 1)]
+        tasks = [fork.Process(target=work, kwargs={"shard": shard}) for shard in shards]
+        start = Seconds.now()
+        for task in tasks:
+            task.start()
+        for task in tasks:
+            task.join()
+        if any(task.exitcode for task in tasks):
+            raise ChildProcessError("a process that fills a store has failed")
+        return Seconds.now() - start
+
+
+def milliseconds_writing(kernel: GridKernel, *variants: torch.Tensor) -> float:
+    """Return the process time for one worker to fill a store with the kernel's output, in ms per structure."""
+    times = [seconds_to_fill(kernel, *variants).process for _ in range(4)]
     return 1e3 * median(times[1:]) / STORED
+
+
+def scaling(kernel: GridKernel, *variants: torch.Tensor) -> dict[str, float]:
+    """Return how many times faster two threads and two processes fill a store than one: medians of rounds in turn.
+
+    The clock times need two idle cores. The process times show how much of the loss is due to what the cores share: two
+    divided by their ratio is the scaling without waiting and without other programs.
+    """
+    cases = {"": {}, "threads": {"workers": 2}, "processes": {"processes": 2}}
+    rounds = [{name: seconds_to_fill(kernel, *variants, **case) for name, case in cases.items()} for _ in range(8)]
+    row = {}
+    for name in ("threads", "processes"):
+        row[f"scaling on two {name}"] = median(r[""].clock / r[name].clock for r in rounds)
+        row[f"process time of two {name}, relative to one"] = median(r[name].process / r[""].process for r in rounds)
+    return row
 
 
 def median_ms(work: Callable[[], object], *, repeat: int, structures: int = 1) -> float:
@@ -140,8 +196,9 @@ def measure(name: str) -> dict[str, float]:
         "numpy, dense": median_ms(lambda: dense_numpy(crystal, first), repeat=5),
         "rephase, same lattice": median_ms(lambda: kernel(xyz_frac), repeat=11, structures=BATCH),
         "rephase, strained lattices": median_ms(lambda: kernel(xyz_frac, lattice), repeat=7, structures=BATCH),
-        WRITING: milliseconds_writing(kernel, xyz_frac, None),
+        WRITING: milliseconds_writing(kernel, xyz_frac),
         "rephase, strained lattices, incl. writing": milliseconds_writing(kernel, xyz_frac, lattice),
+        **scaling(kernel, xyz_frac, lattice),
     }
     row[f"ratio {SHIPPED} / {WRITING}"] = row[SHIPPED] / row[WRITING]
     for peer, F in {"Dans_Diffraction": F_dans, "gemmi": F_gemmi, "numpy": dense_numpy(crystal, first)}.items():

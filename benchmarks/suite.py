@@ -14,8 +14,8 @@ Peers that rephase does not depend on have environments of their own, ``FOLDER/N
 missing ones.
 
 ``--against`` compares with an earlier ``bench.json`` of the same machine. A row has changed if its medians differ by
-more than 5 % and by more than three robust standard errors. The exit status is 1 if something became slower, or needs
-more memory, or if a benchmark failed.
+more than 5 % and by more than three robust standard errors; behind it is the change of its peers, whose code is the
+same. The exit status is 1 if something became slower, or needs more memory, or if a benchmark failed.
 """
 
 import os
@@ -42,13 +42,13 @@ import speed_of_solve
 import structure_factors
 import torch
 import unet_training
-from measuring.against import compare, other_machine, other_programs
+from measuring.against import compare, other_machine, other_programs, other_work
 from measuring.machine import machine, moment, programs
 from measuring.pictures import draw_costs
 from measuring.tables import FOLDER, markdown, plain, read_results, write_results
 from measuring.timing import Comparison, measure
 
-from rephase.errors import RephaseError
+from rephase.errors import ConfigError, RephaseError
 from rephase.files.writing import write_whole
 from rephase.plots import save_figure
 
@@ -104,16 +104,15 @@ def main(suite: Mapping[str, Iterable[Comparison]] = SUITE, out: Path = FOLDER) 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     earlier = read_results(options.against) if options.against else None
-    difference = other_machine(earlier, machine()) if earlier else ""
-    if difference:
-        print(f"warning: {options.against} is of another machine ({difference}): not compared", file=sys.stderr)
+    if earlier and (difference := other_machine(earlier, machine())):
+        raise ConfigError(f"--against {options.against}: of another machine ({difference}); expected a run of this one")
     results = run_suite(suite, out)
     report(results, out)
     status = 1 if results["failed"] else 0
-    if earlier and not difference:
+    if earlier:
         changes = compare(earlier["rows"], results["rows"])
-        versions = other_programs(earlier, results["programs"])
-        print("\n".join([f"\nagainst {options.against}:", *([versions] if versions else []), changes.text()]))
+        notes = [other_programs(earlier, results["programs"]), other_work(earlier, results)]
+        print("\n".join([f"\nagainst {options.against}:", *filter(None, notes), changes.text()]))
         status = 1 if changes.slower else status
     return status
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(BENCHMARKS))  # as for a script of this folder
 
 import suite
 from measuring import processes, timing
-from measuring.against import change, compare, standard_error
+from measuring.against import change, compare, other_work, standard_error
 from measuring.peers import INSTALL, script_task
 from measuring.pictures import draw_costs
 from measuring.tables import lines, markdown, read_results, shown, title, write_results
@@ -221,8 +221,8 @@ def test_a_benchmark_that_fails_is_recorded_and_the_others_are_measured(fake, tm
     [
         (1.0, 0, "nothing changed beyond noise"),
         (1.04, 0, "nothing changed beyond noise"),
-        (1.5, 1, "slower or larger: fast, 8 atoms: 10 ms → 15 ms (1.50×)"),
-        (0.5, 0, "faster or smaller: fast, 8 atoms: 10 ms → 5 ms (0.50×)"),
+        (1.5, 1, "slower or larger: fast, 8 atoms: 10 ms → 15 ms (1.50×, gemmi 1.50×)"),
+        (0.5, 0, "faster or smaller: fast, 8 atoms: 10 ms → 5 ms (0.50×, gemmi 0.50×)"),
     ],
 )
 def test_a_later_run_is_compared(fake, tmp_path, factor, status, line):
@@ -234,13 +234,28 @@ def test_a_later_run_is_compared(fake, tmp_path, factor, status, line):
     assert f"the peers took {factor:.2f} times as long" in printed
 
 
-def test_another_machine_is_not_compared(fake, tmp_path):
+def test_another_machine_is_refused_before_anything_is_measured(fake, tmp_path):
     earlier = tmp_path / "earlier.json"
     write_results(earlier, results([row([1e-6], name="fast")], machine={"cores": 64}))
-    status, printed, said = fake("--against", earlier)
-    assert status == 0
-    assert f"warning: {earlier} is of another machine (cores 64 instead of 2): not compared" in said
-    assert "slower" not in printed
+    with pytest.raises(ConfigError, match=r"of another machine \(cores 64 instead of 2\); expected a run of this one"):
+        fake("--against", earlier)
+    assert not (tmp_path / "bench").exists()
+
+
+def test_other_work_on_the_machine_is_named():
+    def run(load):
+        return results([], moments={"start": {"time": "now", "load": load}})
+
+    assert other_work(run(0.9), run(1.0)) == ""
+    assert other_work(run(0.1), run(7.8)).startswith(
+        "the later run started at a load of 7.8 on 2 cores: changes may be"
+    )
+    assert " and the later run " in other_work(run(3.0), run(7.8))
+
+
+def test_the_change_of_the_peers_is_beside_that_of_the_row():
+    before, after = ([row({"rephase": [v] * 3, "gemmi": [w] * 3})] for v, w in ((1.0, 4.0), (2.0, 6.0)))
+    assert compare(before, after).slower == ["a, 10 atoms: 1 s → 2 s (2.00×, gemmi 1.50×)"]
 
 
 def test_other_versions_are_named(fake, tmp_path):
@@ -263,6 +278,7 @@ def test_other_versions_are_named(fake, tmp_path):
         (json.dumps({"format": 1, **results([row(["x"])])}), "damaged (TypeError"),
         (json.dumps({"format": 1, **results([row({"gemmi": [1.0]})])}), "damaged (KeyError: 'rephase')"),
         (json.dumps({"format": 1, **results([], machine=3)}), "damaged (TypeError"),
+        (json.dumps({"format": 1, **results([], moments={})}), "damaged (KeyError: 'start'"),
     ],
 )
 def test_a_damaged_file_is_refused_before_anything_is_measured(fake, tmp_path, content, message):
@@ -302,9 +318,9 @@ def test_a_change_is_larger_than_the_noise_of_both(later, expected):
 
 def test_rows_that_are_gone_or_new_are_named_and_memory_is_compared():
     before = [row(QUIET), row(QUIET, name="old"), row([100.0] * 3, unit="MB")]
-    after = [row(QUIET), row(QUIET, name="new"), row([150.0] * 3, unit="MB")]
+    after = [row(QUIET), row(QUIET, name="new"), row(QUIET, name="new", unit="MB"), row([150.0] * 3, unit="MB")]
     found = compare(before, after)
-    assert (found.gone, found.new) == (["old, 10 atoms"], ["new, 10 atoms"])
+    assert (found.gone, found.new) == (["old, 10 atoms"], ["new, 10 atoms", "new, 10 atoms, MB"])
     assert found.slower == ["a, 10 atoms: 100 MB → 150 MB (1.50×)"]
     assert found.peers == ""
 
@@ -384,8 +400,13 @@ def test_a_command_that_fails_says_why():
 def test_the_list_says_which_benchmarks_are_in_the_suite():
     said = CliRunner().invoke(app, ["bench", "--list"]).output
     speed, accuracy = said.split("accuracy, ")
-    assert [line.split()[0] for line in speed.splitlines()[1:]] == sorted(suite.SUITE)
+    assert [line.split()[0] for line in speed.splitlines()[1:]] == ["suite", *sorted(suite.SUITE)]
     assert [line.split()[0] for line in accuracy.splitlines()[1:]] == sorted(ACCURACY)
+
+
+def test_the_beginning_of_a_name_is_a_hint():
+    failed = CliRunner().invoke(app, ["bench", "unet"])
+    assert str(failed.exception) == "no benchmark 'unet'; did you mean 'unet_training'?"
 
 
 def test_one_benchmark_is_not_compared(tmp_path):

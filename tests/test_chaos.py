@@ -63,6 +63,10 @@ def write_more_each_time(folder: Path) -> None:
     path.write_text(path.read_text().replace("old", "") + "new")
 
 
+def write_at_once(folder: Path) -> None:
+    (folder / "out" / "one").write_text("new")
+
+
 CAREFUL, CARELESS = (Work(name, write_old, do, state) for name, do in (("set", write_set), ("files", write_one_by_one)))
 
 
@@ -85,6 +89,13 @@ def test_kills_find_processes_that_live_on(place):
     work = Work("children", write_old, leave_children, state)
     reference = undisturbed(work, place / "reference")
     assert kill(work, reference, place / "kill", Random(0), is_late=True) == "1 processes survived the kill"
+
+
+def test_a_kill_after_the_end_does_not_count(place):
+    work = Work("quick", write_old, write_at_once, state)
+    reference = undisturbed(work, place / "reference")._replace(seconds=1e6)
+    found = kill(work, reference, place / "kill", Random(0), is_late=False)
+    assert found == "there was nothing left to kill in each of 5 tries"
 
 
 PART = "import pathlib, sys, time; time.sleep(1.5); pathlib.Path(sys.argv[1]).write_text('new')"
@@ -206,7 +217,7 @@ def test_status_and_table_report_what_is_bad(monkeypatch, capsys):
     assert chaos.main(["--cases", "pair sweep", "pair run"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2].split() == ["pair", "run", "2", "1", "1", "wrong"]
-    assert lines[-1] == "3 tries, 1 bad"
+    assert lines[-1] == "2 cases, 3 tries, 1 bad: pair run"
 
 
 def test_results_of_completion_survive_a_kill(place):

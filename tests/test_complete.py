@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from dataclasses import replace
 
 import gemmi
@@ -123,13 +124,17 @@ def test_atoms_know_far_more_than_wilson_and_how_much(by_atoms):
 
 
 def test_figures_of_merit_are_mean_cosines_of_the_phase_errors():
-    everything, truth = simulate_reflections(crystals("P 1 21/c 1", 1, (10, 14))[0], 0.8)
-    data = everything.cut(1.5)
-    completion = complete(data, solution=with_true_phases(data, truth), effort=0.1)
-    true = truth.F[rows_of(completion.hkl, truth.hkl)]
-    for part in (completion.is_observed, ~completion.is_observed):
-        cosine = np.cos(completion.phi - np.angle(true))[part].mean()
-        assert completion.fom[part].mean() == pytest.approx(cosine, abs=0.08)
+    """On the mean of some crystals: a single one may be better or worse than it should be by a tenth."""
+    found = []
+    for crystal in crystals("P 1 21/c 1", 4, (10, 14)):
+        everything, truth = simulate_reflections(crystal, 0.8)
+        data = everything.cut(1.5)
+        completion = complete(data, solution=with_true_phases(data, truth), effort=0.1)
+        true = truth.F[rows_of(completion.hkl, truth.hkl)]
+        for part in (completion.is_observed, ~completion.is_observed):
+            found.append((completion.fom[part].mean(), np.cos(completion.phi - np.angle(true))[part].mean()))
+    fom, cosine = np.reshape(found, (-1, 2, 2)).mean(0).T
+    assert fom == pytest.approx(cosine, abs=0.08)
 
 
 def test_figures_of_merit_are_high_where_phases_are_sure(by_atoms):
@@ -168,7 +173,8 @@ def test_what_a_network_was_not_trained_for_is_said(sample, unet_weights):
     _, _, data = sample
     path = str(unet_weights)
     holey = complete(data.take(np.arange(len(data)) % 5 > 0), model=path, d_min=D_MIN)
-    assert "20% of the reflections to 1.8" in holey.summary()["outside_training"]
+    said = re.search(r"(\d+)% of the reflections to 1\.8\d* Å missing", holey.summary()["outside_training"])
+    assert 16 <= int(said[1]) <= 24
     assert "Å missing (trained on 0%)" in holey.summary()["outside_training"]
     coarse = complete(data.cut(2.2), model=path, d_min=D_MIN)
     assert (

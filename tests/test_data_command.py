@@ -35,6 +35,29 @@ def test_a_laboratory_without_data_sets_is_refused(tmp_path):
         build_data_sets("test", out=tmp_path, only=["solving"])
 
 
+def test_an_unknown_engine_is_refused_before_the_folder_is_made(tmp_path):
+    with pytest.raises(ConfigError, match="engine 'lokal': .* did you mean 'local'"):
+        build_data_sets("test", out=tmp_path / "run", only=["crystals"], engine="lokal")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--shard", "1/2", "--jobs", "2"], "--shard 1/2: expected no --engine, --jobs or --cluster"),
+        (["--shard", "1/2", "--engine", "dask"], "--shard 1/2: expected no --engine, --jobs or --cluster"),
+        (["--shard", "1/2", "--cluster", "c.yaml"], "--shard 1/2: expected no --engine, --jobs or --cluster"),
+        (["--workers", "2"], "--workers 2: expected --shard"),
+        (["--shard", "1/2", "--workers", "0"], "workers = 0: expected 1 to 1000"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(options, said, tmp_path, command):
+    status, _, warned = command("data", "--config", "test", "--only", "crystals", "--out", tmp_path / "run", *options)
+    assert status == 2
+    assert said in warned
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_shard_that_fails_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("rephase.engines.run_task", lambda task: "DiskError: full" if "2/2" in task.arguments else "")
     with pytest.raises(PipelineError, match="shard 2/2 failed: DiskError: full; give the same command again"):

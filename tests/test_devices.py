@@ -8,6 +8,7 @@ import pytest
 import torch
 from lightning.pytorch.accelerators import CUDAAccelerator
 
+from rephase import devices
 from rephase.config import load_config
 from rephase.devices import deterministic, is_held, loader_options, pick_device, seeded, tf32
 from rephase.errors import DeviceError
@@ -47,6 +48,7 @@ def settings():
     return (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.utils.deterministic.fill_uninitialized_memory,
         torch.backends.cudnn.benchmark,
         torch.backends.cuda.matmul.allow_tf32,
         torch.get_num_threads(),
@@ -138,3 +140,14 @@ def test_a_gpu_holds_data_that_fit_and_is_fed_by_workers(monkeypatch):
     assert loader_options(gpu)["num_workers"] == 7
     monkeypatch.setattr("rephase.devices.available_cores", lambda: 1)
     assert loader_options(gpu)["num_workers"] == 1
+
+
+@pytest.mark.parametrize(("has", "chosen"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_auto_precision_is_that_of_the_processor(monkeypatch, has, chosen):
+    monkeypatch.setattr(devices, "has_bfloat16", lambda device: has)
+    assert devices.trainer_options("cpu", "auto")["precision"] == chosen
+    assert devices.trainer_options("cpu", "64-true")["precision"] == "64-true"
+
+
+def test_every_processor_says_whether_it_has_bfloat16():
+    assert devices.has_bfloat16(torch.device("cpu")) in (True, False)

@@ -285,6 +285,13 @@ def test_jobs_that_are_refused_are_one_line(tmp_path, sbatch):
         outcomes_of(TASKS, "slurm", cluster=LOOPBACK)
 
 
+@pytest.mark.parametrize(("engine", "said"), [("slurm", "SLURM .*no command sbatch"), ("pbs", "PBS .*no command qsub")])
+def test_a_batch_system_that_is_not_installed_is_named(engine, said, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=f"engine '{engine}': {said}.*, or give local or dask"):
+        outcomes_of(TASKS, engine, cluster=LOOPBACK)
+
+
 INTERRUPTED = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -373,6 +380,11 @@ def test_a_terminal_gets_a_table_of_what_runs_and_what_failed(progress, capsys, 
     assert re.search(r"failed +│ +failed +│ 0:00:0\d │ ConfigError: wrong", text)
     assert re.search(r"running +│ +running +│ 0:00:0\d │ 02_second", text)
     assert "01_first" not in text
+    done = Progress(progress.tasks[:1], "a sweep")
+    done.end(Outcome(0, ""))
+    with console.capture() as printed:
+        console.print(_table(done))
+    assert printed.get().strip() == "a sweep: 1 done, 0 running, 0 failed, 0 waiting"
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
     with shown(progress) as show:
         show()

@@ -32,8 +32,8 @@ FLOORS = [
     {"labs"},
     {"laboratories"},
     {"figures", "report", "shipping", "trainings"},
-    {"pipeline", "sweeps"},
-    {"data_sets"},
+    {"pipeline"},
+    {"data_sets", "sweeps"},
     {"commands"},
     {"cli"},
 ]

@@ -23,6 +23,7 @@ from rephase.labs.scattering.models import POSTERIOR_MODELS
 from rephase.labs.waves.data.holograms import HologramSimulator
 from rephase.labs.waves.models import IMAGE_POSTERIOR_MODELS
 from rephase.learning.convolutions import CONVOLUTIONS
+from rephase.learning.layers import convolution_block
 from rephase.learning.models import build_model
 
 CRYSTALS = MonoclinicConfig(
@@ -146,6 +147,17 @@ def test_other_precisions_have_a_like_loss(kind, name, batches):
     double = loss_of(model.double(), to_double(batch))
     assert double.dtype == torch.float64
     assert double.item() == pytest.approx(single, rel=1e-3)
+
+
+def test_fields_are_normalised_in_float32():
+    block, fields = convolution_block(8, 16), torch.randn(2, 8, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = block[0](fields)
+        found = block[1](rounded)
+    assert rounded.dtype == torch.bfloat16
+    assert found.dtype == torch.float32
+    assert torch.equal(found, block[1](rounded.float()))
+    assert block.double()(fields.double()).dtype == torch.float64
 
 
 def gradients(model, batch, precision):

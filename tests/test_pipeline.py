@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import dask
 import nbformat
 import pandas as pd
 import pytest
@@ -24,7 +26,7 @@ from rephase.pipeline import check_parameters, find_notebooks, run_notebooks
 from rephase.processes import THREADS, available_cores
 from rephase.runs import open_run, read_run
 from rephase.runs.status import Outcome, read_notebook, read_status, write_status
-from rephase.sweeps import run_sweep
+from rephase.sweeps import plan_sweep, run_sweep
 from rephase.sweeps.points import point_folder
 
 
@@ -263,29 +265,29 @@ def _lives(process):
 @pytest.mark.parametrize("jobs", [0, -1, 10**6])
 def test_a_number_of_jobs_that_makes_no_sense(tmp_path, jobs):
     with pytest.raises(ConfigError, match=f"jobs = {jobs}: expected 1 to 1000"):
-        run_sweep("tasks", jobs=jobs, out=tmp_path / "out")
+        run_sweep(plan_sweep("tasks", jobs=jobs, out=tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_sweep_has_one_writer_and_a_folder_that_can_be_written(tmp_path):
     (tmp_path / "s.yaml").write_text("base: test\n")
     with pytest.raises(ConfigError, match="cannot be made"):
-        run_sweep(tmp_path / "s.yaml", out=tmp_path / "s.yaml")
+        run_sweep(plan_sweep(tmp_path / "s.yaml", out=tmp_path / "s.yaml"))
     with only_writer(tmp_path / "out"), pytest.raises(DiskError, match="another process of rephase"):
-        in_another_thread(run_sweep, tmp_path / "s.yaml", out=tmp_path / "out")
+        in_another_thread(run_sweep, plan_sweep(tmp_path / "s.yaml", out=tmp_path / "out"))
 
 
 @pytest.mark.parametrize("name", ["results.csv", "status.csv"])
 def test_a_sweep_replaces_no_tables_of_others(tmp_path, monkeypatch, name):
     (tmp_path / "s.yaml").write_text("base: test\n")
     monkeypatch.setattr("rephase.engines.run_task", lambda task: "failed")
-    out = run_sweep(tmp_path / "s.yaml", out=tmp_path / "out")
-    assert run_sweep(tmp_path / "s.yaml", out=out) == out  # its own are replaced
+    out = run_sweep(plan_sweep(tmp_path / "s.yaml", out=tmp_path / "out"))
+    assert run_sweep(plan_sweep(tmp_path / "s.yaml", out=out)) == out  # its own are replaced
     for folder in (tmp_path / "other", out):
         folder.mkdir(exist_ok=True)
         (folder / name).write_text("mine")
         with pytest.raises(ConfigError, match=f"{name} was changed after rephase wrote it, or rephase did not write"):
-            run_sweep(tmp_path / "s.yaml", out=folder)
+            run_sweep(plan_sweep(tmp_path / "s.yaml", out=folder))
         assert (folder / name).read_text() == "mine"
 
 
@@ -302,6 +304,37 @@ def printed_by(code, folder, monkeypatch):
     run = run_notebooks("test", out=folder / "run", only=["01"], device="cpu")
     (printed,) = read_notebook(run.folder / "notebooks" / "01_x.ipynb").cells[-1].outputs
     return run, printed.text
+
+
+SCORES = (
+    "from rephase.runs import COLUMNS, read_run; import pandas as pd; row = ['a', 'b', 'test', 'c', '', 0.5, 1, 0]; "
+    "read_run(run_folder).save_table('results_x', pd.DataFrame([row], columns=COLUMNS)); print('saved')"
+)
+
+
+def test_a_run_is_whole_until_something_of_it_changes(tmp_path, monkeypatch):
+    run, _ = printed_by(SCORES, tmp_path, monkeypatch)
+    (tmp_path / "whole").mkdir()
+    whole, notebooks = run.folder.rename(tmp_path / "whole" / "run"), find_notebooks(["01"])
+
+    def is_whole_after(change):
+        copy = shutil.copytree(whole, tmp_path / "run", symlinks=True, dirs_exist_ok=True)
+        change(copy)
+        try:
+            return pipeline.is_run_whole(copy, run.config, notebooks)
+        finally:
+            shutil.rmtree(copy)
+
+    assert is_whole_after(lambda folder: None)
+    assert not pipeline.is_run_whole(whole, run.config.changed({"seed": 7}), notebooks)
+    assert not pipeline.is_run_whole(tmp_path / "none", run.config, notebooks)
+    for name in ("results.csv", "report.html", "config.yaml", "status.json", "notebooks/01_x.ipynb"):
+        assert not is_whole_after(lambda folder, name=name: (folder / name).unlink()), name
+    for name in ("results.csv", "config.yaml", "tables/results_x.csv", "notebooks/01_x.ipynb"):
+        assert not is_whole_after(lambda folder, name=name: (folder / name).write_text("other")), name
+    assert not is_whole_after(lambda folder: os.utime(folder / "report.html", (1, 1)))
+    (tmp_path / "notebooks" / "01_x.ipynb").write_text((tmp_path / "notebooks" / "01_x.ipynb").read_text() + " ")
+    assert not is_whole_after(lambda folder: None)
 
 
 @pytest.mark.parametrize("name", ["a{b}", "{", "%s $HOME #1", "a b"])
@@ -324,8 +357,12 @@ def test_a_kernel_starts_threads_for_the_cores_that_it_was_given(tmp_path, monke
 
 def test_an_engine_that_is_not_there(tmp_path):
     (tmp_path / "s.yaml").write_text("base: test\n")
-    with pytest.raises(ConfigError, match="engine 'moon': no scheduler answers there"):
-        run_sweep(tmp_path / "s.yaml", engine="moon", out=tmp_path / "out")
+    plan = plan_sweep(tmp_path / "s.yaml", engine="tcp://127.0.0.1:9", out=tmp_path / "out")
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "0.1s"}),
+        pytest.raises(ConfigError, match="engine 'tcp://127.0.0.1:9': no scheduler answers there"),
+    ):
+        run_sweep(plan)
 
 
 def test_damaged_results_of_a_point_are_its_error(tmp_path, monkeypatch):
@@ -338,7 +375,7 @@ def test_damaged_results_of_a_point_are_its_error(tmp_path, monkeypatch):
         return ""
 
     monkeypatch.setattr("rephase.engines.run_task", run_task)
-    folder = run_sweep(tmp_path / "s.yaml", out=tmp_path / "out")
+    folder = run_sweep(plan_sweep(tmp_path / "s.yaml", out=tmp_path / "out"))
     status = pd.read_csv(folder / "status.csv").set_index("seed")["error"]
     assert status.isna().to_dict() == {1: True, 2: False}
     assert "results.csv: damaged" in status[2]
@@ -353,16 +390,25 @@ def test_folders_of_points_stay_in_the_sweep(tmp_path, value):
 
 
 @pytest.mark.parametrize(("engine", "kinds"), [("local", ["single_atom", "all_atoms"]), ("dask", ["single_atom"])])
-def test_sweep_goes_on_after_a_failure(tmp_path, engine, kinds):
+def test_sweep_goes_on_after_a_failure(tmp_path, engine, kinds, monkeypatch):
     key = "crystals.data.perturbation.kind"
-    (tmp_path / "s.yaml").write_text(f"base: test\nonly: ['02']\ngrid: {{{key}: [shake, {', '.join(kinds)}]}}\n")
-    folder = run_sweep(tmp_path / "s.yaml", engine=engine, jobs=2, device="cpu", out=tmp_path / "out")
-    status = pd.read_csv(folder / "status.csv").set_index(key)["error"]
-    assert status.isna().to_dict() == {"shake": False} | dict.fromkeys(kinds, True)
-    assert f"{key} = 'shake'" in status["shake"]
+    cases = ["{crystals.data.crystals: [no.cif]}", *(f"{{{key}: {kind}}}" for kind in kinds)]
+    (tmp_path / "s.yaml").write_text(f"base: test\nonly: ['02']\ncases: [{', '.join(cases)}]\n")
+    folder = run_sweep(plan_sweep(tmp_path / "s.yaml", engine=engine, jobs=2, device="cpu", out=tmp_path / "out"))
+    status = pd.read_csv(folder / "status.csv").fillna({key: "of test"}).set_index(key)["error"]
+    assert status.isna().to_dict() == {"of test": False} | dict.fromkeys(kinds, True)
+    assert "no.cif" in status["of test"]
     results = pd.read_csv(folder / "results.csv").groupby(key)["value"].mean()
     assert set(results.index) == set(kinds)
     assert results.nunique() == len(kinds)
+    started = []
+    monkeypatch.setattr("rephase.engines.run_task", lambda task: started.append(task.name) or "failed again")
+    before = (folder / "results.csv").read_text()
+    run_sweep(plan_sweep(tmp_path / "s.yaml", device="cpu", out=folder))
+    status = pd.read_csv(folder / "status.csv").fillna({key: "of test"}).set_index(key)
+    assert started == [status["folder"]["of test"]]
+    assert status["error"]["of test"] == "failed again"
+    assert (folder / "results.csv").read_text() == before
 
 
 def test_error_on_the_command_line_is_one_line(command):

@@ -11,9 +11,10 @@ from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, GridError, SymmetryError
 from rephase.labs.solving.figures import random_crystals as draw
 from rephase.labs.solving.structure_statistics import compare_structures, intensities, nearest_contacts, volume_per_atom
-from rephase.random_crystals.contacts import CONTACT_SLACK
+from rephase.random_crystals.contacts import CONTACT_SLACK, others, surroundings
 from rephase.random_crystals.crystals import ELEMENTS, SPACE_GROUPS, RandomCrystalOptions, random_crystals
 from rephase.random_crystals.fragments import POLAR_HYDROGEN_RADIUS, VDW_RADII, fragment_library
+from rephase.random_crystals.growth import _best_trial
 from rephase.random_crystals.structure_factors import many_structure_factors, unique_reflections
 
 SMALL = RandomCrystalOptions(n_atoms=(5, 18))
@@ -159,6 +160,43 @@ def test_cells_keep_to_the_longest_axes_where_they_can():
 
     assert share_inside(8, longest=(9.0, 11.0, 14.0)) > 0.9
     assert share_inside(8) < 0.85
+
+
+def test_images_near_the_centre_are_those_of_all_images():
+    symmetry, generator = find_symmetry("P 1 21/c 1"), seeded(2)
+    lattice = torch.eye(3, dtype=torch.float64) * torch.tensor([7.0, 8.0, 9.0])
+    rotations, translations = torch.as_tensor(symmetry.rotations).double(), torch.as_tensor(symmetry.translations)
+    table = (lattice.expand(3, 3, 3), rotations.expand(3, -1, 3, 3), translations.expand(3, -1, 3))
+    is_there, radius = torch.ones(3, len(rotations), dtype=torch.bool), torch.full((3,), 4.0, dtype=torch.float64)
+    around = surroundings(*table, is_there, radius, torch.rand(3, 3, generator=generator, dtype=torch.float64))
+    around = around.scaled(torch.tensor([1.0, 0.98, 1.1], dtype=torch.float64))
+    xyz, rows = torch.randn(2, 4, 3, generator=generator, dtype=torch.float64), torch.tensor([2, 0])
+    reach = torch.tensor([6.0, 8.0], dtype=torch.float64)
+    row, motion, point, images = around.near_centre(rows, xyz, reach)
+    every = around.take(rows).images(xyz).unflatten(2, (-1, 4))
+    assert torch.allclose(images, every[row, :, motion, point], atol=1e-12)
+    assert len(row) == (every.norm(dim=1) < reach[:, None, None]).sum() > 20
+
+
+def test_the_preferred_trial_that_fits_is_found():
+    """Twenty sites with 16 trials of two atoms, the second of which may lie on an obstacle."""
+    generator = seeded(1)
+    preference = torch.rand(20, 16, generator=generator) - 0.2  # below 0: it does not fit in any case
+    is_free = torch.rand(20, 16, generator=generator) < 0.1
+    xyz = torch.zeros(20, 16, 2, 3)
+    xyz[:, :, 1, 0] = 4.0 * is_free
+    obstacle = others(torch.zeros(20, 3, 1), torch.ones(20, 1))
+    found, best = _best_trial(preference, xyz, torch.ones(20, 16, 2), obstacle)
+    allowed = torch.where(is_free, preference, -1)
+    assert 0 < len(found) < 20
+    assert found.tolist() == (allowed >= 0).any(1).nonzero()[:, 0].tolist()
+    assert best.tolist() == allowed[found].argmax(1).tolist()
+
+
+def test_a_seed_gives_the_same_crystals():
+    first, second = (random_crystals(5, generator=seeded(7), options=SMALL) for _ in range(2))
+    assert torch.equal(first.xyz_frac, second.xyz_frac)
+    assert torch.equal(first.lattice, second.lattice)
 
 
 def test_fragments_lose_their_hydrogen_along_the_axis():

@@ -127,15 +127,16 @@ def test_a_superstructure_is_no_background():
 
 
 def test_absences_are_weighed_against_the_background_and_outliers():
-    crystal = crystal_in("P 1 21/c 1")
-    data = without_group(ungrouped(crystal, leak=0.05)).reflections
-    absent = np.flatnonzero(find_symmetry("P 1 21/c 1").is_absent(data.hkl))
-    few = np.random.default_rng(0).choice(absent, 3, replace=False)
-    intensity = data.intensity.copy()
-    intensity[few] = 3 * intensity.mean()  # as by multiple diffraction
-    listed = listed_reflections(replace(data, intensity=intensity))
-    assert evidence_of_absences(listed, find_symmetry("P 1 21/c 1")) > 5
-    assert evidence_of_absences(listed, find_symmetry("P 1 21/n 1")) < -5
+    """Intensities as the evidence expects them: exponential, on a weak background where P 21/c forbids reflections."""
+    cell, group, rng = Cell(9.0, 12.0, 14.0, 90.0, 100.0, 90.0), find_symmetry("P 1 21/c 1"), np.random.default_rng(0)
+    hkl = unique_hkl(cell, find_symmetry("P 1 2/m 1"), 0.8)
+    absent = np.flatnonzero(group.is_absent(hkl))
+    intensity = rng.exponential(1.0, len(hkl))
+    intensity[absent] *= 0.05
+    intensity[rng.choice(absent, 3, replace=False)] = 3.0  # as by multiple diffraction
+    listed = listed_reflections(Reflections(hkl, intensity, np.full(len(hkl), 0.01), cell, find_symmetry("P 1 2/m 1")))
+    assert evidence_of_absences(listed, group) > 5
+    assert evidence_of_absences(listed, find_symmetry("P 1 1 b")) < -5  # most of its absences are allowed in P 21/c
     assert evidence_of_absences(listed, find_symmetry("P 1 2/m 1")) == 0
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from rephase.config import load_sweep
 from rephase.config.clusters import ClusterConfig
-from rephase.errors import ConfigError
+from rephase.errors import ConfigError, DeviceError
 from rephase.paths import ROOT
-from rephase.sweeps import plan_of_sweep, run_sweep, sweep_points
+from rephase.sweeps import plan_sweep, run_sweep, sweep_points
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_tables_are_written_after_each_run(source, tmp_path, finishing, monkeypa
         return "ConfigError: wrong" if seed_of(task) == 2 else ""
 
     finishing.append(see)
-    run_sweep(source, out=out)
+    run_sweep(plan_sweep(source, out=out))
     assert seen == [
         None,
         ({1: "done", 2: "waiting", 3: "waiting"}, [1]),
@@ -74,11 +74,11 @@ def test_tables_are_written_after_each_run(source, tmp_path, finishing, monkeypa
 
 
 def test_what_was_finished_before_stays_in_the_tables(source, tmp_path, finishing):
-    folder = run_sweep(source, out=tmp_path / "out")
+    folder = run_sweep(plan_sweep(source, out=tmp_path / "out"))
     source.write_text(source.read_text().replace("[1, 2, 3]", "[0, 1, 2, 3]"))
     states = []
     finishing.append(lambda task: states.append(tables_in(folder)) or ("" if seed_of(task) else "failed"))
-    run_sweep(source, out=folder)
+    run_sweep(plan_sweep(source, out=folder))
     assert all(values[:1] == [1] and set(values) == {1, 2, 3} for _, values in states)
     assert tables_in(folder) == ({0: "failed", 1: "done", 2: "done", 3: "done"}, [1, 2, 3])
 
@@ -91,10 +91,10 @@ def test_a_table_that_is_changed_meanwhile_stops_no_run(source, tmp_path, finish
         if (tmp_path / "out" / "status.csv").is_file():
             (tmp_path / "out" / "status.csv").write_text("mine")
 
-    run_sweep(source, out=tmp_path / "out")
+    run_sweep(plan_sweep(source, out=tmp_path / "out"))
     finishing.append(change)
     with pytest.raises(ConfigError, match=r"status.csv was changed after rephase wrote it"):
-        run_sweep(source, out=tmp_path / "out")
+        run_sweep(plan_sweep(source, out=tmp_path / "out"))
     assert ran == [1, 2, 3]
     assert (tmp_path / "out" / "status.csv").read_text() == "mine"
 
@@ -123,8 +123,53 @@ def test_a_dry_run_prints_the_job_and_the_runs_and_starts_nothing(engine, source
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "error", "said"),
+    [
+        ({"engine": "slrum"}, ConfigError, "engine 'slrum': expected local, .* did you mean 'slurm'"),
+        ({"engine": "tcp://host"}, ConfigError, "engine 'tcp://host': .*missing port number"),
+        ({"device": "gpu"}, DeviceError, "device = 'gpu': expected auto, cpu or cuda"),
+    ],
+)
+def test_what_no_run_could_use_is_refused_before_the_first(option, error, said, source, tmp_path):
+    with pytest.raises(error, match=said):
+        plan_sweep(source, out=tmp_path / "out", **option)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "grid: {crystals.training.epochs: [1, none]}",
+            "the run with crystals.training.epochs=none, seed=1: .*crystals.training.epochs = 'none': ",
+        ),
+        (
+            "cases: [{seed: 4}, {crystals.trainin.epochs: 1}]",
+            "the run with crystals.trainin.epochs=1, seed=1: test: unknown key 'crystals.trainin'; .* 'training'",
+        ),
+        ("overrides: [crystals.training.epochs=-1]", "the run with seed=1: test: crystals.training.epochs = -1: "),
+        ("only: [crystal]", "s.yaml: no notebook or laboratory 'crystal'; did you mean 'crystals'"),
+        ("base: tset", "s.yaml: config 'tset': no such file, .*did you mean 'test'"),
+    ],
+)
+def test_a_run_whose_configuration_is_wrong_is_named_before_anything_starts(line, said, source, tmp_path, command):
+    key = line.partition(":")[0]
+    kept = [text for text in source.read_text().splitlines() if not text.startswith(f"{key}:")]
+    source.write_text("\n".join([*kept, line]))
+    for options in ([], ["--dry-run"]):
+        status, printed, warned = command("sweep", source, "--out", tmp_path / "out", *options)
+        assert (status, printed) == (2, "")
+        assert re.search(said, warned)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_asks_no_scheduler(source):
+    assert "3 runs in" in str(plan_sweep(source, engine="tcp://host:8786", device="cuda"))
+
+
 def test_a_plan_names_the_default_folder(source):
-    assert f"/sweeps/s-{load_sweep(source)[0].fingerprint()}:" in plan_of_sweep(source)
+    assert f"/sweeps/s-{load_sweep(source)[0].fingerprint()}:" in str(plan_sweep(source))
 
 
 @pytest.mark.parametrize(

@@ -251,7 +251,7 @@ def test_nan_in_the_validation_stops_too(data, tmp_path, monkeypatch):
         train(data, tmp_path)
 
 
-@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["64-true", "bf16-mixed", "auto"])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_precision_trains(name, precision, data, tmp_path):
     train(data, tmp_path, name, ["crystals.training.epochs=1", f"crystals.training.precision={precision}"])

@@ -1,6 +1,7 @@
 """Tasks killed at random moments: checks of the files left behind, and of a second call."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -8,6 +9,8 @@ from typing import NamedTuple
 from disturbances.processes import Ended, Running, contents
 from disturbances.works import State, Work, state_or_nothing
 from rephase.files.writing import ResultSet
+
+_MOST_TRIES = 5  # until a kill is in time
 
 
 class Undisturbed(NamedTuple):
@@ -40,20 +43,33 @@ def undisturbed(work: Work, place: Path) -> Undisturbed:
     return Undisturbed(prepared, state_or_nothing(work, prepared), work.state(folder), first, running.seconds)
 
 
+def in_time(disturb: Callable[[Path], tuple[bool, str]], folder: Path) -> str:
+    """Repeat a try, each time in a new folder, until its kill comes before the end; return its problem, else empty."""
+    for number in range(_MOST_TRIES):
+        is_killed, problem = disturb(folder.with_name(f"{folder.name}-{number}"))
+        if is_killed or problem:
+            return problem
+    return f"there was nothing left to kill in each of {_MOST_TRIES} tries"
+
+
 def kill(work: Work, reference: Undisturbed, folder: Path, random: Random, *, is_late: bool) -> str:
     """Kill a task once, at any moment or (late) while it writes; return the problem, empty if there is none."""
-    shutil.copytree(reference.prepared, folder)
-    before, log = contents(folder), folder.with_suffix(".log")
-    running = Running(work.do, folder, log)
-    if is_late:
-        running.wait_for_change(before)
-        running.wait_until(running.seconds + random.random() * (reference.seconds - reference.first))
-    else:
-        running.wait_until(random.random() * reference.seconds)
-    running.kill()
-    if n := running.orphans():
-        return f"{n} processes survived the kill"
-    return _left(work, reference, folder) or _again(work, reference, folder, log)
+
+    def disturb(place: Path) -> tuple[bool, str]:
+        shutil.copytree(reference.prepared, place)
+        before, log = contents(place), place.with_suffix(".log")
+        running = Running(work.do, place, log)
+        if is_late:
+            running.wait_for_change(before)
+            running.wait_until(running.seconds + random.random() * (reference.seconds - reference.first))
+        else:
+            running.wait_until(random.random() * reference.seconds)
+        is_killed = running.kill()
+        if n := running.orphans():
+            return is_killed, f"{n} processes survived the kill"
+        return is_killed, _left(work, reference, place) or _again(work, reference, place, log)
+
+    return in_time(disturb, folder)
 
 
 def _left(work: Work, reference: Undisturbed, folder: Path) -> str:

@@ -8,11 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from random import Random
 
-from disturbances.kills import Undisturbed, wrong_end
+from disturbances.kills import Undisturbed, in_time, wrong_end
 from disturbances.processes import Running
 from disturbances.works import Work
-
-_MOST_TRIES = 5  # until a kill is in time
 
 
 def kill_part(work: Work, reference: Undisturbed, folder: Path, random: Random) -> str:
@@ -21,15 +19,13 @@ def kill_part(work: Work, reference: Undisturbed, folder: Path, random: Random) 
     If parts are replaced, the task must end with the results of an undisturbed one. Otherwise it may also end with a
     domain error in one line, after which a second call must end with them. No process may survive.
     """
-    for number in range(_MOST_TRIES):
-        place = folder.with_name(f"{folder.name}-{number}")
+
+    def disturb(place: Path) -> tuple[bool, str]:
         shutil.copytree(reference.prepared, place)
         running = Running(work.do, place, place.with_suffix(".log"))
-        is_killed = _kill_one(work, reference, running, random)
-        problem = _wrong_without(work, reference, running)
-        if is_killed or problem:
-            return problem
-    return f"the parts had ended before each of {_MOST_TRIES} kills"
+        return _kill_one(work, reference, running, random), _wrong_without(work, reference, running)
+
+    return in_time(disturb, folder)
 
 
 def _wrong_without(work: Work, reference: Undisturbed, running: Running) -> str:

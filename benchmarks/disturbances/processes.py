@@ -79,10 +79,11 @@ class Running:
         said = next((line for line in reversed(lines) if line.strip()), "")
         return Ended(self.process.exitcode or 0, said)
 
-    def kill(self) -> None:
-        """Kill the process as the system does when memory runs out."""
+    def kill(self) -> bool:
+        """Kill the process as the system does when memory runs out; return False if it had ended before."""
         self.process.kill()
         self.process.join()
+        return self.process.exitcode == -signal.SIGKILL
 
     def parts(self, words: str) -> list[int]:
         """List the processes that it started and whose command line has some words."""

@@ -9,18 +9,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import rephase.cli
-from disturbances.works import SMALL, State, Work, checksum, command, nothing, of_arrays, swept, write_sweep
+from disturbances.works import SMALL, State, Work, checksum, command, nothing, of_arrays, sweep_in, swept, write_sweep
 from rephase.errors import StoreError, TrainingError
 from rephase.labs.crystals.data import open_perturbed
 from rephase.learning.checkpoints import read_checkpoint
 from rephase.learning.training import loss_curve
 from rephase.runs import read_run
-from rephase.sweeps import run_sweep
 
 _N_SHARDS = 2
 _TRAINED = [*SMALL, "crystals.data.n_per_crystal=40", "crystals.training.epochs=12"]
-_BUILT = [*SMALL, "crystals.data.n_per_crystal=400", "crystals.data.chunk=5"]
+_BUILT = [*SMALL, "crystals.data.n_per_crystal=100", "crystals.data.chunk=5"]
 
 
 def _options(folder: Path, overrides: list[str], *more: str) -> list[str]:
@@ -33,11 +31,11 @@ def _train(folder: Path) -> None:
 
 
 def _execute(folder: Path) -> None:
-    command("run", *_options(folder, _TRAINED, "--device", "cpu", "--only", "02,04"))
+    """Run one notebook, whose kernel takes most of the time: that of the training, which also builds the data."""
+    command("run", *_options(folder, _TRAINED, "--device", "cpu", "--only", "04"))
 
 
 def _train_together(folder: Path) -> None:
-    sys.modules["__main__"] = rephase.cli  # the module that Lightning starts for the second process
     command("train", *_options(folder, _TRAINED, "--device", "cpu", "--devices", "2", "--strategy", "ddp"))
 
 
@@ -75,12 +73,12 @@ def _built(folder: Path) -> State:
 
 
 def _sweep_on_workers(folder: Path) -> None:
-    run_sweep(folder / "sweep.yaml", engine="dask", out=folder / "sweep", jobs=2, device="cpu")
+    sweep_in(folder, "--engine", "dask")
 
 
 def _sweep_on_scheduler(folder: Path) -> None:
     with _scheduler_and_workers() as address:
-        run_sweep(folder / "sweep.yaml", engine=address, out=folder / "sweep", jobs=2, device="cpu")
+        sweep_in(folder, "--engine", address)
 
 
 @contextmanager

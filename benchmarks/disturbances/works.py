@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rephase.cli import main
+import rephase.cli
 from rephase.config import load_config
 from rephase.crystal.map_files import write_cif
 from rephase.crystal.peaks import Peaks
@@ -24,7 +24,6 @@ from rephase.labs.crystals.models import MODELS
 from rephase.learning.training import fit, trained_model
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.runs import read_run
-from rephase.sweeps import run_sweep
 
 State = dict[str, str]
 """Checksums of the results of a task, by name."""
@@ -77,8 +76,9 @@ def of_arrays(arrays: dict[str, np.ndarray] | dict[str, torch.Tensor]) -> State:
 
 def command(*arguments: str | Path) -> None:
     """Run a command of rephase in this process, which ends with it."""
+    sys.modules["__main__"] = rephase.cli  # processes that it starts import this module, which would be the benchmark
     sys.argv = ["rephase", *map(str, arguments)]
-    main()
+    rephase.cli.main()
 
 
 def nothing(folder: Path) -> None:
@@ -151,8 +151,9 @@ def write_sweep(folder: Path) -> None:
     (folder / "sweep.yaml").write_text("\n".join(lines))
 
 
-def _sweep(folder: Path) -> None:
-    run_sweep(folder / "sweep.yaml", out=folder / "sweep", jobs=2, device="cpu")
+def sweep_in(folder: Path, *options: str) -> None:
+    """Run the sweep of a folder, two points at a time."""
+    command("sweep", folder / "sweep.yaml", "--out", folder / "sweep", "--jobs", "2", "--device", "cpu", *options)
 
 
 def swept(folder: Path) -> State:
@@ -193,7 +194,7 @@ WORKS = {
     for work in (
         Work("generation", nothing, _generate, _generated),
         Work("training", _with_data, _train, _trained),
-        Work("sweep", write_sweep, _sweep, swept),
+        Work("sweep", write_sweep, sweep_in, swept),
         Work("solve", partial(prepare_results, partial(_solve, 1.1)), partial(_solve, 1.0), _results),
         Work("complete", partial(prepare_results, partial(_complete, 0.95)), partial(_complete, 0.9), _results),
         Work("run", nothing, _run, _ran),

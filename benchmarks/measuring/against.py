@@ -4,7 +4,8 @@ A row has changed if its medians differ by more than 5 %, and by more than three
 a median is 1.2533 σ / √n for normal noise, with σ = 1.4826 b times the median absolute deviation of the rounds, which a
 few disturbed rounds do not change; b corrects for few rounds (Croux & Rousseeuw, in Computational Statistics 1,
 Physica-Verlag (1992) 411). Those of both runs are added in quadrature. The rounds of one run share what disturbs the
-machine for minutes: the peers, whose code has not changed, show that.
+machine for minutes: the peers, whose code has not changed, show that, of all rows and of each that changed, and so does
+the load.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from measuring.tables import shown, title
 from measuring.timing import OURS, Row
 
 _N_ERRORS, _LEAST = 3.0, 0.05
+_FREE = 0.5  # of the cores, up to which other work leaves one for the run
 _FEW = {2: 1.196, 3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8: 1.129, 9: 1.107}  # b, by the number of rounds
 
 
@@ -68,33 +70,52 @@ def other_programs(earlier: dict[str, object], programs: dict[str, str]) -> str:
     )
 
 
+def other_work(earlier: dict[str, object], later: dict[str, object]) -> str:
+    """Say which of two runs shared its cores with other work, by the load at its start; empty if none did."""
+    cores = later["machine"]["cores"]
+    loads = {"earlier": earlier["moments"]["start"]["load"], "later": later["moments"]["start"]["load"]}
+    busy = [
+        f"the {name} run started at a load of {load} on {cores} cores"
+        for name, load in loads.items()
+        if load > _FREE * cores
+    ]
+    return f"{' and '.join(busy)}: changes may be due to other work, so measure again without it" if busy else ""
+
+
 def compare(earlier: list[Row], later: list[Row]) -> Changes:
     """Compare the rows of two runs by name, size and unit."""
     before, after = ({(r["name"], r["size"], r["unit"]): r for r in rows} for rows in (earlier, later))
     found = Changes([], [], [], [], _peers(before, after))
     for key, row in after.items():
         if key not in before:
-            found.new.append(title(row))
+            found.new.append(_named(row))
             continue
         old, new = (r[key]["values"][OURS] for r in (before, after))
         ratio = change(old, new)
         if ratio != 1.0:
             unit = row["unit"]
             was, now = (shown(float(np.median(values)), unit) for values in (old, new))
-            (found.slower if ratio > 1 else found.faster).append(f"{title(row)}: {was} → {now} ({ratio:.2f}×)")
-    found.gone.extend(title(row) for key, row in before.items() if key not in after)
+            beside = [f"{ratio:.2f}×", *(f"{name} {r:.2f}×" for name, r in _peers_of(before[key], row).items())]
+            (found.slower if ratio > 1 else found.faster).append(f"{title(row)}: {was} → {now} ({', '.join(beside)})")
+    found.gone.extend(_named(row) for key, row in before.items() if key not in after)
     return found
+
+
+def _named(row: Row) -> str:
+    """Return the name of a row, with its unit where that is not a time."""
+    return title(row) if row["unit"] == "s" else f"{title(row)}, {row['unit']}"
+
+
+def _peers_of(before: Row, after: Row) -> dict[str, float]:
+    """Return the ratio of the medians, later over earlier, of each peer that was measured in both rows."""
+    medians = {name: float(np.median(values)) for name, values in before["values"].items() if name != OURS}
+    both = {name: was for name, was in medians.items() if was > 0 and name in after["values"]}
+    return {name: float(np.median(after["values"][name])) / was for name, was in both.items()}
 
 
 def _peers(before: dict[tuple, Row], after: dict[tuple, Row]) -> str:
     """Say by how much the peers changed, as a measure of the machine; empty without peers."""
-    changes = [
-        np.median(values) / np.median(before[key]["values"][name])
-        for key, row in after.items()
-        if key in before
-        for name, values in row["values"].items()
-        if name != OURS and np.median(before[key]["values"].get(name, [0])) > 0
-    ]
+    changes = [r for key in before.keys() & after.keys() for r in _peers_of(before[key], after[key]).values()]
     if not changes:
         return ""
     low, middle, high = np.percentile(changes, [25, 50, 75])

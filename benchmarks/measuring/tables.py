@@ -49,6 +49,7 @@ def read_results(path: Path) -> dict[str, object]:
         [_checked(row) for row in results["rows"]]
         dict(results["machine"])
         dict(results["programs"])
+        float(results["moments"]["start"]["load"])
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"--against {path}: damaged ({type(error).__name__}: {error}); {remedy}") from None
     return results
@@ -56,7 +57,7 @@ def read_results(path: Path) -> dict[str, object]:
 
 def _checked(row: Row) -> None:
     """Raise an error if a row lacks what a comparison needs."""
-    _ = str(row["name"]), int(row["size"]), str(row["unit"])
+    _ = str(row["name"]), int(row["size"]), str(row["unit"]), str(row["axis"])
     for values in (row["values"][OURS], *dict(row["values"]).values()):
         if not values or not (np.isfinite(values).all() and min(values) >= 0):
             raise ValueError(f"{row['name']}: values {values}")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rephase.config import load_cluster, load_config
-from rephase.engines import Task, run_tasks, threads_of
+from rephase.engines import Task, check_engine, run_tasks, threads_of
 from rephase.engines.progress import Progress, shown
 from rephase.errors import ConfigError, PipelineError, check_count
 from rephase.files.writing import only_writer
@@ -54,6 +54,7 @@ def build_data_sets(
         A shard failed, or the scheduler was lost and did not come back.
     """
     check_count("jobs", jobs, remedy="give the number of shards that are built at the same time")
+    check_engine(engine)
     options, laboratories = load_cluster(cluster), _laboratories(only)
     check_work(load_config(config, overrides), laboratories)
     run = open_run(out, config, overrides)

@@ -38,8 +38,8 @@ WORK: dict[str, Work] = {
     "origin maps": Work("voxels of fine grids", 64, 1, 1 << 24),  # on a CPU one trial at a time
     "aligned phasors": Work("phasors at all origins and both hands", 48, 50_000_000, 50_000_000),
     "shift grids": Work("points", 48, 1 << 24, 1 << 26),
-    "SAXS": Work("intensities times orientations and sizes", 100, 1 << 22, 1 << 26),
-    "GISAXS": Work("pixels times radii", 256, 1 << 17, 1 << 25),
+    "SAXS": Work("intensities times orientations and sizes", 100, 1 << 17, 1 << 26),
+    "GISAXS": Work("pixels times radii and discs", 256, 1 << 17, 1 << 25),
     "droplets": Work("droplets", 1 << 25, 2, 256),
     "bodies": Work("projected bodies", 1 << 23, 8, 512),
     "posterior images": Work("samples drawn", 1 << 23, 512, 2048),
@@ -48,7 +48,11 @@ WORK: dict[str, Work] = {
     "scored crystals": Work("samples", 1 << 24, 32, 512),
     "scored images": Work("images", 1 << 25, 64, 512),
 }
-"""Every kind of work whose pieces depend on the device; ``rephase bench gpu_check`` measures the sizes on a GPU."""
+"""Every kind of work whose pieces depend on the device.
+
+The sizes for a GPU are estimates, from the memory of a unit and the time of a launch, until ``rephase bench gpu_check``
+has been run on a card: it measures the best ones.
+"""
 _HELD = 0.3  # of a GPU's free memory for the data of a training
 _MOST_WORKERS = 16  # that prepare batches for a GPU
 _SHARE = 0.5  # of a GPU's free memory for one piece; the rest is for results and the allocator
@@ -74,8 +78,7 @@ def pick_device(name: str = "auto") -> torch.device:
     DeviceError
         The name is unknown, or it is ``cuda`` and torch finds no GPU: there is no silent fallback.
     """
-    if name not in ("auto", "cpu", "cuda"):
-        raise DeviceError(f"device = {name!r}: expected auto, cpu or cuda")
+    check_device_name(name)
     if name == "cuda" and not torch.cuda.is_available():
         raise DeviceError("device = 'cuda': torch sees no GPU here; use --device cpu, or install a CUDA build of torch")
     if name == "cpu" or not torch.cuda.is_available():
@@ -83,6 +86,12 @@ def pick_device(name: str = "auto") -> torch.device:
     # cuBLAS is deterministic only with a fixed workspace, and torch looks at this when it first calls cuBLAS
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return torch.device("cuda")
+
+
+def check_device_name(name: str) -> None:
+    """Raise `DeviceError` unless this is ``auto``, ``cpu`` or ``cuda``; nothing is looked for on this machine."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise DeviceError(f"device = {name!r}: expected auto, cpu or cuda")
 
 
 def check_devices(name: str, n: int) -> None:
@@ -126,15 +135,23 @@ def seeded(seed: int) -> Iterator[None]:
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """Select deterministic kernels of torch, and restore its settings afterwards."""
+    """Select deterministic kernels of torch, and restore its settings afterwards.
+
+    New memory is left as it is: to fill it, as torch does by default in this mode, takes up to a tenth of a training,
+    and no kernel here reads what it has not written.
+    """
     is_enabled = torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic  # its property is not in the types
     warn_only, benchmark = torch.is_deterministic_algorithms_warn_only_enabled(), torch.backends.cudnn.benchmark
+    is_filled = memory.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
+    memory.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(is_enabled, warn_only=warn_only)
+        memory.fill_uninitialized_memory = is_filled
         torch.backends.cudnn.benchmark = benchmark
 
 
@@ -165,12 +182,27 @@ def loader_options(device: torch.device) -> dict[str, Any]:
     return {"num_workers": n_workers, "pin_memory": True, "persistent_workers": True, "prefetch_factor": 4}
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether a device multiplies numbers in bfloat16 itself; elsewhere torch emulates it, which is slow."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported()  # as every processor with AMX
+
+
+def precision_on(device: torch.device, precision: str) -> str:
+    """Return the precision that ``auto`` stands for on a device, ``bf16-mixed`` or ``32-true``; else the same."""
+    if precision != "auto":
+        return precision
+    return "bf16-mixed" if has_bfloat16(device) else "32-true"
+
+
 def trainer_options(device: str, precision: str, ranks: Ranks = ALONE) -> dict[str, Any]:
-    """Return a Lightning trainer's options for a device name and a precision (``32-true``, ``64-true``, ...).
+    """Return a Lightning trainer's options for a device name and a precision (``32-true``, ``auto``, ...).
 
     Several processes take their own parts of each batch, and layers that normalise over a batch do so over all parts.
     """
-    options = {"accelerator": {"cpu": "cpu", "cuda": "gpu"}[pick_device(device).type], "precision": precision}
+    on = pick_device(device)
+    options = {"accelerator": {"cpu": "cpu", "cuda": "gpu"}[on.type], "precision": precision_on(on, precision)}
     if ranks.count == 1:
         return {**options, "devices": 1}
     strategy = "ddp" if ranks.strategy == "auto" else ranks.strategy

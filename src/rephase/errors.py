@@ -138,11 +138,18 @@ def extra(name: str) -> Iterator[None]:
 
 
 def nearest_name(name: str, known: Iterable[str]) -> str:
-    """Return a hint that names the closest known words: ``did you mean 'x'?`` or the whole list."""
+    """Return a hint: the closest known word, else the only one that begins so, else all of them.
+
+    >>> nearest_name("unet", ["saxs", "unet_training"])
+    "did you mean 'unet_training'?"
+    >>> nearest_name("x", ["saxs", "gisaxs"])
+    'known: gisaxs, saxs'
+    """
     import difflib  # here, because the command line imports this module before all others
 
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    begun = [word for word in known if name and word.startswith(name)]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or (begun if len(begun) == 1 else [])
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 

@@ -18,7 +18,8 @@ from rephase.config import Config, load_config
 from rephase.config.sections import fingerprint
 from rephase.deadlines import check_time
 from rephase.devices import pick_device
-from rephase.errors import ConfigError, OutOfTime, PipelineError, nearest_name
+from rephase.errors import ConfigError, OutOfTime, PipelineError, RephaseError, nearest_name
+from rephase.files.checksums import is_as_written
 from rephase.files.writing import only_writer
 from rephase.laboratories import LABORATORIES, MAIN_JOB, check_work
 from rephase.processes import log_level
@@ -93,20 +94,32 @@ class Notebook(NamedTuple):
     laboratory: str
 
 
+def is_run_whole(folder: Path, config: Config, notebooks: list[Notebook]) -> bool:
+    """Whether `run_notebooks` would find every notebook finished, and the results and the report written since."""
+    report = folder / "report.html"
+    try:
+        if not report.is_file() or report.stat().st_mtime < (folder / "status.json").stat().st_mtime:
+            return False
+        status = read_status(folder)
+        is_finished = all(
+            _is_finished(folder, notebook.path.stem, state, status)
+            for notebook, state in _with_states(config, notebooks, status)
+        )
+        return is_finished and is_as_written(folder / "config.yaml") and Run(folder, config).has_written_results()
+    except (OSError, RephaseError):  # the run itself says what is wrong
+        return False
+
+
 def _run_each(run: Run, notebooks: list[Notebook], status: dict[str, Outcome]) -> str:
     """Run the unfinished notebooks up to the first failure; return the name of the last one."""
-    before: dict[str, str] = {}  # state by laboratory: a notebook runs again when an earlier one of its laboratory has
     n_executed = 0
-    with tqdm(notebooks, unit="notebook", desc="notebooks") as bar:
-        for notebook, laboratory in bar:
+    with tqdm(
+        _with_states(run.config, notebooks, status), unit="notebook", desc="notebooks", total=len(notebooks)
+    ) as bar:
+        for (notebook, _), state in bar:
             name = notebook.stem
             bar.set_description(name)
-            earlier = before.get(laboratory, "")
-            if LABORATORIES[laboratory].shows_all:
-                earlier = fingerprint({other: each.finished for other, each in status.items() if other != name})
-            state = fingerprint([earlier, notebook_state(run.config, notebook, laboratory)])
-            before[laboratory] = state
-            if status.get(name, Outcome()).finished == state and is_whole(executed(run.folder, name)):
+            if _is_finished(run.folder, name, state, status):
                 continue
             if n_executed:  # at least one in each call, however short the time
                 check_time(f"notebook {name}")
@@ -118,6 +131,23 @@ def _run_each(run: Run, notebooks: list[Notebook], status: dict[str, Outcome]) -
             if status[name].error:
                 break
     return name
+
+
+def _with_states(
+    config: Config, notebooks: list[Notebook], status: dict[str, Outcome]
+) -> Iterator[tuple[Notebook, str]]:
+    """Yield each notebook with the fingerprint of all that it depends on; `status` may change in between."""
+    before: dict[str, str] = {}  # state by laboratory: a notebook runs again when an earlier one of its laboratory has
+    for notebook, laboratory in notebooks:
+        earlier = before.get(laboratory, "")
+        if LABORATORIES[laboratory].shows_all:
+            earlier = fingerprint({other: each.finished for other, each in status.items() if other != notebook.stem})
+        before[laboratory] = fingerprint([earlier, notebook_state(config, notebook, laboratory)])
+        yield Notebook(notebook, laboratory), before[laboratory]
+
+
+def _is_finished(folder: Path, name: str, state: str, status: dict[str, Outcome]) -> bool:
+    return status.get(name, Outcome()).finished == state and is_whole(executed(folder, name))
 
 
 def find_notebooks(only: list[str] | tuple[str, ...] = ()) -> list[Notebook]:

@@ -1,4 +1,4 @@
-"""The processes that share a training: their number, which one this is, whether they can start, and their end."""
+"""The processes that share a training: their number, which one this is, who builds the data, and their end."""
 
 import os
 import subprocess
@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event, Thread
 
 from tqdm import tqdm
 
-from rephase.errors import ConfigError, TrainingError, check_count, nearest_name
+from rephase.deadlines import check_time
+from rephase.errors import ConfigError, DiskError, TrainingError, check_count, nearest_name
+from rephase.files.writing import write_whole
 from rephase.processes import PARENT
 
 STRATEGIES = ("auto", "ddp")
@@ -19,7 +22,11 @@ _MANUAL = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")  # with them, Lightning it
 _EVERY = 0.2  # seconds between two looks at the other processes
 _SOON = 1.0  # seconds between a broken connection and the end of the process that broke it
 _PATIENCE = 3.0  # seconds that an error of this process has to end the training, once another one has ended
+_BEAT = 1.0  # seconds between two signs of life of the first process
+_READY = "ready"
+_SILENCE = 120.0  # seconds without one until it counts as lost; file servers show changes late
 _started: list[subprocess.Popen[bytes]] = []  # once, for all trainings of this process
+_CONTINUE = "give the same command again: it continues from the last finished epoch"
 _NO_JOB = ("bash", "interactive")  # names of SLURM jobs in which Lightning starts the processes itself
 
 
@@ -91,10 +98,83 @@ def check_ranks(ranks: Ranks) -> None:
 
 
 @contextmanager
-def watched_ranks() -> Iterator[Callable[[list[subprocess.Popen[bytes]]], None]]:
+def first_builds(build: Callable[[], None], sign: Path, ranks: Ranks) -> Iterator[None]:
+    """Build data in the first process while the others wait for it; what is inside begins in all of them afterwards.
+
+    The first process writes its state and the time to the file `sign`, again and again until it leaves. The others
+    trust only what changes, because an earlier command that was killed leaves its last sign.
+
+    Raises
+    ------
+    TrainingError
+        The first process has given no sign for two minutes.
+    OutOfTime
+        The time given to the command is over.
+    """
+    if ranks.count == 1:
+        build()
+        yield
+    elif ranks.own():
+        _wait_for_first(sign, ranks)
+        yield
+    else:
+        with _signs_of_life(sign) as ready:
+            build()
+            ready.set()
+            yield
+
+
+@contextmanager
+def _signs_of_life(sign: Path) -> Iterator[Event]:
+    """Write signs of life from a thread, until the end; they say ``ready`` once the event that is given is set."""
+    is_ready, is_over = Event(), Event()
+    sign.parent.mkdir(parents=True, exist_ok=True)
+
+    def beat() -> None:
+        while not is_over.is_set():
+            with suppress(DiskError):  # a full disk stops the work itself, with an error
+                write_whole(sign, f"{_READY if is_ready.is_set() else 'building'} {time.time_ns()}")
+            is_over.wait(_BEAT)
+
+    thread = Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield is_ready
+    finally:
+        is_over.set()
+        thread.join()
+        sign.unlink(missing_ok=True)
+
+
+def _wait_for_first(sign: Path, ranks: Ranks) -> None:
+    """Return once the first process says that it is ready."""
+    seen, since = _text_of(sign), time.monotonic()
+    while time.monotonic() < since + _SILENCE:
+        check_time("the data of another process")
+        time.sleep(_EVERY)
+        if (said := _text_of(sign)) != seen and said:
+            if said.startswith(_READY):
+                return
+            seen, since = said, time.monotonic()
+    raise TrainingError(
+        f"rank {ranks.own()} (of 0 to {ranks.count - 1}) waits for the data of rank 0, which has given no sign of life "
+        f"for {_SILENCE:g} s; see what it printed; {_CONTINUE}"
+    )
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # not there yet, or being replaced on a file server
+        return ""
+
+
+@contextmanager
+def watched_ranks(ranks: Ranks) -> Iterator[Callable[[list[subprocess.Popen[bytes]]], None]]:
     """Train with other processes, which end with this one; the function that is given is called once they are started.
 
-    When one of them fails, this process, which could wait for it for ever, ends with one line.
+    When one of them fails, this process, which could wait for it for ever, ends with one line. Processes that SLURM,
+    torchrun or another node has started are noticed only by the connections that break.
 
     Raises
     ------
@@ -107,7 +187,12 @@ def watched_ranks() -> Iterator[Callable[[list[subprocess.Popen[bytes]]], None]]
     try:
         yield _started.extend
     except RuntimeError as error:  # of a connection
-        if lost := _lost(_SOON):
+        if (lost := _lost(_SOON)) is None and _is_of_connection(error):
+            lost = TrainingError(
+                f"rank {ranks.own()} (of 0 to {ranks.count - 1}) has lost the connection to another rank, which has "
+                f"ended or does not answer ({str(error).partition('. ')[0]}); see what it printed; {_CONTINUE}"
+            )
+        if lost:
             raise lost from error
         raise
     finally:
@@ -136,7 +221,14 @@ def _lost(patience: float = 0.0) -> TrainingError | None:
     for number, process in enumerate(_started, 1):
         if process.returncode:
             return TrainingError(
-                f"process {number} of {len(_started) + 1} has ended with status {process.returncode}, and without it "
-                "the others cannot go on; give the same command again: it continues from the last finished epoch"
+                f"rank {number} (of 0 to {len(_started)}) has ended with status {process.returncode}, and without it "
+                f"the others cannot go on; {_CONTINUE}"
             )
     return None
+
+
+def _is_of_connection(error: RuntimeError) -> bool:
+    """Whether a connection between processes broke; Gloo, which joins CPUs, says so only by naming its source file."""
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or "gloo/" in str(error)

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def source_files(package: str) -> list[Path]:
         path = waiting.pop()
         if path not in found:
             found.add(path)
-            for name in _imported(path):
+            for name in _imported(path.read_bytes()):
                 if (root := roots.get(name.partition(".")[0])) is not None:
                     waiting += _modules(root, name)
     return sorted(found)
@@ -50,17 +51,20 @@ def _modules(root: Path, name: str) -> Iterator[Path]:
         yield from filter(Path.is_file, (place / "__init__.py", place.with_suffix(".py")))
 
 
-def _imported(path: Path) -> Iterator[str]:
-    """List the dotted names that a file imports when it runs: modules and objects in them, perhaps modules too."""
-    waiting: list[ast.AST] = [ast.parse(path.read_bytes())]
+@cache  # by the content: parsing takes most of the time, and the packages of the laboratories share most files
+def _imported(source: bytes) -> list[str]:
+    """List the dotted names that code imports when it runs: modules and objects in them, perhaps modules too."""
+    waiting: list[ast.AST] = [ast.parse(source)]
+    found: list[str] = []
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += (f"{node.module}.{alias.name}" for alias in node.names)
         elif not _is_for_types(node):
             waiting += ast.iter_child_nodes(node)
+    return found
 
 
 def _is_for_types(node: ast.AST) -> bool:

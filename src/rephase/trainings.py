@@ -1,6 +1,5 @@
 """The trainings of a run without its notebooks, which later find them finished."""
 
-import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -8,17 +7,15 @@ from typing import Any
 
 from rephase.config import load_config
 from rephase.config.sections import fingerprint
-from rephase.deadlines import check_time
 from rephase.devices import check_devices
 from rephase.errors import ConfigError, nearest_name
-from rephase.files.writing import only_writer, write_whole
+from rephase.files.writing import only_writer
 from rephase.laboratories import LABORATORIES, MAIN_JOB, check_work
 from rephase.learning.training import Training, check_shared, train
-from rephase.ranks import ALONE, Ranks, check_ranks
+from rephase.ranks import ALONE, Ranks, check_ranks, first_builds
 from rephase.runs import Run, open_run
 
 Trainings = list[Training[Any, Any]]
-_SECONDS = 1  # between two looks of a process that waits for data
 
 
 def run_trainings(
@@ -59,6 +56,12 @@ def run_trainings(
     ------
     ConfigError
         The configuration, a name or the number of processes is wrong; nothing has been trained.
+    DeviceError
+        There is no such device here; nothing has been trained.
+    DiskError
+        Another process is working on the same run, or the disk refuses a file.
+    TrainingError
+        Another process of the training is lost, or a training cannot continue, as in `fit`.
     OutOfTime
         The time given to the command is over; the next call continues from there.
     """
@@ -71,17 +74,13 @@ def run_trainings(
     if ranks.count > 1:
         for training in chosen:
             check_shared(training)
-    ready = run.folder / "data" / f".ready-{fingerprint([str(each.folder) for each in chosen])}"
+    sign = run.folder / "data" / f".first-{fingerprint([str(each.folder) for each in chosen])}"
+    todo = [training for training in chosen if not training.is_finished]
     with only_writer(run.folder) if is_first else nullcontext():
-        if is_first:
-            _build_data(run, laboratories, chosen)
-            ready.parent.mkdir(exist_ok=True)
-            write_whole(ready, "")
-        while not ready.is_file():
-            check_time("the data of another process")
-            time.sleep(_SECONDS)
-        for training in _unfinished(run, laboratories, chosen):
-            train(run, training, ranks=ranks)
+        if todo:
+            with first_builds(lambda: _build_data(run, laboratories, chosen), sign, ranks):
+                for training in _unfinished(run, laboratories, chosen):
+                    train(run, training, ranks=ranks)
     return chosen
 
 

@@ -23,16 +23,17 @@ def sweep(
     import pandas as pd
 
     from rephase.laboratories import load_installed
-    from rephase.sweeps import plan_of_sweep, run_sweep
+    from rephase.sweeps import plan_sweep, run_sweep
 
     load_installed()
     if minutes is not None and engine not in ("local", "dask"):
         raise ConfigError(f"minutes = {minutes}: expected none with a scheduler, whose workers have their own limits")
+    plan = plan_sweep(source, engine=engine, jobs=jobs, device=device, out=out)
     if dry_run:
-        typer.echo(plan_of_sweep(source, engine=engine, jobs=jobs, device=device, out=out))
+        typer.echo(str(plan))
         return
     with pause_after(minutes):
-        folder = run_sweep(source, engine=engine, jobs=jobs, device=device, out=out)
+        folder = run_sweep(plan)
     failed = pd.read_csv(folder / "status.csv").dropna(subset="error")
     for _, point in failed.iterrows():
         typer.echo(f"failed: {point['folder']}: {point['error']}", err=True)
@@ -50,7 +51,9 @@ def data(
     cluster: Annotated[
         Path | None, typer.Option(help="YAML file with the keys of a sweep's section cluster, for slurm and pbs")
     ] = None,
-    workers: Annotated[int, typer.Option(help="with --shard: number of parallel workers")] = 2,
+    workers: Annotated[
+        int | None, typer.Option(help="with --shard: number of parallel workers", show_default="2")
+    ] = None,
     shard: Annotated[str, typer.Option(help="build only this shard, in this process, e.g. 2/4")] = "",
 ) -> None:
     """Build the data sets of the notebooks, so that `rephase run` with the same options finds them."""
@@ -61,8 +64,15 @@ def data(
 
     load_installed()
     if shard:
-        build_shard(open_run(out, config, set_ or [], workers=workers), names_of(only), Shard.parse(shard))
+        if engine != "local" or jobs != 1 or cluster is not None:
+            raise ConfigError(
+                f"--shard {shard}: expected no --engine, --jobs or --cluster: it is built in this process"
+            )
+        run = open_run(out, config, set_ or [], workers=2 if workers is None else workers)
+        build_shard(run, names_of(only), Shard.parse(shard))
         return
+    if workers is not None:
+        raise ConfigError(f"--workers {workers}: expected --shard; without it, give --jobs")
     stores = build_data_sets(
         config, set_ or [], out=out, only=names_of(only), engine=engine, jobs=jobs, cluster=cluster
     )

@@ -55,7 +55,7 @@ def bench(
 def _listed(known: list[str]) -> str:
     """Return the names with the first line of each file, by kind."""
     kinds = {
-        "speed, run by `rephase bench`": [name for name in known if name not in (*ACCURACY, SUITE)],
+        "speed, run by `rephase bench`": [SUITE, *(name for name in known if name not in (*ACCURACY, SUITE))],
         "accuracy, each run by `rephase bench NAME -- OPTIONS`": list(ACCURACY),
     }
     width = max(map(len, known))

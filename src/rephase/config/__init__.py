@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,14 +113,25 @@ def load_config(source: str | Path, overrides: list[str] | tuple[str, ...] = ())
     >>> load_config("test", ["crystals.data.perturbation.kind=strain"]).crystals.data.perturbation.kind
     'strain'
     """
+    return config_of(config_values(source), overrides, str(source))
+
+
+def config_values(source: str | Path) -> dict[str, Any]:
+    """Read the values that the file of a configuration gives; errors as in `load_config`, which also checks them."""
     path = find_config(source)
     values = read_yaml(path)
     if values and values.keys() <= SweepConfig.model_fields.keys() - Config.model_fields.keys():
         named = path.stem if path.resolve().parent == SWEEPS else path
         raise ConfigError(f"config {str(source)!r}: this is a sweep; run it with `rephase sweep {named}`")
+    return values
+
+
+def config_of(values: dict[str, Any], overrides: Iterable[str], origin: str) -> Config:
+    """Return the configuration with these values and overrides as in `load_config`; `origin` begins its errors."""
+    changed = deepcopy(values)
     for override in overrides:
-        _set_value(values, override)
-    return _config(values, str(source))
+        _set_value(changed, override)
+    return _config(changed, origin)
 
 
 def load_sweep(source: str | Path) -> tuple[SweepConfig, str]:

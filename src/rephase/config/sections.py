@@ -103,8 +103,9 @@ class TrainingConfig(Section):
         None, gt=0, description="largest norm of the gradient; larger ones are scaled down to it; null: no limit"
     )
     patience: int = Field(10, ge=1, description="epochs without a better validation loss before stopping")
-    precision: Literal["32-true", "64-true", "bf16-mixed"] = Field(
-        "32-true", description="arithmetic of the training, as lightning names it"
+    precision: Literal["32-true", "64-true", "bf16-mixed", "auto"] = Field(
+        "32-true",
+        description="arithmetic of the training, as lightning names it; auto: bf16-mixed where the processor has it",
     )
     n_streamed: int = Field(0, ge=0, description="samples generated on the fly for training; 0: the stored samples")
 

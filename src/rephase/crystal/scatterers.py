@@ -31,8 +31,10 @@ class Scatterers:
     """
 
     def __init__(self, atoms: Atoms, energy_kev: float | None, dtype: torch.dtype, device: torch.device | str = "cpu"):
-        species = sorted(set(zip(atoms.elements, atoms.u_iso.tolist())))
-        index = np.array([species.index(key) for key in zip(atoms.elements, atoms.u_iso.tolist())])
+        of_atoms = list(zip(atoms.elements, atoms.u_iso.tolist()))
+        species = sorted(set(of_atoms))
+        place = {key: number for number, key in enumerate(species)}
+        index = np.array([place[key] for key in of_atoms], int)
         self.order = torch.as_tensor(np.argsort(index, kind="stable"), device=device)
         self.counts = np.bincount(index, minlength=len(species)).tolist()
         elements = [element for element, _ in species]
@@ -63,17 +65,28 @@ class Scatterers:
     def phase_tables(self, xyz_frac: torch.Tensor, h_max: tuple[int, ...]) -> list[torch.Tensor]:
         """exp(2 pi i h x) for h = 0 ... h_max along each axis: three tables [batch, n_atoms, h_max + 1].
 
-        The angles are reduced and evaluated in float64, because float32 loses the phase at high indices.
         Atoms are in the order of the species; the first table contains the occupancy.
         """
         turns = xyz_frac.to(torch.float64)[:, self.order]
-        tables = []
-        for axis, m in enumerate(h_max):
-            steps = torch.arange(m + 1, dtype=torch.float64, device=turns.device)
-            angle = 2 * torch.pi * (turns[:, :, axis, None] * steps).frac()
-            tables.append(torch.complex(angle.cos(), angle.sin()).to(self.occupancy.dtype.to_complex()))
+        steps = torch.arange(max(h_max) + 1, dtype=torch.float64, device=turns.device)
+        tables = [self._phases(turns[:, :, axis, None] * steps[: m + 1]) for axis, m in enumerate(h_max)]
         tables[0] = tables[0] * self.occupancy[:, None]
         return tables
+
+    def phase_rows(self, xyz_frac: torch.Tensor, h_max: int) -> torch.Tensor:
+        """exp(2 pi i h x) of one structure [n_atoms, 3] for h = -h_max ... h_max: [3, 2 h_max + 1, n_atoms].
+
+        Atoms are in the order of the species; the first axis contains the occupancy.
+        """
+        steps = torch.arange(-h_max, h_max + 1, dtype=torch.float64)
+        rows = self._phases(xyz_frac[self.order].T[:, None] * steps[:, None])
+        rows[0] *= self.occupancy
+        return rows
+
+    def _phases(self, turns: torch.Tensor) -> torch.Tensor:
+        """Phase factors of angles in turns, which are reduced in float64: float32 loses the phase at high indices."""
+        angle = 2 * torch.pi * turns.frac()
+        return torch.complex(angle.cos(), angle.sin()).to(self.occupancy.dtype.to_complex())
 
 
 class WeightTable:

@@ -35,16 +35,18 @@ def smooth_mean(d_hkl: np.ndarray, values: np.ndarray) -> np.ndarray:
     np.ndarray
         Means [n], above zero.
     """
-    x = np.asarray(d_hkl, float) ** -2
+    x, values = np.asarray(d_hkl, float) ** -2, np.asarray(values)
     n_shells = int(np.clip(len(x) // _PER_SHELL, 1, _MOST_SHELLS))
-    order = np.argsort(x, kind="stable")
-    places, shells = (np.array_split(column[order], n_shells) for column in (x, np.asarray(values)))
-    centres = np.array([place.mean() for place in places])
-    errors = np.array([np.sqrt((shell**2).sum()) / len(shell) for shell in shells])
+    shell = np.empty(len(x), int)
+    for number, places in enumerate(np.array_split(np.argsort(x, kind="stable"), n_shells)):
+        shell[places] = number
+    counts = np.bincount(shell)
+    centres = np.bincount(shell, x) / counts
+    errors = np.sqrt(np.bincount(shell, values**2)) / counts
     floor = np.maximum(errors, 1e-12 * errors.max() + np.finfo(float).tiny)
-    logarithms = np.log(np.maximum([shell.mean() for shell in shells], floor))
+    logarithms = np.log(np.maximum(np.bincount(shell, values) / counts, floor))
     for _ in range(10):
-        smooth = [np.exp(np.interp(place, centres, logarithms)) for place in places]
-        ratios = np.array([(shell / mean).mean() for shell, mean in zip(shells, smooth)])
+        smooth = np.exp(np.interp(x, centres, logarithms))
+        ratios = np.bincount(shell, values / smooth) / counts
         logarithms = np.maximum(logarithms + np.log(np.clip(ratios, 0.5, 2.0)), np.log(floor))
     return np.exp(np.interp(x, centres, logarithms))

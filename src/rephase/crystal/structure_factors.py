@@ -209,16 +209,15 @@ def structure_factors(crystal: Crystal, hkl: np.ndarray, *, energy_kev: float | 
             f"at {energy_kev} keV; leave it out or raise energy_kev to {energy_kev * d_min / d_hkl.min():.2f}"
         )
     scatterers = Scatterers(crystal.atoms, energy_kev, torch.float64)
-    h_max = tuple(np.abs(hkl).max(axis=0).tolist())
-    by_axis = scatterers.phase_tables(torch.as_tensor(crystal.atoms.xyz_frac)[None], h_max)
-    tables = [_both_signs(table[0]).T.contiguous() for table in by_axis]  # [2 h_max + 1, n_atoms]: a row per index
-    places = torch.as_tensor(hkl % (2 * np.array(h_max) + 1))
+    h_max = int(np.abs(hkl).max())
+    tables = scatterers.phase_rows(torch.as_tensor(crystal.atoms.xyz_frac), h_max)
+    places, s_squared = torch.as_tensor(hkl + h_max), torch.as_tensor(1 / (4 * d_hkl**2))
     F = torch.zeros(len(hkl), dtype=torch.complex128)
     step = max(1, at_once("direct sum", torch.device("cpu")) // max(1, len(crystal.atoms)))
     for first in range(0, len(hkl), step):
         part = slice(first, first + step)
         along_h, along_k, along_l = (table[index] for table, index in zip(tables, places[part].unbind(1)))
         phases = along_h.mul_(along_k).mul_(along_l)
-        weights = scatterers.weights(torch.as_tensor(1 / (4 * d_hkl[part] ** 2)))
+        weights = scatterers.weights(s_squared[part])
         F[part] = sum(w * p.sum(1) for w, p in zip(weights, phases.split(scatterers.counts, dim=1)))
     return F.numpy()

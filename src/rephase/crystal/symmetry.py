@@ -86,9 +86,10 @@ class Symmetry:
 
     def misfit(self, cell: Cell) -> str | None:
         """First operation that changes a length of a cell by over 0.5 % or an angle by over 0.3°; None if none does."""
-        metric = cell.orthogonalisation.T @ cell.orthogonalisation
+        lattice = cell.orthogonalisation
+        metric = lattice.T @ lattice
         turned = np.swapaxes(self.rotations, 1, 2) @ metric @ self.rotations
-        tolerance = _CELL_TOLERANCE * np.sqrt(np.outer(np.diag(metric), np.diag(metric)))
+        tolerance = _CELL_TOLERANCE * np.outer(cell.parameters[:3], cell.parameters[:3])
         is_off = (np.abs(turned - metric) > tolerance).any((1, 2))
         return self.triplets[is_off.argmax()] if is_off.any() else None
 

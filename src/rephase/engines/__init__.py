@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager, closing
 
 from rephase.config.clusters import ClusterConfig
 from rephase.engines.batch import BATCH_SYSTEMS
-from rephase.engines.clusters import OWN_CLUSTER, own_cluster, run_on_cluster, scheduler_at
+from rephase.engines.clusters import OWN_CLUSTER, check_address, own_cluster, run_on_cluster, scheduler_at
 from rephase.engines.tasks import POLL, Outcome, Task, run_task
+from rephase.errors import ConfigError, nearest_name
 from rephase.processes import available_cores, end_children
 
 LOCAL = "local"
@@ -52,6 +53,20 @@ def run_tasks(
     return closing(run_on_cluster(tasks, scheduler_at(engine)))
 
 
+def check_engine(engine: str) -> None:
+    """Raise `ConfigError` unless this is the name of an engine or has the form of an address; no scheduler is asked."""
+    names = (LOCAL, OWN_CLUSTER, *BATCH_SYSTEMS)
+    if engine in names:
+        return
+    try:
+        check_address(engine)
+    except ValueError as error:
+        raise ConfigError(
+            f"engine {engine!r}: expected {', '.join(names)}, or the address of a scheduler such as tcp://host:8786 "
+            f"({error}); {nearest_name(engine, names)}"
+        ) from error
+
+
 def threads_of(engine: str, *, jobs: int, cluster: ClusterConfig) -> int:
     """Return the number of threads of a command: its share of the cores of this machine, or the cores of its job."""
     return cluster.cores if engine in BATCH_SYSTEMS else max(1, available_cores() // jobs)
@@ -75,4 +90,4 @@ def _run_locally(tasks: Sequence[Task], jobs: int) -> Generator[Outcome | None, 
             raise
 
 
-__all__ = ["BATCH_SYSTEMS", "LOCAL", "Outcome", "Task", "run_tasks", "threads_of"]
+__all__ = ["BATCH_SYSTEMS", "LOCAL", "Outcome", "Task", "check_engine", "run_tasks", "threads_of"]

@@ -1,10 +1,11 @@
 """Workers of Dask as jobs of a batch system, SLURM or PBS."""
 
+import shutil
 import signal
 from typing import Any
 
 from rephase.config.clusters import ClusterConfig
-from rephase.errors import extra
+from rephase.errors import ConfigError, extra
 
 BATCH_SYSTEMS = {"slurm": "SLURMCluster", "pbs": "PBSCluster"}
 """Classes of dask-jobqueue by the name of the engine."""
@@ -13,9 +14,20 @@ _UNKNOWN_SCHEDULER = "tcp://SCHEDULER:PORT"  # in the job script of a dry run
 
 
 def batch_cluster(engine: str, options: ClusterConfig, refusals: list[str]) -> Any:
-    """Start a scheduler whose workers are jobs; why the batch system refuses a job is added to `refusals`."""
+    """Start a scheduler whose workers are jobs; why the batch system refuses a job is added to `refusals`.
+
+    Raises
+    ------
+    ConfigError
+        The batch system is not installed on this machine.
+    """
     kind = _class_of(engine)
     base: Any = kind.job_cls
+    if shutil.which(base.submit_command) is None:
+        raise ConfigError(
+            f"engine {engine!r}: {engine.upper()} is not installed here (no command {base.submit_command}); give the "
+            "command on a machine that submits jobs, or give local or dask"
+        )
     from distributed.deploy.spec import ProcessInterface
 
     class Job(base):  # type: ignore[misc]

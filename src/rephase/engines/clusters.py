@@ -100,6 +100,14 @@ def _error_of(future: Any) -> str:
         raise _SchedulerLost from lost
 
 
+def check_address(address: str) -> None:
+    """Raise `ValueError` unless this has the form of an address; a client that cannot read it would hang at its end."""
+    with extra("clusters"):
+        from distributed.comm.addressing import get_address_host_port
+
+    get_address_host_port(address)
+
+
 def scheduler_at(address: str) -> Connect:
     """Connect to a scheduler that was started elsewhere; one that was lost is waited for."""
 

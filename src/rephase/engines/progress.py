@@ -109,7 +109,8 @@ def _print_changes(progress: Progress, console: Console, said: dict[str, tuple[s
 
 def _table(progress: Progress) -> Table:
     listed = [row for row in progress.rows() if row.state in (RUNNING, FAILED)]
-    table = Table("", "state", "time", "last notebook or error", title=f"{progress.title}: {progress.counts()}")
+    shown, title = bool(listed), f"{progress.title}: {progress.counts()}"
+    table = Table("", "state", "time", "last notebook or error", title=title, show_header=shown, show_edge=shown)
     for row in listed[-_MOST_ROWS:]:
         cells = (row.name, row.state, "" if row.seconds is None else _hours(row.seconds), row.error or row.step)
         table.add_row(*(Text(cell, overflow="ellipsis", no_wrap=True) for cell in cells))

@@ -21,6 +21,7 @@ class StepBar(L.Callback):
 
     def __init__(self, name: str):
         self.name = name
+        self.bar = tqdm(disable=True)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the bar at the step from which the training resumes."""
@@ -39,6 +40,10 @@ class StepBar(L.Callback):
 
     def on_train_end(self, *_: Any) -> None:
         """Close the bar."""
+        self.bar.close()
+
+    def on_exception(self, *_: Any) -> None:
+        """Close the bar, so that the error has a line of its own."""
         self.bar.close()
 
 

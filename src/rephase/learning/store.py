@@ -148,6 +148,7 @@ class Store:
             return
         with only_writer(self.path) if shard is None else writer_of_part(self.path, f"{shard.number}-of-{shard.total}"):
             missing = self._missing_in(shard)  # another process may have filled it in between
+            n_before = self.n_chunks - len(self.missing())
             # one torch thread per worker: the order of sums is then fixed, and the store has the same bits everywhere
             pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
             bar = tqdm(total=len(missing), desc=label, unit="chunk")
@@ -155,7 +156,7 @@ class Store:
                 try:
                     for _ in pool.map(lambda index: self._write(index, build(self.rows(index))), missing):
                         bar.update()
-                        check_time(f"chunk {bar.n} of {self.n_chunks} of {self.path.name}")
+                        check_time(f"chunk {n_before + bar.n} of {self.n_chunks} of {self.path.name}")
                 finally:
                     pool.shutdown(cancel_futures=True)
 

@@ -189,7 +189,7 @@ def run_epochs(
         if options.n_streamed
         else data.loader("train", options.batch_size, seed=seed, **part)
     )
-    others = _watched_ranks() if ranks.count > 1 else nullcontext()
+    others = _watched_ranks(ranks) if ranks.count > 1 else nullcontext()
     with _quiet_lightning(), _blamed_on_checkpoint(last), others, seeded(seed), deterministic(), tf32():
         if last.is_file():  # a resuming trainer starts the first loader before it sets its epoch
             kept = read_checkpoint(last)
@@ -220,11 +220,11 @@ def _blamed_on_checkpoint(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _watched_ranks() -> Iterator[None]:
+def _watched_ranks(ranks: Ranks) -> Iterator[None]:
     """Watch the processes that Lightning starts in its place: it would kill this one without a word."""
     observed = "_launch_process_observer"
     before = getattr(subprocess_script, observed)
-    with watched_ranks() as watch:
+    with watched_ranks(ranks) as watch:
         setattr(subprocess_script, observed, watch)
         try:
             yield

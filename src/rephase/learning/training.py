@@ -97,7 +97,8 @@ def fit(
     ConfigError
         Several processes cannot share the training of this model.
     TrainingError
-        The loss is not finite, or `folder` holds another training, or one whose files are damaged.
+        The loss is not finite, `folder` holds another training, or one whose files are damaged, or another process
+        that shares the training is lost.
     DiskError
         Another process is training there, or the disk refuses a file.
     OutOfTime

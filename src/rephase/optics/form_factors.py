@@ -134,8 +134,11 @@ def _density(kind: str, ratio: torch.Tensor, width: torch.Tensor) -> torch.Tenso
 
 def gauss_legendre(n: int, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return nodes and weights [n] for the integral from 0 to 1, with the dtype and device of `like`."""
-    nodes, weights = np.polynomial.legendre.leggauss(n)
+    nodes, weights = _leggauss(n)
     return torch.as_tensor((nodes + 1) / 2).to(like), torch.as_tensor(weights / 2).to(like)
+
+
+_leggauss = cache(np.polynomial.legendre.leggauss)  # it takes as long as a curve
 
 
 def n_nodes_of_wave(phase: float) -> int:

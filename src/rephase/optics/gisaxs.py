@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import torch
 
+from rephase.devices import at_once
 from rephase.errors import OpticsError, check_positive, nearest_name
 from rephase.optics.detector import wavelength_nm
 from rephase.optics.form_factors import (
@@ -36,6 +37,8 @@ from rephase.optics.form_factors import (
     spread_sizes,
 )
 from rephase.optics.reflectivity import Stack, reflected_amplitude
+
+_N_DISCS = 32  # into which a body is cut, about
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,13 @@ class ExitAngles:
 class Island(NamedTuple):
     """A body of revolution that stands on a plane.
 
-    ``transform(square of q in the plane, q_z, sizes)`` is F in nm^3, complex [part, sample, row, column, node], for q_z
-    [part, sample, row, 1, 1] and the square [sample, row, column, 1].
+    ``transform(square of q in the plane, q_z, sizes)`` is F in nm^3, complex [part, line, column, node], for q_z
+    [part, line, 1, 1] and the square [line, column, 1]. ``n_discs`` is about the number of discs that it adds up.
     """
 
     sizes: tuple[str, ...]
     transform: Callable[[torch.Tensor, torch.Tensor, list[torch.Tensor]], torch.Tensor]
+    n_discs: int = 1
 
 
 def grazing_pattern(
@@ -140,8 +144,20 @@ def grazing_pattern(
     sine = torch.cat([incident.sin(), exit.sin().expand(len(sizes), -1)], 1)
     reflected = reflected_amplitude(stack, sine, energy_ev)
     varied, weights = spread_sizes(sizes, ISLANDS[island].sizes, spread)
-    wave = _distorted_wave(ISLANDS[island], _in_plane(k, incident, exit, phi), k * sine, reflected, varied)
-    mean = torch.einsum("srcn,sn->src", wave.real**2 + wave.imag**2, weights)
+
+    def mean_square(lines: torch.Tensor) -> torch.Tensor:
+        sample, row = lines // len(exit), lines % len(exit)
+        across = _in_plane(k, incident[sample], exit[row, None], phi)
+        beams = torch.stack([torch.zeros_like(row), row + 1])  # incident and exit
+        wave = _distorted_wave(
+            ISLANDS[island], across, k * sine[sample, beams], reflected[sample, beams], varied[sample]
+        )
+        return ((wave.real**2 + wave.imag**2) * weights[sample][:, None]).sum(2)
+
+    n_each = len(phi) * weights.shape[1] * ISLANDS[island].n_discs
+    lines = torch.arange(len(sizes) * len(exit), device=sizes.device)  # rows of all patterns
+    pieces = lines.split(max(1, at_once("GISAXS", sizes.device) // n_each))
+    mean = torch.cat([mean_square(piece) for piece in pieces]).unflatten(0, (len(sizes), len(exit)))
     potential = k**2 / (4 * math.pi) * torch.complex(-2 * delta + delta**2 - beta**2, 2 * beta * (1 - delta)).abs()
     solid_angle = math.prod(math.radians(size) for size in exits.pixel_deg) * exit.cos()
     factor = per_sample(density, sizes) * potential**2 / incident[:, 0].sin()
@@ -149,20 +165,20 @@ def grazing_pattern(
 
 
 def _in_plane(k: float, incident: torch.Tensor, exit: torch.Tensor, phi: torch.Tensor) -> torch.Tensor:
-    """Return q^2 in the plane of the sample, nm^-2 [sample, row, column], from differences that keep their digits."""
+    """Return q^2 in the plane of the sample, nm^-2 [line, column], from differences that keep their digits."""
     along = -2 * ((exit + incident) / 2).sin() * ((exit - incident) / 2).sin()
-    along = along[..., None] - 2 * exit.cos()[:, None] * (phi / 2).sin() ** 2
-    return k**2 * (along**2 + (exit.cos()[:, None] * phi.sin()) ** 2)
+    along = along - 2 * exit.cos() * (phi / 2).sin() ** 2
+    return k**2 * (along**2 + (exit.cos() * phi.sin()) ** 2)
 
 
 def _distorted_wave(
     island: Island, across: torch.Tensor, k_z: torch.Tensor, reflected: torch.Tensor, sizes: torch.Tensor
 ) -> torch.Tensor:
-    """Add the four terms in nm^3, [sample, row, column, node]; `k_z` and `reflected` start with the incident beam."""
-    k_i, k_f = k_z[:, :1], k_z[:, 1:]
+    """Add the four terms in nm^3, [line, column, node]; `k_z` and `reflected` are of the incident and exit beam."""
+    k_i, k_f = k_z
     q_z = torch.stack([k_f + k_i, k_f - k_i])[..., None, None]
-    up, down = island.transform(across[..., None], q_z, [t[:, None, None] for t in sizes.unbind(2)])
-    r_i, r_f = reflected[:, :1, None, None], reflected[:, 1:, None, None]
+    up, down = island.transform(across[..., None], q_z, [t[:, None] for t in sizes.unbind(2)])
+    r_i, r_f = reflected[..., None, None]
     # F(-q_z) is the conjugate, because bodies of revolution are symmetric under half a turn
     return up + r_i * down + r_f * down.conj() + r_i * r_f * up.conj()
 
@@ -208,16 +224,16 @@ def _revolved(
     level, weight = gauss_legendre(n_nodes_of_wave(phase), across)
     square = square_radius(level)
     discs = math.pi * square * disc(across[..., None] * square)
-    waves = torch.view_as_real(phasor(-q_z[..., None] * height * level) * (weight * height)).squeeze(3)
-    return torch.view_as_complex(torch.einsum("srcnz,psrnzk->psrcnk", discs, waves).contiguous())
+    waves = torch.view_as_real(phasor(-q_z[..., None] * height * level) * (weight * height)).squeeze(2)
+    return torch.view_as_complex(torch.einsum("lcnz,plnzk->plcnk", discs, waves).contiguous())
 
 
 ISLANDS = {
     "sphere": Island(("radius",), _sphere),
     "cylinder": Island(("radius", "height"), _cylinder),
-    "truncated_sphere": Island(("radius", "height"), _truncated_sphere),
-    "dome": Island(("radius", "height"), _dome),
-    "frustum": Island(("radius", "height", "top_radius"), _frustum),
+    "truncated_sphere": Island(("radius", "height"), _truncated_sphere, _N_DISCS),
+    "dome": Island(("radius", "height"), _dome, _N_DISCS),
+    "frustum": Island(("radius", "height", "top_radius"), _frustum, _N_DISCS),
 }
 """Islands by name: a ball, an upright cylinder, a ball whose lower part is cut off at `height` from its top, half a
 spheroid, and a cone whose tip is cut off where its radius is `top_radius`."""

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import torch
 
+from rephase.devices import at_once
 from rephase.errors import OpticsError, nearest_name
 from rephase.optics.form_factors import (
     Spread,
@@ -66,9 +67,6 @@ def curve(
 ) -> torch.Tensor:
     """Compute the scattering curves of particles, averaged over all orientations.
 
-    A batch needs memory for sample x n_q x view x node numbers: about 70 views if q times the longest half axis is 100
-    and the shape is not a sphere, and the nodes of the spread.
-
     Parameters
     ----------
     shape
@@ -112,7 +110,7 @@ def curve(
     else:
         reach = float(form.reach(*varied.detach().unbind(2)).amax())
         along, solid_angle = gauss_legendre(n_nodes_of_wave(2 * reach * float(q.amax())), q)
-    q = q[:, None]
+    q = q.expand(len(sizes), -1)[..., None]
     mean = _mean_square(form, q**2 * (1 - along**2), q * along, solid_angle, varied, weights, contrast)
     return _absolute(form, mean, varied, weights, scale, background)
 
@@ -291,10 +289,26 @@ def _mean_square(
     weights: torch.Tensor,
     contrast: torch.Tensor,
 ) -> torch.Tensor:
-    """Average ``|A|^2`` in nm^2, [sample, n_q], for q across (squared) and along the axis [1 or sample, n_q, view]."""
-    every = [t[:, None, None] for t in sizes.unbind(2)]
-    amplitude = form.amplitude(across[..., None], along[..., None], every, [t[:, None, None, None] for t in contrast.T])
-    return torch.einsum("sqvn,v,sn->sq", amplitude**2, solid_angle, weights)
+    """Average ``|A|^2`` in nm^2, [sample, n_q], for q across (squared) and along the axis [sample, n_q, view].
+
+    A piece holds some samples or, where the curve of one sample is too large, some of its q.
+    """
+    n_q, most = across.shape[1], at_once("SAXS", sizes.device) // (len(solid_angle) * weights.shape[1])
+    n_points = max(1, min(n_q, most))
+
+    def mean_square(across: torch.Tensor, along: torch.Tensor, *bodies: torch.Tensor) -> torch.Tensor:
+        sizes, weights, contrast = (t[:, None] for t in bodies)
+        every = [t[..., None] for t in sizes.unbind(3)]
+        contrasts = [t[..., None, None] for t in contrast.unbind(2)]
+        amplitude = form.amplitude(across[:, :, None], along[:, :, None], every, contrasts)  # [sample, q, node, view]
+        return (amplitude**2 @ solid_angle * weights).sum(2)
+
+    fields = (t.split(max(1, most // n_points)) for t in (across, along, sizes, weights, contrast))
+    means = []
+    for across, along, *bodies in zip(*fields):
+        waves = zip(across.split(n_points, 1), along.split(n_points, 1))
+        means.append(torch.cat([mean_square(*wave, *bodies) for wave in waves], 1))
+    return torch.cat(means)
 
 
 def _absolute(

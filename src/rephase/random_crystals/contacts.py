@@ -21,14 +21,17 @@ class Surroundings(NamedTuple):
     """Positions of the images of molecules.
 
     ``lattice`` [n, 3, 3] and ``centre`` [n, 3], Å; ``rotations`` [n, 3, n_images, 3] and ``shifts`` [n, 3, n_images]:
-    x, y and z of the motions, about the centre, to every image within reach; ``radius`` [n] of the sphere that contains
-    the molecule.
+    x, y and z of the motions, about the centre, to every image within reach; ``backs`` [n, 3, n_images], the shifts
+    turned back by the rotations, and ``squares`` [n, n_images] of their lengths; ``radius`` [n] of the sphere that
+    contains the molecule.
     """
 
     lattice: torch.Tensor
     centre: torch.Tensor
     rotations: torch.Tensor
     shifts: torch.Tensor
+    backs: torch.Tensor
+    squares: torch.Tensor
     radius: torch.Tensor
 
     def take(self, rows: torch.Tensor) -> "Surroundings":
@@ -39,7 +42,11 @@ class Surroundings(NamedTuple):
         """Return the surroundings in cells scaled by factors [n], with unchanged molecules."""
         by = scale[:, None]
         return self._replace(
-            lattice=self.lattice * by[..., None], centre=self.centre * by, shifts=self.shifts * by[..., None]
+            lattice=self.lattice * by[..., None],
+            centre=self.centre * by,
+            shifts=self.shifts * by[..., None],
+            backs=self.backs * by[..., None],
+            squares=self.squares * by.square(),
         )
 
     def images(self, xyz: torch.Tensor) -> torch.Tensor:
@@ -57,6 +64,18 @@ class Surroundings(NamedTuple):
         apart = (images - about[..., None]).square_().sum(1).unflatten(1, (-1, xyz.shape[1]))
         row, motion, point = (apart < reach.square()[:, None]).nonzero().unbind(1)
         return row, motion, point, images[row, :, motion * xyz.shape[1] + point]
+
+    def near_centre(self, rows: torch.Tensor, xyz: torch.Tensor, reach: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Find the images of positions [k, p, 3] in molecules `rows` [k] within `reach` [k] Å of the centre.
+
+        Returns the same as `near`, with rows of `xyz`.
+        """
+        # |R x + s|^2 = |x|^2 + |s|^2 + 2 x.(R^-1 s): a matrix product instead of the images of all positions
+        square = torch.baddbmm(self.squares[rows, None], xyz, self.backs[rows], alpha=2)
+        limit = reach.square()[:, None, None] - xyz.square().sum(2, keepdim=True)
+        row, point, motion = (square < limit).nonzero().unbind(1)
+        turned = (self.rotations[rows[row], :, motion] * xyz[row, point][:, None]).sum(2)
+        return row, motion, point, turned + self.shifts[rows[row], :, motion]
 
     def moved_back(self, row: torch.Tensor, motion: torch.Tensor, xyz: torch.Tensor) -> torch.Tensor:
         """Move positions [k, 3] by the inverses of motions [k] of molecules [k]."""
@@ -96,7 +115,9 @@ def surroundings(
     turned = torch.cat([pad(rotations, (0, 0, 0, 0, 0, most - rotations.shape[1])) for rotations, _ in pieces])
     shifts = torch.cat([pad(shifts, (0, 0, 0, most - shifts.shape[1]), value=_FAR) for _, shifts in pieces])
     centre = (lattice @ centre_frac[..., None])[..., 0]
-    return Surroundings(lattice, centre, turned.transpose(1, 2).contiguous(), shifts.mT.contiguous(), radius)
+    backs = (turned * shifts[..., None]).sum(2).mT.contiguous()
+    turned, shifts = turned.transpose(1, 2).contiguous(), shifts.mT.contiguous()
+    return Surroundings(lattice, centre, turned, shifts, backs, shifts.square().sum(1), radius)
 
 
 def _motions(

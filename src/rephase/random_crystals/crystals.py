@@ -48,6 +48,7 @@ SPACE_GROUPS = {
     "F d d 2": 0.3,
 }
 ELEMENTS = ("C", "N", "O", "F", "S", "Cl", "Br")
+_AT_LEAST = 256  # attempts made together: fewer would take almost the same time
 _ROOM = 1.2  # radius of the sphere for a molecule, relative to a sphere of its volume
 _VOLUME, _VOLUME_SD, _VOLUME_RANGE = 16.5, 1.4, (14.0, 19.0)  # Å^3 per non-hydrogen atom of the planned molecule
 _CEILING, _CEILING_SD, _CEILING_RANGE = 18.4, 1.7, (16.0, 23.0)  # Å^3, largest volume per atom of the grown molecule
@@ -271,10 +272,9 @@ def _blank(n: int, options: RandomCrystalOptions, draws: _Draws) -> _Made:
 def _batches(pending: torch.Tensor, draws: _Draws) -> Iterator[torch.Tensor]:
     """Yield batches of rows of similar size; the last few rows are repeated, because one attempt may succeed."""
     pending = pending[draws.size[pending].argsort(stable=True)]
-    most = at_once("random crystals", pending.device)  # enough to hide the constant cost of each step
-    if len(pending) < most:
-        pending = pending.repeat_interleave(min(4, most // len(pending)))
-    for rows in pending.split(most):
+    pending = pending.repeat_interleave(max(1, _AT_LEAST // len(pending)))
+    n_batches = math.ceil(len(pending) / at_once("random crystals", pending.device))
+    for rows in pending.tensor_split(n_batches):
         yield rows[draws.order[rows].argsort(stable=True)]
 
 

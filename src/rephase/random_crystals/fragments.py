@@ -68,10 +68,9 @@ class Library(NamedTuple):
         """Distance in Å from the first atom along z to the common centre of the fragments."""
         return float(self.xyz[..., 2].max()) / 2
 
-    @property
-    def reach(self) -> float:
-        """Distance in Å from the centre beyond which no atom of a fragment touches anything, for all bond lengths."""
-        away = (self.xyz - self.xyz.new_tensor([0.0, 0.0, self.middle])).norm(dim=-1) + self.radii
+    def reach(self, middle: float) -> float:
+        """Return how far in Å atoms of the fragments extend from a centre at z = `middle`, for all bond lengths."""
+        away = (self.xyz - self.xyz.new_tensor([0.0, 0.0, middle])).norm(dim=-1) + self.radii
         return float(torch.where(self.radii < 0, 0.0, away).max()) + float(np.ptp(list(_BONDS.values())))
 
 

@@ -11,12 +11,14 @@ from rephase.random_crystals.fragments import Library
 
 _SLACK = 0.5  # Å by which atoms of two molecules may be closer than the sum of their radii, before they are settled
 _INTRAMOLECULAR = 0.74  # smallest distance of atoms four or more bonds apart, relative to the sum of their radii
-_TRIALS = 16  # hydrogens examined in a step; fragments, in random orientations, tried on one of them
+_TRIALS = 16  # fragments, in random orientations, tried on one hydrogen in a step
+_PREFERRED = (4, _TRIALS - 4)  # trials whose atoms beyond the first are tested together
+_PROBED = 3  # open hydrogens of a molecule examined in a step
 _PROBE, _PROBE_RADIUS = 1.45, 1.5  # Å, slightly less than the first atom of any fragment needs
 _BESIDE = 2.0  # Å, atoms closer than this are bonded
 _SMALL = 5  # size in atoms of the fragments that must fit on a hydrogen for it to stay open
 _EVEN = 2.0  # weight of chance, in atoms, in the choice among the fragments that fit, of which large ones are preferred
-_EARLY, _SELDOM = 8, 6  # larger fragments are tried in every second of the first steps, then in every sixth
+_EARLY, _SELDOM = 2, 4  # larger fragments are tried in the first steps, then in every fourth
 _GOING_ON = 0.1  # fraction of a batch below which the rest is abandoned, because small batches are slow
 
 
@@ -51,14 +53,14 @@ def grow(
     molecules: Molecules, around: Surroundings, room: torch.Tensor, library: Library, generator: torch.Generator
 ) -> None:
     """Grow molecules until they have `room` [n] non-hydrogen atoms, or nothing more fits."""
-    small = (library.radii >= 0).sum(1) <= _SMALL
-    parts = [library.part(small), library.part(~small)]
+    is_small = (library.radii >= 0).sum(1) <= _SMALL
+    large, small = library.part(~is_small), library.part(is_small)
     active = torch.arange(len(room), device=room.device)
     growing, place, wanted = molecules.take(active), around, room
     step = 0
     while len(active) > _GOING_ON * len(room):
-        is_large = step % 2 == 0 if step < _EARLY else step % _SELDOM == 0
-        _grow_once(growing, place, wanted, parts[is_large], generator, not is_large)
+        tries_large = step < _EARLY or step % _SELDOM == 0
+        _grow_once(growing, place, wanted, [large, small] if tries_large else [small], generator)
         going = (growing.count < wanted) & growing.is_open.any(1)
         if int(going.sum()) < 0.85 * len(active):
             molecules.put(active, growing)
@@ -113,38 +115,69 @@ def planted(around: Surroundings, room: torch.Tensor, library: Library, generato
 
 
 def _grow_once(
+    molecules: Molecules, around: Surroundings, room: torch.Tensor, parts: list[Library], generator: torch.Generator
+) -> None:
+    """Try the fragments of each part in turn on one hydrogen of each molecule; it is closed if none fits."""
+    rows, lost = _open_hydrogens(molecules, around, generator)
+    wanting = (room > molecules.count)[rows]
+    rows, lost = rows[wanting], lost[wanting]
+    if not len(rows):
+        return
+    site = _sites(molecules, around, rows, lost, parts)
+    for library in parts:
+        found = _replace(molecules, around, room, site, library, generator)
+        site = _Sites(*(column[~found] for column in site))
+    molecules.is_open[site.row, site.lost] = False
+
+
+def _replace(
     molecules: Molecules,
     around: Surroundings,
     room: torch.Tensor,
+    site: "_Sites",
     library: Library,
     generator: torch.Generator,
-    is_last: bool,
-) -> None:
-    """Try fragments on one hydrogen of each molecule; a hydrogen without room for the small ones is closed."""
-    site = _sites(molecules, around, room, library, generator)
-    if not len(site.row):
-        return
+) -> torch.Tensor:
+    """Replace hydrogens by fragments, each in several random orientations; return where one fits, [n_sites]."""
     rows, foot, number = site.row, site.foot, molecules.numbers[site.row, site.parent]
     allowed = library.weights[(number != 6).long()] * (library.sizes <= (room - molecules.count)[rows, None])
     chosen = pick(allowed[:, None].expand(-1, _TRIALS, -1), generator)
     length = library.bond_lengths[number[:, None], library.numbers[chosen, 0]][..., None]
-    turn = _frames(site.direction[:, None].expand(-1, _TRIALS, -1), generator)
-    new = library.xyz[chosen] @ turn.mT + (length * site.direction[:, None] + foot[:, None])[:, :, None]
+    turn = _frames(site.direction[:, None].expand(*chosen.shape, 3), generator)
+    new = library.xyz[chosen] @ turn.mT + (foot[:, None] + length * site.direction[:, None])[:, :, None]
     radii = library.radii[chosen]
     fits = ((new.norm(dim=-1) < around.radius[rows, None, None]) | (radii < 0)).all(2)
     fits &= is_clear(tested(new[:, :, 0].mT, radii[:, :, 0]), site.before_first)
-    if new.shape[2] > 1:
-        rest = tested(new[:, :, 1:].flatten(1, 2).mT, radii[:, :, 1:].flatten(1))
-        fits &= is_clear(rest, site.before_rest).view(*fits.shape, -1).all(2)
+    fits &= allowed.any(1)[:, None]
     lot = torch.rand(fits.shape, generator=generator, device=fits.device, dtype=new.dtype)
-    lot = torch.where(fits, library.sizes[chosen] + _EVEN * lot, -1)
-    found = fits.any(1).nonzero()[:, 0]
-    best = lot[found].argmax(1)
+    found, best = _best_trial(torch.where(fits, library.sizes[chosen] + _EVEN * lot, -1), new, radii, site.before_rest)
     new, chosen, radii, at = new[found, best], chosen[found, best], radii[found, best], rows[found]
     clear = _is_clear_of_own_images(around.take(at), new, radii)
-    if is_last:
-        molecules.is_open[rows, site.lost] = False
-    _add(molecules, at[clear], site.lost[found[clear]], library, chosen[clear], new[clear])
+    found = found[clear]
+    _add(molecules, at[clear], site.lost[found], library, chosen[clear], new[clear])
+    return torch.zeros_like(rows, dtype=torch.bool).index_fill_(0, found, True)
+
+
+def _best_trial(
+    preference: torch.Tensor, xyz: torch.Tensor, radii: torch.Tensor, before_rest: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the preferred fragment among those whose other atoms touch nothing either; preference < 0: it does not fit.
+
+    Returns the sites that have one, and its trial, [n_found]. The few most preferred are tried first.
+    """
+    preference, order = preference.sort(dim=1, descending=True)
+    best = torch.full_like(order[:, 0], -1)
+    pending = (preference[:, 0] >= 0).nonzero()[:, 0]
+    for fits, trials in zip((preference >= 0).split(_PREFERRED, dim=1), order.split(_PREFERRED, dim=1)):
+        pending = pending[fits[pending].any(1)]
+        trial, at = trials[pending], pending[:, None]
+        rest = tested(xyz[at, trial, 1:].flatten(1, 2).mT, radii[at, trial, 1:].flatten(1))
+        clear = fits[pending] & is_clear(rest, before_rest[pending]).view(*trial.shape, xyz.shape[2] - 1).all(2)
+        hit = clear.any(1)
+        best[pending[hit]] = trial[hit, clear[hit].long().argmax(1)]
+        pending = pending[~hit]
+    found = (best >= 0).nonzero()[:, 0]
+    return found, best[found]
 
 
 class _Sites(NamedTuple):
@@ -165,40 +198,74 @@ class _Sites(NamedTuple):
 
 
 def _sites(
-    molecules: Molecules, around: Surroundings, room: torch.Tensor, library: Library, generator: torch.Generator
+    molecules: Molecules, around: Surroundings, row: torch.Tensor, lost: torch.Tensor, parts: list[Library]
 ) -> _Sites:
-    """Choose a random open hydrogen of each molecule; a hydrogen without room for even the smallest atom is closed."""
-    rows, used = torch.arange(len(room), device=room.device), int(molecules.used.max())
-    is_open = molecules.is_open[:, :used]
-    lost = pick(is_open.to(around.lattice), generator)
-    parent = molecules.carriers[rows, lost].clamp(min=0)
-    foot = molecules.xyz[rows, parent]
-    direction = normalize(molecules.xyz[rows, lost] - foot, dim=-1)
-    point, probe = foot + (_PROBE + library.middle) * direction, foot + _PROBE * direction
-    others_near = _nearby(molecules, around, point, library.reach)
-    first, rest = (
-        torch.cat([own, others_near], 1).mT for own in _own_nearby(molecules, point, library.reach, lost, parent)
-    )
-    clear = is_clear(tested(probe[..., None], probe.new_full((1, 1), _PROBE_RADIUS)), first)[:, 0]
-    molecules.is_open[rows, lost] &= clear
-    clear &= is_open.any(1) & (library.sizes.min() <= room - molecules.count)
-    return _Sites(*(column[clear] for column in (rows, lost, parent, foot, direction, first, rest)))
+    parent = molecules.carriers[row, lost]
+    foot = molecules.xyz[row, parent]
+    direction = normalize(molecules.xyz[row, lost] - foot, dim=-1)
+    middle = max(library.middle for library in parts)
+    reach = max(library.reach(middle) for library in parts)
+    point = foot + (_PROBE + middle) * direction
+    here = molecules.take(row)
+    others_near = _nearby(here, around, row, point, reach)
+    own = _own_nearby(here, point, reach, lost, parent)
+    first, rest = (torch.cat([table, others_near], 1).mT for table in own)
+    return _Sites(row, lost, parent, foot, direction, first, rest)
 
 
-def _nearby(molecules: Molecules, around: Surroundings, point: torch.Tensor, reach: float) -> torch.Tensor:
+def _open_hydrogens(
+    molecules: Molecules, around: Surroundings, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probe a few random open hydrogens of each molecule, and close those without room.
+
+    Returns the molecules that have one with room, and the first such hydrogen of each, [n_found].
+    """
+    used = int(molecules.used.max())
+    is_open, xyz = molecules.is_open[:, :used], molecules.xyz
+    lot = torch.rand(is_open.shape, generator=generator, device=xyz.device, dtype=xyz.dtype)
+    lot, lost = (lot * is_open).topk(min(_PROBED, used), dim=1)
+    rows = torch.arange(len(lost), device=lost.device)[:, None]
+    foot = xyz[rows, molecules.carriers[rows, lost].clamp(min=0)]
+    probe = foot + _PROBE * normalize(xyz[rows, lost] - foot, dim=-1)
+    clear = (lot > 0) & _has_room(molecules, around, foot, probe)
+    molecules.is_open[rows, lost] = clear
+    row = clear.any(1).nonzero()[:, 0]
+    return row, lost[row, clear[row].long().argmax(1)]
+
+
+def _has_room(molecules: Molecules, around: Surroundings, foot: torch.Tensor, probe: torch.Tensor) -> torch.Tensor:
+    """Return whether a small atom at each probe [n, p, 3], bonded to an atom at `foot`, touches no other: [n, p]."""
+    used = int(molecules.used.max())
+    xyz, radii = molecules.xyz[:, :used], molecules.radii[:, :used]
+    size = probe.new_full((1, 1), _PROBE_RADIUS)
+    apart = tested(probe.mT, size) @ others(xyz.mT, _INTRAMOLECULAR * radii, _INTRAMOLECULAR)
+    clear = ((apart >= 0) | (torch.cdist(foot, xyz) < _BESIDE)).all(2)
+    reach = (xyz.norm(dim=-1) + radii).amax(1) + _PROBE_RADIUS - _SLACK
+    rows = torch.arange(len(probe), device=probe.device)
+    row, _, point, images = around.near_centre(rows, probe, reach)
+    images, column = side_by_side(row, len(probe), images)
+    is_blocked = ~is_clear(tested(images.mT, size), others(xyz.mT, radii - _SLACK))[row, column]
+    clear[row[is_blocked], point[is_blocked]] = False
+    return clear
+
+
+def _nearby(
+    molecules: Molecules, around: Surroundings, rows: torch.Tensor, point: torch.Tensor, reach: float
+) -> torch.Tensor:
     """Find the atoms of other molecules that may touch atoms within `reach` Å of a point [n, 3], as `others`.
 
+    The surroundings of the molecules [n] are at `rows` [n].
     An atom has an image near the point if the point has an image, by the inverse motion, near the atom.
     """
     used = int(molecules.used.max())
     xyz, radii = molecules.xyz[:, :used], molecules.radii[:, :used]
-    beyond = (xyz.norm(dim=-1) + radii).amax(1, keepdim=True) + reach
-    row, motion, _, images = around.near(point[:, None], torch.zeros_like(point), beyond)
+    beyond = (xyz.norm(dim=-1) + radii).amax(1) + reach
+    row, motion, _, images = around.near_centre(rows, point[:, None], beyond)
     motion, _ = side_by_side(row, len(point), motion, 0)
     images, _ = side_by_side(row, len(point), images)
     seven = tested(images.mT, images.new_full((1, images.shape[1]), reach))
     row, image, atom = overlaps(seven, others(xyz.mT, radii))
-    back = around.moved_back(row, motion[row, image], xyz[row, atom])
+    back = around.moved_back(rows[row], motion[row, image], xyz[row, atom])
     seven = others(back.T[None], (radii[row, atom] - _SLACK)[None])[0].T
     return side_by_side(row, len(point), seven)[0]
 

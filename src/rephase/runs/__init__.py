@@ -106,10 +106,18 @@ class Run:
 
     def write_results(self) -> None:
         """Write all tables of scores so far, those with the columns `COLUMNS`, to ``results.csv``, if there are any."""
+        if text := self._scores():
+            write_whole(self.folder / "results.csv", text)
+
+    def has_written_results(self) -> bool:
+        """Whether ``results.csv`` has all tables of scores so far; `StoreError` if one of them is damaged."""
+        path = self.folder / "results.csv"
+        return not (text := self._scores()) or (path.is_file() and path.read_bytes() == text.encode())
+
+    def _scores(self) -> str:
         saved = (self.table(path.stem) for path in sorted((self.folder / "tables").glob("*.csv")))
         tables = [table for table in saved if list(table.columns) == COLUMNS]
-        if tables:
-            write_whole(self.folder / "results.csv", pd.concat(tables, ignore_index=True).to_csv(index=False))
+        return pd.concat(tables, ignore_index=True).to_csv(index=False) if tables else ""
 
     def save_arrays(self, name: str, **arrays: np.ndarray) -> None:
         """Write ``arrays/NAME.npz``; `DiskError` if the disk refuses."""

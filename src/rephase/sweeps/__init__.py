@@ -1,44 +1,27 @@
 """Sweeps: runs of one configuration over lists and grids of parameters and seeds, one process for each run."""
 
-import shlex
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
-from rephase.config import SweepConfig, find_config, load_sweep, override_of
 from rephase.deadlines import check_time, is_time_over
-from rephase.engines import BATCH_SYSTEMS, Task, run_tasks, threads_of
-from rephase.engines.batch import job_script
+from rephase.engines import run_tasks
 from rephase.engines.progress import Progress, shown
-from rephase.errors import check_count
 from rephase.files.writing import only_writer
 from rephase.laboratories import LABORATORIES
-from rephase.paths import RUNS
+from rephase.pipeline import is_run_whole
 from rephase.plots import save_figure
 from rephase.report import write_sweep_report
-from rephase.sweeps.points import point_folder, sweep_points
+from rephase.sweeps.plans import SweepPlan, plan_sweep
+from rephase.sweeps.points import sweep_points
 from rephase.sweeps.tables import SweepTables
 
 
-def run_sweep(
-    source: str | Path, *, engine: str = "local", jobs: int = 1, device: str = "auto", out: str | Path | None = None
-) -> Path:
+def run_sweep(plan: SweepPlan) -> Path:
     """Run a configuration over lists and grids of parameters and seeds, each run in its own folder.
 
     Each run is a separate process. A failed run is recorded and does not stop the others. A run whose worker is lost
-    continues from its checkpoints on another. When the sweep is run again, finished notebooks are skipped.
-
-    Parameters
-    ----------
-    source
-        YAML file of a `SweepConfig`, or the name of one in ``configs/sweeps/``.
-    engine, jobs
-        As in `run_tasks`.
-    device
-        As in `open_run`.
-    out
-        Sweep folder; by default ``runs/sweeps/NAME-FINGERPRINT``.
+    continues from its checkpoints on another. When the sweep is run again, finished runs and notebooks are skipped.
 
     Returns
     -------
@@ -49,8 +32,8 @@ def run_sweep(
     Raises
     ------
     ConfigError
-        The sweep, the number of jobs or the engine is wrong, or the tables would replace files that rephase did not
-        write; nothing has been run.
+        The tables would replace files that rephase did not write, or the engine cannot be reached; nothing has been
+        run.
     PipelineError
         The scheduler was lost and did not come back.
     DiskError
@@ -58,14 +41,20 @@ def run_sweep(
     OutOfTime
         The time given to the command is over; the next call continues the runs.
     """
-    sweep, tasks, folder = _plan(source, engine, jobs, device, out)
-    tables = SweepTables(folder, sweep_points(sweep))
+    sweep, tasks, folder = plan.sweep, plan.tasks, plan.folder
+    tables = SweepTables(folder, plan.points)
     with only_writer(folder):
         progress = Progress(tasks, folder.name)
-        with run_tasks(tasks, engine, jobs=jobs, cluster=sweep.cluster) as outcomes, shown(progress) as show:
+        left = _unfinished(plan, tables, progress)
+        waiting = [tasks[number] for number in left]
+        with (
+            run_tasks(waiting, plan.engine, jobs=plan.jobs, cluster=sweep.cluster) as outcomes,
+            shown(progress) as show,
+        ):
+            show()
             for outcome in outcomes:
                 if outcome is not None and not (outcome.error and is_time_over()):  # else it was paused
-                    progress.end(tables.end(outcome))
+                    progress.end(tables.end(outcome._replace(number=left[outcome.number])))
                 show()
         results = tables.write()
         if tables.n_waiting:
@@ -76,35 +65,15 @@ def run_sweep(
     return folder
 
 
-def plan_of_sweep(
-    source: str | Path, *, engine: str = "local", jobs: int = 1, device: str = "auto", out: str | Path | None = None
-) -> str:
-    """Return what `run_sweep` would start: the script of a job, if a batch system starts it, and every command."""
-    sweep, tasks, folder = _plan(source, engine, jobs, device, out)
-    script = [job_script(engine, sweep.cluster)] if engine in BATCH_SYSTEMS else []
-    commands = [shlex.join(["rephase", *task.arguments]) for task in tasks]
-    return "\n".join([*script, f"{len(tasks)} runs in {folder}:", *commands])
-
-
-def _plan(
-    source: str | Path, engine: str, jobs: int, device: str, out: str | Path | None
-) -> tuple[SweepConfig, list[Task], Path]:
-    check_count("jobs", jobs, remedy="give the number of runs at the same time")
-    sweep, name = load_sweep(source)
-    folder = (Path(out) if out else RUNS / "sweeps" / f"{name}-{sweep.fingerprint()}").resolve()
-    threads = threads_of(engine, jobs=jobs, cluster=sweep.cluster)
-    tasks = [_task(sweep, point, point_folder(folder, point), device, threads) for point in sweep_points(sweep)]
-    return sweep, tasks, folder
-
-
-def _task(sweep: SweepConfig, point: dict[str, Any], folder: Path, device: str, threads: int) -> Task:
-    """Return the command that runs one point."""
-    overrides = [*sweep.overrides, *(override_of(key, value) for key, value in point.items())]
-    base = str(find_config(sweep.base).resolve())
-    arguments = ["run", "--config", base, "--out", str(folder), "--device", device, "--workers", str(threads)]
-    arguments += [part for override in overrides for part in ("--set", override)]
-    arguments += ["--only", ",".join(sweep.only)] if sweep.only else []
-    return Task(folder.name, tuple(arguments), folder, Path.cwd(), threads)
+def _unfinished(plan: SweepPlan, tables: SweepTables, progress: Progress) -> list[int]:
+    """Return the numbers of the runs that are not whole; a process only to find that all is done takes seconds."""
+    left = []
+    for number, (task, config) in enumerate(zip(plan.tasks, plan.configs)):
+        if is_run_whole(task.folder, config, plan.notebooks):
+            progress.end(tables.read(number))
+        else:
+            left.append(number)
+    return left
 
 
 def _draw_curves(table: pd.DataFrame, x: str, folder: Path) -> None:
@@ -114,4 +83,4 @@ def _draw_curves(table: pd.DataFrame, x: str, folder: Path) -> None:
             save_figure(laboratory.learning_curve(table, x), folder, f"{name}_learning_curve")
 
 
-__all__ = ["plan_of_sweep", "run_sweep", "sweep_points"]
+__all__ = ["SweepPlan", "plan_sweep", "run_sweep", "sweep_points"]

@@ -41,14 +41,22 @@ class SweepTables:
         before = _done_before(folder / _STATUS)
         for number, path in enumerate(self._folders):
             if path.name in before:
-                self._read(number)
+                self.read(number)
+
+    def read(self, number: int) -> Outcome:
+        """Read the results of a run that is done; return its outcome, with any error of them."""
+        try:
+            self._tables[number] = _results(self._folders[number], self._points[number])
+        except PipelineError as error:
+            self._errors[number] = str(error)
+        return Outcome(number, self._errors[number])
 
     def end(self, outcome: Outcome) -> Outcome:
         """Take in a run that has ended, and write the tables; return its outcome, with any error of its results."""
         number, error = outcome
         self._tables[number], self._errors[number] = None, error
         if not error:
-            self._read(number)
+            self.read(number)
         with suppress(RephaseError):  # raised at the end, by `write`, so that it does not stop the other runs
             self.write()
         return Outcome(number, self._errors[number])
@@ -85,12 +93,6 @@ class SweepTables:
         if self._errors[number]:
             return FAILED
         return WAITING if self._tables[number] is None else DONE
-
-    def _read(self, number: int) -> None:
-        try:
-            self._tables[number] = _results(self._folders[number], self._points[number])
-        except PipelineError as error:
-            self._errors[number] = str(error)
 
 
 def _done_before(path: Path) -> set[str]:

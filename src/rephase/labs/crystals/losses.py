@@ -9,7 +9,24 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as nn_functional
 
-from rephase.crystal.phases import friedel_mate, grid_indices, phase_misfit, unit_phasor
+from rephase.crystal.phases import friedel_mate, grid_indices, unit_phasor
+
+_LEAST = 1e-3  # modulus of E below which the gradient of a phase grows no further
+
+
+def _phasor(E: torch.Tensor) -> torch.Tensor:
+    """exp(i phi) of a prediction, whose gradient is bounded.
+
+    The gradient grows as 1/|E|, without limit. In bfloat16, the difference of two fields is now and then exactly zero;
+    a single such reflection filled the optimiser's mean of the squared gradients, and the model ceased to learn.
+    """
+    bounded = E / E.abs().clamp_min(_LEAST)
+    return bounded + (unit_phasor(E) - bounded).detach()
+
+
+def _misfit(E_pred: torch.Tensor, E_true: torch.Tensor) -> torch.Tensor:
+    """1 - cos Δφ of every reflection: 0 for a correct phase, 1 on average for a random one."""
+    return 1 - (_phasor(E_pred) * unit_phasor(E_true).conj()).real
 
 
 def _total(misfit: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
@@ -18,18 +35,18 @@ def _total(misfit: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
 
 def phase_loss_sum(E_pred: torch.Tensor, E_true: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
     """Sum over the reflections of 1 - cos Δφ: the loss of the reference work, which ignores the two enantiomorphs."""
-    return _total(phase_misfit(E_pred, E_true), scored).mean()
+    return _total(_misfit(E_pred, E_true), scored).mean()
 
 
 def phase_loss_mean(E_pred: torch.Tensor, E_true: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
     """Mean over the reflections of 1 - cos Δφ."""
-    return (_total(phase_misfit(E_pred, E_true), scored) / scored.sum((1, 2, 3))).mean()
+    return (_total(_misfit(E_pred, E_true), scored) / scored.sum((1, 2, 3))).mean()
 
 
 def phase_loss_amplitude_weighted(E_pred: torch.Tensor, E_true: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
     """Mean of 1 - cos Δφ weighted by the true |E|, because strong reflections dominate the map."""
     weight = E_true.abs() * scored
-    return (_total(phase_misfit(E_pred, E_true), weight) / weight.sum((1, 2, 3))).mean()
+    return (_total(_misfit(E_pred, E_true), weight) / weight.sum((1, 2, 3))).mean()
 
 
 def phase_loss_aligned(E_pred: torch.Tensor, E_true: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
@@ -39,7 +56,7 @@ def phase_loss_aligned(E_pred: torch.Tensor, E_true: torch.Tensor, scored: torch
     relabels the atoms. If only one of them counted as correct, a network would learn the mean of all. Other shifts need
     no search here, because the datasets fix the origin (no net displacement); the scoring searches all shifts.
     """
-    agreement = _best_agreement(unit_phasor(E_pred), unit_phasor(E_true), scored)
+    agreement = _best_agreement(_phasor(E_pred), unit_phasor(E_true), scored)
     return (scored.sum((1, 2, 3)) - agreement).mean()
 
 

@@ -12,13 +12,10 @@ stands for the whole solid angle, so that pixels must be narrow compared with fr
 angle. The interface between layer and substrate is smooth.
 """
 
-import math
-
 import numpy as np
 import torch
 
 from rephase.config.scattering import GisaxsSimulation
-from rephase.devices import at_once
 from rephase.inference.patterns import ParameterSimulator, PatternBatch, check_range
 from rephase.inference.priors import BoxPrior, Parameter
 from rephase.optics.form_factors import Spread
@@ -61,10 +58,6 @@ class GisaxsSimulator(ParameterSimulator):
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
         """Photons in each pixel for 1e8 incident photons, [sample, *pattern], of unknowns [sample, parameter]."""
-        n = max(1, at_once("GISAXS", u.device) // (math.prod(self.config.pixels) * _N_RADII))
-        return torch.cat([self._intensity(part) for part in u.split(n)])
-
-    def _intensity(self, u: torch.Tensor) -> torch.Tensor:
         one_each = [1] * (len(self.prior) - self.n_sizes)
         sizes, density, thickness, roughness, incidence, background, *spread = u.split([self.n_sizes, *one_each], 1)
         delta, beta = (u.new_tensor(pair).expand(len(u), 2) for pair in zip(self.config.layer, self.config.substrate))

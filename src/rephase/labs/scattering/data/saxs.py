@@ -12,16 +12,14 @@ import numpy as np
 import torch
 
 from rephase.config.scattering import SaxsSimulation
-from rephase.devices import at_once
 from rephase.inference.patterns import ParameterSimulator, PatternBatch, check_range
 from rephase.inference.priors import BoxPrior, Parameter
-from rephase.optics.form_factors import N_NODES, Spread
+from rephase.optics.form_factors import Spread
 from rephase.optics.noise import Exposure, draw_counts
 from rephase.optics.saxs import SHAPES, curve
 
 _NEAR_ZERO = 1e-4  # 1/nm over the largest size: q R far below 1
 _SPREAD = "lognormal"
-_N_VIEWS = 100  # orientations of a particle, about
 
 
 class SaxsSimulator(ParameterSimulator):
@@ -53,11 +51,6 @@ class SaxsSimulator(ParameterSimulator):
 
     def intensity(self, u: torch.Tensor) -> torch.Tensor:
         """Intensity [sample, n_q] in 1/cm of unknowns [sample, parameter]."""
-        n_sizes = 1 if self.config.spread is None else N_NODES[_SPREAD]
-        n = max(1, at_once("SAXS", u.device) // (self.config.n_q * _N_VIEWS * n_sizes))
-        return torch.cat([self._intensity(part) for part in u.split(n)])
-
-    def _intensity(self, u: torch.Tensor) -> torch.Tensor:
         sizes, forward, background = u[:, : self.n_sizes], u[:, self.n_sizes], u[:, self.n_sizes + 1]
         spread = None
         if self.config.spread is not None:
