@@ -66,7 +66,7 @@ def test_structural_similarity_looks_only_inside_where_nothing_is_periodic():
 def test_baselines_keep_what_was_observed_and_agree_for_equivalents(name, data, batch):
     amplitude = AMPLITUDE_BASELINES[name]().predict(batch)
     assert torch.equal(amplitude[batch.observed], batch.F.abs()[batch.observed])
-    assert torch.allclose(data.grid.partner(amplitude), amplitude, rtol=1e-4)
+    assert torch.allclose(data.grid.partner(amplitude), amplitude, rtol=1e-4, atol=1e-6 * float(amplitude.max()))
     assert torch.isfinite(amplitude).all()
     assert (amplitude >= 0).all()
     assert not amplitude[~batch.mask].any()

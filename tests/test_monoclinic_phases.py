@@ -104,7 +104,7 @@ def model(request):
 def test_predicted_phases_obey_the_group_and_amplitudes_are_the_data(model, data, batch):
     F = model.predict(batch)
     assert torch.allclose(F.abs()[batch.observed], batch.F.abs()[batch.observed], rtol=1e-4)
-    assert torch.allclose(symmetrise(F, batch.operations, data.grid), F, atol=1e-2)
+    assert torch.allclose(symmetrise(F, batch.operations, data.grid), F, atol=1e-3 * float(F.abs().max()))
     assert not F[~batch.mask].any()
 
 
@@ -125,7 +125,7 @@ def test_the_loss_knows_neither_origin_nor_hand(model, data):
 def test_learns_the_phases_of_one_batch(model, data):
     batch = data[[0, 1]]
     optimiser = torch.optim.Adam(model.parameters(), lr=4e-3)
-    for _ in range(80):
+    for _ in range(160):
         optimiser.zero_grad()
         loss = model.loss(batch)
         loss.backward()
@@ -182,4 +182,4 @@ def test_a_trained_model_is_scored_beside_chance(data, tmp_path):
         assert 40 < table["train", "mean_phase_error_weighted"] < 90
         assert {f"train:{group}" for group in ("P 1 21/c 1", "C 1 2 1")} < set(results["split"])
         assert shells["n"].sum() == sum(int(b.mask.sum()) for b in data.batches("train"))
-        assert shells["mean_phase_error_weighted_deg"].between(20, 100).all()
+        assert shells["mean_phase_error_weighted_deg"].between(20, 110).all()

@@ -338,7 +338,7 @@ def test_a_second_process_is_refused_and_the_first_can_finish(tmp_path):
 HOLDS = """
 import sys, time
 from rephase.files.writing import only_writer, writer_of_part
-with {lock}: print('held', flush=True); time.sleep(60)
+with {lock}: print('held', flush=True); time.sleep({seconds})
 """
 
 
@@ -349,7 +349,8 @@ with {lock}: print('held', flush=True); time.sleep(60)
         ("writer_of_part(sys.argv[1], '1-of-2')", {None: True, Shard(1, 2): True, Shard(2, 2): False}),
     ],
 )
-def test_a_chunk_has_one_writer_with_shards_and_without(tmp_path, lock, refused):
+def test_a_chunk_has_one_writer_with_shards_and_without(tmp_path, monkeypatch, lock, refused):
+    monkeypatch.setattr("rephase.learning.store._PATIENCE", 0.1)
     store = small_store(tmp_path / "s.zarr")
     for index in range(store.n_chunks):
         (store.path / f"x/c/{index}/0").unlink()
@@ -359,7 +360,9 @@ def test_a_chunk_has_one_writer_with_shards_and_without(tmp_path, lock, refused)
         ran.append(rows)
         return {"x": np.zeros((rows.stop - rows.start, 2)), "y": np.zeros((rows.stop - rows.start, 2))}
 
-    other = subprocess.Popen([sys.executable, "-c", HOLDS.format(lock=lock), store.path], stdout=subprocess.PIPE)
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLDS.format(lock=lock, seconds=60), store.path], stdout=subprocess.PIPE
+    )
     try:
         assert other.stdout.readline() == b"held\n"
         for shard, is_refused in refused.items():
@@ -371,6 +374,16 @@ def test_a_chunk_has_one_writer_with_shards_and_without(tmp_path, lock, refused)
         other.communicate()
     assert len(ran) == sum(not is_refused for is_refused in refused.values())  # the second of three chunks
     store.fill(build)
+    assert not store.missing()
+
+
+def test_a_shard_waits_for_the_process_that_lays_the_store_out(tmp_path):
+    store = small_store(tmp_path / "s.zarr")
+    (store.path / "x/c/0/0").unlink()
+    holds = HOLDS.format(lock="only_writer(sys.argv[1])", seconds=1)
+    with subprocess.Popen([sys.executable, "-c", holds, store.path], stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        store.fill(lambda rows: {name: np.zeros((rows.stop - rows.start, 2)) for name in "xy"}, shard=Shard(1, 2))
     assert not store.missing()
 
 

@@ -127,7 +127,9 @@ HEAD = ("", "per", "rephase: median (quartiles)", "peers: times as long as repha
 def markdown(results: dict[str, object]) -> str:
     """Return the table with its head in Markdown."""
     parts = [*head(results), ""]
-    parts += [f"| {' | '.join(cells)} |" for cells in (HEAD, ("---",) * 4, *lines(results["rows"]))]
+    for line in (HEAD, ("---",) * 4, *lines(results["rows"])):
+        cells = (cell.replace("|", r"\|") for cell in line)  # a bar ends a cell
+        parts.append(f"| {' | '.join(cells)} |")
     return "\n".join(parts) + "\n"
 
 

@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -18,6 +19,7 @@ from rephase.errors import ConfigError, DiskError
 
 PARTIAL = ".partial"  # suffix of a file that is being written
 LOCK = ".lock"
+_POLL_S = 0.05  # between two attempts to acquire a shared lock
 BUSY = "another process of rephase is writing there"  # in the error of `only_writer`
 _RECORD = ".rephase.json"
 _STAGE = ".partial-"
@@ -99,8 +101,10 @@ def only_writer(folder: str | Path, *, name: str = LOCK, patience: float = 0.0) 
 
 
 @contextmanager
-def writer_of_part(folder: str | Path, part: str) -> Iterator[None]:
+def writer_of_part(folder: str | Path, part: str, *, patience: float = 0.0) -> Iterator[None]:
     """Hold the lock of a part of a folder, beside the writers of other parts, but never beside an `only_writer`.
+
+    An `only_writer` may have `patience` seconds to release its lock.
 
     Raises
     ------
@@ -111,12 +115,22 @@ def writer_of_part(folder: str | Path, part: str) -> Iterator[None]:
     with disk_errors(folder):
         shared = (folder / LOCK).open("ab")
     with shared:
-        try:
-            fcntl.flock(shared, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _busy(folder) from None
+        deadline = time.monotonic() + patience
+        while not _is_shared(shared):
+            if time.monotonic() > deadline:
+                raise _busy(folder)
+            time.sleep(_POLL_S)
         with only_writer(folder, name=f"{LOCK}-{part}"):
             yield
+
+
+def _is_shared(lock: BinaryIO) -> bool:
+    """Whether a shared lock was acquired, without waiting."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _busy(folder: Path) -> DiskError:

@@ -5,7 +5,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +26,7 @@ Layout = dict[str, tuple[tuple[int, ...], str]]
 
 _SEALS = "seals"  # array of the store that identifies the content of each chunk file as written
 _CHECKSUM = 4  # bytes at the end of a chunk file
-_PATIENCE = 60.0  # seconds that another process may take to lay a store out
+_PATIENCE = 20.0  # seconds that another process may take to lay a store out
 
 
 class Shard(NamedTuple):
@@ -146,7 +146,7 @@ class Store:
         """
         if not self._missing_in(shard):
             return
-        with only_writer(self.path) if shard is None else writer_of_part(self.path, f"{shard.number}-of-{shard.total}"):
+        with self._lock_of(shard):
             missing = self._missing_in(shard)  # another process may have filled it in between
             n_before = self.n_chunks - len(self.missing())
             # one torch thread per worker: the order of sums is then fixed, and the store has the same bits everywhere
@@ -159,6 +159,12 @@ class Store:
                         check_time(f"chunk {n_before + bar.n} of {self.n_chunks} of {self.path.name}")
                 finally:
                     pool.shutdown(cancel_futures=True)
+
+    def _lock_of(self, shard: Shard | None) -> AbstractContextManager[None]:
+        """Return the lock of the store, or of a shard; the writer of another shard may be laying out the store."""
+        if shard is None:
+            return only_writer(self.path)
+        return writer_of_part(self.path, f"{shard.number}-of-{shard.total}", patience=_PATIENCE)
 
     def _missing_in(self, shard: Shard | None) -> list[int]:
         return [i for i in self.missing() if shard is None or shard.has(i)]

@@ -53,7 +53,7 @@ def monoclinic_crystals(run: Run) -> Figure:
         wilson.plot(line["inverse_d_squared"], line["rms_amplitude"], "-o", color=tint, label=name)
     cut_off = run.config.completion.data.measured.d_min
     wilson.axvspan(0, cut_off[0] ** -2.0, color="0.9", label=f"observed: d ≥ {cut_off[0]:g} Å")
-    volumes.set(xlabel="volume of the cell (Å³)", ylabel="fraction of the crystals per Å³", ylim=(0, None))
+    volumes.set(xlabel="volume of the cell (Å³)", ylabel="fraction per Å³", ylim=(0, None))
     counts.set(xlabel="reflections on the grid", ylabel="fraction per reflection", ylim=(0, None))
     wilson.set(ylabel="⟨|F|²⟩$^{1/2}$ / largest observed |F|", yscale="log")
     name_powers(wilson, "y")
