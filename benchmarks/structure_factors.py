@@ -41,7 +41,7 @@ CRYSTALS = ("Ni", "NaCl", "Ca2RuO4", "NaCoO2_stripe_supercell")
 H_MAX, ENERGY_KEV = (15, 15, 15), 10.0
 GRID = tuple(2 * m + 1 for m in H_MAX)
 HKL = grid_hkl(H_MAX).reshape(-1, 3)
-BATCH, STORED = 64, 1024  # structures in one call of the kernel, and in one store
+BATCH, STORED, SHARED = 64, 1024, 4096  # structures in one call of the kernel, in a store, in a store of two workers
 SHIPPED, WRITING = "Dans_Diffraction, as shipped", "rephase, same lattice, incl. writing"
 
 
@@ -122,17 +122,19 @@ def dense_numpy(crystal: Crystal, xyz_frac: np.ndarray, hkl: np.ndarray = HKL) -
     return F
 
 
-def fill(path: Path, kernel: GridKernel, *variants: torch.Tensor, workers: int, shard: Shard | None) -> None:
+def fill(path: Path, kernel: GridKernel, *variants: torch.Tensor, n: int, workers: int, shard: Shard | None) -> None:
     """Fill a store with the kernel's output for the same coordinates and lattices again and again."""
     with contextlib.redirect_stderr(io.StringIO()):  # the progress bar
-        store = Store(path, {"F": (GRID, "complex64")}, STORED, BATCH, {})
+        store = Store(path, {"F": (GRID, "complex64")}, n, BATCH, {})
         store.fill(lambda rows: {"F": kernel(*variants).numpy()}, workers=workers, shard=shard)
 
 
-def seconds_to_fill(kernel: GridKernel, *variants: torch.Tensor, workers: int = 1, processes: int = 1) -> Seconds:
-    """Return the seconds to fill a new store with some threads in each of some processes."""
+def seconds_to_fill(
+    kernel: GridKernel, *variants: torch.Tensor, n: int = STORED, workers: int = 1, processes: int = 1
+) -> Seconds:
+    """Return the seconds to fill a new store of `n` structures with some threads in each of some processes."""
     with tempfile.TemporaryDirectory() as folder:
-        work = partial(fill, Path(folder), kernel, *variants, workers=workers)
+        work = partial(fill, Path(folder), kernel, *variants, n=n, workers=workers)
         if processes == 1:
             start = Seconds.now()
             work(shard=None)
@@ -163,7 +165,8 @@ def scaling(kernel: GridKernel, *variants: torch.Tensor) -> dict[str, float]:
     divided by their ratio is the scaling without waiting and without other programs.
     """
     cases = {"": {}, "threads": {"workers": 2}, "processes": {"processes": 2}}
-    rounds = [{name: seconds_to_fill(kernel, *variants, **case) for name, case in cases.items()} for _ in range(8)]
+    fills = {name: partial(seconds_to_fill, kernel, *variants, n=SHARED, **case) for name, case in cases.items()}
+    rounds = [{name: fill() for name, fill in fills.items()} for _ in range(4)]
     row = {}
     for name in ("threads", "processes"):
         row[f"scaling on two {name}"] = median(r[""].clock / r[name].clock for r in rounds)
