@@ -10,11 +10,12 @@ from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.reflections.statistics import absolute_amplitude
 from rephase.crystal.symmetry import find_symmetry
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
+from rephase.solvers import ATOMIC_RECIPES
 from rephase.solvers.direct_methods.atoms import PointAtoms, asymmetric_unit, find_atoms, symmetric_shape
 from rephase.solvers.direct_methods.relations import Classes, Triplets
 from rephase.solvers.grids import HalfGrid
 from rephase.solvers.problem import working_problem
-from rephase.solvers.strategy import aligned_phasors
+from rephase.solvers.strategy import aligned_phasors, run_trials
 
 CPU = torch.device("cpu")
 GROUPS = ["P 1", "C 1 2 1", "P 21 21 21", "P n a 21", "P 41", "R 3", "P -1"]
@@ -126,16 +127,28 @@ def test_atoms_are_found_in_the_map_of_their_structure_factors(symbol):
     assert (height[0].diff() <= 0).all()
 
 
-def test_true_phases_stay_and_explain_the_amplitudes(large):
-    problem, true = large
-    direct = problem.direct_methods
-    F = direct.refined(true[None], 20, torch.Generator().manual_seed(0))
-    both = torch.cat([true[None], F])
-    free = torch.zeros((2, len(problem.hkl) - problem.n_known))
-    aligned = aligned_phasors(problem, torch.cat([both, free], dim=1), 0)  # an origin may drift along a polar axis
+def test_true_phases_stay():
+    problem, true = problem_of("P 21 21 21", n_atoms=30)
+    F = problem.direct_methods.refined(true[None], 20, torch.Generator().manual_seed(0))
     weight = problem.amplitude**2
-    assert (aligned[1] * aligned[0].conj()).real @ weight / weight.sum() > 0.6  # a third of the atoms is not looked for
-    generator = torch.Generator().manual_seed(0)
+    agreement = (unit_phasor(F[0]) * true.conj()).real @ weight / weight.sum()
+    assert agreement > 0.6  # a third of the atoms is not looked for
+
+
+def test_atoms_of_true_phases_explain_the_amplitudes(large):
+    problem, true = large
+    direct, generator = problem.direct_methods, torch.Generator().manual_seed(0)
     random = torch.polar(torch.ones(1, len(true)), 6.28 * torch.rand(1, len(true), generator=generator))
-    assert direct.correlation(F) > direct.correlation(direct.refined(random, 2, generator)) + 0.1
+    found, wrong = (direct.refined(start, 2, generator) for start in (true[None], random))
+    assert direct.correlation(found) > direct.correlation(wrong) + 0.2
     assert direct.correlation(problem.E[None].to(torch.complex64)) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_search_from_the_best_of_many_starts_finds_the_crystal(large):
+    problem, true = large
+    direct = ATOMIC_RECIPES["raar"][1]._replace(n_direct=60, n_search=60)
+    trials = run_trials(problem, 2, direct, torch.Generator().manual_seed(1))
+    padded = torch.cat([true, true.new_zeros(len(problem.hkl) - problem.n_known)])
+    aligned = aligned_phasors(problem, torch.cat([padded[None], trials.F]), 0)
+    weight = problem.amplitude**2
+    assert ((aligned[1:] * aligned[0].conj()).real @ weight / weight.sum()).max() > 0.9

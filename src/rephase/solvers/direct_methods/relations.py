@@ -14,7 +14,8 @@ _PAIRS_AT_ONCE = 1 << 21  # pairs of reflections that are looked up together
 class Classes:
     """The classes of equivalents of a hemisphere list [n_refl, 3], Friedel mates included.
 
-    ``first`` [n_classes] are the rows of one reflection of each class, which stands for it.
+    ``first`` [n_classes] are the rows of one reflection of each class, which stands for it; ``member`` [n_refl] is the
+    class of each reflection.
     """
 
     def __init__(self, hkl: np.ndarray, symmetry: Symmetry, device: torch.device):
@@ -24,7 +25,7 @@ class Classes:
         quarter = symmetry.expand(one, np.full(len(one), 1j))[1] / turn  # -i for those that come from the mate
         row = rows_of(hkl, everything)
         as_tensor = partial(torch.as_tensor, device=device)
-        self.first, self._member = first, as_tensor(member)
+        self.first, self.member = first, as_tensor(member)
         self._turn = as_tensor(turn[row].astype(np.complex64))
         self._is_mate = as_tensor(quarter[row].imag < 0)
         phase = symmetry.centric_phase(one)
@@ -33,7 +34,7 @@ class Classes:
 
     def spread(self, values: torch.Tensor) -> torch.Tensor:
         """Return the lists [..., n_refl] of all equivalents from values [..., n_classes]."""
-        listed = values[..., self._member]
+        listed = values[..., self.member]
         return torch.where(self._is_mate, listed.conj(), listed) * self._turn
 
     def allowed(self, values: torch.Tensor) -> torch.Tensor:
@@ -64,7 +65,7 @@ class Triplets:
 
     def __init__(self, hkl: np.ndarray, E: torch.Tensor, classes: Classes, strong: np.ndarray, n: int):
         one, values = hkl[classes.first[strong]], E.cpu().numpy()
-        member = classes._member.cpu().numpy()
+        member = classes.member.cpu().numpy()
         used = np.flatnonzero(np.isin(member, strong))
         sphere, rows = np.concatenate([hkl[used], -hkl[used]]), np.concatenate([used, used + len(hkl)])
         both = np.concatenate([values, values])
