@@ -27,8 +27,9 @@ from rephase.labs.solving.steps import SOLVED
 from rephase.paths import RUNS
 from rephase.solvers import recipes_for
 from rephase.solvers.iterations import raar
+from rephase.solvers.maxima import around_peaks, highest_around
 from rephase.solvers.problem import PhaseProblem, working_problem
-from rephase.solvers.projections import Modulus, above, around_peaks, highest_around
+from rephase.solvers.projections import Modulus, above
 from rephase.solvers.strategy import Recipe, Trials, finish, finish_in_group, random_starts, run_trials, search
 
 Idea = Callable[[PhaseProblem, int, Recipe, torch.Generator, Trials | None], Trials]
@@ -104,6 +105,13 @@ def peaks_in_the_search(
     return run_trials(problem, n, recipe._replace(of_atoms=True), generator)
 
 
+def direct_methods(
+    problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
+) -> Trials:
+    """Search from the best of many starts that dual-space direct methods refined in the group."""
+    return run_trials(problem, n, recipe._replace(n_direct=100, n_search=60, of_atoms=True, beyond=False), generator)
+
+
 def local_search(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
@@ -140,6 +148,7 @@ IDEAS: dict[str, Idea] = {
     "histogram matching": histogram_matching,
     "known composition": known_composition,
     "peaks in the search": peaks_in_the_search,
+    "direct methods first": direct_methods,
     "local search": local_search,
     "group from the start": group_from_the_start,
 }

@@ -29,8 +29,9 @@ from rephase.solvers.grids import check_memory, shape_for
 from rephase.solvers.group import GroupTables
 from rephase.solvers.iterations import ITERATIONS
 from rephase.solvers.lattices import without_group
+from rephase.solvers.maxima import around_peaks
 from rephase.solvers.problem import PhaseProblem
-from rephase.solvers.projections import Modulus, around_peaks
+from rephase.solvers.projections import Modulus
 from rephase.solvers.solve import solve
 from rephase.solvers.strategy import Outcome
 

@@ -107,7 +107,7 @@ def _plan(sizes: Sequence[int], n_voxels: int, n_operations: int, recipes: Seque
 
 def _voxel_cycles(sizes: Sequence[int], n_voxels: int, n_operations: int, recipes: Sequence[Recipe]) -> float:
     """Return the voxel cycles of a trial, averaged over the recipes [n] with searches on grids of `sizes` [n]."""
-    searches = [size * (recipe.n_search + recipe.n_settle) for size, recipe in zip(sizes, recipes)]
+    searches = [size * recipe.n_cycles for size, recipe in zip(sizes, recipes)]
     part = sum(recipes[0].n_finish) / sum(Recipe().n_finish)
     return sum(searches) / len(searches) + n_voxels * _CYCLES_OF_OPERATION * n_operations * part
 
@@ -115,7 +115,7 @@ def _voxel_cycles(sizes: Sequence[int], n_voxels: int, n_operations: int, recipe
 def _cycles_taken(recipe: Recipe, part: float, n_operations: int) -> float:
     """Return the cost of a trial in cycles on the full map; the search map has a fraction `part` of its voxels."""
     finish = sum(recipe.n_finish) * (_FINISH + _FINISH_OF_OPERATION * n_operations)
-    return part * (recipe.n_search + recipe.n_settle + LAST_CYCLES) + _ORIGIN + finish
+    return part * (recipe.n_cycles + LAST_CYCLES) + _ORIGIN + finish
 
 
 def _timed_transforms(shape: tuple[int, int, int], device: torch.device) -> float:

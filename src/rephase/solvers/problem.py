@@ -13,6 +13,7 @@ from rephase.crystal.phases import align_list, wrap
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.shells import smooth_mean
 from rephase.crystal.symmetry import Origins, Symmetry, reduced_cell, rows_of
+from rephase.solvers.direct_methods.dual_space import DirectMethods
 from rephase.solvers.grids import HalfGrid, fast_size
 from rephase.solvers.group import GroupTables
 
@@ -98,6 +99,12 @@ class PhaseProblem:
     def group(self) -> GroupTables:
         """Tables that apply the space group to lists."""
         return GroupTables(self.hkl_numpy, self.symmetry, self.device)
+
+    @cached_property
+    def direct_methods(self) -> DirectMethods:
+        """Tables of direct methods in the group, for the measured reflections."""
+        hkl, E = self.hkl_numpy[: self.n_known], self.E
+        return DirectMethods(hkl, E, self.reduced.cell, self.symmetry, self.n_atoms)
 
     @property
     def origins(self) -> Origins:

@@ -11,8 +11,9 @@ from rephase.crystal.phases import align_list, unit_phasor
 from rephase.devices import at_once
 from rephase.errors import ConfigError
 from rephase.solvers.iterations import ITERATIONS, low_density_elimination
+from rephase.solvers.maxima import around_peaks
 from rephase.solvers.problem import PhaseProblem
-from rephase.solvers.projections import Modulus, above, around_peaks
+from rephase.solvers.projections import Modulus, above
 
 _FINISH_DAMPING, LAST_CYCLES = 0.9, 20  # damping of low-density elimination, and its cycles at the end of a search
 _FEWEST_TRIALS = 4  # in a batch whose maps fit in memory; the first batches have no more on a CPU
@@ -31,7 +32,8 @@ class Recipe(NamedTuple):
     amplitudes. ``weak_share`` is that of `Modulus`. If ``beyond``, reflections finer than the data are free in the
     search; otherwise they are zero, on a smaller grid; the finish always leaves them free. If ``of_atoms``, the
     threshold only limits what counts as a peak: the highest peaks, one per expected atom, and their neighbouring voxels
-    are kept.
+    are kept. ``n_direct`` cycles of direct methods in the group come first: each trial then starts from one of the best
+    of ``n_starts`` random starts.
     """
 
     iteration: str = "raar"
@@ -46,12 +48,20 @@ class Recipe(NamedTuple):
     beyond: bool = True
     of_atoms: bool = False
     n_finish: tuple[int, int] = (30, 20)
+    n_direct: int = 0
+    n_starts: int = 8
+
+    @property
+    def n_cycles(self) -> int:
+        """Cycles of a trial before its finish, those of direct methods included."""
+        return self.n_search + self.n_settle + self.n_starts * self.n_direct
 
     def shortened(self, part: float) -> "Recipe":
         """Return the same search with a fraction `part` of the cycles, for an effort below one whole trial."""
         return self._replace(
             n_search=max(_FEWEST_SEARCH, int(part * self.n_search)),
             n_settle=int(part * self.n_settle),
+            n_direct=int(part * self.n_direct),
             n_finish=(
                 max(_FEWEST_FINISH, int(part * self.n_finish[0])),
                 max(_FEWEST_FINISH, int(part * self.n_finish[1])),
@@ -81,6 +91,22 @@ def random_starts(problem: PhaseProblem, n: int, generator: torch.Generator) -> 
         return phasors, torch.zeros_like(phasors, dtype=torch.bool)
     is_known = torch.rand((n, problem.n_known), generator=generator).to(problem.device) < problem.known.abs()
     return torch.where(is_known, unit_phasor(problem.known), phasors), is_known
+
+
+def direct_starts(
+    problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Refine random starts by direct methods; return the phasors of the best `n`, and the known phases they use."""
+    direct = problem.direct_methods
+    n_maps, left, found = max(1, at_once("search maps", problem.device) // direct.n_voxels), n * recipe.n_starts, []
+    while left:
+        phasors, is_known = random_starts(problem, min(left, n_maps), generator)
+        F = direct.refined(phasors, recipe.n_direct, generator)
+        found.append((F, is_known, direct.correlation(F)))
+        left -= len(F)
+    F, is_known, correlation = (torch.cat(parts) for parts in zip(*found))
+    best = correlation.topk(n).indices
+    return unit_phasor(F[best]), is_known[best]
 
 
 def search(problem: PhaseProblem, phasors: torch.Tensor, is_known: torch.Tensor, recipe: Recipe) -> torch.Tensor:
@@ -125,7 +151,8 @@ def finish_in_group(problem: PhaseProblem, F: torch.Tensor, amplitude: torch.Ten
 def run_trials(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator) -> Trials:
     """Run `n` random starts to the end: search, origin of the group, averaging, finish, figures."""
     space = recipe.space(problem)
-    F = search(space, *random_starts(space, n, generator), recipe)
+    starts = direct_starts(space, n, recipe, generator) if recipe.n_direct else random_starts(space, n, generator)
+    F = search(space, *starts, recipe)
     return finish(problem, F if recipe.beyond else problem.from_within_data(F), recipe)
 
 

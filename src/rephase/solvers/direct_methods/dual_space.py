@@ -1,0 +1,85 @@
+"""Dual-space direct methods: phases refined by triplets in turn with a fixed number of atoms, in the group."""
+
+import math
+
+import numpy as np
+import torch
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.phases import unit_phasor
+from rephase.crystal.symmetry import Symmetry
+from rephase.solvers.direct_methods.atoms import PointAtoms, asymmetric_unit, find_atoms, symmetric_shape
+from rephase.solvers.direct_methods.relations import Classes, Triplets
+from rephase.solvers.grids import HalfGrid
+
+# Chosen by the right ones among 64 starts of each of five generated acentric crystals to 1.0 Å
+_STRONG, _TRIPLETS = 10, 30  # reflections per atom of the asymmetric unit, and relations per reflection
+_ATOMS = 0.7  # of the expected atoms are looked for
+_OMITTED = 0.4  # of the atoms, at random in each cycle but the last ones
+_COMPLETE = 5  # last cycles, in which no atom is omitted
+_SPACING = 0.5  # Å between the points of a map
+
+
+class DirectMethods:
+    """The tables of a crystal for dual-space direct methods in its group.
+
+    Parameters
+    ----------
+    hkl
+        Hemisphere list [n_refl, 3] of the measured reflections in the axes of `cell`, a primitive one.
+    E
+        [n_refl] on the device of the computation.
+    n_atoms
+        Non-hydrogen atoms expected in the cell.
+
+    References
+    ----------
+    Weeks, DeTitta, Hauptman, Thuman & Miller (1994), Acta Cryst. A50, 210, doi:10.1107/S0108767393008992;
+    Sheldrick (2008), Acta Cryst. A64, 112, doi:10.1107/S0108767307043930.
+    """
+
+    def __init__(self, hkl: np.ndarray, E: torch.Tensor, cell: Cell, symmetry: Symmetry, n_atoms: int):
+        self._classes = Classes(hkl, symmetry, E.device)
+        self.n_atoms = max(1, math.ceil(_ATOMS * n_atoms / len(symmetry.point_group)))
+        one, self._E_listed = hkl[self._classes.first], E
+        of_classes = E[torch.as_tensor(self._classes.first, device=E.device)]
+        weight = of_classes.cpu().numpy() / np.sqrt(symmetry.epsilon(one))
+        strong = np.sort(np.argsort(-weight, kind="stable")[: _STRONG * self.n_atoms])
+        self._strong = torch.as_tensor(strong, device=E.device)
+        self._strong_E = torch.zeros_like(of_classes).index_copy_(0, self._strong, of_classes[self._strong])
+        self._triplets = Triplets(hkl, E, self._classes, strong, _TRIPLETS * len(strong))
+        least = np.maximum(2 * np.abs(hkl).max(0) + 2, np.array(cell.parameters[:3]) / _SPACING)
+        shape = symmetric_shape(least, symmetry)
+        self._grid = HalfGrid(torch.as_tensor(hkl, device=E.device), shape)
+        self._unit = torch.as_tensor(asymmetric_unit(shape, symmetry, cell), device=E.device)
+        self._F_of_strong = PointAtoms(one[strong], symmetry, E.device)
+        self._F_of_all = PointAtoms(one, symmetry, E.device)
+
+    @property
+    def n_voxels(self) -> int:
+        """Number of points of a map."""
+        return math.prod(self._grid.shape)
+
+    def refined(self, phasors: torch.Tensor, n_cycles: int, generator: torch.Generator) -> torch.Tensor:
+        """Refine phasors [batch, n_refl]; return F of the atoms found [batch, n_refl], which obey the group.
+
+        A cycle applies the tangent formula, finds the highest peaks of the E map, omits some of these at random, and
+        takes the phases of the others, each atom weighted by the square root of its height.
+        """
+        one = unit_phasor(self._classes.allowed(phasors[:, self._classes.first]))
+        for cycle in range(n_cycles):
+            one = self._triplets.tangent(one)
+            maps = self._grid.to_map(self._classes.spread(one * self._strong_E))
+            xyz_frac, height = find_atoms(maps, self._unit, self.n_atoms)
+            weight = height.clamp_min(0).sqrt()
+            if cycle < n_cycles - _COMPLETE:
+                weight = weight * (torch.rand(weight.shape, generator=generator) > _OMITTED).to(weight.device)
+            F = self._F_of_strong(xyz_frac, weight)
+            one = torch.zeros_like(one).index_copy_(1, self._strong, unit_phasor(F))
+        return self._classes.spread(self._F_of_all(xyz_frac, weight))
+
+    def correlation(self, F: torch.Tensor) -> torch.Tensor:
+        """Return the correlation [batch] of |F| of atoms [batch, n_refl] with the measured E."""
+        moduli, E = F.abs(), self._E_listed - self._E_listed.mean()
+        moduli = moduli - moduli.mean(1, keepdim=True)
+        return moduli @ E / (moduli.norm(dim=1) * E.norm()).clamp_min(1e-12)

@@ -1,0 +1,154 @@
+"""Direct methods in dual space: relations of phases, atoms of maps, and the crystals that they solve."""
+
+import numpy as np
+import pytest
+import torch
+
+from rephase.crystal.cell import Cell
+from rephase.crystal.phases import unit_phasor
+from rephase.crystal.reflections.simulation import simulate_reflections
+from rephase.crystal.reflections.statistics import absolute_amplitude
+from rephase.crystal.symmetry import find_symmetry
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
+from rephase.solvers import ATOMIC_RECIPES
+from rephase.solvers.direct_methods.atoms import PointAtoms, asymmetric_unit, find_atoms, symmetric_shape
+from rephase.solvers.direct_methods.relations import Classes, Triplets
+from rephase.solvers.grids import HalfGrid
+from rephase.solvers.problem import working_problem
+from rephase.solvers.strategy import aligned_phasors, run_trials
+
+CPU = torch.device("cpu")
+GROUPS = ["P 1", "C 1 2 1", "P 21 21 21", "P n a 21", "P 41", "R 3", "P -1"]
+
+
+def problem_of(symbol, n_atoms=12, d_min=1.0):
+    """A phase problem, and the true phasors [n_known] of its list."""
+    options = RandomCrystalOptions(space_groups=(symbol,), n_atoms=(n_atoms, n_atoms), elements=("C", "N", "O"))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(3), options=options, dtype=torch.float64)
+    data, truth = simulate_reflections(crystal.crystal(0), d_min)
+    merged = data.merge().reflections
+    problem = working_problem(merged, absolute_amplitude(merged))
+    hkl, F = merged.group.expand(truth.hkl, truth.F)
+    listed = problem.reduced.hkl(hkl).tolist()
+    value = dict(zip(map(tuple, listed), F))
+    true = [value.get(tuple(h), 0) for h in problem.hkl_numpy[: problem.n_known].tolist()]
+    return problem, unit_phasor(torch.as_tensor(np.array(true), dtype=torch.complex64))
+
+
+@pytest.fixture(scope="module", params=GROUPS)
+def case(request):
+    return problem_of(request.param)
+
+
+@pytest.fixture(scope="module", params=["P 1", "P 21 21 21", "C 1 2 1"])
+def large(request):
+    return problem_of(request.param, n_atoms=30)
+
+
+def tables(problem):
+    hkl = problem.hkl_numpy[: problem.n_known]
+    return hkl, Classes(hkl, problem.symmetry, CPU)
+
+
+def test_equivalents_have_the_phases_of_the_group(case):
+    problem, true = case
+    _, classes = tables(problem)
+    present = true != 0
+    of_classes = true[classes.first]
+    assert torch.allclose(classes.spread(of_classes)[present], true[present], atol=1e-4)
+    assert torch.allclose(classes.allowed(of_classes), of_classes, atol=1e-4)
+    random = torch.polar(torch.ones(len(of_classes)), torch.arange(len(of_classes)).float())
+    allowed = classes.allowed(random)
+    assert torch.allclose(classes.allowed(allowed), allowed, atol=1e-5)
+
+
+def test_true_phases_nearly_satisfy_the_tangent_formula(case):
+    problem, true = case
+    hkl, classes = tables(problem)
+    E = problem.E[torch.as_tensor(classes.first)]
+    strong = np.sort(E.argsort(descending=True)[:80].numpy())
+    triplets = Triplets(hkl, problem.E, classes, strong, 2000)
+    found = triplets.tangent(true[classes.first][None])[0]
+    agreement = (found * true[classes.first].conj()).real[strong]
+    assert 500 < len(triplets) <= 2000
+    assert agreement.mean() > 0.85
+    others = np.setdiff1d(np.arange(len(E)), strong)
+    assert not found[others].any()
+
+
+def test_relations_join_three_reflections_whose_indices_add_up_to_nothing(case):
+    problem, _ = case
+    hkl, classes = tables(problem)
+    triplets = Triplets(hkl, problem.E, classes, np.arange(40), 300)
+    both = np.concatenate([hkl, -hkl])
+    target = hkl[classes.first[triplets._target.numpy()]]
+    assert (target == both[triplets._k] + both[triplets._rest]).all()
+
+
+@pytest.mark.parametrize("symbol", GROUPS)
+def test_the_asymmetric_unit_has_one_point_of_each_general_set(symbol):
+    symmetry = find_symmetry(symbol)
+    cell = Cell(9, 9, 12, 90, 90, 120) if symbol == "R 3" else Cell(9, 9, 12, 90, 90, 90)
+    shape = symmetric_shape([18, 18, 20], symmetry)
+    unit = asymmetric_unit(shape, symmetry, cell)
+    covered = np.zeros(shape, int)
+    for rotation, translation in zip(symmetry.rotations, symmetry.translations):
+        points = (np.argwhere(unit) / shape) @ rotation.T + translation
+        steps = np.round(points * shape).astype(int)
+        assert np.allclose(points * shape, steps)
+        np.add.at(covered, tuple((steps % shape).T), 1)
+    assert covered.max() == 1
+    assert covered.mean() > (0.8 if symbol in ("C 1 2 1", "R 3", "P -1") else 0.999)
+
+
+@pytest.mark.parametrize("symbol", GROUPS)
+def test_atoms_are_found_in_the_map_of_their_structure_factors(symbol):
+    symmetry, cell = find_symmetry(symbol), Cell(10, 10, 13, 90, 90, 120 if symbol == "R 3" else 90)
+    atoms = torch.tensor([[[0.12, 0.21, 0.13], [0.33, 0.09, 0.31], [0.26, 0.37, 0.07]]])
+    weight = torch.tensor([[3.0, 2.6, 2.2]])
+    h, k, l = np.indices((17, 17, 21)).reshape(3, -1)
+    hkl = np.stack([h - 8, k - 8, l - 10], axis=1)
+    hkl = hkl[(cell.d_spacing(np.where(hkl.any(1)[:, None], hkl, 1)) > 1.1) & hkl.any(1)]
+    hkl = hkl[(hkl[:, 2] > 0) | ((hkl[:, 2] == 0) & ((hkl[:, 1] > 0) | ((hkl[:, 1] == 0) & (hkl[:, 0] > 0))))]
+    F = PointAtoms(hkl, symmetry, CPU)(atoms, weight)
+    images = (atoms[0].numpy() @ symmetry.rotations.transpose(0, 2, 1) + symmetry.translations[:, None]).reshape(-1, 3)
+    whole = np.tile(weight[0].numpy(), len(symmetry.rotations)) @ np.exp(2j * np.pi * images @ hkl.T)
+    n_lattice = len(symmetry.rotations) // len(symmetry.point_group)
+    present = ~symmetry.is_absent(hkl)
+    assert np.allclose(n_lattice * F[0].numpy()[present], whole[present], atol=1e-3)
+    shape = symmetric_shape([20, 20, 26], symmetry)
+    maps = HalfGrid(torch.as_tensor(hkl), shape).to_map(torch.as_tensor(whole, dtype=torch.complex64)[None])
+    xyz, height = find_atoms(maps, torch.as_tensor(asymmetric_unit(shape, symmetry, cell)), 3)
+    for place, image in enumerate(xyz[0].numpy()):
+        apart = image - images
+        apart = np.linalg.norm((apart - np.round(apart)) @ cell.orthogonalisation.T, axis=1)
+        assert apart.min() < 0.1
+        assert apart.argmin() % 3 == place  # by height
+    assert (height[0].diff() <= 0).all()
+
+
+def test_true_phases_stay():
+    problem, true = problem_of("P 21 21 21", n_atoms=30)
+    F = problem.direct_methods.refined(true[None], 20, torch.Generator().manual_seed(0))
+    weight = problem.amplitude**2
+    agreement = (unit_phasor(F[0]) * true.conj()).real @ weight / weight.sum()
+    assert agreement > 0.6  # a third of the atoms is not looked for
+
+
+def test_atoms_of_true_phases_explain_the_amplitudes(large):
+    problem, true = large
+    direct, generator = problem.direct_methods, torch.Generator().manual_seed(0)
+    random = torch.polar(torch.ones(1, len(true)), 6.28 * torch.rand(1, len(true), generator=generator))
+    found, wrong = (direct.refined(start, 2, generator) for start in (true[None], random))
+    assert direct.correlation(found) > direct.correlation(wrong) + 0.2
+    assert direct.correlation(problem.E[None].to(torch.complex64)) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_search_from_the_best_of_many_starts_finds_the_crystal(large):
+    problem, true = large
+    direct = ATOMIC_RECIPES["raar"][1]._replace(n_direct=60, n_search=60)
+    trials = run_trials(problem, 2, direct, torch.Generator().manual_seed(1))
+    padded = torch.cat([true, true.new_zeros(len(problem.hkl) - problem.n_known)])
+    aligned = aligned_phasors(problem, torch.cat([padded[None], trials.F]), 0)
+    weight = problem.amplitude**2
+    assert ((aligned[1:] * aligned[0].conj()).real @ weight / weight.sum()).max() > 0.9
