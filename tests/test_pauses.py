@@ -149,6 +149,8 @@ def test_a_store_is_paused_between_chunks(tmp_path, monkeypatch):
     filled, places = in_pieces(fill)
     assert len(places) >= 1
     assert "of 5 of numbers.zarr" in places[0]
+    counts = [int(place.split()[1]) for place in places]  # of all chunks, and not only of those of this call
+    assert counts == sorted(set(counts))
     assert sorted(built) == sorted(set(built)) == [0, 4, 8, 12, 16]
     assert filled.load("n").tolist() == list(range(20))
 
