@@ -46,18 +46,20 @@ SHIPPED, WRITING = "Dans_Diffraction, as shipped", "rephase, same lattice, incl.
 
 
 class Seconds(NamedTuple):
-    """Clock time, and process time of this process and of its children that have ended."""
+    """Clock time, and user and system time of this process and of its children that have ended."""
 
     clock: float
-    process: float
+    user: float
+    system: float
 
     @classmethod
     def now(cls) -> "Seconds":
         """Return the times of this moment, of which differences are meant."""
-        return cls(time.perf_counter(), sum(os.times()[:4]))
+        times = os.times()
+        return cls(time.perf_counter(), times.user + times.children_user, times.system + times.children_system)
 
     def __sub__(self, start: "Seconds") -> "Seconds":
-        return Seconds(self.clock - start.clock, self.process - start.process)
+        return Seconds(self.clock - start.clock, self.user - start.user, self.system - start.system)
 
 
 def dans_diffraction(
@@ -154,15 +156,15 @@ def seconds_to_fill(
 
 def milliseconds_writing(kernel: GridKernel, *variants: torch.Tensor) -> float:
     """Return the process time for one worker to fill a store with the kernel's output, in ms per structure."""
-    times = [seconds_to_fill(kernel, *variants).process for _ in range(4)]
-    return 1e3 * median(times[1:]) / STORED
+    times = [seconds_to_fill(kernel, *variants) for _ in range(4)]
+    return 1e3 * median(t.user + t.system for t in times[1:]) / STORED
 
 
 def scaling(kernel: GridKernel, *variants: torch.Tensor) -> dict[str, float]:
     """Return how many times faster two threads and two processes fill a store than one: medians of rounds in turn.
 
-    The clock times need two idle cores. The process times show how much of the loss is due to what the cores share: two
-    divided by their ratio is the scaling without waiting and without other programs.
+    The clock times need two idle cores. The user and system times, in ms per structure, tell what the loss is due to:
+    the arithmetic and what the cores share for it, or the files, whose pages the operating system has to provide.
     """
     cases = {"": {}, "threads": {"workers": 2}, "processes": {"processes": 2}}
     names, rounds = list(cases), []
@@ -173,7 +175,10 @@ def scaling(kernel: GridKernel, *variants: torch.Tensor) -> dict[str, float]:
     row = {}
     for name in ("threads", "processes"):
         row[f"scaling on two {name}"] = median(r[""].clock / r[name].clock for r in rounds)
-        row[f"process time of two {name}, relative to one"] = median(r[name].process / r[""].process for r in rounds)
+    for name in cases:
+        writer = f"two {name}" if name else "one thread"
+        row[f"user time, {writer}"] = 1e3 * median(r[name].user for r in rounds) / SHARED
+        row[f"system time, {writer}"] = 1e3 * median(r[name].system for r in rounds) / SHARED
     return row
 
 
