@@ -14,7 +14,7 @@ from rephase.crystal.structures import Atoms, Crystal
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.devices import at_once
 from rephase.errors import ConfigError, nearest_name
-from rephase.random_crystals.cells import crystal_system, draw_lattices, free_points
+from rephase.random_crystals.cells import draw_lattices, free_points
 from rephase.random_crystals.contacts import CONTACT_SLACK, Surroundings, surroundings
 from rephase.random_crystals.fragments import Library, fragment_library
 from rephase.random_crystals.growth import Molecules, grow, pick, planted
@@ -64,8 +64,8 @@ class RandomCrystalOptions:
     Parameters
     ----------
     space_groups
-        Symbols of triclinic, monoclinic (b unique) or orthorhombic groups. Those of `SPACE_GROUPS` are as frequent as
-        in the Cambridge Structural Database, others as frequent as the rarest.
+        Symbols of groups. Those of `SPACE_GROUPS` are as frequent as in the Cambridge Structural Database, others as
+        frequent as the rarest.
     n_atoms
         Smallest and largest number of non-hydrogen atoms in the molecule; the asymmetric unit holds one molecule.
     u_range
@@ -78,7 +78,9 @@ class RandomCrystalOptions:
     Raises
     ------
     ConfigError
-        A range is empty or impossible, no fragment has an element, or a space group is missing or unsuitable.
+        A range is empty or impossible, no fragment has an element, or no space group is named.
+    SymmetryError
+        A space group is not known.
     """
 
     space_groups: tuple[str, ...] = tuple(SPACE_GROUPS)
@@ -103,7 +105,7 @@ class RandomCrystalOptions:
         if not self.space_groups:
             raise ConfigError("space_groups is empty; name at least one, e.g. 'P 1 21/c 1'")
         for symbol in self.space_groups:
-            crystal_system(find_symmetry(symbol))
+            find_symmetry(symbol)
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,6 @@ class _Draws(NamedTuple):
     symmetries: tuple[Symmetry, ...]
     group: torch.Tensor
     order: torch.Tensor
-    system: torch.Tensor
     size: torch.Tensor
     least: int
     ceiling: torch.Tensor
@@ -250,9 +251,8 @@ def _draw(n: int, options: RandomCrystalOptions, generator: torch.Generator, dty
     low, high = options.n_atoms
     size = (low + (high + 1 - low) * uniform**1.7).long().clamp(max=high)  # small molecules are commoner
     order = torch.tensor([len(s.triplets) for s in symmetries], device=device)[group]
-    system = torch.tensor([crystal_system(s) for s in symmetries], device=device)[group]
     volume, ceiling = _packing(size, generator, dtype)
-    return _Draws(symmetries, group, order, system, size, low, ceiling, volume)
+    return _Draws(symmetries, group, order, size, low, ceiling, volume)
 
 
 def _packing(size: torch.Tensor, generator: torch.Generator, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -298,8 +298,8 @@ def _fill(
     generator: torch.Generator,
 ) -> None:
     """Try once to make the crystals at `rows`, and write those that succeed."""
-    lattice = draw_lattices(draws.volume[rows] * draws.order[rows], draws.system[rows], longest, generator)
-    operations = _operations(draws, rows)
+    rotations, _, is_there = operations = _operations(draws, rows)
+    lattice = draw_lattices(draws.volume[rows] * draws.order[rows], rotations, is_there, longest, generator)
     centre = free_points(lattice, *operations, generator)
     radius = _ROOM * (3 * draws.volume[rows] / (4 * math.pi)) ** (1 / 3) + 1
     around = surroundings(lattice, *operations, radius, centre)
