@@ -27,7 +27,7 @@ GROUPS = ["P 1 21/c 1", "C 1 2 1", "P 1 21 1", "C 1 2/c 1"]
 NUMBERS = {"C": 6.0, "N": 7.0, "O": 8.0, "F": 9.0, "S": 16.0, "Cl": 17.0, "Br": 35.0}
 
 
-def molecular_crystal(group, seed=1):
+def molecular_crystal(group, seed=3):
     options = RandomCrystalOptions(space_groups=(group,), n_atoms=(8, 12))
     generator = torch.Generator().manual_seed(seed)
     return random_crystals(1, generator=generator, options=options, dtype=torch.float64).crystal(0)
