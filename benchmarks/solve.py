@@ -113,7 +113,7 @@ def peer_rows(
 def parsed_options() -> argparse.Namespace:
     """Parse the command line; exit where options contradict each other."""
     parser = case_parser(__doc__, "solve")
-    parser.add_argument("--solver", default="raar", help="solver of the project, or chance for random phases")
+    parser.add_argument("--solver", default="classical", help="solver of the project, or chance for random phases")
     parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" to run instead, on exact data of CIFs')
     options = parser.parse_args()
     check_case(options, parser)

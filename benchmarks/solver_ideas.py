@@ -25,7 +25,7 @@ from rephase.crystal.symmetry import rows_of
 from rephase.errors import ReflectionError
 from rephase.labs.solving.steps import SOLVED
 from rephase.paths import RUNS
-from rephase.solvers import recipes_for
+from rephase.solvers import RECIPES, recipes_for
 from rephase.solvers.iterations import raar
 from rephase.solvers.maxima import around_peaks, highest_around
 from rephase.solvers.problem import PhaseProblem, working_problem
@@ -109,7 +109,7 @@ def direct_methods(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
     """Search from the best of many starts that dual-space direct methods refined in the group."""
-    return run_trials(problem, n, recipe._replace(n_direct=100, n_search=60, of_atoms=True, beyond=False), generator)
+    return run_trials(problem, n, RECIPES["direct_methods"][0], generator)
 
 
 def local_search(
@@ -189,7 +189,7 @@ def measure(path: Path, d_min: float, n_batches: int, seed: int) -> list[dict[st
     """Measure a row for each idea on one crystal."""
     data, truth = simulate_reflections(read_crystal(path), d_min)
     merged = data.merge().reflections
-    amplitude, recipes, rows = absolute_amplitude(merged), recipes_for("raar", merged.d_min), []
+    amplitude, recipes, rows = absolute_amplitude(merged), recipes_for("raar", merged.d_min, merged.group), []
     for name, idea in IDEAS.items():
         problem = working_problem(merged, amplitude)
         generator, start, pool, found = torch.Generator().manual_seed(seed), time.perf_counter(), None, []

@@ -132,3 +132,13 @@ def test_the_table_says_what_the_entries_hold(cod_table, cod_file):
         assert row["volume_A3"] == pytest.approx(volume, rel=1e-3), number
         assert gemmi.SpaceGroup(row["space_group"]).number == structure.spacegroup.number, number
         assert describe(read_crystal(path)) == row.to_dict()
+
+
+def test_random_crystals_of_each_group(tmp_path, monkeypatch):
+    out = tmp_path / "rows.csv"
+    words = ["--random", "2", "--groups", "P 1", "P 41", "--n-atoms", "5", "6", "--elements", "C", "O"]
+    monkeypatch.setattr(sys, "argv", ["solve.py", *words, "--d-min", "1.2", "--solver", "chance", "--out", str(out)])
+    runpy.run_path(str(BENCHMARKS / "solve.py"), run_name="__main__")
+    rows = pd.read_csv(out)
+    assert rows["space_group"].tolist() == ["P 1", "P 1", "P 41", "P 41"]
+    assert set(rows["data"]) == {"random crystals of 5 to 6 atoms C O"}

@@ -61,7 +61,7 @@ def test_a_single_trial_stands_out_above_nothing():
 def test_cycles_grow_with_the_effort(monkeypatch):
     data = random_data()
     problem = PhaseProblem(data.hkl, np.sqrt(data.intensity), data.cell, data.group)
-    recipes = recipes_for("raar", data.d_min)
+    recipes = recipes_for("classical", data.d_min, data.group)
     n = [plan_trials(problem, recipes, effort).max_trials for effort in (1e-9, 1, 10)]
     assert n[0] == 8  # small maps: the fewest cost next to nothing
     assert n[2] == pytest.approx(10 * n[1], rel=0.01)
@@ -79,7 +79,7 @@ def test_a_short_recipe_still_searches_and_finishes():
 
 def test_the_estimate_knows_the_grid_and_the_trials():
     data = random_data()
-    recipes = recipes_for("raar", data.d_min)
+    recipes = recipes_for("classical", data.d_min, data.group)
     problem = PhaseProblem(data.hkl, np.sqrt(data.intensity), data.cell, data.group, reach=1.2)
     found = estimate_cost(data, recipes, reach=1.2, effort=1.0, device=torch.device("cpu"))
     assert found.shape == shape_for(problem.reduced.cell, data.d_min / 1.2)

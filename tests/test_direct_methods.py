@@ -10,7 +10,7 @@ from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.reflections.statistics import absolute_amplitude
 from rephase.crystal.symmetry import find_symmetry
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
-from rephase.solvers import ATOMIC_RECIPES
+from rephase.solvers import RECIPES
 from rephase.solvers.direct_methods.atoms import PointAtoms, asymmetric_unit, find_atoms, symmetric_shape
 from rephase.solvers.direct_methods.relations import Classes, Triplets
 from rephase.solvers.grids import HalfGrid
@@ -146,8 +146,7 @@ def test_atoms_of_true_phases_explain_the_amplitudes(large):
 
 def test_a_search_from_the_best_of_many_starts_finds_the_crystal(large):
     problem, true = large
-    direct = ATOMIC_RECIPES["raar"][1]._replace(n_direct=60, n_search=60)
-    trials = run_trials(problem, 2, direct, torch.Generator().manual_seed(1))
+    trials = run_trials(problem, 2, RECIPES["direct_methods"][0], torch.Generator().manual_seed(1))
     padded = torch.cat([true, true.new_zeros(len(problem.hkl) - problem.n_known)])
     aligned = aligned_phasors(problem, torch.cat([padded[None], trials.F]), 0)
     weight = problem.amplitude**2

@@ -23,7 +23,7 @@ from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.errors import ConfigError, GridError, ReflectionError
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
-from rephase.solvers import RECIPES
+from rephase.solvers import RECIPES, recipes_for
 from rephase.solvers.claims import verdict
 from rephase.solvers.grids import check_memory, shape_for
 from rephase.solvers.group import GroupTables
@@ -429,6 +429,18 @@ def test_unknown_solver_and_effort_are_errors():
 
 def test_every_recipe_names_an_iteration():
     assert {recipe.iteration for recipes in RECIPES.values() for recipe in recipes} == set(ITERATIONS)
+
+
+def test_direct_methods_are_tried_where_the_group_has_no_centre_and_the_data_are_atomic():
+    def has_direct_methods(symbol, d_min, solver="classical"):
+        return any(recipe.n_direct for recipe in recipes_for(solver, d_min, find_symmetry(symbol)))
+
+    assert has_direct_methods("P 21 21 21", 1.0)
+    assert has_direct_methods("P 1", 1.3)
+    assert not has_direct_methods("P -1", 1.0)
+    assert not has_direct_methods("P 21 21 21", 1.5)
+    assert not has_direct_methods("P 21 21 21", 1.0, "raar")
+    assert has_direct_methods("P -1", 1.5, "direct_methods")
 
 
 def test_strong_absences_are_reported_and_nothing_is_claimed():

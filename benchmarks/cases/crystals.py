@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -94,8 +95,19 @@ def name_changes(crystals: dict[str, Crystal]) -> None:
 
 
 def made_crystals(options: argparse.Namespace) -> dict[str, Crystal]:
-    """Generate random crystals, by name."""
-    kinds = RandomCrystalOptions(n_atoms=tuple(options.n_atoms))
+    """Generate random crystals, of each of the groups if any are named; by name."""
+    if not options.groups:
+        return some_crystals(options, RandomCrystalOptions(), f"random-{options.seed}")
+    made = {}
+    for symbol in options.groups:
+        kinds = RandomCrystalOptions(space_groups=(symbol,))
+        made |= some_crystals(options, kinds, f"{symbol.replace(' ', '')}-{options.seed}")
+    return made
+
+
+def some_crystals(options: argparse.Namespace, kinds: RandomCrystalOptions, name: str) -> dict[str, Crystal]:
+    """Generate random crystals, called `name` and a number."""
+    kinds = replace(kinds, n_atoms=tuple(options.n_atoms), elements=tuple(options.elements) or kinds.elements)
     generator = torch.Generator().manual_seed(options.seed)
     made = random_crystals(options.random, generator=generator, options=kinds, dtype=torch.float64)
-    return {f"random-{options.seed}-{i}": made.crystal(i) for i in range(0, options.random, options.every)}
+    return {f"{name}-{i}": made.crystal(i) for i in range(0, options.random, options.every)}

@@ -23,6 +23,8 @@ def case_parser(description: str, table: str) -> argparse.ArgumentParser:
     source.add_argument("--random", type=int, help="number of random crystals to use instead")
     parser.add_argument("--url", default=cod.COD, help="with --cod: address of a folder of NUMBER.cif")
     parser.add_argument("--n-atoms", type=int, nargs=2, default=[5, 60], help="with --random: atoms of the molecule")
+    parser.add_argument("--groups", nargs="+", default=[], help="with --random: make as many of each of these groups")
+    parser.add_argument("--elements", nargs="+", default=[], help="with --random: elements besides H, among them C")
     parser.add_argument("--d-min", type=float, nargs="*", default=[0.8, 1.0, 1.2, 1.5, 2.0], help="limits (Å)")
     parser.add_argument("--every", type=int, default=1, help="take every n-th crystal")
     parser.add_argument("--noise", type=float, default=0.0, help="relative standard deviation of |F|")
@@ -52,7 +54,7 @@ def data_kind(options: argparse.Namespace) -> str:
     """Describe the data and their degradation in words."""
     kinds = {
         "measured": "measured",
-        "random": "random crystals of {} to {} atoms".format(*options.n_atoms),
+        "random": " ".join(["random crystals of {} to {} atoms".format(*options.n_atoms), *options.elements]),
         "noise": f"{100 * options.noise:g}% noise",
         "leak": f"{100 * options.leak:g}% leak into absences",
         "missing": f"{100 * options.missing:g}% missing",

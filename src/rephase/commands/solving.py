@@ -39,8 +39,12 @@ def solve(
     block: Annotated[str, typer.Option(help="data block of a CIF, if several have reflections")] = "",
     wavelength: Annotated[float | None, typer.Option(help="wavelength (Å), if the file has none")] = None,
     solver: Annotated[
-        str, typer.Option(help="algorithm: raar, charge_flipping, difference_map, hio, low_density_elimination")
-    ] = "raar",
+        str,
+        typer.Option(
+            help="search: classical, or one alone: raar, direct_methods, charge_flipping, difference_map, hio, "
+            "low_density_elimination"
+        ),
+    ] = "classical",
     effort: Effort = 1.0,
     seed: Seed = 0,
     phases: Annotated[Path | None, typer.Option(help="known phases: MTZ with PHI (and FOM), or CIF")] = None,

@@ -52,7 +52,9 @@ class SolvingConfig(Section):
         description="resolution limit, Å; finer reflections are ignored; null: the limit that the data support",
     )
     solver: str = Field(
-        "raar", description="iteration: raar, charge_flipping, difference_map, hio or low_density_elimination"
+        "classical",
+        description="search: classical (RAAR, and direct methods where they help), or one of them alone: raar, "
+        "direct_methods, charge_flipping, difference_map, hio, low_density_elimination",
     )
     effort: float = Field(1.0, gt=0, description="effort of the solver; 1: at most about a minute")
     benchmark: SolverBenchmark = SolverBenchmark()

@@ -1,36 +1,48 @@
 """Classical solvers: shared projections, the iterations that use them, and the strategy that combines these."""
 
+from rephase.crystal.symmetry import Symmetry
 from rephase.solvers.strategy import Recipe
 
 _QUICK = Recipe(
     sharpening=0.4, threshold=(1.5, 1.0), damping=0.5, n_search=150, n_settle=30, settle_damping=0.5, beyond=False
 )
+_OF_ATOMS = _QUICK._replace(of_atoms=True)
+_DIRECT = _OF_ATOMS._replace(n_direct=60, n_search=60)
+_RAAR = (
+    _QUICK,
+    Recipe(sharpening=0.8, threshold=(1.0, 0.4), damping=1.0, n_search=200, n_settle=100, settle_damping=0.8),
+    Recipe(sharpening=0.7, threshold=(2.0, 1.3), damping=1.0, n_search=100, n_settle=0, beta=0.8, beyond=False),
+)
+# At atomic resolution a higher threshold pays off, free reflections are less useful, and peaks are separate.
+_ATOMIC_RAAR = (
+    _QUICK,
+    _OF_ATOMS,
+    Recipe(sharpening=0.4, threshold=(1.5, 1.0), damping=0.7, n_search=250, n_settle=30, settle_damping=0.7),
+    _OF_ATOMS._replace(n_search=400),
+    Recipe(sharpening=0.7, threshold=(2.0, 1.0), damping=0.5, n_search=250, n_settle=30, settle_damping=0.5),
+)
 # Each batch of trials takes the next recipe of its solver, because no single recipe solves every crystal.
 RECIPES: dict[str, tuple[Recipe, ...]] = {
-    "raar": (
-        _QUICK,
-        Recipe(sharpening=0.8, threshold=(1.0, 0.4), damping=1.0, n_search=200, n_settle=100, settle_damping=0.8),
-        Recipe(sharpening=0.7, threshold=(2.0, 1.3), damping=1.0, n_search=100, n_settle=0, beta=0.8, beyond=False),
-    ),
+    "classical": _RAAR,
+    "raar": _RAAR,
+    "direct_methods": (_DIRECT,),
     "charge_flipping": (Recipe("charge_flipping", sharpening=1.0, beta=1.0, weak_share=0.2),),
     "difference_map": (Recipe("difference_map", beta=0.8),),
     "hio": (Recipe("hio"),),
     "low_density_elimination": (Recipe("low_density_elimination"),),
 }
-_OF_ATOMS = _QUICK._replace(of_atoms=True)
-# At atomic resolution a higher threshold pays off, free reflections are less useful, and peaks are separate.
-ATOMIC_RECIPES: dict[str, tuple[Recipe, ...]] = {
-    "raar": (
-        _QUICK,
-        _OF_ATOMS,
-        Recipe(sharpening=0.4, threshold=(1.5, 1.0), damping=0.7, n_search=250, n_settle=30, settle_damping=0.7),
-        _OF_ATOMS._replace(n_search=400),
-        Recipe(sharpening=0.7, threshold=(2.0, 1.0), damping=0.5, n_search=250, n_settle=30, settle_damping=0.5),
-    ),
+ATOMIC_RECIPES: dict[str, tuple[Recipe, ...]] = {"classical": _ATOMIC_RAAR, "raar": _ATOMIC_RAAR}
+# Many equal atoms without a centre of symmetry need direct methods; centric crystals are solved sooner without them.
+ACENTRIC_RECIPES: dict[str, tuple[Recipe, ...]] = {
+    "classical": (_QUICK, _DIRECT, _OF_ATOMS, _DIRECT, *_ATOMIC_RAAR[2:]),
 }
 _ATOMIC_D_MIN = 1.35  # Å
 
 
-def recipes_for(solver: str, d_min: float) -> tuple[Recipe, ...]:
-    """Return the recipes of a solver in `RECIPES` for the resolution limit `d_min` in Å."""
-    return ATOMIC_RECIPES.get(solver, RECIPES[solver]) if d_min <= _ATOMIC_D_MIN else RECIPES[solver]
+def recipes_for(solver: str, d_min: float, symmetry: Symmetry) -> tuple[Recipe, ...]:
+    """Return the recipes of a solver in `RECIPES` for a space group and the resolution limit `d_min` in Å."""
+    recipes = RECIPES[solver]
+    if d_min > _ATOMIC_D_MIN:
+        return recipes
+    recipes = ATOMIC_RECIPES.get(solver, recipes)
+    return recipes if symmetry.is_centrosymmetric else ACENTRIC_RECIPES.get(solver, recipes)

@@ -39,7 +39,7 @@ def solve(
     data: Reflections,
     *,
     d_min: float | None = None,
-    solver: str = "raar",
+    solver: str = "classical",
     effort: float = 1.0,
     seed: int = 0,
     phases: PhaseList | None = None,
@@ -157,9 +157,10 @@ def _searched(
     """Merge the reflections and run trials until the best of them is convincing or the effort is spent."""
     reach, on = working_reach(data.d_min), pick_device(device)
     check_memory(data, reach=reach, device=on)
-    warn_of_cost(data, recipes_for(solver, data.d_min), reach=reach, effort=effort, device=on)
+    warn_of_cost(data, recipes_for(solver, data.d_min, data.group), reach=reach, effort=effort, device=on)
     merged = without_group(data) if data.symmetry is None else data.merge()
-    amplitude, recipes = absolute_amplitude(merged.reflections), recipes_for(solver, merged.reflections.d_min)
+    amplitude = absolute_amplitude(merged.reflections)
+    recipes = recipes_for(solver, merged.reflections.d_min, merged.reflections.group)
     known = known_phasors(merged.reflections, phases, fragment)
     problem = working_problem(merged.reflections, amplitude, device=on, known=known)
     max_trials, recipes = plan_trials(problem, recipes, effort)

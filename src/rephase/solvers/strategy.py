@@ -20,6 +20,7 @@ _FEWEST_TRIALS = 4  # in a batch whose maps fit in memory; the first batches hav
 _FEWEST_SEARCH, _FEWEST_FINISH = 10, 4  # cycles of a shortened trial
 _N_EXAMINED = 3  # trials of smallest misfit among which one is examined after each batch
 _PEAKS_KEPT = 3  # cycles between two peak searches in a map
+_DIRECT_CYCLE = 2  # time of a cycle of direct methods for one start, relative to a cycle of the search
 N_KEPT, _SAME_SOLUTION = 24, 0.75  # trials compared; smallest correlation of two that count as the same
 
 
@@ -53,8 +54,8 @@ class Recipe(NamedTuple):
 
     @property
     def n_cycles(self) -> int:
-        """Cycles of a trial before its finish, those of direct methods included."""
-        return self.n_search + self.n_settle + self.n_starts * self.n_direct
+        """Cycles of a trial before its finish; those of direct methods count by their time."""
+        return self.n_search + self.n_settle + _DIRECT_CYCLE * self.n_starts * self.n_direct
 
     def shortened(self, part: float) -> "Recipe":
         """Return the same search with a fraction `part` of the cycles, for an effort below one whole trial."""

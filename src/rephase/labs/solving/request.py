@@ -43,7 +43,7 @@ class Request:
     block: str | None = None
     wavelength: float | None = None
     d_min: float | None = None
-    solver: str = "raar"
+    solver: str = "classical"
     effort: float = 1.0
     seed: int = 0
     phases: Path | None = None
