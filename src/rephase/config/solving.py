@@ -27,7 +27,7 @@ class SolverBenchmark(Section):
     n_compared: int = Field(60, ge=1, description="number of random crystals in the comparison of statistics")
     d_mins: tuple[float, ...] = Field((1.0, 1.5), min_length=1, description="resolution limits, Å")
     solvers: tuple[str, ...] = Field(
-        ("raar", "charge_flipping"), min_length=1, description="iterations that are compared"
+        ("classical", "charge_flipping"), min_length=1, description="solvers that are compared"
     )
     effort: float = Field(0.2, gt=0, description="effort for each crystal, as `solving.effort`")
     noise: float = Field(0.0, ge=0, lt=1, description="relative standard deviation of |F|")
