@@ -1,30 +1,33 @@
 """Ideas that might improve the default search, each compared with it in equal numbers of trials on the same crystals.
 
     rephase bench solver_ideas -- --folder CIFS --every 4 --d-min 1.5 2.0
+    rephase bench solver_ideas -- --random 3 --groups "P 1" "P 21 21 21" --d-min 1.0 --ideas default "local search"
 
 For each idea the table gives how often any trial is correct (map_cc >= 0.7), how often the trial with the smallest
-misfit is correct, the mean fraction of correct trials, and the time relative to the default.
+misfit is correct, the mean fraction of correct trials, the seconds of processor time for each correct trial, and the
+processor time relative to the default, RAAR.
 """
 
 import argparse
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from cases.crystals import chosen_crystals, crystal_files
+from cases.options import case_parser, check_case, limits_of
+from cases.reflections import case_of
 
 from rephase.crystal.phases import unit_phasor
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.reflections.simulation import Truth, simulate_reflections
+from rephase.crystal.reflections.simulation import Truth
 from rephase.crystal.reflections.statistics import absolute_amplitude
-from rephase.crystal.structures import read_crystal
+from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import rows_of
 from rephase.errors import ReflectionError
 from rephase.labs.solving.steps import SOLVED
-from rephase.paths import RUNS
 from rephase.solvers import RECIPES, recipes_for
 from rephase.solvers.iterations import raar
 from rephase.solvers.maxima import around_peaks, highest_around
@@ -185,29 +188,30 @@ def falloff(problem: PhaseProblem) -> torch.Tensor:
     return ((y.mean() + slope * (d**-2 - x.mean())) / 2).exp()
 
 
-def measure(path: Path, d_min: float, n_batches: int, seed: int) -> list[dict[str, object]]:
+def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespace) -> list[dict[str, object]]:
     """Measure a row for each idea on one crystal."""
-    data, truth = simulate_reflections(read_crystal(path), d_min)
+    data, truth = case_of(name, crystal, d_min, options)
     merged = data.merge().reflections
     amplitude, recipes, rows = absolute_amplitude(merged), recipes_for("raar", merged.d_min, merged.group), []
-    for name, idea in IDEAS.items():
+    for idea in options.ideas:
         problem = working_problem(merged, amplitude)
-        generator, start, pool, found = torch.Generator().manual_seed(seed), time.perf_counter(), None, []
-        for i in range(n_batches * len(recipes)):
-            fresh = idea(problem, 8, recipes[i % len(recipes)], generator, pool)
+        generator, start, pool, found = torch.Generator().manual_seed(options.seed), time.process_time(), None, []
+        for i in range(options.n_batches * len(recipes)):
+            fresh = IDEAS[idea](problem, 8, recipes[i % len(recipes)], generator, pool)
             found.append(fresh)
             every = Trials(*(torch.cat(column) for column in zip(*found)))
             pool = Trials(*(column[every.misfit.argsort()[:24]] for column in every))
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         map_cc = correlations(problem, every, truth, merged, amplitude)
         rows.append(
             {
-                "idea": name,
+                "idea": idea,
                 "d_min": d_min,
-                "name": path.stem,
+                "name": name,
                 "any": bool((map_cc >= SOLVED).any()),
                 "first": bool(map_cc[int(every.misfit.argmin())] >= SOLVED),
                 "share": float((map_cc >= SOLVED).mean()),
+                "n_correct": int((map_cc >= SOLVED).sum()),
                 "seconds": seconds,
             }
         )
@@ -227,28 +231,32 @@ def correlations(
 
 def main() -> None:
     """Measure every idea on the crystals of a folder and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="folder of CIFs")
-    parser.add_argument("--d-min", type=float, nargs="+", default=[1.5, 2.0], help="resolution limits (Å)")
-    parser.add_argument("--every", type=int, default=4, help="take every n-th crystal")
+    parser = case_parser(__doc__, "solver_ideas")
     parser.add_argument("--n-batches", type=int, default=2, help="number of batches, eight trials with each recipe")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random starts")
-    parser.add_argument("--out", type=Path, default=RUNS / "bench" / "solver_ideas.csv", help="table of results")
+    parser.add_argument("--ideas", nargs="+", choices=IDEAS, default=[*IDEAS], help="ideas to compare, default first")
     options = parser.parse_args()
+    check_case(options, parser)
     warnings.simplefilter("ignore")  # e.g. a formula with more atoms than the file lists
     options.out.parent.mkdir(parents=True, exist_ok=True)
     rows = []
-    for d_min in options.d_min:
-        for path in sorted(options.folder.glob("*.cif"))[:: options.every]:
+    for d_min in limits_of(options):
+        for name, crystal in chosen_crystals(options, crystal_files(options)).items():
             try:
-                rows += measure(path, d_min, options.n_batches, options.seed)
+                rows += measure(name, crystal, d_min, options)
             except ReflectionError as error:
                 print(error)
             pd.DataFrame(rows).to_csv(options.out, index=False)
-    table = pd.DataFrame(rows).groupby(["d_min", "idea"], sort=False)[["any", "first", "share", "seconds"]].mean()
-    default_seconds = table["seconds"].xs("default", level="idea")
-    table["time"] = table["seconds"] / default_seconds.reindex(table.index, level="d_min")
-    print(table.drop(columns="seconds").assign(n=len({row["name"] for row in rows})).round(3).to_string())
+    print(summary(pd.DataFrame(rows)).round(3).to_string())
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Average over the crystals; a crystal without a correct trial counts its time, but no solution."""
+    groups = rows.groupby(["d_min", "idea"], sort=False)
+    table = groups[["any", "first", "share"]].mean()
+    seconds, n_correct = groups["seconds"].sum(), groups["n_correct"].sum()
+    table["s_per_correct"] = seconds / n_correct
+    of_default = seconds.groupby("d_min").transform("first")
+    return table.assign(time=seconds / of_default, n=groups.size())
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ _FEWEST_TRIALS = 4  # in a batch whose maps fit in memory; the first batches hav
 _FEWEST_SEARCH, _FEWEST_FINISH = 10, 4  # cycles of a shortened trial
 _N_EXAMINED = 3  # trials of smallest misfit among which one is examined after each batch
 _PEAKS_KEPT = 3  # cycles between two peak searches in a map
-_DIRECT_CYCLE = 2  # time of a cycle of direct methods for one start, relative to a cycle of the search
+_DIRECT_CYCLE = 3  # time of a cycle of direct methods for one start, relative to a cycle of the search
 N_KEPT, _SAME_SOLUTION = 24, 0.75  # trials compared; smallest correlation of two that count as the same
 
 
