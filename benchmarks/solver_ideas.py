@@ -33,28 +33,28 @@ from rephase.solvers.iterations import raar
 from rephase.solvers.maxima import around_peaks, highest_around
 from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.projections import Modulus, above
-from rephase.solvers.strategy import Recipe, Trials, finish, finish_in_group, random_starts, run_trials, search
+from rephase.solvers.strategy import Recipe, Trials, finish, finish_in_group, random_starts, search
 
 Idea = Callable[[PhaseProblem, int, Recipe, torch.Generator, Trials | None], Trials]
 
 
 def default(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None) -> Trials:
     """Search as `rephase solve` does."""
-    return run_trials(problem, n, recipe, generator)
+    return recipe.trials(problem, n, generator)
 
 
 def nothing_beyond(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
     """Search on the sphere of the data with every recipe."""
-    return run_trials(problem, n, recipe._replace(beyond=False), generator)
+    return recipe._replace(beyond=False).trials(problem, n, generator)
 
 
 def always_beyond(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
     """Leave the reflections finer than the data free with every recipe."""
-    return run_trials(problem, n, recipe._replace(beyond=True), generator)
+    return recipe._replace(beyond=True).trials(problem, n, generator)
 
 
 def patterson_starts(
@@ -105,14 +105,14 @@ def peaks_in_the_search(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
     """Keep only as many peaks as there are atoms in every cycle of the search."""
-    return run_trials(problem, n, recipe._replace(of_atoms=True), generator)
+    return recipe._replace(of_atoms=True).trials(problem, n, generator)
 
 
 def direct_methods(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
     """Search from the best of many starts that dual-space direct methods refined in the group."""
-    return run_trials(problem, n, RECIPES["direct_methods"][0], generator)
+    return RECIPES["direct_methods"][0].trials(problem, n, generator)
 
 
 def local_search(
@@ -120,7 +120,7 @@ def local_search(
 ) -> Trials:
     """Start from the best trials so far, each with 40 % of its phases held, the strong ones first."""
     if pool is None:
-        return run_trials(problem, n, recipe, generator)
+        return recipe.trials(problem, n, generator)
     phasors, _ = random_starts(problem, n, generator)
     leader = unit_phasor(pool.F[torch.randint(len(pool.F), (n,), generator=generator), : problem.n_known])
     is_held = torch.rand(phasors.shape, generator=generator) < 0.4 * problem.E.clamp_max(1.5)

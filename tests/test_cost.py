@@ -68,7 +68,7 @@ def test_cycles_grow_with_the_effort(monkeypatch):
     monkeypatch.setattr(cost, "_BUDGET", 0.1 * cost._BUDGET / n[1])
     plans = [plan_trials(problem, recipes, effort) for effort in (1, 2, 4)]
     assert [plan.max_trials for plan in plans] == [1, 1, 1]
-    cycles = [plan.recipes[0].n_search + plan.recipes[0].n_settle for plan in plans]
+    cycles = [plan.searches[0].n_search + plan.searches[0].n_settle for plan in plans]
     assert cycles[1] == pytest.approx(2 * cycles[0], rel=0.2)
     assert cycles[2] == pytest.approx(4 * cycles[0], rel=0.2)
 

@@ -15,7 +15,7 @@ from rephase.solvers.direct_methods.atoms import PointAtoms, asymmetric_unit, fi
 from rephase.solvers.direct_methods.relations import Classes, Triplets
 from rephase.solvers.grids import HalfGrid
 from rephase.solvers.problem import working_problem
-from rephase.solvers.strategy import aligned_phasors, run_trials
+from rephase.solvers.strategy import aligned_phasors
 
 CPU = torch.device("cpu")
 GROUPS = ["P 1", "C 1 2 1", "P 21 21 21", "P n a 21", "P -1", "P 41", "R 3"]
@@ -146,7 +146,7 @@ def test_atoms_of_true_phases_explain_the_amplitudes(large):
 
 def test_a_search_from_the_best_of_many_starts_finds_the_crystal(large):
     problem, true = large
-    trials = run_trials(problem, 2, RECIPES["direct_methods"][0], torch.Generator().manual_seed(1))
+    trials = RECIPES["direct_methods"][0].trials(problem, 2, torch.Generator().manual_seed(1))
     padded = torch.cat([true, true.new_zeros(len(problem.hkl) - problem.n_known)])
     aligned = aligned_phasors(problem, torch.cat([padded[None], trials.F]), 0)
     weight = problem.amplitude**2

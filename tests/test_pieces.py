@@ -32,7 +32,6 @@ from rephase.solvers.strategy import (
     batch_size,
     finish_in_group,
     random_starts,
-    run_trials,
     search,
 )
 
@@ -221,7 +220,7 @@ class Memory(TorchDispatchMode):
 
 
 def trials():
-    return run_trials(problem(), 9, Recipe(n_search=2, n_settle=1, n_finish=(2, 2)), seeded())
+    return Recipe(n_search=2, n_settle=1, n_finish=(2, 2)).trials(problem(), 9, seeded())
 
 
 UNITS = {
@@ -247,8 +246,8 @@ def test_a_unit_needs_no_more_memory_than_the_table_says(work, piece):
 def test_trials_do_not_depend_on_their_batch(iteration):
     of = problem()
     recipe = Recipe(iteration, n_search=6, n_settle=2, n_finish=(2, 2))
-    together, generator = run_trials(of, 6, recipe, seeded()), seeded()
-    apart = [run_trials(of, 2, recipe, generator) for _ in range(3)]
+    together, generator = recipe.trials(of, 6, seeded()), seeded()
+    apart = [recipe.trials(of, 2, generator) for _ in range(3)]
     for whole, parts in zip(together, zip(*apart)):
         assert torch.allclose(whole, torch.cat(parts), rtol=1e-3, atol=1e-4 * float(whole.abs().max()))
 

@@ -41,7 +41,7 @@ from rephase.random_crystals.crystals import RandomCrystalOptions, RandomCrystal
 from rephase.random_crystals.structure_factors import many_structure_factors, unique_reflections
 from rephase.solvers import RECIPES
 from rephase.solvers.problem import PhaseProblem, working_problem
-from rephase.solvers.strategy import aligned_phasors, run_trials
+from rephase.solvers.strategy import aligned_phasors
 
 _ENOUGH = 6.0  # seconds of random crystals after which no larger batch is made
 H_MAX = (15, 15, 15)  # 31 x 31 x 31 reflections
@@ -237,10 +237,10 @@ def trial_rows(d_min: float, setup: Setup) -> Iterator[Row]:
     n_voxels = recipe.space(problems[CPU]).n_voxels
 
     def trials(device: torch.device, n: int) -> Call:
-        return lambda: run_trials(problems[device], n, recipe, seeded()).misfit
+        return lambda: recipe.trials(problems[device], n, seeded()).misfit
 
     short = recipe._replace(n_search=6, n_settle=2, n_finish=(2, 2))
-    apart = difference(*(run_trials(problems[device], 4, short, seeded()).misfit for device in (CPU, setup.device)))
+    apart = difference(*(short.trials(problems[device], 4, seeded()).misfit for device in (CPU, setup.device)))
     n_cpu = 4 if setup.is_rehearsal else 16
     cpu = n_cpu / seconds_of(trials(CPU, n_cpu), CPU, at_most=0)
     rates, taken = {}, {}

@@ -12,7 +12,7 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.symmetry import reduced_cell
 from rephase.solvers.grids import memory_needed, shape_for
 from rephase.solvers.problem import PhaseProblem
-from rephase.solvers.strategy import LAST_CYCLES, Recipe
+from rephase.solvers.strategy import LAST_CYCLES, Recipe, Search
 
 _BUDGET = 6e9  # voxel cycles in one unit of effort: under a minute on two cores if the maps fit in their cache
 _CYCLES_OF_OPERATION = 20  # added to a trial by finishing, for each operation of the group
@@ -25,10 +25,10 @@ _COARSER = 1.26  # factor on d_min that halves the voxels
 
 
 class Plan(NamedTuple):
-    """The largest number of trials, and the recipes that they use in turn."""
+    """The largest number of trials, and the searches that run them in turn."""
 
     max_trials: int
-    recipes: tuple[Recipe, ...]
+    searches: tuple[Search, ...]
 
 
 class Cost(NamedTuple):
@@ -44,14 +44,14 @@ class Cost(NamedTuple):
     seconds: float
 
 
-def plan_trials(problem: PhaseProblem, recipes: Sequence[Recipe], effort: float) -> Plan:
+def plan_trials(problem: PhaseProblem, searches: Sequence[Search], effort: float) -> Plan:
     """Plan the trials that an effort allows; one with fewer cycles if it does not allow a whole trial."""
-    sizes = [recipe.space(problem).n_voxels for recipe in recipes]
-    return _plan(sizes, problem.n_voxels, problem.group.n_operations, recipes, effort)
+    sizes = [search.space(problem).n_voxels for search in searches]
+    return _plan(sizes, problem.n_voxels, problem.group.n_operations, searches, effort)
 
 
 def estimate_cost(
-    data: Reflections, recipes: Sequence[Recipe], *, reach: float, effort: float, device: torch.device
+    data: Reflections, searches: Sequence[Search], *, reach: float, effort: float, device: torch.device
 ) -> Cost:
     """Estimate the cost of solving from the cell and a timed cycle, before any table is made.
 
@@ -63,9 +63,9 @@ def estimate_cost(
     cell, n_operations = reduced_cell(data.cell, data.group).cell, len(data.group.point_group)
     shape, inner = shape_for(cell, data.d_min / reach), math.prod(shape_for(cell, data.d_min))
     n_voxels = math.prod(shape)
-    sizes = [n_voxels if recipe.beyond else inner for recipe in recipes]
-    plan = _plan(sizes, n_voxels, n_operations, recipes, effort)
-    cycles = [_cycles_taken(recipe, size / n_voxels, n_operations) for recipe, size in zip(plan.recipes, sizes)]
+    sizes = [n_voxels if search.beyond else inner for search in searches]
+    plan = _plan(sizes, n_voxels, n_operations, searches, effort)
+    cycles = [_cycles_taken(search, size / n_voxels, n_operations) for search, size in zip(plan.searches, sizes)]
     of_trial = _CYCLE * _timed_transforms(shape, device) * sum(cycles) / len(cycles)
     of_rest = _FIGURES + _REST * _timed_transforms(shape, torch.device("cpu"))
     n_bytes = memory_needed(n_voxels, n_operations)
@@ -73,7 +73,7 @@ def estimate_cost(
 
 
 def warn_of_cost(
-    data: Reflections, recipes: Sequence[Recipe], *, reach: float, effort: float, device: torch.device
+    data: Reflections, searches: Sequence[Search], *, reach: float, effort: float, device: torch.device
 ) -> None:
     """Warn of the cost of a large map, and suggest what would be cheaper.
 
@@ -85,7 +85,7 @@ def warn_of_cost(
     cell = reduced_cell(data.cell, data.group).cell
     if math.prod(shape_for(cell, data.d_min / reach)) < _LARGE:
         return
-    cost = estimate_cost(data, recipes, reach=reach, effort=effort, device=device)
+    cost = estimate_cost(data, searches, reach=reach, effort=effort, device=device)
     warnings.warn(
         f"{data.name}: {len(data)} reflections to {data.d_min:.2f} Å need maps of {' x '.join(map(str, cost.shape))} "
         f"= {math.prod(cost.shape):.2g} voxels: about {_duration(cost.seconds_of_trial)} for each trial and "
@@ -96,26 +96,26 @@ def warn_of_cost(
     )
 
 
-def _plan(sizes: Sequence[int], n_voxels: int, n_operations: int, recipes: Sequence[Recipe], effort: float) -> Plan:
-    cost = _voxel_cycles(sizes, n_voxels, n_operations, recipes)
+def _plan(sizes: Sequence[int], n_voxels: int, n_operations: int, searches: Sequence[Search], effort: float) -> Plan:
+    cost = _voxel_cycles(sizes, n_voxels, n_operations, searches)
     fewest = min(_FEWEST, max(1, int(_PART_FOR_FEWEST * _BUDGET / cost)))
     part = effort * _BUDGET / cost
     if part < 1 and fewest == 1:
-        return Plan(1, tuple(recipe.shortened(part) for recipe in recipes[:1]))
-    return Plan(max(fewest, int(part)), tuple(recipes))
+        return Plan(1, tuple(search.shortened(part) for search in searches[:1]))
+    return Plan(max(fewest, int(part)), tuple(searches))
 
 
-def _voxel_cycles(sizes: Sequence[int], n_voxels: int, n_operations: int, recipes: Sequence[Recipe]) -> float:
-    """Return the voxel cycles of a trial, averaged over the recipes [n] with searches on grids of `sizes` [n]."""
-    searches = [size * recipe.n_cycles for size, recipe in zip(sizes, recipes)]
-    part = sum(recipes[0].n_finish) / sum(Recipe().n_finish)
-    return sum(searches) / len(searches) + n_voxels * _CYCLES_OF_OPERATION * n_operations * part
+def _voxel_cycles(sizes: Sequence[int], n_voxels: int, n_operations: int, searches: Sequence[Search]) -> float:
+    """Return the voxel cycles of a trial, averaged over searches [n] on grids of `sizes` [n]."""
+    cycles = [size * search.n_cycles for size, search in zip(sizes, searches)]
+    part = sum(searches[0].finishing.n_finish) / sum(Recipe().n_finish)
+    return sum(cycles) / len(cycles) + n_voxels * _CYCLES_OF_OPERATION * n_operations * part
 
 
-def _cycles_taken(recipe: Recipe, part: float, n_operations: int) -> float:
+def _cycles_taken(search: Search, part: float, n_operations: int) -> float:
     """Return the cost of a trial in cycles on the full map; the search map has a fraction `part` of its voxels."""
-    finish = sum(recipe.n_finish) * (_FINISH + _FINISH_OF_OPERATION * n_operations)
-    return part * (recipe.n_cycles + LAST_CYCLES) + _ORIGIN + finish
+    finish = sum(search.finishing.n_finish) * (_FINISH + _FINISH_OF_OPERATION * n_operations)
+    return part * (search.n_cycles + LAST_CYCLES) + _ORIGIN + finish
 
 
 def _timed_transforms(shape: tuple[int, int, int], device: torch.device) -> float:

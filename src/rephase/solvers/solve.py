@@ -163,17 +163,17 @@ def _searched(
     recipes = recipes_for(solver, merged.reflections.d_min, merged.reflections.group)
     known = known_phasors(merged.reflections, phases, fragment)
     problem = working_problem(merged.reflections, amplitude, device=on, known=known)
-    max_trials, recipes = plan_trials(problem, recipes, effort)
+    max_trials, searches = plan_trials(problem, recipes, effort)
     outcome = pursue(
         problem,
-        recipes,
+        searches,
         torch.Generator().manual_seed(seed),
         max_trials=max_trials,
         is_enough=lambda outcome: _is_enough(outcome, verdict(problem.d_min, outcome, is_free=known is None)),
         is_confirmed=AtomTest(merged.reflections, amplitude, problem) if model else None,
         report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
     )
-    return Found(data, merged, amplitude, problem, outcome, recipes[0])
+    return Found(data, merged, amplitude, problem, outcome, searches[0].finishing)
 
 
 def _described(

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, Self
 
 import torch
 
@@ -24,8 +24,33 @@ _DIRECT_CYCLE = 3  # time of a cycle of direct methods for one start, relative t
 N_KEPT, _SAME_SOLUTION = 24, 0.75  # trials compared; smallest correlation of two that count as the same
 
 
+class Search(Protocol):
+    """A kind of search, whose trials `pursue` runs in turn with those of others."""
+
+    @property
+    def beyond(self) -> bool:
+        """Whether it works on the sphere of the whole problem, and not on that of the data."""
+
+    @property
+    def finishing(self) -> "Recipe":
+        """The recipe by which its trials are finished."""
+
+    @property
+    def n_cycles(self) -> int:
+        """Cost of a trial before its finish, in cycles of a map of `space`."""
+
+    def shortened(self, part: float) -> Self:
+        """Return the same search with a fraction `part` of the cycles, for an effort below one whole trial."""
+
+    def space(self, problem: PhaseProblem) -> PhaseProblem:
+        """Return the problem that this kind of search works on."""
+
+    def trials(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> "Trials":
+        """Run `n` random starts to the end: search, origin of the group, finish, figures."""
+
+
 class Recipe(NamedTuple):
-    """The parameters of one kind of search; thresholds are in units of the root mean square of the map.
+    """The parameters of a classical search; thresholds are in units of the root mean square of the map.
 
     ``iteration`` names an entry of `ITERATIONS`; ``sharpening`` is p in E^p |F|^(1-p). The search runs ``n_search``
     cycles with ``beta``, with the first and last ``threshold``, and unmeasured reflections multiplied by ``damping``;
@@ -53,6 +78,11 @@ class Recipe(NamedTuple):
     n_starts: int = 8
 
     @property
+    def finishing(self) -> "Recipe":
+        """The recipe itself."""
+        return self
+
+    @property
     def n_cycles(self) -> int:
         """Cycles of a trial before its finish; those of direct methods count by their time."""
         return self.n_search + self.n_settle + _DIRECT_CYCLE * self.n_starts * self.n_direct
@@ -72,6 +102,13 @@ class Recipe(NamedTuple):
     def space(self, problem: PhaseProblem) -> PhaseProblem:
         """Return the problem that this kind of search works on."""
         return problem if self.beyond else problem.within_data
+
+    def trials(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> "Trials":
+        """Run `n` random starts to the end: search, origin of the group, averaging, finish, figures."""
+        space = self.space(problem)
+        starts = direct_starts(space, n, self, generator) if self.n_direct else random_starts(space, n, generator)
+        F = search(space, *starts, self)
+        return finish(problem, F if self.beyond else problem.from_within_data(F), self)
 
 
 class Trials(NamedTuple):
@@ -149,14 +186,6 @@ def finish_in_group(problem: PhaseProblem, F: torch.Tensor, amplitude: torch.Ten
     return Trials(modulus.in_list(calculated), difference / amplitude.sum())
 
 
-def run_trials(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator) -> Trials:
-    """Run `n` random starts to the end: search, origin of the group, averaging, finish, figures."""
-    space = recipe.space(problem)
-    starts = direct_starts(space, n, recipe, generator) if recipe.n_direct else random_starts(space, n, generator)
-    F = search(space, *starts, recipe)
-    return finish(problem, F if recipe.beyond else problem.from_within_data(F), recipe)
-
-
 def finish(problem: PhaseProblem, F: torch.Tensor, recipe: Recipe) -> Trials:
     """Symmetrise lists F [n, n_refl] that were found without symmetry, finish them and compute their figures."""
     F, _ = problem.group.move_to_origin(F, problem.n_known, problem.grid.shape)
@@ -190,7 +219,7 @@ class Outcome(NamedTuple):
 
 def pursue(
     problem: PhaseProblem,
-    recipes: Sequence[Recipe],
+    searches: Sequence[Search],
     generator: torch.Generator,
     *,
     max_trials: int,
@@ -198,7 +227,7 @@ def pursue(
     is_confirmed: Callable[[torch.Tensor], bool] | None = None,
     report: Callable[[int, int], None] = lambda n_trials, n_agree: None,
 ) -> Outcome:
-    """Run trials in batches, each with the next recipe, until the outcome is sufficient or `max_trials` are done.
+    """Run trials in batches, each with the next search, until the outcome is sufficient or `max_trials` are done.
 
     Trials are ranked by misfit, which does not need the true phases. Only the best few are kept; a trial agrees with
     the best one if their maps, at the best of the allowed origins and hands, correlate above 0.75. ``is_confirmed``
@@ -207,9 +236,9 @@ def pursue(
     examined: set[float] = set()
     pool: Trials | None = None
     n_trials = 0
-    for round_, recipe in enumerate(itertools.cycle(recipes)):
-        batch = min(max_trials, batch_size(recipe.space(problem).n_voxels, problem.device, round_ // len(recipes)))
-        fresh = run_trials(problem, batch, recipe, generator)
+    for round_, each in enumerate(itertools.cycle(searches)):
+        batch = min(max_trials, batch_size(each.space(problem).n_voxels, problem.device, round_ // len(searches)))
+        fresh = each.trials(problem, batch, generator)
         n_trials += batch
         pool = fresh if pool is None else Trials(*(torch.cat(pair) for pair in zip(pool, fresh)))
         pool = _best(pool)
@@ -223,7 +252,7 @@ def pursue(
                 return compared(problem, _with_first(pool, place), n_trials)
         if n_trials >= max_trials:
             return outcome
-    raise ConfigError("recipes is empty: give at least one")
+    raise ConfigError("searches is empty: give at least one")
 
 
 def _unexamined(pool: Trials, examined: set[float]) -> int | None:
@@ -239,7 +268,7 @@ def _with_first(pool: Trials, place: int) -> Trials:
 
 
 def batch_size(n_voxels: int, device: torch.device, n_before: int) -> int:
-    """Return the number of trials computed together, after `n_before` batches with each recipe.
+    """Return the number of trials computed together, after `n_before` batches with each search.
 
     Easy crystals need only a few trials, so batches start small and double. On a GPU the first ones are larger, because
     a launch takes as long for hundreds of small maps as for four.
