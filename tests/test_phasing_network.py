@@ -48,7 +48,9 @@ def crystal(name="P 1", *, seed=0, parameters=None, shape=None, d_min=2.0):
     symmetry, (parameters, shape) = find_symmetry(name), (parameters or given[0], shape or given[1])
     cell = Cell(*map(float, parameters))
     reduced = reduced_cell(cell, symmetry)
-    spheres = Spheres(shape, torch.as_tensor(cell.orthogonalisation @ reduced.basis)[None], torch.tensor([d_min]).double())
+    spheres = Spheres(
+        shape, torch.as_tensor(cell.orthogonalisation @ reduced.basis)[None], torch.tensor([d_min]).double()
+    )
     group = symmetry.in_basis(reduced.basis)
     generator = torch.Generator().manual_seed(seed)
     F = random_starts(spheres, operations_of(group, 1, spheres.lattice), generator)

@@ -32,6 +32,13 @@ class PhasingData(Section):
         return self
 
 
+class PhasingSearch(Section):
+    """A search with a network: random starts, each with the same number of steps."""
+
+    n_starts: int = Field(24, ge=1, description="random starts of each crystal")
+    n_steps: int = Field(24, ge=1, description="steps from each start")
+
+
 class PhasingTraining(TrainingConfig):
     """Training through several steps of the network at once."""
 
@@ -39,20 +46,13 @@ class PhasingTraining(TrainingConfig):
     gradient_norm: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null: no limit")
     n_free: int = Field(10, ge=0, description="most steps without gradient before; each batch's number is drawn")
     n_steps: int = Field(5, ge=1, description="steps with gradient")
-    n_near: float = Field(0.3, ge=0, le=1, description="fraction of the starts that are mixed with the true phases")
-    averaging: float = Field(0.998, ge=0, lt=1, description="decay per step of the average of the weights")
-
-
-class PhasingSearch(Section):
-    """How a trained network searches: random starts, each with the same number of steps."""
-
-    n_starts: int = Field(24, ge=1, description="random starts of each crystal")
-    n_steps: int = Field(24, ge=1, description="steps from each start")
+    near: float = Field(0.3, ge=0, le=1, description="fraction of the starts that are mixed with the true phases")
+    averaging: float = Field(0.998, ge=0, lt=1, description="decay of the running mean of the weights in each step")
+    validation: PhasingSearch = Field(PhasingSearch(n_starts=8), description="search that judges each epoch")
 
 
 class PhasingConfig(LearningConfig):
-    """Random crystals, the networks that find their phases, and the search with them."""
+    """Random crystals, and the networks that find their phases."""
 
     data: PhasingData = PhasingData()
     training: PhasingTraining = PhasingTraining()
-    search: PhasingSearch = PhasingSearch()

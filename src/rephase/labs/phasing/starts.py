@@ -54,13 +54,13 @@ def random_starts(spheres: Spheres, operations: Operations, generator: torch.Gen
     Parameters
     ----------
     spheres
-        The spheres of `n` crystals.
+        The spheres of `n` crystals, or one for all starts.
     operations
-        Their groups.
+        Their groups, or the group of that one `n` times.
     generator
         Of the random numbers, on the CPU; torch's own by default.
     """
-    n, like = len(spheres.d_min), spheres.lattice
+    n, like = len(operations.is_there), spheres.lattice
     xyz = torch.rand(n, 1, _N_ATOMS, 3, generator=generator, dtype=like.dtype).to(like)
     weight = _LEAST_WEIGHT + torch.randn(n, 1, _N_ATOMS, generator=generator, dtype=like.dtype).abs().to(like)
     images = xyz @ operations.rotations.mT + operations.translations[:, :, None]

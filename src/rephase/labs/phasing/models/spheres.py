@@ -3,7 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -46,21 +46,26 @@ class Spheres:
         On a grid of n points, h and h + n are the same; the shorter one counts. The lengths thus have the symmetry of
         the lattice in the corners of the grid too.
         """
-        lengths = ((self._vectors + alias[:, :, None, None, None]).norm(dim=1) for alias in self._aliases)
-        return reduce(torch.minimum, lengths).to(self.lattice)
+        products = torch.einsum("nxhkl,anx->anhkl", self._vectors, self._aliases)
+        squares = self._aliases.square().sum(2)[:, :, None, None, None]
+        shorter = (2 * products + squares).amin(0)
+        return (self._own_square + shorter).clamp(min=0).sqrt().to(self.lattice)
 
     @cached_property
     def s_vector(self) -> torch.Tensor:
         """Reciprocal vectors [n, 3, h, k, l], Cartesian, Å^-1, in the largest sphere without aliases; zero outside."""
-        radius = self._aliases[1:].norm(dim=2).amin(0)[:, None, None, None, None] / 2 * (1 - 1e-9)
-        candidates = (self._vectors + alias[:, :, None, None, None] for alias in self._aliases)
-        return sum(each * (each.norm(dim=1, keepdim=True) < radius) for each in candidates).to(self.lattice)
+        square_of_radius = self._aliases[1:].square().sum(2).amin(0)[:, None, None, None] / 4 * (1 - 1e-9)
+        found = torch.zeros_like(self._vectors)
+        for alias in self._aliases[:, :, :, None, None, None]:
+            vectors = self._vectors + alias
+            found += vectors * (vectors.square().sum(1) < square_of_radius)[:, None]
+        return found.to(self.lattice)
 
     @cached_property
     def inside(self) -> torch.Tensor:
         """True for the reflections of the sphere d >= d_min, without F(000), [n, h, k, l]."""
-        limit = _LARGER / self.d_min[:, None, None, None]
-        return (self.s <= limit) & (self.s > 0) & self._has_mate
+        limit = (_LARGER / self.d_min.double()[:, None, None, None]).square()
+        return (self._own_square <= limit) & self.hkl.any(-1) & self._has_mate
 
     @cached_property
     def weight(self) -> torch.Tensor:
@@ -72,12 +77,8 @@ class Spheres:
         """Number of points of a map."""
         return math.prod(self.shape)
 
-    def repeated(self, n: int) -> "Spheres":
-        """Return each sphere `n` times in succession."""
-        return Spheres(self.shape, self.lattice.repeat_interleave(n, 0), self.d_min.repeat_interleave(n, 0))
-
     def to_maps(self, coefficients: torch.Tensor) -> torch.Tensor:
-        """Transform half grids [n, h, k, l] to maps [n, x, y, z]; the maps of |E| = 1 have a standard deviation of 1."""
+        """Transform half grids [n, h, k, l] to maps [n, x, y, z]; those of |E| = 1 have a standard deviation of 1."""
         return torch.fft.irfftn(coefficients * self._scale, s=self.shape, dim=(1, 2, 3))
 
     def from_maps(self, maps: torch.Tensor) -> torch.Tensor:
@@ -88,6 +89,10 @@ class Spheres:
     def _vectors(self) -> torch.Tensor:
         """Reciprocal vectors [n, 3, h, k, l] in float64."""
         return torch.einsum("hkli,nix->nxhkl", self.hkl.double(), self._reciprocal)
+
+    @cached_property
+    def _own_square(self) -> torch.Tensor:
+        return self._vectors.square().sum(1)
 
     @cached_property
     def _aliases(self) -> torch.Tensor:
@@ -119,12 +124,14 @@ class Measured(NamedTuple):
     """What is known of the reflections of some crystals, half grids [n, h, k, l].
 
     ``E`` and ``amplitude`` have a mean square of 1 over the measured part of each sphere; an unmeasured reflection
-    inside has the values that are expected at its resolution. ``is_measured`` is True for measured reflections.
+    inside has the values that are expected at its resolution. ``scale`` [n, 1, 1, 1] is the factor from ``amplitude``
+    to the scale of the data. ``is_measured`` is True for measured reflections. One crystal serves any number of starts.
     """
 
     spheres: Spheres
     E: torch.Tensor
     amplitude: torch.Tensor
+    scale: torch.Tensor
     is_measured: torch.Tensor
 
     def weight(self, share_of_E: float) -> torch.Tensor:
@@ -154,12 +161,12 @@ def measured(spheres: Spheres, amplitude: torch.Tensor, is_measured: torch.Tenso
     overall = sums.sum(1, keepdim=True) / counts.sum(1, keepdim=True)
     mean = (near @ ((sums + 2 * overall) / (counts + 2)).log()[:, None, None, :, None])[..., 0].exp()
     expected = mean.sqrt()
-    E = torch.where(is_measured, amplitude / expected, 1)
-    F = torch.where(is_measured, amplitude, expected)
-    return Measured(spheres, _unit(E, spheres.inside, weight), _unit(F, spheres.inside, weight), is_measured)
+    E = torch.where(is_measured, amplitude / expected, 1) * spheres.inside
+    F = torch.where(is_measured, amplitude, expected) * spheres.inside
+    scale_of_E, scale = (_root_mean_square(each, weight) for each in (E, F))
+    return Measured(spheres, E / scale_of_E, F / scale, scale, is_measured)
 
 
-def _unit(values: torch.Tensor, inside: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Scale values to a weighted mean square of 1, and set them to zero outside."""
-    mean_square = (weight * values.square()).sum((1, 2, 3), keepdim=True) / weight.sum((1, 2, 3), keepdim=True)
-    return values * inside / mean_square.sqrt()
+def _root_mean_square(values: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    axes = (1, 2, 3)
+    return ((weight * values.square()).sum(axes, keepdim=True) / weight.sum(axes, keepdim=True)).sqrt()
