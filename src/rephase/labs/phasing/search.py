@@ -84,7 +84,8 @@ def symmetric_shape(symmetry: Symmetry, fewest: tuple[int, int, int]) -> tuple[i
             sizes.append(fast_size(sizes[-1] + 1))
         axes.append(sizes)
     shapes = sorted(itertools.product(*axes), key=math.prod)
-    return next((shape for shape in shapes if _maps_onto_itself(symmetry, np.array(shape))), shapes[0])
+    a, b, c = next((shape for shape in shapes if _maps_onto_itself(symmetry, np.array(shape))), shapes[0])
+    return a, b, c
 
 
 def _maps_onto_itself(symmetry: Symmetry, shape: np.ndarray) -> bool:
