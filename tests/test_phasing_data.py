@@ -9,7 +9,7 @@ import torch
 from rephase.config.phasing import PhasingData, PhasingSearch
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
-from rephase.crystal.symmetry import find_symmetry
+from rephase.crystal.symmetry import find_symmetry, reduced_cell
 from rephase.errors import GridError
 from rephase.labs.phasing.data import PhasingCrystals, batch_of, parts
 from rephase.labs.phasing.losses import aligned, mixed_with_true, phasor_misfit
@@ -131,21 +131,39 @@ def test_crystals_that_fit_no_grid_are_left_out_or_refused():
         batch(shapes=((4, 4, 4),))
 
 
-def test_the_loss_is_zero_for_the_truth_at_any_origin_and_hand_and_one_without_confidence(exact):
-    part = next(parts(exact[1]))
-    generator = torch.Generator().manual_seed(2)
-    angle = (
-        2
-        * torch.pi
-        * torch.einsum("ni,hkli->nhkl", torch.rand(len(part), 3, generator=generator), part.data.spheres.hkl.float())
-    )
-    turn = torch.polar(torch.ones_like(angle), angle)
-    for hand in (part.true, part.true.conj()):
-        moved = hand * turn
-        true, agreement = aligned(part.true, moved, part.data)
+def shifted(phasors, part, shift):
+    """Coefficients F* of the structure moved by shifts [n, 3]."""
+    angle = -2 * torch.pi * torch.einsum("ni,hkli->nhkl", shift, part.data.spheres.hkl.float())
+    return phasors * torch.polar(torch.ones_like(angle), angle)
+
+
+@pytest.mark.parametrize("group", [*GROUPS, "P 1", "P n a 21", "C 1 c 1", "P n m a"])
+def test_the_loss_is_zero_for_the_truth_at_any_allowed_origin_and_hand(group):
+    crystals, made = batch(2, groups=(group,), shapes=((40, 48, 64),))
+    part, symmetry = next(parts(made)), crystals.symmetries[0]
+    random, kinds = np.random.default_rng(0), []
+    for i in range(len(part)):
+        basis = reduced_cell(crystals.crystal(i).cell, symmetry).basis
+        origins = symmetry.in_basis(basis).origins
+        along = random.uniform(size=(len(origins.shifts), len(origins.polar))) @ origins.polar
+        kinds.append([(False, shift) for shift in origins.shifts + along])
+        if origins.other_hand is not None:
+            kinds[-1] += [(True, shift + origins.other_hand) for shift in origins.shifts + along]
+    for each in zip(*kinds):
+        shift = torch.tensor(np.stack([shift for _, shift in each])).float()
+        hand = part.true.conj() if each[0][0] else part.true
+        moved = shifted(hand, part, shift)
+        true, agreement = aligned(part, moved)
         assert float(phasor_misfit(moved, true, part.data).max()) < 0.01
         torch.testing.assert_close(agreement, torch.ones(len(part)), rtol=0, atol=0.01)
         torch.testing.assert_close(map_cc(part, moved), torch.ones(len(part)), rtol=0, atol=0.01)
+
+
+def test_an_origin_that_the_group_does_not_have_is_far_from_the_truth_and_no_confidence_is_one(exact):
+    part = next(parts(exact[1]))
+    moved = shifted(part.true, part, torch.tensor([0.21, 0.17, 0.13]).expand(len(part), 3))
+    true, _ = aligned(part, moved)
+    assert float(phasor_misfit(moved, true, part.data).min()) > 0.1
     torch.testing.assert_close(phasor_misfit(0 * part.true, part.true, part.data), torch.ones(len(part)))
 
 

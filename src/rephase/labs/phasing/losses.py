@@ -8,9 +8,11 @@ from rephase.crystal.phases import unit_phasor
 from rephase.labs.phasing.data import Part
 from rephase.labs.phasing.models.recurrent import RecurrentNetwork, State
 from rephase.labs.phasing.models.spheres import Measured, Spheres
+from rephase.labs.phasing.starts import Operations
 
 SHARE_OF_E = 0.4  # of |E|^2 in the weights of the loss; the rest is |F|^2
 _N_ASCENTS = 2  # steps of Newton's method from the best point of the grid
+_SAME = 1e-3  # largest difference of equal translations
 
 
 def unrolled_loss(
@@ -35,7 +37,7 @@ def unrolled_loss(
     for _ in range(n_steps):
         state = network.step(part.data, state, filters)
         found.append(state.phasors)
-    true, _ = aligned(part.true, found[-1].detach(), part.data)
+    true, _ = aligned(part, found[-1].detach())
     losses = [phasor_misfit(phasors, true, part.data).mean() * number for number, phasors in enumerate(found, 1)]
     return torch.stack(losses).sum() / (n_steps * (n_steps + 1) / 2)
 
@@ -69,34 +71,43 @@ def mixed_with_true(start: torch.Tensor, true: torch.Tensor, share_near: float) 
 
 
 @torch.no_grad()
-def aligned(true: torch.Tensor, phasors: torch.Tensor, data: Measured) -> tuple[torch.Tensor, torch.Tensor]:
-    """Move true phasors to the origin, any point of the cell, and the hand at which they agree best with given ones.
+def aligned(part: Part, phasors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Move true phasors to the hand, and the origin that their group allows, at which they agree best with given ones.
+
+    Symmetric phasors could not reach the truth at any other origin.
 
     Returns
     -------
     true, agreement
         The moved phasors [n, h, k, l], and ``sum w Re(x t*)`` with weights of sum 1, [n].
     """
-    weight = data.weight(SHARE_OF_E)
-    hands = [_best_shift(weight * phasors * each.conj(), data.spheres) for each in (true, true.conj())]
+    weight, spheres = part.data.weight(SHARE_OF_E), part.data.spheres
+    hands = [
+        _best_shift(weight * phasors * true.conj(), spheres, part.operations, is_other=is_other)
+        for is_other, true in enumerate((part.true, part.true.conj()))
+    ]
     is_other = hands[1][1] > hands[0][1]
     shift = torch.where(is_other[:, None], hands[1][0], hands[0][0])
-    true = torch.where(is_other[:, None, None, None], true.conj(), true)
-    return true * _turn(-shift, data.spheres), torch.maximum(hands[0][1], hands[1][1])
+    true = torch.where(is_other[:, None, None, None], part.true.conj(), part.true)
+    return true * _turn(-shift, spheres), torch.maximum(hands[0][1], hands[1][1])
 
 
-def _best_shift(product: torch.Tensor, spheres: Spheres) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the shifts u [n, 3] that maximise ``Re sum P(h) exp(2 pi i h.u)``, and the sums [n].
+def _best_shift(
+    product: torch.Tensor, spheres: Spheres, operations: Operations, *, is_other: bool | int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the allowed shifts u [n, 3] that maximise ``Re sum P(h) exp(2 pi i h.u)``, and the sums [n].
 
     `product` [n, h, k, l] is P on half grids, with the weight of a pair of Friedel mates where only one is there. The
-    best point of the grid is refined by Newton's method.
+    best point of the grid is refined along polar axes by Newton's method. The sum is -inf if no point is allowed.
     """
     n_a, n_b, n_c = spheres.shape
     counted_once = torch.where(spheres.hkl[..., 2] == 0, product, product / 2)  # irfftn adds the mates
-    best = torch.fft.irfftn(counted_once, s=spheres.shape, dim=(1, 2, 3)).flatten(1).argmax(1)
+    correlation = torch.fft.irfftn(counted_once, s=spheres.shape, dim=(1, 2, 3)).flatten(1)
+    is_allowed = _allowed(spheres, operations, is_other=bool(is_other))
+    best = torch.where(is_allowed, correlation, -torch.inf).argmax(1)
     points = torch.stack([best // (n_b * n_c), best // n_c % n_b, best % n_c], dim=1)
     size = points.new_tensor(spheres.shape)
-    shift = points / size
+    shift, polar = points / size, operations.polar
     hkl = spheres.hkl.flatten(0, 2).to(shift)
     squares = (hkl[:, :, None] * hkl[:, None]).flatten(1)
     for _ in range(_N_ASCENTS):
@@ -106,8 +117,27 @@ def _best_shift(product: torch.Tensor, spheres: Spheres) -> tuple[torch.Tensor, 
         ridge = 0.05 * curvature.abs().amax((1, 2)) + torch.finfo(shift.dtype).tiny
         curvature = curvature + ridge[:, None, None] * torch.eye(3, dtype=shift.dtype, device=shift.device)
         step = torch.linalg.solve(curvature, gradient)
-        shift = shift + torch.minimum(torch.maximum(step, -0.5 / size), 0.5 / size)
-    return shift, (product * _turn(shift, spheres)).real.sum((1, 2, 3))
+        step = torch.minimum(torch.maximum(step, -0.5 / size), 0.5 / size)
+        shift = shift + (polar @ step[..., None])[..., 0]
+    sums = (product * _turn(shift, spheres)).real.sum((1, 2, 3))
+    return shift, torch.where(is_allowed.any(1), sums, -torch.inf)
+
+
+def _allowed(spheres: Spheres, operations: Operations, *, is_other: bool) -> torch.Tensor:
+    """Return which points u of the grid the origin may move to, [n, n_voxels].
+
+    A structure that is moved by u has the operations (R, t + u - R u), and (R, -t + u - R u) in the other hand: they
+    must be those of the group.
+    """
+    like = operations.translations
+    axes = [torch.arange(n, device=like.device) / n for n in spheres.shape]
+    points = torch.cartesian_prod(*axes).to(like)
+    is_allowed = torch.ones(len(like), len(points), dtype=torch.bool, device=like.device)
+    for rotation, translation, there in zip(*(each.unbind(1) for each in operations)):
+        moved = points - points @ rotation.mT - 2 * is_other * translation[:, None]
+        is_same = ((moved - moved.round()).abs() < _SAME).all(2)
+        is_allowed &= is_same | ~there[:, None]
+    return is_allowed
 
 
 def _turn(shift: torch.Tensor, spheres: Spheres) -> torch.Tensor:
