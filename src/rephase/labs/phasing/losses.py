@@ -84,7 +84,7 @@ def aligned(part: Part, phasors: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     weight, spheres = part.data.weight(SHARE_OF_E), part.data.spheres
     hands = [
         _best_shift(weight * phasors * true.conj(), spheres, part.operations, is_other=is_other)
-        for is_other, true in enumerate((part.true, part.true.conj()))
+        for is_other, true in ((False, part.true), (True, part.true.conj()))
     ]
     is_other = hands[1][1] > hands[0][1]
     shift = torch.where(is_other[:, None], hands[1][0], hands[0][0])
@@ -93,7 +93,7 @@ def aligned(part: Part, phasors: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
 
 
 def _best_shift(
-    product: torch.Tensor, spheres: Spheres, operations: Operations, *, is_other: bool | int
+    product: torch.Tensor, spheres: Spheres, operations: Operations, *, is_other: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the allowed shifts u [n, 3] that maximise ``Re sum P(h) exp(2 pi i h.u)``, and the sums [n].
 
@@ -103,7 +103,7 @@ def _best_shift(
     n_a, n_b, n_c = spheres.shape
     counted_once = torch.where(spheres.hkl[..., 2] == 0, product, product / 2)  # irfftn adds the mates
     correlation = torch.fft.irfftn(counted_once, s=spheres.shape, dim=(1, 2, 3)).flatten(1)
-    is_allowed = _allowed(spheres, operations, is_other=bool(is_other))
+    is_allowed = _allowed(spheres, operations, is_other=is_other)
     best = torch.where(is_allowed, correlation, -torch.inf).argmax(1)
     points = torch.stack([best // (n_b * n_c), best // n_c % n_b, best % n_c], dim=1)
     size = points.new_tensor(spheres.shape)

@@ -115,10 +115,10 @@ def _products(spectra: torch.Tensor, spheres: Spheres) -> torch.Tensor:
 class RecurrentNetwork(nn.Module):
     """Phases from amplitudes in repeated steps with the same weights.
 
-    Everything that the phases and amplitudes of a crystal have in common with their images under a shift of the origin
-    by a point of the grid, inversion, or a rotation that maps the grid onto itself, the answer has too: a start that
-    obeys a space group leads to an answer that does. Other shifts and finer grids change it by the aliasing of the
-    pointwise networks.
+    The network commutes exactly with shifts by a point of the grid, inversion, and operations that map the grid onto
+    itself. If the start and the amplitudes obey a space group, the answer does too. Other shifts and finer grids change
+    the answer by what the pointwise networks alias: on a grid with 1.5 times as many points as the sphere needs, by
+    about 0.001 in one step with random weights, and by 0.03 with gradients (root mean square, phasors of length 0.7).
 
     Parameters
     ----------
