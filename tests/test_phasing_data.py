@@ -159,11 +159,15 @@ def test_the_loss_is_zero_for_the_truth_at_any_allowed_origin_and_hand(group):
         torch.testing.assert_close(map_cc(part, moved), torch.ones(len(part)), rtol=0, atol=0.01)
 
 
-def test_an_origin_that_the_group_does_not_have_is_far_from_the_truth_and_no_confidence_is_one(exact):
+def test_an_origin_that_the_group_does_not_have_counts_only_where_any_does(exact):
     part = next(parts(exact[1]))
     moved = shifted(part.true, part, torch.tensor([0.21, 0.17, 0.13]).expand(len(part), 3))
     true, _ = aligned(part, moved)
     assert float(phasor_misfit(moved, true, part.data).min()) > 0.1
+    for hand in (moved, moved.conj()):
+        true, agreement = aligned(part, hand, any_origin=True)
+        assert float(phasor_misfit(hand, true, part.data).max()) < 0.01
+        torch.testing.assert_close(agreement, torch.ones(len(part)), rtol=0, atol=0.01)
     torch.testing.assert_close(phasor_misfit(0 * part.true, part.true, part.data), torch.ones(len(part)))
 
 

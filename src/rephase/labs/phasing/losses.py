@@ -5,10 +5,11 @@ import math
 import torch
 
 from rephase.crystal.phases import unit_phasor
+from rephase.crystal.symmetry import find_symmetry
 from rephase.labs.phasing.data import Part
 from rephase.labs.phasing.models.recurrent import RecurrentNetwork, State
 from rephase.labs.phasing.models.spheres import Measured, Spheres
-from rephase.labs.phasing.starts import Operations
+from rephase.labs.phasing.starts import Operations, operations_of
 
 SHARE_OF_E = 0.4  # of |E|^2 in the weights of the loss; the rest is |F|^2
 _N_ASCENTS = 2  # steps of Newton's method from the best point of the grid
@@ -37,7 +38,7 @@ def unrolled_loss(
     for _ in range(n_steps):
         state = network.step(part.data, state, filters)
         found.append(state.phasors)
-    true, _ = aligned(part, found[-1].detach())
+    true, _ = aligned(part, found[-1].detach(), any_origin=True)
     losses = [phasor_misfit(phasors, true, part.data).mean() * number for number, phasors in enumerate(found, 1)]
     return torch.stack(losses).sum() / (n_steps * (n_steps + 1) / 2)
 
@@ -71,10 +72,20 @@ def mixed_with_true(start: torch.Tensor, true: torch.Tensor, share_near: float) 
 
 
 @torch.no_grad()
-def aligned(part: Part, phasors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Move true phasors to the hand, and the origin that their group allows, at which they agree best with given ones.
+def aligned(part: Part, phasors: torch.Tensor, *, any_origin: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Move true phasors to the hand and the origin at which they agree best with given ones.
 
-    Symmetric phasors could not reach the truth at any other origin.
+    The loss allows any origin: symmetric phasors cannot reach the truth where the group has none, but a network whose
+    loss allowed only those of the group learned much more slowly. Scores allow only those of the group.
+
+    Parameters
+    ----------
+    part
+        Crystals that share a grid.
+    phasors
+        Phasors [n, h, k, l] on half grids.
+    any_origin
+        Whether the origin may be any point of the cell.
 
     Returns
     -------
@@ -82,8 +93,9 @@ def aligned(part: Part, phasors: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
         The moved phasors [n, h, k, l], and ``sum w Re(x t*)`` with weights of sum 1, [n].
     """
     weight, spheres = part.data.weight(SHARE_OF_E), part.data.spheres
+    operations = operations_of(find_symmetry("P 1"), len(part), spheres.lattice) if any_origin else part.operations
     hands = [
-        _best_shift(weight * phasors * true.conj(), spheres, part.operations, is_other=is_other)
+        _best_shift(weight * phasors * true.conj(), spheres, operations, is_other=is_other)
         for is_other, true in ((False, part.true), (True, part.true.conj()))
     ]
     is_other = hands[1][1] > hands[0][1]

@@ -50,14 +50,14 @@ def attempts(network: RecurrentNetwork, part: Part, search: PhasingSearch, gener
     for _ in range(search.n_starts):
         start = random_starts(part.data.spheres, part.operations, generator)
         phasors = network(part.data, start, search.n_steps)
-        true, _ = aligned(part, phasors)
+        true, _ = aligned(part, phasors, any_origin=True)
         chance, end = map_cc(part, start), map_cc(part, phasors)
         found.append((end, chance, part.data.confidence(phasors), phasor_misfit(phasors, true, part.data)))
     return Attempts(*(torch.stack(each) for each in zip(*found)))
 
 
 def map_cc(part: Part, phasors: torch.Tensor) -> torch.Tensor:
-    """Return the correlation [n] of two maps with the measured amplitudes, at the best origin and hand."""
+    """Return the correlation [n] of two maps with the measured amplitudes, at the best origin of the group and hand."""
     spheres, data = part.data.spheres, part.data
     phases = unit_phasor(phasors)
     true, _ = aligned(part, phases)
