@@ -15,7 +15,14 @@ sys.path.insert(0, str(BENCHMARKS))  # as for a script of this folder
 import gpu_check
 from gpu.measuring import CPU, Setup
 
-NOT_SCANNED = {"direct sum", "several search maps", "posterior images", "predicted patterns", "scored crystals"}
+NOT_SCANNED = {
+    "direct sum",
+    "several search maps",
+    "phasing maps",
+    "posterior images",
+    "predicted patterns",
+    "scored crystals",
+}
 
 
 def run(*arguments):

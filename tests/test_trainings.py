@@ -82,7 +82,7 @@ def test_what_cannot_be_trained_is_refused(given, said, tmp_path):
     ("overrides", "only", "said"),
     [
         (["completion.training.n_streamed=8"], "completion", "models.* n_streamed = 8: expected 0 on several devices"),
-        ([], "completion", "models.gan: two optimisers take turns"),
+        ([], "completion", "models.gan: has a training of its own"),
         ([], "images", "models.*has batch normalisation, .* each process would normalise its part of a batch"),
     ],
 )

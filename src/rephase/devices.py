@@ -45,6 +45,7 @@ WORK: dict[str, Work] = {
     "posterior images": Work("samples drawn", 1 << 23, 512, 2048),
     "posterior patterns": Work("patterns whose posterior is sampled", 1 << 23, 50, 500),
     "predicted patterns": Work("pixels", 32, 1 << 24, 1 << 26),
+    "phasing maps": Work("voxels of a batch of the learned solver", 1 << 14, 1 << 15, 1 << 21),
     "scored crystals": Work("samples", 1 << 24, 32, 512),
     "scored images": Work("images", 1 << 25, 64, 512),
 }

@@ -12,6 +12,7 @@ from rephase.labs.crystals.laboratory import LABORATORY as crystals
 from rephase.labs.images.laboratory import LABORATORY as images
 from rephase.labs.laboratory import Laboratory
 from rephase.labs.paper.laboratory import LABORATORY as paper
+from rephase.labs.phasing.laboratory import LABORATORY as phasing
 from rephase.labs.scattering.laboratory import LABORATORY as scattering
 from rephase.labs.solving.laboratory import LABORATORY as solving
 from rephase.labs.waves.laboratory import LABORATORY as waves
@@ -21,6 +22,7 @@ LABORATORIES: dict[str, Laboratory] = {
     "crystals": crystals,
     "solving": solving,
     "completion": completion,
+    "phasing": phasing,
     "images": images,
     "scattering": scattering,
     "waves": waves,

@@ -19,6 +19,7 @@ ACCURACY = (  # the others are benchmarks of speed, which the suite runs
     "fuzz_readers",
     "gpu_check",
     "instruction_files",
+    "learned_solver",
     "models",
     "published_models",
     "solve",

@@ -13,6 +13,7 @@ from rephase.config.clusters import ClusterConfig
 from rephase.config.completion import CompletionConfig
 from rephase.config.crystals import CrystalsConfig
 from rephase.config.images import ImagesConfig
+from rephase.config.phasing import PhasingConfig
 from rephase.config.scattering import ScatteringConfig
 from rephase.config.sections import (
     Section,
@@ -52,6 +53,7 @@ class Config(Section):
     crystals: CrystalsConfig = CrystalsConfig()
     solving: SolvingConfig = SolvingConfig()
     completion: CompletionConfig = CompletionConfig()
+    phasing: PhasingConfig = PhasingConfig()
     images: ImagesConfig = ImagesConfig()
     scattering: ScatteringConfig = ScatteringConfig()
     waves: WavesConfig = WavesConfig()

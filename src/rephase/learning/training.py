@@ -141,7 +141,7 @@ def check_shared(training: Training[Model, BatchType]) -> None:
             "samples; store more samples, or train it on one device"
         )
     if hasattr(training.table[name], "training_module"):
-        raise ConfigError(f"models.{name}: two optimisers take turns, expected one on several devices; train it on one")
+        raise ConfigError(f"models.{name}: has a training of its own, expected one on several devices; train it on one")
 
 
 def _check_norms(model: nn.Module, name: str, device: torch.device) -> None:

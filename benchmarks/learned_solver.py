@@ -1,0 +1,149 @@
+"""Fraction of real crystals whose phases a trained network finds, judged by its most confident start.
+
+    rephase bench learned_solver -- --network RUN/checkpoints/phasing/recurrent --folder CIFS --d-min 2.0
+
+Noise-free |F_calc| is computed from every CIF, as in ``rephase bench solve``, with the same options to degrade it. The
+network starts from random phases that obey the space group; ``map_cc`` is the best over the allowed origins and both
+hands. For each resolution, and for centric and acentric crystals, the table has the fraction that is solved (map_cc at
+least 0.7) by the most confident start (``first``) and by any, the fraction that is well solved by the first
+(``first>=0.9``), and the mean map_cc of all starts and of random phases (``chance``). With ``--finish``, every start is
+finished by the classical solver in the group, and the one of smallest misfit is judged too (``finished``).
+
+Rows are appended to ``runs/bench/learned_solver.csv``, and existing rows are not computed again.
+"""
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from cases.crystals import chosen_crystals, crystal_files
+from cases.options import case_parser, check_case, data_kind, limits_of
+from cases.reflections import case_of
+from cases.rows import Row, continued
+
+from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections.simulation import Truth, random_phases
+from rephase.crystal.structures import Crystal
+from rephase.crystal.symmetry import find_symmetry
+from rephase.errors import ConfigError, ReflectionError, TrainingError
+from rephase.labs.phasing.models.recurrent import RecurrentNetwork
+from rephase.labs.phasing.scores import SOLVED, WELL_SOLVED
+from rephase.labs.phasing.search import search
+from rephase.labs.phasing.steps import trained_network
+from rephase.solvers.problem import PhaseProblem, working_problem
+from rephase.solvers.strategy import Recipe, polish
+
+KEYS = ["network", "data", "n_starts", "n_steps", "d_min"]
+_N_CHANCE = 20  # sets of random phases
+
+
+def measure(name: str, crystal: Crystal, d_min: float, network: RecurrentNetwork, options: argparse.Namespace) -> Row:
+    """Search the phases of one crystal at one resolution; return what the table says of it."""
+    symmetry = find_symmetry(crystal.space_group)
+    row: Row = {"space_group": symmetry.symbol, "is_centric": symmetry.is_centrosymmetric}
+    try:
+        data, truth = case_of(name, crystal, d_min, options)
+    except ReflectionError as error:  # too few reflections
+        return row | {"error": str(error)}
+    merged = data.merge().reflections
+    amplitude = merged.amplitudes().amplitude
+    problem = working_problem(merged, amplitude, device=network.gain.device)
+    start = time.perf_counter()
+    found = search(problem, network, options.starts, options.steps, torch.Generator().manual_seed(options.seed))
+    seconds = time.perf_counter() - start
+    scores = scored(problem, found.F, merged, amplitude, truth)
+    row |= {
+        "n_voxels": problem.within_data.n_voxels,
+        "confidence": round(float(found.confidence[0]), 4),
+        "first": round(float(scores[0]), 4),
+        "any": round(float(scores.max()), 4),
+        "mean": round(float(scores.mean()), 4),
+        "chance": round(chance(merged, amplitude, truth, options.seed), 4),
+        "seconds": round(seconds, 2),
+    }
+    if options.finish:
+        trials = polish(problem, found.F, Recipe())
+        finished = scored(problem, trials.F, merged, amplitude, truth)
+        row |= {"finished": round(float(finished[int(trials.misfit.argmin())]), 4)}
+    return row
+
+
+def scored(
+    problem: PhaseProblem, F: torch.Tensor, merged: Reflections, amplitude: np.ndarray, truth: Truth
+) -> np.ndarray:
+    """Return the map_cc of lists F [n, n_refl] of a problem."""
+    phi = problem.phases_for(F, merged.hkl)
+    return truth.score(amplitude * np.exp(1j * phi), merged).map_cc
+
+
+def chance(merged: Reflections, amplitude: np.ndarray, truth: Truth, seed: int) -> float:
+    """Return the mean map_cc of random phases."""
+    phi = random_phases(merged.hkl, merged.group, _N_CHANCE, np.random.default_rng(seed))
+    return float(truth.score(amplitude * np.exp(1j * phi), merged).map_cc.mean())
+
+
+def cases(
+    crystals: dict[str, Crystal], network: RecurrentNetwork, options: argparse.Namespace
+) -> Iterator[tuple[Row, Callable[[], Row]]]:
+    """List the crystals at each resolution: the keys of a row, and what measures the rest of it."""
+    for d_min in limits_of(options):
+        for name, crystal in crystals.items():
+            values = str(options.network), data_kind(options), options.starts, options.steps, d_min
+            keys = dict(zip(KEYS, values)) | {"seed": options.seed, "name": name}
+            yield keys, partial(measure, name, crystal, d_min, network, options)
+
+
+def shares(table: pd.DataFrame) -> pd.DataFrame:
+    """Summarise the rows for each network, kind of data, effort and resolution, and for each kind of group."""
+    rows = []
+    for key, every in table.groupby(KEYS, sort=False):
+        is_centric = every["is_centric"].astype(bool)
+        for kind, part in (("all", every), ("centric", every[is_centric]), ("acentric", every[~is_centric])):
+            part = part.dropna(subset="first")
+            row = {"groups": kind, "n": len(part), "first": (part["first"] >= SOLVED).mean()}
+            row |= {"any": (part["any"] >= SOLVED).mean(), "first>=0.9": (part["first"] >= WELL_SOLVED).mean()}
+            row |= {name: part[name].mean() for name in ("mean", "chance", "seconds")}
+            if "finished" in part:
+                row["finished"] = (part["finished"] >= SOLVED).mean()
+            rows.append(dict(zip(KEYS, key)) | row)
+    return pd.DataFrame(rows)
+
+
+def parsed_options() -> argparse.Namespace:
+    """Parse the command line; exit where options contradict each other."""
+    parser = case_parser(__doc__, "learned_solver")
+    parser.add_argument("--network", type=Path, required=True, help="folder of a training")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--starts", type=int, default=24, help="random starts of each crystal")
+    parser.add_argument("--steps", type=int, default=24, help="steps from each start")
+    parser.add_argument("--finish", action="store_true", help="finish every start with the classical solver")
+    options = parser.parse_args()
+    check_case(options, parser)
+    if options.unknown_group:
+        parser.error("--unknown-group: the starts obey the group; leave it out")
+    return options
+
+
+def main() -> None:
+    """Measure the requested cases and print the table of all rows so far."""
+    options = parsed_options()
+    warnings.simplefilter("ignore")  # e.g. a formula with more atoms than the file lists
+    try:
+        crystals = chosen_crystals(options, crystal_files(options))
+        network = trained_network(options.network, device=options.device)
+    except (ConfigError, TrainingError) as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from None
+    rows = continued(options.out, cases(crystals, network, options))
+    if not rows:
+        raise SystemExit("no crystal could be read, and there are no earlier rows: nothing to print")
+    print(shares(pd.DataFrame(rows)).round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

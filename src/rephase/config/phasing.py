@@ -1,0 +1,58 @@
+"""Configuration of the learned solver: random crystals on FFT grids, the networks, and their training."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from rephase.config.sections import LearningConfig, Section, Seed, TrainingConfig
+
+
+class PhasingData(Section):
+    """Random crystals whose amplitudes are measured to a resolution limit, with noise and gaps."""
+
+    space_groups: tuple[str, ...] | None = Field(None, min_length=1, description="null: all groups of the generator")
+    n_atoms: tuple[int, int] = Field((5, 30), description="fewest and most non-hydrogen atoms of the molecule")
+    u_range: tuple[float, float] = Field((0.01, 0.10), description="smallest and largest U, Å²")
+    d_min: tuple[float, float] = Field((1.2, 2.2), description="Å; each crystal's limit is drawn between the two")
+    missing: float = Field(0.15, ge=0, lt=0.5, description="largest missing fraction; each crystal's is drawn")
+    noise: float = Field(0.05, ge=0, lt=1, description="largest relative σ of |F|; each crystal's is drawn")
+    shapes: tuple[tuple[int, int, int], ...] = Field(
+        ((12, 16, 20), (16, 20, 24), (20, 24, 32), (24, 32, 40)),
+        min_length=1,
+        description="points of the FFT grids along a <= b <= c; crystals that fit none are left out",
+    )
+    n_epoch: int = Field(2048, ge=1, description="crystals in an epoch; each epoch has new ones")
+    n_validation: int = Field(48, ge=1, description="crystals of the validation, always the same")
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not 0 < self.d_min[0] <= self.d_min[1]:
+            raise ValueError(f"d_min = {self.d_min}: expected two positive numbers in rising order")
+        return self
+
+
+class PhasingSearch(Section):
+    """A search with a network: random starts, each with the same number of steps."""
+
+    n_starts: int = Field(24, ge=1, description="random starts of each crystal")
+    n_steps: int = Field(24, ge=1, description="steps from each start")
+
+
+class PhasingTraining(TrainingConfig):
+    """Training through several steps of the network at once."""
+
+    loss: Literal["phasor_misfit"] = Field("phasor_misfit", description="loss of the phasors after each step")
+    gradient_norm: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null: no limit")
+    n_free: int = Field(10, ge=0, description="most steps without gradient before; each batch's number is drawn")
+    n_steps: int = Field(5, ge=1, description="steps with gradient")
+    near: float = Field(0.3, ge=0, le=1, description="fraction of the starts that are mixed with the true phases")
+    averaging: float = Field(0.998, ge=0, lt=1, description="decay of the running mean of the weights in each step")
+    validation: PhasingSearch = Field(PhasingSearch(n_starts=8), description="search that judges each epoch")
+
+
+class PhasingConfig(LearningConfig):
+    """Random crystals, and the networks that find their phases."""
+
+    data: PhasingData = PhasingData()
+    training: PhasingTraining = PhasingTraining()

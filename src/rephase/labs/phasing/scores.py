@@ -1,0 +1,65 @@
+"""How many crystals a network solves from random starts: for the log of a training."""
+
+from typing import NamedTuple
+
+import torch
+
+from rephase.config.phasing import PhasingSearch
+from rephase.crystal.phases import unit_phasor
+from rephase.labs.phasing.data import Part
+from rephase.labs.phasing.losses import aligned, phasor_misfit
+from rephase.labs.phasing.models.recurrent import RecurrentNetwork
+from rephase.labs.phasing.starts import random_starts
+
+SOLVED, WELL_SOLVED = 0.7, 0.9  # smallest map_cc
+
+
+class Attempts(NamedTuple):
+    """Attempts at crystals that share a grid, [n_starts, n].
+
+    ``map_cc`` of the measured reflections at the end, and ``chance`` at the start; the ``confidence`` of the network,
+    and the ``misfit``, its loss.
+    """
+
+    map_cc: torch.Tensor
+    chance: torch.Tensor
+    confidence: torch.Tensor
+    misfit: torch.Tensor
+
+    def shares(self) -> dict[str, torch.Tensor]:
+        """Return means over the crystals, by name, for columns of a log.
+
+        The fractions that are solved by the most confident attempt, well solved by it, and solved by any attempt; the
+        mean ``map_cc`` of all attempts and of random phases.
+        """
+        first = self.map_cc.gather(0, self.confidence.argmax(0)[None])[0]
+        columns = {
+            "solved_first": first >= SOLVED,
+            "well_solved_first": first >= WELL_SOLVED,
+            "solved_any": self.map_cc.amax(0) >= SOLVED,
+            "mean_map_cc": self.map_cc,
+            "chance_map_cc": self.chance,
+        }
+        return {name: column.float().mean() for name, column in columns.items()}
+
+
+@torch.no_grad()
+def attempts(network: RecurrentNetwork, part: Part, search: PhasingSearch, generator: torch.Generator) -> Attempts:
+    """Start a network from random symmetric phases and compare its answers with the truth."""
+    found = []
+    for _ in range(search.n_starts):
+        start = random_starts(part.data.spheres, part.operations, generator)
+        phasors = network(part.data, start, search.n_steps)
+        true, _ = aligned(part, phasors, any_origin=True)
+        chance, end = map_cc(part, start), map_cc(part, phasors)
+        found.append((end, chance, part.data.confidence(phasors), phasor_misfit(phasors, true, part.data)))
+    return Attempts(*(torch.stack(each) for each in zip(*found)))
+
+
+def map_cc(part: Part, phasors: torch.Tensor) -> torch.Tensor:
+    """Return the correlation [n] of two maps with the measured amplitudes, at the best origin of the group and hand."""
+    spheres, data = part.data.spheres, part.data
+    phases = unit_phasor(phasors)
+    true, _ = aligned(part, phases)
+    weight = data.amplitude.square() * spheres.weight * data.is_measured
+    return (weight * (phases * true.conj()).real).sum((1, 2, 3)) / weight.sum((1, 2, 3))

@@ -1,0 +1,78 @@
+"""The search with a network: lists that obey the group, and that the classical finish takes."""
+
+import numpy as np
+import pytest
+import torch
+
+from rephase.crystal.reflections.statistics import unique_hkl
+from rephase.crystal.structure_factors import structure_factors
+from rephase.crystal.symmetry import find_symmetry
+from rephase.labs.phasing.models.recurrent import RecurrentNetwork
+from rephase.labs.phasing.search import search, symmetric_shape
+from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
+from rephase.solvers.problem import PhaseProblem
+from rephase.solvers.strategy import Recipe, polish
+
+
+def network():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return RecurrentNetwork(width=8, n_layers=1)
+
+
+def problem_of(group, *, reach=1.3, missing=0):
+    """A random crystal to 1.6 Å, without some of its strongest reflections; the problem and its |F|."""
+    options = RandomCrystalOptions((group,), (5, 6))
+    crystals = random_crystals(1, generator=torch.Generator().manual_seed(1), options=options)
+    crystal, symmetry = crystals.crystal(0), crystals.symmetries[0]
+    hkl = unique_hkl(crystal.cell, symmetry, 1.6)
+    amplitude = np.abs(structure_factors(crystal, hkl, energy_kev=None))
+    kept = np.argsort(-amplitude)[missing:]
+    return PhaseProblem(hkl[kept], amplitude[kept], crystal.cell, symmetry, reach=reach)
+
+
+@pytest.mark.parametrize("group", ["P 1 21/c 1", "C 1 2 1", "P 21 21 21", "F d d 2"])
+def test_candidates_have_the_amplitudes_and_obey_the_group(group):
+    problem = problem_of(group, missing=3)
+    found = search(problem, network(), 3, 2, torch.Generator().manual_seed(0))
+    assert found.F.shape == (3, len(problem.hkl))
+    assert found.confidence.tolist() == sorted(found.confidence.tolist(), reverse=True)
+    assert 0 < float(found.confidence[-1]) <= float(found.confidence[0]) < 1
+    amplitude = problem.amplitude.expand(3, -1)
+    largest = float(amplitude.max())
+    torch.testing.assert_close(found.F[:, : problem.n_known].abs(), amplitude, rtol=1e-4, atol=1e-4 * largest)
+    torch.testing.assert_close(problem.group.average(found.F), found.F, rtol=0, atol=1e-3 * largest)
+    inside = problem.within_data
+    free = problem.from_within_data(torch.ones(1, len(inside.hkl)))[0, problem.n_known :] > 0
+    assert int(free.sum()) == len(inside.hkl) - inside.n_known > 0
+    assert bool((found.F[:, problem.n_known :][:, free] != 0).all())
+    assert bool((found.F[:, problem.n_known :][:, ~free] == 0).all())
+
+
+def test_the_classical_finish_takes_candidates():
+    problem = problem_of("P 1 21/c 1")
+    found = search(problem, network(), 2, 2, torch.Generator().manual_seed(0))
+    trials = polish(problem, found.F, Recipe(n_finish=(2, 2)))
+    assert trials.F.shape == found.F.shape
+    assert bool((trials.misfit < 1).all())
+
+
+def test_the_same_seed_gives_the_same_candidates_in_any_pieces(monkeypatch):
+    problem = problem_of("P -1")
+    seeded = [torch.Generator().manual_seed(seed) for seed in (0, 0, 1)]
+    one, other, third = (search(problem, network(), 3, 2, generator) for generator in seeded)
+    assert torch.equal(one.F, other.F)
+    assert not torch.allclose(one.F, third.F)
+
+
+@pytest.mark.parametrize(
+    ("group", "fewest", "expected"),
+    [
+        ("P 21 21 21", (9, 11, 13), (10, 12, 16)),
+        ("P 41", (9, 11, 13), (12, 12, 16)),  # equal along a and b; quarters along c
+        ("P 31", (9, 9, 10), (10, 10, 12)),  # thirds along c
+        ("P 1", (9, 11, 13), (10, 12, 16)),
+    ],
+)
+def test_a_grid_suits_the_group(group, fewest, expected):
+    assert symmetric_shape(find_symmetry(group), fewest) == expected

@@ -1,0 +1,88 @@
+"""The laboratory of the learned solver: its trainings, in one piece and in several, and what they leave behind."""
+
+import itertools
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from rephase.config import load_config
+from rephase.errors import ConfigError, OutOfTime, TrainingError
+from rephase.laboratories import check_work
+from rephase.labs.phasing.data import PhasingCrystals
+from rephase.labs.phasing.models import PHASING_MODELS
+from rephase.labs.phasing.steps import trained_network, trainings
+from rephase.learning import callbacks
+from rephase.learning.checkpoints import read_checkpoint
+from rephase.learning.training import fit
+from rephase.runs import open_run
+
+
+def train(folder):
+    config = load_config("test").phasing
+    data = PhasingCrystals(config.data)
+    return fit(PHASING_MODELS, "recurrent", data, config, folder, seed=0, device="cpu", progress=False)
+
+
+def in_pieces(work):
+    """Call until it is done; the result, and how often it paused."""
+    n_pauses = 0
+    while True:
+        try:
+            return work(), n_pauses
+        except OutOfTime:
+            n_pauses += 1
+
+
+def logs(folder):
+    """What the logs say of each epoch, without the speed."""
+    tables = [pd.read_csv(path) for path in sorted(folder.glob("csv/version_*/metrics.csv"))]
+    return pd.concat(tables).drop(columns="crystals_per_second").groupby("epoch").last().drop(columns="step")
+
+
+def test_a_training_in_pieces_is_the_same_to_the_last_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr("rephase.labs.phasing.data._MADE_AT_ONCE", 16)  # two batches together
+    whole = train(tmp_path / "whole")
+    asked = itertools.count(1)
+    monkeypatch.setattr(callbacks, "is_time_over", lambda: next(asked) % 2 == 1)
+    pieces, n_pauses = in_pieces(lambda: train(tmp_path / "pieces"))
+    assert n_pauses >= 2
+    kept, undisturbed = (read_checkpoint(tmp_path / name / "last.ckpt") for name in ("pieces", "whole"))
+    for key in ("state_dict", "trained."):
+        assert kept[key].keys() == undisturbed[key].keys()
+        assert all(torch.equal(kept[key][name], value) for name, value in undisturbed[key].items())
+    assert all(torch.equal(a, b) for a, b in zip(pieces.parameters(), whole.parameters()))
+    pd.testing.assert_frame_equal(logs(tmp_path / "pieces"), logs(tmp_path / "whole"), check_exact=True)
+    log = logs(tmp_path / "whole")
+    assert log["crystals_seen"].tolist() == [log["crystals_seen"][0], kept["crystals_seen"]]
+    assert {"solved_first", "solved_any", "well_solved_first", "mean_map_cc", "chance_map_cc"} <= {*log}
+
+
+def test_a_trained_network_is_read_from_its_folder(tmp_path):
+    trained = train(tmp_path)
+    read = trained_network(tmp_path, device="cpu")
+    assert all(torch.equal(a, b) for a, b in zip(read.parameters(), trained.parameters()))
+    with pytest.raises(TrainingError, match="identity.json"):
+        trained_network(tmp_path / "csv", device="cpu")
+    identity = json.loads((tmp_path / "identity.json").read_text())
+    (tmp_path / "identity.json").write_text(json.dumps({"model": identity["model"]}))
+    with pytest.raises(TrainingError, match="damaged, should record a training"):
+        trained_network(tmp_path, device="cpu")
+
+
+def test_trainings_and_wrong_configurations(tmp_path):
+    run = open_run(tmp_path, "test", device="cpu")
+    (training,) = trainings(run)
+    assert training.folder == tmp_path / "checkpoints" / "phasing" / "recurrent"
+    assert training.data().config == run.config.phasing.data
+    for override, said in [
+        ("phasing.data.d_min=[2.0,1.0]", "expected two positive numbers in rising order"),
+        ("phasing.data.n_atoms=[1,300]", "n_atoms = "),
+        ("phasing.data.space_groups=[P 4]", "space group 'P 4': expected triclinic"),
+        ("phasing.models={recurent: {}}", "did you mean 'recurrent'"),
+        ("phasing.models.recurrent.options.width=10", "expected a multiple of 4"),
+        ("phasing.training.near=2", "phasing.training.near = 2"),
+    ]:
+        with pytest.raises(ConfigError, match=said):
+            check_work(load_config("test", [override]), ["phasing"])
