@@ -32,10 +32,10 @@ from rephase.crystal.reflections.simulation import Truth, random_phases
 from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, ReflectionError, TrainingError
-from rephase.labs.phasing.models.recurrent import RecurrentNetwork
 from rephase.labs.phasing.scores import SOLVED, WELL_SOLVED
-from rephase.labs.phasing.search import search
 from rephase.labs.phasing.steps import trained_network
+from rephase.solvers.learned.network import RecurrentNetwork
+from rephase.solvers.learned.search import search
 from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.strategy import Recipe, polish
 

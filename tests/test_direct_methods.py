@@ -11,9 +11,9 @@ from rephase.crystal.reflections.statistics import absolute_amplitude
 from rephase.crystal.symmetry import find_symmetry
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers import RECIPES
-from rephase.solvers.direct_methods.atoms import PointAtoms, asymmetric_unit, find_atoms, symmetric_shape
+from rephase.solvers.direct_methods.atoms import PointAtoms, asymmetric_unit, find_atoms
 from rephase.solvers.direct_methods.relations import Classes, Triplets
-from rephase.solvers.grids import HalfGrid
+from rephase.solvers.grids import HalfGrid, symmetric_shape
 from rephase.solvers.problem import working_problem
 from rephase.solvers.strategy import aligned_phasors
 

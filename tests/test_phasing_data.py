@@ -13,10 +13,10 @@ from rephase.crystal.symmetry import find_symmetry, reduced_cell
 from rephase.errors import GridError
 from rephase.labs.phasing.data import PhasingCrystals, batch_of, parts
 from rephase.labs.phasing.losses import aligned, mixed_with_true, phasor_misfit
-from rephase.labs.phasing.models.recurrent import RecurrentNetwork
 from rephase.labs.phasing.scores import attempts, map_cc
 from rephase.learning.batches import bytes_of
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
+from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.problem import PhaseProblem
 
 EXACT = {"noise": 0.0, "missing": 0.0, "n_atoms": (5, 8), "d_min": (1.9, 2.1), "n_epoch": 40, "n_validation": 6}

@@ -12,10 +12,10 @@ from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import find_symmetry, reduced_cell
 from rephase.errors import ConfigError
 from rephase.labs.phasing.models import PHASING_MODELS
-from rephase.labs.phasing.models.recurrent import RecurrentNetwork
-from rephase.labs.phasing.models.spheres import Spheres, measured
-from rephase.labs.phasing.starts import operations_of, point_atoms, random_starts
 from rephase.learning.models import build_model
+from rephase.solvers.learned.network import RecurrentNetwork
+from rephase.solvers.learned.spheres import Spheres, measured
+from rephase.solvers.learned.starts import operations_of, point_atoms, random_starts
 
 EXACT = {"rtol": 0, "atol": 1e-8}
 N_STEPS = 3

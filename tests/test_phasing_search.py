@@ -7,9 +7,10 @@ import torch
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import find_symmetry
-from rephase.labs.phasing.models.recurrent import RecurrentNetwork
-from rephase.labs.phasing.search import search, symmetric_shape
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
+from rephase.solvers.grids import symmetric_shape
+from rephase.solvers.learned.network import RecurrentNetwork
+from rephase.solvers.learned.search import search
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.strategy import Recipe, polish
 
@@ -75,4 +76,4 @@ def test_the_same_seed_gives_the_same_candidates_in_any_pieces(monkeypatch):
     ],
 )
 def test_a_grid_suits_the_group(group, fewest, expected):
-    assert symmetric_shape(find_symmetry(group), fewest) == expected
+    assert symmetric_shape(fewest, find_symmetry(group)) == expected

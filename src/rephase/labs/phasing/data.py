@@ -13,13 +13,12 @@ from rephase.config.phasing import PhasingData
 from rephase.crystal.symmetry import Symmetry, cell_of, reduced_cell
 from rephase.devices import at_once
 from rephase.errors import GridError
-from rephase.labs.phasing.models.spheres import Measured, Spheres, measured
-from rephase.labs.phasing.starts import Operations
 from rephase.learning.batches import Batches, SplitData, loader_of
 from rephase.random_crystals.crystals import SPACE_GROUPS, RandomCrystalOptions, RandomCrystals, random_crystals
 from rephase.random_crystals.structure_factors import many_structure_factors
+from rephase.solvers.learned.spheres import Measured, Spheres, measured, points_needed
+from rephase.solvers.learned.starts import Operations
 
-OVERSAMPLED = 1.45  # points of a grid along each axis, relative to the indices that its sphere needs
 _MADE_AT_ONCE = 256  # crystals: fewer would take almost the same time
 _STREAM, _VALIDATION = 7, 8  # distinguish the random numbers of the two
 _MOST_OPERATIONS = 8  # in the primitive cell: those of m m m
@@ -184,12 +183,6 @@ def joined(batches: list[PhasingBatch]) -> PhasingBatch:
     return PhasingBatch(*map(torch.cat, [*zip(*lists), *zip(*(batch[4:] for batch in batches))]))
 
 
-def shape_for(lattice: torch.Tensor, d_min: torch.Tensor) -> torch.Tensor:
-    """Return the fewest points [n, 3] that grids need for lattices [n, 3, 3] and resolution limits [n], both in Å."""
-    largest = (lattice.norm(dim=1) / d_min[:, None] + 1e-6).floor()
-    return (OVERSAMPLED * (2 * largest + 1)).ceil().long()
-
-
 def batch_of(crystals: RandomCrystals, config: PhasingData, generator: torch.Generator) -> PhasingBatch:
     """Calculate the structure factors of the crystals that fit a grid; draw limits, noise and gaps.
 
@@ -202,7 +195,7 @@ def batch_of(crystals: RandomCrystals, config: PhasingData, generator: torch.Gen
     low, high = config.d_min
     d_min = low + (high - low) * torch.rand(n, generator=generator)
     lattice, basis, operations = _reduced(crystals)
-    needed, shapes = shape_for(lattice, d_min), torch.tensor(config.shapes)
+    needed, shapes = points_needed(lattice, d_min), torch.tensor(config.shapes)
     fits = (needed[:, None] <= shapes).all(2)
     if not fits.any():
         smallest = needed[needed.prod(1).argmin()].tolist()

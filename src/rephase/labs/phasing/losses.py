@@ -7,9 +7,9 @@ import torch
 from rephase.crystal.phases import unit_phasor
 from rephase.crystal.symmetry import find_symmetry
 from rephase.labs.phasing.data import Part
-from rephase.labs.phasing.models.recurrent import RecurrentNetwork, State
-from rephase.labs.phasing.models.spheres import Measured, Spheres
-from rephase.labs.phasing.starts import Operations, operations_of
+from rephase.solvers.learned.network import RecurrentNetwork, State
+from rephase.solvers.learned.spheres import Measured, Spheres
+from rephase.solvers.learned.starts import Operations, operations_of
 
 SHARE_OF_E = 0.4  # of |E|^2 in the weights of the loss; the rest is |F|^2
 _N_ASCENTS = 2  # steps of Newton's method from the best point of the grid

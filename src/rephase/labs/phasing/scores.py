@@ -8,8 +8,8 @@ from rephase.config.phasing import PhasingSearch
 from rephase.crystal.phases import unit_phasor
 from rephase.labs.phasing.data import Part
 from rephase.labs.phasing.losses import aligned, phasor_misfit
-from rephase.labs.phasing.models.recurrent import RecurrentNetwork
-from rephase.labs.phasing.starts import random_starts
+from rephase.solvers.learned.network import RecurrentNetwork
+from rephase.solvers.learned.starts import random_starts
 
 SOLVED, WELL_SOLVED = 0.7, 0.9  # smallest map_cc
 

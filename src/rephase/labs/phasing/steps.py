@@ -12,10 +12,10 @@ from rephase.errors import TrainingError
 from rephase.files.reading import file_text
 from rephase.labs.phasing.data import PhasingBatch, PhasingCrystals
 from rephase.labs.phasing.models import PHASING_MODELS
-from rephase.labs.phasing.models.recurrent import RecurrentNetwork
 from rephase.learning.training import Training, trained_model
 from rephase.random_crystals.crystals import SPACE_GROUPS, RandomCrystalOptions
 from rephase.runs import Run
+from rephase.solvers.learned.network import RecurrentNetwork
 
 
 def check_crystals(config: Config) -> None:

@@ -10,10 +10,10 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from rephase.config.phasing import PhasingTraining
 from rephase.labs.phasing.data import PhasingBatch, parts
 from rephase.labs.phasing.losses import mixed_with_true, unrolled_loss
-from rephase.labs.phasing.models.recurrent import RecurrentNetwork
 from rephase.labs.phasing.scores import attempts
-from rephase.labs.phasing.starts import random_starts
 from rephase.learning.trainer import ModelModule
+from rephase.solvers.learned.network import RecurrentNetwork
+from rephase.solvers.learned.starts import random_starts
 
 _WARM_UP = 20  # steps in which the running mean forgets the first weights
 _TRAINED = "trained."  # prefix of the weights that are being trained; those of the model are their running mean

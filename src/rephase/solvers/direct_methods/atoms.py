@@ -1,34 +1,15 @@
 """Point atoms of a map, found in the asymmetric unit, and their structure factors with the symmetry of the group."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.symmetry import Symmetry
-from rephase.solvers.grids import fast_size
 from rephase.solvers.maxima import highest_around
 
 _CLOSEST = 1.0  # Å between an atom in a general position and its image
-_DENOMINATOR = 24  # every translation of a group is a multiple of 1/24
-
-
-def symmetric_shape(least: Sequence[float], symmetry: Symmetry) -> tuple[int, int, int]:
-    """Return a grid of at least `least` points along the axes that every operation maps on itself."""
-    mixed = np.linalg.matrix_power(np.abs(symmetry.rotations).sum(0), 3) > 0
-    steps = np.round(symmetry.translations * _DENOMINATOR).astype(int)
-    multiple = _DENOMINATOR // math.gcd(_DENOMINATOR, *steps.ravel().tolist())
-    a, b, c = (_multiple(int(np.ceil(np.max(np.asarray(least)[axes]))), multiple) for axes in mixed)
-    return a, b, c
-
-
-def _multiple(n: int, multiple: int) -> int:
-    size = fast_size(n)
-    while size % multiple:
-        size = fast_size(size + 1)
-    return size
 
 
 def asymmetric_unit(shape: tuple[int, int, int], symmetry: Symmetry, cell: Cell) -> np.ndarray:

@@ -8,9 +8,9 @@ import torch
 from rephase.crystal.cell import Cell
 from rephase.crystal.phases import unit_phasor
 from rephase.crystal.symmetry import Symmetry
-from rephase.solvers.direct_methods.atoms import PointAtoms, asymmetric_unit, find_atoms, symmetric_shape
+from rephase.solvers.direct_methods.atoms import PointAtoms, asymmetric_unit, find_atoms
 from rephase.solvers.direct_methods.relations import Classes, Triplets
-from rephase.solvers.grids import HalfGrid
+from rephase.solvers.grids import HalfGrid, symmetric_shape
 
 # Chosen by the right ones among 64 starts of each of five generated acentric crystals to 1.0 Å
 _STRONG, _TRIPLETS = 10, 30  # reflections per atom of the asymmetric unit, and relations per reflection

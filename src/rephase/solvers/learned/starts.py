@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 
 from rephase.crystal.symmetry import Symmetry
-from rephase.labs.phasing.models.spheres import Spheres
+from rephase.solvers.learned.spheres import Spheres
 
 _N_ATOMS, _LEAST_WEIGHT = 24, 0.2  # independent point atoms, and their smallest weight
 

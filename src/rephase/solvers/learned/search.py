@@ -1,23 +1,16 @@
 """Candidates for the phases of measured reflections, from random starts of a trained network."""
 
-import itertools
-import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from rephase.crystal.phases import unit_phasor
-from rephase.crystal.symmetry import Symmetry
 from rephase.devices import at_once
-from rephase.labs.phasing.data import shape_for
-from rephase.labs.phasing.models.recurrent import RecurrentNetwork
-from rephase.labs.phasing.models.spheres import Spheres, measured
-from rephase.labs.phasing.starts import operations_of, random_starts
-from rephase.solvers.grids import HalfGrid, fast_size
+from rephase.solvers.grids import HalfGrid, symmetric_shape
+from rephase.solvers.learned.network import RecurrentNetwork
+from rephase.solvers.learned.spheres import Spheres, measured, points_needed
+from rephase.solvers.learned.starts import operations_of, random_starts
 from rephase.solvers.problem import PhaseProblem
-
-_N_SIZES = 6  # of each axis, among which a grid that suits the group is looked for
 
 
 class Candidates(NamedTuple):
@@ -68,28 +61,4 @@ def search(
 def _spheres(problem: PhaseProblem, like: torch.Tensor) -> Spheres:
     """Return the sphere of the data on a grid that the operations of the group map onto itself."""
     lattice, d_min = like.new_tensor(problem.reduced.cell.orthogonalisation)[None], like.new_tensor([problem.d_min])
-    a, b, c = shape_for(lattice, d_min)[0].tolist()
-    return Spheres(symmetric_shape(problem.symmetry, (a, b, c)), lattice, d_min)
-
-
-def symmetric_shape(symmetry: Symmetry, fewest: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Return the smallest fast grid with at least so many points that the operations of a group map onto itself.
-
-    If none of the next sizes does, the smallest: answers then obey the group up to aliasing.
-    """
-    axes = []
-    for size in fewest:
-        sizes = [fast_size(size)]
-        while len(sizes) < _N_SIZES:
-            sizes.append(fast_size(sizes[-1] + 1))
-        axes.append(sizes)
-    shapes = sorted(itertools.product(*axes), key=math.prod)
-    a, b, c = next((shape for shape in shapes if _maps_onto_itself(symmetry, np.array(shape))), shapes[0])
-    return a, b, c
-
-
-def _maps_onto_itself(symmetry: Symmetry, shape: np.ndarray) -> bool:
-    """Whether every operation moves a point of the grid to another one."""
-    steps = symmetry.rotations * shape[:, None] / shape
-    shifts = symmetry.translations * shape
-    return all(np.allclose(each, np.rint(each), atol=1e-6) for each in (steps, shifts))
+    return Spheres(symmetric_shape(points_needed(lattice, d_min)[0].tolist(), problem.symmetry), lattice, d_min)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 _N_SHELLS = 8  # of equal volume, between whose mean |F|^2 is interpolated
+_OVERSAMPLED = 1.45  # points of a grid along each axis, relative to the indices that its sphere needs
 _LARGER = 1 + 1e-6  # includes a reflection on the surface of a sphere in spite of rounding
 
 
@@ -118,6 +119,12 @@ class Spheres:
 def _in_fft_order(n: int) -> torch.Tensor:
     index = torch.arange(n)
     return torch.where(index < (n + 1) // 2, index, index - n)
+
+
+def points_needed(lattice: torch.Tensor, d_min: torch.Tensor) -> torch.Tensor:
+    """Return the fewest points [n, 3] that grids need for lattices [n, 3, 3] and resolution limits [n], both in Å."""
+    largest = (lattice.norm(dim=1) / d_min[:, None] + 1e-6).floor()
+    return (_OVERSAMPLED * (2 * largest + 1)).ceil().long()
 
 
 class Measured(NamedTuple):

@@ -6,18 +6,14 @@ commutes with rotations, shifts and inversion, so the same weights serve any cel
 """
 
 import math
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
 
-from rephase.config.phasing import PhasingTraining
 from rephase.crystal.phases import unit_phasor
 from rephase.errors import ConfigError
-from rephase.labs.phasing.models.spheres import Measured, Spheres
-
-if TYPE_CHECKING:
-    from rephase.labs.phasing.training import RecurrentModule
+from rephase.solvers.learned.spheres import Measured, Spheres
 
 _S_MAX = 1.0  # end of the radial functions in Å^-1; finer components all have the last value
 _LARGEST_E = 3.5  # of an unmeasured reflection, as in `PhaseProblem`
@@ -191,12 +187,6 @@ class RecurrentNetwork(nn.Module):
     @property
     def _layers(self) -> list[Layer]:
         return cast(list[Layer], list(self.layers))
-
-    def training_module(self, options: PhasingTraining, seed: int) -> "RecurrentModule":
-        """Make the module that trains the network over several steps at once."""
-        from rephase.labs.phasing.training import RecurrentModule  # only training needs Lightning
-
-        return RecurrentModule(self, options, seed)
 
 
 def _limited(found: torch.Tensor, is_measured: torch.Tensor) -> torch.Tensor:
