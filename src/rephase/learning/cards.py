@@ -141,10 +141,10 @@ def training_facts(run: Run, config: LearningConfig, name: str, figures: dict[st
     }
 
 
-def training_command(only: str, shown: dict[str, Any]) -> str:
-    """Return the command that trains the model again, starting from any configuration."""
+def training_command(only: str, shown: dict[str, Any], *, command: str = "run") -> str:
+    """Return the command that trains the model again, starting from any configuration: ``run`` or ``train``."""
     changes = [part for key, value in shown.items() for part in ("--set", f"{key}={json.dumps(value)}")]
-    return shlex.join(["rephase", "run", "--only", only, *changes])
+    return shlex.join(["rephase", command, "--only", only, *changes])
 
 
 def training_figures(run: Run, name: str, results: str) -> dict[str, dict[str, float]]:

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,8 +193,10 @@ def trained_model(
     return model.eval().to(pick_device(device))
 
 
-def loss_curve(folder: Path) -> pd.DataFrame:
+def loss_curve(folder: Path, more: Sequence[str] = ()) -> pd.DataFrame:
     """Return the losses per epoch, ``epoch, train_loss, validation_loss``, joined over resumed trainings.
+
+    ``more`` are further columns of the log.
 
     Raises
     ------
@@ -202,18 +204,20 @@ def loss_curve(folder: Path) -> pd.DataFrame:
         A log is damaged, or none has an epoch.
     """
     logs = sorted(Path(folder).glob("csv/version_*/metrics.csv"), key=lambda path: int(path.parent.name.split("_")[1]))
-    rows = pd.concat([pd.DataFrame(columns=_LOGGED, dtype=float), *map(_logged, logs)], ignore_index=True)
+    columns = [*_LOGGED, *more]
+    tables = [_logged(path, columns) for path in logs]
+    rows = pd.concat([pd.DataFrame(columns=columns, dtype=float), *tables], ignore_index=True)
     curve = rows.groupby("epoch").last().dropna().reset_index()
     if curve.empty:
         raise TrainingError(f"{folder}: no epoch in the logs of the training; delete its folder and train again")
     return curve.astype({"epoch": int})
 
 
-def _logged(path: Path) -> pd.DataFrame:
-    """Return the losses in a log, NaN where one is missing."""
+def _logged(path: Path, columns: list[str]) -> pd.DataFrame:
+    """Return columns of a log, NaN where a value is missing."""
     content = file_bytes(path, TrainingError)
     try:
-        return pd.read_csv(io.BytesIO(content)).reindex(columns=_LOGGED).astype(float)
+        return pd.read_csv(io.BytesIO(content)).reindex(columns=columns).astype(float)
     except ValueError as error:
         raise TrainingError(f"{path}: damaged ({error}); delete it, which leaves out its epochs") from error
 

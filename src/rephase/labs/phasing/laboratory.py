@@ -3,6 +3,7 @@
 from rephase.config import Config
 from rephase.labs.laboratory import Laboratory
 from rephase.labs.phasing.models import PHASING_MODELS
+from rephase.labs.phasing.shipping import trained_weights
 from rephase.labs.phasing.steps import check_crystals, trainings
 from rephase.learning.models import check_models
 
@@ -13,4 +14,6 @@ def check(config: Config) -> None:
     check_crystals(config)
 
 
-LABORATORY = Laboratory(package="rephase.labs.phasing", notebooks=(), check=check, trainings=trainings)
+LABORATORY = Laboratory(
+    package="rephase.labs.phasing", notebooks=(), check=check, weights=trained_weights, trainings=trainings
+)

@@ -11,6 +11,41 @@ from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.spheres import Spheres, measured, points_needed
 from rephase.solvers.learned.starts import operations_of, random_starts
 from rephase.solvers.problem import PhaseProblem
+from rephase.solvers.strategy import Recipe, Trials, polish
+
+_N_STEPS = 24
+_CYCLES_OF_CHANNEL = 6  # time of a channel of a layer in one step, relative to a cycle of a classical search
+
+
+class LearnedSearch(NamedTuple):
+    """A search of `pursue` whose trials are starts of a network, finished by a classical recipe."""
+
+    network: RecurrentNetwork
+    finishing: Recipe
+    n_steps: int = _N_STEPS
+
+    @property
+    def beyond(self) -> bool:
+        """False: the network works on the sphere of the data."""
+        return False
+
+    @property
+    def n_cycles(self) -> int:
+        """Cost of a trial before its finish, in cycles of a map of `space`."""
+        return round(self.n_steps * self.network.width * len(self.network.layers) * _CYCLES_OF_CHANNEL)
+
+    def shortened(self, part: float) -> "LearnedSearch":
+        """Return the same search with a fraction `part` of the steps."""
+        steps = max(1, int(part * self.n_steps))
+        return self._replace(n_steps=steps, finishing=self.finishing.shortened(part))
+
+    def space(self, problem: PhaseProblem) -> PhaseProblem:
+        """Return the problem on the sphere of the data."""
+        return problem.within_data
+
+    def trials(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> Trials:
+        """Run `n` random starts of the network, and finish them in the group."""
+        return polish(problem, search(problem, self.network, n, self.n_steps, generator).F, self.finishing)
 
 
 class Candidates(NamedTuple):
