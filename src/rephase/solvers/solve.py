@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -10,10 +11,11 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.phase_lists import PhaseList
 from rephase.crystal.reflections.statistics import absolute_amplitude
 from rephase.crystal.structures import Crystal
+from rephase.crystal.symmetry import Symmetry
 from rephase.devices import pick_device
-from rephase.errors import ConfigError, check_effort, nearest_name
+from rephase.errors import ConfigError, check_effort
 from rephase.processes import one_blas_thread
-from rephase.solvers import RECIPES, recipes_for
+from rephase.solvers.choice import check_solver, network_for, searches_for
 from rephase.solvers.claims import verdict
 from rephase.solvers.cost import plan_trials, warn_of_cost
 from rephase.solvers.doubts import with_doubts
@@ -22,13 +24,14 @@ from rephase.solvers.grids import check_memory
 from rephase.solvers.group_choice import in_likeliest_group
 from rephase.solvers.known import known_phasors
 from rephase.solvers.lattices import without_group
+from rephase.solvers.learned.cards import SHIPPED
 from rephase.solvers.modelling import AtomTest, with_model
 from rephase.solvers.problem import working_problem, working_reach
 from rephase.solvers.settings import in_obverse_setting, in_setting, standard_setting
 from rephase.solvers.settled import settled_solution
 from rephase.solvers.solution import Solution
 from rephase.solvers.space_groups import GroupFit, fitting_groups
-from rephase.solvers.strategy import N_KEPT, Outcome, pursue
+from rephase.solvers.strategy import N_KEPT, Outcome, Search, pursue
 
 _EFFORT_WITHOUT_GROUP = 0.1  # of a search that only looks for a better group
 _SETTLED = 10 * N_KEPT  # trials after which the search stops if all the kept ones agree
@@ -40,6 +43,7 @@ def solve(
     *,
     d_min: float | None = None,
     solver: str = "classical",
+    weights: str | Path = SHIPPED,
     effort: float = 1.0,
     seed: int = 0,
     phases: PhaseList | None = None,
@@ -65,7 +69,10 @@ def solve(
     d_min
         Resolution limit, Å; finer reflections are ignored.
     solver
-        Search algorithm, one of `RECIPES`.
+        ``classical``; one of the searches in `RECIPES` alone; ``learned``, a trained network; or ``auto``, the network
+        in turn with the classical searches at the resolutions that it has learned.
+    weights
+        Network for ``learned`` and ``auto``: the name of shipped weights, or a file.
     effort
         Upper limit of the search, in units of 6e9 voxel cycles; the number of trials is the same on every machine. At
         least one trial is run, with fewer cycles if the effort does not allow a whole one.
@@ -112,13 +119,15 @@ def solve(
     >>> solution = solve(read_reflections("sample.hkl"), d_min=1.0)  # doctest: +SKIP
     """
     _check_request(solver, effort, standard, has_origin=not (phases is None and fragment is None))
+    on = pick_device(device)
+    choice = partial(searches_for, solver, network=network_for(solver, weights, device=on))
     cut = _prepared(data, d_min, standard=standard)
-    search = partial(_searched, solver=solver, effort=effort, seed=seed, device=device, model=model, report=report)
+    search = partial(_searched, choice=choice, effort=effort, seed=seed, on=on, model=model, report=report)
     found = search(cut, phases, fragment)
     describe = partial(_described, model=model, formula=formula, seed=seed)
     if cut.symmetry is not None:
         effort = min(effort, _EFFORT_WITHOUT_GROUP)
-        again = partial(solve, model=False, solver=solver, effort=effort, seed=seed, device=device)
+        again = partial(solve, model=False, solver=solver, weights=weights, effort=effort, seed=seed, device=device)
         return with_doubts(describe(found), found, describe, again)
     if found.is_free:
         return in_likeliest_group(found, describe, standard=standard)
@@ -127,8 +136,7 @@ def solve(
 
 
 def _check_request(solver: str, effort: float, standard: bool, *, has_origin: bool) -> None:
-    if solver not in RECIPES:
-        raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, RECIPES)}")
+    check_solver(solver)
     check_effort(effort)
     if standard and has_origin:
         raise ConfigError(
@@ -147,23 +155,23 @@ def _searched(
     phases: PhaseList | None,
     fragment: Crystal | None,
     *,
-    solver: str,
+    choice: Callable[[float, Symmetry], tuple[Search, ...]],
     effort: float,
     seed: int,
-    device: str,
+    on: torch.device,
     model: bool,
     report: Callable[[int, int, int], None],
 ) -> Found:
     """Merge the reflections and run trials until the best of them is convincing or the effort is spent."""
-    reach, on = working_reach(data.d_min), pick_device(device)
+    reach = working_reach(data.d_min)
     check_memory(data, reach=reach, device=on)
-    warn_of_cost(data, recipes_for(solver, data.d_min, data.group), reach=reach, effort=effort, device=on)
+    warn_of_cost(data, choice(data.d_min, data.group), reach=reach, effort=effort, device=on)
     merged = without_group(data) if data.symmetry is None else data.merge()
     amplitude = absolute_amplitude(merged.reflections)
-    recipes = recipes_for(solver, merged.reflections.d_min, merged.reflections.group)
+    searches = choice(merged.reflections.d_min, merged.reflections.group)
     known = known_phasors(merged.reflections, phases, fragment)
     problem = working_problem(merged.reflections, amplitude, device=on, known=known)
-    max_trials, searches = plan_trials(problem, recipes, effort)
+    max_trials, searches = plan_trials(problem, searches, effort)
     outcome = pursue(
         problem,
         searches,

@@ -17,13 +17,13 @@ from rephase.crystal.reflections.simulation import Truth, random_phases, simulat
 from rephase.crystal.reflections.statistics import Wilson, normalise, wilson
 from rephase.crystal.shells import shell_index, shell_limits
 from rephase.crystal.structures import Crystal, read_crystal
-from rephase.errors import CifError, ConfigError, check_file, nearest_name
+from rephase.errors import CifError, ConfigError, check_file
 from rephase.files.reading import cif_files
 from rephase.labs.solving.record import record
 from rephase.labs.solving.structure_statistics import compare_structures
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.runs import COLUMNS, Run
-from rephase.solvers import RECIPES
+from rephase.solvers.choice import check_solver
 from rephase.solvers.solution import Solution
 from rephase.solvers.solve import solve
 
@@ -55,8 +55,7 @@ def check_solving(config: Config) -> None:
             f"solving.benchmark.folder = {benchmark.folder}: no folder with *.cif in it; null selects random crystals"
         )
     for solver in (solving.solver, *benchmark.solvers):
-        if solver not in RECIPES:
-            raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, RECIPES)}")
+        check_solver(solver)
     RandomCrystalOptions(space_groups=(solving.simulated.space_group,), n_atoms=solving.simulated.n_atoms)
     RandomCrystalOptions(n_atoms=benchmark.n_atoms)
 
