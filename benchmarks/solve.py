@@ -46,6 +46,7 @@ from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, ReflectionError
 from rephase.labs.solving.steps import score_row, solved_shares
+from rephase.solvers.choice import SHIPPED
 from rephase.solvers.solve import solve
 
 KEYS = ("solver", "data", "effort", "d_min")
@@ -69,7 +70,8 @@ def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespa
     if options.solver == "chance":
         return row | {"map_cc": chance(data, truth, options.seed)}
     start = time.perf_counter()
-    solution = solve(data, model=False, solver=options.solver, effort=options.effort, seed=options.seed)
+    search = {key: getattr(options, key) for key in ("solver", "weights", "effort", "seed")}
+    solution = solve(data, model=False, **search)
     row |= score_row(solution, truth, time.perf_counter() - start)
     if options.unknown_group:
         row["named_first"] = bool(solution.space_groups) and is_same_group(solution.space_groups[0].symmetry, symmetry)
@@ -114,6 +116,7 @@ def parsed_options() -> argparse.Namespace:
     """Parse the command line; exit where options contradict each other."""
     parser = case_parser(__doc__, "solve")
     parser.add_argument("--solver", default="classical", help="solver of the project, or chance for random phases")
+    parser.add_argument("--weights", default=SHIPPED, help="network of the solvers learned and auto: a name, or a file")
     parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" to run instead, on exact data of CIFs')
     options = parser.parse_args()
     check_case(options, parser)

@@ -4,15 +4,24 @@ import numpy as np
 import pytest
 import torch
 
+from rephase.config.phasing import PhasingData
+from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import find_symmetry
+from rephase.errors import WeightsError
+from rephase.learning.weights import Weights
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
+from rephase.solvers import recipes_for
+from rephase.solvers.choice import network_for, searches_for
+from rephase.solvers.cost import plan_trials
 from rephase.solvers.grids import symmetric_shape
+from rephase.solvers.learned.cards import PhasingCard
 from rephase.solvers.learned.network import RecurrentNetwork
-from rephase.solvers.learned.search import search
+from rephase.solvers.learned.search import LearnedSearch, search
 from rephase.solvers.problem import PhaseProblem
-from rephase.solvers.strategy import Recipe, polish
+from rephase.solvers.solve import solve
+from rephase.solvers.strategy import Recipe, polish, pursue
 
 
 def network():
@@ -77,3 +86,71 @@ def test_the_same_seed_gives_the_same_candidates_in_any_pieces(monkeypatch):
 )
 def test_a_grid_suits_the_group(group, fewest, expected):
     assert symmetric_shape(fewest, find_symmetry(group)) == expected
+
+
+def learned(d_min=(1.5, 2.0)):
+    """Weights of an untrained network with the card of one that has learned these resolutions."""
+    card = PhasingCard(
+        model="recurrent",
+        options={"width": 8, "n_layers": 1},
+        loss="phasor_misfit",
+        data=PhasingData(d_min=d_min),
+        training={},
+        seed=0,
+        figures={},
+        command="",
+        made_with={},
+        n_seen=0,
+    )
+    return Weights(network(), card)
+
+
+def test_trials_of_a_network_join_those_of_recipes():
+    problem, recipe = problem_of("P 1 21/c 1"), Recipe(n_search=5, n_settle=0, n_finish=(2, 2))
+    searches = (LearnedSearch(network(), recipe, n_steps=2), recipe)
+    reported = []
+    outcome = pursue(
+        problem,
+        searches,
+        torch.Generator().manual_seed(0),
+        max_trials=16,
+        is_enough=lambda outcome: False,
+        report=lambda n_trials, n_agree: reported.append(n_trials),
+    )
+    assert outcome.n_trials >= 16
+    assert len(reported) >= 2
+    assert len(outcome.kept.F) == min(24, outcome.n_trials)
+
+
+def test_a_smaller_effort_takes_fewer_steps_and_starts():
+    problem, search = problem_of("P 1 21/c 1"), LearnedSearch(network(), Recipe())
+    small, large = (plan_trials(problem, (search,), effort).max_trials for effort in (0.01, 1.0))
+    assert 1 <= small < large
+    assert search.shortened(0.5).n_steps == search.n_steps // 2
+    assert search.shortened(1e-9).n_steps == 1
+
+
+def test_the_network_takes_turns_at_the_resolutions_that_it_has_learned():
+    symmetry = find_symmetry("P -1")
+    kinds = [type(each) for each in searches_for("auto", 1.6, symmetry, learned())]
+    assert kinds == [LearnedSearch, Recipe] * (len(kinds) // 2)
+    assert searches_for("auto", 1.2, symmetry, learned()) == recipes_for("classical", 1.2, symmetry)
+    assert [type(each) for each in searches_for("learned", 1.2, symmetry, learned())] == [LearnedSearch]
+    assert searches_for("raar", 1.6, symmetry, None) == recipes_for("raar", 1.6, symmetry)
+
+
+def test_only_solvers_that_learn_need_weights():
+    assert network_for("classical", "nowhere") is None
+    with pytest.raises(WeightsError, match="no weights 'nowhere'"):
+        network_for("auto", "nowhere")
+    with pytest.raises(WeightsError, match="expected one of phases"):
+        network_for("learned", "unet")
+    assert network_for("auto").card.model == "recurrent"
+
+
+def test_a_crystal_is_solved_with_the_shipped_network():
+    options = RandomCrystalOptions(("P -1",), (8, 9))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
+    data, truth = simulate_reflections(crystal, 2.0)
+    solution = solve(data, solver="learned", effort=0.2, model=False)
+    assert truth.score(solution.amplitude * np.exp(1j * solution.phi), solution.reflections).map_cc > 0.8

@@ -41,10 +41,13 @@ def solve(
     solver: Annotated[
         str,
         typer.Option(
-            help="search: classical, or one alone: raar, direct_methods, charge_flipping, difference_map, hio, "
-            "low_density_elimination"
+            help="classical; learned, a trained network; auto, both in turn; or one search alone: raar, "
+            "direct_methods, charge_flipping, difference_map, hio, low_density_elimination"
         ),
     ] = "classical",
+    weights: Annotated[
+        str, typer.Option(help="network for learned and auto: shipped weights, or a file")
+    ] = "recurrent",
     effort: Effort = 1.0,
     seed: Seed = 0,
     phases: Annotated[Path | None, typer.Option(help="known phases: MTZ with PHI (and FOM), or CIF")] = None,
@@ -67,6 +70,7 @@ def solve(
         wavelength=wavelength,
         d_min=d_min,
         solver=solver,
+        weights=weights,
         effort=effort,
         seed=seed,
         phases=phases,

@@ -53,8 +53,8 @@ class SolvingConfig(Section):
     )
     solver: str = Field(
         "classical",
-        description="search: classical (RAAR, and direct methods where they help), or one of them alone: raar, "
-        "direct_methods, charge_flipping, difference_map, hio, low_density_elimination",
+        description="classical (RAAR, and direct methods where they help); learned, a trained network; auto, both in "
+        "turn; or one search: raar, direct_methods, charge_flipping, difference_map, hio, low_density_elimination",
     )
     effort: float = Field(1.0, gt=0, description="effort of the solver; 1: at most about a minute")
     benchmark: SolverBenchmark = SolverBenchmark()

@@ -2,18 +2,21 @@
 
 import itertools
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from rephase.crystal.symmetry import Symmetry
 from rephase.errors import ConfigError, nearest_name
-from rephase.learning.weights import Weights, load_weights
 from rephase.solvers import RECIPES, recipes_for
-from rephase.solvers.learned.cards import PHASES, SHIPPED, PhasingCard
-from rephase.solvers.learned.network import RecurrentNetwork
-from rephase.solvers.learned.search import LearnedSearch
 from rephase.solvers.strategy import Search
 
+if TYPE_CHECKING:  # their import takes half a second, which most searches do not need
+    from rephase.learning.weights import Weights
+    from rephase.solvers.learned.cards import PhasingCard
+    from rephase.solvers.learned.network import RecurrentNetwork
+
+SHIPPED = "recurrent"  # weights that are used by default
 LEARNED = ("learned", "auto")
 SOLVERS = (*RECIPES, *LEARNED)
 
@@ -26,7 +29,7 @@ def check_solver(solver: str) -> None:
 
 def network_for(
     solver: str, weights: str | Path = SHIPPED, *, device: torch.device | str = "cpu"
-) -> Weights[RecurrentNetwork, PhasingCard] | None:
+) -> "Weights[RecurrentNetwork, PhasingCard] | None":
     """Load the network that a solver needs, if it needs one.
 
     Raises
@@ -34,11 +37,16 @@ def network_for(
     WeightsError
         There are no such weights, or they are damaged or of another kind.
     """
-    return load_weights(weights, PHASES, device=device) if solver in LEARNED else None
+    if solver not in LEARNED:
+        return None
+    from rephase.learning.weights import load_weights
+    from rephase.solvers.learned.cards import PHASES
+
+    return load_weights(weights, PHASES, device=device)
 
 
 def searches_for(
-    solver: str, d_min: float, symmetry: Symmetry, network: Weights[RecurrentNetwork, PhasingCard] | None
+    solver: str, d_min: float, symmetry: Symmetry, network: "Weights[RecurrentNetwork, PhasingCard] | None"
 ) -> tuple[Search, ...]:
     """Return the searches of a solver for a space group and the resolution limit `d_min` in Å.
 
@@ -47,6 +55,8 @@ def searches_for(
     """
     if network is None:
         return recipes_for(solver, d_min, symmetry)
+    from rephase.solvers.learned.search import LearnedSearch
+
     recipes = recipes_for("classical", d_min, symmetry)
     learned = LearnedSearch(network.model, recipes[0])
     if solver == "learned":

@@ -15,7 +15,7 @@ from rephase.crystal.symmetry import Symmetry
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_effort
 from rephase.processes import one_blas_thread
-from rephase.solvers.choice import check_solver, network_for, searches_for
+from rephase.solvers.choice import SHIPPED, check_solver, network_for, searches_for
 from rephase.solvers.claims import verdict
 from rephase.solvers.cost import plan_trials, warn_of_cost
 from rephase.solvers.doubts import with_doubts
@@ -24,7 +24,6 @@ from rephase.solvers.grids import check_memory
 from rephase.solvers.group_choice import in_likeliest_group
 from rephase.solvers.known import known_phasors
 from rephase.solvers.lattices import without_group
-from rephase.solvers.learned.cards import SHIPPED
 from rephase.solvers.modelling import AtomTest, with_model
 from rephase.solvers.problem import working_problem, working_reach
 from rephase.solvers.settings import in_obverse_setting, in_setting, standard_setting

@@ -16,6 +16,7 @@ from rephase.crystal.structures import read_crystal
 from rephase.files.inputs import read_with
 from rephase.files.writing import ResultSet, only_writer
 from rephase.processes import many_imports
+from rephase.solvers.choice import SHIPPED
 from rephase.solvers.solution import RESULTS, Solution
 from rephase.solvers.solve import solve
 
@@ -44,6 +45,7 @@ class Request:
     wavelength: float | None = None
     d_min: float | None = None
     solver: str = "classical"
+    weights: str = SHIPPED
     effort: float = 1.0
     seed: int = 0
     phases: Path | None = None
@@ -115,6 +117,7 @@ def solve_file(
             data,
             d_min=request.d_min,
             solver=request.solver,
+            weights=request.weights,
             effort=request.effort,
             seed=request.seed,
             phases=phases,

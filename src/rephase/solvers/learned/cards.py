@@ -30,4 +30,3 @@ class PhasingCard(Card):
 
 
 PHASES: Kind[RecurrentNetwork, PhasingCard] = Kind("phases", {"recurrent": RecurrentNetwork}, PhasingCard)
-SHIPPED = "recurrent"  # name of the weights that are used by default
