@@ -1,5 +1,7 @@
 """The search with a network: lists that obey the group, and that the classical finish takes."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -9,11 +11,11 @@ from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import find_symmetry
-from rephase.errors import WeightsError
+from rephase.errors import ConfigError, WeightsError
 from rephase.learning.weights import Weights
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers import recipes_for
-from rephase.solvers.choice import network_for, searches_for
+from rephase.solvers.choice import Solver, solver_for
 from rephase.solvers.cost import plan_trials
 from rephase.solvers.grids import symmetric_shape
 from rephase.solvers.learned.cards import PhasingCard
@@ -88,13 +90,13 @@ def test_a_grid_suits_the_group(group, fewest, expected):
     assert symmetric_shape(fewest, find_symmetry(group)) == expected
 
 
-def learned(d_min=(1.5, 2.0)):
+def learned(d_min=(1.5, 2.0), n_atoms=(5, 30)):
     """Weights of an untrained network with the card of one that has learned these resolutions."""
     card = PhasingCard(
         model="recurrent",
         options={"width": 8, "n_layers": 1},
         loss="phasor_misfit",
-        data=PhasingData(d_min=d_min),
+        data=PhasingData(d_min=d_min, n_atoms=n_atoms),
         training={},
         seed=0,
         figures={},
@@ -132,20 +134,36 @@ def test_a_smaller_effort_takes_fewer_steps_and_starts():
 
 def test_the_network_takes_turns_at_the_resolutions_that_it_has_learned():
     symmetry = find_symmetry("P -1")
-    kinds = [type(each) for each in searches_for("auto", 1.6, symmetry, learned())]
+    auto, only = (Solver(name, learned()) for name in ("auto", "learned"))
+    kinds = [type(each) for each in auto.searches(1.6, symmetry)]
     assert kinds == [LearnedSearch, Recipe] * (len(kinds) // 2)
-    assert searches_for("auto", 1.2, symmetry, learned()) == recipes_for("classical", 1.2, symmetry)
-    assert [type(each) for each in searches_for("learned", 1.2, symmetry, learned())] == [LearnedSearch]
-    assert searches_for("raar", 1.6, symmetry, None) == recipes_for("raar", 1.6, symmetry)
+    assert auto.searches(1.2, symmetry) == recipes_for("classical", 1.2, symmetry)
+    assert [type(each) for each in only.searches(1.2, symmetry)] == [LearnedSearch]
+    assert Solver("raar").searches(1.6, symmetry) == recipes_for("raar", 1.6, symmetry)
 
 
 def test_only_solvers_that_learn_need_weights():
-    assert network_for("classical", "nowhere") is None
+    assert solver_for("classical", "nowhere").network is None
     with pytest.raises(WeightsError, match="no weights 'nowhere'"):
-        network_for("auto", "nowhere")
+        solver_for("auto", "nowhere")
     with pytest.raises(WeightsError, match="expected one of phases"):
-        network_for("learned", "unet")
-    assert network_for("auto").card.model == "recurrent"
+        solver_for("learned", "unet")
+    with pytest.raises(ConfigError, match="did you mean 'learned'"):
+        solver_for("lerned")
+    assert solver_for("auto").network.card.model == "recurrent"
+
+
+def test_what_the_network_has_not_learned_is_said():
+    problem = problem_of("P 1 21/c 1")  # to 1.6 Å
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Solver("learned", learned()).warn_of_the_unknown(problem)
+        Solver("auto", learned(d_min=(1.9, 2.1))).warn_of_the_unknown(problem)  # takes the classical recipes
+        Solver("raar").warn_of_the_unknown(problem)
+    with pytest.warns(UserWarning, match=r"d_min = 1\.6\d Å \(trained on 1\.9 to 2\.1 Å\)"):
+        Solver("learned", learned(d_min=(1.9, 2.1))).warn_of_the_unknown(problem)
+    with pytest.warns(UserWarning, match=r"about \d atoms in the asymmetric unit \(trained on up to 3\)"):
+        Solver("auto", learned(n_atoms=(3, 3))).warn_of_the_unknown(problem)
 
 
 def test_a_crystal_is_solved_with_the_shipped_network():

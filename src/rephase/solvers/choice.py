@@ -1,14 +1,16 @@
 """The searches of a solver by its name: classical recipes, a trained network, or both in turn."""
 
 import itertools
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from rephase.crystal.symmetry import Symmetry
 from rephase.errors import ConfigError, nearest_name
 from rephase.solvers import RECIPES, recipes_for
+from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.strategy import Search
 
 if TYPE_CHECKING:  # their import takes half a second, which most searches do not need
@@ -27,40 +29,69 @@ def check_solver(solver: str) -> None:
         raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, SOLVERS)}")
 
 
-def network_for(
-    solver: str, weights: str | Path = SHIPPED, *, device: torch.device | str = "cpu"
-) -> "Weights[RecurrentNetwork, PhasingCard] | None":
-    """Load the network that a solver needs, if it needs one.
+class Solver(NamedTuple):
+    """A solver by its name, and the network that it needs, if it needs one."""
+
+    name: str
+    network: "Weights[RecurrentNetwork, PhasingCard] | None" = None
+
+    def searches(self, d_min: float, symmetry: Symmetry) -> tuple[Search, ...]:
+        """Return the searches for a space group and the resolution limit `d_min` in Å.
+
+        ``learned`` always takes the network; ``auto`` takes it in turn with the classical recipes, and these alone for
+        data that are finer than any of its training.
+        """
+        if self.network is None:
+            return recipes_for(self.name, d_min, symmetry)
+        from rephase.solvers.learned.search import LearnedSearch
+
+        recipes = recipes_for("classical", d_min, symmetry)
+        learned = LearnedSearch(self.network.model, recipes[0])
+        if self.name == "learned":
+            return (learned,)
+        if d_min < self.network.card.data.d_min[0]:
+            return recipes
+        return tuple(itertools.chain.from_iterable((learned, recipe) for recipe in recipes))
+
+    def warn_of_the_unknown(self, problem: PhaseProblem) -> None:
+        """Say what of a problem the network has not seen in its training.
+
+        Warns
+        -----
+        UserWarning
+            The data are finer or coarser, or the asymmetric unit larger, than in the training.
+        """
+        if self.network is None:
+            return
+        card, unknown = self.network.card, []
+        (finest, coarsest), (_, most) = card.data.d_min, card.data.n_atoms
+        n_atoms = problem.n_atoms / len(problem.symmetry.point_group)
+        if not finest <= problem.d_min <= coarsest and (self.name == "learned" or problem.d_min > coarsest):
+            unknown.append(f"d_min = {problem.d_min:.2f} Å (trained on {finest:g} to {coarsest:g} Å)")
+        if n_atoms > most:
+            unknown.append(f"about {n_atoms:.0f} atoms in the asymmetric unit (trained on up to {most})")
+        if unknown:
+            warnings.warn(
+                f"the network {card.model!r} tries what it has not learned: {', '.join(unknown)}; solver='classical' "
+                "(--solver classical) does not depend on it",
+                stacklevel=3,
+            )
+
+
+def solver_for(name: str, weights: str | Path = SHIPPED, *, device: torch.device | str = "cpu") -> Solver:
+    """Return a solver, with the network that it needs.
 
     Raises
     ------
+    ConfigError
+        There is no such solver.
     WeightsError
         There are no such weights, or they are damaged or of another kind.
     """
-    if solver not in LEARNED:
-        return None
+    check_solver(name)
+    if name not in LEARNED:
+        return Solver(name)
     from rephase.learning.weights import load_weights
     from rephase.solvers.learned.cards import PHASES
 
-    return load_weights(weights, PHASES, device=device)
-
-
-def searches_for(
-    solver: str, d_min: float, symmetry: Symmetry, network: "Weights[RecurrentNetwork, PhasingCard] | None"
-) -> tuple[Search, ...]:
-    """Return the searches of a solver for a space group and the resolution limit `d_min` in Å.
-
-    ``learned`` always takes the network; ``auto`` takes it in turn with the classical recipes, and these alone for data
-    that are finer than any of its training.
-    """
-    if network is None:
-        return recipes_for(solver, d_min, symmetry)
-    from rephase.solvers.learned.search import LearnedSearch
-
-    recipes = recipes_for("classical", d_min, symmetry)
-    learned = LearnedSearch(network.model, recipes[0])
-    if solver == "learned":
-        return (learned,)
-    if d_min < network.card.data.d_min[0]:
-        return recipes
-    return tuple(itertools.chain.from_iterable((learned, recipe) for recipe in recipes))
+    return Solver(name, load_weights(weights, PHASES, device=device))

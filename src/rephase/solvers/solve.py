@@ -11,11 +11,10 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.phase_lists import PhaseList
 from rephase.crystal.reflections.statistics import absolute_amplitude
 from rephase.crystal.structures import Crystal
-from rephase.crystal.symmetry import Symmetry
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_effort
 from rephase.processes import one_blas_thread
-from rephase.solvers.choice import SHIPPED, check_solver, network_for, searches_for
+from rephase.solvers.choice import SHIPPED, Solver, solver_for
 from rephase.solvers.claims import verdict
 from rephase.solvers.cost import plan_trials, warn_of_cost
 from rephase.solvers.doubts import with_doubts
@@ -30,7 +29,7 @@ from rephase.solvers.settings import in_obverse_setting, in_setting, standard_se
 from rephase.solvers.settled import settled_solution
 from rephase.solvers.solution import Solution
 from rephase.solvers.space_groups import GroupFit, fitting_groups
-from rephase.solvers.strategy import N_KEPT, Outcome, Search, pursue
+from rephase.solvers.strategy import N_KEPT, Outcome, pursue
 
 _EFFORT_WITHOUT_GROUP = 0.1  # of a search that only looks for a better group
 _SETTLED = 10 * N_KEPT  # trials after which the search stops if all the kept ones agree
@@ -100,7 +99,7 @@ def solve(
     -----
     UserWarning
         The cell is large: the message states the voxels, time and memory needed, and what would be cheaper. Or the
-        indices of a rhombohedral lattice are changed to its obverse setting.
+        indices of a rhombohedral lattice are changed to its obverse setting. Or a network has not learned such data.
 
     Raises
     ------
@@ -117,11 +116,11 @@ def solve(
     --------
     >>> solution = solve(read_reflections("sample.hkl"), d_min=1.0)  # doctest: +SKIP
     """
-    _check_request(solver, effort, standard, has_origin=not (phases is None and fragment is None))
+    _check_request(effort, standard, has_origin=not (phases is None and fragment is None))
     on = pick_device(device)
-    choice = partial(searches_for, solver, network=network_for(solver, weights, device=on))
+    chosen = solver_for(solver, weights, device=on)
     cut = _prepared(data, d_min, standard=standard)
-    search = partial(_searched, choice=choice, effort=effort, seed=seed, on=on, model=model, report=report)
+    search = partial(_searched, solver=chosen, effort=effort, seed=seed, on=on, model=model, report=report)
     found = search(cut, phases, fragment)
     describe = partial(_described, model=model, formula=formula, seed=seed)
     if cut.symmetry is not None:
@@ -134,8 +133,7 @@ def solve(
     return describe(found, fits)  # known phases fix the origin of the data
 
 
-def _check_request(solver: str, effort: float, standard: bool, *, has_origin: bool) -> None:
-    check_solver(solver)
+def _check_request(effort: float, standard: bool, *, has_origin: bool) -> None:
     check_effort(effort)
     if standard and has_origin:
         raise ConfigError(
@@ -154,7 +152,7 @@ def _searched(
     phases: PhaseList | None,
     fragment: Crystal | None,
     *,
-    choice: Callable[[float, Symmetry], tuple[Search, ...]],
+    solver: Solver,
     effort: float,
     seed: int,
     on: torch.device,
@@ -164,12 +162,13 @@ def _searched(
     """Merge the reflections and run trials until the best of them is convincing or the effort is spent."""
     reach = working_reach(data.d_min)
     check_memory(data, reach=reach, device=on)
-    warn_of_cost(data, choice(data.d_min, data.group), reach=reach, effort=effort, device=on)
+    warn_of_cost(data, solver.searches(data.d_min, data.group), reach=reach, effort=effort, device=on)
     merged = without_group(data) if data.symmetry is None else data.merge()
     amplitude = absolute_amplitude(merged.reflections)
-    searches = choice(merged.reflections.d_min, merged.reflections.group)
+    searches = solver.searches(merged.reflections.d_min, merged.reflections.group)
     known = known_phasors(merged.reflections, phases, fragment)
     problem = working_problem(merged.reflections, amplitude, device=on, known=known)
+    solver.warn_of_the_unknown(problem)
     max_trials, searches = plan_trials(problem, searches, effort)
     outcome = pursue(
         problem,
