@@ -137,7 +137,7 @@ def shifted(phasors, part, shift):
     return phasors * torch.polar(torch.ones_like(angle), angle)
 
 
-@pytest.mark.parametrize("group", [*GROUPS, "P 1", "P n a 21", "C 1 c 1", "P n m a"])
+@pytest.mark.parametrize("group", [*GROUPS, "P 1", "P n a 21", "C 1 c 1", "P n m a", "P 41", "R 3"])
 def test_the_loss_is_zero_for_the_truth_at_any_allowed_origin_and_hand(group):
     crystals, made = batch(2, groups=(group,), shapes=((40, 48, 64),))
     part, symmetry = next(parts(made)), crystals.symmetries[0]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rephase.config import load_config
-from rephase.errors import ConfigError, OutOfTime, TrainingError
+from rephase.errors import ConfigError, OutOfTime, SymmetryError, TrainingError
 from rephase.laboratories import check_work
 from rephase.labs.phasing.data import PhasingCrystals
 from rephase.labs.phasing.models import PHASING_MODELS
@@ -79,10 +79,11 @@ def test_trainings_and_wrong_configurations(tmp_path):
     for override, said in [
         ("phasing.data.d_min=[2.0,1.0]", "expected two positive numbers in rising order"),
         ("phasing.data.n_atoms=[1,300]", "n_atoms = "),
-        ("phasing.data.space_groups=[P 4]", "space group 'P 4': expected triclinic"),
         ("phasing.models={recurent: {}}", "did you mean 'recurrent'"),
         ("phasing.models.recurrent.options.width=10", "expected a multiple of 4"),
         ("phasing.training.near=2", "phasing.training.near = 2"),
     ]:
         with pytest.raises(ConfigError, match=said):
             check_work(load_config("test", [override]), ["phasing"])
+    with pytest.raises(SymmetryError, match="P 7"):
+        check_work(load_config("test", ["phasing.data.space_groups=[P 7]"]), ["phasing"])

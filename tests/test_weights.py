@@ -237,7 +237,7 @@ def test_weights_that_half_precision_cannot_hold_are_refused(unet_weights, tmp_p
 
 
 def test_a_run_that_trained_nothing_is_refused(tmp_path):
-    with pytest.raises(TrainingError, match="ships its models: completion, images, scattering, waves$"):
+    with pytest.raises(TrainingError, match="ships its models: completion, phasing, images, scattering, waves$"):
         ship_weights(open_run(tmp_path, "test", device="cpu"), tmp_path)
 
 

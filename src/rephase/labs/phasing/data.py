@@ -21,7 +21,6 @@ from rephase.solvers.learned.starts import Operations
 
 _MADE_AT_ONCE = 256  # crystals: fewer would take almost the same time
 _STREAM, _VALIDATION = 7, 8  # distinguish the random numbers of the two
-_MOST_OPERATIONS = 8  # in the primitive cell: those of m m m
 _WITH_STRONG_GAPS, _STRONG_GAPS = 0.3, 0.15  # share of crystals that lack strong reflections; most, of all missing
 _CPU = torch.device("cpu")
 
@@ -218,12 +217,13 @@ def batch_of(crystals: RandomCrystals, config: PhasingData, generator: torch.Gen
 def _reduced(crystals: RandomCrystals) -> tuple[torch.Tensor, torch.Tensor, Operations]:
     """Return reduced lattices [n, 3, 3] in Å, their vectors in terms of the old axes [n, 3, 3], and the operations."""
     lattices, bases, rotations, translations = [], [], [], []
-    there = torch.zeros(len(crystals), _MOST_OPERATIONS, dtype=torch.bool)
+    most = max(len(symmetry.point_group) for symmetry in crystals.symmetries)
+    there = torch.zeros(len(crystals), most, dtype=torch.bool)
     for i, (lattice, group) in enumerate(zip(crystals.lattice.double().numpy(), crystals.group.tolist())):
         symmetry: Symmetry = crystals.symmetries[group]
         basis = reduced_cell(cell_of(lattice), symmetry).basis
         inverse, chosen = np.linalg.inv(basis), symmetry.point_group
-        pad = ((0, _MOST_OPERATIONS - len(chosen)), (0, 0))
+        pad = ((0, most - len(chosen)), (0, 0))
         rotations.append(np.pad(np.rint(inverse @ symmetry.rotations[chosen] @ basis), (*pad, (0, 0))))
         translations.append(np.pad(symmetry.translations[chosen] @ inverse.T, pad))
         lattices.append(lattice @ basis)
