@@ -110,7 +110,7 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
             row |= {"any": (part["any"] >= SOLVED).mean(), "first>=0.9": (part["first"] >= WELL_SOLVED).mean()}
             row |= {name: part[name].mean() for name in ("mean", "chance", "seconds")}
             if "finished" in part:
-                row["finished"] = (part["finished"] >= SOLVED).mean()
+                row["finished"] = (part["finished"].dropna() >= SOLVED).mean()
             rows.append(dict(zip(KEYS, key)) | row)
     return pd.DataFrame(rows)
 

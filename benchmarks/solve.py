@@ -46,7 +46,7 @@ from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, ReflectionError
 from rephase.labs.solving.steps import score_row, solved_shares
-from rephase.solvers.choice import SHIPPED
+from rephase.solvers.choice import LEARNED, SHIPPED
 from rephase.solvers.solve import solve
 
 KEYS = ("solver", "data", "effort", "d_min")
@@ -90,7 +90,8 @@ def cases(crystals: dict[str, Crystal], options: argparse.Namespace) -> Iterator
     """List the crystals at each resolution: the keys of a row, and what measures the rest of it."""
     for d_min in limits_of(options):
         for name, crystal in crystals.items():
-            values = options.solver, data_kind(options), options.effort, d_min, options.seed, name
+            solver = f"{options.solver} {options.weights}" if options.solver in LEARNED else options.solver
+            values = solver, data_kind(options), options.effort, d_min, options.seed, name
             yield dict(zip(SAME, values)), partial(measure, name, crystal, d_min, options)
 
 

@@ -1,4 +1,4 @@
-"""Ideas that might improve the default search, each compared with it in equal numbers of trials on the same crystals.
+"""Ideas that might improve RAAR, the default below, each compared with it in equal trials on the same crystals.
 
     rephase bench solver_ideas -- --folder CIFS --every 4 --d-min 1.5 2.0
     rephase bench solver_ideas -- --random 3 --groups "P 1" "P 21 21 21" --d-min 1.0 --ideas default "local search"
@@ -39,7 +39,7 @@ Idea = Callable[[PhaseProblem, int, Recipe, torch.Generator, Trials | None], Tri
 
 
 def default(problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None) -> Trials:
-    """Search as `rephase solve` does."""
+    """Search as `rephase solve --solver raar` does."""
     return recipe.trials(problem, n, generator)
 
 

@@ -141,4 +141,4 @@ def test_random_crystals_of_each_group(tmp_path, monkeypatch):
     runpy.run_path(str(BENCHMARKS / "solve.py"), run_name="__main__")
     rows = pd.read_csv(out)
     assert rows["space_group"].tolist() == ["P 1", "P 1", "P 41", "P 41"]
-    assert set(rows["data"]) == {"random crystals of 5 to 6 atoms C O"}
+    assert set(rows["data"]) == {"random crystals of 5 to 6 atoms C O P 1 P 41"}

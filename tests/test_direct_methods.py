@@ -15,7 +15,7 @@ from rephase.solvers.direct_methods.atoms import PointAtoms, asymmetric_unit, fi
 from rephase.solvers.direct_methods.relations import Classes, Triplets
 from rephase.solvers.grids import HalfGrid, symmetric_shape
 from rephase.solvers.problem import working_problem
-from rephase.solvers.strategy import aligned_phasors
+from rephase.solvers.strategy import aligned_phasors, direct_starts
 
 CPU = torch.device("cpu")
 GROUPS = ["P 1", "C 1 2 1", "P 21 21 21", "P n a 21", "P -1", "P 41", "R 3"]
@@ -151,3 +151,11 @@ def test_a_search_from_the_best_of_many_starts_finds_the_crystal(large):
     aligned = aligned_phasors(problem, torch.cat([padded[None], trials.F]), 0)
     weight = problem.amplitude**2
     assert ((aligned[1:] * aligned[0].conj()).real @ weight / weight.sum()).max() > 0.9
+
+
+def test_known_phases_are_not_moved():
+    problem, true = problem_of("P 21 21 21")
+    problem.known = true
+    phasors, is_known = direct_starts(problem, 2, RECIPES["direct_methods"][0], torch.Generator().manual_seed(0))
+    assert torch.allclose(phasors[is_known], true.expand(2, -1)[is_known], atol=1e-6)
+    assert is_known.float().mean() > 0.9

@@ -71,10 +71,11 @@ def test_the_classical_finish_takes_candidates():
 
 def test_the_same_seed_gives_the_same_candidates_in_any_pieces(monkeypatch):
     problem = problem_of("P -1")
-    seeded = [torch.Generator().manual_seed(seed) for seed in (0, 0, 1)]
-    one, other, third = (search(problem, network(), 3, 2, generator) for generator in seeded)
-    assert torch.equal(one.F, other.F)
-    assert not torch.allclose(one.F, third.F)
+    together, other = (search(problem, network(), 5, 2, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    monkeypatch.setattr("rephase.solvers.learned.search.at_once", lambda work, device: 1)
+    apart = search(problem, network(), 5, 2, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(apart.F, together.F, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(other.F, together.F, rtol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -172,3 +173,11 @@ def test_a_crystal_is_solved_with_the_shipped_network():
     data, truth = simulate_reflections(crystal, 2.0)
     solution = solve(data, solver="learned", effort=0.2, model=False)
     assert truth.score(solution.amplitude * np.exp(1j * solution.phi), solution.reflections).map_cc > 0.8
+
+
+def test_a_network_does_not_take_known_phases():
+    options = RandomCrystalOptions(("P -1",), (6, 6))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
+    data, _ = simulate_reflections(crystal, 2.0)
+    with pytest.raises(ConfigError, match="starts from random phases only"):
+        solve(data, solver="learned", fragment=crystal, model=False)

@@ -41,6 +41,8 @@ def case_parser(description: str, table: str) -> argparse.ArgumentParser:
 
 def check_case(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     """Exit if measured data would be degraded."""
+    if options.random is None and (options.groups or options.elements):
+        parser.error("--groups and --elements choose random crystals; give --random as well, or leave them out")
     if options.measured and any(getattr(options, name) for name in SPOILING):
         parser.error("--measured takes the data as they are; leave noise and gaps out")
 
@@ -54,7 +56,9 @@ def data_kind(options: argparse.Namespace) -> str:
     """Describe the data and their degradation in words."""
     kinds = {
         "measured": "measured",
-        "random": " ".join(["random crystals of {} to {} atoms".format(*options.n_atoms), *options.elements]),
+        "random": " ".join(
+            ["random crystals of {} to {} atoms".format(*options.n_atoms), *options.elements, *options.groups]
+        ),
         "noise": f"{100 * options.noise:g}% noise",
         "leak": f"{100 * options.leak:g}% leak into absences",
         "missing": f"{100 * options.missing:g}% missing",

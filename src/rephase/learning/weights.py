@@ -142,10 +142,14 @@ def _halved(value: torch.Tensor) -> torch.Tensor:
     return value.half() if value.is_floating_point() else value
 
 
+def weights_file(source: str | Path) -> Path:
+    """Return the file of weights, given by its path or by the name of shipped weights, whether it exists or not."""
+    return Path(source) if os.path.isfile(source) else WEIGHTS / f"{source}{_SUFFIX}"
+
+
 def _find(source: str | Path, kind: Kind[Model, CardType]) -> Path:
-    for path in (Path(source), WEIGHTS / f"{source}{_SUFFIX}"):
-        if os.path.isfile(path):
-            return path
+    if os.path.isfile(path := weights_file(source)):
+        return path
     known = shipped_weights(kind)
     hint = nearest_name(str(source), known) if known else f"none of {kind.name} are; `rephase weights` makes some"
     raise WeightsError(f"no weights {str(source)!r}: neither a file nor shipped; {hint}")

@@ -1,4 +1,4 @@
-"""Classical solvers: shared projections, the iterations that use them, and the strategy that combines these."""
+"""Solvers: shared projections, the iterations that use them, and the strategy that combines these."""
 
 from rephase.crystal.symmetry import Symmetry
 from rephase.solvers.strategy import Recipe

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # their import takes half a second, which most searches do no
 
 SHIPPED = "recurrent"  # weights that are used by default
 LEARNED = ("learned", "auto")
+_TOLERANCE = 1.01  # the finest reflection of data is a little coarser than the limit at which they were cut
 SOLVERS = (*RECIPES, *LEARNED)
 
 
@@ -38,44 +39,52 @@ class Solver(NamedTuple):
     def searches(self, d_min: float, symmetry: Symmetry) -> tuple[Search, ...]:
         """Return the searches for a space group and the resolution limit `d_min` in Å.
 
-        ``learned`` always takes the network; ``auto`` takes it in turn with the classical recipes, and these alone for
-        data that are finer than any of its training.
+        ``learned`` always takes the network; ``auto`` takes it in turn with the classical recipes, and these alone at
+        other resolutions than those of its training.
         """
         if self.network is None:
             return recipes_for(self.name, d_min, symmetry)
+        if self.name == "auto" and not self._has_learned(d_min):
+            return recipes_for("classical", d_min, symmetry)
         from rephase.solvers.learned.search import LearnedSearch
 
         recipes = recipes_for("classical", d_min, symmetry)
         learned = LearnedSearch(self.network.model, recipes[0])
         if self.name == "learned":
             return (learned,)
-        if d_min < self.network.card.data.d_min[0]:
-            return recipes
         return tuple(itertools.chain.from_iterable((learned, recipe) for recipe in recipes))
 
     def warn_of_the_unknown(self, problem: PhaseProblem) -> None:
-        """Say what of a problem the network has not seen in its training.
+        """Warn if the network is used for a problem outside its training.
 
         Warns
         -----
         UserWarning
             The data are finer or coarser, or the asymmetric unit larger, than in the training.
         """
-        if self.network is None:
+        has_learned = self._has_learned(problem.d_min)
+        if self.network is None or (self.name == "auto" and not has_learned):
             return
         card, unknown = self.network.card, []
         (finest, coarsest), (_, most) = card.data.d_min, card.data.n_atoms
         n_atoms = problem.n_atoms / len(problem.symmetry.point_group)
-        if not finest <= problem.d_min <= coarsest and (self.name == "learned" or problem.d_min > coarsest):
+        if not has_learned:
             unknown.append(f"d_min = {problem.d_min:.2f} Å (trained on {finest:g} to {coarsest:g} Å)")
         if n_atoms > most:
             unknown.append(f"about {n_atoms:.0f} atoms in the asymmetric unit (trained on up to {most})")
         if unknown:
             warnings.warn(
-                f"the network {card.model!r} tries what it has not learned: {', '.join(unknown)}; solver='classical' "
+                f"the network {card.model!r} was not trained for {', '.join(unknown)}; solver='classical' "
                 "(--solver classical) does not depend on it",
                 stacklevel=3,
             )
+
+    def _has_learned(self, d_min: float) -> bool:
+        """Whether the training of the network had such a resolution limit."""
+        if self.network is None:
+            return False
+        finest, coarsest = self.network.card.data.d_min
+        return finest / _TOLERANCE <= d_min <= coarsest * _TOLERANCE
 
 
 def solver_for(name: str, weights: str | Path = SHIPPED, *, device: torch.device | str = "cpu") -> Solver:

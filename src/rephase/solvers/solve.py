@@ -108,7 +108,10 @@ def solve(
     GridError
         The cell is so large that the map at this resolution would not fit in memory.
     ConfigError
-        The solver is unknown, the effort is not positive, or the standard setting is wanted with known phases.
+        The solver is unknown, or is a network and cannot take the known phases; the effort is not positive; or the
+        standard setting is wanted with known phases.
+    WeightsError
+        The weights of the network are missing or damaged.
     CifError
         The fragment has another cell than the data.
 
@@ -119,6 +122,11 @@ def solve(
     _check_request(effort, standard, has_origin=not (phases is None and fragment is None))
     on = pick_device(device)
     chosen = solver_for(solver, weights, device=on)
+    if chosen.network is not None and not (phases is None and fragment is None):
+        raise ConfigError(
+            f"solver {solver!r} starts from random phases only; leave out the known phases or fragment, or take "
+            "solver='classical' (--solver classical)"
+        )
     cut = _prepared(data, d_min, standard=standard)
     search = partial(_searched, solver=chosen, effort=effort, seed=seed, on=on, model=model, report=report)
     found = search(cut, phases, fragment)

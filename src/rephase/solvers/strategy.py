@@ -134,7 +134,12 @@ def random_starts(problem: PhaseProblem, n: int, generator: torch.Generator) -> 
 def direct_starts(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Refine random starts by direct methods; return the phasors of the best `n`, and the known phases they use."""
+    """Refine random starts by direct methods; return the phasors of the best `n`, and the known phases they use.
+
+    Direct methods would move known phases, so with these the starts are those of `random_starts`.
+    """
+    if problem.known is not None:
+        return random_starts(problem, n, generator)
     direct = problem.direct_methods
     n_maps, left, found = max(1, at_once("search maps", problem.device) // direct.n_voxels), n * recipe.n_starts, []
     while left:

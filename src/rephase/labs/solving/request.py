@@ -15,8 +15,9 @@ from rephase.crystal.reflections.phase_lists import PhaseList, read_phases
 from rephase.crystal.structures import read_crystal
 from rephase.files.inputs import read_with
 from rephase.files.writing import ResultSet, only_writer
+from rephase.learning.weights import weights_file
 from rephase.processes import many_imports
-from rephase.solvers.choice import SHIPPED
+from rephase.solvers.choice import LEARNED, SHIPPED
 from rephase.solvers.solution import RESULTS, Solution
 from rephase.solvers.solve import solve
 
@@ -71,7 +72,8 @@ class Request:
 
     def inputs(self, file: Path) -> list[Path]:
         """List the files that may be read for a reflection file."""
-        return read_with(file, self.phases, self.fragment)
+        weights = [weights_file(self.weights)] if self.solver in LEARNED else []
+        return [*read_with(file, self.phases, self.fragment), *weights]
 
 
 def formula_for(data: Reflections, given: str) -> str:

@@ -15,10 +15,8 @@ from rephase.solvers.grids import HalfGrid, symmetric_shape
 # Chosen by the right ones among 64 starts of each of five generated acentric crystals to 1.0 Å
 _STRONG, _TRIPLETS = 10, 30  # reflections per atom of the asymmetric unit, and relations per reflection
 _ATOMS = 0.7  # of the expected atoms are looked for
-_OMITTED = (
-    0.4,
-    0.1,
-)  # of the atoms, at random, in the first and the last cycles: a high share unsettles right phases
+# Of the atoms, at random, falling from cycle to cycle: a high share unsettles right phases
+_OMITTED = 0.4, 0.1
 _COMPLETE = 5  # last cycles, in which no atom is omitted
 _SPACING = 0.5  # Å between the points of a map
 

@@ -66,8 +66,9 @@ def random_starts(spheres: Spheres, operations: Operations, generator: torch.Gen
         Of the random numbers, on the CPU; torch's own by default.
     """
     n, like = len(operations.is_there), spheres.lattice
-    xyz = torch.rand(n, 1, _N_ATOMS, 3, generator=generator, dtype=like.dtype).to(like)
-    weight = _LEAST_WEIGHT + torch.randn(n, 1, _N_ATOMS, generator=generator, dtype=like.dtype).abs().to(like)
+    drawn = torch.rand(n, 1, _N_ATOMS, 4, generator=generator, dtype=like.dtype).to(like)  # one start after the other
+    xyz, uniform = drawn[..., :3], drawn[..., 3]
+    weight = _LEAST_WEIGHT + math.sqrt(2) * torch.erfinv(uniform * (1 - 1e-6))  # of a normal distribution
     images = xyz @ operations.rotations.mT + operations.translations[:, :, None]
     weights = weight * operations.is_there[..., None]
     return point_atoms(spheres, images.flatten(1, 2), weights.flatten(1, 2))
