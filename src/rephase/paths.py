@@ -1,5 +1,6 @@
 """Absolute paths of the files shipped with rephase and of its results."""
 
+import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -13,3 +14,8 @@ WEIGHTS = DATA / "weights"
 NOTEBOOKS = ROOT / "notebooks"
 BENCHMARKS = ROOT / "benchmarks"  # a wheel has none
 RUNS = (Path.cwd() if IS_INSTALLED else ROOT) / "runs"
+
+
+def weights_file(source: str | Path) -> Path:
+    """Return the file of weights, given by its path or by the name of shipped weights, whether it exists or not."""
+    return Path(source) if os.path.isfile(source) else WEIGHTS / f"{source}.safetensors"

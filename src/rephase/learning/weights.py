@@ -17,7 +17,7 @@ from rephase.errors import ExtraError, WeightsError, nearest_name
 from rephase.files.writing import disk_errors, write_whole
 from rephase.learning.cards import Card, CardType, card_checksum, read_card, read_card_values
 from rephase.learning.models import Model, build_model
-from rephase.paths import WEIGHTS
+from rephase.paths import WEIGHTS, weights_file
 
 _SUFFIX = ".safetensors"
 
@@ -140,11 +140,6 @@ def shipped_files(kind: Kind[Model, CardType]) -> Iterator[Path]:
 
 def _halved(value: torch.Tensor) -> torch.Tensor:
     return value.half() if value.is_floating_point() else value
-
-
-def weights_file(source: str | Path) -> Path:
-    """Return the file of weights, given by its path or by the name of shipped weights, whether it exists or not."""
-    return Path(source) if os.path.isfile(source) else WEIGHTS / f"{source}{_SUFFIX}"
 
 
 def _find(source: str | Path, kind: Kind[Model, CardType]) -> Path:

@@ -15,7 +15,7 @@ from rephase.crystal.reflections.phase_lists import PhaseList, read_phases
 from rephase.crystal.structures import read_crystal
 from rephase.files.inputs import read_with
 from rephase.files.writing import ResultSet, only_writer
-from rephase.learning.weights import weights_file
+from rephase.paths import weights_file
 from rephase.processes import many_imports
 from rephase.solvers.choice import LEARNED, SHIPPED
 from rephase.solvers.solution import RESULTS, Solution
