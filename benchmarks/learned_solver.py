@@ -1,6 +1,9 @@
 """Fraction of real crystals whose phases a trained network finds, judged by its most confident start.
 
-    rephase bench learned_solver -- --network RUN/checkpoints/phasing/recurrent --folder CIFS --d-min 2.0
+    rephase bench learned_solver -- --network recurrent --folder CIFS --d-min 2.0
+    rephase bench learned_solver -- --network RUN/checkpoints/phasing/recurrent --cod --d-min 2.0
+
+``--network`` names shipped weights, a file of weights, or the folder of a training, finished or not.
 
 Noise-free |F_calc| is computed from every CIF, as in ``rephase bench solve``, with the same options to degrade it. The
 network starts from random phases that obey the space group; ``map_cc`` is the best over the allowed origins and both
@@ -31,9 +34,13 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.simulation import Truth, random_phases
 from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import find_symmetry
-from rephase.errors import ConfigError, ReflectionError, TrainingError
+from rephase.devices import pick_device
+from rephase.errors import ConfigError, ReflectionError, TrainingError, WeightsError
 from rephase.labs.phasing.scores import SOLVED, WELL_SOLVED
 from rephase.labs.phasing.steps import trained_network
+from rephase.learning.weights import load_weights
+from rephase.solvers.choice import SHIPPED
+from rephase.solvers.learned.cards import PHASES
 from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.search import search
 from rephase.solvers.problem import PhaseProblem, working_problem
@@ -115,10 +122,17 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def network_of(options: argparse.Namespace) -> RecurrentNetwork:
+    """Load the network of weights or of a training."""
+    if Path(options.network).is_dir():
+        return trained_network(Path(options.network), device=options.device)
+    return load_weights(options.network, PHASES, device=pick_device(options.device)).model
+
+
 def parsed_options() -> argparse.Namespace:
     """Parse the command line; exit where options contradict each other."""
     parser = case_parser(__doc__, "learned_solver")
-    parser.add_argument("--network", type=Path, required=True, help="folder of a training")
+    parser.add_argument("--network", default=SHIPPED, help="shipped weights, a file, or the folder of a training")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--starts", type=int, default=24, help="random starts of each crystal")
     parser.add_argument("--steps", type=int, default=24, help="steps from each start")
@@ -136,8 +150,8 @@ def main() -> None:
     warnings.simplefilter("ignore")  # e.g. a formula with more atoms than the file lists
     try:
         crystals = chosen_crystals(options, crystal_files(options))
-        network = trained_network(options.network, device=options.device)
-    except (ConfigError, TrainingError) as error:
+        network = network_of(options)
+    except (ConfigError, TrainingError, WeightsError) as error:
         raise SystemExit(f"{type(error).__name__}: {error}") from None
     rows = continued(options.out, cases(crystals, network, options))
     if not rows:

@@ -159,6 +159,16 @@ def test_the_loss_is_zero_for_the_truth_at_any_allowed_origin_and_hand(group):
         torch.testing.assert_close(map_cc(part, moved), torch.ones(len(part)), rtol=0, atol=0.01)
 
 
+@pytest.mark.parametrize("group", ["C 1 2 1", "C 1 c 1", "F d d 2", "P 1 21 1", "P n a 21", "P 41", "R 3"])
+def test_an_origin_along_a_polar_axis_is_found_on_any_grid(group):
+    crystals, made = batch(8, groups=(group,), n_atoms=(5, 12), d_min=(2.0, 2.0))
+    for part in parts(made):
+        random = torch.rand(len(part), 3, generator=torch.Generator().manual_seed(0))
+        along = (part.operations.polar @ random[..., None])[..., 0]
+        moved = shifted(part.true, part, along)
+        torch.testing.assert_close(map_cc(part, moved), torch.ones(len(part)), rtol=0, atol=0.02)
+
+
 def test_an_origin_that_the_group_does_not_have_counts_only_where_any_does(exact):
     part = next(parts(exact[1]))
     moved = shifted(part.true, part, torch.tensor([0.21, 0.17, 0.13]).expand(len(part), 3))
