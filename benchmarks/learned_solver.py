@@ -31,12 +31,11 @@ from cases.reflections import case_of
 from cases.rows import Row, continued
 
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.reflections.simulation import Truth, random_phases
+from rephase.crystal.reflections.simulation import SOLVED, WELL_SOLVED, Truth, random_phases
 from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, ReflectionError, TrainingError, WeightsError
-from rephase.labs.phasing.scores import SOLVED, WELL_SOLVED
 from rephase.labs.phasing.steps import trained_network
 from rephase.learning.weights import load_weights
 from rephase.solvers.choice import SHIPPED

@@ -36,10 +36,10 @@ from cases.reflections import case_of, is_same_group
 from cases.rows import Row, continued
 
 from rephase.crystal.reflections import Reflections
+from rephase.crystal.reflections.simulation import SOLVED
 from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, ReflectionError
-from rephase.labs.solving.steps import SOLVED
 from rephase.solvers.solution import Solution
 from rephase.solvers.solve import solve
 

@@ -22,12 +22,11 @@ from cases.reflections import case_of
 
 from rephase.crystal.phases import unit_phasor
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.reflections.simulation import Truth
+from rephase.crystal.reflections.simulation import SOLVED, Truth
 from rephase.crystal.reflections.statistics import absolute_amplitude
 from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import rows_of
 from rephase.errors import ReflectionError
-from rephase.labs.solving.steps import SOLVED
 from rephase.solvers import RECIPES, recipes_for
 from rephase.solvers.iterations import raar
 from rephase.solvers.maxima import around_peaks, highest_around

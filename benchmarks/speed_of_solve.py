@@ -30,10 +30,9 @@ from rephase.crystal.map_files import write_cif
 from rephase.crystal.peaks import Peaks
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import write_hklf4
-from rephase.crystal.reflections.simulation import simulate_reflections
+from rephase.crystal.reflections.simulation import SOLVED, simulate_reflections
 from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import find_symmetry
-from rephase.labs.solving.steps import SOLVED
 from rephase.paths import BENCHMARKS
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers.solve import solve

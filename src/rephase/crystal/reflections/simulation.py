@@ -15,6 +15,8 @@ from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import Symmetry, find_symmetry, rows_of, unique_rows
 from rephase.errors import ReflectionError
 
+SOLVED, WELL_SOLVED = 0.7, 0.9  # smallest map_cc of phases that count as right, and as good
+
 
 class Truth(NamedTuple):
     """The true F, complex [n_refl], of every measurable reflection ``hkl [n_refl, 3]``."""

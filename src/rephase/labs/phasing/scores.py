@@ -6,12 +6,11 @@ import torch
 
 from rephase.config.phasing import PhasingSearch
 from rephase.crystal.phases import unit_phasor
+from rephase.crystal.reflections.simulation import SOLVED, WELL_SOLVED
 from rephase.labs.phasing.data import Part
 from rephase.labs.phasing.losses import aligned, phasor_misfit
 from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.starts import random_starts
-
-SOLVED, WELL_SOLVED = 0.7, 0.9  # smallest map_cc
 
 
 class Attempts(NamedTuple):

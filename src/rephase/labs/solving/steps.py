@@ -13,7 +13,7 @@ from rephase.config import Config
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import read_reflections
 from rephase.crystal.reflections.shell_table import Support, d_min_supported, shell_table
-from rephase.crystal.reflections.simulation import Truth, random_phases, simulate_reflections
+from rephase.crystal.reflections.simulation import SOLVED, WELL_SOLVED, Truth, random_phases, simulate_reflections
 from rephase.crystal.reflections.statistics import Wilson, normalise, wilson
 from rephase.crystal.shells import shell_index, shell_limits
 from rephase.crystal.structures import Crystal, read_crystal
@@ -27,7 +27,6 @@ from rephase.solvers.choice import check_solver
 from rephase.solvers.solution import Solution
 from rephase.solvers.solve import solve
 
-SOLVED, WELL_SOLVED = 0.7, 0.9  # map_cc
 _MODEL_SCORES = "r1", "r1_all", "wr2", "goof", "n_parameters", "peak", "hole"
 _N_SHELLS = 8  # resolution shells in the scores of a solution
 _N_CHANCE = 8  # sets of random phases
