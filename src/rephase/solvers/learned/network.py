@@ -37,7 +37,8 @@ class Channels(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Return maps with the new number of channels."""
-        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+        weight = self.weight.expand(len(input), -1, -1)
+        return torch.baddbmm(self.bias[:, None], weight, input.flatten(2)).unflatten(2, input.shape[2:])
 
 
 class RadialFilter(nn.Module):
