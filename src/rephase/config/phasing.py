@@ -47,6 +47,7 @@ class PhasingTraining(TrainingConfig):
     n_free: int = Field(10, ge=0, description="most steps without gradient before; each batch's number is drawn")
     n_steps: int = Field(5, ge=1, description="steps with gradient")
     near: float = Field(0.3, ge=0, le=1, description="fraction of the starts that are mixed with the true phases")
+    free: float = Field(0.5, ge=0, le=1, description="fraction of the starts that do not obey the space group")
     averaging: float = Field(0.998, ge=0, lt=1, description="decay of the running mean of the weights in each step")
     validation: PhasingSearch = Field(PhasingSearch(n_starts=8), description="search that judges each epoch")
 

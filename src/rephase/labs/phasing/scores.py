@@ -44,10 +44,10 @@ class Attempts(NamedTuple):
 
 @torch.no_grad()
 def attempts(network: RecurrentNetwork, part: Part, search: PhasingSearch, generator: torch.Generator) -> Attempts:
-    """Start a network from random symmetric phases and compare its answers with the truth."""
-    found = []
+    """Start a network from random phases without symmetry, and compare its answers with the truth at any origin."""
+    found, free = [], part.operations.without_group(torch.ones(len(part), dtype=torch.bool))
     for _ in range(search.n_starts):
-        start = random_starts(part.data.spheres, part.operations, generator)
+        start = random_starts(part.data.spheres, free, generator)
         phasors = network(part.data, start, search.n_steps)
         true, _ = aligned(part, phasors, any_origin=True)
         chance, end = map_cc(part, start), map_cc(part, phasors)
@@ -56,9 +56,9 @@ def attempts(network: RecurrentNetwork, part: Part, search: PhasingSearch, gener
 
 
 def map_cc(part: Part, phasors: torch.Tensor) -> torch.Tensor:
-    """Return the correlation [n] of two maps with the measured amplitudes, at the best origin of the group and hand."""
+    """Return the correlation [n] of two maps with the measured amplitudes, at the best origin and hand."""
     spheres, data = part.data.spheres, part.data
     phases = unit_phasor(phasors)
-    true, _ = aligned(part, phases)
+    true, _ = aligned(part, phases, any_origin=True)
     weight = data.amplitude.square() * spheres.weight * data.is_measured
     return (weight * (phases * true.conj()).real).sum((1, 2, 3)) / weight.sum((1, 2, 3))

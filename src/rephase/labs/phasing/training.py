@@ -43,7 +43,8 @@ class RecurrentModule(ModelModule):
         optimiser.zero_grad()
         n_free, n = int(torch.randint(self.options.n_free + 1, ())), len(batch.F)
         for part in parts(batch):
-            start = random_starts(part.data.spheres, part.operations)
+            is_free = torch.rand(len(part)) < self.options.free
+            start = random_starts(part.data.spheres, part.operations.without_group(is_free))
             start = mixed_with_true(start, part.true, self.options.near)
             loss = unrolled_loss(self.trained, part, start, n_free=n_free, n_steps=self.options.n_steps)
             self.stop_if_diverged("loss", loss)

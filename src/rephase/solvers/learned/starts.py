@@ -22,6 +22,12 @@ class Operations(NamedTuple):
     translations: torch.Tensor
     is_there: torch.Tensor
 
+    def without_group(self, is_free: torch.Tensor) -> "Operations":
+        """Return the operations without all but the identity, which comes first, where `is_free` [n] is True."""
+        is_there = self.is_there.clone()
+        is_there[is_free, 1:] = False
+        return self._replace(is_there=is_there)
+
     @property
     def polar(self) -> torch.Tensor:
         """The mean of the rotations, [n, 3, 3]: it projects on the directions along which the origin is free."""
