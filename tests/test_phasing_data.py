@@ -9,7 +9,7 @@ import torch
 from rephase.config.phasing import PhasingData, PhasingSearch
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
-from rephase.crystal.symmetry import find_symmetry, reduced_cell
+from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import GridError
 from rephase.labs.phasing.data import PhasingCrystals, batch_of, parts
 from rephase.labs.phasing.losses import aligned, mixed_with_true, phasor_misfit
@@ -17,6 +17,7 @@ from rephase.labs.phasing.scores import attempts, map_cc
 from rephase.learning.batches import bytes_of
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers.learned.network import RecurrentNetwork
+from rephase.solvers.learned.starts import random_starts
 from rephase.solvers.problem import PhaseProblem
 
 EXACT = {"noise": 0.0, "missing": 0.0, "n_atoms": (5, 8), "d_min": (1.9, 2.1), "n_epoch": 40, "n_validation": 6}
@@ -137,48 +138,29 @@ def shifted(phasors, part, shift):
     return phasors * torch.polar(torch.ones_like(angle), angle)
 
 
-@pytest.mark.parametrize("group", [*GROUPS, "P 1", "P n a 21", "C 1 c 1", "P n m a", "P 41", "R 3"])
-def test_the_loss_is_zero_for_the_truth_at_any_allowed_origin_and_hand(group):
-    crystals, made = batch(2, groups=(group,), shapes=((40, 48, 64),))
-    part, symmetry = next(parts(made)), crystals.symmetries[0]
-    random, kinds = np.random.default_rng(0), []
-    for i in range(len(part)):
-        basis = reduced_cell(crystals.crystal(i).cell, symmetry).basis
-        origins = symmetry.in_basis(basis).origins
-        along = random.uniform(size=(len(origins.shifts), len(origins.polar))) @ origins.polar
-        kinds.append([(False, shift) for shift in origins.shifts + along])
-        if origins.other_hand is not None:
-            kinds[-1] += [(True, shift + origins.other_hand) for shift in origins.shifts + along]
-    for each in zip(*kinds):
-        shift = torch.tensor(np.stack([shift for _, shift in each])).float()
-        hand = part.true.conj() if each[0][0] else part.true
-        moved = shifted(hand, part, shift)
-        true, agreement = aligned(part, moved)
-        assert float(phasor_misfit(moved, true, part.data).max()) < 0.01
-        torch.testing.assert_close(agreement, torch.ones(len(part)), rtol=0, atol=0.01)
-        torch.testing.assert_close(map_cc(part, moved), torch.ones(len(part)), rtol=0, atol=0.01)
+@pytest.mark.parametrize("shift", [(0.0, 0.0, 0.0), (0.5, 0.0, 0.5), (0.21, 0.17, 0.13)])
+def test_the_loss_is_zero_for_the_truth_at_any_origin_and_hand(exact, shift):
+    for part in parts(exact[1]):
+        moved = shifted(part.true, part, torch.tensor(shift).expand(len(part), 3))
+        for hand in (moved, moved.conj()):
+            true, agreement = aligned(part, hand)
+            assert float(phasor_misfit(hand, true, part.data).max()) < 0.01
+            torch.testing.assert_close(agreement, torch.ones(len(part)), rtol=0, atol=0.01)
+            torch.testing.assert_close(map_cc(part, hand), torch.ones(len(part)), rtol=0, atol=0.01)
 
 
-@pytest.mark.parametrize("group", ["C 1 2 1", "C 1 c 1", "F d d 2", "P 1 21 1", "P n a 21", "P 41", "R 3"])
-def test_an_origin_along_a_polar_axis_is_found_on_any_grid(group):
-    crystals, made = batch(8, groups=(group,), n_atoms=(5, 12), d_min=(2.0, 2.0))
-    for part in parts(made):
-        random = torch.rand(len(part), 3, generator=torch.Generator().manual_seed(0))
-        along = (part.operations.polar @ random[..., None])[..., 0]
-        moved = shifted(part.true, part, along)
-        torch.testing.assert_close(map_cc(part, moved), torch.ones(len(part)), rtol=0, atol=0.02)
-
-
-def test_an_origin_that_the_group_does_not_have_counts_only_where_any_does(exact):
+def test_phasors_without_confidence_have_a_misfit_of_one(exact):
     part = next(parts(exact[1]))
-    moved = shifted(part.true, part, torch.tensor([0.21, 0.17, 0.13]).expand(len(part), 3))
-    true, _ = aligned(part, moved)
-    assert float(phasor_misfit(moved, true, part.data).min()) > 0.1
-    for hand in (moved, moved.conj()):
-        true, agreement = aligned(part, hand, any_origin=True)
-        assert float(phasor_misfit(hand, true, part.data).max()) < 0.01
-        torch.testing.assert_close(agreement, torch.ones(len(part)), rtol=0, atol=0.01)
     torch.testing.assert_close(phasor_misfit(0 * part.true, part.true, part.data), torch.ones(len(part)))
+
+
+def test_starts_obey_the_group_unless_they_are_free():
+    part = next(parts(batch(6, groups=("P -1",))[1]))
+    is_free = torch.arange(len(part)) % 2 == 0
+    operations = part.operations.without_group(is_free)
+    start = random_starts(part.data.spheres, operations, torch.Generator().manual_seed(0))
+    imaginary = start.imag.abs().amax((1, 2, 3)) / start.abs().amax((1, 2, 3))
+    assert torch.equal(imaginary > 1e-3, is_free)
 
 
 def test_starts_near_the_truth_are_a_share(exact):
