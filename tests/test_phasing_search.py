@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rephase.config.phasing import PhasingData
+from rephase.crystal.cell import Cell
 from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
@@ -17,7 +18,6 @@ from rephase.random_crystals.crystals import RandomCrystalOptions, random_crysta
 from rephase.solvers import recipes_for
 from rephase.solvers.choice import Solver, solver_for
 from rephase.solvers.cost import plan_trials
-from rephase.solvers.grids import symmetric_shape
 from rephase.solvers.learned.cards import PhasingCard
 from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.search import LearnedSearch, search
@@ -78,17 +78,12 @@ def test_the_same_seed_gives_the_same_candidates_in_any_pieces(monkeypatch):
     assert not torch.allclose(other.F, together.F, rtol=1e-2)
 
 
-@pytest.mark.parametrize(
-    ("group", "fewest", "expected"),
-    [
-        ("P 21 21 21", (9, 11, 13), (10, 12, 16)),
-        ("P 41", (9, 11, 13), (12, 12, 16)),  # equal along a and b; quarters along c
-        ("P 31", (9, 9, 10), (10, 10, 12)),  # thirds along c
-        ("P 1", (9, 11, 13), (10, 12, 16)),
-    ],
-)
-def test_a_grid_suits_the_group(group, fewest, expected):
-    assert symmetric_shape(fewest, find_symmetry(group)) == expected
+def test_candidates_of_a_long_cell_obey_the_group():
+    cell, symmetry = Cell(6, 6, 40, 90, 90, 120), find_symmetry("R 3 m")
+    hkl = unique_hkl(cell, symmetry, 1.6)
+    problem = PhaseProblem(hkl, np.random.default_rng(1).rayleigh(size=len(hkl)), cell, symmetry)
+    F = search(problem, network(), 2, 2, torch.Generator().manual_seed(0)).F
+    torch.testing.assert_close(problem.group.average(F), F, rtol=0, atol=1e-3 * float(problem.amplitude.max()))
 
 
 def learned(d_min=(1.5, 2.0), n_atoms=(5, 30)):

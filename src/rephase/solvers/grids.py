@@ -2,20 +2,17 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.symmetry import Symmetry, reduced_cell
+from rephase.crystal.symmetry import reduced_cell
 from rephase.devices import total_memory
 from rephase.errors import GridError
 
 _BYTES_PER_VOXEL = 800  # measured for 44 Å in P 1: maps of four trials, and comparison of the best ones
 _BYTES_OF_OPERATION, _OPERATIONS_INCLUDED = 25, 4  # per voxel: tables of each further operation of the group
-_DENOMINATOR = 24  # every translation of a group is a multiple of 1/24
 _FARTHEST_REACH = 1.3  # largest radius of the working sphere relative to that of the data
 
 
@@ -101,23 +98,6 @@ def fast_size(n: int) -> int:
     size = n + n % 2
     while _largest_factor_removed(size) != 1:
         size += 2
-    return size
-
-
-def symmetric_shape(least: Sequence[float], symmetry: Symmetry) -> tuple[int, int, int]:
-    """Return a grid of at least `least` points along the axes that every operation maps on itself."""
-    mixed = np.linalg.matrix_power(np.abs(symmetry.rotations).sum(0), 3) > 0
-    steps = np.round(symmetry.translations * _DENOMINATOR).astype(int)
-    multiples = [_DENOMINATOR // math.gcd(_DENOMINATOR, *steps[:, axes].ravel().tolist()) for axes in mixed]
-    fewest = [int(np.ceil(np.max(np.asarray(least)[axes]))) for axes in mixed]
-    a, b, c = map(_multiple, fewest, multiples)
-    return a, b, c
-
-
-def _multiple(n: int, multiple: int) -> int:
-    size = fast_size(n)
-    while size % multiple:
-        size = fast_size(size + 1)
     return size
 
 

@@ -4,14 +4,17 @@ from typing import NamedTuple
 
 import torch
 
+from rephase.crystal.cell import Cell
 from rephase.crystal.phases import unit_phasor
+from rephase.crystal.symmetry import Symmetry
 from rephase.devices import at_once
-from rephase.solvers.grids import HalfGrid, symmetric_shape
+from rephase.solvers.grids import HalfGrid
 from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.spheres import Spheres, measured, points_needed
 from rephase.solvers.learned.starts import operations_of, random_starts
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.strategy import Recipe, Trials, polish
+from rephase.solvers.symmetric_grids import SymmetricGrid, symmetric_grid
 
 _N_STEPS = 24
 _CYCLES_OF_CHANNEL = 6  # time of a channel of a layer in one step, relative to a cycle of a classical search
@@ -77,14 +80,16 @@ def search(
         Of the random numbers, on the CPU.
     """
     space, like = problem.within_data, network.gain
-    spheres = _spheres(space, like)
-    grid = HalfGrid(space.hkl, spheres.shape)
+    symmetric = grid_of(space.reduced.cell, space.symmetry, space.d_min)
+    lattice, d_min = like.new_tensor(symmetric.cell.orthogonalisation)[None], like.new_tensor([space.d_min])
+    spheres = Spheres(symmetric.shape, lattice, d_min)
+    grid = HalfGrid(space.hkl @ space.hkl.new_tensor(symmetric.basis), spheres.shape)
     known = space.amplitude.to(like)
     data = measured(spheres, grid.put(known)[None], grid.put(torch.ones_like(known))[None] > 0)
     at_a_time = max(1, at_once("phasing maps", problem.device) // spheres.n_voxels)
     found = []
     for first in range(0, n, at_a_time):
-        operations = operations_of(space.symmetry, min(at_a_time, n - first), like)
+        operations = operations_of(symmetric.symmetry, min(at_a_time, n - first), like)
         phasors = network(data, random_starts(spheres, operations, generator), n_steps)
         lists = grid.get(data.scale * data.amplitude * torch.where(data.is_measured, unit_phasor(phasors), phasors))
         found.append((lists.to(torch.complex64), data.confidence(phasors)))
@@ -93,7 +98,7 @@ def search(
     return Candidates(problem.from_within_data(F[order]), confidence[order])
 
 
-def _spheres(problem: PhaseProblem, like: torch.Tensor) -> Spheres:
-    """Return the sphere of the data on a grid that the operations of the group map onto itself."""
-    lattice, d_min = like.new_tensor(problem.reduced.cell.orthogonalisation)[None], like.new_tensor([problem.d_min])
-    return Spheres(symmetric_shape(points_needed(lattice, d_min)[0].tolist(), problem.symmetry), lattice, d_min)
+def grid_of(cell: Cell, symmetry: Symmetry, d_min: float) -> SymmetricGrid:
+    """Return the grid of the network for data to `d_min` in Å in a reduced cell; the group maps it onto itself."""
+    limit = torch.tensor(d_min, dtype=torch.float64)
+    return symmetric_grid(cell, symmetry, lambda lengths: points_needed(torch.as_tensor(lengths), limit).numpy())
