@@ -1,6 +1,8 @@
 """The search with a network: lists that obey the group, and that the classical finish takes."""
 
+import math
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,19 +10,20 @@ import torch
 
 from rephase.config.phasing import PhasingData
 from rephase.crystal.cell import Cell
+from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import find_symmetry
-from rephase.errors import ConfigError, WeightsError
+from rephase.errors import ConfigError, GridError, WeightsError
 from rephase.learning.weights import Weights
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers import recipes_for
 from rephase.solvers.choice import Solver, solver_for
-from rephase.solvers.cost import plan_trials
+from rephase.solvers.cost import check_memory, estimate_cost, plan_trials
 from rephase.solvers.learned.cards import PhasingCard
 from rephase.solvers.learned.network import RecurrentNetwork
-from rephase.solvers.learned.search import LearnedSearch, search
+from rephase.solvers.learned.search import LearnedSearch, grid_of, search
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.solve import solve
 from rephase.solvers.strategy import Recipe, polish, pursue
@@ -168,6 +171,25 @@ def test_a_crystal_is_solved_with_the_shipped_network():
     data, truth = simulate_reflections(crystal, 2.0)
     solution = solve(data, solver="learned", effort=0.2, model=False)
     assert truth.score(solution.amplitude * np.exp(1j * solution.phi), solution.reflections).map_cc > 0.8
+
+
+def test_the_memory_of_a_network_is_counted(monkeypatch):
+    cell, symmetry, index = Cell(60, 60, 60), find_symmetry("P 21 21 21"), np.arange(1, 41)
+    hkl = np.stack([index, index, index + 20], axis=1)  # to 0.73 Å
+    data = Reflections(hkl, np.ones(40), np.ones(40), cell, symmetry)
+    networks = [RecurrentNetwork(width=width, n_layers=1) for width in (8, 48)]
+    small, large = (LearnedSearch(network, Recipe()) for network in networks)
+    cpu = torch.device("cpu")
+    cost = partial(estimate_cost, data, reach=1.1, effort=1e-9, device=cpu)
+    monkeypatch.setattr("rephase.solvers.cost._timed_transforms", lambda shape, device: 1.0)
+    n_bytes = [cost(searches).n_bytes for searches in ((Recipe(),), (small, Recipe()), (large, Recipe()))]
+    n_voxels = math.prod(grid_of(cell, symmetry, data.d_min).shape)
+    assert n_bytes[1] - n_bytes[0] > 4 * 8 * n_voxels  # hidden maps in single precision
+    assert n_bytes[2] - n_bytes[1] > 4 * 40 * n_voxels
+    monkeypatch.setattr("rephase.solvers.cost.total_memory", lambda device: (n_bytes[0] + n_bytes[1]) // 2)
+    check_memory(data, (Recipe(),), reach=1.1, device=cpu)
+    with pytest.raises(GridError, match=r"GiB, \d+ of them for the network; .* solver='classical' .* d_min="):
+        check_memory(data, (small, Recipe()), reach=1.1, device=cpu)
 
 
 def test_a_network_does_not_take_known_phases():

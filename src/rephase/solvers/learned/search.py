@@ -1,5 +1,6 @@
 """Candidates for the phases of measured reflections, from random starts of a trained network."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -18,6 +19,8 @@ from rephase.solvers.symmetric_grids import SymmetricGrid, symmetric_grid
 
 _N_STEPS = 24
 _CYCLES_OF_CHANNEL = 6  # time of a channel of a layer in one step, relative to a cycle of a classical search
+# Measured with 24 and 48 channels, 2 and 4 layers; of a voxel: tables and starts, a channel, its filter in a layer
+_BYTES_PER_VOXEL, _BYTES_OF_CHANNEL, _BYTES_OF_FILTER = 400, 25, 4
 
 
 class LearnedSearch(NamedTuple):
@@ -41,6 +44,13 @@ class LearnedSearch(NamedTuple):
         """Return the same search with a fraction `part` of the steps."""
         steps = max(1, int(part * self.n_steps))
         return self._replace(n_steps=steps, finishing=self.finishing.shortened(part))
+
+    def extra_bytes(self, cell: Cell, symmetry: Symmetry, d_min: float, device: torch.device) -> int:
+        """Estimate the memory of the network for the starts that it runs at once, to within a factor of two."""
+        n_voxels, network = math.prod(grid_of(cell, symmetry, d_min).shape), self.network
+        of_channel = _BYTES_OF_CHANNEL + _BYTES_OF_FILTER * len(network.layers)
+        of_voxel = _BYTES_PER_VOXEL + of_channel * (network.width + network.n_gradients)
+        return _starts_at_once(n_voxels, device) * n_voxels * of_voxel
 
     def space(self, problem: PhaseProblem) -> PhaseProblem:
         """Return the problem on the sphere of the data."""
@@ -86,7 +96,7 @@ def search(
     grid = HalfGrid(space.hkl @ space.hkl.new_tensor(symmetric.basis), spheres.shape)
     known = space.amplitude.to(like)
     data = measured(spheres, grid.put(known)[None], grid.put(torch.ones_like(known))[None] > 0)
-    at_a_time = max(1, at_once("phasing maps", problem.device) // spheres.n_voxels)
+    at_a_time = _starts_at_once(spheres.n_voxels, problem.device)
     found = []
     for first in range(0, n, at_a_time):
         operations = operations_of(symmetric.symmetry, min(at_a_time, n - first), like)
@@ -96,6 +106,10 @@ def search(
     F, confidence = (torch.cat(each) for each in zip(*found))
     order = confidence.argsort(descending=True)
     return Candidates(problem.from_within_data(F[order]), confidence[order])
+
+
+def _starts_at_once(n_voxels: int, device: torch.device) -> int:
+    return max(1, at_once("phasing maps", device) // n_voxels)
 
 
 def grid_of(cell: Cell, symmetry: Symmetry, d_min: float) -> SymmetricGrid:
