@@ -45,7 +45,7 @@ from rephase.solvers.learned.search import search
 from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.strategy import Recipe, polish
 
-KEYS = ["network", "data", "n_starts", "n_steps", "d_min"]
+KEYS = ["network", "data", "n_starts", "n_steps", "is_finished", "d_min"]
 _N_CHANCE = 20  # sets of random phases
 
 
@@ -100,7 +100,7 @@ def cases(
     """List the crystals at each resolution: the keys of a row, and what measures the rest of it."""
     for d_min in limits_of(options):
         for name, crystal in crystals.items():
-            values = str(options.network), data_kind(options), options.starts, options.steps, d_min
+            values = str(options.network), data_kind(options), options.starts, options.steps, options.finish, d_min
             keys = dict(zip(KEYS, values)) | {"seed": options.seed, "name": name}
             yield keys, partial(measure, name, crystal, d_min, network, options)
 

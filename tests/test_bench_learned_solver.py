@@ -47,6 +47,18 @@ def test_rows_are_scored_summarised_and_kept(network, tmp_path, monkeypatch, cap
     assert capsys.readouterr().out.splitlines() == table[-4:]
 
 
+def test_rows_without_the_finish_do_not_stand_for_rows_with_it(network, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "rows.csv"
+    given = ["--network", network, "--random", 1, "--n-atoms", 5, 6, "--d-min", 2.0, "--device", "cpu", "--out", out]
+    given += ["--starts", 1, "--steps", 1]
+    bench(monkeypatch, *given)
+    bench(monkeypatch, *given, "--finish")
+    rows = pd.read_csv(out)
+    assert rows["is_finished"].tolist() == [False, True]
+    assert rows["finished"].notna().tolist() == [False, True]
+    assert (rows.loc[0, ["first", "any"]] == rows.loc[1, ["first", "any"]]).all()
+
+
 def test_wrong_calls_end_with_one_line(network, tmp_path, monkeypatch):
     given = ["--random", 1, "--n-atoms", 5, 6, "--out", tmp_path / "rows.csv"]
     with pytest.raises(SystemExit, match="^TrainingError: .*identity.json"):
