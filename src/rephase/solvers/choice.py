@@ -24,12 +24,6 @@ _TOLERANCE = 1.01  # the finest reflection of data is a little coarser than the 
 SOLVERS = (*RECIPES, *LEARNED)
 
 
-def check_solver(solver: str) -> None:
-    """Raise `ConfigError` if there is no such solver."""
-    if solver not in SOLVERS:
-        raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, SOLVERS)}")
-
-
 class Solver(NamedTuple):
     """A solver by its name, and the network that it needs, if it needs one."""
 
@@ -97,7 +91,8 @@ def solver_for(name: str, weights: str | Path = SHIPPED, *, device: torch.device
     WeightsError
         There are no such weights, or they are damaged or of another kind.
     """
-    check_solver(name)
+    if name not in SOLVERS:
+        raise ConfigError(f"solver {name!r} is not known; {nearest_name(name, SOLVERS)}")
     if name not in LEARNED:
         return Solver(name)
     from rephase.learning.weights import load_weights
