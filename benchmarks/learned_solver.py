@@ -1,4 +1,4 @@
-"""Fraction of real crystals whose phases a trained network finds, judged by its most confident start.
+"""Fraction of real crystals whose phases a trained network finds, judged by what it is most confident of.
 
     rephase bench learned_solver -- --network recurrent --folder CIFS --d-min 2.0
     rephase bench learned_solver -- --network RUN/checkpoints/phasing/recurrent --cod --d-min 2.0
@@ -6,11 +6,12 @@
 ``--network`` names shipped weights, a file of weights, or the folder of a training, finished or not.
 
 Noise-free |F_calc| is computed from every CIF, as in ``rephase bench solve``, with the same options to degrade it. The
-network starts from random phases that obey the space group; ``map_cc`` is the best over the allowed origins and both
-hands. For each resolution, and for centric and acentric crystals, the table has the fraction that is solved (map_cc at
-least 0.7) by the most confident start (``first``) and by any, the fraction that is well solved by the first
-(``first>=0.9``), and the mean map_cc of all starts and of random phases (``chance``). With ``--finish``, every start is
-finished by the classical solver in the group, and the one of smallest misfit is judged too (``finished``).
+network improves, in the group, lists from ``--starts`` random starts of its own (``--from network``), or those of
+smallest misfit among eight times as many trials of the classical recipes (``--from classical``, as does
+``rephase solve --solver learned``). ``map_cc`` is the best over the allowed origins and both hands. For each
+resolution, and for centric and acentric crystals, the table has the fraction that is solved (map_cc at least 0.7) by
+the most confident list (``first``) and by any, the fraction that is well solved by the first (``first>=0.9``), and the
+mean map_cc of all lists and of random phases (``chance``).
 
 Rows are appended to ``runs/bench/learned_solver.csv``, and existing rows are not computed again.
 """
@@ -38,14 +39,14 @@ from rephase.devices import pick_device
 from rephase.errors import ConfigError, ReflectionError, TrainingError, WeightsError
 from rephase.labs.phasing.steps import trained_network
 from rephase.learning.weights import load_weights
+from rephase.solvers import recipes_for
 from rephase.solvers.choice import SHIPPED
 from rephase.solvers.learned.cards import PHASES
 from rephase.solvers.learned.network import RecurrentNetwork
-from rephase.solvers.learned.search import search
+from rephase.solvers.learned.search import LearnedSearch, NetworkSphere
 from rephase.solvers.problem import PhaseProblem, working_problem
-from rephase.solvers.strategy import Recipe, polish
 
-KEYS = ["network", "data", "n_starts", "n_steps", "d_min"]
+KEYS = ["network", "data", "source", "n_starts", "n_steps", "d_min"]
 _N_CHANCE = 20  # sets of random phases
 
 
@@ -61,23 +62,32 @@ def measure(name: str, crystal: Crystal, d_min: float, network: RecurrentNetwork
     amplitude = merged.amplitudes().amplitude
     problem = working_problem(merged, amplitude, device=network.gain.device)
     start = time.perf_counter()
-    found = search(problem, network, options.starts, options.steps, torch.Generator().manual_seed(options.seed))
+    F, confidence = found_lists(problem, network, options)
     seconds = time.perf_counter() - start
-    scores = scored(problem, found.F, merged, amplitude, truth)
-    row |= {
+    scores, first = scored(problem, F, merged, amplitude, truth), int(confidence.argmax())
+    return row | {
         "n_voxels": problem.within_data.n_voxels,
-        "confidence": round(float(found.confidence[0]), 4),
-        "first": round(float(scores[0]), 4),
+        "confidence": round(float(confidence[first]), 4),
+        "first": round(float(scores[first]), 4),
         "any": round(float(scores.max()), 4),
         "mean": round(float(scores.mean()), 4),
         "chance": round(chance(merged, amplitude, truth, options.seed), 4),
         "seconds": round(seconds, 2),
     }
-    if options.finish:
-        trials = polish(problem, found.F, Recipe())
-        finished = scored(problem, trials.F, merged, amplitude, truth)
-        row |= {"finished": round(float(finished[int(trials.misfit.argmin())]), 4)}
-    return row
+
+
+def found_lists(
+    problem: PhaseProblem, network: RecurrentNetwork, options: argparse.Namespace
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return lists F [n, n_refl] that the network has improved, and its confidence in them [n]."""
+    generator = torch.Generator().manual_seed(options.seed)
+    if options.source == "network":
+        sphere = NetworkSphere(problem, network)
+        return sphere.in_group(sphere.from_random(options.starts, options.steps, generator))
+    recipes = recipes_for("classical", problem.d_min, problem.symmetry)
+    shares = [len(part) for part in np.array_split(np.arange(options.starts), len(recipes))]
+    found = [LearnedSearch(network, each).trials(problem, n, generator) for each, n in zip(recipes, shares) if n]
+    return torch.cat([trials.F for trials in found]), torch.cat([trials.merit for trials in found])
 
 
 def scored(
@@ -100,7 +110,7 @@ def cases(
     """List the crystals at each resolution: the keys of a row, and what measures the rest of it."""
     for d_min in limits_of(options):
         for name, crystal in crystals.items():
-            values = str(options.network), data_kind(options), options.starts, options.steps, d_min
+            values = str(options.network), data_kind(options), options.source, options.starts, options.steps, d_min
             keys = dict(zip(KEYS, values)) | {"seed": options.seed, "name": name}
             yield keys, partial(measure, name, crystal, d_min, network, options)
 
@@ -115,8 +125,6 @@ def shares(table: pd.DataFrame) -> pd.DataFrame:
             row = {"groups": kind, "n": len(part), "first": (part["first"] >= SOLVED).mean()}
             row |= {"any": (part["any"] >= SOLVED).mean(), "first>=0.9": (part["first"] >= WELL_SOLVED).mean()}
             row |= {name: part[name].mean() for name in ("mean", "chance", "seconds")}
-            if "finished" in part:
-                row["finished"] = (part["finished"].dropna() >= SOLVED).mean()
             rows.append(dict(zip(KEYS, key)) | row)
     return pd.DataFrame(rows)
 
@@ -133,13 +141,13 @@ def parsed_options() -> argparse.Namespace:
     parser = case_parser(__doc__, "learned_solver")
     parser.add_argument("--network", default=SHIPPED, help="shipped weights, a file, or the folder of a training")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--starts", type=int, default=24, help="random starts of each crystal")
-    parser.add_argument("--steps", type=int, default=24, help="steps from each start")
-    parser.add_argument("--finish", action="store_true", help="finish every start with the classical solver")
+    parser.add_argument("--from", dest="source", choices=["network", "classical"], default="network", help="of lists")
+    parser.add_argument("--starts", type=int, default=24, help="lists that the network improves for each crystal")
+    parser.add_argument("--steps", type=int, default=24, help="steps from each random start of the network")
     options = parser.parse_args()
     check_case(options, parser)
     if options.unknown_group:
-        parser.error("--unknown-group: the starts obey the group; leave it out")
+        parser.error("--unknown-group: the network improves lists in the group; leave it out")
     return options
 
 

@@ -11,8 +11,8 @@ from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import GridError
 from rephase.solvers import cost, recipes_for
 from rephase.solvers.claims import verdict
-from rephase.solvers.cost import estimate_cost, plan_trials
-from rephase.solvers.grids import check_memory, memory_needed, shape_for
+from rephase.solvers.cost import check_memory, estimate_cost, plan_trials
+from rephase.solvers.grids import memory_needed, shape_for
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.solve import solve
 from rephase.solvers.strategy import Outcome, Recipe, batch_size
@@ -98,12 +98,12 @@ def test_maps_of_a_batch_fit_their_cache_and_the_memory():
 
 
 def test_a_group_of_many_operations_needs_more_memory(monkeypatch):
-    monkeypatch.setattr("rephase.solvers.grids.total_memory", lambda device: 12 << 30)
+    monkeypatch.setattr("rephase.solvers.cost.total_memory", lambda device: 12 << 30)
     cell, index = Cell(70, 70, 70), np.arange(1, 41)
     hkl = np.stack([index, index, index + 45], axis=1)
     few, many = (
         Reflections(hkl, np.ones(40), np.ones(40), cell, find_symmetry(group)) for group in ("P 21 21 21", "P m -3 m")
     )
-    check_memory(few, reach=1.0, device=torch.device("cpu"))
+    check_memory(few, (Recipe(),), reach=1.0, device=torch.device("cpu"))
     with pytest.raises(GridError, match="d_min="):
-        check_memory(many, reach=1.0, device=torch.device("cpu"))
+        check_memory(many, (Recipe(),), reach=1.0, device=torch.device("cpu"))

@@ -1,29 +1,32 @@
-"""The search with a network: lists that obey the group, and that the classical finish takes."""
+"""Trials with a network: lists that obey the group, from any origin, of the classical trials that fit best."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from rephase.config.phasing import PhasingData
+from rephase.crystal.cell import Cell
+from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import find_symmetry
-from rephase.errors import ConfigError, WeightsError
+from rephase.errors import ConfigError, GridError, WeightsError
 from rephase.learning.weights import Weights
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers import recipes_for
 from rephase.solvers.choice import Solver, solver_for
-from rephase.solvers.cost import plan_trials
-from rephase.solvers.grids import symmetric_shape
+from rephase.solvers.cost import check_memory, estimate_cost, plan_trials
 from rephase.solvers.learned.cards import PhasingCard
 from rephase.solvers.learned.network import RecurrentNetwork
-from rephase.solvers.learned.search import LearnedSearch, search
+from rephase.solvers.learned.search import LearnedSearch, NetworkSphere
+from rephase.solvers.learned.spheres import points_needed
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.solve import solve
-from rephase.solvers.strategy import Recipe, polish, pursue
+from rephase.solvers.strategy import Recipe, aligned_phasors, pursue, random_starts, search
 
 
 def network():
@@ -46,10 +49,10 @@ def problem_of(group, *, reach=1.3, missing=0):
 @pytest.mark.parametrize("group", ["P 1 21/c 1", "C 1 2 1", "P 21 21 21", "F d d 2"])
 def test_candidates_have_the_amplitudes_and_obey_the_group(group):
     problem = problem_of(group, missing=3)
-    found = search(problem, network(), 3, 2, torch.Generator().manual_seed(0))
+    sphere = NetworkSphere(problem, network())
+    found = sphere.in_group(sphere.from_random(3, 2, torch.Generator().manual_seed(0)))
     assert found.F.shape == (3, len(problem.hkl))
-    assert found.confidence.tolist() == sorted(found.confidence.tolist(), reverse=True)
-    assert 0 < float(found.confidence[-1]) <= float(found.confidence[0]) < 1
+    assert 0 < float(found.confidence.min()) <= float(found.confidence.max()) < 1
     amplitude = problem.amplitude.expand(3, -1)
     largest = float(amplitude.max())
     torch.testing.assert_close(found.F[:, : problem.n_known].abs(), amplitude, rtol=1e-4, atol=1e-4 * largest)
@@ -61,34 +64,38 @@ def test_candidates_have_the_amplitudes_and_obey_the_group(group):
     assert bool((found.F[:, problem.n_known :][:, ~free] == 0).all())
 
 
-def test_the_classical_finish_takes_candidates():
+def test_the_same_seed_gives_the_same_starts_in_any_pieces(monkeypatch):
+    sphere = NetworkSphere(problem_of("P -1"), network())
+    together, other = (sphere.from_random(5, 2, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    sphere.n_at_once = 1
+    apart = sphere.from_random(5, 2, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(apart, together, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        sphere.in_group(apart).confidence, sphere.in_group(together).confidence, atol=1e-3, rtol=0
+    )
+    assert not torch.allclose(other, together, rtol=1e-2)
+
+
+def test_the_answer_does_not_depend_on_the_origin_of_the_lists():
     problem = problem_of("P 1 21/c 1")
-    found = search(problem, network(), 2, 2, torch.Generator().manual_seed(0))
-    trials = polish(problem, found.F, Recipe(n_finish=(2, 2)))
-    assert trials.F.shape == found.F.shape
-    assert bool((trials.misfit < 1).all())
+    sphere = NetworkSphere(problem, network())
+    start = random_starts(problem, 1, torch.Generator().manual_seed(0))
+    F = problem.group.average(search(problem, *start, Recipe(n_search=5, n_settle=0)))
+    angle = 2 * np.pi * problem.hkl.float() @ torch.tensor([0.21, 0.37, 0.13])
+    found = sphere.in_group(torch.cat([F, F * torch.polar(torch.ones_like(angle), angle)]))
+    assert float(found.confidence[0]) == pytest.approx(float(found.confidence[1]), abs=0.02)
+    phasors, weight = aligned_phasors(problem, found.F, 0), problem.amplitude**2
+    assert float((phasors[0] * phasors[1].conj()).real @ weight / weight.sum()) > 0.95
 
 
-def test_the_same_seed_gives_the_same_candidates_in_any_pieces(monkeypatch):
-    problem = problem_of("P -1")
-    together, other = (search(problem, network(), 5, 2, torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    monkeypatch.setattr("rephase.solvers.learned.search.at_once", lambda work, device: 1)
-    apart = search(problem, network(), 5, 2, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(apart.F, together.F, rtol=1e-3, atol=1e-3)
-    assert not torch.allclose(other.F, together.F, rtol=1e-2)
-
-
-@pytest.mark.parametrize(
-    ("group", "fewest", "expected"),
-    [
-        ("P 21 21 21", (9, 11, 13), (10, 12, 16)),
-        ("P 41", (9, 11, 13), (12, 12, 16)),  # equal along a and b; quarters along c
-        ("P 31", (9, 9, 10), (10, 10, 12)),  # thirds along c
-        ("P 1", (9, 11, 13), (10, 12, 16)),
-    ],
-)
-def test_a_grid_suits_the_group(group, fewest, expected):
-    assert symmetric_shape(fewest, find_symmetry(group)) == expected
+def test_the_network_takes_on_the_trials_of_smallest_misfit():
+    problem, recipe = problem_of("P 1 21/c 1"), Recipe(n_search=5, n_settle=0, n_finish=(2, 2))
+    generator = torch.Generator().manual_seed(0)
+    trials = LearnedSearch(network(), recipe, n_proposals=4).trials(problem, 2, generator)
+    every = recipe.trials(problem, 8, torch.Generator().manual_seed(0))
+    assert trials.misfit.tolist() == sorted(every.misfit.tolist())[:2]
+    assert bool((trials.merit != -trials.misfit).all())
+    assert LearnedSearch(network(), recipe).shortened(1e-9).n_proposals == 1
 
 
 def learned(d_min=(1.5, 2.0), n_atoms=(5, 30)):
@@ -108,9 +115,9 @@ def learned(d_min=(1.5, 2.0), n_atoms=(5, 30)):
     return Weights(network(), card)
 
 
-def test_trials_of_a_network_join_those_of_recipes():
+def test_trials_of_several_recipes_join():
     problem, recipe = problem_of("P 1 21/c 1"), Recipe(n_search=5, n_settle=0, n_finish=(2, 2))
-    searches = (LearnedSearch(network(), recipe, n_steps=2), recipe)
+    searches = (LearnedSearch(network(), recipe, n_proposals=2), LearnedSearch(network(), recipe))
     reported = []
     outcome = pursue(
         problem,
@@ -125,21 +132,19 @@ def test_trials_of_a_network_join_those_of_recipes():
     assert len(outcome.kept.F) == min(24, outcome.n_trials)
 
 
-def test_a_smaller_effort_takes_fewer_steps_and_starts():
+def test_a_smaller_effort_takes_fewer_trials():
     problem, search = problem_of("P 1 21/c 1"), LearnedSearch(network(), Recipe())
     small, large = (plan_trials(problem, (search,), effort).max_trials for effort in (0.01, 1.0))
     assert 1 <= small < large
-    assert search.shortened(0.5).n_steps == search.n_steps // 2
-    assert search.shortened(1e-9).n_steps == 1
 
 
-def test_the_network_takes_turns_at_the_resolutions_that_it_has_learned():
+def test_the_network_is_asked_at_the_resolutions_that_it_has_learned():
     symmetry = find_symmetry("P -1")
     auto, only = (Solver(name, learned()) for name in ("auto", "learned"))
-    kinds = [type(each) for each in auto.searches(1.6, symmetry)]
-    assert kinds == [LearnedSearch, Recipe] * (len(kinds) // 2)
+    for solver, d_min in ((auto, 1.6), (only, 1.6), (only, 1.2)):
+        searches = solver.searches(d_min, symmetry)
+        assert tuple(each.recipe for each in searches) == recipes_for("classical", d_min, symmetry)
     assert auto.searches(1.2, symmetry) == recipes_for("classical", 1.2, symmetry)
-    assert [type(each) for each in only.searches(1.2, symmetry)] == [LearnedSearch]
     assert Solver("raar").searches(1.6, symmetry) == recipes_for("raar", 1.6, symmetry)
 
 
@@ -171,8 +176,27 @@ def test_a_crystal_is_solved_with_the_shipped_network():
     options = RandomCrystalOptions(("P -1",), (8, 9))
     crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
     data, truth = simulate_reflections(crystal, 2.0)
-    solution = solve(data, solver="learned", effort=0.2, model=False)
+    solution = solve(data, solver="learned", effort=0.02, model=False)
     assert truth.score(solution.amplitude * np.exp(1j * solution.phi), solution.reflections).map_cc > 0.8
+
+
+def test_the_memory_of_a_network_is_counted(monkeypatch):
+    cell, symmetry, index = Cell(60, 60, 60), find_symmetry("P 21 21 21"), np.arange(1, 41)
+    hkl = np.stack([index, index, index + 20], axis=1)  # to 0.73 Å
+    data = Reflections(hkl, np.ones(40), np.ones(40), cell, symmetry)
+    networks = [RecurrentNetwork(width=width, n_layers=1) for width in (8, 48)]
+    small, large = (LearnedSearch(network, Recipe()) for network in networks)
+    cpu = torch.device("cpu")
+    cost = partial(estimate_cost, data, reach=1.1, effort=1e-9, device=cpu)
+    monkeypatch.setattr("rephase.solvers.cost._timed_transforms", lambda shape, device: 1.0)
+    n_bytes = [cost(searches).n_bytes for searches in ((Recipe(),), (small, Recipe()), (large, Recipe()))]
+    n_voxels = int(points_needed(torch.tensor([60.0, 60.0, 60.0]), torch.tensor(data.d_min)).prod())
+    assert n_bytes[1] - n_bytes[0] > 4 * 8 * n_voxels  # hidden maps in single precision
+    assert n_bytes[2] - n_bytes[1] > 4 * 40 * n_voxels
+    monkeypatch.setattr("rephase.solvers.cost.total_memory", lambda device: (n_bytes[0] + n_bytes[1]) // 2)
+    check_memory(data, (Recipe(),), reach=1.1, device=cpu)
+    with pytest.raises(GridError, match=r"GiB, \d+ of them for the network; .* solver='classical' .* d_min="):
+        check_memory(data, (small, Recipe()), reach=1.1, device=cpu)
 
 
 def test_a_network_does_not_take_known_phases():

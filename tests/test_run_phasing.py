@@ -82,6 +82,8 @@ def test_trainings_and_wrong_configurations(tmp_path):
         ("phasing.models={recurent: {}}", "did you mean 'recurrent'"),
         ("phasing.models.recurrent.options.width=10", "expected a multiple of 4"),
         ("phasing.training.near=2", "phasing.training.near = 2"),
+        ("phasing.training.n_streamed=8", "n_streamed = 8: .*expected 0, .*phasing.data.n_epoch"),
+        ("phasing.models.recurrent.training.n_streamed=8", "n_streamed = 8: .*expected 0"),
     ]:
         with pytest.raises(ConfigError, match=said):
             check_work(load_config("test", [override]), ["phasing"])

@@ -25,7 +25,8 @@ from rephase.errors import ConfigError, GridError, ReflectionError
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers import RECIPES, recipes_for
 from rephase.solvers.claims import verdict
-from rephase.solvers.grids import check_memory, shape_for
+from rephase.solvers.cost import check_memory
+from rephase.solvers.grids import shape_for
 from rephase.solvers.group import GroupTables
 from rephase.solvers.iterations import ITERATIONS
 from rephase.solvers.lattices import without_group
@@ -33,7 +34,7 @@ from rephase.solvers.maxima import around_peaks
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus
 from rephase.solvers.solve import solve
-from rephase.solvers.strategy import Outcome
+from rephase.solvers.strategy import Outcome, Recipe
 
 GROUPS = ["P 1", "P -1", "P 1 21 1", "P 1 21/c 1", "C 1 2/c 1", "P 21 21 21", "P n a 21"]
 
@@ -108,10 +109,10 @@ def test_a_cell_of_sixty_angstrom_fits(monkeypatch):
     index = np.arange(1, 41)
     hkl = np.stack([index, index, index + 35], axis=1)  # to 0.64 Å: 430,000 unique reflections
     data = Reflections(hkl, np.ones(40), np.ones(40), Cell(60, 60, 60), find_symmetry("P 21 21 21"))
-    check = partial(check_memory, data, reach=1.1, device=torch.device("cpu"))
-    monkeypatch.setattr("rephase.solvers.grids.total_memory", lambda device: 8 << 30)
+    check = partial(check_memory, data, (Recipe(),), reach=1.1, device=torch.device("cpu"))
+    monkeypatch.setattr("rephase.solvers.cost.total_memory", lambda device: 8 << 30)
     check()
-    monkeypatch.setattr("rephase.solvers.grids.total_memory", lambda device: 1 << 30)
+    monkeypatch.setattr("rephase.solvers.cost.total_memory", lambda device: 1 << 30)
     with pytest.raises(GridError, match="there are 1 GiB"):
         check()
 

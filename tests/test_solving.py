@@ -4,6 +4,7 @@ import runpy
 import shutil
 import sys
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from rephase import pipeline
+from rephase.config import load_config
 from rephase.crystal.map_files import write_cif
 from rephase.crystal.peaks import Peaks
 from rephase.crystal.reflections.files import write_hklf4
@@ -18,8 +20,9 @@ from rephase.crystal.reflections.simulation import random_phases, simulate_refle
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import find_symmetry
-from rephase.errors import ConfigError, ReflectionError
+from rephase.errors import ConfigError, ReflectionError, WeightsError
 from rephase.figures import draw
+from rephase.laboratories import LABORATORIES
 from rephase.labs.solving.steps import (
     benchmark_solvers,
     data_quality,
@@ -28,7 +31,7 @@ from rephase.labs.solving.steps import (
     solve_example,
     solved_shares,
 )
-from rephase.paths import BENCHMARKS
+from rephase.paths import BENCHMARKS, WEIGHTS
 from rephase.pipeline import run_notebooks
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.runs import open_run
@@ -148,6 +151,34 @@ def test_benchmark_has_a_row_of_each_and_chance_is_far_below(tmp_path, monkeypat
     assert len(table) == (len(options.solvers) + 1) * options.n_crystals * len(options.d_mins)
     means = table.groupby("solver")["map_cc"].mean()
     assert means["chance"] < 0.4 < means["raar"]
+
+
+def test_a_run_names_the_weights_of_the_network(tmp_path, monkeypatch):
+    used = []
+    monkeypatch.setattr("rephase.labs.solving.steps.solve", lambda *_, **given: used.append(given) or pytest.skip())
+    copy = shutil.copy(WEIGHTS / "recurrent.safetensors", tmp_path / "own.safetensors")
+    shutil.copy(WEIGHTS / "recurrent.json", tmp_path / "own.json")
+    overrides = ["solving.solver=learned", "solving.benchmark.solvers=[auto]"]
+    named = [*overrides, f"solving.weights={copy}"]
+    for given, expected in ((overrides, "recurrent"), (named, str(copy))):
+        run = open_run(tmp_path / expected.replace("/", "_"), "test", given, device="cpu")
+        for step in (solve_example, benchmark_solvers):
+            with pytest.raises(pytest.skip.Exception):
+                step(run)
+            assert used[-1]["weights"] == expected
+
+
+def test_weights_are_input_files(tmp_path):
+    files = [shutil.copy(path, tmp_path) for path in WEIGHTS.glob("recurrent.*")]
+    config = load_config("test", [f"solving.weights={tmp_path / 'recurrent.safetensors'}"])
+    inputs = list(LABORATORIES["solving"].files(config))
+    assert {*map(Path, files), *WEIGHTS.glob("recurrent.*")} <= {*inputs}
+
+
+def test_missing_weights_stop_before_anything_runs(tmp_path):
+    with pytest.raises(WeightsError, match="did you mean 'recurrent'"):
+        run_notebooks("test", ["solving.solver=auto", "solving.weights=recurent"], out=tmp_path, only=["solving"])
+    assert not (tmp_path / "notebooks").exists()
 
 
 def test_shares_count_what_is_solved_and_claimed():

@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rephase.config.sections import LearningConfig, Section, Seed, TrainingConfig
 
@@ -50,6 +50,14 @@ class PhasingTraining(TrainingConfig):
     free: float = Field(0.5, ge=0, le=1, description="fraction of the starts that do not obey the space group")
     averaging: float = Field(0.998, ge=0, lt=1, description="decay of the running mean of the weights in each step")
     validation: PhasingSearch = Field(PhasingSearch(n_starts=8), description="search that judges each epoch")
+    n_streamed: int = Field(0, description="always 0: no crystals are stored, each epoch has n_epoch new ones")
+
+    @field_validator("n_streamed")
+    @classmethod
+    def _nothing_stored(cls, n_streamed: int) -> int:
+        if n_streamed:
+            raise ValueError("expected 0, as each epoch has new crystals; phasing.data.n_epoch is their number")
+        return n_streamed
 
 
 class PhasingConfig(LearningConfig):

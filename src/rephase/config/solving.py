@@ -2,7 +2,7 @@
 
 from pydantic import Field, field_validator
 
-from rephase.config.sections import Section, Seed, absolute_path
+from rephase.config.sections import NameOrFile, Section, Seed, absolute_path
 
 
 class SimulatedData(Section):
@@ -55,6 +55,9 @@ class SolvingConfig(Section):
         "classical",
         description="classical (RAAR, and direct methods where they help); learned, a trained network; auto, both in "
         "turn; or one search: raar, direct_methods, charge_flipping, difference_map, hio, low_density_elimination",
+    )
+    weights: NameOrFile | None = Field(
+        None, description="network of learned and auto, also in the benchmark: shipped weights, a file; null: recurrent"
     )
     effort: float = Field(1.0, gt=0, description="effort of the solver; 1: at most about a minute")
     benchmark: SolverBenchmark = SolverBenchmark()

@@ -1,6 +1,5 @@
 """The searches of a solver by its name: classical recipes, a trained network, or both in turn."""
 
-import itertools
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,12 +23,6 @@ _TOLERANCE = 1.01  # the finest reflection of data is a little coarser than the 
 SOLVERS = (*RECIPES, *LEARNED)
 
 
-def check_solver(solver: str) -> None:
-    """Raise `ConfigError` if there is no such solver."""
-    if solver not in SOLVERS:
-        raise ConfigError(f"solver {solver!r} is not known; {nearest_name(solver, SOLVERS)}")
-
-
 class Solver(NamedTuple):
     """A solver by its name, and the network that it needs, if it needs one."""
 
@@ -39,20 +32,17 @@ class Solver(NamedTuple):
     def searches(self, d_min: float, symmetry: Symmetry) -> tuple[Search, ...]:
         """Return the searches for a space group and the resolution limit `d_min` in Å.
 
-        ``learned`` always takes the network; ``auto`` takes it in turn with the classical recipes, and these alone at
-        other resolutions than those of its training.
+        ``learned`` always asks the network about the trials of the classical recipes; ``auto`` does at the resolutions
+        of its training.
         """
         if self.network is None:
             return recipes_for(self.name, d_min, symmetry)
+        recipes = recipes_for("classical", d_min, symmetry)
         if self.name == "auto" and not self._has_learned(d_min):
-            return recipes_for("classical", d_min, symmetry)
+            return recipes
         from rephase.solvers.learned.search import LearnedSearch
 
-        recipes = recipes_for("classical", d_min, symmetry)
-        learned = LearnedSearch(self.network.model, recipes[0])
-        if self.name == "learned":
-            return (learned,)
-        return tuple(itertools.chain.from_iterable((learned, recipe) for recipe in recipes))
+        return tuple(LearnedSearch(self.network.model, recipe) for recipe in recipes)
 
     def warn_of_the_unknown(self, problem: PhaseProblem) -> None:
         """Warn if the network is used for a problem outside its training.
@@ -97,7 +87,8 @@ def solver_for(name: str, weights: str | Path = SHIPPED, *, device: torch.device
     WeightsError
         There are no such weights, or they are damaged or of another kind.
     """
-    check_solver(name)
+    if name not in SOLVERS:
+        raise ConfigError(f"solver {name!r} is not known; {nearest_name(name, SOLVERS)}")
     if name not in LEARNED:
         return Solver(name)
     from rephase.learning.weights import load_weights

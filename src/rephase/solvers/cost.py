@@ -1,4 +1,4 @@
-"""The cost of solving: the number of trials for an effort, and a warning of time and memory before a long search."""
+"""The cost of solving: the number of trials for an effort, and its time and memory before a long search."""
 
 import math
 import time
@@ -10,6 +10,8 @@ import torch
 
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.symmetry import reduced_cell
+from rephase.devices import total_memory
+from rephase.errors import GridError
 from rephase.solvers.grids import memory_needed, shape_for
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.strategy import LAST_CYCLES, Recipe, Search
@@ -22,6 +24,7 @@ _LARGE = 2_000_000  # voxels of a map from which the cost is announced
 _FINISH, _FINISH_OF_OPERATION, _ORIGIN = 1.3, 0.3, 12.0
 _CYCLE, _REST, _FIGURES = 1.4, 180.0, 10.0  # a cycle and the work before and after trials, in transforms; figures, in s
 _COARSER = 1.26  # factor on d_min that halves the voxels
+_FARTHEST_REACH = 1.3  # largest radius of the working sphere relative to that of the data
 
 
 class Plan(NamedTuple):
@@ -68,8 +71,31 @@ def estimate_cost(
     cycles = [_cycles_taken(search, size / n_voxels, n_operations) for search, size in zip(plan.searches, sizes)]
     of_trial = _CYCLE * _timed_transforms(shape, device) * sum(cycles) / len(cycles)
     of_rest = _FIGURES + _REST * _timed_transforms(shape, torch.device("cpu"))
-    n_bytes = memory_needed(n_voxels, n_operations)
+    n_bytes = memory_needed(n_voxels, n_operations) + _bytes_of(searches, data, device)
     return Cost(shape, n_bytes, of_trial, of_rest, plan.max_trials * of_trial + of_rest)
+
+
+def check_memory(data: Reflections, searches: Sequence[Search], *, reach: float, device: torch.device) -> None:
+    """Raise before making grids that do not fit in the memory of the device.
+
+    Raises
+    ------
+    GridError
+        The cell is too large for the resolution of the data; one reflection of small d is enough for that.
+    """
+    shape = shape_for(reduced_cell(data.cell, data.group).cell, data.d_min / reach)
+    of_network, there = _bytes_of(searches, data, device), total_memory(device)
+    needed = memory_needed(math.prod(shape), len(data.group.point_group)) + of_network
+    if needed > there:
+        enough = _FARTHEST_REACH * data.d_min / reach * (needed / there) ** (1 / 3)
+        of_which = f", {of_network / 2**30:.0f} of them for the network" if of_network else ""
+        other = "take solver='classical' (--solver classical), " if of_network else ""
+        raise GridError(
+            f"{data.name}: reflections to {data.d_min:.3g} Å in a cell of {data.cell.volume:.3g} Å³ need a grid of "
+            f"{' x '.join(map(str, shape))} = {math.prod(shape):.2g} voxels, about {needed / 2**30:.0f} GiB{of_which}; "
+            f"there are {there / 2**30:.0f} GiB: {other}cut the data with d_min= (--d-min) "
+            f"{math.ceil(100 * enough) / 100:g}, or correct the cell"
+        )
 
 
 def warn_of_cost(
@@ -94,6 +120,13 @@ def warn_of_cost(
         "and memory, a smaller effort= (--effort) takes less time",
         stacklevel=3,
     )
+
+
+def _bytes_of(searches: Sequence[Search], data: Reflections, device: torch.device) -> int:
+    """Return the memory that a search needs besides that of classical ones."""
+    reduced = reduced_cell(data.cell, data.group)
+    symmetry = data.group.in_basis(reduced.basis)
+    return max(search.extra_bytes(reduced.cell, symmetry, data.d_min, device) for search in searches)
 
 
 def _plan(sizes: Sequence[int], n_voxels: int, n_operations: int, searches: Sequence[Search], effort: float) -> Plan:

@@ -1,22 +1,13 @@
-"""Conversion between hemisphere lists and the half-complex grid of a real FFT; memory that a grid needs."""
+"""Conversion between hemisphere lists and the half-complex grid of a real FFT; sizes of grids, and their memory."""
 
-import math
 from bisect import bisect_left
-from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.reflections import Reflections
-from rephase.crystal.symmetry import Symmetry, reduced_cell
-from rephase.devices import total_memory
-from rephase.errors import GridError
 
 _BYTES_PER_VOXEL = 800  # measured for 44 Å in P 1: maps of four trials, and comparison of the best ones
 _BYTES_OF_OPERATION, _OPERATIONS_INCLUDED = 25, 4  # per voxel: tables of each further operation of the group
-_DENOMINATOR = 24  # every translation of a group is a multiple of 1/24
-_FARTHEST_REACH = 1.3  # largest radius of the working sphere relative to that of the data
 
 
 class HalfGrid:
@@ -72,28 +63,8 @@ def shape_for(cell: Cell, d_min: float) -> tuple[int, int, int]:
 
 
 def memory_needed(n_voxels: int, n_operations: int) -> int:
-    """Estimate the memory in bytes that solving needs, to within a factor of two."""
+    """Estimate the memory in bytes that solving with classical searches needs, to within a factor of two."""
     return n_voxels * (_BYTES_PER_VOXEL + _BYTES_OF_OPERATION * max(0, n_operations - _OPERATIONS_INCLUDED))
-
-
-def check_memory(data: Reflections, *, reach: float, device: torch.device) -> None:
-    """Raise before making a grid that does not fit in the memory of the device.
-
-    Raises
-    ------
-    GridError
-        The cell is too large for the resolution of the data; one reflection of small d is enough for that.
-    """
-    shape = shape_for(reduced_cell(data.cell, data.group).cell, data.d_min / reach)
-    needed, there = memory_needed(math.prod(shape), len(data.group.point_group)), total_memory(device)
-    if needed > there:
-        enough = _FARTHEST_REACH * data.d_min / reach * (needed / there) ** (1 / 3)
-        raise GridError(
-            f"{data.name}: reflections to {data.d_min:.3g} Å in a cell of {data.cell.volume:.3g} Å³ need a grid of "
-            f"{' x '.join(map(str, shape))} = {math.prod(shape):.2g} voxels, about {needed / 2**30:.0f} GiB; there are "
-            f"{there / 2**30:.0f} GiB: cut the data with d_min= (--d-min) {math.ceil(100 * enough) / 100:g}, or "
-            "correct the cell"
-        )
 
 
 def fast_size(n: int) -> int:
@@ -101,23 +72,6 @@ def fast_size(n: int) -> int:
     size = n + n % 2
     while _largest_factor_removed(size) != 1:
         size += 2
-    return size
-
-
-def symmetric_shape(least: Sequence[float], symmetry: Symmetry) -> tuple[int, int, int]:
-    """Return a grid of at least `least` points along the axes that every operation maps on itself."""
-    mixed = np.linalg.matrix_power(np.abs(symmetry.rotations).sum(0), 3) > 0
-    steps = np.round(symmetry.translations * _DENOMINATOR).astype(int)
-    multiples = [_DENOMINATOR // math.gcd(_DENOMINATOR, *steps[:, axes].ravel().tolist()) for axes in mixed]
-    fewest = [int(np.ceil(np.max(np.asarray(least)[axes]))) for axes in mixed]
-    a, b, c = map(_multiple, fewest, multiples)
-    return a, b, c
-
-
-def _multiple(n: int, multiple: int) -> int:
-    size = fast_size(n)
-    while size % multiple:
-        size = fast_size(size + 1)
     return size
 
 

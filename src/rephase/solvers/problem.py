@@ -90,6 +90,10 @@ class PhaseProblem:
         """Convert lists [..., n_refl] of `within_data` to this problem, with zeros outside the sphere of the data."""
         return F.new_zeros((*F.shape[:-1], len(self.hkl))).index_copy(-1, self._rows_within_data, F)
 
+    def to_within_data(self, F: torch.Tensor) -> torch.Tensor:
+        """Convert lists [..., n_refl] of this problem to `within_data`, without the finer reflections."""
+        return F[..., self._rows_within_data]
+
     @cached_property
     def _rows_within_data(self) -> torch.Tensor:
         """Rows of the reflections of `within_data` in the lists of this problem."""

@@ -45,7 +45,8 @@ def settle_rivals(problem: PhaseProblem, outcome: Outcome, pseudo: PseudoTransla
     classes = _Classes(of, pseudo.weak_classes.tolist())
     starts = _starts(problem, outcome.F, classes, hkl, pseudo.origins)
     finished = [polish(problem, start, recipe) for start in starts.split(1)]
-    kept = outcome.kept or Trials(outcome.F[None], outcome.F.new_tensor([outcome.misfit]).real)
+    misfit = outcome.F.new_tensor([outcome.misfit]).real
+    kept = outcome.kept or Trials(outcome.F[None], misfit, -misfit)
     everything = Trials(*(torch.cat(columns) for columns in zip(kept, *finished)))
     weak_misfit, score = _scores(problem, everything.F, classes)
     best = int(score.argmin())

@@ -16,10 +16,9 @@ from rephase.errors import ConfigError, check_effort
 from rephase.processes import one_blas_thread
 from rephase.solvers.choice import SHIPPED, Solver, solver_for
 from rephase.solvers.claims import verdict
-from rephase.solvers.cost import plan_trials, warn_of_cost
+from rephase.solvers.cost import check_memory, plan_trials, warn_of_cost
 from rephase.solvers.doubts import with_doubts
 from rephase.solvers.found_group import Found
-from rephase.solvers.grids import check_memory
 from rephase.solvers.group_choice import in_likeliest_group
 from rephase.solvers.known import known_phasors
 from rephase.solvers.lattices import without_group
@@ -169,8 +168,9 @@ def _searched(
 ) -> Found:
     """Merge the reflections and run trials until the best of them is convincing or the effort is spent."""
     reach = working_reach(data.d_min)
-    check_memory(data, reach=reach, device=on)
-    warn_of_cost(data, solver.searches(data.d_min, data.group), reach=reach, effort=effort, device=on)
+    expected = solver.searches(data.d_min, data.group)
+    check_memory(data, expected, reach=reach, device=on)
+    warn_of_cost(data, expected, reach=reach, effort=effort, device=on)
     merged = without_group(data) if data.symmetry is None else data.merge()
     amplitude = absolute_amplitude(merged.reflections)
     searches = solver.searches(merged.reflections.d_min, merged.reflections.group)

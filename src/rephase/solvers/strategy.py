@@ -7,7 +7,9 @@ from typing import NamedTuple, Protocol, Self
 
 import torch
 
+from rephase.crystal.cell import Cell
 from rephase.crystal.phases import align_list, unit_phasor
+from rephase.crystal.symmetry import Symmetry
 from rephase.devices import at_once
 from rephase.errors import ConfigError
 from rephase.solvers.iterations import ITERATIONS, low_density_elimination
@@ -18,7 +20,7 @@ from rephase.solvers.projections import Modulus, above
 _FINISH_DAMPING, LAST_CYCLES = 0.9, 20  # damping of low-density elimination, and its cycles at the end of a search
 _FEWEST_TRIALS = 4  # in a batch whose maps fit in memory; the first batches have no more on a CPU
 _FEWEST_SEARCH, _FEWEST_FINISH = 10, 4  # cycles of a shortened trial
-_N_EXAMINED = 3  # trials of smallest misfit among which one is examined after each batch
+_N_EXAMINED = 3  # trials of largest merit among which one is examined after each batch
 _PEAKS_KEPT = 3  # cycles between two peak searches in a map
 _DIRECT_CYCLE = 3  # time of a cycle of direct methods for one start, relative to a cycle of the search
 N_KEPT, _SAME_SOLUTION = 24, 0.75  # trials compared; smallest correlation of two that count as the same
@@ -41,6 +43,9 @@ class Search(Protocol):
 
     def shortened(self, part: float) -> Self:
         """Return the same search with a fraction `part` of the cycles, for an effort below one whole trial."""
+
+    def extra_bytes(self, cell: Cell, symmetry: Symmetry, d_min: float, device: torch.device) -> int:
+        """Estimate the memory that trials need besides that of maps, for data to `d_min` (Å) in a reduced cell."""
 
     def space(self, problem: PhaseProblem) -> PhaseProblem:
         """Return the problem that this kind of search works on."""
@@ -99,6 +104,10 @@ class Recipe(NamedTuple):
             ),
         )
 
+    def extra_bytes(self, cell: Cell, symmetry: Symmetry, d_min: float, device: torch.device) -> int:
+        """Return 0: there are only maps."""
+        return 0
+
     def space(self, problem: PhaseProblem) -> PhaseProblem:
         """Return the problem that this kind of search works on."""
         return problem if self.beyond else problem.within_data
@@ -115,10 +124,12 @@ class Trials(NamedTuple):
     """Solutions found: symmetric F [n, n_refl] with the measured amplitudes, and their figures [n].
 
     ``misfit`` is R = sum ||G| - |F|| / sum |F|, where |G| are the amplitudes of the positive density; low is good.
+    ``merit`` ranks the trials, high is good: minus the misfit, or the confidence of a network.
     """
 
     F: torch.Tensor
     misfit: torch.Tensor
+    merit: torch.Tensor
 
 
 def random_starts(problem: PhaseProblem, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -188,7 +199,8 @@ def finish_in_group(problem: PhaseProblem, F: torch.Tensor, amplitude: torch.Ten
         F = modulus.in_list(calculated)
         calculated = problem.group.average(problem.grid.from_map(above(problem.grid.to_map(F), sigma)))
     difference = (calculated[:, :n_known].abs() - amplitude).abs().sum(1)
-    return Trials(modulus.in_list(calculated), difference / amplitude.sum())
+    misfit = difference / amplitude.sum()
+    return Trials(modulus.in_list(calculated), misfit, -misfit)
 
 
 def finish(problem: PhaseProblem, F: torch.Tensor, recipe: Recipe) -> Trials:
@@ -234,9 +246,9 @@ def pursue(
 ) -> Outcome:
     """Run trials in batches, each with the next search, until the outcome is sufficient or `max_trials` are done.
 
-    Trials are ranked by misfit, which does not need the true phases. Only the best few are kept; a trial agrees with
+    Trials are ranked by merit, which does not need the true phases. Only the best few are kept; a trial agrees with
     the best one if their maps, at the best of the allowed origins and hands, correlate above 0.75. ``is_confirmed``
-    examines one list F [n_refl]; a trial of small misfit that it confirms is the best one, and ends the search.
+    examines one list F [n_refl]; a trial of large merit that it confirms is the best one, and ends the search.
     """
     examined: set[float] = set()
     pool: Trials | None = None
@@ -252,7 +264,7 @@ def pursue(
         if is_enough(outcome):
             return outcome
         if is_confirmed is not None and (place := _unexamined(pool, examined)) is not None:
-            examined.add(float(pool.misfit[place]))
+            examined.add(float(pool.merit[place]))
             if is_confirmed(pool.F[place]):
                 return compared(problem, _with_first(pool, place), n_trials)
         if n_trials >= max_trials:
@@ -261,13 +273,13 @@ def pursue(
 
 
 def _unexamined(pool: Trials, examined: set[float]) -> int | None:
-    """Return the best of the few trials of smallest misfit that were not examined yet."""
-    return next((i for i, misfit in enumerate(pool.misfit[:_N_EXAMINED].tolist()) if misfit not in examined), None)
+    """Return the best of the few trials of largest merit that were not examined yet."""
+    return next((i for i, merit in enumerate(pool.merit[:_N_EXAMINED].tolist()) if merit not in examined), None)
 
 
 def _with_first(pool: Trials, place: int) -> Trials:
     """Return the trials with one of them moved to the first place."""
-    order = torch.arange(len(pool.misfit), device=pool.misfit.device)
+    order = torch.arange(len(pool.merit), device=pool.merit.device)
     order = torch.cat([order[place : place + 1], order[:place], order[place + 1 :]])
     return Trials(*(column[order] for column in pool))
 
@@ -284,8 +296,8 @@ def batch_size(n_voxels: int, device: torch.device, n_before: int) -> int:
 
 
 def _best(pool: Trials) -> Trials:
-    """Keep the trials of smallest misfit, the best first."""
-    best = pool.misfit.argsort()[:N_KEPT]
+    """Keep the trials of largest merit, the best first."""
+    best = pool.merit.argsort(descending=True)[:N_KEPT]
     return Trials(*(column[best] for column in pool))
 
 

@@ -194,7 +194,7 @@ def batch_of(crystals: RandomCrystals, config: PhasingData, generator: torch.Gen
     low, high = config.d_min
     d_min = low + (high - low) * torch.rand(n, generator=generator)
     lattice, basis, operations = _reduced(crystals)
-    needed, shapes = points_needed(lattice, d_min), torch.tensor(config.shapes)
+    needed, shapes = points_needed(lattice.norm(dim=1), d_min), torch.tensor(config.shapes)
     fits = (needed[:, None] <= shapes).all(2)
     if not fits.any():
         smallest = needed[needed.prod(1).argmin()].tolist()

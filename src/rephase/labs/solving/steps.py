@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from math import erfc, exp, pi, sqrt
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from rephase.labs.solving.record import record
 from rephase.labs.solving.structure_statistics import compare_structures
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.runs import COLUMNS, Run
-from rephase.solvers.choice import check_solver
+from rephase.solvers.choice import SHIPPED, solver_for
 from rephase.solvers.solution import Solution
 from rephase.solvers.solve import solve
 
@@ -46,7 +47,13 @@ class DataQuality(NamedTuple):
 
 
 def check_solving(config: Config) -> None:
-    """Raise `ConfigError` if a file or folder is missing, or a solver or the random crystals are invalid."""
+    """Raise `ConfigError` if a file or folder is missing, or a solver or the random crystals are invalid.
+
+    Raises
+    ------
+    WeightsError
+        A solver needs weights that are missing, damaged or of another kind.
+    """
     solving, benchmark = config.solving, config.solving.benchmark
     check_file("solving.file", solving.file, otherwise=" for simulated reflections")
     if benchmark.folder is not None and not cif_files(benchmark.folder):
@@ -54,7 +61,7 @@ def check_solving(config: Config) -> None:
             f"solving.benchmark.folder = {benchmark.folder}: no folder with *.cif in it; null selects random crystals"
         )
     for solver in (solving.solver, *benchmark.solvers):
-        check_solver(solver)
+        solver_for(solver, solving.weights or SHIPPED)
     RandomCrystalOptions(space_groups=(solving.simulated.space_group,), n_atoms=solving.simulated.n_atoms)
     RandomCrystalOptions(n_atoms=benchmark.n_atoms)
 
@@ -130,6 +137,7 @@ def solve_example(run: Run) -> Solution:
         data,
         d_min=d_min,
         solver=options.solver,
+        weights=options.weights or SHIPPED,
         effort=options.effort,
         formula=data.formula or None,
         seed=run.config.seed,
@@ -235,15 +243,14 @@ def benchmark_solvers(run: Run) -> pd.DataFrame:
 
 def _benchmark_rows(run: Run) -> Iterator[dict[str, object]]:
     options, rng = run.config.solving.benchmark, np.random.default_rng(run.config.seed)
+    measure = partial(solve_and_score, weights=run.config.solving.weights or SHIPPED, seed=run.config.seed)
     for crystal in benchmark_crystals(run):
         for d_min in options.d_mins:
             data, truth = simulate_reflections(
                 crystal, d_min, noise=options.noise, missing=options.missing, seed=options.seed
             )
             for solver in options.solvers:
-                yield solve_and_score(
-                    data, truth, d_min, solver=solver, effort=options.effort, seed=run.config.seed, device=run.device
-                )
+                yield measure(data, truth, d_min, solver=solver, effort=options.effort, device=run.device)
             merged = data.merge().reflections
             phi = random_phases(merged.hkl, merged.group, _N_CHANCE, rng)
             scores = truth.score(np.sqrt(np.maximum(merged.intensity, 0)) * np.exp(1j * phi), merged)
@@ -256,11 +263,19 @@ def _benchmark_rows(run: Run) -> Iterator[dict[str, object]]:
 
 
 def solve_and_score(
-    data: Reflections, truth: Truth, d_min: float, *, solver: str, effort: float, seed: int, device: str = "auto"
+    data: Reflections,
+    truth: Truth,
+    d_min: float,
+    *,
+    solver: str,
+    weights: str,
+    effort: float,
+    seed: int,
+    device: str = "auto",
 ) -> dict[str, object]:
     """Solve reflections, without a model, and score the solution that is ranked first; return a row of a benchmark."""
     start = time.perf_counter()
-    solution = solve(data, model=False, solver=solver, effort=effort, seed=seed, device=device)
+    solution = solve(data, model=False, solver=solver, weights=weights, effort=effort, seed=seed, device=device)
     seconds = time.perf_counter() - start
     return {"solver": solver, **_case(solution.reflections, d_min), **score_row(solution, truth, seconds)}
 

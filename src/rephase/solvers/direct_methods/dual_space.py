@@ -1,6 +1,7 @@
 """Dual-space direct methods: phases refined by triplets in turn with a fixed number of atoms, in the group."""
 
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from rephase.crystal.phases import unit_phasor
 from rephase.crystal.symmetry import Symmetry
 from rephase.solvers.direct_methods.atoms import PointAtoms, asymmetric_unit, find_atoms
 from rephase.solvers.direct_methods.relations import Classes, Triplets
-from rephase.solvers.grids import HalfGrid, symmetric_shape
+from rephase.solvers.grids import HalfGrid
+from rephase.solvers.symmetric_grids import symmetric_grid
 
 # Chosen by the right ones among 64 starts of each of five generated acentric crystals to 1.0 Å
 _STRONG, _TRIPLETS = 10, 30  # reflections per atom of the asymmetric unit, and relations per reflection
@@ -27,7 +29,7 @@ class DirectMethods:
     Parameters
     ----------
     hkl
-        Hemisphere list [n_refl, 3] of the measured reflections in the axes of `cell`, a primitive one.
+        Hemisphere list [n_refl, 3] of the measured reflections in the axes of `cell`, a reduced one.
     E
         [n_refl] on the device of the computation.
     n_atoms
@@ -40,6 +42,9 @@ class DirectMethods:
     """
 
     def __init__(self, hkl: np.ndarray, E: torch.Tensor, cell: Cell, symmetry: Symmetry, n_atoms: int):
+        d_min = cell.d_spacing(hkl).min()
+        grid = symmetric_grid(cell, symmetry, partial(_points_needed, d_min=d_min))
+        hkl, cell, symmetry = hkl @ grid.basis, grid.cell, grid.symmetry
         self._classes = Classes(hkl, symmetry, E.device)
         self.n_atoms = max(1, math.ceil(_ATOMS * n_atoms / len(symmetry.point_group)))
         one, self._E_listed = hkl[self._classes.first], E
@@ -49,10 +54,8 @@ class DirectMethods:
         self._strong = torch.as_tensor(strong, device=E.device)
         self._strong_E = torch.zeros_like(of_classes).index_copy_(0, self._strong, of_classes[self._strong])
         self._triplets = Triplets(hkl, E, self._classes, strong, _TRIPLETS * len(strong))
-        least = np.maximum(2 * np.abs(hkl).max(0) + 2, np.array(cell.parameters[:3]) / _SPACING)
-        shape = symmetric_shape(least, symmetry)
-        self._grid = HalfGrid(torch.as_tensor(hkl, device=E.device), shape)
-        self._unit = torch.as_tensor(asymmetric_unit(shape, symmetry, cell), device=E.device)
+        self._grid = HalfGrid(torch.as_tensor(hkl, device=E.device), grid.shape)
+        self._unit = torch.as_tensor(asymmetric_unit(grid.shape, symmetry, cell), device=E.device)
         self._F_of_strong = PointAtoms(one[strong], symmetry, E.device)
         self._F_of_all = PointAtoms(one, symmetry, E.device)
 
@@ -87,3 +90,8 @@ class DirectMethods:
         moduli, E = F.abs(), self._E_listed - self._E_listed.mean()
         moduli = moduli - moduli.mean(1, keepdim=True)
         return moduli @ E / (moduli.norm(dim=1) * E.norm()).clamp_min(1e-12)
+
+
+def _points_needed(lengths: np.ndarray, d_min: float) -> np.ndarray:
+    """Return the fewest points along axes of such lengths (Å): all indices fit, and peaks can be told apart."""
+    return np.ceil(np.maximum(2 * np.floor(lengths / d_min + 1e-6) + 2, lengths / _SPACING)).astype(int)

@@ -144,7 +144,7 @@ class RecurrentNetwork(nn.Module):
             raise ConfigError(
                 f"width = {width}, n_gradients = {n_gradients}: expected a multiple of 4, and an even number up to it"
             )
-        self.width = width
+        self.width, self.n_gradients = width, n_gradients
         self.enter = Channels(_N_INPUTS + width, width)
         self.layers = nn.ModuleList(Layer(width, n_basis, n_gradients) for _ in range(n_layers))
         self.gate = Channels(2 * width, width)

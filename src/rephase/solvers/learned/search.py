@@ -1,58 +1,99 @@
-"""Candidates for the phases of measured reflections, from random starts of a trained network."""
+"""Trials with a trained network: it improves phases of any origin in the group, and says how sure it is of them."""
 
+import math
 from typing import NamedTuple
 
 import torch
 
+from rephase.crystal.cell import Cell
 from rephase.crystal.phases import unit_phasor
-from rephase.crystal.symmetry import find_symmetry
+from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.devices import at_once
 from rephase.solvers.grids import HalfGrid, fast_size
 from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.spheres import Spheres, measured, points_needed
 from rephase.solvers.learned.starts import operations_of, random_starts
 from rephase.solvers.problem import PhaseProblem
-from rephase.solvers.strategy import Recipe, Trials, polish
+from rephase.solvers.strategy import Recipe, Trials
 
-_N_STEPS = 24
+_N_PROPOSALS = 8  # classical trials for each one that the network takes on; a twelfth of its time
 _STEPS_IN_GROUP = (4, 4, 8)  # after each average over the operations
 _CYCLES_OF_CHANNEL = 6  # time of a channel of a layer in one step, relative to a cycle of a classical search
+# Measured with 24 and 48 channels, 2 and 4 layers; of a voxel: tables and starts, a channel, its filter in a layer
+_BYTES_PER_VOXEL, _BYTES_OF_CHANNEL, _BYTES_OF_FILTER = 400, 25, 4
 
 
 class LearnedSearch(NamedTuple):
-    """A search of `pursue` whose trials are starts of a network, finished by a classical recipe."""
+    """A search of `pursue` in which a network improves and ranks the best of many classical trials.
+
+    A network alone believes in its own mistakes. Those of a classical search are others, so the two judge each other:
+    the misfit chooses the trials of which the network is asked, and its confidence ranks what it makes of them.
+
+    Parameters
+    ----------
+    network
+        On the device of the problem.
+    recipe
+        Of the classical trials.
+    n_proposals
+        Classical trials for each one, that of smallest misfit, which the network takes on.
+    """
 
     network: RecurrentNetwork
-    finishing: Recipe
-    n_steps: int = _N_STEPS
+    recipe: Recipe
+    n_proposals: int = _N_PROPOSALS
 
     @property
     def beyond(self) -> bool:
-        """False: the network works on the sphere of the data."""
-        return False
+        """Whether the classical trials work on the sphere of the whole problem."""
+        return self.recipe.beyond
+
+    @property
+    def finishing(self) -> Recipe:
+        """The recipe by which the classical trials are finished."""
+        return self.recipe.finishing
 
     @property
     def n_cycles(self) -> int:
         """Cost of a trial before its finish, in cycles of a map of `space`."""
-        n_steps = self.n_steps + sum(_STEPS_IN_GROUP)
-        return round(n_steps * self.network.width * len(self.network.layers) * _CYCLES_OF_CHANNEL)
+        of_step = self.network.width * len(self.network.layers) * _CYCLES_OF_CHANNEL
+        return self.n_proposals * self.recipe.n_cycles + sum(_STEPS_IN_GROUP) * of_step
 
     def shortened(self, part: float) -> "LearnedSearch":
-        """Return the same search with a fraction `part` of the steps."""
-        steps = max(1, int(part * self.n_steps))
-        return self._replace(n_steps=steps, finishing=self.finishing.shortened(part))
+        """Return the same search with a fraction `part` of the classical trials."""
+        return self._replace(n_proposals=max(1, int(part * self.n_proposals)))
+
+    def extra_bytes(self, cell: Cell, symmetry: Symmetry, d_min: float, device: torch.device) -> int:
+        """Estimate the memory of the network for the lists that it takes at once, to within a factor of two."""
+        lattice, limit = torch.as_tensor(cell.orthogonalisation)[None], torch.tensor([d_min])
+        n_voxels, network = math.prod(_shape(lattice, limit)), self.network
+        of_channel = _BYTES_OF_CHANNEL + _BYTES_OF_FILTER * len(network.layers)
+        of_voxel = _BYTES_PER_VOXEL + of_channel * (network.width + network.n_gradients)
+        return _lists_at_once(n_voxels, device) * n_voxels * of_voxel
 
     def space(self, problem: PhaseProblem) -> PhaseProblem:
-        """Return the problem on the sphere of the data."""
-        return problem.within_data
+        """Return the problem that the classical trials work on."""
+        return self.recipe.space(problem)
 
+    @torch.no_grad()
     def trials(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> Trials:
-        """Run `n` random starts of the network, and finish them in the group."""
-        return polish(problem, search(problem, self.network, n, self.n_steps, generator).F, self.finishing)
+        """Run ``n_proposals`` classical trials for each of `n`, and give the best to the network.
+
+        The merit of a trial is the confidence of the network; its misfit is that of the classical trial.
+        """
+        n_maps = max(1, at_once("search maps", problem.device) // self.space(problem).n_voxels)
+        left, parts = n * self.n_proposals, []
+        while left:
+            parts.append(self.recipe.trials(problem, min(left, n_maps), generator))
+            left -= len(parts[-1].F)
+        proposed = Trials(*(torch.cat(column) for column in zip(*parts)))
+        best = proposed.misfit.argsort()[:n]
+        found = NetworkSphere(problem, self.network).in_group(proposed.F[best])
+        return Trials(found.F, proposed.misfit[best], found.confidence)
 
 
 class Candidates(NamedTuple):
-    """Symmetric lists F [n, n_refl] of a problem, the most confident first, and their ``confidence`` [n], 0 to 1.
+    """Symmetric lists F [n, n_refl] of a problem, and the ``confidence`` of the network in them [n], 0 to 1.
 
     Measured reflections have their amplitudes, unmeasured ones inside the sphere of the data those that the network
     found; finer ones are zero.
@@ -62,42 +103,15 @@ class Candidates(NamedTuple):
     confidence: torch.Tensor
 
 
-@torch.no_grad()
-def search(
-    problem: PhaseProblem, network: RecurrentNetwork, n: int, n_steps: int, generator: torch.Generator
-) -> Candidates:
-    """Start a network `n` times from random phases, and return what it finds to the group.
-
-    The starts have no symmetry: a structure that appears at the wrong place among fixed symmetry elements cannot move.
-
-    Parameters
-    ----------
-    problem
-        The measured amplitudes; `rephase.solvers.strategy.polish` finishes the candidates for the same problem.
-    network
-        On the device of the problem.
-    n, n_steps
-        Starts, and steps from each before the origin of the group is looked for.
-    generator
-        Of the random numbers, on the CPU.
-    """
-    sphere = NetworkSphere(problem, network)
-    at_a_time = max(1, at_once("phasing maps", problem.device) // sphere.spheres.n_voxels)
-    found = []
-    for first in range(0, n, at_a_time):
-        found.append(sphere.in_group(sphere.free(min(at_a_time, n - first), n_steps, generator)))
-    F, confidence = (torch.cat(each) for each in zip(*found))
-    order = confidence.argsort(descending=True)
-    return Candidates(F[order], confidence[order])
-
-
 class NetworkSphere:
     """A network on the sphere of the data of a problem.
 
     Parameters
     ----------
-    problem, network
-        As for `search`.
+    problem
+        The measured amplitudes.
+    network
+        On the device of the problem.
     """
 
     def __init__(self, problem: PhaseProblem, network: RecurrentNetwork):
@@ -105,30 +119,55 @@ class NetworkSphere:
         like, known = network.gain, self.space.amplitude.to(network.gain)
         lattice = like.new_tensor(self.space.reduced.cell.orthogonalisation)[None]
         d_min = like.new_tensor([self.space.d_min])
-        n_h, n_k, n_l = map(fast_size, points_needed(lattice, d_min)[0].tolist())
-        self.spheres = Spheres((n_h, n_k, n_l), lattice, d_min)
+        self.spheres = Spheres(_shape(lattice, d_min), lattice, d_min)
         self.grid = HalfGrid(self.space.hkl, self.spheres.shape)
         is_measured = self.grid.put(torch.ones_like(known))[None] > 0
         self.data = measured(self.spheres, self.grid.put(known)[None], is_measured)
+        self.n_at_once = _lists_at_once(self.spheres.n_voxels, problem.device)
 
-    def free(self, n: int, n_steps: int, generator: torch.Generator) -> torch.Tensor:
-        """Take steps from `n` random starts without symmetry; return lists F [n, n_refl] of the sphere."""
-        operations = operations_of(find_symmetry("P 1"), n, self.network.gain)
-        return self._lists(self.network(self.data, random_starts(self.spheres, operations, generator), n_steps))
+    @torch.no_grad()
+    def from_random(self, n: int, n_steps: int, generator: torch.Generator) -> torch.Tensor:
+        """Take steps from `n` random starts; return lists F [n, n_refl] of the problem, each at its own origin.
 
-    def in_group(self, F: torch.Tensor) -> Candidates:
-        """Move lists [n, n_refl] of the sphere to the origin of the group; average and improve them in turn.
-
-        Returns lists of the whole problem, in the same order, with the confidence of the last steps.
+        The starts have no symmetry: a structure that appears at the wrong place among fixed symmetry elements cannot
+        move. `generator` is on the CPU.
         """
+        found = []
+        for first in range(0, n, self.n_at_once):
+            operations = operations_of(find_symmetry("P 1"), min(self.n_at_once, n - first), self.network.gain)
+            start = random_starts(self.spheres, operations, generator)
+            found.append(self._lists(self.network(self.data, start, n_steps)))
+        return self.problem.from_within_data(torch.cat(found))
+
+    @torch.no_grad()
+    def in_group(self, F: torch.Tensor) -> Candidates:
+        """Move lists F [n, n_refl] of the problem to the origin of the group; improve and average them in turn."""
+        parts = [self._in_group(part) for part in self.problem.to_within_data(F).split(self.n_at_once)]
+        found, confidence = (torch.cat(each) for each in zip(*parts))
+        return Candidates(self.problem.from_within_data(found), confidence)
+
+    def _in_group(self, F: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return lists [n, n_refl] of the sphere, and the confidence of the last steps [n]."""
         group, n_known = self.space.group, self.space.n_known
         F, _ = group.move_to_origin(F, n_known, self.space.grid.shape)
         for n_steps in _STEPS_IN_GROUP:
             phasors = self.network(self.data, self.grid.put(group.average(F)), n_steps)
             F = self._lists(phasors)
-        return Candidates(self.problem.from_within_data(group.average(F)), self.data.confidence(phasors))
+        F = group.average(F)
+        F[:, :n_known] = self.space.amplitude * unit_phasor(F[:, :n_known])
+        return F, self.data.confidence(phasors)
 
     def _lists(self, phasors: torch.Tensor) -> torch.Tensor:
         """Return lists [n, n_refl] with the measured amplitudes, and those of the phasors where there is none."""
         kept = torch.where(self.data.is_measured, unit_phasor(phasors), phasors)
         return self.grid.get(self.data.scale * self.data.amplitude * kept).to(torch.complex64)
+
+
+def _shape(lattice: torch.Tensor, d_min: torch.Tensor) -> tuple[int, int, int]:
+    """Return the grid for a lattice [1, 3, 3] and a resolution limit [1], both in Å."""
+    n_h, n_k, n_l = map(fast_size, points_needed(lattice.norm(dim=1), d_min)[0].tolist())
+    return n_h, n_k, n_l
+
+
+def _lists_at_once(n_voxels: int, device: torch.device) -> int:
+    return max(1, at_once("phasing maps", device) // n_voxels)

@@ -121,9 +121,9 @@ def _in_fft_order(n: int) -> torch.Tensor:
     return torch.where(index < (n + 1) // 2, index, index - n)
 
 
-def points_needed(lattice: torch.Tensor, d_min: torch.Tensor) -> torch.Tensor:
-    """Return the fewest points [n, 3] that grids need for lattices [n, 3, 3] and resolution limits [n], both in Å."""
-    largest = (lattice.norm(dim=1) / d_min[:, None] + 1e-6).floor()
+def points_needed(lengths: torch.Tensor, d_min: torch.Tensor) -> torch.Tensor:
+    """Return the fewest points [..., 3] of grids for lengths of axes [..., 3] and resolution limits [...], in Å."""
+    largest = (lengths / d_min[..., None] + 1e-6).floor()
     return (_OVERSAMPLED * (2 * largest + 1)).ceil().long()
 
 
