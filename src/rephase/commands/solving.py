@@ -41,8 +41,9 @@ def solve(
     solver: Annotated[
         str,
         typer.Option(
-            help="classical; learned, a trained network; auto, both in turn; or one search alone: raar, "
-            "direct_methods, charge_flipping, difference_map, hio, low_density_elimination"
+            help="classical; learned, a trained network that improves and ranks classical trials; auto, the network "
+            "where it was trained for; or one search alone: raar, direct_methods, charge_flipping, difference_map, "
+            "hio, low_density_elimination"
         ),
     ] = "classical",
     weights: Annotated[
