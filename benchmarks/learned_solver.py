@@ -45,6 +45,7 @@ from rephase.solvers.learned.cards import PHASES
 from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.search import LearnedSearch, NetworkSphere
 from rephase.solvers.problem import PhaseProblem, working_problem
+from rephase.solvers.strategy import joined
 
 KEYS = ["network", "data", "source", "n_starts", "n_steps", "d_min"]
 _N_CHANCE = 20  # sets of random phases
@@ -86,8 +87,10 @@ def found_lists(
         return sphere.in_group(sphere.from_random(options.starts, options.steps, generator))
     recipes = recipes_for("classical", problem.d_min, problem.symmetry)
     shares = [len(part) for part in np.array_split(np.arange(options.starts), len(recipes))]
-    found = [LearnedSearch(network, each).trials(problem, n, generator) for each, n in zip(recipes, shares) if n]
-    return torch.cat([trials.F for trials in found]), torch.cat([trials.merit for trials in found])
+    found = joined(
+        [LearnedSearch(network, each).trials(problem, n, generator) for each, n in zip(recipes, shares) if n]
+    )
+    return found.F, found.merit
 
 
 def scored(

@@ -32,7 +32,7 @@ from rephase.solvers.iterations import raar
 from rephase.solvers.maxima import around_peaks, highest_around
 from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.projections import Modulus, above
-from rephase.solvers.strategy import Recipe, Trials, finish, finish_in_group, random_starts, search
+from rephase.solvers.strategy import Recipe, Trials, finish, finish_in_group, joined, random_starts, search
 
 Idea = Callable[[PhaseProblem, int, Recipe, torch.Generator, Trials | None], Trials]
 
@@ -198,8 +198,8 @@ def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespa
         for i in range(options.n_batches * len(recipes)):
             fresh = IDEAS[idea](problem, 8, recipes[i % len(recipes)], generator, pool)
             found.append(fresh)
-            every = Trials(*(torch.cat(column) for column in zip(*found)))
-            pool = Trials(*(column[every.misfit.argsort()[:24]] for column in every))
+            every = joined(found)
+            pool = every.take(every.misfit.argsort()[:24])
         seconds = time.process_time() - start
         map_cc = correlations(problem, every, truth, merged, amplitude)
         rows.append(

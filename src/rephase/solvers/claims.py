@@ -25,6 +25,16 @@ _FEWEST = 2.0  # reflections above 2 σ for each parameter of a model that is ev
 _SMALLEST_FOM, _LARGEST_MISFIT_OF_POSSIBLE = 0.72, 0.42
 
 
+# What a network is more confident of than of every other trial, by at least so much, is right: see `probability`
+_LIKELY, _CERTAIN = 0.5, 0.95  # probabilities from which a verdict of a network is "possible" and "solved"
+_EVEN_LEAD, _STEEPNESS = 0.012, 2.5
+
+
+def probability(lead: float) -> float:
+    """Return how likely a solution is right that leads in the confidence of a network by so much."""
+    return float(1 / (1 + (_EVEN_LEAD / max(lead, 1e-9)) ** _STEEPNESS))
+
+
 def agreement_needed(d_min: float) -> int:
     """Return how many of the best trials must agree: more at low resolution, where wrong solutions also agree."""
     return int(np.interp(d_min, [1.0, 1.2, 1.5, 1.8], [2, 3, 8, 12]))
@@ -36,8 +46,11 @@ def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
     ``solved``: the misfit is small, and enough trials agree at this resolution, or two agree and every other is far
     worse. ``possible``: enough trials agree, or one is far better than every other, and the density explains most of
     the amplitudes. ``unsure`` otherwise, and always for a single trial. If trials started from known phases, the misfit
-    alone decides.
+    alone decides. If a network ranked the trials, its lead decides.
     """
+    if outcome.lead is not None:
+        likely = probability(outcome.lead)
+        return "solved" if likely >= _CERTAIN else "possible" if likely >= _LIKELY else "unsure"
     if not is_free:
         small = outcome.misfit <= _LARGEST_MISFIT and d_min <= COARSEST_CLAIM
         return "solved" if small else "possible" if outcome.misfit <= _LARGEST_MISFIT_OF_ALL else "unsure"

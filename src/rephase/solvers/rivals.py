@@ -14,7 +14,7 @@ import torch
 from rephase.crystal.reflections.pseudo_translations import PseudoTranslations
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import above
-from rephase.solvers.strategy import Outcome, Recipe, Trials, aligned_phasors, figure_of_merit, polish
+from rephase.solvers.strategy import Outcome, Recipe, Trials, aligned_phasors, figure_of_merit, joined, polish
 
 _MOST_STARTS, _MOST_RIVALS = 64, 8  # origins times sign patterns; distinct rivals
 _DISTINCT = 0.8  # ratio of the weak-class misfits of solution and rival; for real crystals it is at most 0.71
@@ -45,9 +45,8 @@ def settle_rivals(problem: PhaseProblem, outcome: Outcome, pseudo: PseudoTransla
     classes = _Classes(of, pseudo.weak_classes.tolist())
     starts = _starts(problem, outcome.F, classes, hkl, pseudo.origins)
     finished = [polish(problem, start, recipe) for start in starts.split(1)]
-    misfit = outcome.F.new_tensor([outcome.misfit]).real
-    kept = outcome.kept or Trials(outcome.F[None], misfit, -misfit)
-    everything = Trials(*(torch.cat(columns) for columns in zip(kept, *finished)))
+    kept = outcome.kept or Trials(outcome.F[None], outcome.F.new_tensor([outcome.misfit]).real)
+    everything = joined([kept._replace(confidence=None), *finished])
     weak_misfit, score = _scores(problem, everything.F, classes)
     best = int(score.argmin())
     phasors = aligned_phasors(problem, everything.F, best)

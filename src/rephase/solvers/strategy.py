@@ -124,12 +124,29 @@ class Trials(NamedTuple):
     """Solutions found: symmetric F [n, n_refl] with the measured amplitudes, and their figures [n].
 
     ``misfit`` is R = sum ||G| - |F|| / sum |F|, where |G| are the amplitudes of the positive density; low is good.
-    ``merit`` ranks the trials, high is good: minus the misfit, or the confidence of a network.
+    ``confidence`` is that of the network that has improved the trials, 0 to 1, if one has.
     """
 
     F: torch.Tensor
     misfit: torch.Tensor
-    merit: torch.Tensor
+    confidence: torch.Tensor | None = None
+
+    @property
+    def merit(self) -> torch.Tensor:
+        """What ranks the trials [n], high is good: the confidence, or minus the misfit."""
+        return -self.misfit if self.confidence is None else self.confidence
+
+    def take(self, rows: torch.Tensor) -> "Trials":
+        """Return the trials at `rows`."""
+        confidence = None if self.confidence is None else self.confidence[rows]
+        return Trials(self.F[rows], self.misfit[rows], confidence)
+
+
+def joined(several: Sequence[Trials]) -> Trials:
+    """Join trials; all must have a confidence, or none."""
+    F, misfit = torch.cat([each.F for each in several]), torch.cat([each.misfit for each in several])
+    confidence = [each.confidence for each in several if each.confidence is not None]
+    return Trials(F, misfit, torch.cat(confidence) if confidence else None)
 
 
 def random_starts(problem: PhaseProblem, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -199,8 +216,7 @@ def finish_in_group(problem: PhaseProblem, F: torch.Tensor, amplitude: torch.Ten
         F = modulus.in_list(calculated)
         calculated = problem.group.average(problem.grid.from_map(above(problem.grid.to_map(F), sigma)))
     difference = (calculated[:, :n_known].abs() - amplitude).abs().sum(1)
-    misfit = difference / amplitude.sum()
-    return Trials(modulus.in_list(calculated), misfit, -misfit)
+    return Trials(modulus.in_list(calculated), difference / amplitude.sum())
 
 
 def finish(problem: PhaseProblem, F: torch.Tensor, recipe: Recipe) -> Trials:
@@ -220,7 +236,8 @@ class Outcome(NamedTuple):
 
     ``F`` [n_refl] of the best trial; ``fom`` [n_known] in 0–1, the agreement on each phase among the trials that agree
     with it, 0 if none does; its ``misfit``, and ``rival``, the misfit of the best trial that disagrees (infinite if
-    none does). ``kept`` are the best of ``n_trials`` trials; ``n_agree`` of them, including the best, reached the same
+    none does); ``lead``, by how much the confidence of a network in it is larger than in that trial (None without a
+    network). ``kept`` are the best of ``n_trials`` trials; ``n_agree`` of them, including the best, reached the same
     solution, ``agrees`` [n_kept] says which.
     """
 
@@ -230,6 +247,7 @@ class Outcome(NamedTuple):
     rival: float
     n_agree: int
     n_trials: int
+    lead: float | None = None
     kept: Trials | None = None
     agrees: torch.Tensor | None = None
 
@@ -257,8 +275,7 @@ def pursue(
         batch = min(max_trials, batch_size(each.space(problem).n_voxels, problem.device, round_ // len(searches)))
         fresh = each.trials(problem, batch, generator)
         n_trials += batch
-        pool = fresh if pool is None else Trials(*(torch.cat(pair) for pair in zip(pool, fresh)))
-        pool = _best(pool)
+        pool = _best(fresh if pool is None else joined([pool, fresh]))
         outcome = compared(problem, pool, n_trials)
         report(n_trials, outcome.n_agree)
         if is_enough(outcome):
@@ -280,8 +297,7 @@ def _unexamined(pool: Trials, examined: set[float]) -> int | None:
 def _with_first(pool: Trials, place: int) -> Trials:
     """Return the trials with one of them moved to the first place."""
     order = torch.arange(len(pool.merit), device=pool.merit.device)
-    order = torch.cat([order[place : place + 1], order[:place], order[place + 1 :]])
-    return Trials(*(column[order] for column in pool))
+    return pool.take(torch.cat([order[place : place + 1], order[:place], order[place + 1 :]]))
 
 
 def batch_size(n_voxels: int, device: torch.device, n_before: int) -> int:
@@ -297,8 +313,7 @@ def batch_size(n_voxels: int, device: torch.device, n_before: int) -> int:
 
 def _best(pool: Trials) -> Trials:
     """Keep the trials of largest merit, the best first."""
-    best = pool.merit.argsort(descending=True)[:N_KEPT]
-    return Trials(*(column[best] for column in pool))
+    return pool.take(pool.merit.argsort(descending=True)[:N_KEPT])
 
 
 def compared(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
@@ -307,13 +322,17 @@ def compared(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
     phasors = aligned_phasors(problem, pool.F, 0)
     correlation = ((phasors * phasors[0].conj()).real @ weight) / weight.sum()
     agreeing = correlation >= _SAME_SOLUTION
+    others, lead = pool.take(~agreeing), None
+    if pool.confidence is not None:
+        lead = float(pool.merit[0] - others.merit.max()) if len(others.F) else math.inf
     return Outcome(
         F=pool.F[0],
         fom=figure_of_merit(phasors[agreeing]),
         misfit=float(pool.misfit[0]),
-        rival=float(pool.misfit[~agreeing].min()) if not agreeing.all() else math.inf,
+        rival=float(others.misfit.min()) if len(others.F) else math.inf,
         n_agree=int(agreeing.sum()),
         n_trials=n_trials,
+        lead=lead,
         kept=pool,
         agrees=agreeing,
     )

@@ -14,7 +14,7 @@ from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.spheres import Spheres, measured, points_needed
 from rephase.solvers.learned.starts import operations_of, random_starts
 from rephase.solvers.problem import PhaseProblem
-from rephase.solvers.strategy import Recipe, Trials
+from rephase.solvers.strategy import Recipe, Trials, joined
 
 _N_PROPOSALS = 8  # classical trials for each one that the network takes on; a twelfth of its time
 _STEPS_IN_GROUP = (4, 4, 8)  # after each average over the operations
@@ -79,17 +79,17 @@ class LearnedSearch(NamedTuple):
     def trials(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> Trials:
         """Run ``n_proposals`` classical trials for each of `n`, and give the best to the network.
 
-        The merit of a trial is the confidence of the network; its misfit is that of the classical trial.
+        The misfit of each is that of the classical trial.
         """
         n_maps = max(1, at_once("search maps", problem.device) // self.space(problem).n_voxels)
         left, parts = n * self.n_proposals, []
         while left:
             parts.append(self.recipe.trials(problem, min(left, n_maps), generator))
             left -= len(parts[-1].F)
-        proposed = Trials(*(torch.cat(column) for column in zip(*parts)))
-        best = proposed.misfit.argsort()[:n]
-        found = NetworkSphere(problem, self.network).in_group(proposed.F[best])
-        return Trials(found.F, proposed.misfit[best], found.confidence)
+        proposed = joined(parts)
+        best = proposed.take(proposed.misfit.argsort()[:n])
+        found = NetworkSphere(problem, self.network).in_group(best.F)
+        return Trials(found.F, best.misfit, found.confidence)
 
 
 class Candidates(NamedTuple):
