@@ -89,13 +89,13 @@ def test_candidates_of_a_long_cell_obey_the_group():
     torch.testing.assert_close(problem.group.average(F), F, rtol=0, atol=1e-3 * float(problem.amplitude.max()))
 
 
-def learned(d_min=(1.5, 2.0), n_atoms=(5, 30)):
-    """Weights of an untrained network with the card of one that has learned these resolutions."""
+def learned(**data):
+    """Weights of an untrained network with the card of one that has learned 1.5 to 2 Å or other data."""
     card = PhasingCard(
         model="recurrent",
         options={"width": 8, "n_layers": 1},
         loss="phasor_misfit",
-        data=PhasingData(d_min=d_min, n_atoms=n_atoms),
+        data=PhasingData(**{"d_min": (1.5, 2.0)} | data),
         training={},
         seed=0,
         figures={},
@@ -152,17 +152,30 @@ def test_only_solvers_that_learn_need_weights():
     assert solver_for("auto").network.card.model == "recurrent"
 
 
-def test_what_the_network_has_not_learned_is_said():
-    problem = problem_of("P 1 21/c 1")  # to 1.6 Å
+def test_what_the_network_has_learned_is_not_warned_of():
+    problem, group = problem_of("P 1 21/c 1"), find_symmetry("P 1 21/a 1")  # of the same type
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Solver("learned", learned()).warn_of_the_unknown(problem)
-        Solver("auto", learned(d_min=(1.9, 2.1))).warn_of_the_unknown(problem)  # takes the classical recipes
-        Solver("raar").warn_of_the_unknown(problem)
-    with pytest.warns(UserWarning, match=r"d_min = 1\.6\d Å \(trained on 1\.9 to 2\.1 Å\)"):
-        Solver("learned", learned(d_min=(1.9, 2.1))).warn_of_the_unknown(problem)
-    with pytest.warns(UserWarning, match=r"about \d atoms in the asymmetric unit \(trained on up to 3\)"):
-        Solver("auto", learned(n_atoms=(3, 3))).warn_of_the_unknown(problem)
+        Solver("learned", learned()).warn_of_the_unknown(problem, group)
+        Solver("learned", learned(space_groups=("P 1 21/n 1",))).warn_of_the_unknown(problem, group)
+        Solver("auto", learned(d_min=(1.9, 2.1))).warn_of_the_unknown(problem, group)  # takes the classical recipes
+        Solver("raar").warn_of_the_unknown(problem, group)
+
+
+@pytest.mark.parametrize(
+    ("data", "group", "said"),
+    [
+        ({"d_min": (1.9, 2.1)}, "P 1 21/c 1", r"d_min = 1\.6\d Å \(trained on 1\.9 to 2\.1 Å\)"),
+        ({"n_atoms": (3, 3)}, "P 1 21/c 1", r"about \d atoms in the asymmetric unit \(trained on up to 3\)"),
+        ({"shapes": ((4, 8, 12), (8, 8, 8))}, "P 1 21/c 1", r"cell of \d+ x \d+ x \d+ points \(.* up to 8 x 8 x 8\)"),
+        ({"space_groups": ("P 1",)}, "P 1 21/c 1", r"space group P 1 21/c 1 \(none of the 1 of"),
+        ({}, "P 1 2 1", r"space group P 1 2 1 \(none of the 20 of"),
+    ],
+)
+def test_what_the_network_has_not_learned_is_said(data, group, said):
+    problem = problem_of("P 1 21/c 1")  # to 1.6 Å
+    with pytest.warns(UserWarning, match=said):
+        Solver("learned", learned(**data)).warn_of_the_unknown(problem, find_symmetry(group))
 
 
 def test_a_crystal_is_solved_with_the_shipped_network():

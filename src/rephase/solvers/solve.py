@@ -176,7 +176,7 @@ def _searched(
     searches = solver.searches(merged.reflections.d_min, merged.reflections.group)
     known = known_phasors(merged.reflections, phases, fragment)
     problem = working_problem(merged.reflections, amplitude, device=on, known=known)
-    solver.warn_of_the_unknown(problem)
+    solver.warn_of_the_unknown(problem, merged.reflections.group)
     max_trials, searches = plan_trials(problem, searches, effort)
     outcome = pursue(
         problem,
