@@ -28,11 +28,11 @@ import pandas as pd
 import torch
 from cases.crystals import chosen_crystals, crystal_files
 from cases.options import case_parser, check_case, data_kind, limits_of
-from cases.reflections import case_of
+from cases.reflections import case_of, chance
 from cases.rows import Row, continued
 
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.reflections.simulation import SOLVED, WELL_SOLVED, Truth, random_phases
+from rephase.crystal.reflections.simulation import SOLVED, WELL_SOLVED, Truth
 from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.devices import pick_device
@@ -48,7 +48,6 @@ from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.strategy import joined
 
 KEYS = ["network", "data", "source", "n_starts", "n_steps", "d_min"]
-_N_CHANCE = 20  # sets of random phases
 
 
 def measure(name: str, crystal: Crystal, d_min: float, network: RecurrentNetwork, options: argparse.Namespace) -> Row:
@@ -72,7 +71,7 @@ def measure(name: str, crystal: Crystal, d_min: float, network: RecurrentNetwork
         "first": round(float(scores[first]), 4),
         "any": round(float(scores.max()), 4),
         "mean": round(float(scores.mean()), 4),
-        "chance": round(chance(merged, amplitude, truth, options.seed), 4),
+        "chance": round(chance(merged, truth, options.seed), 4),
         "seconds": round(seconds, 2),
     }
 
@@ -87,9 +86,8 @@ def found_lists(
         return sphere.in_group(sphere.from_random(options.starts, options.steps, generator))
     recipes = recipes_for("classical", problem.d_min, problem.symmetry)
     shares = [len(part) for part in np.array_split(np.arange(options.starts), len(recipes))]
-    found = joined(
-        [LearnedSearch(network, each).trials(problem, n, generator) for each, n in zip(recipes, shares) if n]
-    )
+    searches = [(LearnedSearch(network, recipe), n) for recipe, n in zip(recipes, shares) if n]
+    found = joined([search.trials(problem, n, generator) for search, n in searches])
     return found.F, found.merit
 
 
@@ -99,12 +97,6 @@ def scored(
     """Return the map_cc of lists F [n, n_refl] of a problem."""
     phi = problem.phases_for(F, merged.hkl)
     return truth.score(amplitude * np.exp(1j * phi), merged).map_cc
-
-
-def chance(merged: Reflections, amplitude: np.ndarray, truth: Truth, seed: int) -> float:
-    """Return the mean map_cc of random phases."""
-    phi = random_phases(merged.hkl, merged.group, _N_CHANCE, np.random.default_rng(seed))
-    return float(truth.score(amplitude * np.exp(1j * phi), merged).map_cc.mean())
 
 
 def cases(

@@ -37,11 +37,9 @@ import numpy as np
 import pandas as pd
 from cases.crystals import chosen_crystals, crystal_files
 from cases.options import case_parser, check_case, data_kind, limits_of
-from cases.reflections import case_of, is_same_group
+from cases.reflections import case_of, chance, is_same_group
 from cases.rows import Row, continued, replace_rows
 
-from rephase.crystal.reflections import Reflections
-from rephase.crystal.reflections.simulation import Truth, random_phases
 from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, ReflectionError
@@ -51,7 +49,6 @@ from rephase.solvers.solve import solve
 
 KEYS = ("solver", "data", "effort", "d_min")
 SAME = [*KEYS, "seed", "name"]
-_N_CHANCE = 20  # sets of random phases
 
 
 def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespace) -> Row:
@@ -68,7 +65,7 @@ def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespa
     except ReflectionError:  # too few reflections
         return row | {"map_cc": 0.0, "verdict": "refused"}
     if options.solver == "chance":
-        return row | {"map_cc": chance(data, truth, options.seed)}
+        return row | {"map_cc": chance(data.merge().reflections, truth, options.seed)}
     start = time.perf_counter()
     search = {key: getattr(options, key) for key in ("solver", "weights", "effort", "seed")}
     solution = solve(data, model=False, **search)
@@ -76,14 +73,6 @@ def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespa
     if options.unknown_group:
         row["named_first"] = bool(solution.space_groups) and is_same_group(solution.space_groups[0].symmetry, symmetry)
     return row
-
-
-def chance(data: Reflections, truth: Truth, seed: int) -> float:
-    """Return the mean map correlation of random phases."""
-    merged = data.merge().reflections
-    phi = random_phases(merged.hkl, merged.group, _N_CHANCE, np.random.default_rng(seed))
-    scores = truth.score(merged.amplitudes().amplitude * np.exp(1j * phi), merged)
-    return float(scores.map_cc.mean())
 
 
 def cases(crystals: dict[str, Crystal], options: argparse.Namespace) -> Iterator[tuple[Row, Callable[[], Row]]]:

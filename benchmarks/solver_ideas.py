@@ -32,7 +32,7 @@ from rephase.solvers.iterations import raar
 from rephase.solvers.maxima import around_peaks, highest_around
 from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.projections import Modulus, above
-from rephase.solvers.strategy import Recipe, Trials, finish, finish_in_group, joined, random_starts, search
+from rephase.solvers.strategy import Recipe, Trials, finish, finish_in_group, joined, random_phasors, search
 
 Idea = Callable[[PhaseProblem, int, Recipe, torch.Generator, Trials | None], Trials]
 
@@ -74,7 +74,7 @@ def tangent_formula(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
     """First refine random phases with the tangent formula, here as the phases of the squared E map."""
-    phasors, _ = random_starts(problem, n, generator)
+    phasors, _ = random_phasors(problem, n, generator)
     for _ in range(20):
         squared = problem.grid.to_map(problem.sharpened(1.0) * phasors) ** 2
         phasors = unit_phasor(problem.grid.from_map(squared)[:, : problem.n_known])
@@ -89,7 +89,7 @@ def histogram_matching(
     atoms = problem.grid.to_map(falloff(problem) * torch.polar(torch.ones_like(angle), angle).sum(0)[None])
     expected = atoms.flatten().sort().values
     matched = lambda maps: expected[maps.flatten(1).argsort().argsort()].view_as(maps)  # noqa: E731
-    return constrained(problem, search(problem, *random_starts(problem, n, generator), recipe), matched)
+    return constrained(problem, search(problem, *random_phasors(problem, n, generator), recipe), matched)
 
 
 def known_composition(
@@ -97,7 +97,7 @@ def known_composition(
 ) -> Trials:
     """Keep only as many peaks as there are atoms, for twenty cycles after the search."""
     peaks_only = lambda maps: above(maps, around_peaks(maps, problem.n_atoms, 0.0))  # noqa: E731
-    return constrained(problem, search(problem, *random_starts(problem, n, generator), recipe), peaks_only)
+    return constrained(problem, search(problem, *random_phasors(problem, n, generator), recipe), peaks_only)
 
 
 def peaks_in_the_search(
@@ -120,7 +120,7 @@ def local_search(
     """Start from the best trials so far, each with 40 % of its phases held, the strong ones first."""
     if pool is None:
         return recipe.trials(problem, n, generator)
-    phasors, _ = random_starts(problem, n, generator)
+    phasors, _ = random_phasors(problem, n, generator)
     leader = unit_phasor(pool.F[torch.randint(len(pool.F), (n,), generator=generator), : problem.n_known])
     is_held = torch.rand(phasors.shape, generator=generator) < 0.4 * problem.E.clamp_max(1.5)
     return finish(problem, search(problem, torch.where(is_held, leader, phasors), is_held, recipe), recipe)
@@ -132,7 +132,7 @@ def group_from_the_start(
     """Impose the symmetry of the group on the search itself."""
     amplitude = problem.sharpened(recipe.sharpening)
     modulus, sigma = Modulus(problem, amplitude, damping=recipe.damping), problem.sigma(amplitude)
-    maps = problem.grid.to_map(amplitude * random_starts(problem, n, generator)[0])
+    maps = problem.grid.to_map(amplitude * random_phasors(problem, n, generator)[0])
     for cycle in range(recipe.n_search):
         threshold = recipe.threshold[0] + (recipe.threshold[1] - recipe.threshold[0]) * cycle / recipe.n_search
         maps = problem.grid.to_map(problem.group.average(problem.grid.from_map(maps)))

@@ -47,11 +47,11 @@ def test_amplitudes_are_those_that_a_solver_sees(exact):
         n_h, n_k, n_l = made.shape[i].tolist()
         h, k, l = (problem.hkl[: problem.n_known] * (1 - 2 * (problem.hkl[: problem.n_known, 2:] < 0))).T
         cells = ((h % n_h) * n_k + k % n_k) * (n_l // 2 + 1) + l
-        grid = torch.zeros(n_h * n_k * (n_l // 2 + 1)).scatter(0, made.cell[i], made.amplitude[i])
+        grid = torch.zeros(n_h * n_k * (n_l // 2 + 1)).scatter(0, made.place[i], made.amplitude[i])
         torch.testing.assert_close(
             grid[cells], problem.amplitude, rtol=1e-3, atol=2e-3 * float(problem.amplitude.max())
         )
-        n_half = int((made.cell[i] > 0).sum()) - int((l == 0).sum())  # both mates of the plane l = 0 are listed
+        n_half = int((made.place[i] > 0).sum()) - int((l == 0).sum())  # both mates of the plane l = 0 are listed
         assert n_half == problem.n_known
 
 
@@ -76,8 +76,8 @@ def test_equivalents_share_noise_and_gaps():
     for i in range(len(made.F)):
         n_l = int(made.shape[i, 2]) // 2 + 1
         n_h, n_k, _ = made.shape[i].tolist()
-        cell = made.cell[i]
-        h, k, l = (cell // (n_k * n_l), cell // n_l % n_k, cell % n_l)
+        place = made.place[i]
+        h, k, l = (place // (n_k * n_l), place // n_l % n_k, place % n_l)
         h, k = torch.minimum(h, n_h - h), torch.minimum(k, n_k - k)  # |h|, |k|, l are one class in m m m
         key = (h * 1000 + k) * 1000 + l
         for values in (made.is_measured[i].float(), made.amplitude[i]):
@@ -86,7 +86,7 @@ def test_equivalents_share_noise_and_gaps():
                 for how in ("amin", "amax")
             )
             torch.testing.assert_close(smallest, largest, rtol=1e-3, atol=1e-2)
-    there = made.cell > 0
+    there = made.place > 0
     assert not made.is_measured[~there].any()
     shares = ((made.is_measured & there).sum(1) / there.sum(1)).tolist()
     assert 0.45 < min(shares) < 0.75 < 0.9 < max(shares) <= 1

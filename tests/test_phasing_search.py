@@ -26,7 +26,7 @@ from rephase.solvers.learned.search import LearnedSearch, NetworkSphere
 from rephase.solvers.learned.spheres import points_needed
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.solve import solve
-from rephase.solvers.strategy import Recipe, aligned_phasors, pursue, random_starts, search
+from rephase.solvers.strategy import Recipe, aligned_phasors, pursue, random_phasors, search
 
 
 def network():
@@ -79,7 +79,7 @@ def test_the_same_seed_gives_the_same_starts_in_any_pieces(monkeypatch):
 def test_the_answer_does_not_depend_on_the_origin_of_the_lists():
     problem = problem_of("P 1 21/c 1")
     sphere = NetworkSphere(problem, network())
-    start = random_starts(problem, 1, torch.Generator().manual_seed(0))
+    start = random_phasors(problem, 1, torch.Generator().manual_seed(0))
     F = problem.group.average(search(problem, *start, Recipe(n_search=5, n_settle=0)))
     angle = 2 * np.pi * problem.hkl.float() @ torch.tensor([0.21, 0.37, 0.13])
     found = sphere.in_group(torch.cat([F, F * torch.polar(torch.ones_like(angle), angle)]))
@@ -98,13 +98,13 @@ def test_the_network_takes_on_the_trials_of_smallest_misfit():
     assert LearnedSearch(network(), recipe).shortened(1e-9).n_proposals == 1
 
 
-def learned(d_min=(1.5, 2.0), n_atoms=(5, 30)):
-    """Weights of an untrained network with the card of one that has learned these resolutions."""
+def learned(**data):
+    """Weights of an untrained network with the card of one that has learned 1.5 to 2 Å or other data."""
     card = PhasingCard(
         model="recurrent",
         options={"width": 8, "n_layers": 1},
         loss="phasor_misfit",
-        data=PhasingData(d_min=d_min, n_atoms=n_atoms),
+        data=PhasingData(**{"d_min": (1.5, 2.0)} | data),
         training={},
         seed=0,
         figures={},
@@ -159,24 +159,37 @@ def test_only_solvers_that_learn_need_weights():
     assert solver_for("auto").network.card.model == "recurrent"
 
 
-def test_what_the_network_has_not_learned_is_said():
-    problem = problem_of("P 1 21/c 1")  # to 1.6 Å
+def test_what_the_network_has_learned_is_not_warned_of():
+    problem, group = problem_of("P 1 21/c 1"), find_symmetry("P 1 21/a 1")  # of the same type
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Solver("learned", learned()).warn_of_the_unknown(problem)
-        Solver("auto", learned(d_min=(1.9, 2.1))).warn_of_the_unknown(problem)  # takes the classical recipes
-        Solver("raar").warn_of_the_unknown(problem)
-    with pytest.warns(UserWarning, match=r"d_min = 1\.6\d Å \(trained on 1\.9 to 2\.1 Å\)"):
-        Solver("learned", learned(d_min=(1.9, 2.1))).warn_of_the_unknown(problem)
-    with pytest.warns(UserWarning, match=r"about \d atoms in the asymmetric unit \(trained on up to 3\)"):
-        Solver("auto", learned(n_atoms=(3, 3))).warn_of_the_unknown(problem)
+        Solver("learned", learned()).warn_of_the_unknown(problem, group)
+        Solver("learned", learned(space_groups=("P 1 21/n 1",))).warn_of_the_unknown(problem, group)
+        Solver("auto", learned(d_min=(1.9, 2.1))).warn_of_the_unknown(problem, group)  # takes the classical recipes
+        Solver("raar").warn_of_the_unknown(problem, group)
+
+
+@pytest.mark.parametrize(
+    ("data", "group", "said"),
+    [
+        ({"d_min": (1.9, 2.1)}, "P 1 21/c 1", r"d_min = 1\.6\d Å \(trained on 1\.9 to 2\.1 Å\)"),
+        ({"n_atoms": (3, 3)}, "P 1 21/c 1", r"about \d atoms in the asymmetric unit \(trained on up to 3\)"),
+        ({"shapes": ((4, 8, 12), (8, 8, 8))}, "P 1 21/c 1", r"cell of \d+ x \d+ x \d+ points \(.* up to 8 x 8 x 8\)"),
+        ({"space_groups": ("P 1",)}, "P 1 21/c 1", r"space group P 1 21/c 1 \(none of the 1 of"),
+        ({}, "P 1 2 1", r"space group P 1 2 1 \(none of the 20 of"),
+    ],
+)
+def test_what_the_network_has_not_learned_is_said(data, group, said):
+    problem = problem_of("P 1 21/c 1")  # to 1.6 Å
+    with pytest.warns(UserWarning, match=said):
+        Solver("learned", learned(**data)).warn_of_the_unknown(problem, find_symmetry(group))
 
 
 def test_a_crystal_is_solved_with_the_shipped_network():
     options = RandomCrystalOptions(("P -1",), (8, 9))
     crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
     data, truth = simulate_reflections(crystal, 2.0)
-    solution = solve(data, solver="learned", effort=0.02, model=False)
+    solution = solve(data, solver="learned", effort=0.1, model=False)
     assert truth.score(solution.amplitude * np.exp(1j * solution.phi), solution.reflections).map_cc > 0.8
 
 

@@ -31,7 +31,7 @@ from rephase.solvers.strategy import (
     aligned_phasors,
     batch_size,
     finish_in_group,
-    random_starts,
+    random_phasors,
     search,
 )
 
@@ -276,7 +276,7 @@ def waits(function, *arguments):
 @pytest.mark.parametrize("recipe", [Recipe(), Recipe(of_atoms=True), Recipe("charge_flipping", weak_share=0.2)])
 def test_the_host_waits_in_no_cycle(recipe):
     of = problem()
-    start = random_starts(of, 2, seeded())
+    start = random_phasors(of, 2, seeded())
     few, many = recipe._replace(n_search=4, n_settle=2), recipe._replace(n_search=9, n_settle=7)
     assert waits(search, of, *start, few) == waits(search, of, *start, many)
     F = lists(of)

@@ -34,7 +34,7 @@ from rephase.solvers.maxima import around_peaks
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus
 from rephase.solvers.solve import solve
-from rephase.solvers.strategy import Outcome, Recipe
+from rephase.solvers.strategy import Outcome, Recipe, Trials, joined
 
 GROUPS = ["P 1", "P -1", "P 1 21 1", "P 1 21/c 1", "C 1 2/c 1", "P 21 21 21", "P n a 21"]
 
@@ -324,6 +324,30 @@ def test_verdicts_at_medium_resolution(misfit, rival, n_agree, expected):
     outcome = Outcome(nothing, nothing, misfit=misfit, rival=rival, n_agree=n_agree, n_trials=100)
     assert verdict(1.5, outcome) == expected
     assert verdict(2.0, outcome) != "solved"
+
+
+@pytest.mark.parametrize(
+    ("lead", "n_trials", "expected"),
+    [
+        (0.05, 100, "solved"),
+        (0.05, 20, "possible"),
+        (0.02, 100, "possible"),
+        (0.002, 100, "unsure"),
+        (np.inf, 100, "solved"),
+    ],
+)
+def test_the_lead_of_a_network_decides_at_any_resolution(lead, n_trials, expected):
+    nothing = torch.zeros(1)
+    outcome = Outcome(nothing, nothing, misfit=0.4, rival=0.35, n_agree=1, n_trials=n_trials, lead=lead)
+    assert verdict(2.0, outcome) == expected
+
+
+def test_trials_are_ranked_by_confidence_if_there_is_one():
+    F, misfit = torch.zeros(3, 1), torch.tensor([0.3, 0.2, 0.4])
+    classical, judged = Trials(F, misfit), Trials(F, misfit, torch.tensor([0.5, 0.6, 0.7]))
+    assert classical.merit.argmax() == 1
+    assert joined([judged, judged.take(torch.tensor([1]))]).merit.tolist() == pytest.approx([0.5, 0.6, 0.7, 0.6])
+    assert joined([classical, classical]).confidence is None
 
 
 def test_scores_know_neither_origin_nor_hand():

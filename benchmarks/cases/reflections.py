@@ -11,11 +11,13 @@ from cases.crystals import reflection_file
 from cases.options import SPOILING
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.files import read_reflections
-from rephase.crystal.reflections.simulation import Truth, simulate_reflections
+from rephase.crystal.reflections.simulation import Truth, random_phases, simulate_reflections
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import Symmetry, find_symmetry
+
+_N_CHANCE = 20  # sets of random phases
 
 
 def case_of(name: str, crystal: Crystal, d_min: float, options: argparse.Namespace) -> tuple[Reflections, Truth]:
@@ -49,6 +51,12 @@ def whole_truth(crystal: Crystal, data: Reflections) -> Truth:
     hkl = unique_hkl(crystal.cell, find_symmetry("P 1"), data.d_min * (1 - 1e-6))
     F = structure_factors(crystal, hkl, energy_kev=None)
     return Truth(np.concatenate([hkl, -hkl]), np.concatenate([F, F.conj()]))
+
+
+def chance(merged: Reflections, truth: Truth, seed: int) -> float:
+    """Return the mean map_cc of random phases of merged reflections."""
+    phi = random_phases(merged.hkl, merged.group, _N_CHANCE, np.random.default_rng(seed))
+    return float(truth.score(merged.amplitudes().amplitude * np.exp(1j * phi), merged).map_cc.mean())
 
 
 def is_same_group(one: Symmetry, other: Symmetry) -> bool:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # their import takes half a second, which most searches do no
 
 SHIPPED = "recurrent"  # weights that are used by default
 LEARNED = ("learned", "auto")
-_TOLERANCE = 1.01  # the finest reflection of data is a little coarser than the limit at which they were cut
 SOLVERS = (*RECIPES, *LEARNED)
 
 
@@ -38,43 +37,29 @@ class Solver(NamedTuple):
         if self.network is None:
             return recipes_for(self.name, d_min, symmetry)
         recipes = recipes_for("classical", d_min, symmetry)
-        if self.name == "auto" and not self._has_learned(d_min):
+        if self.name == "auto" and not self.network.card.has_learned(d_min):
             return recipes
         from rephase.solvers.learned.search import LearnedSearch
 
         return tuple(LearnedSearch(self.network.model, recipe) for recipe in recipes)
 
-    def warn_of_the_unknown(self, problem: PhaseProblem) -> None:
-        """Warn if the network is used for a problem outside its training.
+    def warn_of_the_unknown(self, problem: PhaseProblem, group: Symmetry) -> None:
+        """Warn if the network is used for a problem, of a group in the axes of the data, outside its training.
 
         Warns
         -----
         UserWarning
-            The data are finer or coarser, or the asymmetric unit larger, than in the training.
+            The data are finer or coarser, the asymmetric unit or the cell larger, or the group is another.
         """
-        has_learned = self._has_learned(problem.d_min)
-        if self.network is None or (self.name == "auto" and not has_learned):
+        if self.network is None or (self.name == "auto" and not self.network.card.has_learned(problem.d_min)):
             return
-        card, unknown = self.network.card, []
-        (finest, coarsest), (_, most) = card.data.d_min, card.data.n_atoms
-        n_atoms = problem.n_atoms / len(problem.symmetry.point_group)
-        if not has_learned:
-            unknown.append(f"d_min = {problem.d_min:.2f} Å (trained on {finest:g} to {coarsest:g} Å)")
-        if n_atoms > most:
-            unknown.append(f"about {n_atoms:.0f} atoms in the asymmetric unit (trained on up to {most})")
-        if unknown:
+        card = self.network.card
+        if unlearned := card.unlearned(problem, group):
             warnings.warn(
-                f"the network {card.model!r} was not trained for {', '.join(unknown)}; solver='classical' "
+                f"the network {card.model!r} was not trained for {', '.join(unlearned)}; solver='classical' "
                 "(--solver classical) does not depend on it",
                 stacklevel=3,
             )
-
-    def _has_learned(self, d_min: float) -> bool:
-        """Whether the training of the network had such a resolution limit."""
-        if self.network is None:
-            return False
-        finest, coarsest = self.network.card.data.d_min
-        return finest / _TOLERANCE <= d_min <= coarsest * _TOLERANCE
 
 
 def solver_for(name: str, weights: str | Path = SHIPPED, *, device: torch.device | str = "cpu") -> Solver:

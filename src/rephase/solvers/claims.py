@@ -28,6 +28,7 @@ _SMALLEST_FOM, _LARGEST_MISFIT_OF_POSSIBLE = 0.72, 0.42
 # What a network is more confident of than of every other trial, by at least so much, is right: see `probability`
 _LIKELY, _CERTAIN = 0.5, 0.95  # probabilities from which a verdict of a network is "possible" and "solved"
 _EVEN_LEAD, _STEEPNESS = 0.012, 2.5
+_ENOUGH = 96  # trials of a network; fewer may agree on a wrong solution before the right one is found
 
 
 def probability(lead: float) -> float:
@@ -50,7 +51,8 @@ def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
     """
     if outcome.lead is not None:
         likely = probability(outcome.lead)
-        return "solved" if likely >= _CERTAIN else "possible" if likely >= _LIKELY else "unsure"
+        is_certain = likely >= _CERTAIN and outcome.n_trials >= _ENOUGH
+        return "solved" if is_certain else "possible" if likely >= _LIKELY else "unsure"
     if not is_free:
         small = outcome.misfit <= _LARGEST_MISFIT and d_min <= COARSEST_CLAIM
         return "solved" if small else "possible" if outcome.misfit <= _LARGEST_MISFIT_OF_ALL else "unsure"

@@ -18,7 +18,7 @@ from rephase.solvers.grids import HalfGrid, fast_size
 from rephase.solvers.group import GroupTables
 
 _REACH = [1.0, 1.2, 1.5], [1.1, 1.2, 1.3]  # d_min in Å, and relative radius of the working sphere
-_LARGEST_E = 3.5  # of an unmeasured reflection; by Wilson statistics a fraction of 5e-6 is larger (acentric)
+LARGEST_E = 3.5  # of an unmeasured reflection; by Wilson statistics a fraction of 5e-6 is larger (acentric)
 
 
 class PhaseProblem:
@@ -168,7 +168,7 @@ class PhaseProblem:
     def _limit(self, d_hkl: np.ndarray, expected: np.ndarray) -> np.ndarray:
         """Return the upper limit of each |F| [n_refl]: from Wilson statistics inside the sphere of the data."""
         is_inside = d_hkl**-2 <= self.d_min**-2 * (1 + 1e-6)
-        return np.where(is_inside, _LARGEST_E * np.sqrt(expected), np.inf)
+        return np.where(is_inside, LARGEST_E * np.sqrt(expected), np.inf)
 
     def _tensor(self, values: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)

@@ -21,7 +21,8 @@ def settled_solution(found: Found) -> Solution:
     phi, fom = _in_setting_of_data(problem, outcome, data.hkl)
     # rivals share the strong reflections, so trials that reached one of them support all
     answer = verdict(problem.d_min, found.outcome if len(rivals) else outcome, is_free=is_free)
-    answer = capped(answer, fom=fom if is_free else None, is_open=is_open)
+    by_agreement = is_free and outcome.lead is None
+    answer = capped(answer, fom=fom if by_agreement else None, is_open=is_open)
     return Solution(
         reflections=data,
         amplitude=found.amplitude,
@@ -32,6 +33,7 @@ def settled_solution(found: Found) -> Solution:
         n_agree=outcome.n_agree,
         n_trials=outcome.n_trials,
         verdict="unsure" if merged.absences_are_strong else answer,
+        lead=outcome.lead,
         r_int=merged.r_int,
         n_absent=merged.n_absent,
         absent_i_over_sigma=merged.absent_i_over_sigma,

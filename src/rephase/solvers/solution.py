@@ -24,6 +24,7 @@ from rephase.refinement.maps import map_coefficients
 from rephase.refinement.model import Model
 from rephase.refinement.model_files import write_model
 from rephase.refinement.twins import Twin, find_twin
+from rephase.solvers.claims import probability
 from rephase.solvers.space_groups import GroupFit
 
 if TYPE_CHECKING:
@@ -89,6 +90,9 @@ class Solution:
         Number of trials that reached this solution (only the best few are compared), and number of trials run.
     verdict
         ``solved``, ``possible`` or ``unsure``.
+    lead
+        By how much a network is more confident of this solution, from 0 to 1, than of the best trial that disagrees;
+        infinite if none was kept, None if no network was asked.
     r_int, n_absent, absent_i_over_sigma
         Statistics of merging, see `Merged`; NaN if nothing was measured twice, or if there are no absences.
     space_groups
@@ -123,6 +127,7 @@ class Solution:
     n_agree: int
     n_trials: int
     verdict: str
+    lead: float | None = None
     r_int: float = math.nan
     n_absent: int = 0
     absent_i_over_sigma: float = math.nan
@@ -213,6 +218,7 @@ class Solution:
             "mean_fom": round(float(self.fom.mean()), 4),
             "n_agree": self.n_agree,
             "n_trials": self.n_trials,
+            **({} if self.lead is None else {"probability": round(probability(self.lead), 3)}),
             **self._model_summary(),
             **({"pseudo_translation": said} if (said := self._pseudo_translation()) else {}),
             **({"space_groups_that_fit": ", ".join(fits)} if (fits := self._named_fits()) else {}),

@@ -14,7 +14,7 @@ from rephase.crystal.structures import Crystal
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_effort
 from rephase.processes import one_blas_thread
-from rephase.solvers.choice import SHIPPED, Solver, solver_for
+from rephase.solvers.choice import LEARNED, SHIPPED, Solver, solver_for
 from rephase.solvers.claims import verdict
 from rephase.solvers.cost import check_memory, plan_trials, warn_of_cost
 from rephase.solvers.doubts import with_doubts
@@ -54,15 +54,15 @@ def solve(
     """Solve a crystal: recover the phases of its reflections.
 
     Many random starts run without symmetry in the reduced primitive cell. Each converged trial is moved to the origin
-    of the space group, averaged and finished there. The trials with the smallest misfit are compared, and their
-    agreement shows how reliable the solution is.
+    of the space group, averaged and finished there. The agreement of the trials with the smallest misfit shows how
+    reliable the solution is. If the data or the map contradict a stated group, `Solution.better_group` names a better
+    one; strong violations of its absences also warn, and the verdict is then ``unsure``.
 
     Parameters
     ----------
     data
-        Reflections from `read_reflections`, merged or not. Without a space group they are solved in P 1, and the
-        solution is then moved to the likeliest group in the axes of the data, see `in_likeliest_group`; with known
-        phases it stays in P 1, at their origin.
+        Reflections from `read_reflections`, merged or not. Without a space group they are solved in P 1, and then moved
+        to the likeliest group in the axes of the data, see `in_likeliest_group`, unless there are known phases.
     d_min
         Resolution limit, Å; finer reflections are ignored.
     solver
@@ -71,15 +71,13 @@ def solve(
     weights
         Network for ``learned`` and ``auto``: the name of shipped weights, or a file.
     effort
-        Upper limit of the search, in units of 6e9 voxel cycles; the number of trials is the same on every machine. At
-        least one trial is run, with fewer cycles if the effort does not allow a whole one.
+        Upper limit of the search, in units of 6e9 voxel cycles, the same on every machine; at least one trial is run.
     seed
         Seed of the random starts.
-    phases
-        Known phases of some reflections, see `read_phases`. They are held while the map settles, and the solution has
-        their origin and hand. The trials are then not independent, so only the misfit is evidence, not their agreement.
-    fragment
-        Known part of the structure, in the cell and at the origin of the data; its phases are used in the same way.
+    phases, fragment
+        Known phases of some reflections, see `read_phases`, or a known part of the structure in the cell and at the
+        origin of the data. They are held while the map settles, and the solution has their origin and hand; the trials
+        are then not independent, so only the misfit is evidence.
     standard
         Whether to change axes and origin to the standard setting of the group.
     model
@@ -90,9 +88,6 @@ def solve(
         ``auto``, ``cpu`` or ``cuda``.
     report
         Function called after each batch with the number of trials run, the number that agree, and the largest number.
-
-    Strong violations of systematic absences, which indicate another group or setting, raise a warning, and the verdict
-    is then ``unsure``. If the data or the map contradict a stated group, `Solution.better_group` names the better one.
 
     Warns
     -----
@@ -105,10 +100,10 @@ def solve(
     ReflectionError
         There are fewer than 30 reflections, or none above zero, or the phases have another cell, group or sphere.
     GridError
-        The cell is so large that the map at this resolution would not fit in memory.
+        The cell is so large that the map, or a network on it, would not fit in memory.
     ConfigError
-        The solver is unknown, or is a network and cannot take the known phases; the effort is not positive; or the
-        standard setting is wanted with known phases.
+        The solver is unknown, or a network that is given known phases; the effort is not positive; or the standard
+        setting is wanted with known phases.
     WeightsError
         The weights of the network are missing or damaged.
     CifError
@@ -118,14 +113,9 @@ def solve(
     --------
     >>> solution = solve(read_reflections("sample.hkl"), d_min=1.0)  # doctest: +SKIP
     """
-    _check_request(effort, standard, has_origin=not (phases is None and fragment is None))
+    _check_request(solver, effort, standard, has_origin=not (phases is None and fragment is None))
     on = pick_device(device)
     chosen = solver_for(solver, weights, device=on)
-    if chosen.network is not None and not (phases is None and fragment is None):
-        raise ConfigError(
-            f"solver {solver!r} starts from random phases only; leave out the known phases or fragment, or take "
-            "solver='classical' (--solver classical)"
-        )
     cut = _prepared(data, d_min, standard=standard)
     search = partial(_searched, solver=chosen, effort=effort, seed=seed, on=on, model=model, report=report)
     found = search(cut, phases, fragment)
@@ -140,8 +130,13 @@ def solve(
     return describe(found, fits)  # known phases fix the origin of the data
 
 
-def _check_request(effort: float, standard: bool, *, has_origin: bool) -> None:
+def _check_request(solver: str, effort: float, standard: bool, *, has_origin: bool) -> None:
     check_effort(effort)
+    if solver in LEARNED and has_origin:
+        raise ConfigError(
+            f"solver {solver!r} starts from random phases only; leave out the known phases or fragment, or take "
+            "solver='classical' (--solver classical)"
+        )
     if standard and has_origin:
         raise ConfigError(
             "standard = True (--standard) moves the origin, but phases or a fragment fix it: leave one out"
@@ -176,7 +171,7 @@ def _searched(
     searches = solver.searches(merged.reflections.d_min, merged.reflections.group)
     known = known_phasors(merged.reflections, phases, fragment)
     problem = working_problem(merged.reflections, amplitude, device=on, known=known)
-    solver.warn_of_the_unknown(problem)
+    solver.warn_of_the_unknown(problem, merged.reflections.group)
     max_trials, searches = plan_trials(problem, searches, effort)
     outcome = pursue(
         problem,

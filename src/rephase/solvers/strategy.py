@@ -115,7 +115,7 @@ class Recipe(NamedTuple):
     def trials(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> "Trials":
         """Run `n` random starts to the end: search, origin of the group, averaging, finish, figures."""
         space = self.space(problem)
-        starts = direct_starts(space, n, self, generator) if self.n_direct else random_starts(space, n, generator)
+        starts = direct_starts(space, n, self, generator) if self.n_direct else random_phasors(space, n, generator)
         F = search(space, *starts, self)
         return finish(problem, F if self.beyond else problem.from_within_data(F), self)
 
@@ -149,7 +149,7 @@ def joined(several: Sequence[Trials]) -> Trials:
     return Trials(F, misfit, torch.cat(confidence) if confidence else None)
 
 
-def random_starts(problem: PhaseProblem, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+def random_phasors(problem: PhaseProblem, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw phasors [n, n_known] to start from, and which known phases each trial uses, according to their weights."""
     phi = 2 * math.pi * torch.rand((n, problem.n_known), generator=generator)
     phasors = torch.polar(torch.ones_like(phi), phi).to(problem.device)
@@ -164,14 +164,14 @@ def direct_starts(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Refine random starts by direct methods; return the phasors of the best `n`, and the known phases they use.
 
-    Direct methods would move known phases, so with these the starts are those of `random_starts`.
+    Direct methods would move known phases, so with these the starts are those of `random_phasors`.
     """
     if problem.known is not None:
-        return random_starts(problem, n, generator)
+        return random_phasors(problem, n, generator)
     direct = problem.direct_methods
     n_maps, left, found = max(1, at_once("search maps", problem.device) // direct.n_voxels), n * recipe.n_starts, []
     while left:
-        phasors, is_known = random_starts(problem, min(left, n_maps), generator)
+        phasors, is_known = random_phasors(problem, min(left, n_maps), generator)
         F = direct.refined(phasors, recipe.n_direct, generator)
         found.append((F, is_known, direct.correlation(F)))
         left -= len(F)

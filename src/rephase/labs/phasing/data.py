@@ -28,13 +28,13 @@ _CPU = torch.device("cpu")
 class PhasingBatch(NamedTuple):
     """Crystals in their reduced primitive cells, and lists [n, n_refl] of the reflections of their spheres with l >= 0.
 
-    Of the plane l = 0, both Friedel mates are listed. ``cell`` are the places of the reflections on the flattened half
+    Of the plane l = 0, both Friedel mates are listed. ``place`` are the places of the reflections on the flattened half
     grid of the crystal, 0 for padding; ``F`` is the true structure factor in electrons; ``amplitude`` is |F| with noise
     where ``is_measured``, else 0. ``shape`` [n, 3] are the points of its grid, ``lattice`` [n, 3, 3] has the cell
     vectors as columns in Å, ``d_min`` [n] is the resolution limit in Å; the last three are its `Operations`.
     """
 
-    cell: torch.Tensor
+    place: torch.Tensor
     F: torch.Tensor
     amplitude: torch.Tensor
     is_measured: torch.Tensor
@@ -75,17 +75,17 @@ def parts(batch: PhasingBatch) -> Iterator[Part]:
 
 def _part(batch: PhasingBatch, shape: tuple[int, int, int]) -> Part:
     spheres = Spheres(shape, batch.lattice, batch.d_min)
-    F, amplitude, is_measured = (_on_grid(batch.cell, each, spheres) for each in batch[1:4])
+    F, amplitude, is_measured = (_on_grid(batch.place, each, spheres) for each in batch[1:4])
     data = measured(spheres, amplitude, is_measured)
     size = torch.where(data.is_measured, F.abs(), data.amplitude * data.scale)
     true = F.conj() / size.clamp(min=torch.finfo(size.dtype).tiny) * spheres.inside  # as rfftn: F*
     return Part(data, Operations(*batch[-3:]), true)
 
 
-def _on_grid(cell: torch.Tensor, values: torch.Tensor, spheres: Spheres) -> torch.Tensor:
+def _on_grid(place: torch.Tensor, values: torch.Tensor, spheres: Spheres) -> torch.Tensor:
     """Put lists on half grids, zero elsewhere; the padding has zeros for F(000)."""
     grid = values.new_zeros(len(values), *spheres.hkl.shape[:3])
-    grid.flatten(1).scatter_(1, cell, values)
+    grid.flatten(1).scatter_(1, place, values)
     return grid
 
 
@@ -177,7 +177,7 @@ class CrystalStream(Dataset[PhasingBatch]):
 
 def joined(batches: list[PhasingBatch]) -> PhasingBatch:
     """Join batches; shorter lists are padded."""
-    most = max(batch.cell.shape[1] for batch in batches)
+    most = max(batch.place.shape[1] for batch in batches)
     lists = ([torch.nn.functional.pad(each, (0, most - each.shape[1])) for each in batch[:4]] for batch in batches)
     return PhasingBatch(*map(torch.cat, [*zip(*lists), *zip(*(batch[4:] for batch in batches))]))
 
@@ -243,35 +243,35 @@ def _sampled(
 ) -> PhasingBatch:
     """Calculate F of crystals that share a grid, and draw which amplitudes are measured."""
     inside = spheres.inside.flatten(1)
-    cell = inside.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : int(inside.sum(1).max())]
-    is_listed = inside.gather(1, cell)
-    cell = cell * is_listed  # cell 0 is that of F(000)
-    hkl = spheres.hkl.flatten(0, 2)[cell]
+    place = inside.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, : int(inside.sum(1).max())]
+    is_listed = inside.gather(1, place)
+    place = place * is_listed  # place 0 is that of F(000)
+    hkl = spheres.hkl.flatten(0, 2)[place]
     old = (hkl.float() @ torch.linalg.inv(basis)).round().long()
     F = many_structure_factors(crystals, old, energy_kev=None) * is_listed
-    amplitude, is_measured = _as_measured(F, cell, _representative(hkl, spheres, operations), config, generator)
+    amplitude, is_measured = _as_measured(F, place, _representative(hkl, spheres, operations), config, generator)
     is_measured &= is_listed
     shape = torch.tensor(spheres.shape).expand(len(F), 3)
     return PhasingBatch(
-        cell, F, amplitude * is_measured, is_measured, shape, spheres.lattice, spheres.d_min, *operations
+        place, F, amplitude * is_measured, is_measured, shape, spheres.lattice, spheres.d_min, *operations
     )
 
 
 def _representative(hkl: torch.Tensor, spheres: Spheres, operations: Operations) -> torch.Tensor:
-    """Return the smallest cell among those of the equivalents of each index [n, n_refl, 3], with Friedel mates."""
+    """Return the smallest place among those of the equivalents of each index [n, n_refl, 3], with Friedel mates."""
     n_h, n_k, n_l = spheres.shape
     best = torch.full(hkl.shape[:2], n_h * n_k * n_l)
     for rotation, there in zip(operations.rotations.unbind(1), operations.is_there.unbind(1)):
         image = (hkl.float() @ rotation).round().long()
         for sign in (1, -1):
             h, k, l = (sign * image).unbind(2)
-            cell = ((h % n_h) * n_k + k % n_k) * (n_l // 2 + 1) + l
-            best = torch.where((l >= 0) & there[:, None], torch.minimum(best, cell), best)
+            place = ((h % n_h) * n_k + k % n_k) * (n_l // 2 + 1) + l
+            best = torch.where((l >= 0) & there[:, None], torch.minimum(best, place), best)
     return best
 
 
 def _as_measured(
-    F: torch.Tensor, cell: torch.Tensor, representative: torch.Tensor, config: PhasingData, generator: torch.Generator
+    F: torch.Tensor, place: torch.Tensor, representative: torch.Tensor, config: PhasingData, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return |F| with noise [n, n_refl], and which are measured; equivalents have the same noise and gaps.
 
@@ -283,8 +283,8 @@ def _as_measured(
     share = torch.rand(4, n, 1, generator=generator)
     amplitude = F.abs()
     lost = torch.where(share[2] < _WITH_STRONG_GAPS, config.missing * _STRONG_GAPS * share[3], 0)
-    place = (lost * (cell > 0).sum(1, keepdim=True)).long()
-    weakest_lost = amplitude.sort(dim=1, descending=True).values.gather(1, place)
+    rank = (lost * (place > 0).sum(1, keepdim=True)).long()
+    weakest_lost = amplitude.sort(dim=1, descending=True).values.gather(1, rank)
     is_strong = amplitude > weakest_lost * (1 + 1e-4)  # not a part of the equivalents that have this amplitude
     is_measured = (uniform >= config.missing * share[0]) & ~(is_strong & (lost > 0))
     noisy = amplitude * (1 + config.noise * share[1] * normal).clamp(min=0)

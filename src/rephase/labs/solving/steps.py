@@ -228,7 +228,7 @@ def benchmark_solvers(run: Run) -> pd.DataFrame:
     pandas.DataFrame
         One row per solution: solver, d_min (Å), crystal, space_group, is_centric, map_cc,
         mean_phase_error_weighted (degrees), r_factor, rival_r_factor, mean_fom, n_rivals, n_agree, n_trials, verdict,
-        seconds.
+        lead, seconds.
     """
     check_solving(run.config)
     table = pd.DataFrame(list(_benchmark_rows(run)))
@@ -293,6 +293,7 @@ def score_row(solution: Solution, truth: Truth, seconds: float) -> dict[str, obj
         "n_agree": solution.n_agree,
         "n_trials": solution.n_trials,
         "verdict": solution.verdict,
+        "lead": np.nan if solution.lead is None else round(solution.lead, 4),
         "seconds": round(seconds, 2),
     }
 

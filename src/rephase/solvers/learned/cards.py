@@ -1,11 +1,21 @@
 """Cards of the weights of networks that find phases."""
 
+import math
+from collections.abc import Sequence
 from typing import Literal
 
+import torch
+
 from rephase.config.phasing import PhasingData
+from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.learning.cards import Card
 from rephase.learning.weights import Kind
+from rephase.random_crystals.crystals import SPACE_GROUPS
 from rephase.solvers.learned.network import RecurrentNetwork
+from rephase.solvers.learned.spheres import points_needed
+from rephase.solvers.problem import PhaseProblem
+
+_TOLERANCE = 1.01  # the finest reflection of data is a little coarser than the limit at which they were cut
 
 
 class PhasingCard(Card):
@@ -27,6 +37,39 @@ class PhasingCard(Card):
     def shape(self) -> tuple[int, ...]:
         """Empty: one network serves every grid."""
         return ()
+
+    def has_learned(self, d_min: float) -> bool:
+        """Whether the training had such a resolution limit, in Å."""
+        finest, coarsest = self.data.d_min
+        return finest / _TOLERANCE <= d_min <= coarsest * _TOLERANCE
+
+    def unlearned(self, problem: PhaseProblem, group: Symmetry) -> list[str]:
+        """Say what of a problem was not in the training: resolution, size, or the group in the axes of the data."""
+        (finest, coarsest), (_, most) = self.data.d_min, self.data.n_atoms
+        n_atoms = problem.n_atoms / len(group.point_group)
+        lengths = torch.tensor(problem.reduced.cell.parameters[:3], dtype=torch.float64)
+        needed = points_needed(lengths, torch.tensor(problem.d_min, dtype=torch.float64)).tolist()
+        largest = max(self.data.shapes, key=math.prod)
+        found = []
+        if not self.has_learned(problem.d_min):
+            found.append(f"d_min = {problem.d_min:.2f} Å (trained on {finest:g} to {coarsest:g} Å)")
+        if n_atoms > most:
+            found.append(f"about {n_atoms:.0f} atoms in the asymmetric unit (trained on up to {most})")
+        if math.prod(needed) > math.prod(largest):
+            found.append(f"a cell of {_product(needed)} points (trained on up to {_product(largest)})")
+        if group.table_entry is not None and group.table_entry.number not in self._numbers:
+            found.append(f"the space group {group.symbol} (none of the {len(self._numbers)} of the training)")
+        return found
+
+    @property
+    def _numbers(self) -> set[int]:
+        """Numbers of the space groups of the training."""
+        entries = [find_symmetry(symbol).table_entry for symbol in self.data.space_groups or SPACE_GROUPS]
+        return {entry.number for entry in entries if entry is not None}
+
+
+def _product(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
 
 
 PHASES: Kind[RecurrentNetwork, PhasingCard] = Kind("phases", {"recurrent": RecurrentNetwork}, PhasingCard)

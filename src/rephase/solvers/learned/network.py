@@ -14,9 +14,9 @@ from torch import nn
 from rephase.crystal.phases import unit_phasor
 from rephase.errors import ConfigError
 from rephase.solvers.learned.spheres import Measured, Spheres
+from rephase.solvers.problem import LARGEST_E
 
 _S_MAX = 1.0  # end of the radial functions in Å^-1; finer components all have the last value
-_LARGEST_E = 3.5  # of an unmeasured reflection, as in `PhaseProblem`
 _N_INPUTS = 6
 _AXES = (-3, -2, -1)
 
@@ -192,6 +192,6 @@ class RecurrentNetwork(nn.Module):
 
 def _limited(found: torch.Tensor, is_measured: torch.Tensor) -> torch.Tensor:
     """Shorten phasors smoothly to at most 1, or to the largest amplitude of an unmeasured reflection."""
-    largest = torch.where(is_measured, 1.0, _LARGEST_E).to(found.real)
+    largest = torch.where(is_measured, 1.0, LARGEST_E).to(found.real)
     square = found.real.square() + found.imag.square()
     return found / (1 + square / largest.square()).sqrt()
