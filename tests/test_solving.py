@@ -150,6 +150,12 @@ def test_benchmark_has_a_row_of_each_and_chance_is_far_below(tmp_path, monkeypat
     assert means["chance"] < 0.4 < means["raar"]
 
 
+def test_a_network_is_compared_only_where_it_has_learned(tmp_path):
+    overrides = ["solving.benchmark.solvers=[learned]", "solving.benchmark.d_mins=[1.0,2.0]"]
+    table = benchmark_solvers(open_run(tmp_path, "test", overrides, device="cpu"))
+    assert table[["solver", "d_min"]].to_numpy().tolist() == [["chance", 1.0], ["learned", 2.0], ["chance", 2.0]]
+
+
 def test_shares_count_what_is_solved_and_claimed():
     table = pd.DataFrame(
         {

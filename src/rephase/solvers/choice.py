@@ -44,7 +44,7 @@ class Solver(NamedTuple):
         """
         if self.network is None:
             return recipes_for(self.name, d_min, symmetry)
-        if self.name == "auto" and not self._has_learned(d_min):
+        if self.name == "auto" and not self.has_learned(d_min):
             return recipes_for("classical", d_min, symmetry)
         from rephase.solvers.learned.search import LearnedSearch
 
@@ -62,7 +62,7 @@ class Solver(NamedTuple):
         UserWarning
             The data are finer or coarser, or the asymmetric unit larger, than in the training.
         """
-        has_learned = self._has_learned(problem.d_min)
+        has_learned = self.has_learned(problem.d_min)
         if self.network is None or (self.name == "auto" and not has_learned):
             return
         card, unknown = self.network.card, []
@@ -79,8 +79,8 @@ class Solver(NamedTuple):
                 stacklevel=3,
             )
 
-    def _has_learned(self, d_min: float) -> bool:
-        """Whether the training of the network had such a resolution limit."""
+    def has_learned(self, d_min: float) -> bool:
+        """Whether the solver has a network whose training had such a resolution limit in Å."""
         if self.network is None:
             return False
         finest, coarsest = self.network.card.data.d_min

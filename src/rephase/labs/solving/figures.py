@@ -26,7 +26,7 @@ from rephase.plots import (
 )
 from rephase.runs import Run
 
-_MARKERS = "os^Dv"
+_MARKERS = "os^DvPX"
 _BLUE, _RED, _GREY = "#0072B2", "#D55E00", "0.4"
 
 

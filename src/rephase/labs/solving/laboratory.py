@@ -11,14 +11,17 @@ from rephase.files.reading import cif_files
 from rephase.labs.laboratory import Laboratory, saved
 from rephase.labs.solving import figures
 from rephase.labs.solving.steps import check_solving, crystal_medians, solved_shares
+from rephase.learning.weights import shipped_files
 from rephase.runs import Run
+from rephase.solvers.learned.cards import PHASES
 
 
 def files(config: Config) -> Iterator[Path]:
-    """Input files of the configuration: the reflections, and the CIFs of the benchmark."""
+    """Input files: the reflections and the CIFs of the benchmark in a configuration, and the weights of the solvers."""
     yield from with_neighbours(config.solving.file)
     if config.solving.benchmark.folder is not None:
         yield from cif_files(config.solving.benchmark.folder)
+    yield from shipped_files(PHASES)
 
 
 def _scores(run: Run) -> pd.DataFrame:

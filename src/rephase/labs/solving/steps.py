@@ -23,7 +23,7 @@ from rephase.labs.solving.record import record
 from rephase.labs.solving.structure_statistics import compare_structures
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.runs import COLUMNS, Run
-from rephase.solvers.choice import check_solver
+from rephase.solvers.choice import check_solver, solver_for
 from rephase.solvers.solution import Solution
 from rephase.solvers.solve import solve
 
@@ -215,6 +215,8 @@ def crystal_medians(run: Run) -> pd.DataFrame:
 def benchmark_solvers(run: Run) -> pd.DataFrame:
     """Solve every crystal with every solver at every d_min, and score random phases as ``chance``.
 
+    A solver with a network is tried only at the resolution limits that the network has learned.
+
     Returns
     -------
     pandas.DataFrame
@@ -235,12 +237,13 @@ def benchmark_solvers(run: Run) -> pd.DataFrame:
 
 def _benchmark_rows(run: Run) -> Iterator[dict[str, object]]:
     options, rng = run.config.solving.benchmark, np.random.default_rng(run.config.seed)
+    suited = {name: _suited_limits(name, options.d_mins) for name in options.solvers}
     for crystal in benchmark_crystals(run):
         for d_min in options.d_mins:
             data, truth = simulate_reflections(
                 crystal, d_min, noise=options.noise, missing=options.missing, seed=options.seed
             )
-            for solver in options.solvers:
+            for solver in (name for name, limits in suited.items() if d_min in limits):
                 yield solve_and_score(
                     data, truth, d_min, solver=solver, effort=options.effort, seed=run.config.seed, device=run.device
                 )
@@ -253,6 +256,12 @@ def _benchmark_rows(run: Run) -> Iterator[dict[str, object]]:
                 "map_cc": scores.map_cc.mean(),
                 "mean_phase_error_weighted": scores.mean_phase_error_weighted.mean(),
             }
+
+
+def _suited_limits(name: str, d_mins: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the resolution limits for which a solver is made: those that its network has learned, or all."""
+    solver = solver_for(name)
+    return d_mins if solver.network is None else tuple(d_min for d_min in d_mins if solver.has_learned(d_min))
 
 
 def solve_and_score(
