@@ -63,7 +63,7 @@ def phasing_film(run: Run) -> Figure:
     frame = Frame.along(0, film["cell"].tolist())
     width, height = frame.extent()
     n_rows = -(-len(maps) // _COLUMNS)
-    size = (TWO_COLUMNS, 0.4 + n_rows * (0.25 + (TWO_COLUMNS - 0.9) / _COLUMNS * height / width))
+    size = (TWO_COLUMNS, 0.4 + n_rows * (0.2 + (TWO_COLUMNS - 1.4) / _COLUMNS * height / width))
     figure, axes = plt.subplots(n_rows, _COLUMNS, figsize=size, sharex=True, sharey=True, squeeze=False)
     norm = Normalize(vmin=0, vmax=float(film["true"].max()))
     for ax, values, title in zip(axes.flat, maps, [*titles, "true map"]):
@@ -109,7 +109,8 @@ def phasing_starts(run: Run) -> Figure:
     for ax in (of_maps, of_network):
         ax.set_xlim(0, len(steps) - 1)
         ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    kinds = {"ranked first": _RED, f"other right ones (map_cc ≥ {SOLVED:g})": _BLUE, "wrong ones": _GREY}
-    handles = [Line2D([], [], color=tint, marker="o") for tint in kinds.values()]
-    figure.legend(handles, kinds, loc="outside upper center", ncols=3)
+    kinds = {_RED: "ranked first", _BLUE: f"another right one (map_cc ≥ {SOLVED:g})", _GREY: "a wrong one"}
+    figure.legend(
+        [Line2D([], [], color=tint, marker="o") for tint in kinds], kinds.values(), loc="outside upper center", ncols=3
+    )
     return figure

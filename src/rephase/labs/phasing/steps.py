@@ -126,7 +126,7 @@ def watch_starts(run: Run) -> pd.DataFrame:
     arrays = {name: value.cpu().numpy() for name, value in seen._asdict().items()}
     run.save_arrays("phasing_film", **arrays, cell=np.array(cell.parameters))
     ends = pd.DataFrame({name: arrays[name][-1] for name in ("confidence", "map_cc")}).rename_axis("start")
-    ranking = ends.reset_index().reset_index().sort_values("confidence", ascending=False, ignore_index=True).round(3)
+    ranking = ends.reset_index().sort_values("confidence", ascending=False, ignore_index=True).round(3)
     run.save_table("phasing_ranking", ranking)
     return ranking
 
