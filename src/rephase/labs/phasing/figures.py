@@ -16,9 +16,9 @@ from rephase.plots import TWO_COLUMNS, Frame, cell_plane
 from rephase.runs import Run
 
 _SHARES = {
-    "solved_any": ("solved by any start", "#0072B2"),
-    "solved_first": ("solved by the most confident", "#D55E00"),
-    "mean_map_cc": ("mean map_cc of all starts", "#009E73"),
+    "solved_any": ("any start is right", "#0072B2"),
+    "solved_first": ("the first is right", "#D55E00"),
+    "mean_map_cc": ("mean map_cc", "#009E73"),
 }
 _GREY, _BLUE, _RED = "0.65", "#0072B2", "#D55E00"
 _COLUMNS = 4  # maps in a row of the film
@@ -26,7 +26,7 @@ _FINER = 4  # points of a drawn map for each point of the grid
 
 
 def learning_curve(run: Run) -> Figure:
-    """Losses, and what the validation crystals say, against the number of crystals that a network has seen."""
+    """Losses, and shares and map_cc of the validation crystals, against the crystals seen; first: most confident."""
     curves = run.tables("phasing_curve")
     figure, (losses, shares) = plt.subplots(1, 2, figsize=(TWO_COLUMNS, 2.8))
     for curve in curves.values():
@@ -40,7 +40,7 @@ def learning_curve(run: Run) -> Figure:
     for ax in (losses, shares):
         ax.set(xlabel="crystals seen", xlim=(0, None))
         ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        ax.legend(*_once(ax), loc="upper left", bbox_to_anchor=(0.0, 1.28), ncols=2)
+        ax.legend(*_once(ax), loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
     return figure
 
 
@@ -72,7 +72,7 @@ def phasing_film(run: Run) -> Figure:
         ax.label_outer()
     for ax in axes.flat[len(maps) :]:
         ax.remove()
-    figure.colorbar(image, ax=axes, label="density (σ)", shrink=0.6, aspect=30)
+    figure.colorbar(image, ax=list(axes.flat[: len(maps)]), label="density (σ)", shrink=0.6, aspect=30)
     return figure
 
 
