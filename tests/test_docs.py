@@ -35,7 +35,7 @@ TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path 
     for path in sorted(NOTEBOOKS.glob("*.ipynb"))
 }
 COMMAND = typer.main.get_command(app)
-LABORATORIES = "crystals|solving|completion|images|scattering|waves"
+LABORATORIES = "crystals|solving|completion|phasing|images|scattering|waves"
 INS = """TITL sample
 CELL 1.54 {cell}
 ZERR 4 0 0 0 0 0 0

@@ -1,6 +1,7 @@
-"""Crystals for the learned solver: amplitudes as the solvers see them, gaps, the stream, and the loss."""
+"""Crystals for the learned solver: amplitudes as the solvers see them, gaps, the stream, the loss, and a film."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import GridError
 from rephase.labs.phasing.data import PhasingCrystals, batch_of, parts
+from rephase.labs.phasing.film import film
 from rephase.labs.phasing.losses import aligned, mixed_with_true, phasor_misfit
 from rephase.labs.phasing.scores import attempts, map_cc
 from rephase.learning.batches import bytes_of
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
-from rephase.solvers.learned.network import RecurrentNetwork
+from rephase.solvers.learned.network import RecurrentNetwork, State
 from rephase.solvers.learned.starts import random_starts
 from rephase.solvers.problem import PhaseProblem
 
@@ -173,14 +175,41 @@ def test_starts_near_the_truth_are_a_share(exact):
 
 
 def test_attempts_of_an_untrained_network_are_no_better_than_chance(exact):
-    part = next(parts(exact[1]))
+    few = exact[1].take(torch.arange(2))
     network = RecurrentNetwork(width=4, n_layers=1).eval()
-    found = attempts(network, part, PhasingSearch(n_starts=2, n_steps=1), torch.Generator().manual_seed(0))
+    found = attempts(network, few, PhasingSearch(n_starts=2, n_steps=1), torch.Generator().manual_seed(0))
     shares = {name: float(value) for name, value in found.shares().items()}
     assert shares["mean_map_cc"] == pytest.approx(shares["chance_map_cc"], abs=0.05)
     assert shares["chance_map_cc"] < 0.6
     assert shares["solved_any"] >= shares["solved_first"] >= shares["well_solved_first"]
-    assert found.map_cc.shape == (2, len(part))
+    assert found.map_cc.shape == (2, 2)
+
+
+class Oracle(RecurrentNetwork):
+    """A network that takes half of the way to given phasors in its first step, and the rest in its second."""
+
+    def __init__(self, answer):
+        super().__init__(width=4, n_layers=1)
+        self.answer = answer
+
+    def states(self, data, phasors):
+        start = self.start(data, phasors).phasors
+        for part in (0.0, 0.5, 1.0):
+            yield State((1 - part) * start + part * self.answer, None)
+
+
+def test_a_film_of_the_other_hand_at_another_origin_ends_at_the_true_map():
+    one = batch(4, groups=("P 21 21 21",))[1].take(torch.tensor([0]))
+    part = next(parts(one))
+    turn = torch.exp(1j * math.pi * (part.data.spheres.hkl @ torch.tensor([1, 0, 1])))  # by half of a and c: allowed
+    oracle, generator = Oracle(part.true.conj() * turn), torch.Generator().manual_seed(0)
+    seen = film(oracle, one, n_starts=3, n_steps=2, generator=generator)
+    assert seen.map_cc.shape == seen.confidence.shape == (3, 3)
+    torch.testing.assert_close(seen.confidence[[0, 2]], torch.ones(2, 3), rtol=0, atol=1e-5)
+    torch.testing.assert_close(seen.map_cc[2], torch.ones(3), rtol=0, atol=1e-4)
+    assert (seen.map_cc[0] < 0.7).all()
+    torch.testing.assert_close(seen.maps[2], seen.true, rtol=0, atol=1e-3)
+    assert (seen.maps[0] - seen.true).abs().max() > 1
 
 
 def test_the_groups_of_the_crystals_are_all_of_the_generator_by_default():

@@ -1,5 +1,6 @@
 """The recurrent network of the learned solver: what it commutes with, exactly, and what it does with gaps."""
 
+import itertools
 import math
 
 import gemmi
@@ -9,6 +10,7 @@ import torch
 
 from rephase.config.sections import ModelConfig
 from rephase.crystal.cell import Cell
+from rephase.crystal.phases import unit_phasor
 from rephase.crystal.symmetry import find_symmetry, reduced_cell
 from rephase.errors import ConfigError
 from rephase.labs.phasing.models import PHASING_MODELS
@@ -219,3 +221,12 @@ def test_impossible_options_are_refused():
     for options in ({"width": 10}, {"width": 8, "n_gradients": 3}, {"width": 8, "n_gradients": 10}):
         with pytest.raises(ConfigError, match="width = .*expected a multiple of 4"):
             build_model(PHASING_MODELS, "recurrent", (), ModelConfig(options=options))
+
+
+def test_the_states_are_those_of_the_answer():
+    spheres, _, data = crystal()
+    phasors, made = random_phasors(spheres), network()
+    states = [state.phasors for state in itertools.islice(made.states(data, phasors), N_STEPS + 1)]
+    torch.testing.assert_close(states[0], unit_phasor(phasors) * spheres.inside)
+    assert torch.equal(states[-1], made(data, phasors, N_STEPS))
+    assert not torch.equal(states[-1], states[-2])

@@ -6,17 +6,53 @@ import json
 import pandas as pd
 import pytest
 import torch
+from laboratory_run import LaboratoryRun
 
 from rephase.config import load_config
-from rephase.errors import ConfigError, OutOfTime, SymmetryError, TrainingError
+from rephase.errors import ConfigError, OutOfTime, SymmetryError, TrainingError, WeightsError
 from rephase.laboratories import check_work
 from rephase.labs.phasing.data import PhasingCrystals
 from rephase.labs.phasing.models import PHASING_MODELS
-from rephase.labs.phasing.steps import trained_network, trainings
+from rephase.labs.phasing.steps import score_networks, train_networks, trained_network, trainings, watch_starts
 from rephase.learning import callbacks
 from rephase.learning.checkpoints import read_checkpoint
 from rephase.learning.training import fit
 from rephase.runs import open_run
+
+
+class TestPhasing(LaboratoryRun):
+    name = "phasing"
+
+    def test_networks_and_chance_are_scored_on_the_same_crystals(self, results):
+        assert results["model"].drop_duplicates().tolist() == ["chance", "recurrent", "weights"]
+        assert set(results["n"]) == {load_config("test").phasing.data.n_validation}
+
+    def test_the_ranking_is_that_of_the_last_step_of_the_film(self, run):
+        options, film, ranking = run.config.phasing.example, run.arrays("phasing_film"), run.table("phasing_ranking")
+        assert film["map_cc"].shape == (options.search.n_steps + 1, options.search.n_starts)
+        assert ranking["confidence"].is_monotonic_decreasing
+        assert ranking["confidence"][0] == pytest.approx(film["confidence"][-1].max(), abs=1e-3)
+        assert ranking["map_cc"][0] == pytest.approx(film["map_cc"][-1, ranking["start"][0]], abs=1e-3)
+
+    def test_the_learning_curve_has_every_epoch(self, run):
+        curve = run.table("phasing_curve_recurrent")
+        assert curve["epoch"].tolist() == [0, 1]
+        assert curve[["train_loss", "solved_first", "crystals_seen"]].notna().all(axis=None)
+
+
+def test_without_weights_the_network_of_the_run_is_watched(tmp_path):
+    overrides = ["phasing.example.weights=null", "phasing.example.search={n_starts: 2, n_steps: 1}"]
+    run = open_run(tmp_path, "test", overrides, device="cpu")
+    with pytest.raises(TrainingError, match="no weights of 'recurrent' yet"):
+        watch_starts(run)
+    train_networks(run)
+    assert len(watch_starts(run)) == 2
+
+
+def test_a_run_without_networks_scores_the_given_weights(tmp_path):
+    run = open_run(tmp_path, "test", ["phasing.models={}"], device="cpu")
+    assert "no network in phasing.models" in train_networks(run)["left out"].item()
+    assert {name for name, _ in score_networks(run).index} == {"weights", "chance"}
 
 
 def train(folder):
@@ -84,8 +120,13 @@ def test_trainings_and_wrong_configurations(tmp_path):
         ("phasing.training.near=2", "phasing.training.near = 2"),
         ("phasing.training.n_streamed=8", "n_streamed = 8: .*expected 0, .*phasing.data.n_epoch"),
         ("phasing.models.recurrent.training.n_streamed=8", "n_streamed = 8: .*expected 0"),
+        ("phasing.example.n_atoms=[1,300]", "n_atoms = "),
+        ("phasing.example.d_min=0", "phasing.example.d_min = 0"),
+        ("phasing={models: {}, example: {weights: null}}", "weights = None: expected weights, as phasing.models lists"),
     ]:
         with pytest.raises(ConfigError, match=said):
             check_work(load_config("test", [override]), ["phasing"])
+    with pytest.raises(WeightsError, match="no weights 'recurent'.*did you mean 'recurrent'"):
+        check_work(load_config("test", ["phasing.example.weights=recurent"]), ["phasing"])
     with pytest.raises(SymmetryError, match="P 7"):
         check_work(load_config("test", ["phasing.data.space_groups=[P 7]"]), ["phasing"])

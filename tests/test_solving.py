@@ -181,6 +181,12 @@ def test_missing_weights_stop_before_anything_runs(tmp_path):
     assert not (tmp_path / "notebooks").exists()
 
 
+def test_a_network_is_compared_only_where_it_has_learned(tmp_path):
+    overrides = ["solving.benchmark.solvers=[learned]", "solving.benchmark.d_mins=[1.0,2.0]"]
+    table = benchmark_solvers(open_run(tmp_path, "test", overrides, device="cpu"))
+    assert table[["solver", "d_min"]].to_numpy().tolist() == [["chance", 1.0], ["learned", 2.0], ["chance", 2.0]]
+
+
 def test_shares_count_what_is_solved_and_claimed():
     table = pd.DataFrame(
         {

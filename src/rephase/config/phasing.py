@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from rephase.config.sections import LearningConfig, Section, Seed, TrainingConfig
+from rephase.config.sections import LearningConfig, NameOrFile, Section, Seed, TrainingConfig
 
 
 class PhasingData(Section):
@@ -60,8 +60,22 @@ class PhasingTraining(TrainingConfig):
         return n_streamed
 
 
+class PhasingExample(Section):
+    """A random crystal whose phases a network finds step by step; noise, gaps and grids are those of `PhasingData`."""
+
+    weights: NameOrFile | None = Field(
+        "recurrent", description="shipped weights or a file of them; null: this run's first network"
+    )
+    space_group: str = Field("P 1 21/c 1", description="space group of the crystal, symbol or number")
+    n_atoms: tuple[int, int] = Field((12, 16), description="fewest and most non-hydrogen atoms of the molecule")
+    d_min: float = Field(2.0, gt=0, description="resolution limit, Å")
+    search: PhasingSearch = PhasingSearch()
+    seed: Seed = 0
+
+
 class PhasingConfig(LearningConfig):
-    """Random crystals, and the networks that find their phases."""
+    """Random crystals, the networks that find their phases, and a crystal on which a network is watched."""
 
     data: PhasingData = PhasingData()
     training: PhasingTraining = PhasingTraining()
+    example: PhasingExample = PhasingExample()

@@ -39,6 +39,8 @@ class Training(Generic[Model, BatchType]):
         Function that builds or opens the dataset, as far as it is not built yet.
     curve
         Name of the table of its losses in the run; empty for none.
+    logged
+        Further columns of its log that this table has.
     """
 
     table: Mapping[str, type[Model]]
@@ -48,6 +50,7 @@ class Training(Generic[Model, BatchType]):
     data: Callable[[], SplitData[BatchType]]
     seed: int
     curve: str = ""
+    logged: tuple[str, ...] = ()
 
     @property
     def is_finished(self) -> bool:
@@ -154,11 +157,11 @@ def _check_norms(model: nn.Module, name: str, device: torch.device) -> None:
 
 
 def train(run: Run, training: Training[Model, BatchType], *, ranks: Ranks = ALONE) -> Model:
-    """Train a model of a run with `fit`, save its losses as a table, and return it with its best weights."""
+    """Train a model of a run with `fit`, save its learning curve as a table, and return it with its best weights."""
     t = training
     model = fit(t.table, t.name, t.data(), t.config, t.folder, seed=t.seed, device=run.device, ranks=ranks)
     if t.curve and ranks.own() == 0:
-        run.save_table(t.curve, loss_curve(t.folder))
+        run.save_table(t.curve, loss_curve(t.folder, t.logged))
     return model
 
 

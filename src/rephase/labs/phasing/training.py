@@ -10,14 +10,13 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from rephase.config.phasing import PhasingTraining
 from rephase.labs.phasing.data import PhasingBatch, parts
 from rephase.labs.phasing.losses import mixed_with_true, unrolled_loss
-from rephase.labs.phasing.scores import attempts
+from rephase.labs.phasing.scores import SEEN, attempts
 from rephase.learning.trainer import ModelModule
 from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.starts import random_starts
 
 _WARM_UP = 20  # steps in which the running mean forgets the first weights
 _TRAINED = "trained."  # prefix of the weights that are being trained; those of the model are their running mean
-_SEEN = "crystals_seen"
 
 
 class RecurrentModule(ModelModule):
@@ -72,16 +71,14 @@ class RecurrentModule(ModelModule):
         super().on_train_epoch_end()
         since, n_before = self._since
         speed = (self.n_seen - n_before) / (time.perf_counter() - since)
-        self.log_dict({_SEEN: float(self.n_seen), "crystals_per_second": speed})
+        self.log_dict({SEEN: float(self.n_seen), "crystals_per_second": speed})
 
     def validation_step(self, batch: PhasingBatch, batch_idx: int) -> None:  # type: ignore[override]
         """Search with the mean weights, always from the same starts."""
         generator = torch.Generator().manual_seed(hash((self.seed, batch_idx)) % 2**63)
-        for part in parts(batch):
-            found = attempts(self.model, part, self.options.validation, generator)
-            columns = {"validation_loss": found.misfit.mean(), **found.shares()}
-            for name, value in columns.items():
-                self.means["validation"].add(name, value, len(part))
+        found = attempts(self.model, batch, self.options.validation, generator)
+        for name, value in {"validation_loss": found.misfit.mean(), **found.shares()}.items():
+            self.means["validation"].add(name, value, len(batch.F))
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser of the trained weights, with one cycle of the learning rate."""
@@ -92,10 +89,10 @@ class RecurrentModule(ModelModule):
         super().on_save_checkpoint(checkpoint)
         weights = checkpoint["state_dict"]
         checkpoint[_TRAINED] = {key: weights.pop(key) for key in list(weights) if key.startswith(_TRAINED)}
-        checkpoint[_SEEN] = self.n_seen
+        checkpoint[SEEN] = self.n_seen
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue with the trained weights."""
         super().on_load_checkpoint(checkpoint)
         checkpoint["state_dict"] |= checkpoint[_TRAINED]
-        self.n_seen = checkpoint[_SEEN]
+        self.n_seen = checkpoint[SEEN]

@@ -26,7 +26,8 @@ from rephase.plots import (
 )
 from rephase.runs import Run
 
-_MARKERS = "os^Dv"
+_MARKERS = "os^DvPX"
+_APART = 0.012  # distance in 1/d² of solvers that are drawn side by side, Å^-2
 _BLUE, _RED, _GREY = "#0072B2", "#D55E00", "0.4"
 
 
@@ -165,7 +166,7 @@ def solver_benchmark(run: Run) -> Figure:
     for number, solver in enumerate(solvers):
         part = table[table["solver"] == solver].assign(solved=lambda t: 100.0 * (t["map_cc"] >= 0.7))
         line = "--" if solver == "chance" else f"-{_MARKERS[number % len(_MARKERS)]}"
-        shift = 0.012 * (number - (len(solvers) - 1) / 2)  # solvers side by side
+        shift = _APART * (number - (len(solvers) - 1) / 2)
         for ax, column, middle in zip(axes, ("solved", "map_cc", "seconds"), ("mean", "median", "median")):
             by_d = part.groupby("d_min")[column].agg(middle)
             if by_d.notna().any():
@@ -175,12 +176,13 @@ def solver_benchmark(run: Run) -> Figure:
     shares, agreement, seconds = axes
     shares.set(ylabel="solved: map_cc ≥ 0.7 (%)", ylim=(-3, 103))
     agreement.axhline(0.7, color=_GREY, linestyle=":", linewidth=0.8)
-    agreement.set(ylabel="map_cc", ylim=(-0.05, 1.03))
+    agreement.set(ylabel="map_cc", ylim=(min(0, table["map_cc"].min()) - 0.05, 1.03))
     seconds.set(ylabel="time for a crystal (s)", yscale="log")
     seconds.set_ylim(table["seconds"].min() / 2, table["seconds"].max() * 2)
     name_powers(seconds, "y")
+    margin = _APART * (len(solvers) / 2 + 1)
     for ax in axes:
-        ax.set(xlim=(0.85 * d_mins[-1] ** -2.0, d_mins[0] ** -2.0 + 0.15 * d_mins[-1] ** -2.0))
+        ax.set(xlim=(d_mins[-1] ** -2.0 - margin, d_mins[0] ** -2.0 + margin))
         ax.set_xticks(d_mins**-2.0, [f"{d:g}" for d in d_mins])
         ax.set_xlabel("d$_{min}$ (Å)")
     figure.legend(*shares.get_legend_handles_labels(), loc="outside upper center", ncols=3)

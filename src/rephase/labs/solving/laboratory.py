@@ -17,11 +17,11 @@ from rephase.solvers.learned.cards import PHASES
 
 
 def files(config: Config) -> Iterator[Path]:
-    """Input files of the configuration: the reflections, the CIFs of the benchmark, and weights."""
+    """Input files: reflections, CIFs of the benchmark and weights of a configuration, and the shipped weights."""
     yield from with_neighbours(config.solving.file, config.solving.weights)
-    yield from shipped_files(PHASES)
     if config.solving.benchmark.folder is not None:
         yield from cif_files(config.solving.benchmark.folder)
+    yield from shipped_files(PHASES)
 
 
 def _scores(run: Run) -> pd.DataFrame:

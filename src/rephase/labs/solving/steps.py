@@ -223,6 +223,8 @@ def crystal_medians(run: Run) -> pd.DataFrame:
 def benchmark_solvers(run: Run) -> pd.DataFrame:
     """Solve every crystal with every solver at every d_min, and score random phases as ``chance``.
 
+    A solver with a network is tried only at the resolution limits that the network has learned.
+
     Returns
     -------
     pandas.DataFrame
@@ -243,14 +245,16 @@ def benchmark_solvers(run: Run) -> pd.DataFrame:
 
 def _benchmark_rows(run: Run) -> Iterator[dict[str, object]]:
     options, rng = run.config.solving.benchmark, np.random.default_rng(run.config.seed)
-    measure = partial(solve_and_score, weights=run.config.solving.weights or SHIPPED, seed=run.config.seed)
+    weights = run.config.solving.weights or SHIPPED
+    suited = {name: _suited_limits(name, weights, options.d_mins) for name in options.solvers}
+    measure = partial(solve_and_score, weights=weights, effort=options.effort, seed=run.config.seed, device=run.device)
     for crystal in benchmark_crystals(run):
         for d_min in options.d_mins:
             data, truth = simulate_reflections(
                 crystal, d_min, noise=options.noise, missing=options.missing, seed=options.seed
             )
-            for solver in options.solvers:
-                yield measure(data, truth, d_min, solver=solver, effort=options.effort, device=run.device)
+            for solver in (name for name, limits in suited.items() if d_min in limits):
+                yield measure(data, truth, d_min, solver=solver)
             merged = data.merge().reflections
             phi = random_phases(merged.hkl, merged.group, _N_CHANCE, rng)
             scores = truth.score(np.sqrt(np.maximum(merged.intensity, 0)) * np.exp(1j * phi), merged)
@@ -260,6 +264,12 @@ def _benchmark_rows(run: Run) -> Iterator[dict[str, object]]:
                 "map_cc": scores.map_cc.mean(),
                 "mean_phase_error_weighted": scores.mean_phase_error_weighted.mean(),
             }
+
+
+def _suited_limits(name: str, weights: str, d_mins: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the resolution limits for which a solver is made: those that its network has learned, or all."""
+    network = solver_for(name, weights).network
+    return d_mins if network is None else tuple(d_min for d_min in d_mins if network.card.has_learned(d_min))
 
 
 def solve_and_score(

@@ -5,7 +5,9 @@ through layers of radial filters and pointwise networks, and transforms back. A 
 commutes with rotations, shifts and inversion, so the same weights serve any cell, grid and space group.
 """
 
+import itertools
 import math
+from collections.abc import Iterator
 from typing import NamedTuple, cast
 
 import torch
@@ -180,10 +182,14 @@ class RecurrentNetwork(nn.Module):
 
     def forward(self, data: Measured, phasors: torch.Tensor, n_steps: int) -> torch.Tensor:
         """Return the phasors [n, h, k, l] after some steps from given phases."""
+        return next(itertools.islice(self.states(data, phasors), n_steps, None)).phasors
+
+    def states(self, data: Measured, phasors: torch.Tensor) -> Iterator[State]:
+        """Yield the state before the first step from given phases, and that after each step, without end."""
         filters, state = self.filters(data.spheres), self.start(data, phasors)
-        for _ in range(n_steps):
+        while True:
+            yield state
             state = self.step(data, state, filters)
-        return state.phasors
 
     @property
     def _layers(self) -> list[Layer]:
