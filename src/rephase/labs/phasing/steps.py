@@ -10,18 +10,16 @@ from rephase.config.phasing import PhasingConfig
 from rephase.config.sections import validate
 from rephase.errors import TrainingError
 from rephase.files.reading import file_text
-from rephase.labs.phasing.data import PhasingBatch, PhasingCrystals
+from rephase.labs.phasing.data import PhasingBatch, PhasingCrystals, kinds_of
 from rephase.labs.phasing.models import PHASING_MODELS
 from rephase.learning.training import Training, trained_model
-from rephase.random_crystals.crystals import SPACE_GROUPS, RandomCrystalOptions
 from rephase.runs import Run
 from rephase.solvers.learned.network import RecurrentNetwork
 
 
 def check_crystals(config: Config) -> None:
     """Raise `ConfigError` or `SymmetryError` if no such crystals can be generated."""
-    data = config.phasing.data
-    RandomCrystalOptions(data.space_groups or tuple(SPACE_GROUPS), data.n_atoms, data.u_range)
+    kinds_of(config.phasing.data)
 
 
 def trainings(run: Run) -> Iterator[Training[Any, PhasingBatch]]:
