@@ -77,6 +77,6 @@ def free_points(
     distance = ((apart - apart.round()) @ lattice.mT[:, None]).norm(dim=-1)
     distance.masked_fill_(~is_there[:, None], torch.inf)
     if sites is not None:
-        distance.masked_fill_(distance < SAME_PLACE, torch.inf)
+        distance.masked_fill_(sites.are_own(rotations)[:, None] & (distance < SAME_PLACE), torch.inf)
     best = distance[..., 1:].amin(2).argmax(1) if distance.shape[2] > 1 else distance.argmax(1)[:, 0]
     return points[torch.arange(len(points), device=points.device), best, 0]

@@ -132,7 +132,8 @@ def surroundings(
     for rows in torch.arange(len(lattice), device=lattice.device).split(64):  # the longest axis of each sets its cost
         n_ops = int(is_there[rows].sum(1).max())
         operations = (rotations[rows, :n_ops], translations[rows, :n_ops], is_there[rows, :n_ops])
-        pieces.append(_motions(lattice[rows], *operations, reach[rows], centre_frac[rows], sites is not None))
+        own = sites.take(rows).are_own(operations[0]) if sites else None
+        pieces.append(_motions(lattice[rows], *operations, reach[rows], centre_frac[rows], own))
     most = max(shifts.shape[1] for _, shifts in pieces)
     turned = torch.cat([pad(rotations, (0, 0, 0, 0, 0, most - rotations.shape[1])) for rotations, _ in pieces])
     shifts = torch.cat([pad(shifts, (0, 0, 0, most - shifts.shape[1]), value=_FAR) for _, shifts in pieces])
@@ -152,11 +153,11 @@ def _motions(
     is_there: torch.Tensor,
     reach: torch.Tensor,
     centre_frac: torch.Tensor,
-    is_special: bool,
+    is_own: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Find Cartesian rotations [n, n_images, 3, 3], shifts [n, n_images, 3] that move the centre by < `reach`.
 
-    Those that leave it where it is are not among them.
+    The identity is not among them, nor are those that leave it where it is among the operations `is_own` [n, n_ops].
     """
     inverse = torch.linalg.inv(lattice)
     offset = (rotations @ centre_frac[:, None, :, None])[..., 0] + translations - centre_frac[:, None]
@@ -167,8 +168,8 @@ def _motions(
     distance = torch.linalg.vector_norm(shifts, dim=-1)
     is_itself = (steps == 0).all(1).nonzero()[0]  # among the images by the identity, which come first
     distance[:, is_itself] = torch.inf
-    if is_special:
-        distance.masked_fill_(distance < SAME_PLACE, torch.inf)
+    if is_own is not None:
+        distance.masked_fill_(is_own.repeat_interleave(len(steps), 1) & (distance < SAME_PLACE), torch.inf)
     distance.masked_fill_(~is_there.repeat_interleave(len(steps), 1), torch.inf)
     closest, chosen = distance.topk(int((distance < reach[:, None]).sum(1).max()), dim=1, largest=False)
     rows = torch.arange(len(lattice), device=lattice.device)[:, None]

@@ -30,6 +30,10 @@ class Sites(NamedTuple):
         """Return the sites at `rows`."""
         return Sites(*(column[rows] for column in self))
 
+    def are_own(self, rotations: torch.Tensor) -> torch.Tensor:
+        """Return which rotations [n, n_ops, 3, 3] are those of the sites, [n, n_ops]."""
+        return (rotations == self.rotations[:, None]).flatten(2).all(2)
+
     def nearest(self, xyz_frac: torch.Tensor) -> torch.Tensor:
         """Return points of the sites, [n, ..., 3]: the means of fractional `xyz_frac` [n, ..., 3] and their images."""
         shape = (len(self.kind), *[1] * (xyz_frac.ndim - 2))
