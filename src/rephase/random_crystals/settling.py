@@ -92,10 +92,10 @@ def _scaled(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Scale cells, at least by `least`, until nothing overlaps; all molecules but the first move with them."""
     if n_molecules == 1:
-        return xyz, _scale(xyz, xyz.new_zeros(len(xyz), 3), pairs).clamp(min=least) * _ROUNDING
+        return xyz, _scale(xyz, pairs).clamp(min=least) * _ROUNDING
     places = _middles(xyz, there, around, n_molecules)[:, 0]
     places[::n_molecules] = 0
-    scale = _scale(xyz, places, pairs).view(-1, n_molecules).amax(1).clamp(min=least) * _ROUNDING
+    scale = _scale(xyz, pairs, places).view(-1, n_molecules).amax(1).clamp(min=least) * _ROUNDING
     shifts = (scale.repeat_interleave(n_molecules)[:, None] - 1) * places
     return ((xyz + shifts[:, None]) * there).unflatten(0, (-1, n_molecules)).sum(1), scale
 
@@ -114,14 +114,16 @@ def _push(xyz: torch.Tensor, middle: torch.Tensor, pairs: _Pairs) -> torch.Tenso
     return torch.cat([total[:, :3] / total[:, 6:7].clamp(min=1), 1.5 * total[:, 3:6] / total[:, 7:].clamp(min=1)], 1)
 
 
-def _scale(xyz: torch.Tensor, places: torch.Tensor, pairs: _Pairs) -> torch.Tensor:
+def _scale(xyz: torch.Tensor, pairs: _Pairs, places: torch.Tensor | None = None) -> torch.Tensor:
     """Return the larger root of ``|u - scale shift|^2 = rest^2``, maximised over the pairs of each molecule: [n].
 
-    Places [n, 3] of the molecules are scaled with the cells.
+    Places [n, 3] of the molecules, by default the centre, are scaled with the cells.
     """
-    flat, place = xyz.flatten(0, 1), places[pairs.second // xyz.shape[1]]
-    u = flat[pairs.first] - places[pairs.row] - (pairs.turn * (flat[pairs.second] - place)[:, None]).sum(2)
-    shift = pairs.shift + (pairs.turn * place[:, None]).sum(2) - places[pairs.row]
+    flat, shift = xyz.flatten(0, 1), pairs.shift
+    u = flat[pairs.first] - (pairs.turn * flat[pairs.second][:, None]).sum(2)
+    if places is not None:
+        apart = places[pairs.row] - (pairs.turn * places[pairs.second // xyz.shape[1]][:, None]).sum(2)
+        u, shift = u - apart, shift - apart
     square, along = shift.square().sum(1), (u * shift).sum(1)
     root = (along.square() - square * (u.square().sum(1) - pairs.rest.square())).clamp(min=0).sqrt()
     needed = (along + root) / square.clamp(min=1e-3)
