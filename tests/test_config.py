@@ -119,6 +119,19 @@ def test_work_that_cannot_be_done_is_refused_before_it_starts(override, message)
         check_work(load_config("test", [override]))
 
 
+def test_keys_that_are_younger_than_trainings_show_only_where_they_change_something():
+    plain, spelled = (
+        load_config("test"),
+        load_config("test", ["phasing.data.n_molecules=1", "phasing.data.on_special=0"]),
+    )
+    assert not {"n_molecules", "on_special"} & plain.phasing.data.model_dump().keys()
+    assert plain.fingerprint() == spelled.fingerprint()
+    changed = load_config("test", ["phasing.data.n_molecules=2", "phasing.data.on_special=0.2"])
+    assert changed.fingerprint() != plain.fingerprint()
+    assert yaml_value(dump_config(changed), "it is")["phasing"]["data"]["n_molecules"] == 2
+    assert changed.changed({"phasing.data.n_molecules": 1, "phasing.data.on_special": 0}) == plain
+
+
 def test_fingerprint_follows_every_value():
     base = load_config("test").fingerprint()
     assert base == load_config("test").fingerprint()

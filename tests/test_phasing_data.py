@@ -12,7 +12,7 @@ from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import GridError
-from rephase.labs.phasing.data import PhasingCrystals, batch_of, parts
+from rephase.labs.phasing.data import PhasingCrystals, batch_of, kinds_of, parts
 from rephase.labs.phasing.film import film
 from rephase.labs.phasing.losses import aligned, mixed_with_true, phasor_misfit
 from rephase.labs.phasing.scores import attempts, map_cc
@@ -94,6 +94,14 @@ def test_equivalents_share_noise_and_gaps():
     assert 0.45 < min(shares) < 0.75 < 0.9 < max(shares) <= 1
     noise = (made.amplitude / made.F.abs() - 1)[made.is_measured & (made.F.abs() > 1)]
     assert 0.05 < float(noise.std()) < 0.2
+
+
+def test_the_generator_gets_every_property_of_the_crystals():
+    groups = ("P -1", "C 1 2/c 1")
+    config = PhasingData(space_groups=groups, n_atoms=(6, 9), u_range=(0.02, 0.03), n_molecules=3, on_special=0.4)
+    expected = RandomCrystalOptions(groups, (6, 9), (0.02, 0.03), n_molecules=3, on_special=0.4)
+    assert kinds_of(config) == expected
+    assert kinds_of(PhasingData()) == RandomCrystalOptions(n_atoms=(5, 30))
 
 
 @pytest.fixture

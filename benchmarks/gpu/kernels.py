@@ -90,7 +90,7 @@ def lists_on_cpu() -> torch.Tensor:
 def some_crystals(n: int, device: torch.device) -> RandomCrystals:
     """Return `n` crystals on a device, the same 64 again and again."""
     of = crystals_on_cpu()
-    columns = (of.lattice, of.group, of.xyz_frac, of.numbers, of.u_iso)
+    columns = (of.lattice, of.group, of.xyz_frac, of.numbers, of.u_iso, of.occupancy)
     return RandomCrystals(of.symmetries, *(repeated(column, n).to(device) for column in columns))
 
 

@@ -11,7 +11,18 @@ class PhasingData(Section):
     """Random crystals whose amplitudes are measured to a resolution limit, with noise and gaps."""
 
     space_groups: tuple[str, ...] | None = Field(None, min_length=1, description="null: all groups of the generator")
-    n_atoms: tuple[int, int] = Field((5, 30), description="fewest and most non-hydrogen atoms of the molecule")
+    n_atoms: tuple[int, int] = Field((5, 30), description="fewest and most non-hydrogen atoms of the asymmetric unit")
+    # at their defaults these two are not shown, so that what was made before they existed keeps its fingerprint
+    n_molecules: int = Field(
+        1, ge=1, le=4, exclude_if=lambda most: most == 1, description="most molecules of the asymmetric unit"
+    )
+    on_special: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        exclude_if=lambda share: share == 0,
+        description="share with a molecule on an inversion centre, twofold axis or mirror, of groups that have any",
+    )
     u_range: tuple[float, float] = Field((0.01, 0.10), description="smallest and largest U, Å²")
     d_min: tuple[float, float] = Field((1.2, 2.2), description="Å; each crystal's limit is drawn between the two")
     missing: float = Field(0.15, ge=0, lt=0.5, description="largest missing fraction; each crystal's is drawn")

@@ -2,6 +2,8 @@
 
 import torch
 
+from rephase.random_crystals.sites import SAME_PLACE, Sites
+
 _NARROWEST = 4.5  # Å, smallest spacing of (100), (010), (001)
 _POINTS = 16  # random points from which the freest is chosen
 
@@ -61,12 +63,20 @@ def free_points(
     translations: torch.Tensor,
     is_there: torch.Tensor,
     generator: torch.Generator,
+    sites: Sites | None = None,
 ) -> torch.Tensor:
-    """Draw several points in each cell and return the farthest from its own images, [n, 3], fractional."""
+    """Draw several points in each cell and return the farthest from its own images, [n, 3], fractional.
+
+    With `sites`, one for each cell, the points are on these.
+    """
     shape = (len(lattice), _POINTS, 1, 3)
     points = torch.rand(shape, generator=generator, device=lattice.device, dtype=lattice.dtype)
+    if sites is not None:
+        points = sites.nearest(points)
     apart = (rotations[:, None] @ points[..., None])[..., 0] + translations[:, None] - points
     distance = ((apart - apart.round()) @ lattice.mT[:, None]).norm(dim=-1)
     distance.masked_fill_(~is_there[:, None], torch.inf)
+    if sites is not None:
+        distance.masked_fill_(sites.are_own(rotations)[:, None] & (distance < SAME_PLACE), torch.inf)
     best = distance[..., 1:].amin(2).argmax(1) if distance.shape[2] > 1 else distance.argmax(1)[:, 0]
     return points[torch.arange(len(points), device=points.device), best, 0]

@@ -11,6 +11,7 @@ import torch
 from torch.nn.functional import pad
 
 from rephase.devices import at_once
+from rephase.random_crystals.sites import SAME_PLACE, Sites
 
 CONTACT_SLACK = 0.37  # Å: atoms of different molecules are no closer than the sum of their radii minus this
 REACH = 2 * 1.85  # Å, the largest sum of two radii
@@ -18,12 +19,13 @@ _FAR = 1e3  # Å, position of the padding of a table
 
 
 class Surroundings(NamedTuple):
-    """Positions of the images of molecules.
+    """Positions of the images of molecules, or of several molecules together.
 
     ``lattice`` [n, 3, 3] and ``centre`` [n, 3], Å; ``rotations`` [n, 3, n_images, 3] and ``shifts`` [n, 3, n_images]:
     x, y and z of the motions, about the centre, to every image within reach; ``backs`` [n, 3, n_images], the shifts
     turned back by the rotations, and ``squares`` [n, n_images] of their lengths; ``radius`` [n] of the sphere that
-    contains the molecule.
+    contains the molecule. ``site`` [n, 0 or 1, 3, 3] is the rotation about the centre that belongs to a special
+    position; what it moves is a part of the same molecule, and not among the images.
     """
 
     lattice: torch.Tensor
@@ -33,6 +35,12 @@ class Surroundings(NamedTuple):
     backs: torch.Tensor
     squares: torch.Tensor
     radius: torch.Tensor
+    site: torch.Tensor
+
+    @property
+    def n_copies(self) -> int:
+        """Number of equivalent parts of a molecule: 2 on special positions, else 1."""
+        return 1 + self.site.shape[1]
 
     def take(self, rows: torch.Tensor) -> "Surroundings":
         """Return the surroundings of the molecules at `rows`."""
@@ -47,6 +55,17 @@ class Surroundings(NamedTuple):
             shifts=self.shifts * by[..., None],
             backs=self.backs * by[..., None],
             squares=self.squares * by.square(),
+        )
+
+    def with_own(self) -> "Surroundings":
+        """Append the identity and the rotation of the special position to the motions."""
+        own = torch.cat([torch.eye(3).to(self.site).expand(len(self.site), 1, 3, 3), self.site], 1)
+        nowhere = self.shifts.new_zeros(*self.shifts.shape[:2], own.shape[1])
+        return self._replace(
+            rotations=torch.cat([self.rotations, own.transpose(1, 2)], 2),
+            shifts=torch.cat([self.shifts, nowhere], 2),
+            backs=torch.cat([self.backs, nowhere], 2),
+            squares=torch.cat([self.squares, nowhere[:, 0]], 1),
         )
 
     def images(self, xyz: torch.Tensor) -> torch.Tensor:
@@ -90,6 +109,7 @@ def surroundings(
     is_there: torch.Tensor,
     radius: torch.Tensor,
     centre_frac: torch.Tensor,
+    sites: Sites | None = None,
 ) -> Surroundings:
     """Find the images that come within reach of a molecule inside a sphere.
 
@@ -105,19 +125,25 @@ def surroundings(
         [n], Å.
     centre_frac
         [n, 3].
+    sites
+        Special position of each centre; None: the centres are in general positions.
     """
     reach, pieces = 2 * radius + REACH, []
     for rows in torch.arange(len(lattice), device=lattice.device).split(64):  # the longest axis of each sets its cost
         n_ops = int(is_there[rows].sum(1).max())
         operations = (rotations[rows, :n_ops], translations[rows, :n_ops], is_there[rows, :n_ops])
-        pieces.append(_motions(lattice[rows], *operations, reach[rows], centre_frac[rows]))
+        own = sites.take(rows).are_own(operations[0]) if sites else None
+        pieces.append(_motions(lattice[rows], *operations, reach[rows], centre_frac[rows], own))
     most = max(shifts.shape[1] for _, shifts in pieces)
     turned = torch.cat([pad(rotations, (0, 0, 0, 0, 0, most - rotations.shape[1])) for rotations, _ in pieces])
     shifts = torch.cat([pad(shifts, (0, 0, 0, most - shifts.shape[1]), value=_FAR) for _, shifts in pieces])
     centre = (lattice @ centre_frac[..., None])[..., 0]
     backs = (turned * shifts[..., None]).sum(2).mT.contiguous()
     turned, shifts = turned.transpose(1, 2).contiguous(), shifts.mT.contiguous()
-    return Surroundings(lattice, centre, turned, shifts, backs, shifts.square().sum(1), radius)
+    site = turned.new_zeros(len(lattice), 0, 3, 3)
+    if sites is not None:
+        site = (lattice @ sites.rotations @ torch.linalg.inv(lattice))[:, None]
+    return Surroundings(lattice, centre, turned, shifts, backs, shifts.square().sum(1), radius, site)
 
 
 def _motions(
@@ -127,8 +153,12 @@ def _motions(
     is_there: torch.Tensor,
     reach: torch.Tensor,
     centre_frac: torch.Tensor,
+    is_own: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find Cartesian rotations [n, n_images, 3, 3], shifts [n, n_images, 3] that move the centre by < `reach`."""
+    """Find Cartesian rotations [n, n_images, 3, 3], shifts [n, n_images, 3] that move the centre by < `reach`.
+
+    The identity is not among them, nor are those that leave it where it is among the operations `is_own` [n, n_ops].
+    """
     inverse = torch.linalg.inv(lattice)
     offset = (rotations @ centre_frac[:, None, :, None])[..., 0] + translations - centre_frac[:, None]
     most = (reach[:, None] * inverse.norm(dim=2) + 0.5).floor().amax(0).int().tolist()
@@ -138,6 +168,8 @@ def _motions(
     distance = torch.linalg.vector_norm(shifts, dim=-1)
     is_itself = (steps == 0).all(1).nonzero()[0]  # among the images by the identity, which come first
     distance[:, is_itself] = torch.inf
+    if is_own is not None:
+        distance.masked_fill_(is_own.repeat_interleave(len(steps), 1) & (distance < SAME_PLACE), torch.inf)
     distance.masked_fill_(~is_there.repeat_interleave(len(steps), 1), torch.inf)
     closest, chosen = distance.topk(int((distance < reach[:, None]).sum(1).max()), dim=1, largest=False)
     rows = torch.arange(len(lattice), device=lattice.device)[:, None]
@@ -155,10 +187,11 @@ def tested(xyz: torch.Tensor, radii: torch.Tensor) -> torch.Tensor:
     return seven.mT
 
 
-def others(xyz: torch.Tensor, radii: torch.Tensor, share: float = 1.0) -> torch.Tensor:
+def others(xyz: torch.Tensor, radii: torch.Tensor, share: float | torch.Tensor = 1.0) -> torch.Tensor:
     """Compute seven numbers [n, 7, q] of atoms at [n, 3, q], to be multiplied with those of `tested`.
 
-    Atoms are clear of each other beyond the sum of these radii and `share` times those of the tested atoms.
+    Atoms are clear of each other beyond the sum of these radii and `share`, one for all or [n, q], times those of the
+    tested atoms.
     """
     seven = xyz.new_empty(len(xyz), 7, xyz.shape[2])
     torch.mul(xyz, -2, out=seven[:, :3])

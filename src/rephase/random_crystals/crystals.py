@@ -16,13 +16,16 @@ from rephase.devices import at_once
 from rephase.errors import ConfigError, nearest_name
 from rephase.random_crystals.cells import draw_lattices, free_points
 from rephase.random_crystals.contacts import CONTACT_SLACK, Surroundings, surroundings
+from rephase.random_crystals.cores import Seeds, cores, seeds_of
+from rephase.random_crystals.draws import Draws, drawn, packing
 from rephase.random_crystals.fragments import Library, fragment_library
-from rephase.random_crystals.growth import Molecules, grow, pick, planted
+from rephase.random_crystals.growth import Molecules, grow
+from rephase.random_crystals.planting import planted
 from rephase.random_crystals.settling import is_free, settle
+from rephase.random_crystals.sites import SAME_PLACE
 
 # Approximate frequencies (%) of the 20 commonest low-symmetry groups among molecular crystals, after the "CSD space
 # group statistics" of the CCDC; only the 34 % of P21/c was checked. P21/c and C2/c are divided between two settings.
-# Molecules lie in general positions.
 SPACE_GROUPS = {
     "P -1": 25.0,
     "P 1 21/c 1": 20.0,
@@ -47,11 +50,10 @@ SPACE_GROUPS = {
     "P c c n": 0.4,
     "F d d 2": 0.3,
 }
-ELEMENTS = ("C", "N", "O", "F", "S", "Cl", "Br")
+ELEMENTS = ("C", "N", "O", "F", "S", "Cl", "Br", "Ni", "Cu", "Zn")  # the metals only on special positions
+_SAME_FRAC = 1e-3  # fractional coordinates that are closer are the same
 _AT_LEAST = 256  # attempts made together: fewer would take almost the same time
 _ROOM = 1.2  # radius of the sphere for a molecule, relative to a sphere of its volume
-_VOLUME, _VOLUME_SD, _VOLUME_RANGE = 16.5, 1.4, (14.0, 19.0)  # Å^3 per non-hydrogen atom of the planned molecule
-_CEILING, _CEILING_SD, _CEILING_RANGE = 18.4, 1.7, (16.0, 23.0)  # Å^3, largest volume per atom of the grown molecule
 _HOPEFUL = 1.03  # relative to the ceiling: a structure with a larger volume before settling is discarded
 _LEAST_SCALE = 0.97  # smallest scale of a cell that shrinks; contacts are searched down to this scale only
 _LOOSER = 1.02  # factor by which a cell that could not be filled grows, as does the allowed volume per atom
@@ -67,13 +69,19 @@ class RandomCrystalOptions:
         Symbols of groups. Those of `SPACE_GROUPS` are as frequent as in the Cambridge Structural Database, others as
         frequent as the rarest.
     n_atoms
-        Smallest and largest number of non-hydrogen atoms in the molecule; the asymmetric unit holds one molecule.
+        Smallest and largest number of non-hydrogen atoms in the asymmetric unit.
     u_range
         Smallest and largest U of non-hydrogen atoms, Å^2.
     elements
         Elements besides hydrogen; carbon must be one of them.
     longest
         Axes a, b and c in Å that a cell should not exceed; the cell of a large molecule still may.
+    n_molecules
+        Largest number of independent molecules, among which the atoms are divided at random. Each further molecule is
+        half as frequent as one fewer.
+    on_special
+        Share of crystals with a molecule on an inversion centre, a twofold axis or a mirror, of those whose group has
+        such positions; half of the molecule is then in the asymmetric unit. Some have a metal at the centre.
 
     Raises
     ------
@@ -88,6 +96,8 @@ class RandomCrystalOptions:
     u_range: tuple[float, float] = (0.01, 0.10)
     elements: tuple[str, ...] = ELEMENTS
     longest: tuple[float, float, float] = (math.inf, math.inf, math.inf)
+    n_molecules: int = 1
+    on_special: float = 0.0
 
     def __post_init__(self) -> None:
         low, high = self.n_atoms
@@ -102,6 +112,10 @@ class RandomCrystalOptions:
                 raise ConfigError(f"element {element!r}: no fragment contains it; {nearest_name(element, ELEMENTS)}")
         if not all(length > 0 for length in self.longest):
             raise ConfigError(f"longest = {self.longest}: expected three lengths above 0 in Å")
+        if not 1 <= self.n_molecules <= 4:
+            raise ConfigError(f"n_molecules = {self.n_molecules}: expected the largest number, from 1 to 4")
+        if not 0 <= self.on_special <= 1:
+            raise ConfigError(f"on_special = {self.on_special}: expected a share of the crystals, from 0 to 1")
         if not self.space_groups:
             raise ConfigError("space_groups is empty; name at least one, e.g. 'P 1 21/c 1'")
         for symbol in self.space_groups:
@@ -110,7 +124,7 @@ class RandomCrystalOptions:
 
 @dataclass(frozen=True)
 class RandomCrystals:
-    """Crystals as padded tensors, with one general position of each atom; the others follow from the space group.
+    """Crystals as padded tensors, with one position of each atom; the others follow from the space group.
 
     Parameters
     ----------
@@ -126,6 +140,9 @@ class RandomCrystals:
         [n, most_atoms] atomic numbers; 0 means no atom.
     u_iso
         [n, most_atoms], Å^2.
+    occupancy
+        [n, most_atoms], share of the images by all operations that are different atoms: 1 in general positions, 1/2 on
+        special ones, 0 for no atom.
     """
 
     symmetries: tuple[Symmetry, ...]
@@ -134,6 +151,7 @@ class RandomCrystals:
     xyz_frac: torch.Tensor
     numbers: torch.Tensor
     u_iso: torch.Tensor
+    occupancy: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.group)
@@ -141,7 +159,7 @@ class RandomCrystals:
     def take(self, rows: torch.Tensor) -> "RandomCrystals":
         """Return the crystals at `rows`, without columns that are empty in all of them."""
         used = int((self.numbers[rows] > 0).sum(1).max()) if len(rows) else 0
-        columns = (getattr(self, name)[rows, :used] for name in ("xyz_frac", "numbers", "u_iso"))
+        columns = (getattr(self, name)[rows, :used] for name in ("xyz_frac", "numbers", "u_iso", "occupancy"))
         return RandomCrystals(self.symmetries, self.lattice[rows], self.group[rows], *columns)
 
     def crystal(self, i: int) -> Crystal:
@@ -152,9 +170,21 @@ class RandomCrystals:
         xyz = xyz.astype(float)
         images = np.einsum("oij,aj->aoi", symmetry.rotations, xyz) + symmetry.translations
         n_ops = len(symmetry.triplets)
-        unit, cell = _atoms(numbers, xyz, u_iso), np.repeat(np.arange(len(xyz)), n_ops)
-        atoms = _atoms(numbers[cell], images.reshape(-1, 3) % 1.0, u_iso[cell])
+        unit, of = _atoms(numbers, xyz, u_iso), np.repeat(np.arange(len(xyz)), n_ops)
+        is_distinct = _are_distinct(images, self.occupancy[i].cpu().numpy()[there]).ravel()
+        of, xyz = of[is_distinct], images.reshape(-1, 3)[is_distinct] % 1.0
+        atoms = _atoms(numbers[of], xyz, u_iso[of])
         return Crystal(f"random {i}", _cell(self.lattice[i].cpu().numpy()), symmetry.symbol, unit, atoms)
+
+
+def _are_distinct(images: np.ndarray, occupancy: np.ndarray) -> np.ndarray:
+    """Return which images [n_atoms, n_ops, 3] are not repetitions of an earlier one of the same atom."""
+    distinct = np.ones(images.shape[:2], bool)
+    special = occupancy < 1
+    apart = images[special, :, None] - images[special, None]
+    is_same = (np.abs(apart - np.rint(apart)) < _SAME_FRAC).all(-1)
+    distinct[special] = is_same.argmax(2) == np.arange(images.shape[1])
+    return distinct
 
 
 def _atoms(numbers: np.ndarray, xyz_frac: np.ndarray, u_iso: np.ndarray) -> Atoms:
@@ -183,6 +213,7 @@ def random_crystals(
     A cell with the volume of the planned molecule is drawn. The molecule is grown inside it fragment by fragment, clear
     of its own images, until it is complete or nothing more fits. Then it rotates and shifts as a whole, and the cell is
     scaled until the closest contact is that of van der Waals radii. Structures that are not dense are tried again.
+    Several molecules grow side by side. One on a special position grows from a core that has its symmetry.
 
     Parameters
     ----------
@@ -203,82 +234,81 @@ def random_crystals(
     if n < 1:
         raise ConfigError(f"n = {n}: expected at least one crystal")
     options = options or RandomCrystalOptions()
-    draws = _draw(n, options, generator, dtype)
-    library = fragment_library(options.elements).to(generator.device, dtype)
+    draws = _drawn(n, options, generator, dtype)
+    work = _Work.of(options, generator, dtype)
     made, pending, looser = _blank(n, options, draws), torch.arange(n, device=generator.device), 1.0
     while len(pending):
         for rows in _batches(pending, draws):
-            _fill(made, draws, rows, library, options.longest, generator)
+            _fill(made, draws, rows, work)
         pending = pending[made.numbers[pending, 0] == 0]
         looser *= _LOOSER
-        volume, ceiling = _packing(draws.size[pending], generator, dtype)
+        volume, ceiling = packing(draws.size[pending], generator, dtype)
         draws.volume[pending], draws.ceiling[pending] = looser * volume, looser * ceiling
-    u_iso = _displacements(made, options, generator)
-    return RandomCrystals(draws.symmetries, made.lattice, draws.group, made.xyz_frac, made.numbers, u_iso).take(
-        torch.arange(n, device=generator.device)
-    )
+    u_iso = _displacements(made, draws, options, generator)
+    columns = (made.lattice, draws.group, made.xyz_frac, made.numbers, u_iso, made.occupancy)
+    return RandomCrystals(draws.symmetries, *columns).take(torch.arange(n, device=generator.device))
 
 
-class _Draws(NamedTuple):
-    """Random properties chosen before a crystal is made, [n] each.
+class _Work(NamedTuple):
+    """Fragments from which molecules are made, what they begin with in general and special positions; generator."""
 
-    ``size`` of the planned molecule and the ``least`` number of atoms; its ``volume`` in Å^3, and the ``ceiling`` of
-    the volume per atom of the grown molecule.
-    """
+    library: Library
+    seeds: Seeds
+    cores: Seeds | None
+    longest: tuple[float, float, float]
+    generator: torch.Generator
 
-    symmetries: tuple[Symmetry, ...]
-    group: torch.Tensor
-    order: torch.Tensor
-    size: torch.Tensor
-    least: int
-    ceiling: torch.Tensor
-    volume: torch.Tensor
+    @classmethod
+    def of(cls, options: RandomCrystalOptions, generator: torch.Generator, dtype: torch.dtype) -> "_Work":
+        library = fragment_library(options.elements).to(generator.device, dtype)
+        symmetric = cores(options.elements).to(generator.device, dtype) if options.on_special else None
+        return cls(library, seeds_of(library), symmetric, options.longest, generator)
 
 
 class _Made(NamedTuple):
     lattice: torch.Tensor
     xyz_frac: torch.Tensor
     numbers: torch.Tensor
+    occupancy: torch.Tensor
 
 
-def _draw(n: int, options: RandomCrystalOptions, generator: torch.Generator, dtype: torch.dtype) -> _Draws:
-    device = generator.device
+def _drawn(n: int, options: RandomCrystalOptions, generator: torch.Generator, dtype: torch.dtype) -> Draws:
     symmetries = tuple(find_symmetry(symbol) for symbol in options.space_groups)
     rarest = min(SPACE_GROUPS.values())
-    shares = torch.tensor([SPACE_GROUPS.get(s.symbol, rarest) for s in symmetries], dtype=dtype, device=device)
-    group = pick(shares.expand(n, -1), generator)
-    uniform = torch.rand(n, generator=generator, device=device, dtype=dtype)
-    low, high = options.n_atoms
-    size = (low + (high + 1 - low) * uniform**1.7).long().clamp(max=high)  # small molecules are commoner
-    order = torch.tensor([len(s.triplets) for s in symmetries], device=device)[group]
-    volume, ceiling = _packing(size, generator, dtype)
-    return _Draws(symmetries, group, order, size, low, ceiling, volume)
+    shares = torch.tensor([SPACE_GROUPS.get(s.symbol, rarest) for s in symmetries], dtype=dtype)
+    return drawn(
+        n,
+        symmetries,
+        shares.to(generator.device),
+        generator,
+        n_atoms=options.n_atoms,
+        n_molecules=options.n_molecules,
+        on_special=options.on_special,
+    )
 
 
-def _packing(size: torch.Tensor, generator: torch.Generator, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw volumes of molecules of `size` [n] atoms, and the largest volume per atom of the grown molecule; Å^3."""
-    normal = torch.randn(2, len(size), generator=generator, device=size.device, dtype=dtype)
-    per_atom = (_VOLUME + _VOLUME_SD * normal[0]).clamp(*_VOLUME_RANGE)
-    ceiling = (_CEILING + _CEILING_SD * normal[1]).clamp(*_CEILING_RANGE)
-    return per_atom * size, torch.maximum(ceiling, 1.1 * per_atom)
+def _blank(n: int, options: RandomCrystalOptions, draws: Draws) -> _Made:
+    most = 3 * options.n_atoms[1] + 2 * options.n_molecules
+    like, numbers = draws.volume, draws.size.new_zeros(n, most)
+    return _Made(like.new_zeros(n, 3, 3), like.new_zeros(n, most, 3), numbers, like.new_zeros(n, most))
 
 
-def _blank(n: int, options: RandomCrystalOptions, draws: _Draws) -> _Made:
-    most = 3 * options.n_atoms[1] + 2
-    like = draws.volume
-    return _Made(like.new_zeros(n, 3, 3), like.new_zeros(n, most, 3), draws.size.new_zeros(n, most))
+def _batches(pending: torch.Tensor, draws: Draws) -> Iterator[torch.Tensor]:
+    """Yield batches of rows of similar size; the last few rows are repeated, because one attempt may succeed.
 
-
-def _batches(pending: torch.Tensor, draws: _Draws) -> Iterator[torch.Tensor]:
-    """Yield batches of rows of similar size; the last few rows are repeated, because one attempt may succeed."""
+    Special positions have batches of their own.
+    """
     pending = pending[draws.size[pending].argsort(stable=True)]
-    pending = pending.repeat_interleave(max(1, _AT_LEAST // len(pending)))
-    n_batches = math.ceil(len(pending) / at_once("random crystals", pending.device))
-    for rows in pending.tensor_split(n_batches):
-        yield rows[draws.order[rows].argsort(stable=True)]
+    is_special = draws.site[pending] >= 0
+    for part in (pending[~is_special], pending[is_special]):
+        if len(part):
+            part = part.repeat_interleave(max(1, _AT_LEAST // len(part)))
+            n_batches = math.ceil(len(part) / at_once("random crystals", part.device))
+            for rows in part.tensor_split(n_batches):
+                yield rows[draws.order[rows].argsort(stable=True)]
 
 
-def _operations(draws: _Draws, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _operations(draws: Draws, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return rotations [n, most, 3, 3], translations [n, most, 3], and which of them are not padding [n, most]."""
     most = max(len(symmetry.triplets) for symmetry in draws.symmetries)
     table = draws.volume.new_zeros(len(draws.symmetries), most, 3, 4)
@@ -289,57 +319,75 @@ def _operations(draws: _Draws, rows: torch.Tensor) -> tuple[torch.Tensor, torch.
     return chosen[..., :3], chosen[..., 3], chosen[..., :3].flatten(2).any(2)
 
 
-def _fill(
-    made: _Made,
-    draws: _Draws,
-    rows: torch.Tensor,
-    library: Library,
-    longest: tuple[float, float, float],
-    generator: torch.Generator,
-) -> None:
-    """Try once to make the crystals at `rows`, and write those that succeed."""
+def _fill(made: _Made, draws: Draws, rows: torch.Tensor, work: _Work) -> None:
+    """Try once to make the crystals at `rows`, all in general or all on special positions; write those that succeed."""
+    generator, is_special = work.generator, bool(draws.site[rows[0]] >= 0)
+    sites = draws.sites.take(draws.site[rows]) if is_special else None
     rotations, _, is_there = operations = _operations(draws, rows)
-    lattice = draw_lattices(draws.volume[rows] * draws.order[rows], rotations, is_there, longest, generator)
-    centre = free_points(lattice, *operations, generator)
-    radius = _ROOM * (3 * draws.volume[rows] / (4 * math.pi)) ** (1 / 3) + 1
-    around = surroundings(lattice, *operations, radius, centre)
-    molecules = planted(around, draws.size[rows], library, generator)
-    grow(molecules, around, draws.size[rows], library, generator)
-    hopeful = draws.volume[rows] < _HOPEFUL * draws.ceiling[rows] * molecules.count
-    kept = (hopeful & (molecules.count >= draws.least)).nonzero()[:, 0]
+    lattice = draw_lattices(draws.volume[rows] * draws.order[rows], rotations, is_there, work.longest, generator)
+    centre = free_points(lattice, *operations, generator, sites)
+    n_copies = 2 if is_special else 1
+    volume, room = draws.volume[rows] * n_copies, draws.size[rows] * n_copies
+    radius = _ROOM * (3 * volume / (4 * math.pi)) ** (1 / 3) + 1
+    around = surroundings(lattice, *operations, radius, centre, sites)
+    first = (work.cores, sites.kind) if work.cores and sites else (work.seeds, torch.zeros_like(rows))
+    molecules = planted(around, room, first, work.seeds, draws.n_molecules[rows], generator)
+    grow(molecules, around, room, work.library, generator)
+    hopeful = volume < _HOPEFUL * draws.ceiling[rows] * molecules.count
+    kept = (hopeful & (molecules.count >= draws.least * n_copies)).nonzero()[:, 0]
     if len(kept):
         _finish(made, draws, rows[kept], molecules.take(kept), around.take(kept))
 
 
-def _finish(made: _Made, draws: _Draws, rows: torch.Tensor, molecules: Molecules, around: Surroundings) -> None:
+def _finish(made: _Made, draws: Draws, rows: torch.Tensor, molecules: Molecules, around: Surroundings) -> None:
     """Settle molecules, scale their cells, and write those that are dense and free of short contacts."""
     used = int(molecules.used.max())
     radii = torch.where(molecules.radii < 0, -1.0, molecules.radii - CONTACT_SLACK / 2)[:, :used]
-    xyz, scale = settle(molecules.xyz[:, :used], radii, around)
-    scale = scale.clamp(min=_LEAST_SCALE) * (1 + 1e-4)  # rounding errors cannot cause an overlap
+    molecule = molecules.molecule[:, :used]
+    xyz, scale = settle(molecules.xyz[:, :used], radii, molecule, around, least=_LEAST_SCALE)
     around = around.scaled(scale)
-    good = draws.volume[rows] * scale**3 < draws.ceiling[rows] * molecules.count
+    good = draws.volume[rows] * around.n_copies * scale**3 < draws.ceiling[rows] * molecules.count
     if not good.any():
         return
-    good[good.clone()] = is_free(xyz[good], radii[good], around.take(good))
+    good[good.clone()] = is_free(xyz[good], radii[good], molecule[good], around.take(good))
     targets, kept = rows[good], good.nonzero()[:, 0]
     is_first = torch.ones_like(targets, dtype=torch.bool)
     is_first[1:] = targets[1:] != targets[:-1]  # repeated attempts at a row are consecutive
     targets, kept = targets[is_first], kept[is_first]
     numbers, order = molecules.numbers[kept, :used].sort(dim=1, descending=True, stable=True)
-    lattice, centred = around.lattice[kept], xyz[kept] + around.centre[kept, None]
+    xyz, occupancy = _occupied(xyz[kept], around.site[kept])
+    lattice, centred = around.lattice[kept], xyz + around.centre[kept, None]
     xyz = torch.linalg.solve(lattice[:, None], centred[..., None])[..., 0]
     xyz = xyz.gather(1, order[..., None].expand(-1, -1, 3)) * (numbers > 0)[..., None]
+    occupancy = occupancy.gather(1, order) * (numbers > 0)
     columns = min(used, made.numbers.shape[1])
     made.lattice[targets], made.xyz_frac[targets, :columns] = lattice, xyz[:, :columns]
-    made.numbers[targets, :columns] = numbers[:, :columns]
+    made.numbers[targets, :columns], made.occupancy[targets, :columns] = numbers[:, :columns], occupancy[:, :columns]
 
 
-def _displacements(made: _Made, options: RandomCrystalOptions, generator: torch.Generator) -> torch.Tensor:
+def _occupied(xyz: torch.Tensor, site: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return positions [n, atoms, 3], exact on symmetry elements, and occupancies: 1/2 there, else 1."""
+    occupancy = torch.ones_like(xyz[..., 0])
+    for turn in site.unbind(1):
+        middle = (xyz + xyz @ turn.mT) / 2
+        is_special = (xyz - middle).norm(dim=-1) < SAME_PLACE
+        xyz = torch.where(is_special[..., None], middle, xyz)
+        occupancy = torch.where(is_special, 0.5, 1.0).to(xyz)
+    return xyz, occupancy
+
+
+def _displacements(
+    made: _Made, draws: Draws, options: RandomCrystalOptions, generator: torch.Generator
+) -> torch.Tensor:
     """Draw U_iso, increasing outwards from the centre of the molecule; that of hydrogens is 1.2 times as large."""
     there = (made.numbers > 0).to(made.lattice)
     xyz = made.xyz_frac @ made.lattice.mT
     middle = (xyz * there[..., None]).sum(1, keepdim=True) / there.sum(1)[:, None, None]
+    special = (draws.site >= 0).nonzero()[:, 0]
+    if len(special):
+        lattice, sites = made.lattice[special], draws.sites.take(draws.site[special])
+        middle_frac = torch.linalg.solve(lattice, middle[special, 0])
+        middle[special, 0] = (lattice @ sites.nearest(middle_frac)[..., None])[..., 0]
     square = (xyz - middle).square().sum(-1) * there
     low, high = options.u_range
     normal = torch.randn(2, len(xyz), 1, generator=generator, device=xyz.device, dtype=xyz.dtype)

@@ -19,7 +19,8 @@ _BONDS = {
     (6, 35): 1.90,
 }
 # Van der Waals radii: Bondi (1964), doi:10.1021/j100785a001; H: Rowland & Taylor (1996), doi:10.1021/jp953141+
-VDW_RADII = {1: 1.10, 6: 1.70, 7: 1.55, 8: 1.52, 9: 1.47, 16: 1.80, 17: 1.75, 35: 1.85}
+VDW_RADII = {1: 1.10, 6: 1.70, 7: 1.55, 8: 1.52, 9: 1.47, 16: 1.80, 17: 1.75, 28: 1.63, 29: 1.40, 30: 1.39, 35: 1.85}
+SYMBOLS = {6: "C", 7: "N", 8: "O", 9: "F", 16: "S", 17: "Cl", 35: "Br", 28: "Ni", 29: "Cu", 30: "Zn"}
 POLAR_HYDROGEN_RADIUS = 0.95  # on N and O: a hydrogen bond is shorter than the sum of the radii
 _MOST_ATOMS = 11  # of a fragment, not counting the lost hydrogen
 
@@ -31,6 +32,19 @@ class Molecule(NamedTuple):
     xyz: np.ndarray
     carriers: list[int]
     directions: np.ndarray
+
+
+class AtomList(NamedTuple):
+    """Atomic numbers [n], positions [n, 3] and radii [n] in Å; atoms [n] that carry a hydrogen, -1 for other atoms."""
+
+    numbers: np.ndarray
+    xyz: np.ndarray
+    radii: np.ndarray
+    carriers: np.ndarray
+
+    def take(self, rows: np.ndarray) -> "AtomList":
+        """Return the atoms at `rows`, without a change of `carriers`."""
+        return AtomList(*(column[rows] for column in self))
 
 
 class Library(NamedTuple):
@@ -74,7 +88,7 @@ class Library(NamedTuple):
         return float(torch.where(self.radii < 0, 0.0, away).max()) + float(np.ptp(list(_BONDS.values())))
 
 
-def _tetrahedral(number: int, n_hydrogen: int) -> Molecule:
+def tetrahedral(number: int, n_hydrogen: int) -> Molecule:
     """Return one atom with one hydrogen, two at 112°, three in a plane, or four at 109.5°."""
     tilt = np.radians({4: 109.47, 3: 120.0, 2: 112.0 if number == 8 else 98.0, 1: 0.0}[n_hydrogen])
     turns = np.arange(n_hydrogen - 1) * 2 * np.pi / max(1, n_hydrogen - 1)
@@ -98,7 +112,7 @@ def _joined(base: Molecule, hydrogen: int, group: Molecule, length: float) -> Mo
     """Replace a hydrogen of a flat base, y = 0, by a group; the flat part of the group lies in the same plane."""
     x, _, z = base.directions[hydrogen]
     turn = np.array([[z, 0.0, x], [0.0, 1.0, 0.0], [-x, 0.0, z]])  # from z to the direction of the hydrogen
-    added, carrier = _aligned(group, 0), base.carriers[hydrogen]
+    added, carrier = aligned(group, 0), base.carriers[hydrogen]
     kept, n = [i for i in range(len(base.carriers)) if i != hydrogen], len(base.numbers)
     return Molecule(
         base.numbers + added.numbers,
@@ -121,7 +135,7 @@ def _ring(numbers: list[int], lengths: list[float], bare: tuple[int, ...] = ()) 
     return Molecule(numbers, radius * outwards, carriers, outwards[carriers])
 
 
-def _aligned(molecule: Molecule, lost: int) -> Molecule:
+def aligned(molecule: Molecule, lost: int) -> Molecule:
     """Reorder and turn a molecule: hydrogen `lost` and its atom first, the atom at the origin, their bond along -z."""
     normal = molecule.directions[lost] + [0.0, 0.0, 1.0]
     normal = normal / np.linalg.norm(normal) if np.linalg.norm(normal) > 1e-6 else np.array([1.0, 0.0, 0.0])
@@ -140,7 +154,7 @@ def _aligned(molecule: Molecule, lost: int) -> Molecule:
     )
 
 
-def _fragments() -> list[tuple[Molecule, int, float, float]]:
+def fragments() -> list[tuple[Molecule, int, float, float]]:
     """List molecules with the hydrogen they lose, weight on carbon, weight on N, O and S (which bind only carbon)."""
     aromatic = 1.386
     benzene = _ring([6] * 6, [aromatic] * 6)
@@ -149,7 +163,7 @@ def _fragments() -> list[tuple[Molecule, int, float, float]]:
     imidazole = _ring([7, 6, 7, 6, 6], [1.35, 1.32, 1.38, 1.36, 1.37], bare=(2,))
     furan = _ring([8, 6, 6, 6, 6], [1.36, 1.35, 1.43, 1.35, 1.36], bare=(0,))
     thiophene = _ring([16, 6, 6, 6, 6], [1.71, 1.37, 1.42, 1.37, 1.71], bare=(0,))
-    methane, ammonia, water = _tetrahedral(6, 4), _tetrahedral(7, 3), _tetrahedral(8, 2)
+    methane, ammonia, water = tetrahedral(6, 4), tetrahedral(7, 3), tetrahedral(8, 2)
     aldehyde = _planar(6, [(8, 1.22)], 121.0, 2)
     methoxy, acid = _joined(water, 1, methane, 1.42), _joined(aldehyde, 1, water, 1.31)
     return [
@@ -162,10 +176,10 @@ def _fragments() -> list[tuple[Molecule, int, float, float]]:
         (methane, 0, 11.0, 11.0),
         (ammonia, 0, 2.0, 0.0),
         (water, 0, 1.2, 0.0),
-        (_tetrahedral(9, 1), 0, 0.3, 0.0),
-        (_tetrahedral(17, 1), 0, 0.7, 0.0),
-        (_tetrahedral(35, 1), 0, 0.2, 0.0),
-        (_tetrahedral(16, 2), 0, 0.3, 0.0),
+        (tetrahedral(9, 1), 0, 0.3, 0.0),
+        (tetrahedral(17, 1), 0, 0.7, 0.0),
+        (tetrahedral(35, 1), 0, 0.2, 0.0),
+        (tetrahedral(16, 2), 0, 0.3, 0.0),
         (aldehyde, 0, 1.0, 1.0),  # carbonyl
         (_planar(6, [(7, 1.145)], 180.0, 1), 0, 0.2, 0.0),  # nitrile
         (_planar(7, [(8, 1.22), (8, 1.22)], 118.0, 1), 0, 0.15, 0.0),  # nitro
@@ -182,29 +196,42 @@ def _fragments() -> list[tuple[Molecule, int, float, float]]:
 @cache
 def fragment_library(elements: tuple[str, ...]) -> Library:
     """Return the fragments that consist of `elements` and hydrogen, in float64 on the CPU."""
-    symbols = {6: "C", 7: "N", 8: "O", 9: "F", 16: "S", 17: "Cl", 35: "Br"}
-    chosen = [row for row in _fragments() if all(symbols[z] in elements for z in row[0].numbers)]
+    chosen = [row for row in fragments() if all(SYMBOLS[z] in elements for z in row[0].numbers)]
     n = len(chosen)
     numbers, carriers = torch.zeros(n, _MOST_ATOMS, dtype=torch.long), torch.full((n, _MOST_ATOMS), -1)
     xyz, lost = torch.zeros(n, _MOST_ATOMS, 3, dtype=torch.float64), torch.zeros(n, 3, dtype=torch.float64)
     radii, lost_radii = torch.full((n, _MOST_ATOMS), -1, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
     for i, (molecule, hydrogen, *_) in enumerate(chosen):
-        aligned = _aligned(molecule, hydrogen)
-        size, of_hydrogens = len(aligned.numbers), [_hydrogen_radius(aligned.numbers[c]) for c in aligned.carriers]
-        lengths = np.array([_TO_HYDROGEN[aligned.numbers[c]] for c in aligned.carriers])[:, None]
-        hydrogens = torch.as_tensor(aligned.xyz[aligned.carriers] + lengths * aligned.directions)
-        used = size + len(hydrogens) - 1
-        numbers[i, :used] = torch.tensor(aligned.numbers + [1] * (used - size))
-        xyz[i, :used] = torch.cat([torch.as_tensor(aligned.xyz), hydrogens[1:]])
-        radii[i, :used] = torch.tensor([VDW_RADII[z] for z in aligned.numbers] + of_hydrogens[1:])
-        carriers[i, size:used] = torch.tensor(aligned.carriers[1:])
-        lost[i], lost_radii[i] = hydrogens[0], of_hydrogens[0]
+        lost_atom, rest = without_hydrogen(molecule, hydrogen)
+        used = len(rest.numbers)
+        numbers[i, :used], xyz[i, :used] = torch.as_tensor(rest.numbers), torch.as_tensor(rest.xyz)
+        radii[i, :used] = torch.as_tensor(rest.radii).float()  # rounded, as in every data set so far
+        carriers[i, :used] = torch.as_tensor(rest.carriers)
+        lost[i], lost_radii[i] = torch.as_tensor(lost_atom.xyz[0]), lost_atom.radii[0]
     weights = torch.tensor([[row[2] for row in chosen], [row[3] for row in chosen]], dtype=torch.float64)
     return Library(numbers, xyz, radii, carriers, lost, lost_radii, (numbers > 1).sum(1), weights, _bond_lengths())
 
 
-def _hydrogen_radius(carrier: int) -> float:
-    return POLAR_HYDROGEN_RADIUS if carrier in (7, 8) else VDW_RADII[1]
+def all_atoms(molecule: Molecule) -> AtomList:
+    """List all atoms of a molecule, its hydrogens last, in their order."""
+    of = [molecule.numbers[carrier] for carrier in molecule.carriers]
+    lengths = np.array([_TO_HYDROGEN[number] for number in of])[:, None]
+    return AtomList(
+        np.array(molecule.numbers + [1] * len(of)),
+        np.concatenate([molecule.xyz, molecule.xyz[molecule.carriers] + lengths * molecule.directions]),
+        np.array(
+            [VDW_RADII[z] for z in molecule.numbers]
+            + [POLAR_HYDROGEN_RADIUS if z in (7, 8) else VDW_RADII[1] for z in of]
+        ),
+        np.array([-1] * len(molecule.numbers) + molecule.carriers),
+    )
+
+
+def without_hydrogen(molecule: Molecule, lost: int) -> tuple[AtomList, AtomList]:
+    """Turn a molecule as `aligned` does; return its lost hydrogen, and its other atoms."""
+    atoms, size = all_atoms(aligned(molecule, lost)), len(molecule.numbers)
+    is_lost = np.arange(len(atoms.numbers)) == size
+    return atoms.take(is_lost), atoms.take(~is_lost)
 
 
 def _bond_lengths() -> torch.Tensor:

@@ -8,8 +8,9 @@ from torch.nn.functional import normalize
 
 from rephase.random_crystals.contacts import REACH, Surroundings, is_clear, others, overlaps, side_by_side, tested
 from rephase.random_crystals.fragments import Library
+from rephase.random_crystals.sites import SAME_PLACE
 
-_SLACK = 0.5  # Å by which atoms of two molecules may be closer than the sum of their radii, before they are settled
+SLACK = 0.5  # Å by which atoms of two molecules may be closer than the sum of their radii, before they are settled
 _INTRAMOLECULAR = 0.74  # smallest distance of atoms four or more bonds apart, relative to the sum of their radii
 _TRIALS = 16  # fragments, in random orientations, tried on one hydrogen in a step
 _PREFERRED = (4, _TRIALS - 4)  # trials whose atoms beyond the first are tested together
@@ -29,6 +30,10 @@ class Molecules:
     For the atoms, [n, most]: ``numbers`` (0: no atom), ``xyz``, ``radii`` (negative: no atom), ``carriers`` of
     hydrogens (-1 for other atoms), ``is_open`` for hydrogens that may still be replaced. For the molecules, [n]:
     number of ``used`` columns, ``count`` of non-hydrogen atoms.
+
+    Several molecules may share a row: ``molecule`` [n, most] numbers them for each atom, from 0; it has no columns if
+    each row has one molecule in a general position. On special positions only one of each two equivalent atoms is
+    listed, ``count`` is for both, and the molecule 0 is the one on the symmetry element.
     """
 
     numbers: torch.Tensor
@@ -36,8 +41,14 @@ class Molecules:
     radii: torch.Tensor
     carriers: torch.Tensor
     is_open: torch.Tensor
+    molecule: torch.Tensor
     used: torch.Tensor
     count: torch.Tensor
+
+    @property
+    def are_numbered(self) -> bool:
+        """Whether atoms of the same row, or their equivalents, may belong to different molecules."""
+        return self.molecule.shape[1] > 0
 
     def take(self, rows: torch.Tensor) -> "Molecules":
         """Return the molecules at `rows`."""
@@ -61,7 +72,7 @@ def grow(
     while len(active) > _GOING_ON * len(room):
         tries_large = step < _EARLY or step % _SELDOM == 0
         _grow_once(growing, place, wanted, [large, small] if tries_large else [small], generator)
-        going = (growing.count < wanted) & growing.is_open.any(1)
+        going = (growing.count + around.n_copies <= wanted) & growing.is_open.any(1)
         if int(going.sum()) < 0.85 * len(active):
             molecules.put(active, growing)
             active, wanted = active[going], wanted[going]
@@ -77,7 +88,7 @@ def pick(weights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return (total <= (drawn * total[..., -1])[..., None]).sum(-1).clamp(max=weights.shape[-1] - 1)
 
 
-def _frames(directions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def frames(directions: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Return rotations [..., 3, 3] from z to unit `directions` [..., 3], with a random angle about these."""
     any_way = torch.randn(directions.shape, generator=generator, device=directions.device, dtype=directions.dtype)
     across = torch.linalg.cross(any_way, directions)
@@ -85,41 +96,12 @@ def _frames(directions: torch.Tensor, generator: torch.Generator) -> torch.Tenso
     return torch.stack([across, torch.linalg.cross(directions, across), directions], -1)
 
 
-def planted(around: Surroundings, room: torch.Tensor, library: Library, generator: torch.Generator) -> Molecules:
-    """Place a first fragment, complete with the hydrogen that others lose, in a random orientation at the centre."""
-    n, slots = len(room), library.numbers.shape[1]
-    chosen = pick(library.weights[0] * (library.sizes <= room[:, None]) * (library.carriers >= 0).any(1), generator)
-    up = torch.randn(n, 3, generator=generator, device=room.device, dtype=around.lattice.dtype)
-    turn = _frames(up / up.norm(dim=-1, keepdim=True), generator)
-    most = max(3 * int(room.max()), slots) + 2 + slots
-    nothing = torch.zeros(n, most, dtype=torch.long, device=room.device)
-    molecules = Molecules(
-        nothing,
-        turn.new_zeros(n, most, 3),
-        turn.new_full((n, most), -1.0),
-        nothing - 1,
-        nothing > 0,
-        torch.full_like(chosen, slots + 1),
-        library.sizes[chosen],
-    )
-    molecules.xyz[:, 0], molecules.xyz[:, 1 : slots + 1] = library.lost[chosen], library.xyz[chosen]
-    molecules.xyz[:, : slots + 1] = molecules.xyz[:, : slots + 1] @ turn.mT
-    molecules.numbers[:, 0], molecules.numbers[:, 1 : slots + 1] = 1, library.numbers[chosen]
-    molecules.radii[:, 0], molecules.radii[:, 1 : slots + 1] = library.lost_radii[chosen], library.radii[chosen]
-    on = library.carriers[chosen]
-    molecules.carriers[:, 0], molecules.carriers[:, 1 : slots + 1] = 1, torch.where(on >= 0, on + 1, -1)
-    first = slice(slots + 1)
-    clear = _is_clear_of_own_images(around, molecules.xyz[:, first], molecules.radii[:, first])
-    molecules.is_open[:] = (molecules.carriers >= 0) & clear[:, None]
-    return molecules
-
-
 def _grow_once(
     molecules: Molecules, around: Surroundings, room: torch.Tensor, parts: list[Library], generator: torch.Generator
 ) -> None:
     """Try the fragments of each part in turn on one hydrogen of each molecule; it is closed if none fits."""
     rows, lost = _open_hydrogens(molecules, around, generator)
-    wanting = (room > molecules.count)[rows]
+    wanting = (room >= molecules.count + around.n_copies)[rows]
     rows, lost = rows[wanting], lost[wanting]
     if not len(rows):
         return
@@ -140,10 +122,11 @@ def _replace(
 ) -> torch.Tensor:
     """Replace hydrogens by fragments, each in several random orientations; return where one fits, [n_sites]."""
     rows, foot, number = site.row, site.foot, molecules.numbers[site.row, site.parent]
-    allowed = library.weights[(number != 6).long()] * (library.sizes <= (room - molecules.count)[rows, None])
+    largest = (room - molecules.count)[rows, None] // around.n_copies
+    allowed = library.weights[(number != 6).long()] * (library.sizes <= largest)
     chosen = pick(allowed[:, None].expand(-1, _TRIALS, -1), generator)
     length = library.bond_lengths[number[:, None], library.numbers[chosen, 0]][..., None]
-    turn = _frames(site.direction[:, None].expand(*chosen.shape, 3), generator)
+    turn = frames(site.direction[:, None].expand(*chosen.shape, 3), generator)
     new = library.xyz[chosen] @ turn.mT + (foot[:, None] + length * site.direction[:, None])[:, :, None]
     radii = library.radii[chosen]
     fits = ((new.norm(dim=-1) < around.radius[rows, None, None]) | (radii < 0)).all(2)
@@ -152,9 +135,12 @@ def _replace(
     lot = torch.rand(fits.shape, generator=generator, device=fits.device, dtype=new.dtype)
     found, best = _best_trial(torch.where(fits, library.sizes[chosen] + _EVEN * lot, -1), new, radii, site.before_rest)
     new, chosen, radii, at = new[found, best], chosen[found, best], radii[found, best], rows[found]
-    clear = _is_clear_of_own_images(around.take(at), new, radii)
+    place = around.take(at)
+    clear = is_clear_of_own_images(place, new, radii)
+    if around.n_copies > 1:
+        clear &= is_clear_of_copies(place, new, radii, molecules.molecule[at, site.lost[found]], foot[found])
     found = found[clear]
-    _add(molecules, at[clear], site.lost[found], library, chosen[clear], new[clear])
+    _add(molecules, at[clear], site.lost[found], library, chosen[clear], new[clear], around.n_copies)
     return torch.zeros_like(rows, dtype=torch.bool).index_fill_(0, found, True)
 
 
@@ -207,8 +193,8 @@ def _sites(
     reach = max(library.reach(middle) for library in parts)
     point = foot + (_PROBE + middle) * direction
     here = molecules.take(row)
-    others_near = _nearby(here, around, row, point, reach)
-    own = _own_nearby(here, point, reach, lost, parent)
+    others_near = nearby(here, around, row, point, reach)
+    own = _own_nearby(here, around.site[row], point, reach, lost, parent)
     first, rest = (torch.cat([table, others_near], 1).mT for table in own)
     return _Sites(row, lost, parent, foot, direction, first, rest)
 
@@ -227,29 +213,40 @@ def _open_hydrogens(
     rows = torch.arange(len(lost), device=lost.device)[:, None]
     foot = xyz[rows, molecules.carriers[rows, lost].clamp(min=0)]
     probe = foot + _PROBE * normalize(xyz[rows, lost] - foot, dim=-1)
-    clear = (lot > 0) & _has_room(molecules, around, foot, probe)
+    clear = (lot > 0) & _has_room(molecules, around, lost, foot, probe)
     molecules.is_open[rows, lost] = clear
     row = clear.any(1).nonzero()[:, 0]
     return row, lost[row, clear[row].long().argmax(1)]
 
 
-def _has_room(molecules: Molecules, around: Surroundings, foot: torch.Tensor, probe: torch.Tensor) -> torch.Tensor:
-    """Return whether a small atom at each probe [n, p, 3], bonded to an atom at `foot`, touches no other: [n, p]."""
+def _has_room(
+    molecules: Molecules, around: Surroundings, lost: torch.Tensor, foot: torch.Tensor, probe: torch.Tensor
+) -> torch.Tensor:
+    """Return whether a small atom at each probe [n, p, 3], bonded to an atom at `foot`, touches no other: [n, p].
+
+    It takes the place of the hydrogens `lost` [n, p].
+    """
     used = int(molecules.used.max())
-    xyz, radii = molecules.xyz[:, :used], molecules.radii[:, :used]
     size = probe.new_full((1, 1), _PROBE_RADIUS)
-    apart = tested(probe.mT, size) @ others(xyz.mT, _INTRAMOLECULAR * radii, _INTRAMOLECULAR)
-    clear = ((apart >= 0) | (torch.cdist(foot, xyz) < _BESIDE)).all(2)
-    reach = (xyz.norm(dim=-1) + radii).amax(1) + _PROBE_RADIUS - _SLACK
+    own, radii, molecule = own_atoms(molecules, around.site)
+    apart = tested(probe.mT, size) @ others(own.mT, _INTRAMOLECULAR * radii, _INTRAMOLECULAR)
+    free = (apart >= 0) | (torch.cdist(foot, own) < _BESIDE)
+    if molecules.are_numbered:
+        is_same = molecule[:, None] == molecules.molecule.gather(1, lost)[..., None]
+        between = tested(probe.mT, size) @ others(own.mT, radii - SLACK)
+        free = torch.where(is_same, free, between >= 0)
+    clear = free.all(2)
+    xyz, radii = molecules.xyz[:, :used], molecules.radii[:, :used]
+    reach = (xyz.norm(dim=-1) + radii).amax(1) + _PROBE_RADIUS - SLACK
     rows = torch.arange(len(probe), device=probe.device)
     row, _, point, images = around.near_centre(rows, probe, reach)
     images, column = side_by_side(row, len(probe), images)
-    is_blocked = ~is_clear(tested(images.mT, size), others(xyz.mT, radii - _SLACK))[row, column]
+    is_blocked = ~is_clear(tested(images.mT, size), others(xyz.mT, radii - SLACK))[row, column]
     clear[row[is_blocked], point[is_blocked]] = False
     return clear
 
 
-def _nearby(
+def nearby(
     molecules: Molecules, around: Surroundings, rows: torch.Tensor, point: torch.Tensor, reach: float
 ) -> torch.Tensor:
     """Find the atoms of other molecules that may touch atoms within `reach` Å of a point [n, 3], as `others`.
@@ -266,40 +263,88 @@ def _nearby(
     seven = tested(images.mT, images.new_full((1, images.shape[1]), reach))
     row, image, atom = overlaps(seven, others(xyz.mT, radii))
     back = around.moved_back(rows[row], motion[row, image], xyz[row, atom])
-    seven = others(back.T[None], (radii[row, atom] - _SLACK)[None])[0].T
+    seven = others(back.T[None], (radii[row, atom] - SLACK)[None])[0].T
     return side_by_side(row, len(point), seven)[0]
 
 
+def own_atoms(molecules: Molecules, site: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return positions [n, atoms, 3], radii and numbers of the molecules, with the equivalent atoms by a `site`.
+
+    The radius of an atom that is its own equivalent is negative in the second place. The equivalents of the molecule 0
+    belong to it, those of another molecule k to the molecule -k.
+    """
+    used = int(molecules.used.max())
+    xyz, radii, molecule = molecules.xyz[:, :used], molecules.radii[:, :used], molecules.molecule[:, :used]
+    for turn in site.unbind(1):
+        copies = xyz @ turn.mT
+        is_single = (copies - xyz).norm(dim=-1) < SAME_PLACE
+        radii = torch.cat([radii, torch.where(is_single, -1.0, radii)], 1)
+        xyz, molecule = torch.cat([xyz, copies], 1), torch.cat([molecule, -molecule], 1)
+    return xyz, radii, molecule
+
+
 def _own_nearby(
-    molecules: Molecules, point: torch.Tensor, reach: float, lost: torch.Tensor, parent: torch.Tensor
+    molecules: Molecules,
+    site: torch.Tensor,
+    point: torch.Tensor,
+    reach: float,
+    lost: torch.Tensor,
+    parent: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the atoms of each molecule near a point [n, 3], as two tables of `others`: not beside the parent, and all.
+    """Find the atoms of each row near a point [n, 3], as two tables of `others`: not beside the parent, and all.
 
     Parent and lost hydrogen are in neither. An atom beside the parent is bonded to it, and so it is next to every other
     atom bonded to the parent.
     """
-    rows, used = torch.arange(len(lost), device=lost.device), int(molecules.used.max())
-    xyz, radii = molecules.xyz[:, :used], _INTRAMOLECULAR * molecules.radii[:, :used]
+    rows = torch.arange(len(lost), device=lost.device)
+    xyz, radii, molecule = own_atoms(molecules, site)
+    share: float | torch.Tensor = _INTRAMOLECULAR
+    if molecules.are_numbered:
+        is_same = molecule == molecules.molecule[rows, parent][:, None]
+        radii = torch.where(is_same, _INTRAMOLECULAR * radii, radii - SLACK)
+    else:
+        radii = _INTRAMOLECULAR * radii
     is_near = ((xyz - point[:, None]).norm(dim=-1) < reach + radii) & (radii >= 0)
     is_near[rows, lost] = is_near[rows, parent] = False
     row, atom = is_near.nonzero().unbind(1)
     near, radii = xyz[row, atom], radii[row, atom]
     is_beside = (near - xyz[row, parent[row]]).norm(dim=-1) < _BESIDE
-    seven = (others(near.T[None], r[None], _INTRAMOLECULAR)[0].T for r in (torch.where(is_beside, -1.0, radii), radii))
+    if molecules.are_numbered:
+        is_beside &= is_same[row, atom]
+        share = torch.where(is_same[row, atom], _INTRAMOLECULAR, 1.0).to(near)
+    seven = (others(near.T[None], r[None], share)[0].T for r in (torch.where(is_beside, -1.0, radii), radii))
     first, rest = (side_by_side(row, len(lost), columns)[0] for columns in seven)
     return first, rest
 
 
-def _is_clear_of_own_images(around: Surroundings, xyz: torch.Tensor, radii: torch.Tensor) -> torch.Tensor:
+def is_clear_of_own_images(around: Surroundings, xyz: torch.Tensor, radii: torch.Tensor) -> torch.Tensor:
     """Return whether atoms [n, p, 3] are clear of their own images: [n]."""
-    radii = radii - _SLACK / 2
+    radii = radii - SLACK / 2
     extent = torch.where(radii < 0, 0.0, (xyz - xyz[:, :1]).norm(dim=-1)).amax(1, keepdim=True)
-    row, motion, *_ = around.near(xyz[:, :1], xyz[:, 0], 2 * extent + REACH - _SLACK)
+    row, motion, *_ = around.near(xyz[:, :1], xyz[:, 0], 2 * extent + REACH - SLACK)
     images = around.rotations[row, :, motion] @ xyz.mT[row] + around.shifts[row, :, motion][..., None]
     is_blocked = ~is_clear(tested(images, radii[row]), others(xyz.mT, radii)[row]).all(1)
     clear = torch.ones_like(xyz[:, 0, 0], dtype=torch.bool)
     clear[row[is_blocked]] = False
     return clear
+
+
+def is_clear_of_copies(
+    around: Surroundings, xyz: torch.Tensor, radii: torch.Tensor, molecule: torch.Tensor, foot: torch.Tensor
+) -> torch.Tensor:
+    """Return whether atoms [n, p, 3] are clear of the equivalent ones by the special position: [n].
+
+    They belong to the molecules `molecule` [n]. The first is bonded to an atom at `foot` [n, 3]; if this is on the
+    symmetry element, the first atom and its equivalent are bonded to the same atom.
+    """
+    turn = around.site[:, 0]
+    is_same = (molecule == 0)[:, None]
+    radii_then = torch.where(is_same, _INTRAMOLECULAR * radii, radii - SLACK)
+    share = torch.where(is_same, _INTRAMOLECULAR, 1.0).to(radii).expand_as(radii)
+    apart = tested(xyz.mT, radii) @ others((xyz @ turn.mT).mT, radii_then, share)
+    shares_foot = ((turn @ foot[..., None])[..., 0] - foot).norm(dim=-1) < SAME_PLACE
+    apart[shares_foot, 0, 0] = 0.0
+    return (apart >= 0).all(2).all(1)
 
 
 def _add(
@@ -309,6 +354,7 @@ def _add(
     library: Library,
     chosen: torch.Tensor,
     xyz: torch.Tensor,
+    n_copies: int,
 ) -> None:
     """Add a fragment [k, new, 3] to each of the molecules at `rows` [k]; its padding goes to the last column."""
     last = molecules.numbers.shape[1] - 1
@@ -323,5 +369,7 @@ def _add(
     molecules.carriers[at, slots], molecules.is_open[at, slots] = on, on >= 0
     molecules.numbers[:, last], molecules.radii[:, last], molecules.carriers[:, last] = 0, -1.0, -1
     molecules.is_open[:, last] = False
+    if molecules.are_numbered:
+        molecules.molecule[at, slots] = molecules.molecule[rows, lost][:, None]
     molecules.used[rows] += (numbers > 0).sum(1) - 1
-    molecules.count[rows] += library.sizes[chosen]
+    molecules.count[rows] += n_copies * library.sizes[chosen]

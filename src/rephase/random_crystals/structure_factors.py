@@ -1,6 +1,7 @@
 """Structure factors of many different crystals at once, each with its own cell, space group and atoms.
 
 The sum runs over the asymmetric unit only: an operation (R, t) moves x to R x + t, so ``h.(R x + t) = (h R).x + h.t``.
+The images of an atom on a special position coincide, and each counts as the occupancy.
 """
 
 import math
@@ -163,7 +164,7 @@ def _sum(crystals: RandomCrystals, hkl: torch.Tensor, s_squared: torch.Tensor, t
     real, imaginary = _unit_sums(crystals.xyz_frac, hkl.to(s_squared), symmetry)
     damped = torch.exp(s_squared[..., None] * (-8 * math.pi**2 * crystals.u_iso[:, None]))
     of_element = torch.nn.functional.one_hot(table.column[crystals.numbers], len(table.constant)).to(s_squared)
-    of_element = of_element * (crystals.numbers > 0)[..., None]
+    of_element = of_element * crystals.occupancy[..., None]
     sums = [part.mul_(damped) @ of_element for part in (real, imaginary) if part is not None]  # for each element
     f0 = table.f0(s_squared)
     turned, shifted = [(f0 * part).sum(-1) for part in sums], [part @ table.f_double_prime for part in sums]

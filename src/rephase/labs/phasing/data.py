@@ -128,10 +128,8 @@ class PhasingCrystals(SplitData[PhasingBatch]):
             None fits.
         """
         generator = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
-        config = self.config
-        options = RandomCrystalOptions(config.space_groups or tuple(SPACE_GROUPS), config.n_atoms, config.u_range)
-        crystals = random_crystals(n, generator=generator, options=options)
-        return batch_of(crystals, config, generator)
+        crystals = random_crystals(n, generator=generator, options=kinds_of(self.config))
+        return batch_of(crystals, self.config, generator)
 
     def loader(
         self,
@@ -149,6 +147,17 @@ class PhasingCrystals(SplitData[PhasingBatch]):
         n_batches = -(-self.config.n_epoch // batch_size)
         order = NumberedBatches(np.arange(n_batches), 1, None)
         return loader_of(CrystalStream(self, batch_size, seed or 0), order, device)
+
+
+def kinds_of(config: PhasingData) -> RandomCrystalOptions:
+    """Return the properties of the random crystals of a configuration; errors as of `RandomCrystalOptions`."""
+    return RandomCrystalOptions(
+        config.space_groups or tuple(SPACE_GROUPS),
+        config.n_atoms,
+        config.u_range,
+        n_molecules=config.n_molecules,
+        on_special=config.on_special,
+    )
 
 
 class NumberedBatches(Batches):

@@ -16,14 +16,14 @@ from rephase.crystal.symmetry import cell_of
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, TrainingError
 from rephase.files.reading import file_text
-from rephase.labs.phasing.data import PhasingBatch, PhasingCrystals
+from rephase.labs.phasing.data import PhasingBatch, PhasingCrystals, kinds_of
 from rephase.labs.phasing.film import film
 from rephase.labs.phasing.models import PHASING_MODELS
 from rephase.labs.phasing.scores import SEEN, SHARES, attempts
 from rephase.learning.scoring import summarise
 from rephase.learning.training import Training, train, trained_model
 from rephase.learning.weights import load_weights
-from rephase.random_crystals.crystals import SPACE_GROUPS, RandomCrystalOptions
+from rephase.random_crystals.crystals import RandomCrystalOptions
 from rephase.runs import COLUMNS, Run
 from rephase.runs.tables import left_out
 from rephase.solvers.learned.cards import PHASES
@@ -36,7 +36,7 @@ _N_DRAWN = 16  # crystals of which the first that fits a grid is the example
 def check_crystals(config: Config) -> None:
     """Raise `ConfigError` or `SymmetryError` if no such crystals can be generated, `WeightsError` without weights."""
     data, example = config.phasing.data, config.phasing.example
-    RandomCrystalOptions(data.space_groups or tuple(SPACE_GROUPS), data.n_atoms, data.u_range)
+    kinds_of(data)
     RandomCrystalOptions((example.space_group,), example.n_atoms, data.u_range)
     if example.weights is not None:
         load_weights(example.weights, PHASES)
