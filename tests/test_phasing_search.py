@@ -140,18 +140,26 @@ def test_a_smaller_effort_takes_fewer_trials():
 
 def test_the_network_is_asked_at_the_resolutions_that_it_has_learned():
     symmetry = find_symmetry("P -1")
-    auto, only = (Solver(name, learned()) for name in ("auto", "learned"))
-    for solver, d_min in ((auto, 1.6), (only, 1.6), (only, 1.2)):
-        searches = solver.searches(d_min, symmetry)
+    for d_min in (1.2, 1.6):
+        searches = Solver("learned", learned()).searches(d_min, symmetry)
         assert tuple(each.recipe for each in searches) == recipes_for("classical", d_min, symmetry)
-    assert auto.searches(1.2, symmetry) == recipes_for("classical", 1.2, symmetry)
     assert Solver("raar").searches(1.6, symmetry) == recipes_for("raar", 1.6, symmetry)
+    names = {d_min: solver_for("auto", d_min=d_min).name for d_min in (1.0, 1.8, 1.91, 2.0, 2.11, 2.3)}
+    assert names == {
+        1.0: "classical",
+        1.8: "classical",
+        1.91: "learned",
+        2.0: "learned",
+        2.11: "learned",
+        2.3: "classical",
+    }
+    assert solver_for("learned", d_min=1.0).network is not None
 
 
 def test_only_solvers_that_learn_need_weights():
     assert solver_for("classical", "nowhere").network is None
     with pytest.raises(WeightsError, match="no weights 'nowhere'"):
-        solver_for("auto", "nowhere")
+        solver_for("auto", "nowhere", d_min=1.0)
     with pytest.raises(WeightsError, match="expected one of phases"):
         solver_for("learned", "unet")
     with pytest.raises(ConfigError, match="did you mean 'learned'"):
@@ -165,7 +173,6 @@ def test_what_the_network_has_learned_is_not_warned_of():
         warnings.simplefilter("error")
         Solver("learned", learned()).warn_of_the_unknown(problem, group)
         Solver("learned", learned(space_groups=("P 1 21/n 1",))).warn_of_the_unknown(problem, group)
-        Solver("auto", learned(d_min=(1.9, 2.1))).warn_of_the_unknown(problem, group)  # takes the classical recipes
         Solver("raar").warn_of_the_unknown(problem, group)
 
 

@@ -1,6 +1,8 @@
-"""The searches of a solver by its name: classical recipes, a trained network, or both in turn."""
+"""The searches of a solver by its name: classical recipes, or a trained network that is asked about their trials."""
 
+import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -8,6 +10,7 @@ import torch
 
 from rephase.crystal.symmetry import Symmetry
 from rephase.errors import ConfigError, nearest_name
+from rephase.paths import weights_file
 from rephase.solvers import RECIPES, recipes_for
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.strategy import Search
@@ -18,12 +21,13 @@ if TYPE_CHECKING:  # their import takes half a second, which most searches do no
     from rephase.solvers.learned.network import RecurrentNetwork
 
 SHIPPED = "recurrent"  # weights that are used by default
-LEARNED = ("learned", "auto")
+LEARNED = ("learned", "auto")  # may ask a network
 SOLVERS = (*RECIPES, *LEARNED)
+_TOLERANCE = 1.01  # the finest reflection of data is a little coarser than the limit at which they were cut
 
 
 class Solver(NamedTuple):
-    """A solver by its name, and the network that it needs, if it needs one."""
+    """A solver by its name in `RECIPES`, or ``learned`` with its network."""
 
     name: str
     network: "Weights[RecurrentNetwork, PhasingCard] | None" = None
@@ -31,17 +35,14 @@ class Solver(NamedTuple):
     def searches(self, d_min: float, symmetry: Symmetry) -> tuple[Search, ...]:
         """Return the searches for a space group and the resolution limit `d_min` in Å.
 
-        ``learned`` always asks the network about the trials of the classical recipes; ``auto`` does at the resolutions
-        of its training.
+        A network is asked about the trials of the classical recipes.
         """
         if self.network is None:
             return recipes_for(self.name, d_min, symmetry)
-        recipes = recipes_for("classical", d_min, symmetry)
-        if self.name == "auto" and not self.network.card.has_learned(d_min):
-            return recipes
         from rephase.solvers.learned.search import LearnedSearch
 
-        return tuple(LearnedSearch(self.network.model, recipe) for recipe in recipes)
+        network = self.network.model
+        return tuple(LearnedSearch(network, recipe) for recipe in recipes_for("classical", d_min, symmetry))
 
     def warn_of_the_unknown(self, problem: PhaseProblem, group: Symmetry) -> None:
         """Warn if the network is used for a problem, of a group in the axes of the data, outside its training.
@@ -51,7 +52,7 @@ class Solver(NamedTuple):
         UserWarning
             The data are finer or coarser, the asymmetric unit or the cell larger, or the group is another.
         """
-        if self.network is None or (self.name == "auto" and not self.network.card.has_learned(problem.d_min)):
+        if self.network is None:
             return
         card = self.network.card
         if unlearned := card.unlearned(problem, group):
@@ -62,8 +63,22 @@ class Solver(NamedTuple):
             )
 
 
-def solver_for(name: str, weights: str | Path = SHIPPED, *, device: torch.device | str = "cpu") -> Solver:
+def solver_for(
+    name: str, weights: str | Path = SHIPPED, *, d_min: float | None = None, device: torch.device | str = "cpu"
+) -> Solver:
     """Return a solver, with the network that it needs.
+
+    Parameters
+    ----------
+    name
+        One of `SOLVERS`; ``auto`` is ``learned`` at the resolutions that the network was trained for, else
+        ``classical``.
+    weights
+        Name or file of the network.
+    d_min
+        Resolution limit of the data, Å; None: unknown, so that ``auto`` is ``learned``.
+    device
+        Of the network.
 
     Raises
     ------
@@ -74,9 +89,29 @@ def solver_for(name: str, weights: str | Path = SHIPPED, *, device: torch.device
     """
     if name not in SOLVERS:
         raise ConfigError(f"solver {name!r} is not known; {nearest_name(name, SOLVERS)}")
-    if name not in LEARNED:
+    if name == "auto":
+        name = "classical" if d_min is not None and not _was_trained_for(weights, d_min) else "learned"
+    if name != "learned":
         return Solver(name)
     from rephase.learning.weights import load_weights
     from rephase.solvers.learned.cards import PHASES
 
     return Solver(name, load_weights(weights, PHASES, device=device))
+
+
+def _was_trained_for(weights: str | Path, d_min: float) -> bool:
+    """Whether weights were trained for a resolution limit by their card; True if it cannot be read, which is an error.
+
+    The card is not validated: that would take longer than most searches.
+    """
+    try:
+        card = json.loads(weights_file(weights).with_suffix(".json").read_bytes())
+        return is_within(card["data"]["d_min"], d_min)
+    except (OSError, ValueError, TypeError, KeyError):
+        return True
+
+
+def is_within(limits: Sequence[float], d_min: float) -> bool:
+    """Whether a resolution limit is within those of a training, the finest first, in Å."""
+    finest, coarsest = limits
+    return bool(finest / _TOLERANCE <= d_min <= coarsest * _TOLERANCE)

@@ -14,7 +14,7 @@ from rephase.crystal.structures import Crystal
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_effort
 from rephase.processes import one_blas_thread
-from rephase.solvers.choice import LEARNED, SHIPPED, Solver, solver_for
+from rephase.solvers.choice import SHIPPED, Solver, solver_for
 from rephase.solvers.claims import verdict
 from rephase.solvers.cost import check_memory, plan_trials, warn_of_cost
 from rephase.solvers.doubts import with_doubts
@@ -115,8 +115,8 @@ def solve(
     """
     _check_request(solver, effort, standard, has_origin=not (phases is None and fragment is None))
     on = pick_device(device)
-    chosen = solver_for(solver, weights, device=on)
     cut = _prepared(data, d_min, standard=standard)
+    chosen = solver_for(_able(solver, is_free=phases is None and fragment is None), weights, d_min=cut.d_min, device=on)
     search = partial(_searched, solver=chosen, effort=effort, seed=seed, on=on, model=model, report=report)
     found = search(cut, phases, fragment)
     describe = partial(_described, model=model, formula=formula, seed=seed)
@@ -132,7 +132,7 @@ def solve(
 
 def _check_request(solver: str, effort: float, standard: bool, *, has_origin: bool) -> None:
     check_effort(effort)
-    if solver in LEARNED and has_origin:
+    if solver == "learned" and has_origin:
         raise ConfigError(
             f"solver {solver!r} starts from random phases only; leave out the known phases or fragment, or take "
             "solver='classical' (--solver classical)"
@@ -141,6 +141,11 @@ def _check_request(solver: str, effort: float, standard: bool, *, has_origin: bo
         raise ConfigError(
             "standard = True (--standard) moves the origin, but phases or a fragment fix it: leave one out"
         )
+
+
+def _able(solver: str, *, is_free: bool) -> str:
+    """Return the solver, or one that can take known phases if ``auto`` might choose another."""
+    return "classical" if solver == "auto" and not is_free else solver
 
 
 def _prepared(data: Reflections, d_min: float | None, *, standard: bool) -> Reflections:

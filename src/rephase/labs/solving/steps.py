@@ -268,8 +268,9 @@ def _benchmark_rows(run: Run) -> Iterator[dict[str, object]]:
 
 def _suited_limits(name: str, weights: str, d_mins: tuple[float, ...]) -> tuple[float, ...]:
     """Return the resolution limits for which a solver is made: those that its network has learned, or all."""
-    network = solver_for(name, weights).network
-    return d_mins if network is None else tuple(d_min for d_min in d_mins if network.card.has_learned(d_min))
+    if solver_for(name, weights).network is None:
+        return d_mins
+    return tuple(d_min for d_min in d_mins if solver_for("auto", weights, d_min=d_min).network is not None)
 
 
 def solve_and_score(

@@ -11,11 +11,10 @@ from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.learning.cards import Card
 from rephase.learning.weights import Kind
 from rephase.random_crystals.crystals import SPACE_GROUPS
+from rephase.solvers.choice import is_within
 from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.spheres import points_needed
 from rephase.solvers.problem import PhaseProblem
-
-_TOLERANCE = 1.01  # the finest reflection of data is a little coarser than the limit at which they were cut
 
 
 class PhasingCard(Card):
@@ -38,11 +37,6 @@ class PhasingCard(Card):
         """Empty: one network serves every grid."""
         return ()
 
-    def has_learned(self, d_min: float) -> bool:
-        """Whether the training had such a resolution limit, in Å."""
-        finest, coarsest = self.data.d_min
-        return finest / _TOLERANCE <= d_min <= coarsest * _TOLERANCE
-
     def unlearned(self, problem: PhaseProblem, group: Symmetry) -> list[str]:
         """Say what of a problem was not in the training: resolution, size, or the group in the axes of the data."""
         (finest, coarsest), (_, most) = self.data.d_min, self.data.n_atoms
@@ -51,7 +45,7 @@ class PhasingCard(Card):
         needed = points_needed(lengths, torch.tensor(problem.d_min, dtype=torch.float64)).tolist()
         largest = max(self.data.shapes, key=math.prod)
         found = []
-        if not self.has_learned(problem.d_min):
+        if not is_within(self.data.d_min, problem.d_min):
             found.append(f"d_min = {problem.d_min:.2f} Å (trained on {finest:g} to {coarsest:g} Å)")
         if n_atoms > most:
             found.append(f"about {n_atoms:.0f} atoms in the asymmetric unit (trained on up to {most})")
