@@ -51,7 +51,7 @@ def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
     """
     if outcome.lead is not None:
         likely = probability(outcome.lead)
-        is_certain = likely >= _CERTAIN and outcome.n_trials >= _ENOUGH
+        is_certain = likely >= _CERTAIN and outcome.n_trials >= _ENOUGH and outcome.n_agree > 1
         return "solved" if is_certain else "possible" if likely >= _LIKELY else "unsure"
     if not is_free:
         small = outcome.misfit <= _LARGEST_MISFIT and d_min <= COARSEST_CLAIM
