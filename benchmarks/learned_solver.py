@@ -111,7 +111,7 @@ def cases(
 
 
 def shares(table: pd.DataFrame) -> pd.DataFrame:
-    """Summarise the rows for each network, kind of data, effort and resolution, and for each kind of group."""
+    """Summarise the rows for each network, kind of data, source of lists and resolution, and for each kind of group."""
     rows = []
     for key, every in table.groupby(KEYS, sort=False):
         is_centric = every["is_centric"].astype(bool)
@@ -136,7 +136,8 @@ def parsed_options() -> argparse.Namespace:
     parser = case_parser(__doc__, "learned_solver")
     parser.add_argument("--network", default=SHIPPED, help="shipped weights, a file, or the folder of a training")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    parser.add_argument("--from", dest="source", choices=["network", "classical"], default="network", help="of lists")
+    sources = ["network", "classical"]
+    parser.add_argument("--from", dest="source", choices=sources, default=sources[0], help="where the lists come from")
     parser.add_argument("--starts", type=int, default=24, help="lists that the network improves for each crystal")
     parser.add_argument("--steps", type=int, default=24, help="steps from each random start of the network")
     options = parser.parse_args()

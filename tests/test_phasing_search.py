@@ -1,5 +1,6 @@
 """Trials with a network: lists that obey the group, from any origin, of the classical trials that fit best."""
 
+import math
 import warnings
 from functools import partial
 
@@ -19,6 +20,7 @@ from rephase.learning.weights import Weights
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers import recipes_for
 from rephase.solvers.choice import Solver, solver_for
+from rephase.solvers.claims import verdict
 from rephase.solvers.cost import check_memory, estimate_cost, plan_trials
 from rephase.solvers.learned.cards import PhasingCard
 from rephase.solvers.learned.network import RecurrentNetwork
@@ -26,7 +28,16 @@ from rephase.solvers.learned.search import LearnedSearch, NetworkSphere
 from rephase.solvers.learned.spheres import points_needed
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.solve import solve
-from rephase.solvers.strategy import Recipe, aligned_phasors, pursue, random_phasors, search
+from rephase.solvers.strategy import (
+    ENOUGH_TO_LEAD,
+    Recipe,
+    Trials,
+    aligned_phasors,
+    compared,
+    pursue,
+    random_phasors,
+    search,
+)
 
 
 def network():
@@ -93,9 +104,43 @@ def test_the_network_takes_on_the_trials_of_smallest_misfit():
     generator = torch.Generator().manual_seed(0)
     trials = LearnedSearch(network(), recipe, n_proposals=4).trials(problem, 2, generator)
     every = recipe.trials(problem, 8, torch.Generator().manual_seed(0))
-    assert trials.misfit.tolist() == sorted(every.misfit.tolist())[:2]
-    assert bool((trials.merit != -trials.misfit).all())
-    assert LearnedSearch(network(), recipe).shortened(1e-9).n_proposals == 1
+    best = every.take(every.misfit.argsort()[:2])
+    found = NetworkSphere(problem, network()).in_group(best.F)
+    torch.testing.assert_close(trials.confidence, found.confidence, rtol=0, atol=1e-3)
+    assert torch.equal(trials.merit, trials.confidence)
+    assert bool(((trials.misfit > 0) & (trials.misfit < 1)).all())
+
+
+def test_a_search_with_a_network_is_shortened():
+    whole = LearnedSearch(network(), Recipe())
+    half, least = whole.shortened(0.5), whole.shortened(1e-9)
+    assert (half.n_proposals, half.recipe) == (whole.n_proposals // 2, whole.recipe)
+    assert least.n_proposals == 1
+    assert least.recipe.n_cycles < whole.recipe.n_cycles / 4
+
+
+def test_a_network_leads_by_its_confidence_in_the_best_trial_that_disagrees():
+    problem = problem_of("P -1")
+    start = random_phasors(problem, 2, torch.Generator().manual_seed(0))
+    F = problem.group.average(search(problem, *start, Recipe(n_search=5, n_settle=0)))
+    confidence = torch.tensor([0.6, 0.55, 0.5])
+    trials = Trials(torch.stack([F[0], F[0], F[1]]), torch.full((3,), 0.4), confidence)
+    assert compared(problem, trials, ENOUGH_TO_LEAD).lead == pytest.approx(0.1, abs=1e-6)
+    assert compared(problem, trials, ENOUGH_TO_LEAD - 1).lead is None
+    alone = trials.take(torch.tensor([0]))
+    assert compared(problem, alone, ENOUGH_TO_LEAD).lead == math.inf
+    assert verdict(2.0, compared(problem, alone, ENOUGH_TO_LEAD)) == "possible"
+    assert verdict(2.0, compared(problem, alone, 1)) == "unsure"
+
+
+def test_what_a_network_has_not_learned_is_not_claimed_by_its_lead():
+    options = RandomCrystalOptions(("P 4",), (5, 6))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
+    data, _ = simulate_reflections(crystal, 2.0)
+    with pytest.warns(UserWarning, match="was not trained for"):
+        solution = solve(data, solver="learned", effort=0.1, model=False)
+    assert solution.n_trials >= ENOUGH_TO_LEAD
+    assert solution.lead is None
 
 
 def learned(**data):

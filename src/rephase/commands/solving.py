@@ -42,8 +42,8 @@ def solve(
         str,
         typer.Option(
             help="classical; learned, a trained network that improves and ranks classical trials; auto, the network "
-            "where it was trained for; or one search alone: raar, direct_methods, charge_flipping, difference_map, "
-            "hio, low_density_elimination"
+            "at the resolutions that it was trained for; or one search alone: raar, direct_methods, charge_flipping, "
+            "difference_map, hio, low_density_elimination"
         ),
     ] = "classical",
     weights: Annotated[

@@ -72,13 +72,13 @@ class PhasingTraining(TrainingConfig):
 
 
 class PhasingExample(Section):
-    """A random crystal whose phases a network finds step by step; noise, gaps and grids are those of `PhasingData`."""
+    """A random crystal whose phases a network finds step by step; all else about it is as in `PhasingData`."""
 
     weights: NameOrFile | None = Field(
         "recurrent", description="shipped weights or a file of them; null: this run's first network"
     )
     space_group: str = Field("P 1 21/c 1", description="space group of the crystal, symbol or number")
-    n_atoms: tuple[int, int] = Field((12, 16), description="fewest and most non-hydrogen atoms of the molecule")
+    n_atoms: tuple[int, int] = Field((12, 16), description="fewest and most non-hydrogen atoms of the asymmetric unit")
     d_min: float = Field(2.0, gt=0, description="resolution limit, Å")
     search: PhasingSearch = PhasingSearch()
     seed: Seed = 0

@@ -54,8 +54,8 @@ class SolvingConfig(Section):
     solver: str = Field(
         "classical",
         description="classical (RAAR, and direct methods where they help); learned, a trained network that improves "
-        "and ranks classical trials; auto, the network where it was trained for; or one search: raar, direct_methods, "
-        "charge_flipping, difference_map, hio, low_density_elimination",
+        "and ranks classical trials; auto, the network at the resolutions that it was trained for; or one search: "
+        "raar, direct_methods, charge_flipping, difference_map, hio, low_density_elimination",
     )
     weights: NameOrFile | None = Field(
         None, description="network of learned and auto, also in the benchmark: shipped weights, a file; null: recurrent"

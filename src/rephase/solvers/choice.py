@@ -44,8 +44,13 @@ class Solver(NamedTuple):
         network = self.network.model
         return tuple(LearnedSearch(network, recipe) for recipe in recipes_for("classical", d_min, symmetry))
 
-    def warn_of_the_unknown(self, problem: PhaseProblem, group: Symmetry) -> None:
+    def warn_of_the_unknown(self, problem: PhaseProblem, group: Symmetry) -> bool:
         """Warn if the network is used for a problem, of a group in the axes of the data, outside its training.
+
+        Returns
+        -------
+        bool
+            Whether it warned.
 
         Warns
         -----
@@ -53,14 +58,16 @@ class Solver(NamedTuple):
             The data are finer or coarser, the asymmetric unit or the cell larger, or the group is another.
         """
         if self.network is None:
-            return
+            return False
         card = self.network.card
-        if unlearned := card.unlearned(problem, group):
+        unlearned = card.unlearned(problem, group)
+        if unlearned:
             warnings.warn(
                 f"the network {card.model!r} was not trained for {', '.join(unlearned)}; solver='classical' "
                 "(--solver classical) does not depend on it",
                 stacklevel=3,
             )
+        return bool(unlearned)
 
 
 def solver_for(

@@ -28,7 +28,6 @@ _SMALLEST_FOM, _LARGEST_MISFIT_OF_POSSIBLE = 0.72, 0.42
 # What a network is more confident of than of every other trial, by at least so much, is right: see `probability`
 _LIKELY, _CERTAIN = 0.5, 0.95  # probabilities from which a verdict of a network is "possible" and "solved"
 _EVEN_LEAD, _STEEPNESS = 0.012, 2.5
-_ENOUGH = 96  # trials of a network; fewer may agree on a wrong solution before the right one is found
 
 
 def probability(lead: float) -> float:
@@ -51,7 +50,7 @@ def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
     """
     if outcome.lead is not None:
         likely = probability(outcome.lead)
-        is_certain = likely >= _CERTAIN and outcome.n_trials >= _ENOUGH and outcome.n_agree > 1
+        is_certain = likely >= _CERTAIN and outcome.n_agree > 1
         return "solved" if is_certain else "possible" if likely >= _LIKELY else "unsure"
     if not is_free:
         small = outcome.misfit <= _LARGEST_MISFIT and d_min <= COARSEST_CLAIM
@@ -110,4 +109,5 @@ def judged_by_model(answer: str, model: Model, chemistry: Chemistry, *, d_min: f
         return "solved"
     if d_min <= _ATOMIC and not model.r1 <= _HOPELESS_R1:
         return "unsure"
-    return "possible" if answer == "solved" and is_wrong else answer
+    counts = d_min <= COARSEST_CLAIM  # beyond, the R1 of right models was not measured
+    return "possible" if answer == "solved" and is_wrong and counts else answer

@@ -46,7 +46,7 @@ def settle_rivals(problem: PhaseProblem, outcome: Outcome, pseudo: PseudoTransla
     starts = _starts(problem, outcome.F, classes, hkl, pseudo.origins)
     finished = [polish(problem, start, recipe) for start in starts.split(1)]
     kept = outcome.kept or Trials(outcome.F[None], outcome.F.new_tensor([outcome.misfit]).real)
-    everything = joined([kept._replace(confidence=None), *finished])
+    everything = joined([kept, *finished])
     weak_misfit, score = _scores(problem, everything.F, classes)
     best = int(score.argmin())
     phasors = aligned_phasors(problem, everything.F, best)
@@ -60,6 +60,7 @@ def settle_rivals(problem: PhaseProblem, outcome: Outcome, pseudo: PseudoTransla
         misfit=float(everything.misfit[best]),
         rival=float(disagreeing.min()) if len(disagreeing) else math.inf,
         n_agree=int(independent.sum()),
+        lead=None,  # strong reflections decide a confidence, weak ones which rival is right
     )
     return Settled(settled, _distinct(problem, everything.F, likely, score, classes))
 

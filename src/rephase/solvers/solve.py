@@ -66,8 +66,8 @@ def solve(
     d_min
         Resolution limit, Å; finer reflections are ignored.
     solver
-        ``classical``; one of the searches in `RECIPES` alone; ``learned``, a trained network; or ``auto``, the network
-        in turn with the classical searches at the resolutions that it has learned.
+        ``classical``; one of the searches in `RECIPES` alone; ``learned``, a trained network that improves and
+        ranks classical trials; or ``auto``, the network at the resolutions that it was trained for, else ``classical``.
     weights
         Network for ``learned`` and ``auto``: the name of shipped weights, or a file.
     effort
@@ -176,18 +176,25 @@ def _searched(
     searches = solver.searches(merged.reflections.d_min, merged.reflections.group)
     known = known_phasors(merged.reflections, phases, fragment)
     problem = working_problem(merged.reflections, amplitude, device=on, known=known)
-    solver.warn_of_the_unknown(problem, merged.reflections.group)
+    is_learned = not solver.warn_of_the_unknown(problem, merged.reflections.group)
     max_trials, searches = plan_trials(problem, searches, effort)
     outcome = pursue(
         problem,
         searches,
         torch.Generator().manual_seed(seed),
         max_trials=max_trials,
-        is_enough=lambda outcome: _is_enough(outcome, verdict(problem.d_min, outcome, is_free=known is None)),
+        is_enough=lambda outcome: _is_enough(
+            outcome, verdict(problem.d_min, _trusted(outcome, is_learned), is_free=known is None)
+        ),
         is_confirmed=AtomTest(merged.reflections, amplitude, problem) if model else None,
         report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
     )
-    return Found(data, merged, amplitude, problem, outcome, searches[0].finishing)
+    return Found(data, merged, amplitude, problem, _trusted(outcome, is_learned), searches[0].finishing)
+
+
+def _trusted(outcome: Outcome, is_learned: bool) -> Outcome:
+    """Return an outcome without the lead of a network that has not learned such crystals."""
+    return outcome if is_learned else outcome._replace(lead=None)
 
 
 def _described(

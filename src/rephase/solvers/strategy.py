@@ -23,6 +23,7 @@ _FEWEST_SEARCH, _FEWEST_FINISH = 10, 4  # cycles of a shortened trial
 _N_EXAMINED = 3  # trials of largest merit among which one is examined after each batch
 _PEAKS_KEPT = 3  # cycles between two peak searches in a map
 _DIRECT_CYCLE = 3  # time of a cycle of direct methods for one start, relative to a cycle of the search
+ENOUGH_TO_LEAD = 96  # trials of a network; fewer often agree on a wrong solution before the right one is found
 N_KEPT, _SAME_SOLUTION = 24, 0.75  # trials compared; smallest correlation of two that count as the same
 
 
@@ -143,10 +144,10 @@ class Trials(NamedTuple):
 
 
 def joined(several: Sequence[Trials]) -> Trials:
-    """Join trials; all must have a confidence, or none."""
+    """Join trials; if some of them have no confidence, none has."""
     F, misfit = torch.cat([each.F for each in several]), torch.cat([each.misfit for each in several])
     confidence = [each.confidence for each in several if each.confidence is not None]
-    return Trials(F, misfit, torch.cat(confidence) if confidence else None)
+    return Trials(F, misfit, torch.cat(confidence) if len(confidence) == len(several) else None)
 
 
 def random_phasors(problem: PhaseProblem, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -235,10 +236,11 @@ class Outcome(NamedTuple):
     """The result of `pursue`.
 
     ``F`` [n_refl] of the best trial; ``fom`` [n_known] in 0–1, the agreement on each phase among the trials that agree
-    with it, 0 if none does; its ``misfit``, and ``rival``, the misfit of the best trial that disagrees (infinite if
-    none does); ``lead``, by how much the confidence of a network in it is larger than in that trial (None without a
-    network). ``kept`` are the best of ``n_trials`` trials; ``n_agree`` of them, including the best, reached the same
-    solution, ``agrees`` [n_kept] says which.
+    with it, 0 if none does; its ``misfit``, and ``rival``, the smallest misfit of a trial that disagrees (infinite if
+    none does); ``lead``, by how much the confidence of a network in it is larger than in any trial that disagrees
+    (infinite if none was kept; None without a network, or before `ENOUGH_TO_LEAD` trials). ``kept`` are the best of
+    ``n_trials`` trials; ``n_agree`` of them, including the best, reached the same solution, ``agrees`` [n_kept] says
+    which.
     """
 
     F: torch.Tensor
@@ -283,7 +285,7 @@ def pursue(
         if is_confirmed is not None and (place := _unexamined(pool, examined)) is not None:
             examined.add(float(pool.merit[place]))
             if is_confirmed(pool.F[place]):
-                return compared(problem, _with_first(pool, place), n_trials)
+                return compared(problem, _with_first(pool, place), n_trials)._replace(lead=None)
         if n_trials >= max_trials:
             return outcome
     raise ConfigError("searches is empty: give at least one")
@@ -323,7 +325,7 @@ def compared(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
     correlation = ((phasors * phasors[0].conj()).real @ weight) / weight.sum()
     agreeing = correlation >= _SAME_SOLUTION
     others, lead = pool.take(~agreeing), None
-    if pool.confidence is not None:
+    if pool.confidence is not None and n_trials >= ENOUGH_TO_LEAD:
         lead = float(pool.merit[0] - others.merit.max()) if len(others.F) else math.inf
     return Outcome(
         F=pool.F[0],

@@ -268,7 +268,7 @@ def _benchmark_rows(run: Run) -> Iterator[dict[str, object]]:
 
 def _suited_limits(name: str, weights: str, d_mins: tuple[float, ...]) -> tuple[float, ...]:
     """Return the resolution limits for which a solver is made: those that its network has learned, or all."""
-    if solver_for(name, weights).network is None:
+    if name != "learned":
         return d_mins
     return tuple(d_min for d_min in d_mins if solver_for("auto", weights, d_min=d_min).network is not None)
 

@@ -14,9 +14,9 @@ from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.spheres import Spheres, measured, points_needed
 from rephase.solvers.learned.starts import operations_of, random_starts
 from rephase.solvers.problem import PhaseProblem
-from rephase.solvers.strategy import Recipe, Trials, joined
+from rephase.solvers.strategy import Recipe, Trials, finish_in_group, joined
 
-_N_PROPOSALS = 8  # classical trials for each one that the network takes on; a twelfth of its time
+_N_PROPOSALS = 8  # classical trials for each one that the network takes on; together they take about as long
 _STEPS_IN_GROUP = (4, 4, 8)  # after each average over the operations
 _CYCLES_OF_CHANNEL = 6  # time of a channel of a layer in one step, relative to a cycle of a classical search
 # Measured with 24 and 48 channels, 2 and 4 layers; of a voxel: tables and starts, a channel, its filter in a layer
@@ -36,7 +36,7 @@ class LearnedSearch(NamedTuple):
     recipe
         Of the classical trials.
     n_proposals
-        Classical trials for each one, that of smallest misfit, which the network takes on.
+        Classical trials for each one that the network takes on; of all in a batch, those of smallest misfit.
     """
 
     network: RecurrentNetwork
@@ -60,8 +60,9 @@ class LearnedSearch(NamedTuple):
         return self.n_proposals * self.recipe.n_cycles + sum(_STEPS_IN_GROUP) * of_step
 
     def shortened(self, part: float) -> "LearnedSearch":
-        """Return the same search with a fraction `part` of the classical trials."""
-        return self._replace(n_proposals=max(1, int(part * self.n_proposals)))
+        """Return the same search with a fraction `part` of the classical trials, or one that is shorter."""
+        n = part * self.n_proposals
+        return self._replace(n_proposals=max(1, int(n)), recipe=self.recipe if n >= 1 else self.recipe.shortened(n))
 
     def extra_bytes(self, cell: Cell, symmetry: Symmetry, d_min: float, device: torch.device) -> int:
         """Estimate the memory of the network for the lists that it takes at once, to within a factor of two."""
@@ -79,7 +80,7 @@ class LearnedSearch(NamedTuple):
     def trials(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> Trials:
         """Run ``n_proposals`` classical trials for each of `n`, and give the best to the network.
 
-        The misfit of each is that of the classical trial.
+        The misfit of each is that of the density of what the network has made of it.
         """
         n_maps = max(1, at_once("search maps", problem.device) // self.space(problem).n_voxels)
         left, parts = n * self.n_proposals, []
@@ -89,7 +90,8 @@ class LearnedSearch(NamedTuple):
         proposed = joined(parts)
         best = proposed.take(proposed.misfit.argsort()[:n])
         found = NetworkSphere(problem, self.network).in_group(best.F)
-        return Trials(found.F, best.misfit, found.confidence)
+        misfit = finish_in_group(problem, found.F, problem.amplitude, 1).misfit
+        return Trials(found.F, misfit, found.confidence)
 
 
 class Candidates(NamedTuple):
