@@ -41,11 +41,11 @@ def solve(
     solver: Annotated[
         str,
         typer.Option(
-            help="classical; learned, a trained network that improves and ranks classical trials; auto, the network "
-            "at the resolutions that it was trained for; or one search alone: raar, direct_methods, charge_flipping, "
-            "difference_map, hio, low_density_elimination"
+            help="auto: learned at the resolutions that the network was trained for, else classical; classical; "
+            "learned, a trained network that improves and ranks classical trials; or one search alone: raar, "
+            "direct_methods, charge_flipping, difference_map, hio, low_density_elimination"
         ),
-    ] = "classical",
+    ] = "auto",
     weights: Annotated[
         str, typer.Option(help="network for learned and auto: shipped weights, or a file")
     ] = "recurrent",

@@ -52,10 +52,10 @@ class SolvingConfig(Section):
         description="resolution limit, Å; finer reflections are ignored; null: the limit that the data support",
     )
     solver: str = Field(
-        "classical",
-        description="classical (RAAR, and direct methods where they help); learned, a trained network that improves "
-        "and ranks classical trials; auto, the network at the resolutions that it was trained for; or one search: "
-        "raar, direct_methods, charge_flipping, difference_map, hio, low_density_elimination",
+        "auto",
+        description="auto: learned at the resolutions that the network was trained for, else classical; classical "
+        "(RAAR, and direct methods where they help); learned, a trained network that improves and ranks classical "
+        "trials; or one search: raar, direct_methods, charge_flipping, difference_map, hio, low_density_elimination",
     )
     weights: NameOrFile | None = Field(
         None, description="network of learned and auto, also in the benchmark: shipped weights, a file; null: recurrent"

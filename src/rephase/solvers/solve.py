@@ -39,7 +39,7 @@ def solve(
     data: Reflections,
     *,
     d_min: float | None = None,
-    solver: str = "classical",
+    solver: str = "auto",
     weights: str | Path = SHIPPED,
     effort: float = 1.0,
     seed: int = 0,
@@ -66,8 +66,9 @@ def solve(
     d_min
         Resolution limit, Å; finer reflections are ignored.
     solver
-        ``classical``; one of the searches in `RECIPES` alone; ``learned``, a trained network that improves and
-        ranks classical trials; or ``auto``, the network at the resolutions that it was trained for, else ``classical``.
+        ``auto``; ``classical``; ``learned``, a trained network that improves and ranks classical trials; or one of the
+        searches in `RECIPES` alone. ``auto`` is ``learned`` at the resolutions that the network was trained for, if the
+        space group is known and no phases are; else ``classical``.
     weights
         Network for ``learned`` and ``auto``: the name of shipped weights, or a file.
     effort
@@ -116,7 +117,9 @@ def solve(
     _check_request(solver, effort, standard, has_origin=not (phases is None and fragment is None))
     on = pick_device(device)
     cut = _prepared(data, d_min, standard=standard)
-    chosen = solver_for(_able(solver, is_free=phases is None and fragment is None), weights, d_min=cut.d_min, device=on)
+    suits_network = phases is None and fragment is None and cut.symmetry is not None
+    name = "classical" if solver == "auto" and not suits_network else solver
+    chosen = solver_for(name, weights, d_min=cut.d_min, device=on)
     search = partial(_searched, solver=chosen, effort=effort, seed=seed, on=on, model=model, report=report)
     found = search(cut, phases, fragment)
     describe = partial(_described, model=model, formula=formula, seed=seed)
@@ -141,11 +144,6 @@ def _check_request(solver: str, effort: float, standard: bool, *, has_origin: bo
         raise ConfigError(
             "standard = True (--standard) moves the origin, but phases or a fragment fix it: leave one out"
         )
-
-
-def _able(solver: str, *, is_free: bool) -> str:
-    """Return the solver, or one that can take known phases if ``auto`` might choose another."""
-    return "classical" if solver == "auto" and not is_free else solver
 
 
 def _prepared(data: Reflections, d_min: float | None, *, standard: bool) -> Reflections:

@@ -45,7 +45,7 @@ class Request:
     block: str | None = None
     wavelength: float | None = None
     d_min: float | None = None
-    solver: str = "classical"
+    solver: str = "auto"
     weights: str = SHIPPED
     effort: float = 1.0
     seed: int = 0
