@@ -9,4 +9,4 @@ class TestSolving(LaboratoryRun):
 
     def test_every_solver_is_scored(self, results):
         assert {"map_cc", "mean_phase_error_weighted", "seconds"} <= set(results["metric"])
-        assert {"classical", "charge_flipping", "learned", "chance"} == set(results["model"])
+        assert {"auto", "classical", "charge_flipping", "learned", "chance"} == set(results["model"])

@@ -104,7 +104,7 @@ LABELS = {
     "hio": "HIO",
     "low_density_elimination": "low-density elimination",
     "learned": "network and classical trials",
-    "auto": "network where it was trained for",
+    "auto": "network or classical trials",
     "resnet18": "ResNet-18",
     "resnet34": "ResNet-34",
     "resnet50": "ResNet-50",
