@@ -225,7 +225,8 @@ def test_what_the_network_has_learned_is_not_warned_of():
     ("data", "group", "said"),
     [
         ({"d_min": (1.9, 2.1)}, "P 1 21/c 1", r"d_min = 1\.6\d Å \(trained on 1\.9 to 2\.1 Å\)"),
-        ({"n_atoms": (3, 3)}, "P 1 21/c 1", r"about \d atoms in the asymmetric unit \(trained on up to 3\)"),
+        ({"n_atoms": (3, 3)}, "P 1 21/c 1", r"about \d atoms in the asymmetric unit \(trained on 3 to 3\)"),
+        ({"n_atoms": (20, 30)}, "P 1 21/c 1", r"about \d atoms in the asymmetric unit \(trained on 20 to 30\)"),
         ({"shapes": ((4, 8, 12), (8, 8, 8))}, "P 1 21/c 1", r"cell of \d+ x \d+ x \d+ points \(.* up to 8 x 8 x 8\)"),
         ({"space_groups": ("P 1",)}, "P 1 21/c 1", r"space group P 1 21/c 1 \(none of the 1 of"),
         ({}, "P 1 2 1", r"space group P 1 2 1 \(none of the 20 of"),

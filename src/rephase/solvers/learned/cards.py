@@ -16,6 +16,8 @@ from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.spheres import points_needed
 from rephase.solvers.problem import PhaseProblem
 
+_SMALLER = 0.8  # part of the fewest atoms of the training that the volume may suggest
+
 
 class PhasingCard(Card):
     """Card of the weights of a network that finds phases.
@@ -39,7 +41,7 @@ class PhasingCard(Card):
 
     def unlearned(self, problem: PhaseProblem, group: Symmetry) -> list[str]:
         """Say what of a problem was not in the training: resolution, size, or the group in the axes of the data."""
-        (finest, coarsest), (_, most) = self.data.d_min, self.data.n_atoms
+        (finest, coarsest), (fewest, most) = self.data.d_min, self.data.n_atoms
         n_atoms = problem.n_atoms / len(group.point_group)
         lengths = torch.tensor(problem.reduced.cell.parameters[:3], dtype=torch.float64)
         needed = points_needed(lengths, torch.tensor(problem.d_min, dtype=torch.float64)).tolist()
@@ -47,8 +49,8 @@ class PhasingCard(Card):
         found = []
         if not is_within(self.data.d_min, problem.d_min):
             found.append(f"d_min = {problem.d_min:.2f} Å (trained on {finest:g} to {coarsest:g} Å)")
-        if n_atoms > most:
-            found.append(f"about {n_atoms:.0f} atoms in the asymmetric unit (trained on up to {most})")
+        if not _SMALLER * fewest <= n_atoms <= most:
+            found.append(f"about {n_atoms:.0f} atoms in the asymmetric unit (trained on {fewest} to {most})")
         if math.prod(needed) > math.prod(largest):
             found.append(f"a cell of {_product(needed)} points (trained on up to {_product(largest)})")
         if group.table_entry is not None and group.table_entry.number not in self._numbers:
