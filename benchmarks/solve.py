@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import gemmi
 import numpy as np
 import pandas as pd
 from cases.crystals import chosen_crystals, crystal_files
@@ -49,6 +50,7 @@ from rephase.solvers.solve import solve
 
 KEYS = ("solver", "data", "effort", "d_min")
 SAME = [*KEYS, "seed", "name"]
+CLASSES = {"volume": [0, 1000, 3500, np.inf], "heaviest": [0, 9, 18, np.inf]}
 
 
 def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespace) -> Row:
@@ -57,6 +59,8 @@ def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespa
     row: Row = {
         "space_group": symmetry.symbol,
         "is_centric": symmetry.is_centrosymmetric,
+        "volume": round(crystal.cell.volume),
+        "heaviest": max(gemmi.Element(element).atomic_number for element in crystal.asymmetric_unit.elements),
         "verdict": "none",
         "seconds": np.nan,
     }
@@ -73,6 +77,16 @@ def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespa
     if options.unknown_group:
         row["named_first"] = bool(solution.space_groups) and is_same_group(solution.space_groups[0].symmetry, symmetry)
     return row
+
+
+def shares_by_size(table: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Summarise the rows by classes of the cell volume (Å^3), then of the atomic number of the heaviest atom."""
+    for column, limits in CLASSES.items():
+        there = table.dropna(subset=column) if column in table else table[:0]
+        if len(there):
+            named = pd.cut(there[column].astype(float), limits).astype(str)
+            shares = solved_shares(there.assign(**{column: named}), (*KEYS, column))
+            yield shares[[*KEYS, column, "n", "solved", "map_cc>=0.9"]].sort_values([*KEYS, column])
 
 
 def cases(crystals: dict[str, Crystal], options: argparse.Namespace) -> Iterator[tuple[Row, Callable[[], Row]]]:
@@ -107,6 +121,7 @@ def parsed_options() -> argparse.Namespace:
     parser = case_parser(__doc__, "solve")
     parser.add_argument("--solver", default="classical", help="solver of the project, or chance for random phases")
     parser.add_argument("--weights", default=SHIPPED, help="network of the solvers learned and auto: a name, or a file")
+    parser.add_argument("--by-size", action="store_true", help="tables by cell volume and by heaviest atom too")
     parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" to run instead, on exact data of CIFs')
     options = parser.parse_args()
     check_case(options, parser)
@@ -130,7 +145,10 @@ def main() -> None:
     rows = continued(options.out, cases(crystals, options))
     if not rows:
         raise SystemExit("no crystal could be read, and there are no earlier rows: nothing to print")
-    print(solved_shares(pd.DataFrame(rows).sort_values(list(KEYS)), KEYS).round(3).to_string(index=False))
+    table = pd.DataFrame(rows).sort_values(list(KEYS))
+    for shares in shares_by_size(table) if options.by_size else ():
+        print(shares.round(3).to_string(index=False), end="\n\n")
+    print(solved_shares(table, KEYS).round(3).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -134,11 +134,18 @@ def test_the_table_says_what_the_entries_hold(cod_table, cod_file):
         assert describe(read_crystal(path)) == row.to_dict()
 
 
-def test_random_crystals_of_each_group(tmp_path, monkeypatch):
+def test_random_crystals_of_each_group(tmp_path, monkeypatch, capsys):
     out = tmp_path / "rows.csv"
     words = ["--random", "2", "--groups", "P 1", "P 41", "--n-atoms", "5", "6", "--elements", "C", "O"]
-    monkeypatch.setattr(sys, "argv", ["solve.py", *words, "--d-min", "1.2", "--solver", "chance", "--out", str(out)])
+    words += ["--d-min", "1.2", "--solver", "chance", "--out", str(out), "--by-size"]
+    monkeypatch.setattr(sys, "argv", ["solve.py", *words])
     runpy.run_path(str(BENCHMARKS / "solve.py"), run_name="__main__")
     rows = pd.read_csv(out)
     assert rows["space_group"].tolist() == ["P 1", "P 1", "P 41", "P 41"]
     assert set(rows["data"]) == {"random crystals of 5 to 6 atoms C O P 1 P 41"}
+    assert rows["heaviest"].between(6, 8).all()
+    by_volume, by_heaviest, shares = (part.splitlines() for part in capsys.readouterr().out.strip().split("\n\n"))
+    assert [line.split()[-3] for line in (by_volume[-1], by_heaviest[-1])] == ["4", "4"]
+    assert "(0.0, 1000.0]" in by_volume[-1]
+    assert "(0.0, 9.0]" in by_heaviest[-1]
+    assert len(shares) == 2

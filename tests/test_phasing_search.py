@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -263,6 +264,18 @@ def test_the_memory_of_a_network_is_counted(monkeypatch):
     check_memory(data, (Recipe(),), reach=1.1, device=cpu)
     with pytest.raises(GridError, match=r"GiB, \d+ of them for the network; .* solver='classical' .* d_min="):
         check_memory(data, (small, Recipe()), reach=1.1, device=cpu)
+
+
+@pytest.mark.parametrize(("has_group", "has_fragment"), [(True, False), (False, False), (True, True)])
+def test_auto_is_classical_without_a_group_and_with_known_phases(monkeypatch, has_group, has_fragment):
+    options = RandomCrystalOptions(("P -1",), (6, 6))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
+    data, _ = simulate_reflections(crystal, 2.0)
+    asked = []
+    monkeypatch.setattr("rephase.solvers.solve.solver_for", lambda name, *_, **__: asked.append(name) or pytest.skip())
+    with pytest.raises(pytest.skip.Exception):
+        solve(data if has_group else replace(data, symmetry=None), fragment=crystal if has_fragment else None)
+    assert asked == ["auto" if has_group and not has_fragment else "classical"]
 
 
 def test_a_network_does_not_take_known_phases():

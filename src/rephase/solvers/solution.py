@@ -24,7 +24,6 @@ from rephase.refinement.maps import map_coefficients
 from rephase.refinement.model import Model
 from rephase.refinement.model_files import write_model
 from rephase.refinement.twins import Twin, find_twin
-from rephase.solvers.claims import probability
 from rephase.solvers.space_groups import GroupFit
 
 if TYPE_CHECKING:
@@ -218,7 +217,7 @@ class Solution:
             "mean_fom": round(float(self.fom.mean()), 4),
             "n_agree": self.n_agree,
             "n_trials": self.n_trials,
-            **({} if self.lead is None else {"probability": round(probability(self.lead), 3)}),
+            **({} if self.lead is None else {"lead": _rounded(self.lead)}),
             **self._model_summary(),
             **({"pseudo_translation": said} if (said := self._pseudo_translation()) else {}),
             **({"space_groups_that_fit": ", ".join(fits)} if (fits := self._named_fits()) else {}),

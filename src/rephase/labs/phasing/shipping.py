@@ -10,7 +10,7 @@ from rephase.learning.cards import training_command, training_facts
 from rephase.learning.training import Training, loss_curve, trained_model
 from rephase.learning.weights import Weights
 from rephase.runs import Run
-from rephase.solvers.learned.cards import PhasingCard
+from rephase.solvers.learned.cards import PhasingCard, limits_of
 
 
 def trained_weights(run: Run) -> Iterator[Weights[TrainedNetwork, PhasingCard]]:
@@ -36,5 +36,6 @@ def phasing_card(run: Run, training: Training[TrainedNetwork, PhasingBatch]) -> 
         **training_facts(run, run.config.phasing, name, figures),
         data=run.config.phasing.data,
         n_seen=int(best[SEEN]),
+        limits=limits_of(run.config.phasing.data),
         command=training_command("phasing", shown, command="train"),
     )

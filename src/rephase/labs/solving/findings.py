@@ -8,7 +8,6 @@ from rephase.crystal.formulas import n_heavy, written
 from rephase.crystal.reflections import Merged
 from rephase.refinement.model import Model
 from rephase.refinement.moieties import moiety_text
-from rephase.solvers.claims import probability
 from rephase.solvers.solution import Solution
 
 _MEANING = {
@@ -27,18 +26,14 @@ def verdict_and_why(solution: Solution) -> tuple[str, str, str]:
     if np.isfinite(solution.rival_r_factor):
         reasons.append(f"the best other map has R = {solution.rival_r_factor:.3f}")
     if solution.lead is not None:
-        reasons.append(f"by the confidence of the network, it is right with a probability of {_percent(solution.lead)}")
+        margin = f" by {solution.lead:.3f}" if np.isfinite(solution.lead) else ""
+        reasons.append(f"the network is more confident of it than of any other map{margin}")
     head = _MEANING[solution.verdict]
     if model is not None:
         s = model.statistics
         head += f": R1 = {100 * s.r1:.2f} % for {s.n_observed:,} reflections with I > 2σ"
         reasons.append(f"{len(model.sites)} atoms with {s.n_parameters} parameters describe {s.n_reflections:,} data")
     return head, f"{'; '.join(reasons)}.", f"Next: {solution.summary()['next_step']}."
-
-
-def _percent(lead: float) -> str:
-    """Write the probability of a lead without claiming certainty."""
-    return f"{100 * min(probability(lead), 0.99):.0f} %"
 
 
 def cell_contents(solution: Solution) -> dict[str, object]:

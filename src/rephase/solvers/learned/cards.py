@@ -28,11 +28,14 @@ class PhasingCard(Card):
         The random crystals of the training: groups, sizes, resolution limits, noise and gaps.
     n_seen
         Number of crystals that the network has seen.
+    limits
+        What the network cannot do, in words.
     """
 
     kind: Literal["phases"] = "phases"
     data: PhasingData
     n_seen: int
+    limits: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -53,15 +56,16 @@ class PhasingCard(Card):
             found.append(f"about {n_atoms:.0f} atoms in the asymmetric unit (trained on {fewest} to {most})")
         if math.prod(needed) > math.prod(largest):
             found.append(f"a cell of {_product(needed)} points (trained on up to {_product(largest)})")
-        if group.table_entry is not None and group.table_entry.number not in self._numbers:
-            found.append(f"the space group {group.symbol} (none of the {len(self._numbers)} of the training)")
+        numbers = _numbers(self.data)
+        if group.table_entry is not None and group.table_entry.number not in numbers:
+            found.append(f"the space group {group.symbol} (none of the {len(numbers)} of the training)")
         return found
 
-    @property
-    def _numbers(self) -> set[int]:
-        """Numbers of the space groups of the training."""
-        entries = [find_symmetry(symbol).table_entry for symbol in self.data.space_groups or SPACE_GROUPS]
-        return {entry.number for entry in entries if entry is not None}
+
+def _numbers(data: PhasingData) -> set[int]:
+    """Numbers of the space groups of a training."""
+    entries = [find_symmetry(symbol).table_entry for symbol in data.space_groups or SPACE_GROUPS]
+    return {entry.number for entry in entries if entry is not None}
 
 
 def _product(shape: Sequence[int]) -> str:
@@ -69,3 +73,16 @@ def _product(shape: Sequence[int]) -> str:
 
 
 PHASES: Kind[RecurrentNetwork, PhasingCard] = Kind("phases", {"recurrent": RecurrentNetwork}, PhasingCard)
+
+
+def limits_of(data: PhasingData) -> str:
+    """Say what a network cannot do that has seen such crystals only."""
+    (finest, coarsest), (fewest, most) = data.d_min, data.n_atoms
+    special = "some" if data.on_special else "none"
+    return (
+        f"It has seen random organic crystals to {finest:g} to {coarsest:g} Å, of {fewest} to {most} non-hydrogen "
+        f"atoms in the asymmetric unit, {special} on special positions, in {len(_numbers(data))} space groups. "
+        "Elsewhere it may improve phases, but its confidence proves nothing. It takes no known phases, and needs the "
+        "space group. It solves fewer acentric crystals than centric ones, and can be confident of a wrong solution "
+        "that many trials reach."
+    )
