@@ -124,9 +124,8 @@ def warn_of_cost(
 
 def _bytes_of(searches: Sequence[Search], data: Reflections, device: torch.device) -> int:
     """Return the memory that a search needs besides that of classical ones."""
-    reduced = reduced_cell(data.cell, data.group)
-    symmetry = data.group.in_basis(reduced.basis)
-    return max(search.extra_bytes(reduced.cell, symmetry, data.d_min, device) for search in searches)
+    cell = reduced_cell(data.cell, data.group).cell
+    return max(search.extra_bytes(cell, data.d_min, device) for search in searches)
 
 
 def _plan(sizes: Sequence[int], n_voxels: int, n_operations: int, searches: Sequence[Search], effort: float) -> Plan:

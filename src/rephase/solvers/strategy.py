@@ -9,7 +9,6 @@ import torch
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.phases import align_list, unit_phasor
-from rephase.crystal.symmetry import Symmetry
 from rephase.devices import at_once
 from rephase.errors import ConfigError
 from rephase.solvers.iterations import ITERATIONS, low_density_elimination
@@ -45,7 +44,7 @@ class Search(Protocol):
     def shortened(self, part: float) -> Self:
         """Return the same search with a fraction `part` of the cycles, for an effort below one whole trial."""
 
-    def extra_bytes(self, cell: Cell, symmetry: Symmetry, d_min: float, device: torch.device) -> int:
+    def extra_bytes(self, cell: Cell, d_min: float, device: torch.device) -> int:
         """Estimate the memory that trials need besides that of maps, for data to `d_min` (Å) in a reduced cell."""
 
     def space(self, problem: PhaseProblem) -> PhaseProblem:
@@ -105,7 +104,7 @@ class Recipe(NamedTuple):
             ),
         )
 
-    def extra_bytes(self, cell: Cell, symmetry: Symmetry, d_min: float, device: torch.device) -> int:
+    def extra_bytes(self, cell: Cell, d_min: float, device: torch.device) -> int:
         """Return 0: there are only maps."""
         return 0
 

@@ -63,6 +63,11 @@ class Part(NamedTuple):
     def __len__(self) -> int:
         return len(self.true)
 
+    @property
+    def without_group(self) -> Operations:
+        """No operations but the identity, for starts without symmetry."""
+        return self.operations.without_group(torch.ones(len(self), dtype=torch.bool))
+
 
 def parts(batch: PhasingBatch) -> Iterator[Part]:
     """Yield the crystals of a batch by grid, as many at once as suit the device."""

@@ -49,8 +49,7 @@ def _run(
     network: RecurrentNetwork, part: Part, n_steps: int, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return phasors [n_steps + 1, n, h, k, l], and their map_cc and confidence [n_steps + 1, n]."""
-    free = part.operations.without_group(torch.ones(len(part), dtype=torch.bool))
-    start = random_starts(part.data.spheres, free, generator)
+    start = random_starts(part.data.spheres, part.without_group, generator)
     states = itertools.islice(network.states(part.data, start), n_steps + 1)
     seen = [(x, map_cc(part, x), part.data.confidence(x)) for x, _ in states]
     phasors, agreement, confidence = (torch.stack(each) for each in zip(*seen))

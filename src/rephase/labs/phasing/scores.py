@@ -49,9 +49,9 @@ def attempts(
 
 
 def _attempts(network: RecurrentNetwork, part: Part, search: PhasingSearch, generator: torch.Generator) -> Attempts:
-    found, free = [], part.operations.without_group(torch.ones(len(part), dtype=torch.bool))
+    found = []
     for _ in range(search.n_starts):
-        start = random_starts(part.data.spheres, free, generator)
+        start = random_starts(part.data.spheres, part.without_group, generator)
         phasors = network(part.data, start, search.n_steps)
         true, _ = aligned(part, phasors)
         chance, end = map_cc(part, start), map_cc(part, phasors)

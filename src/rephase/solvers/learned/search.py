@@ -7,7 +7,7 @@ import torch
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.phases import unit_phasor
-from rephase.crystal.symmetry import Symmetry, find_symmetry
+from rephase.crystal.symmetry import find_symmetry
 from rephase.devices import at_once
 from rephase.solvers.grids import HalfGrid, fast_size
 from rephase.solvers.learned.network import RecurrentNetwork
@@ -64,7 +64,7 @@ class LearnedSearch(NamedTuple):
         n = part * self.n_proposals
         return self._replace(n_proposals=max(1, int(n)), recipe=self.recipe if n >= 1 else self.recipe.shortened(n))
 
-    def extra_bytes(self, cell: Cell, symmetry: Symmetry, d_min: float, device: torch.device) -> int:
+    def extra_bytes(self, cell: Cell, d_min: float, device: torch.device) -> int:
         """Estimate the memory of the network for the lists that it takes at once, to within a factor of two."""
         lattice, limit = torch.as_tensor(cell.orthogonalisation)[None], torch.tensor([d_min])
         n_voxels, network = math.prod(_shape(lattice, limit)), self.network
