@@ -1,6 +1,6 @@
 """Configuration of the learned solver: random crystals on FFT grids, the networks, and their training."""
 
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 from pydantic import Field, field_validator, model_validator
 
@@ -61,6 +61,11 @@ class PhasingTraining(TrainingConfig):
     free: float = Field(0.5, ge=0, le=1, description="fraction of the starts that do not obey the space group")
     averaging: float = Field(0.998, ge=0, lt=1, description="decay of the running mean of the weights in each step")
     validation: PhasingSearch = Field(PhasingSearch(n_starts=8), description="search that judges each epoch")
+    start: NameOrFile | None = Field(
+        None,
+        exclude_if=lambda start: start is None,
+        description="shipped weights or a file of them that the training improves; null: random weights",
+    )
     n_streamed: int = Field(0, description="always 0: no crystals are stored, each epoch has n_epoch new ones")
 
     @field_validator("n_streamed")
@@ -90,3 +95,9 @@ class PhasingConfig(LearningConfig):
     data: PhasingData = PhasingData()
     training: PhasingTraining = PhasingTraining()
     example: PhasingExample = PhasingExample()
+
+    @property
+    def starts(self) -> dict[str, str]:
+        """The weights from which trainings start, by the names of the models."""
+        found = {name: cast(PhasingTraining, self.training_of(name)).start for name in self.models}
+        return {name: start for name, start in found.items() if start is not None}

@@ -7,7 +7,7 @@ from rephase.config import Config
 from rephase.files.inputs import with_neighbours
 from rephase.labs.laboratory import Laboratory, saved
 from rephase.labs.phasing import figures
-from rephase.labs.phasing.models import PHASING_MODELS
+from rephase.labs.phasing.models import PHASING_MODELS, check_starts
 from rephase.labs.phasing.shipping import trained_weights
 from rephase.labs.phasing.steps import check_crystals, learning_curves, network_scores, trainings
 from rephase.learning.models import check_models
@@ -18,12 +18,13 @@ from rephase.solvers.learned.cards import PHASES
 def check(config: Config) -> None:
     """Raise an error if the crystals, a model or its training, or the weights are invalid."""
     check_models(PHASING_MODELS, config.phasing, "phasing")
+    check_starts(config.phasing)
     check_crystals(config)
 
 
 def files(config: Config) -> Iterator[Path]:
     """Yield the files of weights."""
-    yield from with_neighbours(config.phasing.example.weights)
+    yield from with_neighbours(config.phasing.example.weights, *config.phasing.starts.values())
     yield from shipped_files(PHASES)
 
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from rephase.labs.phasing.data import PhasingBatch
-from rephase.labs.phasing.models import PHASING_MODELS, TrainedNetwork
+from rephase.labs.phasing.models import PHASING_MODELS, START, TrainedNetwork
 from rephase.labs.phasing.scores import SEEN, SHARES
 from rephase.labs.phasing.steps import trainings
 from rephase.learning.cards import training_command, training_facts
+from rephase.learning.checkpoints import read_checkpoint
 from rephase.learning.training import Training, loss_curve, trained_model
 from rephase.learning.weights import Weights
 from rephase.runs import Run
@@ -36,6 +37,7 @@ def phasing_card(run: Run, training: Training[TrainedNetwork, PhasingBatch]) -> 
         **training_facts(run, run.config.phasing, name, figures),
         data=run.config.phasing.data,
         n_seen=int(best[SEEN]),
+        start_sha256=read_checkpoint(training.folder / "best.ckpt").get(START, ""),
         limits=limits_of(run.config.phasing.data),
         command=training_command("phasing", shown, command="train"),
     )

@@ -10,6 +10,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from rephase.config.phasing import PhasingTraining
 from rephase.labs.phasing.data import PhasingBatch, parts
 from rephase.labs.phasing.losses import mixed_with_true, unrolled_loss
+from rephase.labs.phasing.models import START, starting_weights
 from rephase.labs.phasing.scores import SEEN, attempts
 from rephase.learning.trainer import ModelModule
 from rephase.solvers.learned.network import RecurrentNetwork
@@ -32,8 +33,12 @@ class RecurrentModule(ModelModule):
     def __init__(self, model: RecurrentNetwork, options: PhasingTraining, seed: int = 0):
         super().__init__(model, options, seed)
         self.automatic_optimization = False
+        self.n_seen, self.start_sha256 = 0, ""
+        if options.start is not None:
+            start = starting_weights(options.start, model)
+            model.load_state_dict(start.model.state_dict())
+            self.n_seen, self.start_sha256 = start.card.n_seen, start.card.sha256
         self.trained = deepcopy(model)
-        self.n_seen = 0
         self._since = (time.perf_counter(), 0)
 
     def training_step(self, batch: PhasingBatch, _: int) -> None:  # type: ignore[override]  # nothing to go back from
@@ -89,10 +94,10 @@ class RecurrentModule(ModelModule):
         super().on_save_checkpoint(checkpoint)
         weights = checkpoint["state_dict"]
         checkpoint[_TRAINED] = {key: weights.pop(key) for key in list(weights) if key.startswith(_TRAINED)}
-        checkpoint[SEEN] = self.n_seen
+        checkpoint |= {SEEN: self.n_seen, START: self.start_sha256}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue with the trained weights."""
         super().on_load_checkpoint(checkpoint)
         checkpoint["state_dict"] |= checkpoint[_TRAINED]
-        self.n_seen = checkpoint[SEEN]
+        self.n_seen, self.start_sha256 = checkpoint[SEEN], checkpoint.get(START, "")

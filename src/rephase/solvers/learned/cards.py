@@ -27,7 +27,9 @@ class PhasingCard(Card):
     data
         The random crystals of the training: groups, sizes, resolution limits, noise and gaps.
     n_seen
-        Number of crystals that the network has seen.
+        Number of crystals that the network has seen, in its start too.
+    start_sha256
+        Checksum of the weights from which the training started; empty for random ones.
     limits
         What the network cannot do, in words.
     """
@@ -35,6 +37,7 @@ class PhasingCard(Card):
     kind: Literal["phases"] = "phases"
     data: PhasingData
     n_seen: int
+    start_sha256: str = ""
     limits: str = ""
 
     @property
