@@ -17,7 +17,10 @@ from rephase.labs.phasing.steps import score_networks, train_networks, trained_n
 from rephase.learning import callbacks
 from rephase.learning.checkpoints import read_checkpoint
 from rephase.learning.training import fit
+from rephase.learning.weights import load_weights
 from rephase.runs import open_run
+from rephase.shipping import ship_weights
+from rephase.solvers.learned.cards import PHASES
 
 
 class TestPhasing(LaboratoryRun):
@@ -95,6 +98,24 @@ def test_a_training_in_pieces_is_the_same_to_the_last_bit(tmp_path, monkeypatch)
     assert {"solved_first", "solved_any", "well_solved_first", "mean_map_cc", "chance_map_cc"} <= {*log}
 
 
+def test_a_training_goes_on_from_weights(tmp_path):
+    first = open_run(tmp_path / "first", "test", device="cpu")
+    train_networks(first)
+    (start,) = ship_weights(first, tmp_path / "weights")
+    card = json.loads(start.with_suffix(".json").read_text())
+    assert card["start_sha256"] == ""
+    slowly = ["phasing.training.learning_rate=1e-9", f"phasing.training.start={start}"]
+    second = open_run(tmp_path / "second", "test", slowly, device="cpu")
+    train_networks(second)
+    (path,) = ship_weights(second, tmp_path / "next")
+    found = json.loads(path.with_suffix(".json").read_text())
+    assert found["start_sha256"] == card["sha256"]
+    assert found["n_seen"] > card["n_seen"]
+    before, after = (load_weights(each, PHASES).model.state_dict() for each in (start, path))
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=2e-3, atol=1e-5)
+
+
 def test_a_trained_network_is_read_from_its_folder(tmp_path):
     trained = train(tmp_path)
     read = trained_network(tmp_path, device="cpu")
@@ -120,13 +141,18 @@ def test_trainings_and_wrong_configurations(tmp_path):
         ("phasing.training.near=2", "phasing.training.near = 2"),
         ("phasing.training.n_streamed=8", "n_streamed = 8: .*expected 0, .*phasing.data.n_epoch"),
         ("phasing.models.recurrent.training.n_streamed=8", "n_streamed = 8: .*expected 0"),
+        (
+            "phasing.training.start=recurrent",
+            "start = 'recurrent': weights of a network with the options .*'width': 24",
+        ),
         ("phasing.example.n_atoms=[1,300]", "n_atoms = "),
         ("phasing.example.d_min=0", "phasing.example.d_min = 0"),
         ("phasing={models: {}, example: {weights: null}}", "weights = None: expected weights, as phasing.models lists"),
     ]:
         with pytest.raises(ConfigError, match=said):
             check_work(load_config("test", [override]), ["phasing"])
-    with pytest.raises(WeightsError, match="no weights 'recurent'.*did you mean 'recurrent'"):
-        check_work(load_config("test", ["phasing.example.weights=recurent"]), ["phasing"])
+    for key in ("example.weights", "training.start"):
+        with pytest.raises(WeightsError, match="no weights 'recurent'.*did you mean 'recurrent'"):
+            check_work(load_config("test", [f"phasing.{key}=recurent"]), ["phasing"])
     with pytest.raises(SymmetryError, match="P 7"):
         check_work(load_config("test", ["phasing.data.space_groups=[P 7]"]), ["phasing"])
