@@ -39,6 +39,7 @@ import pandas as pd
 from cases.crystals import chosen_crystals, crystal_files
 from cases.options import case_parser, check_case, data_kind, limits_of
 from cases.reflections import case_of, chance, is_same_group
+from cases.reliability import fitted, reliability
 from cases.rows import Row, continued, replace_rows
 
 from rephase.crystal.structures import Crystal
@@ -122,6 +123,9 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument("--solver", default="classical", help="solver of the project, or chance for random phases")
     parser.add_argument("--weights", default=SHIPPED, help="network of the solvers learned and auto: a name, or a file")
     parser.add_argument("--by-size", action="store_true", help="tables by cell volume and by heaviest atom too")
+    parser.add_argument(
+        "--reliability", action="store_true", help="how often solutions of a network are right, and a fit of this"
+    )
     parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" to run instead, on exact data of CIFs')
     options = parser.parse_args()
     check_case(options, parser)
@@ -148,6 +152,10 @@ def main() -> None:
     table = pd.DataFrame(rows).sort_values(list(KEYS))
     for shares in shares_by_size(table) if options.by_size else ():
         print(shares.round(3).to_string(index=False), end="\n\n")
+    if options.reliability and "lead" in table:
+        print(reliability(table, KEYS).round(3).to_string(index=False))
+        for key, part in table.groupby(list(KEYS), sort=False):
+            print(*key, "intercept {:.2f}, slope {:.1f}".format(*fitted(part)))
     print(solved_shares(table, KEYS).round(3).to_string(index=False))
 
 

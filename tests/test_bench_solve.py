@@ -8,6 +8,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import gemmi
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -19,10 +20,12 @@ from rephase.crystal.symmetry import find_symmetry
 from rephase.formats import cod
 from rephase.paths import BENCHMARKS
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
+from rephase.solvers.claims import LARGEST_LEAD, probability
 
 sys.path.insert(0, str(BENCHMARKS))  # as for a script of this folder
 
 from cases.crystals import describe
+from cases.reliability import fitted, reliability
 
 EVERY = 25  # of the table: three entries
 
@@ -149,3 +152,19 @@ def test_random_crystals_of_each_group(tmp_path, monkeypatch, capsys):
     assert "(0.0, 1000.0]" in by_volume[-1]
     assert "(0.0, 9.0]" in by_heaviest[-1]
     assert len(shares) == 2
+
+
+def test_the_reliability_compares_the_stated_probability_with_the_truth():
+    rng = np.random.default_rng(0)
+    lead = rng.uniform(0, LARGEST_LEAD, 4000)
+    right = rng.random(len(lead)) < [probability(each) for each in lead]
+    rows = pd.DataFrame({"kind": "led", "lead": lead, "map_cc": right.astype(float)})
+    without_lead = pd.DataFrame({"kind": ["classical"], "lead": [np.nan], "map_cc": [1.0]})
+    table = reliability(pd.concat([rows, without_lead]), ("kind",))
+    assert set(table["kind"]) == {"led"}
+    assert table["n"].sum() == len(lead)
+    assert (table["stated"] - table["right"]).abs().max() < 0.06
+    intercept, slope = fitted(rows)
+    for each in (0.0, 0.03, 0.1):
+        assert 1 / (1 + np.exp(-intercept - slope * each)) == pytest.approx(probability(each), abs=0.03)
+    assert np.isnan(fitted(without_lead)).all()

@@ -27,7 +27,7 @@ _TOLERANCE = 1.01  # the finest reflection of data is a little coarser than the 
 
 
 class Solver(NamedTuple):
-    """A solver by its name in `RECIPES`, or ``learned`` with its network."""
+    """A solver by its name in `RECIPES`, or ``learned`` or ``auto`` with a network."""
 
     name: str
     network: "Weights[RecurrentNetwork, PhasingCard] | None" = None
@@ -78,12 +78,11 @@ def solver_for(
     Parameters
     ----------
     name
-        One of `SOLVERS`; ``auto`` is ``learned`` at the resolutions that the network was trained for, else
-        ``classical``.
+        One of `SOLVERS`; ``auto`` is ``classical``, without a network, at resolutions that it was not trained for.
     weights
         Name or file of the network.
     d_min
-        Resolution limit of the data, Å; None: unknown, so that ``auto`` is ``learned``.
+        Resolution limit of the data, Å; None: unknown, so that ``auto`` has its network.
     device
         Of the network.
 
@@ -96,9 +95,9 @@ def solver_for(
     """
     if name not in SOLVERS:
         raise ConfigError(f"solver {name!r} is not known; {nearest_name(name, SOLVERS)}")
-    if name == "auto":
-        name = "classical" if d_min is not None and not _was_trained_for(weights, d_min) else "learned"
-    if name != "learned":
+    if name == "auto" and d_min is not None and not _was_trained_for(weights, d_min):
+        name = "classical"
+    if name not in LEARNED:
         return Solver(name)
     from rephase.learning.weights import load_weights
     from rephase.solvers.learned.cards import PHASES

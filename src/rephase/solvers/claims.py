@@ -1,5 +1,7 @@
 """The verdict on a solution, and the limits on what it claims."""
 
+import math
+
 import numpy as np
 
 from rephase.refinement.chemistry import Chemistry
@@ -25,11 +27,18 @@ _FEWEST = 2.0  # reflections above 2 σ for each parameter of a model that is ev
 _SMALLEST_FOM, _LARGEST_MISFIT_OF_POSSIBLE = 0.72, 0.42
 
 
-# By how much a network must be more confident of a solution than of any that disagrees, for "possible" and "solved".
-# By `rephase bench solve -- --solver learned --folder CIFS --d-min 2.0`, columns lead, n_agree and map_cc, for crystals
-# like those of the training: from the larger lead on, 33 of 34 solutions that two trials reached are correct, between
-# the two 1 of 3, below them 2 of 6; of those that a single trial reached, none of 3.
-_SMALLEST_LEAD, _LARGE_LEAD = 0.012, 0.039
+LARGEST_LEAD = 0.15  # more is no surer; infinite if no trial disagrees
+# Fitted to the lead and map_cc of `rephase bench solve -- --solver learned --folder CIFS --d-min 2.0 --reliability`
+_INTERCEPT, _SLOPE = -1.59, 48.5
+_SURE, _LIKELY = 0.95, 0.5  # probabilities of a solution of a network for "solved" and "possible"
+
+
+def probability(lead: float) -> float:
+    """Return the probability that a solution is right of which a network is more confident by `lead` than of any other.
+
+    It is a logistic function of the lead.
+    """
+    return 1 / (1 + math.exp(-_INTERCEPT - _SLOPE * min(lead, LARGEST_LEAD)))
 
 
 def agreement_needed(d_min: float) -> int:
@@ -43,11 +52,11 @@ def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
     ``solved``: the misfit is small, and enough trials agree at this resolution, or two agree and every other is far
     worse. ``possible``: enough trials agree, or one is far better than every other, and the density explains most of
     the amplitudes. ``unsure`` otherwise, and always for a single trial. If trials started from known phases, the misfit
-    alone decides. If a network ranked the trials, its lead decides.
+    alone decides. If a network ranked the trials, the `probability` decides.
     """
     if outcome.lead is not None:
-        is_large = outcome.lead >= _LARGE_LEAD and outcome.n_agree > 1
-        return "solved" if is_large else "possible" if outcome.lead >= _SMALLEST_LEAD else "unsure"
+        right = probability(outcome.lead)
+        return "solved" if right >= _SURE else "possible" if right >= _LIKELY else "unsure"
     if not is_free:
         small = outcome.misfit <= _LARGEST_MISFIT and d_min <= COARSEST_CLAIM
         return "solved" if small else "possible" if outcome.misfit <= _LARGEST_MISFIT_OF_ALL else "unsure"

@@ -24,6 +24,7 @@ from rephase.refinement.maps import map_coefficients
 from rephase.refinement.model import Model
 from rephase.refinement.model_files import write_model
 from rephase.refinement.twins import Twin, find_twin
+from rephase.solvers.claims import probability
 from rephase.solvers.space_groups import GroupFit
 
 if TYPE_CHECKING:
@@ -143,6 +144,11 @@ class Solution:
     formula: str = ""
 
     @property
+    def probability(self) -> float | None:
+        """Probability that the solution is right, if a network ranked it among others; see `claims.probability`."""
+        return None if self.lead is None else probability(self.lead)
+
+    @property
     def n_rivals(self) -> int:
         """Number of other solutions that fit equally well, see `rival_phi`."""
         return 0 if self.rival_phi is None else len(self.rival_phi)
@@ -217,12 +223,18 @@ class Solution:
             "mean_fom": round(float(self.fom.mean()), 4),
             "n_agree": self.n_agree,
             "n_trials": self.n_trials,
-            **({} if self.lead is None else {"lead": _rounded(self.lead)}),
+            **self._network_summary(),
             **self._model_summary(),
             **({"pseudo_translation": said} if (said := self._pseudo_translation()) else {}),
             **({"space_groups_that_fit": ", ".join(fits)} if (fits := self._named_fits()) else {}),
             "hints": ", ".join(hint.name for hint in self.hints) or "none",
         }
+
+    def _network_summary(self) -> dict[str, str | float | int]:
+        """What the network says of the solution, if one ranked it."""
+        if self.lead is None or self.probability is None:
+            return {}
+        return {"lead": _rounded(self.lead), "probability": round(self.probability, 3)}
 
     def _model_summary(self) -> dict[str, str | float | int]:
         """Figures of the model, or why there is none."""

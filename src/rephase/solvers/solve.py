@@ -15,7 +15,7 @@ from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_effort
 from rephase.processes import one_blas_thread
 from rephase.solvers.choice import SHIPPED, Solver, solver_for
-from rephase.solvers.claims import verdict
+from rephase.solvers.claims import COARSEST_CLAIM, verdict
 from rephase.solvers.cost import check_memory, plan_trials, warn_of_cost
 from rephase.solvers.doubts import with_doubts
 from rephase.solvers.found_group import Found
@@ -31,6 +31,7 @@ from rephase.solvers.space_groups import GroupFit, fitting_groups
 from rephase.solvers.strategy import N_KEPT, Outcome, pursue
 
 _EFFORT_WITHOUT_GROUP = 0.1  # of a search that only looks for a better group
+_CLASSICAL_SHARE = 0.1  # of the effort of ``auto``, for classical trials alone
 _SETTLED = 10 * N_KEPT  # trials after which the search stops if all the kept ones agree
 
 
@@ -68,7 +69,8 @@ def solve(
     solver
         ``auto``; ``classical``; ``learned``, a trained network that improves and ranks classical trials; or one of the
         searches in `RECIPES` alone. ``auto`` is ``learned`` at the resolutions that the network was trained for, if the
-        space group is known and no phases are; else ``classical``.
+        space group is known and no phases are; else ``classical``. To 1.75 Å, where classical trials may convince, it
+        begins with a tenth of the effort for them alone.
     weights
         Network for ``learned`` and ``auto``: the name of shipped weights, or a file.
     effort
@@ -88,7 +90,8 @@ def solve(
     device
         ``auto``, ``cpu`` or ``cuda``.
     report
-        Function called after each batch with the number of trials run, the number that agree, and the largest number.
+        Function called after each batch with the number of trials run, the number that agree, and the largest number,
+        of each search in turn.
 
     Warns
     -----
@@ -120,8 +123,12 @@ def solve(
     suits_network = phases is None and fragment is None and cut.symmetry is not None
     name = "classical" if solver == "auto" and not suits_network else solver
     chosen = solver_for(name, weights, d_min=cut.d_min, device=on)
-    search = partial(_searched, solver=chosen, effort=effort, seed=seed, on=on, model=model, report=report)
-    found = search(cut, phases, fragment)
+    search = partial(_searched, cut, phases, fragment, seed=seed, on=on, model=model, report=report)
+    _check_cost(cut, chosen, effort=effort, on=on)
+    for each, share in _stages(chosen, cut.d_min):
+        found = search(solver=each, effort=share * effort)
+        if found.outcome.is_confirmed or _verdict(found) == "solved":
+            break
     describe = partial(_described, model=model, formula=formula, seed=seed)
     if cut.symmetry is not None:
         effort = min(effort, _EFFORT_WITHOUT_GROUP)
@@ -152,6 +159,24 @@ def _prepared(data: Reflections, d_min: float | None, *, standard: bool) -> Refl
     return in_setting(cut, standard_setting(cut.symmetry, cut.cell)) if standard and cut.symmetry is not None else cut
 
 
+def _check_cost(data: Reflections, solver: Solver, *, effort: float, on: torch.device) -> None:
+    """Raise `GridError` if the maps do not fit in memory, and warn if they are large."""
+    reach = working_reach(data.d_min)
+    expected = solver.searches(data.d_min, data.group)
+    check_memory(data, expected, reach=reach, device=on)
+    warn_of_cost(data, expected, reach=reach, effort=effort, device=on)
+
+
+def _stages(solver: Solver, d_min: float) -> tuple[tuple[Solver, float], ...]:
+    """Return the searches to make until one convinces, each with its share of the effort.
+
+    Where classical trials may convince, ``auto`` begins with them, because they solve easy crystals in less time.
+    """
+    if solver.name == "auto" and d_min <= COARSEST_CLAIM:
+        return (Solver("classical"), _CLASSICAL_SHARE), (solver, 1 - _CLASSICAL_SHARE)
+    return ((solver, 1.0),)
+
+
 def _searched(
     data: Reflections,
     phases: PhaseList | None,
@@ -165,10 +190,6 @@ def _searched(
     report: Callable[[int, int, int], None],
 ) -> Found:
     """Merge the reflections and run trials until the best of them is convincing or the effort is spent."""
-    reach = working_reach(data.d_min)
-    expected = solver.searches(data.d_min, data.group)
-    check_memory(data, expected, reach=reach, device=on)
-    warn_of_cost(data, expected, reach=reach, effort=effort, device=on)
     merged = without_group(data) if data.symmetry is None else data.merge()
     amplitude = absolute_amplitude(merged.reflections)
     searches = solver.searches(merged.reflections.d_min, merged.reflections.group)
@@ -201,6 +222,10 @@ def _described(
     """Return the solution that a search found, with the groups that fit, and with its model if that is wanted."""
     solution = replace(settled_solution(found), space_groups=fits, formula=formula or "")
     return with_model(solution, formula=formula, seed=seed, keeps_hand=not found.is_free) if model else solution
+
+
+def _verdict(found: Found) -> str:
+    return verdict(found.problem.d_min, found.outcome, is_free=found.is_free)
 
 
 def _is_enough(outcome: Outcome, verdict_so_far: str) -> bool:

@@ -239,7 +239,7 @@ class Outcome(NamedTuple):
     none does); ``lead``, by how much the confidence of a network in it is larger than in any trial that disagrees
     (infinite if none was kept; None without a network, or before `ENOUGH_TO_LEAD` trials). ``kept`` are the best of
     ``n_trials`` trials; ``n_agree`` of them, including the best, reached the same solution, ``agrees`` [n_kept] says
-    which.
+    which. ``is_confirmed`` if an examination confirmed it.
     """
 
     F: torch.Tensor
@@ -251,6 +251,7 @@ class Outcome(NamedTuple):
     lead: float | None = None
     kept: Trials | None = None
     agrees: torch.Tensor | None = None
+    is_confirmed: bool = False
 
 
 def pursue(
@@ -284,7 +285,7 @@ def pursue(
         if is_confirmed is not None and (place := _unexamined(pool, examined)) is not None:
             examined.add(float(pool.merit[place]))
             if is_confirmed(pool.F[place]):
-                return compared(problem, _with_first(pool, place), n_trials)._replace(lead=None)
+                return compared(problem, _with_first(pool, place), n_trials)._replace(lead=None, is_confirmed=True)
         if n_trials >= max_trials:
             return outcome
     raise ConfigError("searches is empty: give at least one")

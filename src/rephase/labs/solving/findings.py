@@ -27,7 +27,8 @@ def verdict_and_why(solution: Solution) -> tuple[str, str, str]:
         reasons.append(f"the best other map has R = {solution.rival_r_factor:.3f}")
     if solution.lead is not None:
         margin = f" by {solution.lead:.3f}" if np.isfinite(solution.lead) else ""
-        reasons.append(f"the network is more confident of it than of any other map{margin}")
+        how_often = f"so it is right with a probability of {solution.probability:.2f}"
+        reasons.append(f"the network is more confident of it than of any other map{margin}, {how_often}")
     head = _MEANING[solution.verdict]
     if model is not None:
         s = model.statistics
