@@ -353,5 +353,7 @@ def aligned_phasors(problem: PhaseProblem, F: torch.Tensor, reference: int) -> t
 
 def figure_of_merit(phasors: torch.Tensor) -> torch.Tensor:
     """Return the resultant length [n_refl] of unit vectors [n, n_refl], corrected for small n; 0 if n < 2."""
-    n = max(1, len(phasors))
-    return ((n * (phasors.sum(0) / n).abs() ** 2 - 1) / max(1, n - 1)).clamp(0, 1).sqrt()
+    n = len(phasors)
+    if n < 2:
+        return torch.zeros_like(phasors.real.sum(0))
+    return ((n * (phasors.sum(0) / n).abs() ** 2 - 1) / (n - 1)).clamp(0, 1).sqrt()
