@@ -348,6 +348,8 @@ def test_trials_are_ranked_by_confidence_if_there_is_one():
     assert classical.merit.argmax() == 1
     assert joined([judged, judged.take(torch.tensor([1]))]).merit.tolist() == pytest.approx([0.5, 0.6, 0.7, 0.6])
     assert joined([classical, classical]).confidence is None
+    with pytest.raises(ConfigError, match="2 batches, 1 of them with the confidence .* expected all or none"):
+        joined([judged, classical])
 
 
 def test_scores_know_neither_origin_nor_hand():

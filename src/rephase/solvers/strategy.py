@@ -143,10 +143,21 @@ class Trials(NamedTuple):
 
 
 def joined(several: Sequence[Trials]) -> Trials:
-    """Join trials; if some of them have no confidence, none has."""
+    """Join trials that were all ranked by a network, or all by their misfit.
+
+    Raises
+    ------
+    ConfigError
+        Some have a confidence and others none: nothing would rank them together.
+    """
     F, misfit = torch.cat([each.F for each in several]), torch.cat([each.misfit for each in several])
     confidence = [each.confidence for each in several if each.confidence is not None]
-    return Trials(F, misfit, torch.cat(confidence) if len(confidence) == len(several) else None)
+    if len(confidence) not in (0, len(several)):
+        raise ConfigError(
+            f"trials of {len(several)} batches, {len(confidence)} of them with the confidence of a network: expected "
+            "all or none, as the others cannot be ranked with these; pursue searches of one kind"
+        )
+    return Trials(F, misfit, torch.cat(confidence) if confidence else None)
 
 
 def random_phasors(problem: PhaseProblem, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
