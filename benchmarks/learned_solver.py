@@ -105,7 +105,8 @@ def cases(
     """List the crystals at each resolution: the keys of a row, and what measures the rest of it."""
     for d_min in limits_of(options):
         for name, crystal in crystals.items():
-            values = str(options.network), data_kind(options), options.source, options.starts, options.steps, d_min
+            n_steps = options.steps if options.source == "network" else 0  # classical trials take none before the group
+            values = str(options.network), data_kind(options), options.source, options.starts, n_steps, d_min
             keys = dict(zip(KEYS, values)) | {"seed": options.seed, "name": name}
             yield keys, partial(measure, name, crystal, d_min, network, options)
 
@@ -139,7 +140,7 @@ def parsed_options() -> argparse.Namespace:
     sources = ["network", "classical"]
     parser.add_argument("--from", dest="source", choices=sources, default=sources[0], help="where the lists come from")
     parser.add_argument("--starts", type=int, default=24, help="lists that the network improves for each crystal")
-    parser.add_argument("--steps", type=int, default=24, help="steps from each random start of the network")
+    parser.add_argument("--steps", type=int, default=24, help="steps from each random start of --from network")
     options = parser.parse_args()
     check_case(options, parser)
     if options.unknown_group:

@@ -16,8 +16,10 @@ from rephase.crystal.structures import read_crystal
 from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers.claims import capped, verdict
+from rephase.solvers.problem import working_problem
+from rephase.solvers.rivals import settle_rivals
 from rephase.solvers.solve import solve
-from rephase.solvers.strategy import Outcome
+from rephase.solvers.strategy import ENOUGH_TO_LEAD, Outcome, Recipe, compared
 
 ANGLES = {"cubic": (90, 90, 90), "monoclinic": (90, 101, 90), "hexagonal": (90, 90, 120)}
 # Cells and atoms of made-up superstructures; what is right besides a verdict below solved is their true phases.
@@ -199,6 +201,20 @@ def test_rivals_are_written_and_are_the_next_step(tmp_path):
     listed = read_phases(tmp_path / "out" / "solution.mtz")
     rows = rows_of(listed.hkl, solution.hkl)
     assert np.cos(listed.phi - solution.phi[rows]) == pytest.approx(np.ones(len(rows)), abs=1e-6)  # not a rival's
+
+
+def test_rivals_are_not_judged_by_the_confidence_of_a_network(tmp_path):
+    data = merged(SUBSTITUTED, tmp_path, 1.2)
+    problem, recipe = working_problem(data, np.sqrt(data.intensity)), Recipe(n_search=2, n_settle=0, n_finish=(1, 1))
+    classical = recipe.trials(problem, 3, torch.Generator().manual_seed(0))
+    judged = classical._replace(confidence=torch.tensor([0.6, 0.5, 0.4]))
+    pseudo, outcome = find_pseudo_translations(data), compared(problem, judged, ENOUGH_TO_LEAD)
+    assert outcome.lead is not None
+    settled, without = (
+        settle_rivals(problem, outcome._replace(kept=kept), pseudo, recipe).outcome for kept in (judged, classical)
+    )
+    assert settled.lead is None
+    assert torch.equal(settled.F, without.F)
 
 
 def test_not_every_rival_is_listed(tmp_path, monkeypatch):

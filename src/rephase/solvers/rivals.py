@@ -46,7 +46,7 @@ def settle_rivals(problem: PhaseProblem, outcome: Outcome, pseudo: PseudoTransla
     starts = _starts(problem, outcome.F, classes, hkl, pseudo.origins)
     finished = [polish(problem, start, recipe) for start in starts.split(1)]
     kept = outcome.kept or Trials(outcome.F[None], outcome.F.new_tensor([outcome.misfit]).real)
-    everything = joined([kept, *finished])
+    everything = joined([kept._replace(confidence=None), *finished])  # no network has judged the rivals
     weak_misfit, score = _scores(problem, everything.F, classes)
     best = int(score.argmin())
     phasors = aligned_phasors(problem, everything.F, best)

@@ -143,10 +143,21 @@ class Trials(NamedTuple):
 
 
 def joined(several: Sequence[Trials]) -> Trials:
-    """Join trials; if some of them have no confidence, none has."""
+    """Join trials that were all ranked by a network, or all by their misfit.
+
+    Raises
+    ------
+    ConfigError
+        Some have a confidence and others none: nothing would rank them together.
+    """
     F, misfit = torch.cat([each.F for each in several]), torch.cat([each.misfit for each in several])
     confidence = [each.confidence for each in several if each.confidence is not None]
-    return Trials(F, misfit, torch.cat(confidence) if len(confidence) == len(several) else None)
+    if len(confidence) not in (0, len(several)):
+        raise ConfigError(
+            f"trials of {len(several)} batches, {len(confidence)} of them with the confidence of a network: expected "
+            "all or none, as the others cannot be ranked with these; pursue searches of one kind"
+        )
+    return Trials(F, misfit, torch.cat(confidence) if confidence else None)
 
 
 def random_phasors(problem: PhaseProblem, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -354,5 +365,7 @@ def aligned_phasors(problem: PhaseProblem, F: torch.Tensor, reference: int) -> t
 
 def figure_of_merit(phasors: torch.Tensor) -> torch.Tensor:
     """Return the resultant length [n_refl] of unit vectors [n, n_refl], corrected for small n; 0 if n < 2."""
-    n = max(1, len(phasors))
-    return ((n * (phasors.sum(0) / n).abs() ** 2 - 1) / max(1, n - 1)).clamp(0, 1).sqrt()
+    n = len(phasors)
+    if n < 2:
+        return torch.zeros_like(phasors.real.sum(0))
+    return ((n * (phasors.sum(0) / n).abs() ** 2 - 1) / (n - 1)).clamp(0, 1).sqrt()

@@ -3,7 +3,6 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -12,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from rephase.crystal.density import refine
 from rephase.crystal.reflections.simulation import SOLVED
 from rephase.labs.phasing.scores import SEEN
-from rephase.plots import TWO_COLUMNS, Frame, cell_plane
+from rephase.plots import TWO_COLUMNS, Frame, cell_plane, label
 from rephase.runs import Run
 
 _SHARES = {
@@ -26,28 +25,26 @@ _FINER = 4  # points of a drawn map for each point of the grid
 
 
 def learning_curve(run: Run) -> Figure:
-    """Losses, and shares and map_cc of the validation crystals, against the crystals seen; first: most confident."""
+    """Losses, and shares and map_cc of the validation crystals, against the crystals seen; first: most confident.
+
+    Each network has a row.
+    """
     curves = run.tables("phasing_curve")
-    figure, (losses, shares) = plt.subplots(1, 2, figsize=(TWO_COLUMNS, 2.8))
-    for curve in curves.values():
+    size = (TWO_COLUMNS, 0.6 + 2.2 * len(curves))
+    figure, rows = plt.subplots(len(curves), 2, figsize=size, sharex="col", squeeze=False)
+    for (losses, shares), (name, curve) in zip(rows, curves.items()):
         losses.plot(curve[SEEN], curve["validation_loss"], "-o", color="black", label="validation")
         losses.plot(curve[SEEN], curve["train_loss"], "--", color="black", label="training")
-        for name, (label, tint) in _SHARES.items():
-            shares.plot(curve[SEEN], curve[name], "-o", color=tint, label=label)
+        for column, (said, tint) in _SHARES.items():
+            shares.plot(curve[SEEN], curve[column], "-o", color=tint, label=said)
         shares.plot(curve[SEEN], curve["chance_map_cc"], ":", color=_SHARES["mean_map_cc"][1], label="random phases")
-    losses.set(ylabel="loss (phasor misfit)")
-    shares.set(ylabel="share of the crystals, map_cc", ylim=(-0.02, 1.02))
-    for ax in (losses, shares):
-        ax.set(xlabel="crystals seen", xlim=(0, None))
-        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        ax.legend(*_once(ax), loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
+        losses.set(ylabel="loss (phasor misfit)" if len(curves) == 1 else f"loss of {label(name)}")
+        shares.set(ylabel="share of the crystals, map_cc", ylim=(-0.02, 1.02))
+    for above, below in zip(rows[0], rows[-1]):
+        below.set(xlabel="crystals seen", xlim=(0, None))
+        below.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+        above.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
     return figure
-
-
-def _once(ax: Axes) -> tuple[list[object], list[str]]:
-    """Return the handles and labels of a legend, each label once."""
-    entries = dict(zip(*reversed(ax.get_legend_handles_labels())))
-    return [*entries.values()], [*entries]
 
 
 def phasing_film(run: Run) -> Figure:
