@@ -213,7 +213,7 @@ def variant_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="names of variants")
-    parser.add_argument("--crystals", type=int, default=8192, help="random crystals of each training, at least 4")
+    parser.add_argument("--crystals", type=int, default=8192, help="random crystals of each training")
     parser.add_argument("--validation", type=int, default=64, help="random crystals that judge each variant")
     parser.add_argument("--folder", type=Path, help="folder of CIFs whose crystals judge each variant as well")
     parser.add_argument("--d-min", type=float, default=2.0, help="with --folder: resolution limit (Å)")
@@ -228,8 +228,11 @@ def main() -> None:
     """Train and judge the requested variants, and print the table of all rows so far."""
     parser = variant_parser()
     options = parser.parse_args()
-    if options.crystals < TRAINING.epochs or options.validation < 1:
-        parser.error(f"--crystals, --validation: expected at least {TRAINING.epochs} and 1 crystals")
+    step = TRAINING.epochs * TRAINING.batch_size
+    if options.crystals < step or options.crystals % step:
+        parser.error(f"--crystals {options.crystals}: expected a multiple of {step}, epochs of whole batches")
+    if options.validation < 1:
+        parser.error(f"--validation {options.validation}: expected at least one crystal")
     warnings.simplefilter("ignore")  # e.g. a formula with more atoms than the file lists
     try:
         rows = continued(options.out, cases(options))
