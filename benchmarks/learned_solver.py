@@ -132,8 +132,8 @@ def network_of(options: argparse.Namespace) -> RecurrentNetwork:
     return load_weights(options.network, PHASES, device=pick_device(options.device)).model
 
 
-def parsed_options() -> argparse.Namespace:
-    """Parse the command line; exit where options contradict each other."""
+def parsed_options(words: list[str] | None = None) -> argparse.Namespace:
+    """Parse words, by default those of the command line; exit where options contradict each other."""
     parser = case_parser(__doc__, "learned_solver")
     parser.add_argument("--network", default=SHIPPED, help="shipped weights, a file, or the folder of a training")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -141,7 +141,7 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument("--from", dest="source", choices=sources, default=sources[0], help="where the lists come from")
     parser.add_argument("--starts", type=int, default=24, help="lists that the network improves for each crystal")
     parser.add_argument("--steps", type=int, default=24, help="steps from each random start of --from network")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     check_case(options, parser)
     if options.unknown_group:
         parser.error("--unknown-group: the network improves lists in the group; leave it out")

@@ -22,6 +22,7 @@ ACCURACY = (  # the others are benchmarks of speed, which the suite runs
     "learned_solver",
     "models",
     "phasing_scaling",
+    "phasing_variants",
     "published_models",
     "solve",
     "solver_ideas",
