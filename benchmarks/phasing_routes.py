@@ -38,7 +38,7 @@ from routes.route import TRAINING, Route, data_of
 from torch.optim.swa_utils import AveragedModel
 
 from rephase.crystal.reflections.simulation import SOLVED, WELL_SOLVED
-from rephase.labs.phasing.data import CrystalStream, Part, PhasingCrystals, parts
+from rephase.labs.phasing.data import CrystalStream, Part, PhasingBatch, PhasingCrystals, parts
 from rephase.labs.phasing.scores import map_cc
 from rephase.paths import RUNS
 from rephase.solvers.learned.starts import random_starts
@@ -57,7 +57,7 @@ WARM_UP, N_REPORTS = 0.1, 10  # share of the time in which the learning rate ris
 TABLE = ["first", "any", "first>=0.9", "mean", "chance", "seen", "parameters", "seconds"]
 
 
-def trained(name: str, options: argparse.Namespace) -> tuple[Route, int]:
+def trained(name: str, data: PhasingCrystals, options: argparse.Namespace) -> tuple[Route, int]:
     """Return a route that was trained, now or earlier, and the number of crystals that it has seen."""
     torch.manual_seed(options.seed)
     source, route = ROUTES[name].weights_of or name, ROUTES[name]()
@@ -65,7 +65,7 @@ def trained(name: str, options: argparse.Namespace) -> tuple[Route, int]:
         return route, 0
     path = options.out.with_suffix("") / f"{source} {options.minutes:g} min seed {options.seed}.pt"
     if not path.is_file():
-        weights, n_seen = train(ROUTES[source](), options)
+        weights, n_seen = train(ROUTES[source](), data, options)
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"weights": weights, "n_seen": n_seen}, path)
     kept = torch.load(path, weights_only=True)
@@ -73,9 +73,9 @@ def trained(name: str, options: argparse.Namespace) -> tuple[Route, int]:
     return route, kept["n_seen"]
 
 
-def train(route: Route, options: argparse.Namespace) -> tuple[dict[str, torch.Tensor], int]:
+def train(route: Route, data: PhasingCrystals, options: argparse.Namespace) -> tuple[dict[str, torch.Tensor], int]:
     """Train a route until its time is over; return the running mean of its weights, and the crystals seen."""
-    stream = CrystalStream(PhasingCrystals(data_of(options.crystals, options.seed)), BATCH, options.seed)
+    stream = CrystalStream(data, BATCH, options.seed)
     average = AveragedModel(route, avg_fn=running_mean)
     optimiser = torch.optim.AdamW(route.parameters(), lr=route.learning_rate, weight_decay=TRAINING.weight_decay)
     n_steps, n_seen, reported, start = 0, 0, 0.0, time.process_time()
@@ -117,17 +117,16 @@ def running_mean(mean: torch.Tensor, value: torch.Tensor, n: torch.Tensor) -> to
     return mean.lerp(value, 1 - min(TRAINING.averaging, n_before / (n_before + 20)))
 
 
-def measure(name: str, options: argparse.Namespace) -> Row:
+def measure(name: str, data: PhasingCrystals, options: argparse.Namespace) -> Row:
     """Train a route if it was not trained yet, and judge it; return what the table says of it."""
     print(f"{name}:", flush=True)
-    route, n_seen = trained(name, options)
+    route, n_seen = trained(name, data, options)
     with torch.no_grad():
-        return tested(route, options) | {"seen": n_seen}
+        return tested(route, data[np.arange(options.crystals)], options) | {"seen": n_seen}
 
 
-def tested(route: Route, options: argparse.Namespace) -> Row:
-    """Judge a route on the crystals of the validation; return what the table says of it."""
-    crystals = PhasingCrystals(data_of(options.crystals, options.seed))[np.arange(options.crystals)]
+def tested(route: Route, crystals: PhasingBatch, options: argparse.Namespace) -> Row:
+    """Judge a route on crystals that it has not seen; return what the table says of it."""
     generator = torch.Generator().manual_seed(options.seed)
     several, start = list(parts(crystals)), time.process_time()
     found = [route.answers(part, options.starts, generator) for part in several]
@@ -160,9 +159,10 @@ def by_chance(part: Part, n: int, seed: int) -> torch.Tensor:
 
 def cases(options: argparse.Namespace) -> Iterator[tuple[Row, Callable[[], Row]]]:
     """List the routes: the keys of a row, and what measures the rest of it."""
+    data = PhasingCrystals(data_of(options.crystals, options.seed))
     for name in options.routes:
         keys = {"route": name} | {key: getattr(options, key) for key in ("minutes", "crystals", "starts", "seed")}
-        yield keys, partial(measure, name, options)
+        yield keys, partial(measure, name, data, options)
 
 
 def main() -> None:

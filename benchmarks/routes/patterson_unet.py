@@ -21,6 +21,8 @@ class PattersonUNet(Route):
     The network also sees the axes, and where in the cell a point is, as it has to choose an origin.
     """
 
+    learning_rate = 0.002
+
     def __init__(self) -> None:
         super().__init__()
         self.body = UNetBody(12, 1, width=_WIDTH, levels=2, block=block)

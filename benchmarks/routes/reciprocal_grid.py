@@ -19,12 +19,14 @@ class ReciprocalGrid(Route):
     Larsen, Rekis & Madsen (2024), doi:10.1126/science.adn2777.
     """
 
+    learning_rate = 0.002
+
     def __init__(self) -> None:
         super().__init__()
         self.enter, self.leave = Conv3d(6, _WIDTH, 3, padding=1), Conv3d(_WIDTH, 1, 1)
         self.blocks = torch.nn.Sequential(*(Block() for _ in range(_N_BLOCKS)))
 
-    def signs(self, fields: torch.Tensor, sign: torch.Tensor) -> torch.Tensor:
+    def logits(self, fields: torch.Tensor, sign: torch.Tensor) -> torch.Tensor:
         """Return the logits [n, h, k, l] of a positive F, given signs of the same shape between -1 and 1."""
         seen = torch.cat([fields, fields[:, :1] * sign[:, None], sign[:, None]], dim=1)
         return self.leave(self.blocks(self.enter(seen)))[:, 0]
@@ -36,7 +38,7 @@ class ReciprocalGrid(Route):
         fields = torch.stack([where.fold(each) for each in known], dim=1)
         sign = where.fold(start.real * where.sign).sign()
         for _ in range(n):
-            sign = torch.tanh(self.signs(fields, sign) / 2)  # the mean of the two classes
+            sign = torch.tanh(self.logits(fields, sign) / 2)  # the mean of the two classes
         return fields, sign
 
     def loss(self, part: Part) -> torch.Tensor:
@@ -46,7 +48,7 @@ class ReciprocalGrid(Route):
         """
         with torch.no_grad():
             fields, sign = self.cycles(part, training_starts(part), int(torch.randint(_N_CYCLES, ())))
-        logits, where = self.signs(fields, sign), quadrant(part)
+        logits, where = self.logits(fields, sign), quadrant(part)
         true = where.fold(part.true.real * where.sign).sign() * shifts()[:, None]
         weight = where.fold(part.data.weight(SHARE_OF_E))
         losses = (weight * torch.nn.functional.softplus(-logits * true)).sum((2, 3, 4)) / weight.sum((1, 2, 3))

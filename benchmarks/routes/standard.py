@@ -26,10 +26,8 @@ def standard_axes(part: Part) -> torch.Tensor:
         if glide.sum() == 1:
             a, c = others if glide[~unique][1] else others.flip(0)
         else:
-            a, c = (
-                others[0],
-                min(others[0] + others[1], others[0] - others[1], key=lambda axis: (lattice @ axis).norm()),
-            )
+            diagonals = torch.stack([others[0] + others[1], others[0] - others[1]])
+            a, c = others[0], diagonals[(diagonals @ lattice.T).norm(dim=1).argmin()]
         a = -a if (lattice @ a) @ (lattice @ c) > 0 else a
         axes.append(torch.stack([a, unique.float(), c], dim=1))
     return torch.stack(axes)
