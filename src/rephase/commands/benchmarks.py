@@ -21,6 +21,7 @@ ACCURACY = (  # the others are benchmarks of speed, which the suite runs
     "instruction_files",
     "learned_solver",
     "models",
+    "phasing_routes",
     "phasing_scaling",
     "phasing_variants",
     "published_models",
