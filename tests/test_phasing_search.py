@@ -178,6 +178,37 @@ def test_trials_of_several_recipes_join():
     assert len(outcome.kept.F) == min(24, outcome.n_trials)
 
 
+def test_a_first_batch_is_counted_in_classical_trials(monkeypatch):
+    problem, recipe = problem_of("P 1 21/c 1"), Recipe(n_search=5, n_settle=0, n_finish=(2, 2))
+    n_voxels = {"first search maps": 64, "several search maps": 4, "search maps": 1000}  # of maps, as on a GPU
+    monkeypatch.setattr("rephase.solvers.strategy.at_once", lambda work, _: n_voxels.get(work, 1) * problem.n_voxels)
+    reported = []
+    pursue(
+        problem,
+        (LearnedSearch(network(), recipe, n_proposals=8),),
+        torch.Generator().manual_seed(0),
+        max_trials=20,
+        is_enough=lambda outcome: False,
+        report=lambda n_trials, n_agree: reported.append(n_trials),
+    )
+    assert reported == [8, 24]
+
+
+def test_a_trial_costs_its_classical_trials_and_the_steps_of_the_network_on_its_own_grid():
+    problem, effort = problem_of("P 1 21/c 1"), 1e4
+
+    def cost(search):
+        return effort / plan_trials(problem, (search,), effort).max_trials
+
+    steps = []
+    for recipe in (Recipe(beyond=False), Recipe(beyond=True)):
+        one, eight = (cost(LearnedSearch(network(), recipe, n_proposals=n)) for n in (1, 8))
+        assert eight - one == pytest.approx(7 * cost(recipe), rel=0.01)
+        steps.append(one - cost(recipe))
+    assert steps[0] == pytest.approx(steps[1], rel=0.01)
+    assert cost(Recipe(beyond=False)) < 0.9 * cost(Recipe(beyond=True))
+
+
 def test_a_smaller_effort_takes_fewer_trials():
     problem, search = problem_of("P 1 21/c 1"), LearnedSearch(network(), Recipe())
     small, large = (plan_trials(problem, (search,), effort).max_trials for effort in (0.01, 1.0))

@@ -90,6 +90,7 @@ def test_a_gpu_starts_with_more_trials_and_takes_thousands(gpu):
     sizes = [batch_size(10_000, GPU, n) for n in range(6)]
     assert sizes[0] == WORK["first search maps"].cuda // 10_000 > 400
     assert sizes[1] == 2 * sizes[0]
+    assert batch_size(10_000, GPU, 0, n_proposals=8) == sizes[0] // 8
     assert sizes[5] == WORK["search maps"].cuda // 10_000 > 4000
     gpu(1 << 30)
     assert batch_size(10_000, GPU, 5) * 10_000 * WORK["search maps"].n_bytes <= 1 << 29

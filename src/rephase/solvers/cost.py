@@ -49,8 +49,9 @@ class Cost(NamedTuple):
 
 def plan_trials(problem: PhaseProblem, searches: Sequence[Search], effort: float) -> Plan:
     """Plan the trials that an effort allows; one with fewer cycles if it does not allow a whole trial."""
-    sizes = [search.space(problem).n_voxels for search in searches]
-    return _plan(sizes, problem.n_voxels, problem.group.n_operations, searches, effort)
+    n_operations, sizes = problem.group.n_operations, [search.recipe.space(problem).n_voxels for search in searches]
+    extra = [search.extra_cycles(problem.reduced.cell, problem.d_min) for search in searches]
+    return _plan(_voxel_cycles(searches, sizes, problem.n_voxels, n_operations, extra), searches, effort)
 
 
 def estimate_cost(
@@ -66,9 +67,13 @@ def estimate_cost(
     cell, n_operations = reduced_cell(data.cell, data.group).cell, len(data.group.point_group)
     shape, inner = shape_for(cell, data.d_min / reach), math.prod(shape_for(cell, data.d_min))
     n_voxels = math.prod(shape)
-    sizes = [n_voxels if search.beyond else inner for search in searches]
-    plan = _plan(sizes, n_voxels, n_operations, searches, effort)
-    cycles = [_cycles_taken(search, size / n_voxels, n_operations) for search, size in zip(plan.searches, sizes)]
+    sizes = [n_voxels if search.recipe.beyond else inner for search in searches]
+    extra = [search.extra_cycles(cell, data.d_min) for search in searches]
+    plan = _plan(_voxel_cycles(searches, sizes, n_voxels, n_operations, extra), searches, effort)
+    cycles = [
+        search.n_proposals * _cycles_taken(search.recipe, size / n_voxels, n_operations) + other / n_voxels
+        for search, size, other in zip(plan.searches, sizes, extra)
+    ]
     of_trial = _CYCLE * _timed_transforms(shape, device) * sum(cycles) / len(cycles)
     of_rest = _FIGURES + _REST * _timed_transforms(shape, torch.device("cpu"))
     n_bytes = memory_needed(n_voxels, n_operations) + _bytes_of(searches, data, device)
@@ -128,8 +133,8 @@ def _bytes_of(searches: Sequence[Search], data: Reflections, device: torch.devic
     return max(search.extra_bytes(cell, data.d_min, device) for search in searches)
 
 
-def _plan(sizes: Sequence[int], n_voxels: int, n_operations: int, searches: Sequence[Search], effort: float) -> Plan:
-    cost = _voxel_cycles(sizes, n_voxels, n_operations, searches)
+def _plan(cost: float, searches: Sequence[Search], effort: float) -> Plan:
+    """Plan trials that cost so many voxel cycles each."""
     fewest = min(_FEWEST, max(1, int(_PART_FOR_FEWEST * _BUDGET / cost)))
     part = effort * _BUDGET / cost
     if part < 1 and fewest == 1:
@@ -137,17 +142,22 @@ def _plan(sizes: Sequence[int], n_voxels: int, n_operations: int, searches: Sequ
     return Plan(max(fewest, int(part)), tuple(searches))
 
 
-def _voxel_cycles(sizes: Sequence[int], n_voxels: int, n_operations: int, searches: Sequence[Search]) -> float:
-    """Return the voxel cycles of a trial, averaged over searches [n] on grids of `sizes` [n]."""
-    cycles = [size * search.n_cycles for size, search in zip(sizes, searches)]
-    part = sum(searches[0].finishing.n_finish) / sum(Recipe().n_finish)
-    return sum(cycles) / len(cycles) + n_voxels * _CYCLES_OF_OPERATION * n_operations * part
+def _voxel_cycles(
+    searches: Sequence[Search], sizes: Sequence[int], n_voxels: int, n_operations: int, extra: Sequence[float]
+) -> float:
+    """Return the voxel cycles of a trial, averaged over searches [n] on grids of `sizes` [n], with `extra` [n]."""
+    cycles = []
+    for search, size, other in zip(searches, sizes, extra):
+        part = sum(search.recipe.n_finish) / sum(Recipe().n_finish)
+        finish = n_voxels * _CYCLES_OF_OPERATION * n_operations * part
+        cycles.append(search.n_proposals * (size * search.recipe.n_cycles + finish) + other)
+    return sum(cycles) / len(cycles)
 
 
-def _cycles_taken(search: Search, part: float, n_operations: int) -> float:
-    """Return the cost of a trial in cycles on the full map; the search map has a fraction `part` of its voxels."""
-    finish = sum(search.finishing.n_finish) * (_FINISH + _FINISH_OF_OPERATION * n_operations)
-    return part * (search.n_cycles + LAST_CYCLES) + _ORIGIN + finish
+def _cycles_taken(recipe: Recipe, part: float, n_operations: int) -> float:
+    """Return the cost of a classical trial in cycles on the full map; the search map has `part` of its voxels."""
+    finish = sum(recipe.n_finish) * (_FINISH + _FINISH_OF_OPERATION * n_operations)
+    return part * (recipe.n_cycles + LAST_CYCLES) + _ORIGIN + finish
 
 
 def _timed_transforms(shape: tuple[int, int, int], device: torch.device) -> float:

@@ -187,7 +187,7 @@ def _searched(
         is_confirmed=AtomTest(merged.reflections, amplitude, problem) if model else None,
         report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
     )
-    return Found(data, merged, amplitude, problem, _trusted(outcome, is_learned), searches[0].finishing)
+    return Found(data, merged, amplitude, problem, _trusted(outcome, is_learned), searches[0].recipe)
 
 
 def _trusted(outcome: Outcome, is_learned: bool) -> Outcome:

@@ -30,16 +30,12 @@ class Search(Protocol):
     """A kind of search, whose trials `pursue` runs in turn with those of others."""
 
     @property
-    def beyond(self) -> bool:
-        """Whether it works on the sphere of the whole problem, and not on that of the data."""
+    def recipe(self) -> "Recipe":
+        """The recipe of its classical trials."""
 
     @property
-    def finishing(self) -> "Recipe":
-        """The recipe by which its trials are finished."""
-
-    @property
-    def n_cycles(self) -> int:
-        """Cost of a trial before its finish, in cycles of a map of `space`."""
+    def n_proposals(self) -> int:
+        """Number of classical trials that one of its trials runs."""
 
     def shortened(self, part: float) -> Self:
         """Return the same search with a fraction `part` of the cycles, for an effort below one whole trial."""
@@ -47,8 +43,8 @@ class Search(Protocol):
     def extra_bytes(self, cell: Cell, d_min: float, device: torch.device) -> int:
         """Estimate the memory that trials need besides that of maps, for data to `d_min` (Å) in a reduced cell."""
 
-    def space(self, problem: PhaseProblem) -> PhaseProblem:
-        """Return the problem that this kind of search works on."""
+    def extra_cycles(self, cell: Cell, d_min: float) -> float:
+        """Return what a trial costs besides its classical trials, in cycles of one voxel; arguments as above."""
 
     def trials(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> "Trials":
         """Run `n` random starts to the end: search, origin of the group, finish, figures."""
@@ -83,9 +79,14 @@ class Recipe(NamedTuple):
     n_starts: int = 8
 
     @property
-    def finishing(self) -> "Recipe":
+    def recipe(self) -> "Recipe":
         """The recipe itself."""
         return self
+
+    @property
+    def n_proposals(self) -> int:
+        """1: the trial itself."""
+        return 1
 
     @property
     def n_cycles(self) -> int:
@@ -108,8 +109,12 @@ class Recipe(NamedTuple):
         """Return 0: there are only maps."""
         return 0
 
+    def extra_cycles(self, cell: Cell, d_min: float) -> float:
+        """Return 0: there is only the trial."""
+        return 0
+
     def space(self, problem: PhaseProblem) -> PhaseProblem:
-        """Return the problem that this kind of search works on."""
+        """Return the problem that the search works on before the finish."""
         return problem if self.beyond else problem.within_data
 
     def trials(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> "Trials":
@@ -284,7 +289,8 @@ def pursue(
     pool: Trials | None = None
     n_trials = 0
     for round_, each in enumerate(itertools.cycle(searches)):
-        batch = min(max_trials, batch_size(each.space(problem).n_voxels, problem.device, round_ // len(searches)))
+        n_voxels, n_before = each.recipe.space(problem).n_voxels, round_ // len(searches)
+        batch = min(max_trials, batch_size(n_voxels, problem.device, n_before, n_proposals=each.n_proposals))
         fresh = each.trials(problem, batch, generator)
         n_trials += batch
         pool = _best(fresh if pool is None else joined([pool, fresh]))
@@ -312,13 +318,13 @@ def _with_first(pool: Trials, place: int) -> Trials:
     return pool.take(torch.cat([order[place : place + 1], order[:place], order[place + 1 :]]))
 
 
-def batch_size(n_voxels: int, device: torch.device, n_before: int) -> int:
+def batch_size(n_voxels: int, device: torch.device, n_before: int, *, n_proposals: int = 1) -> int:
     """Return the number of trials computed together, after `n_before` batches with each search.
 
     Easy crystals need only a few trials, so batches start small and double. On a GPU the first ones are larger, because
-    a launch takes as long for hundreds of small maps as for four.
+    a launch takes as long for hundreds of small maps as for four; `n_proposals` of these are searched for each trial.
     """
-    few = max(_FEWEST_TRIALS, at_once("first search maps", device) // n_voxels) << min(n_before, 16)
+    few = max(_FEWEST_TRIALS, at_once("first search maps", device) // (n_voxels * n_proposals)) << min(n_before, 16)
     smallest = min(_FEWEST_TRIALS, max(1, at_once("several search maps", device) // n_voxels))
     return min(few, max(smallest, at_once("search maps", device) // n_voxels))
 

@@ -18,7 +18,10 @@ from rephase.solvers.strategy import Recipe, Trials, finish_in_group, joined
 
 _N_PROPOSALS = 8  # classical trials for each one that the network takes on; together they take about as long
 _STEPS_IN_GROUP = (4, 4, 8)  # after each average over the operations
-_CYCLES_OF_CHANNEL = 6  # time of a channel of a layer in one step, relative to a cycle of a classical search
+# Cycles of a channel of a layer in one step for a voxel of the network's grid: process time of `LearnedSearch.trials`
+# beyond that of `n_proposals` trials of its recipe, in turn in one run on one thread, in units of what `plan_trials`
+# counts for these: 1.6 to 2.2 with each recipe, for three groups of 4 and 8 operations to 2 Å, 11,520 to 25,600 voxels
+_CYCLES_OF_CHANNEL = 1.8
 # Measured with 24 and 48 channels, 2 and 4 layers; of a voxel: tables and starts, a channel, its filter in a layer
 _BYTES_PER_VOXEL, _BYTES_OF_CHANNEL, _BYTES_OF_FILTER = 400, 25, 4
 
@@ -43,22 +46,6 @@ class LearnedSearch(NamedTuple):
     recipe: Recipe
     n_proposals: int = _N_PROPOSALS
 
-    @property
-    def beyond(self) -> bool:
-        """Whether the classical trials work on the sphere of the whole problem."""
-        return self.recipe.beyond
-
-    @property
-    def finishing(self) -> Recipe:
-        """The recipe by which the classical trials are finished."""
-        return self.recipe.finishing
-
-    @property
-    def n_cycles(self) -> int:
-        """Cost of a trial before its finish, in cycles of a map of `space`."""
-        of_step = self.network.width * len(self.network.layers) * _CYCLES_OF_CHANNEL
-        return self.n_proposals * self.recipe.n_cycles + sum(_STEPS_IN_GROUP) * of_step
-
     def shortened(self, part: float) -> "LearnedSearch":
         """Return the same search with a fraction `part` of the classical trials, or one that is shorter."""
         n = part * self.n_proposals
@@ -66,15 +53,15 @@ class LearnedSearch(NamedTuple):
 
     def extra_bytes(self, cell: Cell, d_min: float, device: torch.device) -> int:
         """Estimate the memory of the network for the lists that it takes at once, to within a factor of two."""
-        lattice, limit = torch.as_tensor(cell.orthogonalisation)[None], torch.tensor([d_min])
-        n_voxels, network = math.prod(_shape(lattice, limit)), self.network
+        n_voxels, network = _n_voxels(cell, d_min), self.network
         of_channel = _BYTES_OF_CHANNEL + _BYTES_OF_FILTER * len(network.layers)
         of_voxel = _BYTES_PER_VOXEL + of_channel * (network.width + network.n_gradients)
         return _lists_at_once(n_voxels, device) * n_voxels * of_voxel
 
-    def space(self, problem: PhaseProblem) -> PhaseProblem:
-        """Return the problem that the classical trials work on."""
-        return self.recipe.space(problem)
+    def extra_cycles(self, cell: Cell, d_min: float) -> float:
+        """Return the cost of the steps of the network on its own grid, in cycles of one voxel."""
+        of_step = self.network.width * len(self.network.layers) * _CYCLES_OF_CHANNEL
+        return sum(_STEPS_IN_GROUP) * of_step * _n_voxels(cell, d_min)
 
     @torch.no_grad()
     def trials(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> Trials:
@@ -82,7 +69,7 @@ class LearnedSearch(NamedTuple):
 
         The misfit of each is that of the density of what the network has made of it.
         """
-        n_maps = max(1, at_once("search maps", problem.device) // self.space(problem).n_voxels)
+        n_maps = max(1, at_once("search maps", problem.device) // self.recipe.space(problem).n_voxels)
         left, parts = n * self.n_proposals, []
         while left:
             parts.append(self.recipe.trials(problem, min(left, n_maps), generator))
@@ -169,6 +156,11 @@ def _shape(lattice: torch.Tensor, d_min: torch.Tensor) -> tuple[int, int, int]:
     """Return the grid for a lattice [1, 3, 3] and a resolution limit [1], both in Å."""
     n_h, n_k, n_l = map(fast_size, points_needed(lattice.norm(dim=1), d_min)[0].tolist())
     return n_h, n_k, n_l
+
+
+def _n_voxels(cell: Cell, d_min: float) -> int:
+    """Return the points of the grid for data to `d_min` (Å) in a reduced cell."""
+    return math.prod(_shape(torch.as_tensor(cell.orthogonalisation)[None], torch.tensor([d_min])))
 
 
 def _lists_at_once(n_voxels: int, device: torch.device) -> int:
