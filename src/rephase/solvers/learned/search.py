@@ -65,18 +65,22 @@ class LearnedSearch(NamedTuple):
 
     @torch.no_grad()
     def trials(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> Trials:
-        """Run ``n_proposals`` classical trials for each of `n`, and give the best to the network.
-
-        The misfit of each is that of the density of what the network has made of it.
-        """
+        """Run ``n_proposals`` classical trials for each of `n`, and give the best to the network."""
         n_maps = max(1, at_once("search maps", problem.device) // self.recipe.space(problem).n_voxels)
         left, parts = n * self.n_proposals, []
         while left:
             parts.append(self.recipe.trials(problem, min(left, n_maps), generator))
             left -= len(parts[-1].F)
         proposed = joined(parts)
-        best = proposed.take(proposed.misfit.argsort()[:n])
-        found = NetworkSphere(problem, self.network).in_group(best.F)
+        return self.finished(problem, proposed.take(proposed.misfit.argsort()[:n]).F)
+
+    @torch.no_grad()
+    def finished(self, problem: PhaseProblem, F: torch.Tensor) -> Trials:
+        """Let the network move lists F [n, n_refl] to the group and improve them.
+
+        The misfit of each is that of the density of what the network has made of it.
+        """
+        found = NetworkSphere(problem, self.network).in_group(F)
         misfit = finish_in_group(problem, found.F, problem.amplitude, 1).misfit
         return Trials(found.F, misfit, found.confidence)
 
