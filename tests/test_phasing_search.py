@@ -13,7 +13,7 @@ from rephase.config.phasing import PhasingData
 from rephase.crystal.cell import Cell
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.simulation import simulate_reflections
-from rephase.crystal.reflections.statistics import unique_hkl
+from rephase.crystal.reflections.statistics import absolute_amplitude, unique_hkl
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, GridError, WeightsError
@@ -23,17 +23,20 @@ from rephase.solvers import recipes_for
 from rephase.solvers.choice import Solver, solver_for
 from rephase.solvers.claims import verdict
 from rephase.solvers.cost import check_memory, estimate_cost, plan_trials
+from rephase.solvers.found_group import Found, in_group
+from rephase.solvers.lattices import without_group
 from rephase.solvers.learned.cards import PhasingCard
 from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.search import LearnedSearch, NetworkSphere
 from rephase.solvers.learned.spheres import points_needed
-from rephase.solvers.problem import PhaseProblem
+from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.solve import solve
 from rephase.solvers.strategy import (
     ENOUGH_TO_LEAD,
     Recipe,
     Trials,
     aligned_phasors,
+    best_of,
     compared,
     pursue,
     random_phasors,
@@ -141,6 +144,40 @@ def test_what_a_network_has_not_learned_is_not_claimed_by_its_lead():
         solution = solve(data, solver="learned", effort=0.1, model=False)
     assert solution.n_trials >= ENOUGH_TO_LEAD
     assert solution.lead is None
+
+
+def without_group_of(group, seed=2):
+    """Reflections of a small random crystal to 2 Å whose group is not stated, and that group."""
+    options = RandomCrystalOptions((group,), (6, 6))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(seed), options=options).crystal(0)
+    data, _ = simulate_reflections(crystal, 2.0)
+    return replace(data, symmetry=None), data.group
+
+
+def test_a_network_improves_and_ranks_the_trials_in_the_group_that_was_found():
+    data, group = without_group_of("P 1 21/c 1")
+    merged = without_group(data)
+    amplitude = absolute_amplitude(merged.reflections)
+    problem = working_problem(merged.reflections, amplitude)
+    search = LearnedSearch(network(), Recipe(n_search=5, n_settle=0, n_finish=(2, 2)), n_proposals=2)
+    kept = best_of(search.trials(problem, 5, torch.Generator().manual_seed(0)))
+    outcome = compared(problem, kept, ENOUGH_TO_LEAD)
+    moved = in_group(Found(data, merged, amplitude, problem, outcome, search), group)
+    found = moved.outcome.kept
+    assert found.confidence.tolist() == sorted(found.confidence.tolist(), reverse=True)
+    assert not torch.equal(found.confidence, kept.confidence)
+    torch.testing.assert_close(moved.problem.group.average(found.F), found.F, rtol=0, atol=1e-3 * amplitude.max())
+    assert (outcome.lead is None, moved.outcome.lead) == (False, None)
+
+
+def test_without_a_group_nothing_is_claimed_by_a_lead():
+    data, _ = without_group_of("P -1")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the network may not have learned so many atoms without symmetry
+        solution = solve(data, solver="learned", effort=0.03, model=False)
+    assert solution.n_trials >= ENOUGH_TO_LEAD
+    assert solution.lead is None
+    assert solution.space_groups
 
 
 def learned(**data):

@@ -4,7 +4,7 @@ from typing import Literal, Self, cast
 
 from pydantic import Field, field_validator, model_validator
 
-from rephase.config.sections import LearningConfig, NameOrFile, Section, Seed, TrainingConfig
+from rephase.config.sections import LearningConfig, NameOrFile, Section, Seed, TrainingConfig, added_field
 
 
 class PhasingData(Section):
@@ -12,15 +12,11 @@ class PhasingData(Section):
 
     space_groups: tuple[str, ...] | None = Field(None, min_length=1, description="null: all groups of the generator")
     n_atoms: tuple[int, int] = Field((5, 30), description="fewest and most non-hydrogen atoms of the asymmetric unit")
-    # at their defaults these two are not shown, so that what was made before they existed keeps its fingerprint
-    n_molecules: int = Field(
-        1, ge=1, le=4, exclude_if=lambda most: most == 1, description="most molecules of the asymmetric unit"
-    )
-    on_special: float = Field(
+    n_molecules: int = added_field(1, ge=1, le=4, description="most molecules of the asymmetric unit")
+    on_special: float = added_field(
         0.0,
         ge=0,
         le=1,
-        exclude_if=lambda share: share == 0,
         description="share with a molecule on an inversion centre, twofold axis or mirror, of groups that have any",
     )
     u_range: tuple[float, float] = Field((0.01, 0.10), description="smallest and largest U, Å²")
@@ -61,9 +57,8 @@ class PhasingTraining(TrainingConfig):
     free: float = Field(0.5, ge=0, le=1, description="fraction of the starts that do not obey the space group")
     averaging: float = Field(0.998, ge=0, lt=1, description="decay of the running mean of the weights in each step")
     validation: PhasingSearch = Field(PhasingSearch(n_starts=8), description="search that judges each epoch")
-    start: NameOrFile | None = Field(
+    start: NameOrFile | None = added_field(
         None,
-        exclude_if=lambda start: start is None,
         description="shipped weights or a file of them that the training improves; null: random weights",
     )
     n_streamed: int = Field(0, description="always 0: no crystals are stored, each epoch has n_epoch new ones")

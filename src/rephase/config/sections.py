@@ -68,6 +68,14 @@ Seed = Annotated[int, Field(ge=0, lt=2**63, description="seed of the random numb
 """A seed of random numbers, within the range of the generators and with room for the offsets that rephase adds."""
 
 
+def added_field(default: Any, **options: Any) -> Any:
+    """Return the `Field` of a value that its section did not have at first.
+
+    At its default it is not shown, so that what was made before it existed keeps its fingerprint.
+    """
+    return Field(default, exclude_if=lambda value: value == default, **options)
+
+
 class SplitConfig(Section):
     """Fractions of the samples for training and validation; the rest is the test set."""
 

@@ -13,13 +13,13 @@ from rephase.crystal.symmetry import Symmetry, rows_of
 from rephase.solvers.lattices import merged_in_spite_of_absences
 from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.settings import Setting, in_setting, standard_setting
-from rephase.solvers.strategy import Outcome, Recipe, compared, finish
+from rephase.solvers.strategy import Outcome, Search, best_of, compared
 
 
 class Found(NamedTuple):
     """Reflections merged in a group, their |F| [n_refl], the phase problem and the outcome of the trials.
 
-    ``measured`` are the reflections before merging, in the same axes; ``recipe`` is that of the finish.
+    ``measured`` are the reflections before merging, in the same axes; ``search`` is the kind that finishes trials.
     """
 
     measured: Reflections
@@ -27,7 +27,7 @@ class Found(NamedTuple):
     amplitude: np.ndarray
     problem: PhaseProblem
     outcome: Outcome
-    recipe: Recipe
+    search: Search
 
     @property
     def is_free(self) -> bool:
@@ -36,7 +36,10 @@ class Found(NamedTuple):
 
 
 def in_group(found: Found, symmetry: Symmetry, *, standard: bool = False) -> Found:
-    """Move the kept trials to the origin of a group, average them and finish them there.
+    """Move the kept trials to the origin of a group, and finish them there: by low-density elimination, or a network.
+
+    A network ranks them anew. Its lead is not kept, because it was measured only for trials that were chosen in the
+    group. Other trials keep their order: the group is that of the first.
 
     Parameters
     ----------
@@ -53,8 +56,10 @@ def in_group(found: Found, symmetry: Symmetry, *, standard: bool = False) -> Fou
     amplitude, outcome = absolute_amplitude(merged.reflections), found.outcome
     there = working_problem(merged.reflections, amplitude, device=found.problem.device)
     convert = partial(_converted, found.problem, there, basis=setting.basis)
-    kept = finish(there, convert(outcome.kept.F if outcome.kept else outcome.F[None]), found.recipe)
-    return Found(measured, merged, amplitude, there, compared(there, kept, outcome.n_trials), found.recipe)
+    kept = found.search.finished(there, convert(outcome.kept.F if outcome.kept else outcome.F[None]))
+    ranked = kept if kept.confidence is None else best_of(kept)
+    moved = compared(there, ranked, outcome.n_trials)._replace(lead=None)
+    return Found(measured, merged, amplitude, there, moved, found.search)
 
 
 def _converted(problem: PhaseProblem, other: PhaseProblem, F: torch.Tensor, *, basis: np.ndarray) -> torch.Tensor:

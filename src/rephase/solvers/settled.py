@@ -16,7 +16,7 @@ def settled_solution(found: Found) -> Solution:
     merged, problem, is_free = found.merged, found.problem, found.is_free
     data = merged.reflections
     pseudo = find_pseudo_translations(data)
-    outcome, rivals = _settled(problem, found.outcome, pseudo if is_free else None, found.recipe)
+    outcome, rivals = _settled(problem, found.outcome, pseudo if is_free else None, found.search.recipe)
     is_open = len(rivals) > 0 or (pseudo is not None and not is_free) or bool(data.radiation)
     phi, fom = _in_setting_of_data(problem, outcome, data.hkl)
     # rivals share the strong reflections, so trials that reached one of them support all

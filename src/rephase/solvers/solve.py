@@ -70,7 +70,8 @@ def solve(
         ``auto``; ``classical``; ``learned``, a trained network that improves and ranks classical trials; or one of the
         searches in `RECIPES` alone. ``auto`` is ``learned`` at the resolutions that the network was trained for, if the
         space group is known and no phases are; else ``classical``. To 1.75 Å, where classical trials may convince, it
-        begins with a tenth of the effort for them alone.
+        begins with a tenth of the effort for them alone. Without a space group the network of ``learned`` ranks the
+        trials, in P 1 and then in the likeliest group, but the verdict does not depend on its confidence.
     weights
         Network for ``learned`` and ``auto``: the name of shipped weights, or a file.
     effort
@@ -195,7 +196,8 @@ def _searched(
     searches = solver.searches(merged.reflections.d_min, merged.reflections.group)
     known = known_phasors(merged.reflections, phases, fragment)
     problem = working_problem(merged.reflections, amplitude, device=on, known=known)
-    is_learned = not solver.warn_of_the_unknown(problem, merged.reflections.group)
+    is_unknown = solver.warn_of_the_unknown(problem, merged.reflections.group)
+    is_learned = data.symmetry is not None and not is_unknown  # leads were measured in known groups
     max_trials, searches = plan_trials(problem, searches, effort)
     outcome = pursue(
         problem,
@@ -208,7 +210,7 @@ def _searched(
         is_confirmed=AtomTest(merged.reflections, amplitude, problem) if model else None,
         report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
     )
-    return Found(data, merged, amplitude, problem, _trusted(outcome, is_learned), searches[0].recipe)
+    return Found(data, merged, amplitude, problem, _trusted(outcome, is_learned), searches[0])
 
 
 def _trusted(outcome: Outcome, is_learned: bool) -> Outcome:

@@ -49,6 +49,9 @@ class Search(Protocol):
     def trials(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> "Trials":
         """Run `n` random starts to the end: search, origin of the group, finish, figures."""
 
+    def finished(self, problem: PhaseProblem, F: torch.Tensor) -> "Trials":
+        """Move lists F [n, n_refl] that were found without symmetry to the group, and finish them there."""
+
 
 class Recipe(NamedTuple):
     """The parameters of a classical search; thresholds are in units of the root mean square of the map.
@@ -122,7 +125,11 @@ class Recipe(NamedTuple):
         space = self.space(problem)
         starts = direct_starts(space, n, self, generator) if self.n_direct else random_phasors(space, n, generator)
         F = search(space, *starts, self)
-        return finish(problem, F if self.beyond else problem.from_within_data(F), self)
+        return self.finished(problem, F if self.beyond else problem.from_within_data(F))
+
+    def finished(self, problem: PhaseProblem, F: torch.Tensor) -> "Trials":
+        """Move lists F [n, n_refl] that were found without symmetry to the group, and finish them there."""
+        return finish(problem, F, self)
 
 
 class Trials(NamedTuple):
@@ -294,7 +301,7 @@ def pursue(
         batch = min(max_trials, batch_size(n_voxels, problem.device, n_before, n_proposals=each.n_proposals))
         fresh = each.trials(problem, batch, generator)
         n_trials += batch
-        pool = _best(fresh if pool is None else joined([pool, fresh]))
+        pool = best_of(fresh if pool is None else joined([pool, fresh]))
         outcome = compared(problem, pool, n_trials)
         report(n_trials, outcome.n_agree)
         if is_enough(outcome):
@@ -330,7 +337,7 @@ def batch_size(n_voxels: int, device: torch.device, n_before: int, *, n_proposal
     return min(few, max(smallest, at_once("search maps", device) // n_voxels))
 
 
-def _best(pool: Trials) -> Trials:
+def best_of(pool: Trials) -> Trials:
     """Keep the trials of largest merit, the best first."""
     return pool.take(pool.merit.argsort(descending=True)[:N_KEPT])
 

@@ -20,7 +20,7 @@ _N_PROPOSALS = 8  # classical trials for each one that the network takes on; tog
 _STEPS_IN_GROUP = (4, 4, 8)  # after each average over the operations
 # Cycles of a channel of a layer in one step for a voxel of the network's grid: process time of `LearnedSearch.trials`
 # beyond that of `n_proposals` trials of its recipe, in turn in one run on one thread, in units of what `plan_trials`
-# counts for these: 1.6 to 2.0 with each recipe, in P 1 21/c 1 and P 21 21 21 to 2 Å, 11,520 and 14,400 voxels
+# counts for these: 1.6 to 2.2 with each recipe, for three groups of 4 and 8 operations to 2 Å, 11,520 to 25,600 voxels
 _CYCLES_OF_CHANNEL = 1.8
 # Measured with 24 and 48 channels, 2 and 4 layers; of a voxel: tables and starts, a channel, its filter in a layer
 _BYTES_PER_VOXEL, _BYTES_OF_CHANNEL, _BYTES_OF_FILTER = 400, 25, 4
@@ -65,18 +65,22 @@ class LearnedSearch(NamedTuple):
 
     @torch.no_grad()
     def trials(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> Trials:
-        """Run ``n_proposals`` classical trials for each of `n`, and give the best to the network.
-
-        The misfit of each is that of the density of what the network has made of it.
-        """
+        """Run ``n_proposals`` classical trials for each of `n`, and give the best to the network."""
         n_maps = max(1, at_once("search maps", problem.device) // self.recipe.space(problem).n_voxels)
         left, parts = n * self.n_proposals, []
         while left:
             parts.append(self.recipe.trials(problem, min(left, n_maps), generator))
             left -= len(parts[-1].F)
         proposed = joined(parts)
-        best = proposed.take(proposed.misfit.argsort()[:n])
-        found = NetworkSphere(problem, self.network).in_group(best.F)
+        return self.finished(problem, proposed.take(proposed.misfit.argsort()[:n]).F)
+
+    @torch.no_grad()
+    def finished(self, problem: PhaseProblem, F: torch.Tensor) -> Trials:
+        """Let the network move lists F [n, n_refl] to the group and improve them.
+
+        The misfit of each is that of the density of what the network has made of it.
+        """
+        found = NetworkSphere(problem, self.network).in_group(F)
         misfit = finish_in_group(problem, found.F, problem.amplitude, 1).misfit
         return Trials(found.F, misfit, found.confidence)
 
