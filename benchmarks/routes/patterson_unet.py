@@ -44,7 +44,8 @@ class PattersonUNet(Route):
         where, data = quadrant(part), part.data
         size = (SHARE_OF_E * data.E.square() + (1 - SHARE_OF_E) * data.amplitude.square()).sqrt()
         true = where.fold(size * part.true.real * where.sign)
-        square = (self(part) - true * shifts()[:, None]).square().sum((2, 3, 4))
+        found = self(part) * where.fold(data.spheres.inside.float())
+        square = (found - true * shifts()[:, None]).square().sum((2, 3, 4))
         return (square.amin(0) / true.square().sum((1, 2, 3))).mean()
 
     def answers(self, part: Part, n_starts: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
