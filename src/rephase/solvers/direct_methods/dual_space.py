@@ -14,11 +14,11 @@ from rephase.solvers.direct_methods.relations import Classes, Triplets
 from rephase.solvers.grids import HalfGrid
 from rephase.solvers.symmetric_grids import symmetric_grid
 
-# Chosen by the right ones among 64 starts of each of five generated acentric crystals to 1.0 Å
-_STRONG, _TRIPLETS = 10, 30  # reflections per atom of the asymmetric unit, and relations per reflection
+# Chosen by the right ones among 64 to 256 starts of each of several generated acentric crystals to 1.0 and 1.2 Å
+_STRONG, _TRIPLETS = 10, 60  # reflections per atom of the asymmetric unit, and relations per reflection
 _ATOMS = 0.7  # of the expected atoms are looked for
-# Of the atoms, at random, falling from cycle to cycle: a high share unsettles right phases
-_OMITTED = 0.4, 0.1
+# Of the atoms, at random: at 1.2 Å a higher share unsettles right phases, and a lower one keeps wrong ones
+_OMITTED = 0.3
 _COMPLETE = 5  # last cycles, in which no atom is omitted
 _SPACING = 0.5  # Å between the points of a map
 
@@ -68,19 +68,17 @@ class DirectMethods:
         """Refine phasors [batch, n_refl]; return F of the atoms found [batch, n_refl], which obey the group.
 
         A cycle applies the tangent formula, finds the highest peaks of the E map, omits some of these at random, and
-        takes the phases of the others, each atom weighted by the square root of its height. Fewer and fewer are
-        omitted, none in the last cycles.
+        takes the phases of the others, each atom weighted by the square root of its height. In the last cycles none
+        is omitted.
         """
         one = unit_phasor(self._classes.allowed(phasors[:, self._classes.first]))
-        first, last = _OMITTED
         for cycle in range(n_cycles):
             one = self._triplets.tangent(one)
             maps = self._grid.to_map(self._classes.spread(one * self._strong_E))
             xyz_frac, height = find_atoms(maps, self._unit, self.n_atoms)
             weight = height.clamp_min(0).sqrt()
             if cycle < n_cycles - _COMPLETE:
-                omitted = first + (last - first) * cycle / n_cycles
-                weight = weight * (torch.rand(weight.shape, generator=generator) > omitted).to(weight.device)
+                weight = weight * (torch.rand(weight.shape, generator=generator) > _OMITTED).to(weight.device)
             F = self._F_of_strong(xyz_frac, weight)
             one = torch.zeros_like(one).index_copy_(1, self._strong, unit_phasor(F))
         return self._classes.spread(self._F_of_all(xyz_frac, weight))
