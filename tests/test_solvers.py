@@ -468,13 +468,6 @@ def test_direct_methods_are_tried_where_the_group_has_no_centre_and_the_data_are
     assert has_direct_methods("P -1", 1.5, "direct_methods")
 
 
-def test_direct_methods_take_longer_at_lower_resolution():
-    cycles = [
-        max(each.n_direct for each in recipes_for("classical", d_min, find_symmetry("P 1"))) for d_min in (1, 1.2)
-    ]
-    assert cycles[0] < cycles[1]
-
-
 def test_strong_absences_are_reported_and_nothing_is_claimed():
     crystal = molecular_crystal("P 1 21/c 1")
     data, _ = simulate(crystal, 1.0)

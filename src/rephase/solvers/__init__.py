@@ -9,7 +9,7 @@ _QUICK = Recipe(
 _OF_ATOMS = _QUICK._replace(of_atoms=True)
 _DIRECT = _OF_ATOMS._replace(n_direct=60, n_search=60)
 # Of four generated acentric crystals of 40 to 80 atoms at 1.2 Å, 240 cycles give 2.5 times as many right starts in the
-# same time as 60, and 1.7 times as many as 120; at 1.0 Å, 60 cycles give 1.4 times as many as 120.
+# same time as 60; at 1.0 Å, 60 cycles give 1.4 times as many as 120, and they are enough for small crystals.
 _LONG_DIRECT = _DIRECT._replace(n_direct=240, n_starts=4)
 _RAAR = (
     _QUICK,
@@ -28,7 +28,7 @@ _ATOMIC_RAAR = (
 RECIPES: dict[str, tuple[Recipe, ...]] = {
     "classical": _RAAR,
     "raar": _RAAR,
-    "direct_methods": (_DIRECT,),
+    "direct_methods": (_DIRECT, _LONG_DIRECT),
     "charge_flipping": (Recipe("charge_flipping", sharpening=1.0, beta=1.0, weak_share=0.2),),
     "difference_map": (Recipe("difference_map", beta=0.8),),
     "hio": (Recipe("hio"),),
@@ -37,16 +37,15 @@ RECIPES: dict[str, tuple[Recipe, ...]] = {
 ATOMIC_RECIPES: dict[str, tuple[Recipe, ...]] = {"classical": _ATOMIC_RAAR, "raar": _ATOMIC_RAAR}
 # Many equal atoms without a centre of symmetry need direct methods; centric crystals are solved sooner without them.
 ACENTRIC_RECIPES: dict[str, tuple[Recipe, ...]] = {
-    "classical": (_QUICK, _DIRECT, _OF_ATOMS, _DIRECT, *_ATOMIC_RAAR[2:]),
+    "classical": (_QUICK, _DIRECT, _OF_ATOMS, _LONG_DIRECT, *_ATOMIC_RAAR[2:]),
 }
-_ATOMIC_D_MIN, _LONG_D_MIN = 1.35, 1.1  # Å
+_ATOMIC_D_MIN = 1.35  # Å
 
 
 def recipes_for(solver: str, d_min: float, symmetry: Symmetry) -> tuple[Recipe, ...]:
     """Return the recipes of a solver in `RECIPES` for a space group and the resolution limit `d_min` in Å."""
     recipes = RECIPES[solver]
-    if d_min <= _ATOMIC_D_MIN:
-        recipes = ATOMIC_RECIPES.get(solver, recipes)
-        recipes = recipes if symmetry.is_centrosymmetric else ACENTRIC_RECIPES.get(solver, recipes)
-    longer = {_DIRECT: _LONG_DIRECT} if d_min > _LONG_D_MIN else {}
-    return tuple(longer.get(each, each) for each in recipes)
+    if d_min > _ATOMIC_D_MIN:
+        return recipes
+    recipes = ATOMIC_RECIPES.get(solver, recipes)
+    return recipes if symmetry.is_centrosymmetric else ACENTRIC_RECIPES.get(solver, recipes)
