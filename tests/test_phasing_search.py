@@ -352,6 +352,24 @@ def test_auto_asks_the_network_if_classical_trials_do_not_convince(monkeypatch, 
     assert bool(asked) == asks
 
 
+@pytest.mark.parametrize(("misfit", "is_kept"), [(0.2, True), (0.3, False)])
+def test_auto_keeps_classical_phases_that_explain_the_amplitudes_far_better(monkeypatch, misfit, is_kept):
+    options = RandomCrystalOptions(("P -1",), (6, 6))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
+    data, _ = simulate_reflections(crystal, 1.6)
+    found = iter([misfit, 0.35])
+
+    def pursued(*given, **options):
+        return pursue(*given, **options)._replace(misfit=next(found))
+
+    monkeypatch.setattr("rephase.solvers.solve.verdict", lambda *_, **__: "possible")
+    monkeypatch.setattr("rephase.solvers.solve.pursue", pursued)
+    monkeypatch.setattr("rephase.solvers.solve.solver_for", lambda *_, **__: Solver("auto", learned()))
+    monkeypatch.setattr("rephase.solvers.solve.with_doubts", lambda solution, *_: solution)
+    solution = solve(data, model=False, effort=0.01)
+    assert solution.r_factor == (misfit if is_kept else 0.35)
+
+
 def test_a_network_does_not_take_known_phases():
     options = RandomCrystalOptions(("P -1",), (6, 6))
     crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)

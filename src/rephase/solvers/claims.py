@@ -10,7 +10,7 @@ from rephase.solvers.strategy import N_KEPT, Outcome
 
 # Limits for "solved", chosen on 74 real crystals: misfit if some of the best trials agree, if all of them do; d_min, Å
 _LARGEST_MISFIT, _LARGEST_MISFIT_OF_ALL, COARSEST_CLAIM = 0.24, 0.265, 1.75
-_STANDS_OUT = 0.8  # largest ratio of the misfit to that of the best trial that disagrees
+STANDS_OUT = 0.8  # largest ratio of the misfit to that of the best trial that disagrees
 # Measured with `rephase bench solve -- --folder CIFS --every 2 --d-min 0.8 1.0 1.2 1.5 --effort 0.3`, columns mean_fom
 # and r_factor: correct solutions with the verdict "solved" have a mean figure of merit of at least 0.75 (at least 0.97
 # at atomic resolution), those with a weak class of wrong signs 0.37-0.71; correct solutions have R of at most 0.36.
@@ -62,7 +62,7 @@ def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
         return "solved" if small else "possible" if outcome.misfit <= _LARGEST_MISFIT_OF_ALL else "unsure"
     agree = outcome.n_agree >= agreement_needed(d_min)
     is_compared = outcome.n_agree > 1 or outcome.rival < np.inf
-    stands_out = is_compared and outcome.misfit <= _STANDS_OUT * outcome.rival
+    stands_out = is_compared and outcome.misfit <= STANDS_OUT * outcome.rival
     limit = _LARGEST_MISFIT if outcome.n_agree < N_KEPT else _LARGEST_MISFIT_OF_ALL
     if (agree or (stands_out and outcome.n_agree > 1)) and outcome.misfit <= limit and d_min <= COARSEST_CLAIM:
         return "solved"

@@ -15,7 +15,7 @@ from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_effort
 from rephase.processes import one_blas_thread
 from rephase.solvers.choice import SHIPPED, Solver, solver_for
-from rephase.solvers.claims import COARSEST_CLAIM, verdict
+from rephase.solvers.claims import COARSEST_CLAIM, STANDS_OUT, verdict
 from rephase.solvers.cost import check_memory, plan_trials, warn_of_cost
 from rephase.solvers.doubts import with_doubts
 from rephase.solvers.found_group import Found
@@ -70,8 +70,9 @@ def solve(
         ``auto``; ``classical``; ``learned``, a trained network that improves and ranks classical trials; or one of the
         searches in `RECIPES` alone. ``auto`` is ``learned`` at the resolutions that the network was trained for, if the
         space group is known and no phases are; else ``classical``. To 1.75 Å, where classical trials may convince, it
-        begins with a tenth of the effort for them alone. Without a space group the network of ``learned`` ranks the
-        trials, in P 1 and then in the likeliest group, but the verdict does not depend on its confidence.
+        begins with a tenth of the effort for them alone, and keeps their result if it explains the amplitudes far
+        better than that of the network. Without a space group the network of ``learned`` ranks the trials, in P 1 and
+        then in the likeliest group, but the verdict does not depend on its confidence.
     weights
         Network for ``learned`` and ``auto``: the name of shipped weights, or a file.
     effort
@@ -126,10 +127,12 @@ def solve(
     chosen = solver_for(name, weights, d_min=cut.d_min, device=on)
     search = partial(_searched, cut, phases, fragment, seed=seed, on=on, model=model, report=report)
     _check_cost(cut, chosen, effort=effort, on=on)
+    several: list[Found] = []
     for each, share in _stages(chosen, cut.d_min):
-        found = search(solver=each, effort=share * effort)
-        if found.outcome.is_confirmed or _verdict(found) == "solved":
+        several.append(search(solver=each, effort=share * effort))
+        if several[-1].outcome.is_confirmed or _verdict(several[-1]) == "solved":
             break
+    found = _preferred(several)
     describe = partial(_described, model=model, formula=formula, seed=seed)
     if cut.symmetry is not None:
         effort = min(effort, _EFFORT_WITHOUT_GROUP)
@@ -224,6 +227,15 @@ def _described(
     """Return the solution that a search found, with the groups that fit, and with its model if that is wanted."""
     solution = replace(settled_solution(found), space_groups=fits, formula=formula or "")
     return with_model(solution, formula=formula, seed=seed, keeps_hand=not found.is_free) if model else solution
+
+
+def _preferred(several: list[Found]) -> Found:
+    """Return the result of the last search, unless that of the first explains the amplitudes far better.
+
+    A network can be confident of a density that does not explain them.
+    """
+    first, last = several[0], several[-1]
+    return first if first.outcome.misfit <= STANDS_OUT * last.outcome.misfit else last
 
 
 def _verdict(found: Found) -> str:
