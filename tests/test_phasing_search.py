@@ -21,7 +21,7 @@ from rephase.learning.weights import Weights
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers import recipes_for
 from rephase.solvers.choice import Solver, solver_for
-from rephase.solvers.claims import verdict
+from rephase.solvers.claims import FITTED_WEIGHTS, verdict
 from rephase.solvers.cost import check_memory, estimate_cost, plan_trials
 from rephase.solvers.found_group import Found, in_group
 from rephase.solvers.lattices import without_group
@@ -178,6 +178,24 @@ def test_without_a_group_nothing_is_claimed_by_a_lead():
     assert solution.n_trials >= ENOUGH_TO_LEAD
     assert solution.lead is None
     assert solution.space_groups
+
+
+def test_the_probability_was_fitted_for_the_shipped_weights():
+    assert solver_for("learned").has_weights(FITTED_WEIGHTS)
+    assert not Solver("learned", learned()).has_weights(FITTED_WEIGHTS)
+    assert not Solver("classical").has_weights(FITTED_WEIGHTS)
+
+
+@pytest.mark.parametrize(("fitted", "has_lead"), [(FITTED_WEIGHTS, True), ("0" * 64, False)])
+def test_the_lead_of_other_weights_claims_nothing(monkeypatch, fitted, has_lead):
+    options = RandomCrystalOptions(("P -1",), (5, 6))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
+    data, _ = simulate_reflections(crystal, 2.0)
+    monkeypatch.setattr("rephase.solvers.solve.FITTED_WEIGHTS", fitted)
+    monkeypatch.setattr("rephase.solvers.strategy.ENOUGH_TO_LEAD", 4)
+    solution = solve(data, solver="learned", effort=0.01, model=False)
+    assert (solution.lead is not None) == has_lead
+    assert has_lead or solution.verdict != "solved"
 
 
 def learned(**data):

@@ -44,6 +44,10 @@ class Solver(NamedTuple):
         network = self.network.model
         return tuple(LearnedSearch(network, recipe) for recipe in recipes_for("classical", d_min, symmetry))
 
+    def has_weights(self, sha256: str) -> bool:
+        """Return whether it asks the network with this checksum."""
+        return self.network is not None and self.network.card.sha256 == sha256
+
     def warn_of_the_unknown(self, problem: PhaseProblem, group: Symmetry) -> bool:
         """Warn if the network is used for a problem, of a group in the axes of the data, outside its training.
 

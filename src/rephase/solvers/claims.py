@@ -29,14 +29,16 @@ _SMALLEST_FOM, _LARGEST_MISFIT_OF_POSSIBLE = 0.72, 0.42
 
 LARGEST_LEAD = 0.15  # more is no surer; infinite if no trial disagrees
 # Fitted to the lead and map_cc of `rephase bench solve -- --solver learned --folder CIFS --d-min 2.0 --reliability`
+# with the weights of this SHA-256; the lead of other weights claims nothing
 _INTERCEPT, _SLOPE = -1.59, 48.5
+FITTED_WEIGHTS = "9fc15057729f5d09bd916a984062adce4c0676a4d9205066e6d58b71e8195389"
 _SURE, _LIKELY = 0.95, 0.5  # probabilities of a solution of a network for "solved" and "possible"
 
 
 def probability(lead: float) -> float:
     """Return the probability that a solution is right of which a network is more confident by `lead` than of any other.
 
-    It is a logistic function of the lead.
+    It is a logistic function of the lead, for the network with `FITTED_WEIGHTS`.
     """
     return 1 / (1 + math.exp(-_INTERCEPT - _SLOPE * min(lead, LARGEST_LEAD)))
 

@@ -15,7 +15,7 @@ from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_effort
 from rephase.processes import one_blas_thread
 from rephase.solvers.choice import SHIPPED, Solver, solver_for
-from rephase.solvers.claims import COARSEST_CLAIM, STANDS_OUT, verdict
+from rephase.solvers.claims import COARSEST_CLAIM, FITTED_WEIGHTS, STANDS_OUT, verdict
 from rephase.solvers.cost import check_memory, plan_trials, warn_of_cost
 from rephase.solvers.doubts import with_doubts
 from rephase.solvers.found_group import Found
@@ -200,7 +200,8 @@ def _searched(
     known = known_phasors(merged.reflections, phases, fragment)
     problem = working_problem(merged.reflections, amplitude, device=on, known=known)
     is_unknown = solver.warn_of_the_unknown(problem, merged.reflections.group)
-    is_learned = data.symmetry is not None and not is_unknown  # leads were measured in known groups
+    # leads were measured in known groups, with one network
+    is_fitted = data.symmetry is not None and not is_unknown and solver.has_weights(FITTED_WEIGHTS)
     max_trials, searches = plan_trials(problem, searches, effort)
     outcome = pursue(
         problem,
@@ -208,17 +209,17 @@ def _searched(
         torch.Generator().manual_seed(seed),
         max_trials=max_trials,
         is_enough=lambda outcome: _is_enough(
-            outcome, verdict(problem.d_min, _trusted(outcome, is_learned), is_free=known is None)
+            outcome, verdict(problem.d_min, _trusted(outcome, is_fitted), is_free=known is None)
         ),
         is_confirmed=AtomTest(merged.reflections, amplitude, problem) if model else None,
         report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
     )
-    return Found(data, merged, amplitude, problem, _trusted(outcome, is_learned), searches[0])
+    return Found(data, merged, amplitude, problem, _trusted(outcome, is_fitted), searches[0])
 
 
-def _trusted(outcome: Outcome, is_learned: bool) -> Outcome:
-    """Return an outcome without the lead of a network that has not learned such crystals."""
-    return outcome if is_learned else outcome._replace(lead=None)
+def _trusted(outcome: Outcome, is_fitted: bool) -> Outcome:
+    """Return an outcome without a lead for which `probability` was not fitted."""
+    return outcome if is_fitted else outcome._replace(lead=None)
 
 
 def _described(
