@@ -111,7 +111,16 @@ def direct_methods(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
 ) -> Trials:
     """Search from the best of many starts that dual-space direct methods refined in the group."""
-    return RECIPES["direct_methods"][0].trials(problem, n, generator)
+    short, _ = RECIPES["direct_methods"]
+    return short.trials(problem, n, generator)
+
+
+def long_direct_methods(
+    problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator, pool: Trials | None
+) -> Trials:
+    """Search from the best of fewer starts, each refined for four times as many cycles."""
+    _, long = RECIPES["direct_methods"]
+    return long.trials(problem, n, generator)
 
 
 def local_search(
@@ -151,6 +160,7 @@ IDEAS: dict[str, Idea] = {
     "known composition": known_composition,
     "peaks in the search": peaks_in_the_search,
     "direct methods first": direct_methods,
+    "long direct methods first": long_direct_methods,
     "local search": local_search,
     "group from the start": group_from_the_start,
 }
