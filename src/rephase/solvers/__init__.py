@@ -8,8 +8,8 @@ _QUICK = Recipe(
 )
 _OF_ATOMS = _QUICK._replace(of_atoms=True)
 _DIRECT = _OF_ATOMS._replace(n_direct=60, n_search=60)
-# Of four generated acentric crystals of 40 to 80 atoms at 1.2 Å, 240 cycles give 2.5 times as many right starts in the
-# same time as 60; at 1.0 Å, 60 cycles give 1.4 times as many as 120, and they are enough for small crystals.
+# By `rephase bench solver_ideas` (docs/results.md) a right trial at 1.2 Å costs the same time with both, and long runs
+# find one crystal more; on small crystals short ones are sooner done.
 _LONG_DIRECT = _DIRECT._replace(n_direct=240, n_starts=4)
 _RAAR = (
     _QUICK,
