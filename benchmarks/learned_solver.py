@@ -135,7 +135,7 @@ def network_of(options: argparse.Namespace) -> RecurrentNetwork:
 def parsed_options(words: list[str] | None = None) -> argparse.Namespace:
     """Parse words, by default those of the command line; exit where options contradict each other."""
     parser = case_parser(__doc__, "learned_solver")
-    parser.add_argument("--network", default=SHIPPED, help="shipped weights, a file, or the folder of a training")
+    parser.add_argument("--network", default=SHIPPED[0], help="shipped weights, a file, or the folder of a training")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     sources = ["network", "classical"]
     parser.add_argument("--from", dest="source", choices=sources, default=sources[0], help="where the lists come from")

@@ -71,7 +71,7 @@ def table_of(agreement: np.ndarray, confidence: np.ndarray, steps: list[int], st
 def parsed_options() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default=SHIPPED, help="name of shipped weights, or a file")
+    parser.add_argument("--network", default=SHIPPED[0], help="name of shipped weights, or a file")
     parser.add_argument("--crystals", type=int, default=64, help="number of random crystals")
     parser.add_argument("--d-min", type=float, nargs=2, help="range of the resolution limits instead of the card's (Å)")
     parser.add_argument("--steps", type=int, nargs="+", default=[6, 12, 24, 48], help="numbers of steps")

@@ -46,7 +46,7 @@ from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, ReflectionError
 from rephase.labs.solving.steps import score_row, solved_shares
-from rephase.solvers.choice import LEARNED, SHIPPED
+from rephase.solvers.choice import LEARNED
 from rephase.solvers.solve import solve
 
 KEYS = ("solver", "data", "effort", "d_min")
@@ -94,7 +94,8 @@ def cases(crystals: dict[str, Crystal], options: argparse.Namespace) -> Iterator
     """List the crystals at each resolution: the keys of a row, and what measures the rest of it."""
     for d_min in limits_of(options):
         for name, crystal in crystals.items():
-            solver = f"{options.solver} {options.weights}" if options.solver in LEARNED else options.solver
+            asks_other = options.solver in LEARNED and options.weights
+            solver = f"{options.solver} {options.weights}" if asks_other else options.solver
             values = solver, data_kind(options), options.effort, d_min, options.seed, name
             yield dict(zip(SAME, values)), partial(measure, name, crystal, d_min, options)
 
@@ -121,7 +122,9 @@ def parsed_options() -> argparse.Namespace:
     """Parse the command line; exit where options contradict each other."""
     parser = case_parser(__doc__, "solve")
     parser.add_argument("--solver", default="classical", help="solver of the project, or chance for random phases")
-    parser.add_argument("--weights", default=SHIPPED, help="network of the solvers learned and auto: a name, or a file")
+    parser.add_argument(
+        "--weights", help="network of the solvers learned and auto, if not as shipped: a name, or a file"
+    )
     parser.add_argument("--by-size", action="store_true", help="tables by cell volume and by heaviest atom too")
     parser.add_argument(
         "--reliability", action="store_true", help="how often solutions of a network are right, and a fit of this"
@@ -155,7 +158,7 @@ def main() -> None:
     if options.reliability and "lead" in table:
         print(reliability(table, KEYS).round(3).to_string(index=False))
         for key, part in table.groupby(list(KEYS), sort=False):
-            print(*key, "intercept {:.2f}, slope {:.1f}".format(*fitted(part)))
+            print(*key, fitted(part) or "too few solutions, or all alike: no fit")
     print(solved_shares(table, KEYS).round(3).to_string(index=False))
 
 

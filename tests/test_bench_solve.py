@@ -1,5 +1,6 @@
 """``rephase bench solve -- --cod``: entries from a server on this machine, and the table of those that can be had."""
 
+import itertools
 import re
 import runpy
 import sys
@@ -20,7 +21,7 @@ from rephase.crystal.symmetry import find_symmetry
 from rephase.formats import cod
 from rephase.paths import BENCHMARKS
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
-from rephase.solvers.claims import LARGEST_LEAD, probability
+from rephase.solvers.claims import LARGEST_LEAD, Calibration
 
 sys.path.insert(0, str(BENCHMARKS))  # as for a script of this folder
 
@@ -157,14 +158,24 @@ def test_random_crystals_of_each_group(tmp_path, monkeypatch, capsys):
 def test_the_reliability_compares_the_stated_probability_with_the_truth():
     rng = np.random.default_rng(0)
     lead = rng.uniform(0, LARGEST_LEAD, 4000)
-    right = rng.random(len(lead)) < [probability(each) for each in lead]
-    rows = pd.DataFrame({"kind": "led", "lead": lead, "map_cc": right.astype(float)})
-    without_lead = pd.DataFrame({"kind": ["classical"], "lead": [np.nan], "map_cc": [1.0]})
+    misfit, true = rng.uniform(0.3, 0.5, len(lead)), Calibration(3.0, 48.5, -12.0)
+    stated = np.array([true.probability(*each) for each in zip(lead, misfit)])
+    right = rng.random(len(lead)) < stated
+    rows = pd.DataFrame({"kind": "led", "lead": lead, "r_factor": misfit, "probability": stated, "map_cc": right * 1.0})
+    without_lead = pd.DataFrame({"kind": ["classical"], "lead": [np.nan], "probability": [np.nan], "map_cc": [1.0]})
     table = reliability(pd.concat([rows, without_lead]), ("kind",))
     assert set(table["kind"]) == {"led"}
     assert table["n"].sum() == len(lead)
     assert (table["stated"] - table["right"]).abs().max() < 0.06
-    intercept, slope = fitted(rows)
-    for each in (0.0, 0.03, 0.1):
-        assert 1 / (1 + np.exp(-intercept - slope * each)) == pytest.approx(probability(each), abs=0.03)
-    assert np.isnan(fitted(without_lead)).all()
+    found = fitted(rows)
+    for each in itertools.product((0.0, 0.03, 0.1), (0.3, 0.4, 0.5)):
+        assert found.probability(*each) == pytest.approx(true.probability(*each), abs=0.04)
+    assert fitted(without_lead) is None
+
+
+def test_rows_that_a_line_separates_have_a_finite_calibration():
+    lead = np.linspace(0, LARGEST_LEAD, 40)
+    found = fitted(pd.DataFrame({"lead": lead, "r_factor": 0.4, "map_cc": (lead > 0.05) * 1.0}))
+    assert found.probability(0.0, 0.4) < 0.1
+    assert 0.9 < found.probability(LARGEST_LEAD, 0.4) < 1
+    assert abs(found.misfit) < 1e-3

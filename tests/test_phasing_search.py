@@ -20,8 +20,8 @@ from rephase.errors import ConfigError, GridError, WeightsError
 from rephase.learning.weights import Weights
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers import recipes_for
-from rephase.solvers.choice import Solver, solver_for
-from rephase.solvers.claims import FITTED_WEIGHTS, verdict
+from rephase.solvers.choice import SHIPPED, Solver, solver_for
+from rephase.solvers.claims import CALIBRATIONS, verdict
 from rephase.solvers.cost import check_memory, estimate_cost, plan_trials
 from rephase.solvers.found_group import Found, in_group
 from rephase.solvers.lattices import without_group
@@ -143,7 +143,8 @@ def test_what_a_network_has_not_learned_is_not_claimed_by_its_lead():
     with pytest.warns(UserWarning, match="was not trained for"):
         solution = solve(data, solver="learned", effort=0.1, model=False)
     assert solution.n_trials >= ENOUGH_TO_LEAD
-    assert solution.lead is None
+    assert solution.lead is not None
+    assert solution.probability is None
 
 
 def without_group_of(group, seed=2):
@@ -180,22 +181,24 @@ def test_without_a_group_nothing_is_claimed_by_a_lead():
     assert solution.space_groups
 
 
-def test_the_probability_was_fitted_for_the_shipped_weights():
-    assert solver_for("learned").has_weights(FITTED_WEIGHTS)
-    assert not Solver("learned", learned()).has_weights(FITTED_WEIGHTS)
-    assert not Solver("classical").has_weights(FITTED_WEIGHTS)
+def test_the_shipped_weights_and_no_others_are_calibrated():
+    assert {solver_for("learned", name).network.card.sha256 for name in SHIPPED} == set(CALIBRATIONS)
+    assert Solver("learned", learned()).calibration is None
+    assert Solver("classical").calibration is None
 
 
-@pytest.mark.parametrize(("fitted", "has_lead"), [(FITTED_WEIGHTS, True), ("0" * 64, False)])
-def test_the_lead_of_other_weights_claims_nothing(monkeypatch, fitted, has_lead):
+@pytest.mark.parametrize("is_calibrated", [True, False])
+def test_the_lead_of_other_weights_claims_nothing(monkeypatch, is_calibrated):
     options = RandomCrystalOptions(("P -1",), (5, 6))
     crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
     data, _ = simulate_reflections(crystal, 2.0)
-    monkeypatch.setattr("rephase.solvers.solve.FITTED_WEIGHTS", fitted)
+    if not is_calibrated:
+        monkeypatch.setattr("rephase.solvers.choice.CALIBRATIONS", {})
     monkeypatch.setattr("rephase.solvers.strategy.ENOUGH_TO_LEAD", 4)
     solution = solve(data, solver="learned", effort=0.01, model=False)
-    assert (solution.lead is not None) == has_lead
-    assert has_lead or solution.verdict != "solved"
+    assert solution.lead is not None
+    assert (solution.probability is not None) == is_calibrated
+    assert is_calibrated or solution.verdict != "solved"
 
 
 def learned(**data):

@@ -24,7 +24,7 @@ from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.errors import ConfigError, GridError, ReflectionError
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers import RECIPES, recipes_for
-from rephase.solvers.claims import probability, verdict
+from rephase.solvers.claims import CALIBRATIONS, verdict
 from rephase.solvers.cost import check_memory
 from rephase.solvers.grids import shape_for
 from rephase.solvers.group import GroupTables
@@ -326,16 +326,16 @@ def test_verdicts_at_medium_resolution(misfit, rival, n_agree, expected):
     assert verdict(2.0, outcome) != "solved"
 
 
-@pytest.mark.parametrize("lead", [0.0, 0.02, 0.04, 0.07, 0.1, np.inf])
-def test_the_probability_of_a_network_decides_at_any_resolution(lead):
+@pytest.mark.parametrize(("probability", "expected"), [(0.96, "solved"), (0.94, "possible"), (0.49, "unsure")])
+def test_the_probability_of_a_network_decides_at_any_resolution(probability, expected):
     nothing = torch.zeros(1)
-    outcome = Outcome(nothing, nothing, misfit=0.4, rival=0.35, n_agree=2, n_trials=100, lead=lead)
-    right = probability(lead)
-    assert verdict(2.0, outcome) == ("solved" if right >= 0.95 else "possible" if right >= 0.5 else "unsure")
+    outcome = Outcome(nothing, nothing, misfit=0.4, rival=0.35, n_agree=2, n_trials=100, probability=probability)
+    assert verdict(2.0, outcome) == expected
 
 
-def test_a_larger_lead_is_more_probable():
-    stated = [probability(lead) for lead in (0.0, 0.01, 0.05, 0.1, np.inf)]
+@pytest.mark.parametrize("calibration", CALIBRATIONS.values())
+def test_a_larger_lead_is_more_probable(calibration):
+    stated = [calibration.probability(lead, 0.38) for lead in (0.0, 0.01, 0.05, 0.1, np.inf)]
     assert stated == sorted(stated)
     assert 0 < stated[0] < 0.5 < 0.95 < stated[-1] < 1
 

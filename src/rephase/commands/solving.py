@@ -47,8 +47,12 @@ def solve(
         ),
     ] = "auto",
     weights: Annotated[
-        str, typer.Option(help="network for learned and auto: shipped weights, or a file")
-    ] = "recurrent",
+        str | None,
+        typer.Option(
+            help="network for learned and auto: shipped weights, or a file",
+            show_default="the shipped weights that were trained for the resolution",
+        ),
+    ] = None,
     effort: Effort = 1.0,
     seed: Seed = 0,
     phases: Annotated[Path | None, typer.Option(help="known phases: MTZ with PHI (and FOM), or CIF")] = None,

@@ -58,7 +58,9 @@ class SolvingConfig(Section):
         "trials; or one search: raar, direct_methods, charge_flipping, difference_map, hio, low_density_elimination",
     )
     weights: NameOrFile | None = Field(
-        None, description="network of learned and auto, also in the benchmark: shipped weights, a file; null: recurrent"
+        None,
+        description="network of learned and auto, also in the benchmark: shipped weights, or a file of them; null: the "
+        "shipped weights that were trained for the resolution",
     )
     effort: float = Field(1.0, gt=0, description="effort of the solver; 1: at most about a minute")
     benchmark: SolverBenchmark = SolverBenchmark()

@@ -12,6 +12,7 @@ from rephase.crystal.symmetry import Symmetry
 from rephase.errors import ConfigError, nearest_name
 from rephase.paths import weights_file
 from rephase.solvers import RECIPES, recipes_for
+from rephase.solvers.claims import CALIBRATIONS, Calibration
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.strategy import Search
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:  # their import takes half a second, which most searches do no
     from rephase.solvers.learned.cards import PhasingCard
     from rephase.solvers.learned.network import RecurrentNetwork
 
-SHIPPED = "recurrent"  # weights that are used by default
+SHIPPED = ("recurrent",)  # weights that are used by default, where they were trained
 LEARNED = ("learned", "auto")  # may ask a network
 SOLVERS = (*RECIPES, *LEARNED)
 _TOLERANCE = 1.01  # the finest reflection of data is a little coarser than the limit at which they were cut
@@ -44,9 +45,10 @@ class Solver(NamedTuple):
         network = self.network.model
         return tuple(LearnedSearch(network, recipe) for recipe in recipes_for("classical", d_min, symmetry))
 
-    def has_weights(self, sha256: str) -> bool:
-        """Return whether it asks the network with this checksum."""
-        return self.network is not None and self.network.card.sha256 == sha256
+    @property
+    def calibration(self) -> Calibration | None:
+        """How often its network is right, if that was measured."""
+        return None if self.network is None else CALIBRATIONS.get(self.network.card.sha256)
 
     def warn_of_the_unknown(self, problem: PhaseProblem, group: Symmetry) -> bool:
         """Warn if the network is used for a problem, of a group in the axes of the data, outside its training.
@@ -75,7 +77,7 @@ class Solver(NamedTuple):
 
 
 def solver_for(
-    name: str, weights: str | Path = SHIPPED, *, d_min: float | None = None, device: torch.device | str = "cpu"
+    name: str, weights: str | Path | None = None, *, d_min: float | None = None, device: torch.device | str = "cpu"
 ) -> Solver:
     """Return a solver, with the network that it needs.
 
@@ -84,7 +86,7 @@ def solver_for(
     name
         One of `SOLVERS`; ``auto`` is ``classical``, without a network, at resolutions that it was not trained for.
     weights
-        Name or file of the network.
+        Name or file of the network; None: of `SHIPPED`, the one that was trained for the resolution, or nearest to it.
     d_min
         Resolution limit of the data, Å; None: unknown, so that ``auto`` has its network.
     device
@@ -99,7 +101,8 @@ def solver_for(
     """
     if name not in SOLVERS:
         raise ConfigError(f"solver {name!r} is not known; {nearest_name(name, SOLVERS)}")
-    if name == "auto" and d_min is not None and not _was_trained_for(weights, d_min):
+    weights = nearest_shipped(d_min) if weights is None else weights
+    if name == "auto" and d_min is not None and _beyond_training(weights, d_min):
         name = "classical"
     if name not in LEARNED:
         return Solver(name)
@@ -109,16 +112,22 @@ def solver_for(
     return Solver(name, load_weights(weights, PHASES, device=device))
 
 
-def _was_trained_for(weights: str | Path, d_min: float) -> bool:
-    """Whether weights were trained for a resolution limit by their card; True if it cannot be read, which is an error.
+def nearest_shipped(d_min: float | None) -> str:
+    """Return the shipped weights that were trained for a resolution limit in Å, or for the nearest."""
+    return SHIPPED[0] if d_min is None else min(SHIPPED, key=lambda name: _beyond_training(name, d_min))
 
-    The card is not validated: that would take longer than most searches.
+
+def _beyond_training(weights: str | Path, d_min: float) -> float:
+    """Return by how much (Å) a resolution limit is outside the training of weights; 0 if their card cannot be read.
+
+    That is an error when they are loaded. The card is not validated here: it would take longer than most searches.
     """
     try:
         card = json.loads(weights_file(weights).with_suffix(".json").read_bytes())
-        return is_within(card["data"]["d_min"], d_min)
+        finest, coarsest = card["data"]["d_min"]
+        return 0.0 if is_within((finest, coarsest), d_min) else max(finest - d_min, d_min - coarsest)
     except (OSError, ValueError, TypeError, KeyError):
-        return True
+        return 0.0
 
 
 def is_within(limits: Sequence[float], d_min: float) -> bool:

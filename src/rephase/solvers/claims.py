@@ -1,6 +1,7 @@
 """The verdict on a solution, and the limits on what it claims."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,21 +27,33 @@ _LEAST_POSSIBLE, _ATOMIC = 0.8, 1.3  # share below which data coarser than 1.3 Ã
 _FEWEST = 2.0  # reflections above 2 Ïƒ for each parameter of a model that is evidence
 _SMALLEST_FOM, _LARGEST_MISFIT_OF_POSSIBLE = 0.72, 0.42
 
-
-LARGEST_LEAD = 0.15  # more is no surer; infinite if no trial disagrees
-# Fitted to the lead and map_cc of `rephase bench solve -- --solver learned --folder CIFS --d-min 2.0 --reliability`
-# with the weights of this SHA-256; the lead of other weights claims nothing
-_INTERCEPT, _SLOPE = -1.59, 48.5
-FITTED_WEIGHTS = "9fc15057729f5d09bd916a984062adce4c0676a4d9205066e6d58b71e8195389"
 _SURE, _LIKELY = 0.95, 0.5  # probabilities of a solution of a network for "solved" and "possible"
+LARGEST_LEAD = 0.15  # more is no surer; infinite if no trial disagrees
 
 
-def probability(lead: float) -> float:
-    """Return the probability that a solution is right of which a network is more confident by `lead` than of any other.
+class Calibration(NamedTuple):
+    """How often the solutions of a network are right: a logistic function of their figures, with these coefficients."""
 
-    It is a logistic function of the lead, for the network with `FITTED_WEIGHTS`.
-    """
-    return 1 / (1 + math.exp(-_INTERCEPT - _SLOPE * min(lead, LARGEST_LEAD)))
+    constant: float
+    lead: float
+    misfit: float = 0.0
+
+    def probability(self, lead: float, misfit: float) -> float:
+        """Return the probability that a solution is right.
+
+        Parameters
+        ----------
+        lead
+            By how much the network is more confident of it than of any other.
+        misfit
+            R of its density.
+        """
+        return 1 / (1 + math.exp(-self.constant - self.lead * min(lead, LARGEST_LEAD) - self.misfit * misfit))
+
+
+# Of the weights with these SHA-256; the confidence of others claims nothing. Fitted to the lead, the misfit and the
+# map_cc of `rephase bench solve -- --solver learned --folder CIFS --d-min 2.0 --reliability`.
+CALIBRATIONS = {"9fc15057729f5d09bd916a984062adce4c0676a4d9205066e6d58b71e8195389": Calibration(-1.59, 48.5)}
 
 
 def agreement_needed(d_min: float) -> int:
@@ -54,11 +67,11 @@ def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
     ``solved``: the misfit is small, and enough trials agree at this resolution, or two agree and every other is far
     worse. ``possible``: enough trials agree, or one is far better than every other, and the density explains most of
     the amplitudes. ``unsure`` otherwise, and always for a single trial. If trials started from known phases, the misfit
-    alone decides. If a network ranked the trials, the `probability` decides.
+    alone decides. If the
+    probability is known that the network which ranked the trials is right, it decides.
     """
-    if outcome.lead is not None:
-        right = probability(outcome.lead)
-        return "solved" if right >= _SURE else "possible" if right >= _LIKELY else "unsure"
+    if outcome.probability is not None:
+        return "solved" if outcome.probability >= _SURE else "possible" if outcome.probability >= _LIKELY else "unsure"
     if not is_free:
         small = outcome.misfit <= _LARGEST_MISFIT and d_min <= COARSEST_CLAIM
         return "solved" if small else "possible" if outcome.misfit <= _LARGEST_MISFIT_OF_ALL else "unsure"

@@ -60,7 +60,8 @@ def settle_rivals(problem: PhaseProblem, outcome: Outcome, pseudo: PseudoTransla
         misfit=float(everything.misfit[best]),
         rival=float(disagreeing.min()) if len(disagreeing) else math.inf,
         n_agree=int(independent.sum()),
-        lead=None,  # strong reflections decide a confidence, weak ones which rival is right
+        lead=None,
+        probability=None,  # strong reflections decide a confidence, weak ones which rival is right
     )
     return Settled(settled, _distinct(problem, everything.F, likely, score, classes))
 

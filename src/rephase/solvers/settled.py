@@ -21,7 +21,7 @@ def settled_solution(found: Found) -> Solution:
     phi, fom = _in_setting_of_data(problem, outcome, data.hkl)
     # rivals share the strong reflections, so trials that reached one of them support all
     answer = verdict(problem.d_min, found.outcome if len(rivals) else outcome, is_free=is_free)
-    by_agreement = is_free and outcome.lead is None
+    by_agreement = is_free and outcome.probability is None
     answer = capped(answer, fom=fom if by_agreement else None, is_open=is_open)
     return Solution(
         reflections=data,
@@ -34,6 +34,7 @@ def settled_solution(found: Found) -> Solution:
         n_trials=outcome.n_trials,
         verdict="unsure" if merged.absences_are_strong else answer,
         lead=outcome.lead,
+        probability=outcome.probability,
         r_int=merged.r_int,
         n_absent=merged.n_absent,
         absent_i_over_sigma=merged.absent_i_over_sigma,

@@ -24,7 +24,6 @@ from rephase.refinement.maps import map_coefficients
 from rephase.refinement.model import Model
 from rephase.refinement.model_files import write_model
 from rephase.refinement.twins import Twin, find_twin
-from rephase.solvers.claims import probability
 from rephase.solvers.space_groups import GroupFit
 
 if TYPE_CHECKING:
@@ -93,6 +92,8 @@ class Solution:
     lead
         By how much a network is more confident of this solution, from 0 to 1, than of the best trial that disagrees;
         infinite if none was kept, None if no network was asked.
+    probability
+        That the solution is right, by lead and misfit; None without a network that was calibrated for such data.
     r_int, n_absent, absent_i_over_sigma
         Statistics of merging, see `Merged`; NaN if nothing was measured twice, or if there are no absences.
     space_groups
@@ -128,6 +129,7 @@ class Solution:
     n_trials: int
     verdict: str
     lead: float | None = None
+    probability: float | None = None
     r_int: float = math.nan
     n_absent: int = 0
     absent_i_over_sigma: float = math.nan
@@ -142,11 +144,6 @@ class Solution:
     chemistry: Chemistry | None = None
     measured: Reflections | None = None
     formula: str = ""
-
-    @property
-    def probability(self) -> float | None:
-        """Probability that the solution is right, if a network ranked it among others; see `claims.probability`."""
-        return None if self.lead is None else probability(self.lead)
 
     @property
     def n_rivals(self) -> int:

@@ -14,8 +14,8 @@ from rephase.crystal.structures import Crystal
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_effort
 from rephase.processes import one_blas_thread
-from rephase.solvers.choice import SHIPPED, Solver, solver_for
-from rephase.solvers.claims import COARSEST_CLAIM, FITTED_WEIGHTS, STANDS_OUT, verdict
+from rephase.solvers.choice import Solver, solver_for
+from rephase.solvers.claims import COARSEST_CLAIM, STANDS_OUT, Calibration, verdict
 from rephase.solvers.cost import check_memory, plan_trials, warn_of_cost
 from rephase.solvers.doubts import with_doubts
 from rephase.solvers.found_group import Found
@@ -41,7 +41,7 @@ def solve(
     *,
     d_min: float | None = None,
     solver: str = "auto",
-    weights: str | Path = SHIPPED,
+    weights: str | Path | None = None,
     effort: float = 1.0,
     seed: int = 0,
     phases: PhaseList | None = None,
@@ -74,7 +74,7 @@ def solve(
         better than that of the network. Without a space group the network of ``learned`` ranks the trials, in P 1 and
         then in the likeliest group, but the verdict does not depend on its confidence.
     weights
-        Network for ``learned`` and ``auto``: the name of shipped weights, or a file.
+        Network for ``learned`` and ``auto``: the name of shipped weights, or a file; None: those for the resolution.
     effort
         Upper limit of the search, in units of 6e9 voxel cycles, the same on every machine; at least one trial is run.
     seed
@@ -200,8 +200,8 @@ def _searched(
     known = known_phasors(merged.reflections, phases, fragment)
     problem = working_problem(merged.reflections, amplitude, device=on, known=known)
     is_unknown = solver.warn_of_the_unknown(problem, merged.reflections.group)
-    # leads were measured in known groups, with one network
-    is_fitted = data.symmetry is not None and not is_unknown and solver.has_weights(FITTED_WEIGHTS)
+    # measured in known groups, for what the network has learned
+    calibration = None if data.symmetry is None or is_unknown else solver.calibration
     max_trials, searches = plan_trials(problem, searches, effort)
     outcome = pursue(
         problem,
@@ -209,17 +209,19 @@ def _searched(
         torch.Generator().manual_seed(seed),
         max_trials=max_trials,
         is_enough=lambda outcome: _is_enough(
-            outcome, verdict(problem.d_min, _trusted(outcome, is_fitted), is_free=known is None)
+            outcome, verdict(problem.d_min, _judged(outcome, calibration), is_free=known is None)
         ),
         is_confirmed=AtomTest(merged.reflections, amplitude, problem) if model else None,
         report=lambda n_trials, n_agree: report(n_trials, n_agree, max_trials),
     )
-    return Found(data, merged, amplitude, problem, _trusted(outcome, is_fitted), searches[0])
+    return Found(data, merged, amplitude, problem, _judged(outcome, calibration), searches[0])
 
 
-def _trusted(outcome: Outcome, is_fitted: bool) -> Outcome:
-    """Return an outcome without a lead for which `probability` was not fitted."""
-    return outcome if is_fitted else outcome._replace(lead=None)
+def _judged(outcome: Outcome, calibration: Calibration | None) -> Outcome:
+    """Return an outcome with the probability that it is right, if a calibrated network leads with it."""
+    if calibration is None or outcome.lead is None:
+        return outcome
+    return outcome._replace(probability=calibration.probability(outcome.lead, outcome.misfit))
 
 
 def _described(

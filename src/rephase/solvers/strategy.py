@@ -260,9 +260,10 @@ class Outcome(NamedTuple):
     ``F`` [n_refl] of the best trial; ``fom`` [n_known] in 0–1, the agreement on each phase among the trials that agree
     with it, 0 if none does; its ``misfit``, and ``rival``, the smallest misfit of a trial that disagrees (infinite if
     none does); ``lead``, by how much the confidence of a network in it is larger than in any trial that disagrees
-    (infinite if none was kept; None without a network, or before `ENOUGH_TO_LEAD` trials). ``kept`` are the best of
-    ``n_trials`` trials; ``n_agree`` of them, including the best, reached the same solution, ``agrees`` [n_kept] says
-    which. ``is_confirmed`` if an examination confirmed it.
+    (infinite if none was kept; None without a network, or before `ENOUGH_TO_LEAD` trials); ``probability``, that it is
+    right, if the network is calibrated. ``kept`` are the best of ``n_trials`` trials; ``n_agree`` of them, including
+    the best, reached the same solution, ``agrees`` [n_kept] says which. ``is_confirmed`` if an examination confirmed
+    it.
     """
 
     F: torch.Tensor
@@ -272,6 +273,7 @@ class Outcome(NamedTuple):
     n_agree: int
     n_trials: int
     lead: float | None = None
+    probability: float | None = None
     kept: Trials | None = None
     agrees: torch.Tensor | None = None
     is_confirmed: bool = False

@@ -25,7 +25,7 @@ def verdict_and_why(solution: Solution) -> tuple[str, str, str]:
     reasons.append(f"misfit of the map R = {solution.r_factor:.3f}")
     if np.isfinite(solution.rival_r_factor):
         reasons.append(f"the best other map has R = {solution.rival_r_factor:.3f}")
-    if solution.lead is not None:
+    if solution.lead is not None and solution.probability is not None:
         margin = f" by {solution.lead:.3f}" if np.isfinite(solution.lead) else ""
         how_often = f"so it is right with a probability of {solution.probability:.2f}"
         reasons.append(f"the network is more confident of it than of any other map{margin}, {how_often}")

@@ -46,7 +46,7 @@ class Request:
     wavelength: float | None = None
     d_min: float | None = None
     solver: str = "auto"
-    weights: str = SHIPPED
+    weights: str | None = None
     effort: float = 1.0
     seed: int = 0
     phases: Path | None = None
@@ -72,7 +72,8 @@ class Request:
 
     def inputs(self, file: Path) -> list[Path]:
         """List the files that may be read for a reflection file."""
-        weights = [weights_file(self.weights)] if self.solver in LEARNED else []
+        names = SHIPPED if self.weights is None else (self.weights,)
+        weights = map(weights_file, names) if self.solver in LEARNED else ()
         return [*read_with(file, self.phases, self.fragment), *weights]
 
 

@@ -61,7 +61,8 @@ def check_solving(config: Config) -> None:
             f"solving.benchmark.folder = {benchmark.folder}: no folder with *.cif in it; null selects random crystals"
         )
     for solver in (solving.solver, *benchmark.solvers):
-        solver_for(solver, solving.weights or SHIPPED)
+        for weights in SHIPPED if solving.weights is None else (solving.weights,):
+            solver_for(solver, weights)
     RandomCrystalOptions(space_groups=(solving.simulated.space_group,), n_atoms=solving.simulated.n_atoms)
     RandomCrystalOptions(n_atoms=benchmark.n_atoms)
 
@@ -137,7 +138,7 @@ def solve_example(run: Run) -> Solution:
         data,
         d_min=d_min,
         solver=options.solver,
-        weights=options.weights or SHIPPED,
+        weights=options.weights,
         effort=options.effort,
         formula=data.formula or None,
         seed=run.config.seed,
@@ -230,7 +231,7 @@ def benchmark_solvers(run: Run) -> pd.DataFrame:
     pandas.DataFrame
         One row per solution: solver, d_min (Å), crystal, space_group, is_centric, map_cc,
         mean_phase_error_weighted (degrees), r_factor, rival_r_factor, mean_fom, n_rivals, n_agree, n_trials, verdict,
-        lead, seconds.
+        lead, probability, seconds.
     """
     check_solving(run.config)
     table = pd.DataFrame(list(_benchmark_rows(run)))
@@ -245,7 +246,7 @@ def benchmark_solvers(run: Run) -> pd.DataFrame:
 
 def _benchmark_rows(run: Run) -> Iterator[dict[str, object]]:
     options, rng = run.config.solving.benchmark, np.random.default_rng(run.config.seed)
-    weights = run.config.solving.weights or SHIPPED
+    weights = run.config.solving.weights
     suited = {name: _suited_limits(name, weights, options.d_mins) for name in options.solvers}
     measure = partial(solve_and_score, weights=weights, effort=options.effort, seed=run.config.seed, device=run.device)
     for crystal in benchmark_crystals(run):
@@ -266,7 +267,7 @@ def _benchmark_rows(run: Run) -> Iterator[dict[str, object]]:
             }
 
 
-def _suited_limits(name: str, weights: str, d_mins: tuple[float, ...]) -> tuple[float, ...]:
+def _suited_limits(name: str, weights: str | None, d_mins: tuple[float, ...]) -> tuple[float, ...]:
     """Return the resolution limits for which a solver is made: those that its network has learned, or all."""
     if name != "learned":
         return d_mins
@@ -279,7 +280,7 @@ def solve_and_score(
     d_min: float,
     *,
     solver: str,
-    weights: str,
+    weights: str | None,
     effort: float,
     seed: int,
     device: str = "auto",
@@ -305,6 +306,7 @@ def score_row(solution: Solution, truth: Truth, seconds: float) -> dict[str, obj
         "n_trials": solution.n_trials,
         "verdict": solution.verdict,
         "lead": np.nan if solution.lead is None else round(solution.lead, 4),
+        "probability": np.nan if solution.probability is None else round(solution.probability, 4),
         "seconds": round(seconds, 2),
     }
 
