@@ -116,7 +116,7 @@ def test_the_network_takes_on_the_trials_of_smallest_misfit():
 
 
 def test_a_search_with_a_network_is_shortened():
-    whole = LearnedSearch(network(), Recipe())
+    whole = LearnedSearch(network(), Recipe(), 8)
     half, least = whole.shortened(0.5), whole.shortened(1e-9)
     assert (half.n_proposals, half.recipe) == (whole.n_proposals // 2, whole.recipe)
     assert least.n_proposals == 1
@@ -220,7 +220,7 @@ def learned(**data):
 
 def test_trials_of_several_recipes_join():
     problem, recipe = problem_of("P 1 21/c 1"), Recipe(n_search=5, n_settle=0, n_finish=(2, 2))
-    searches = (LearnedSearch(network(), recipe, n_proposals=2), LearnedSearch(network(), recipe))
+    searches = (LearnedSearch(network(), recipe, n_proposals=2), LearnedSearch(network(), recipe, 8))
     reported = []
     outcome = pursue(
         problem,
@@ -267,7 +267,7 @@ def test_a_trial_costs_its_classical_trials_and_the_steps_of_the_network_on_its_
 
 
 def test_a_smaller_effort_takes_fewer_trials():
-    problem, search = problem_of("P 1 21/c 1"), LearnedSearch(network(), Recipe())
+    problem, search = problem_of("P 1 21/c 1"), LearnedSearch(network(), Recipe(), 8)
     small, large = (plan_trials(problem, (search,), effort).max_trials for effort in (0.01, 1.0))
     assert 1 <= small < large
 
@@ -334,7 +334,7 @@ def test_the_memory_of_a_network_is_counted(monkeypatch):
     hkl = np.stack([index, index, index + 20], axis=1)  # to 0.73 Å
     data = Reflections(hkl, np.ones(40), np.ones(40), cell, symmetry)
     networks = [RecurrentNetwork(width=width, n_layers=1) for width in (8, 48)]
-    small, large = (LearnedSearch(network, Recipe()) for network in networks)
+    small, large = (LearnedSearch(network, Recipe(), 8) for network in networks)
     cpu = torch.device("cpu")
     cost = partial(estimate_cost, data, reach=1.1, effort=1e-9, device=cpu)
     monkeypatch.setattr("rephase.solvers.cost._timed_transforms", lambda shape, device: 1.0)

@@ -39,6 +39,16 @@ ATOMIC_RECIPES: dict[str, tuple[Recipe, ...]] = {"classical": _ATOMIC_RAAR, "raa
 ACENTRIC_RECIPES: dict[str, tuple[Recipe, ...]] = {
     "classical": (_QUICK, _DIRECT, _OF_ATOMS, _LONG_DIRECT, *_ATOMIC_RAAR[2:]),
 }
+_FEW_STARTS = _DIRECT._replace(n_starts=4)
+# Recipes whose trials a network takes on, and how many for each that it does: both parts take about the same time.
+PROPOSALS = (
+    (_QUICK, 8),
+    (_FEW_STARTS, 4),
+    (_RAAR[1], 8),
+    (_FEW_STARTS, 4),
+    (_RAAR[2], 8),
+    (_FEW_STARTS, 4),
+)
 _ATOMIC_D_MIN = 1.35  # Å
 
 

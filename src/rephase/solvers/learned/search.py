@@ -16,7 +16,6 @@ from rephase.solvers.learned.starts import operations_of, random_starts
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.strategy import Recipe, Trials, finish_in_group, joined
 
-_N_PROPOSALS = 8  # classical trials for each one that the network takes on; together they take about as long
 _STEPS_IN_GROUP = (4, 4, 8)  # after each average over the operations
 # Cycles of a channel of a layer in one step for a voxel of the network's grid: process time of `LearnedSearch.trials`
 # beyond that of `n_proposals` trials of its recipe, in turn in one run on one thread, in units of what `plan_trials`
@@ -44,7 +43,7 @@ class LearnedSearch(NamedTuple):
 
     network: RecurrentNetwork
     recipe: Recipe
-    n_proposals: int = _N_PROPOSALS
+    n_proposals: int
 
     def shortened(self, part: float) -> "LearnedSearch":
         """Return the same search with a fraction `part` of the classical trials, or one that is shorter."""
