@@ -7,7 +7,7 @@
 
 Noise-free |F_calc| is computed from every CIF, as in ``rephase bench solve``, with the same options to degrade it. The
 network improves, in the group, lists from ``--starts`` random starts of its own (``--from network``), or those of
-smallest misfit among eight times as many trials of the classical recipes (``--from classical``, as does
+smallest misfit among four to eight times as many trials of RAAR and direct methods (``--from classical``, as does
 ``rephase solve --solver learned``). ``map_cc`` is the best over the allowed origins and both hands. For each
 resolution, and for centric and acentric crystals, the table has the fraction that is solved (map_cc at least 0.7) by
 the most confident list (``first``) and by any, the fraction that is well solved by the first (``first>=0.9``), and the

@@ -19,7 +19,7 @@ from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, GridError, WeightsError
 from rephase.learning.weights import Weights
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
-from rephase.solvers import recipes_for
+from rephase.solvers import PROPOSALS, recipes_for
 from rephase.solvers.choice import SHIPPED, Solver, solver_for
 from rephase.solvers.claims import CALIBRATIONS, verdict
 from rephase.solvers.cost import check_memory, estimate_cost, plan_trials
@@ -276,12 +276,23 @@ def test_the_network_is_asked_at_the_resolutions_that_it_has_learned():
     symmetry = find_symmetry("P -1")
     for d_min in (1.2, 1.6):
         searches = Solver("learned", learned()).searches(d_min, symmetry)
-        assert tuple(each.recipe for each in searches) == recipes_for("classical", d_min, symmetry)
+        assert tuple((each.recipe, each.n_proposals) for each in searches) == PROPOSALS
     assert Solver("raar").searches(1.6, symmetry) == recipes_for("raar", 1.6, symmetry)
-    finest, coarsest = solver_for("learned").network.card.data.d_min
+    finest, coarsest = solver_for("learned", "recurrent").network.card.data.d_min
     limits = {0.95 * finest: False, finest: True, coarsest: True, 1.009 * coarsest: True, 1.05 * coarsest: False}
-    assert {d_min: solver_for("auto", d_min=d_min).network is not None for d_min in limits} == limits
+    assert {d_min: solver_for("auto", "recurrent", d_min=d_min).network is not None for d_min in limits} == limits
     assert solver_for("learned", d_min=1.0).network is not None
+
+
+@pytest.mark.parametrize(
+    ("d_min", "expected"),
+    [(1.0, "recurrent_fine"), (1.5, "recurrent_fine"), (1.85, "recurrent_fine"), (2.0, "recurrent"), (3, "recurrent")],
+)
+def test_the_shipped_network_is_the_one_for_the_resolution(d_min, expected):
+    named = solver_for("learned", expected).network.card
+    assert solver_for("learned", d_min=d_min).network.card == named
+    is_within = named.data.d_min[0] <= d_min <= named.data.d_min[1]
+    assert (solver_for("auto", d_min=d_min).network is not None) == is_within
 
 
 def test_only_solvers_that_learn_need_weights():

@@ -172,7 +172,7 @@ def test_weights_are_input_files(tmp_path):
     files = [shutil.copy(path, tmp_path) for path in WEIGHTS.glob("recurrent.*")]
     config = load_config("test", [f"solving.weights={tmp_path / 'recurrent.safetensors'}"])
     inputs = list(LABORATORIES["solving"].files(config))
-    assert {*map(Path, files), *WEIGHTS.glob("recurrent.*")} <= {*inputs}
+    assert {*map(Path, files), *WEIGHTS.glob("recurrent*.*")} <= {*inputs}
 
 
 def test_missing_weights_stop_before_anything_runs(tmp_path):

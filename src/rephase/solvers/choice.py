@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # their import takes half a second, which most searches do no
     from rephase.solvers.learned.cards import PhasingCard
     from rephase.solvers.learned.network import RecurrentNetwork
 
-SHIPPED = ("recurrent",)  # weights that are used by default, where they were trained
+SHIPPED = ("recurrent", "recurrent_fine")  # weights that are used by default, where they were trained
 LEARNED = ("learned", "auto")  # may ask a network
 SOLVERS = (*RECIPES, *LEARNED)
 _TOLERANCE = 1.01  # the finest reflection of data is a little coarser than the limit at which they were cut
