@@ -39,17 +39,13 @@ ATOMIC_RECIPES: dict[str, tuple[Recipe, ...]] = {"classical": _ATOMIC_RAAR, "raa
 ACENTRIC_RECIPES: dict[str, tuple[Recipe, ...]] = {
     "classical": (_QUICK, _DIRECT, _OF_ATOMS, _LONG_DIRECT, *_ATOMIC_RAAR[2:]),
 }
-_FEW_STARTS = _DIRECT._replace(n_starts=4)
-# Recipes whose trials a network takes on, and how many for each that it does: both parts take about the same time.
-PROPOSALS = (
-    (_QUICK, 8),
-    (_FEW_STARTS, 4),
-    (_RAAR[1], 8),
-    (_FEW_STARTS, 4),
-    (_RAAR[2], 8),
-    (_FEW_STARTS, 4),
-)
 _ATOMIC_D_MIN = 1.35  # Å
+# Recipes whose trials a network takes on, and how many for each that it does: both parts take about the same time. At
+# 1.5 Å direct methods alone solve no crystal, but their best trials are nearer to the truth than those of RAAR.
+_FEW_STARTS = _DIRECT._replace(n_starts=4)
+_COARSE_PROPOSALS = tuple((recipe, 8) for recipe in _RAAR)
+_PROPOSALS = tuple(each for proposal in _COARSE_PROPOSALS for each in (proposal, (_FEW_STARTS, 4)))
+_COARSE_D_MIN = 1.9  # Å; beyond, it was not measured whether direct methods help a network
 
 
 def recipes_for(solver: str, d_min: float, symmetry: Symmetry) -> tuple[Recipe, ...]:
@@ -59,3 +55,8 @@ def recipes_for(solver: str, d_min: float, symmetry: Symmetry) -> tuple[Recipe, 
         return recipes
     recipes = ATOMIC_RECIPES.get(solver, recipes)
     return recipes if symmetry.is_centrosymmetric else ACENTRIC_RECIPES.get(solver, recipes)
+
+
+def proposals_for(d_min: float) -> tuple[tuple[Recipe, int], ...]:
+    """Return the recipes of whose trials a network is asked at a resolution limit in Å, and how many it chooses from."""
+    return _PROPOSALS if d_min <= _COARSE_D_MIN else _COARSE_PROPOSALS
