@@ -40,8 +40,8 @@ ACENTRIC_RECIPES: dict[str, tuple[Recipe, ...]] = {
     "classical": (_QUICK, _DIRECT, _OF_ATOMS, _LONG_DIRECT, *_ATOMIC_RAAR[2:]),
 }
 _ATOMIC_D_MIN = 1.35  # Å
-# Recipes whose trials a network takes on, and how many for each that it does: both parts take about the same time. At
-# 1.5 Å direct methods alone solve no crystal, but their best trials are nearer to the truth than those of RAAR.
+# Recipes whose trials a network takes on, and how many for each that it does: both parts take about the same time.
+# Direct methods solve few crystals at 1.5 Å, but a network completes trials of theirs where it completes none of RAAR.
 _FEW_STARTS = _DIRECT._replace(n_starts=4)
 _COARSE_PROPOSALS = tuple((recipe, 8) for recipe in _RAAR)
 _PROPOSALS = tuple(each for proposal in _COARSE_PROPOSALS for each in (proposal, (_FEW_STARTS, 4)))
@@ -58,5 +58,5 @@ def recipes_for(solver: str, d_min: float, symmetry: Symmetry) -> tuple[Recipe, 
 
 
 def proposals_for(d_min: float) -> tuple[tuple[Recipe, int], ...]:
-    """Return the recipes of whose trials a network is asked at a resolution limit in Å, and how many it chooses from."""
+    """Return the recipes whose trials a network improves at a resolution limit in Å, and from how many it chooses."""
     return _PROPOSALS if d_min <= _COARSE_D_MIN else _COARSE_PROPOSALS
