@@ -19,7 +19,7 @@ from rephase.solvers.claims import capped, verdict
 from rephase.solvers.problem import working_problem
 from rephase.solvers.rivals import settle_rivals
 from rephase.solvers.solve import solve
-from rephase.solvers.strategy import ENOUGH_TO_LEAD, Outcome, Recipe, compared
+from rephase.solvers.strategy import Outcome, Recipe, compared
 
 ANGLES = {"cubic": (90, 90, 90), "monoclinic": (90, 101, 90), "hexagonal": (90, 90, 120)}
 # Cells and atoms of made-up superstructures; what is right besides a verdict below solved is their true phases.
@@ -208,7 +208,7 @@ def test_rivals_are_not_judged_by_the_confidence_of_a_network(tmp_path):
     problem, recipe = working_problem(data, np.sqrt(data.intensity)), Recipe(n_search=2, n_settle=0, n_finish=(1, 1))
     classical = recipe.trials(problem, 3, torch.Generator().manual_seed(0))
     judged = classical._replace(confidence=torch.tensor([0.6, 0.5, 0.4]))
-    pseudo, outcome = find_pseudo_translations(data), compared(problem, judged, ENOUGH_TO_LEAD)
+    pseudo, outcome = find_pseudo_translations(data), compared(problem, judged, 3)
     assert outcome.lead is not None
     outcome = outcome._replace(probability=0.99)
     settled, without = (

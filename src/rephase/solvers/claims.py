@@ -32,11 +32,15 @@ LARGEST_LEAD = 0.15  # more is no surer; infinite if no trial disagrees
 
 
 class Calibration(NamedTuple):
-    """How often the solutions of a network are right: a logistic function of their figures, with these coefficients."""
+    """How often the solutions of a network are right: a logistic function of their figures, with these coefficients.
+
+    It holds from ``n_trials`` trials on; fewer often agree on a wrong solution before the right one is found.
+    """
 
     constant: float
     lead: float
     misfit: float = 0.0
+    n_trials: int = 96
 
     def probability(self, lead: float, misfit: float) -> float:
         """Return the probability that a solution is right.

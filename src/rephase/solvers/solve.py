@@ -219,7 +219,7 @@ def _searched(
 
 def _judged(outcome: Outcome, calibration: Calibration | None) -> Outcome:
     """Return an outcome with the probability that it is right, if a calibrated network leads with it."""
-    if calibration is None or outcome.lead is None:
+    if calibration is None or outcome.lead is None or outcome.n_trials < calibration.n_trials:
         return outcome
     return outcome._replace(probability=calibration.probability(outcome.lead, outcome.misfit))
 

@@ -22,7 +22,6 @@ _FEWEST_SEARCH, _FEWEST_FINISH = 10, 4  # cycles of a shortened trial
 _N_EXAMINED = 3  # trials of largest merit among which one is examined after each batch
 _PEAKS_KEPT = 3  # cycles between two peak searches in a map
 _DIRECT_CYCLE = 3  # time of a cycle of direct methods for one start, relative to a cycle of the search
-ENOUGH_TO_LEAD = 96  # trials of a network; fewer often agree on a wrong solution before the right one is found
 N_KEPT, _SAME_SOLUTION = 24, 0.75  # trials compared; smallest correlation of two that count as the same
 
 
@@ -260,10 +259,9 @@ class Outcome(NamedTuple):
     ``F`` [n_refl] of the best trial; ``fom`` [n_known] in 0–1, the agreement on each phase among the trials that agree
     with it, 0 if none does; its ``misfit``, and ``rival``, the smallest misfit of a trial that disagrees (infinite if
     none does); ``lead``, by how much the confidence of a network in it is larger than in any trial that disagrees
-    (infinite if none was kept; None without a network, or before `ENOUGH_TO_LEAD` trials); ``probability``, that it is
-    right, if the network is calibrated. ``kept`` are the best of ``n_trials`` trials; ``n_agree`` of them, including
-    the best, reached the same solution, ``agrees`` [n_kept] says which. ``is_confirmed`` if an examination confirmed
-    it.
+    (infinite if none was kept, None without a network); ``probability``, that it is right, if the network is
+    calibrated. ``kept`` are the best of ``n_trials`` trials; ``n_agree`` of them, including the best, reached the same
+    solution, ``agrees`` [n_kept] says which. ``is_confirmed`` if an examination confirmed it.
     """
 
     F: torch.Tensor
@@ -351,7 +349,7 @@ def compared(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
     correlation = ((phasors * phasors[0].conj()).real @ weight) / weight.sum()
     agreeing = correlation >= _SAME_SOLUTION
     others, lead = pool.take(~agreeing), None
-    if pool.confidence is not None and n_trials >= ENOUGH_TO_LEAD:
+    if pool.confidence is not None:
         lead = float(pool.merit[0] - others.merit.max()) if len(others.F) else math.inf
     return Outcome(
         F=pool.F[0],
