@@ -15,7 +15,7 @@ from rephase.solvers.direct_methods.atoms import PointAtoms, asymmetric_unit, fi
 from rephase.solvers.direct_methods.relations import Classes, Triplets
 from rephase.solvers.grids import HalfGrid
 from rephase.solvers.problem import working_problem
-from rephase.solvers.strategy import aligned_phasors, direct_starts
+from rephase.solvers.strategy import aligned_phasors, direct_starts, random_phasors
 from rephase.solvers.symmetric_grids import symmetric_shape
 
 CPU = torch.device("cpu")
@@ -160,3 +160,12 @@ def test_known_phases_are_not_moved():
     phasors, is_known = direct_starts(problem, 2, RECIPES["direct_methods"][0], torch.Generator().manual_seed(0))
     assert torch.allclose(phasors[is_known], true.expand(2, -1)[is_known], atol=1e-6)
     assert is_known.float().mean() > 0.9
+
+
+def test_structures_beyond_direct_methods_start_at_random(monkeypatch):
+    problem, _ = problem_of("P 21 21 21")
+    recipe = RECIPES["direct_methods"][0]
+    monkeypatch.setattr("rephase.solvers.strategy._MOST_DIRECT", 3)
+    monkeypatch.setattr("rephase.solvers.problem.DirectMethods", None)  # no table is made
+    phasors, _ = direct_starts(problem, 2, recipe, torch.Generator().manual_seed(0))
+    assert torch.equal(phasors, random_phasors(problem, 2, torch.Generator().manual_seed(0))[0])

@@ -21,6 +21,7 @@ _FEWEST_TRIALS = 4  # in a batch whose maps fit in memory; the first batches hav
 _FEWEST_SEARCH, _FEWEST_FINISH = 10, 4  # cycles of a shortened trial
 _N_EXAMINED = 3  # trials of largest merit among which one is examined after each batch
 _PEAKS_KEPT = 3  # cycles between two peak searches in a map
+_MOST_DIRECT = 300  # atoms of the asymmetric unit for direct methods; with more, their tables alone take a minute
 _DIRECT_CYCLE = 3  # time of a cycle of direct methods for one start, relative to a cycle of the search
 N_KEPT, _SAME_SOLUTION = 24, 0.75  # trials compared; smallest correlation of two that count as the same
 
@@ -186,9 +187,10 @@ def direct_starts(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Refine random starts by direct methods; return the phasors of the best `n`, and the known phases they use.
 
-    Direct methods would move known phases, so with these the starts are those of `random_phasors`.
+    Direct methods would move known phases, and very many atoms are beyond them: the starts are then those of
+    `random_phasors`.
     """
-    if problem.known is not None:
+    if problem.known is not None or problem.n_atoms > _MOST_DIRECT * problem.group.n_operations:
         return random_phasors(problem, n, generator)
     direct = problem.direct_methods
     n_maps, left, found = max(1, at_once("search maps", problem.device) // direct.n_voxels), n * recipe.n_starts, []
