@@ -157,8 +157,8 @@ def main() -> None:
         print(shares.round(3).to_string(index=False), end="\n\n")
     if options.reliability and "lead" in table:
         print(reliability(table, KEYS).round(3).to_string(index=False))
-        for key, part in table.groupby(list(KEYS), sort=False):
-            print(*key, fitted(part) or "too few solutions, or all alike: no fit")
+        for solver, part in table.groupby("solver", sort=False):
+            print(solver, fitted(part) or "too few solutions, or all alike: no fit")
     print(solved_shares(table, KEYS).round(3).to_string(index=False))
 
 
