@@ -55,9 +55,13 @@ class Calibration(NamedTuple):
         return 1 / (1 + math.exp(-self.constant - self.lead * min(lead, LARGEST_LEAD) - self.misfit * misfit))
 
 
-# Of the weights with these SHA-256; the confidence of others claims nothing. Fitted to the lead, the misfit and the
-# map_cc of `rephase bench solve -- --solver learned --folder CIFS --d-min 2.0 --reliability`.
-CALIBRATIONS = {"9fc15057729f5d09bd916a984062adce4c0676a4d9205066e6d58b71e8195389": Calibration(-1.59, 48.5)}
+# Of the weights with these SHA-256; the confidence of others claims nothing. Fitted to rows of `rephase bench solve -- --solver
+# learned --reliability` (docs/results.md): the first to 74 real crystals at 2.0 Å, by their leads alone, the
+# second to 60 random ones at 1.5 and 1.75 Å.
+CALIBRATIONS = {
+    "9fc15057729f5d09bd916a984062adce4c0676a4d9205066e6d58b71e8195389": Calibration(-1.59, 48.5),
+    "81a8e38607b25e2929662a03ea42e0945b6089b8beab8bdc6517c92cb49ed371": Calibration(14.05, 35.3, -51.2, n_trials=48),
+}
 
 
 def agreement_needed(d_min: float) -> int:
