@@ -55,8 +55,8 @@ class Calibration(NamedTuple):
         return 1 / (1 + math.exp(-self.constant - self.lead * min(lead, LARGEST_LEAD) - self.misfit * misfit))
 
 
-# Of the weights with these SHA-256; the confidence of others claims nothing. Fitted to rows of `rephase bench solve -- --solver
-# learned --reliability` (docs/results.md): the first to 74 real crystals at 2.0 Å, by their leads alone, the
+# Of the weights with these SHA-256; the confidence of others claims nothing. Fitted to rows of `rephase bench solve --
+# --solver learned --reliability` (docs/results.md): the first to 74 real crystals at 2.0 Å, by their leads alone, the
 # second to 60 random ones at 1.5 and 1.75 Å.
 CALIBRATIONS = {
     "9fc15057729f5d09bd916a984062adce4c0676a4d9205066e6d58b71e8195389": Calibration(-1.59, 48.5),
