@@ -87,7 +87,8 @@ def found_lists(
     proposals = proposals_for(problem.d_min)
     shares = [len(part) for part in np.array_split(np.arange(options.starts), len(proposals))]
     searches = [(LearnedSearch(network, *each), n) for each, n in zip(proposals, shares) if n]
-    found = joined([search.trials(problem, n, generator) for search, n in searches])
+    proposed = [search.proposals(problem, n, generator) for search, n in searches]
+    found = joined([search.improved(problem, each, n) for each, (search, n) in zip(proposed, searches)])
     return found.F, found.merit
 
 

@@ -30,7 +30,7 @@ from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.search import LearnedSearch, NetworkSphere
 from rephase.solvers.learned.spheres import points_needed
 from rephase.solvers.problem import PhaseProblem, working_problem
-from rephase.solvers.solve import solve
+from rephase.solvers.solve import preferred, solve
 from rephase.solvers.strategy import (
     Recipe,
     Trials,
@@ -105,13 +105,55 @@ def test_the_answer_does_not_depend_on_the_origin_of_the_lists():
 def test_the_network_takes_on_the_trials_of_smallest_misfit():
     problem, recipe = problem_of("P 1 21/c 1"), Recipe(n_search=5, n_settle=0, n_finish=(2, 2))
     generator = torch.Generator().manual_seed(0)
-    trials = LearnedSearch(network(), recipe, n_proposals=4).trials(problem, 2, generator)
+    asked = LearnedSearch(network(), recipe, n_proposals=4)
+    trials = asked.improved(problem, asked.proposals(problem, 2, generator), 2)
     every = recipe.trials(problem, 8, torch.Generator().manual_seed(0))
     best = every.take(every.misfit.argsort()[:2])
     found = NetworkSphere(problem, network()).in_group(best.F)
     torch.testing.assert_close(trials.confidence, found.confidence, rtol=0, atol=1e-3)
     assert torch.equal(trials.merit, trials.confidence)
     assert bool(((trials.misfit > 0) & (trials.misfit < 1)).all())
+
+
+def test_the_classical_trials_that_a_network_was_given_have_their_own_outcome():
+    problem, recipe = problem_of("P 1 21/c 1"), Recipe(n_search=5, n_settle=0, n_finish=(2, 2))
+    asked = LearnedSearch(network(), recipe, n_proposals=4)
+    seeded = partial(torch.Generator().manual_seed, 0)
+    outcome = pursue(problem, (asked,), seeded(), max_trials=2, is_enough=lambda outcome: False)
+    every = recipe.trials(problem, 8, seeded())
+    assert (outcome.n_trials, outcome.proposed.n_trials) == (2, 8)
+    assert outcome.proposed.misfit == pytest.approx(float(every.misfit.min()), abs=1e-4)
+    assert outcome.proposed.lead is None
+    alone = pursue(problem, (recipe,), seeded(), max_trials=2, is_enough=lambda outcome: False)
+    assert alone.proposed is None
+
+
+@pytest.mark.parametrize(
+    ("probability", "misfit", "agree", "kind"),
+    [
+        (0.97, 0.2, True, "network"),
+        (0.3, 0.3, False, "network"),
+        (0.3, 0.2, False, "classical"),
+        (0.3, 0.24, True, "classical"),
+        (None, 0.24, True, "classical"),
+        (None, 0.25, False, "network"),
+    ],
+    ids=["sure", "neither sure", "the density explains more", "trials agree", "not calibrated", "neither"],
+)
+def test_classical_trials_are_preferred_to_a_network_that_is_not_sure(probability, misfit, agree, kind):
+    problem = problem_of("P -1")
+    start = random_phasors(problem, 2, torch.Generator().manual_seed(0))
+    F = problem.group.average(search(problem, *start, Recipe(n_search=5, n_settle=0)))
+    first = compared(problem, Trials(F[:1], torch.tensor([0.4])), 10)
+    same = F[:1].expand(9 if agree else 1, -1)
+    proposed = compared(problem, Trials(same, torch.full((len(same),), misfit)), 96)
+    learned = compared(problem, Trials(F, torch.tensor([0.3, 0.3]), torch.tensor([0.6, 0.5])), 12)
+    learned = learned._replace(probability=probability, proposed=proposed)
+    found = Found(None, None, None, problem, first, Recipe())
+    chosen = preferred([found, found._replace(outcome=learned)]).outcome
+    assert (chosen.n_trials, chosen.misfit) == (
+        (12, pytest.approx(0.3)) if kind == "network" else (106, pytest.approx(misfit))
+    )
 
 
 def test_a_search_with_a_network_is_shortened():
@@ -159,7 +201,8 @@ def test_a_network_improves_and_ranks_the_trials_in_the_group_that_was_found():
     amplitude = absolute_amplitude(merged.reflections)
     problem = working_problem(merged.reflections, amplitude)
     search = LearnedSearch(network(), Recipe(n_search=5, n_settle=0, n_finish=(2, 2)), n_proposals=2)
-    kept = best_of(search.trials(problem, 5, torch.Generator().manual_seed(0)))
+    proposed = search.proposals(problem, 5, torch.Generator().manual_seed(0))
+    kept = best_of(search.improved(problem, proposed, 5))
     outcome = compared(problem, kept, 96)
     moved = in_group(Found(data, merged, amplitude, problem, outcome, search), group)
     found = moved.outcome.kept
@@ -376,28 +419,10 @@ def test_auto_asks_the_network_if_classical_trials_do_not_convince(monkeypatch, 
     data, _ = simulate_reflections(crystal, 1.6)
     monkeypatch.setattr("rephase.solvers.solve.verdict", lambda *_, **__: answer)
     monkeypatch.setattr("rephase.solvers.solve.solver_for", lambda *_, **__: Solver("auto", learned()))
-    asked, trials = [], LearnedSearch.trials
-    monkeypatch.setattr(LearnedSearch, "trials", lambda *given: asked.append(given) or trials(*given))
+    asked, proposals = [], LearnedSearch.proposals
+    monkeypatch.setattr(LearnedSearch, "proposals", lambda *given: asked.append(given) or proposals(*given))
     solve(data, model=False, effort=0.01)
     assert bool(asked) == asks
-
-
-@pytest.mark.parametrize(("misfit", "is_kept"), [(0.2, True), (0.3, False)])
-def test_auto_keeps_classical_phases_that_explain_the_amplitudes_far_better(monkeypatch, misfit, is_kept):
-    options = RandomCrystalOptions(("P -1",), (6, 6))
-    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
-    data, _ = simulate_reflections(crystal, 1.6)
-    found = iter([misfit, 0.35])
-
-    def pursued(*given, **options):
-        return pursue(*given, **options)._replace(misfit=next(found))
-
-    monkeypatch.setattr("rephase.solvers.solve.verdict", lambda *_, **__: "possible")
-    monkeypatch.setattr("rephase.solvers.solve.pursue", pursued)
-    monkeypatch.setattr("rephase.solvers.solve.solver_for", lambda *_, **__: Solver("auto", learned()))
-    monkeypatch.setattr("rephase.solvers.solve.with_doubts", lambda solution, *_: solution)
-    solution = solve(data, model=False, effort=0.01)
-    assert solution.r_factor == (misfit if is_kept else 0.35)
 
 
 def test_a_network_does_not_take_known_phases():

@@ -28,7 +28,7 @@ from rephase.solvers.settings import in_obverse_setting, in_setting, standard_se
 from rephase.solvers.settled import settled_solution
 from rephase.solvers.solution import Solution
 from rephase.solvers.space_groups import GroupFit, fitting_groups
-from rephase.solvers.strategy import N_KEPT, Outcome, pursue
+from rephase.solvers.strategy import N_KEPT, Outcome, pooled, pursue
 
 _EFFORT_WITHOUT_GROUP = 0.1  # of a search that only looks for a better group
 _CLASSICAL_SHARE = 0.1  # of the effort of ``auto``, for classical trials alone
@@ -70,9 +70,10 @@ def solve(
         ``auto``; ``classical``; ``learned``, a trained network that improves and ranks classical trials; or one of the
         searches in `RECIPES` alone. ``auto`` is ``learned`` at the resolutions that the network was trained for, if the
         space group is known and no phases are; else ``classical``. To 1.75 Å, where classical trials may convince, it
-        begins with a tenth of the effort for them alone, and keeps their result if it explains the amplitudes far
-        better than that of the network. Without a space group the network of ``learned`` ranks the trials, in P 1 and
-        then in the likeliest group, but the verdict does not depend on its confidence.
+        begins with a tenth of the effort for them alone. If the network is not sure then, the result of all classical
+        trials is kept where they agree or explain the amplitudes far better. Without a space group the network of
+        ``learned`` ranks the trials, in P 1 and then in the likeliest group, but the verdict does not depend on its
+        confidence.
     weights
         Network for ``learned`` and ``auto``: the name of shipped weights, or a file; None: those for the resolution.
     effort
@@ -132,7 +133,7 @@ def solve(
         several.append(search(solver=each, effort=share * effort))
         if several[-1].outcome.is_confirmed or _verdict(several[-1]) == "solved":
             break
-    found = _preferred(several)
+    found = preferred(several)
     describe = partial(_described, model=model, formula=formula, seed=seed)
     if cut.symmetry is not None:
         effort = min(effort, _EFFORT_WITHOUT_GROUP)
@@ -232,13 +233,18 @@ def _described(
     return with_model(solution, formula=formula, seed=seed, keeps_hand=not found.is_free) if model else solution
 
 
-def _preferred(several: list[Found]) -> Found:
-    """Return the result of the last search, unless that of the first explains the amplitudes far better.
+def preferred(several: list[Found]) -> Found:
+    """Return the result of the last search, unless all classical trials together are the better evidence.
 
-    A network can be confident of a density that does not explain them.
+    A network can be confident of a density that does not explain the amplitudes. Where it is not calibrated to be sure,
+    classical trials are preferred that agree, or that explain the amplitudes far better.
     """
     first, last = several[0], several[-1]
-    return first if first.outcome.misfit <= STANDS_OUT * last.outcome.misfit else last
+    if last.outcome.proposed is None or first is last or _verdict(last) == "solved":
+        return last
+    classical = first._replace(outcome=pooled(last.problem, first.outcome, last.outcome.proposed))
+    stands_out = classical.outcome.misfit <= STANDS_OUT * last.outcome.misfit
+    return classical if stands_out or _verdict(classical) == "solved" else last
 
 
 def _verdict(found: Found) -> str:

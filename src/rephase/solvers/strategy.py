@@ -46,8 +46,11 @@ class Search(Protocol):
     def extra_cycles(self, cell: Cell, d_min: float) -> float:
         """Return what a trial costs besides its classical trials, in cycles of one voxel; arguments as above."""
 
-    def trials(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> "Trials":
-        """Run `n` random starts to the end: search, origin of the group, finish, figures."""
+    def proposals(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> "Trials":
+        """Run the classical trials, ``n_proposals`` for each of `n`: search, origin of the group, finish, figures."""
+
+    def improved(self, problem: PhaseProblem, proposed: "Trials", n: int) -> "Trials":
+        """Return the `n` trials that are made of those of `proposals`."""
 
     def finished(self, problem: PhaseProblem, F: torch.Tensor) -> "Trials":
         """Move lists F [n, n_refl] that were found without symmetry to the group, and finish them there."""
@@ -119,6 +122,14 @@ class Recipe(NamedTuple):
     def space(self, problem: PhaseProblem) -> PhaseProblem:
         """Return the problem that the search works on before the finish."""
         return problem if self.beyond else problem.within_data
+
+    def proposals(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> "Trials":
+        """Run `n` trials."""
+        return self.trials(problem, n, generator)
+
+    def improved(self, problem: PhaseProblem, proposed: "Trials", n: int) -> "Trials":
+        """Return the proposed trials themselves."""
+        return proposed
 
     def trials(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> "Trials":
         """Run `n` random starts to the end: search, origin of the group, averaging, finish, figures."""
@@ -263,7 +274,8 @@ class Outcome(NamedTuple):
     none does); ``lead``, by how much the confidence of a network in it is larger than in any trial that disagrees
     (infinite if none was kept, None without a network); ``probability``, that it is right, if the network is
     calibrated. ``kept`` are the best of ``n_trials`` trials; ``n_agree`` of them, including the best, reached the same
-    solution, ``agrees`` [n_kept] says which. ``is_confirmed`` if an examination confirmed it.
+    solution, ``agrees`` [n_kept] says which. ``is_confirmed`` if an examination confirmed it. ``proposed`` is what
+    the classical trials that a network was given lead to without it.
     """
 
     F: torch.Tensor
@@ -277,6 +289,7 @@ class Outcome(NamedTuple):
     kept: Trials | None = None
     agrees: torch.Tensor | None = None
     is_confirmed: bool = False
+    proposed: "Outcome | None" = None
 
 
 def pursue(
@@ -297,24 +310,32 @@ def pursue(
     """
     examined: set[float] = set()
     pool: Trials | None = None
-    n_trials = 0
+    classical: Trials | None = None  # apart from what a network makes of them
+    n_trials = n_classical = 0
     for round_, each in enumerate(itertools.cycle(searches)):
         n_voxels, n_before = each.recipe.space(problem).n_voxels, round_ // len(searches)
         batch = min(max_trials, batch_size(n_voxels, problem.device, n_before, n_proposals=each.n_proposals))
-        fresh = each.trials(problem, batch, generator)
-        n_trials += batch
+        proposed = each.proposals(problem, batch, generator)
+        fresh = each.improved(problem, proposed, batch)
+        n_trials, n_classical = n_trials + batch, n_classical + len(proposed.F)
         pool = best_of(fresh if pool is None else joined([pool, fresh]))
+        if fresh is not proposed:
+            classical = best_of(proposed if classical is None else joined([classical, proposed]))
         outcome = compared(problem, pool, n_trials)
         report(n_trials, outcome.n_agree)
         if is_enough(outcome):
-            return outcome
+            break
         if is_confirmed is not None and (place := _unexamined(pool, examined)) is not None:
             examined.add(float(pool.merit[place]))
             if is_confirmed(pool.F[place]):
-                return compared(problem, _with_first(pool, place), n_trials)._replace(lead=None, is_confirmed=True)
+                outcome = compared(problem, _with_first(pool, place), n_trials)
+                outcome = outcome._replace(lead=None, is_confirmed=True)
+                break
         if n_trials >= max_trials:
-            return outcome
-    raise ConfigError("searches is empty: give at least one")
+            break
+    else:
+        raise ConfigError("searches is empty: give at least one")
+    return outcome if classical is None else outcome._replace(proposed=compared(problem, classical, n_classical))
 
 
 def _unexamined(pool: Trials, examined: set[float]) -> int | None:
@@ -364,6 +385,12 @@ def compared(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
         kept=pool,
         agrees=agreeing,
     )
+
+
+def pooled(problem: PhaseProblem, *outcomes: Outcome) -> Outcome:
+    """Compare the kept trials of several searches for one problem, all ranked alike."""
+    kept = best_of(joined([each.kept for each in outcomes if each.kept is not None]))
+    return compared(problem, kept, sum(each.n_trials for each in outcomes))
 
 
 def aligned_phasors(problem: PhaseProblem, F: torch.Tensor, reference: int) -> torch.Tensor:

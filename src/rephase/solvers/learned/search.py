@@ -63,14 +63,17 @@ class LearnedSearch(NamedTuple):
         return sum(_STEPS_IN_GROUP) * of_step * _n_voxels(cell, d_min)
 
     @torch.no_grad()
-    def trials(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> Trials:
-        """Run ``n_proposals`` classical trials for each of `n`, and give the best to the network."""
+    def proposals(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> Trials:
+        """Run ``n_proposals`` classical trials for each of `n`."""
         n_maps = max(1, at_once("search maps", problem.device) // self.recipe.space(problem).n_voxels)
         left, parts = n * self.n_proposals, []
         while left:
             parts.append(self.recipe.trials(problem, min(left, n_maps), generator))
             left -= len(parts[-1].F)
-        proposed = joined(parts)
+        return joined(parts)
+
+    def improved(self, problem: PhaseProblem, proposed: Trials, n: int) -> Trials:
+        """Give the `n` classical trials of smallest misfit to the network."""
         return self.finished(problem, proposed.take(proposed.misfit.argsort()[:n]).F)
 
     @torch.no_grad()
