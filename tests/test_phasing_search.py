@@ -19,7 +19,7 @@ from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, GridError, WeightsError
 from rephase.learning.weights import Weights
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
-from rephase.solvers import proposals_for, recipes_for
+from rephase.solvers import PROPOSALS, recipes_for
 from rephase.solvers.choice import SHIPPED, Solver, solver_for
 from rephase.solvers.claims import CALIBRATIONS, verdict
 from rephase.solvers.cost import check_memory, estimate_cost, plan_trials
@@ -314,10 +314,9 @@ def test_a_smaller_effort_takes_fewer_trials():
 
 def test_the_network_is_asked_at_the_resolutions_that_it_has_learned():
     symmetry = find_symmetry("P -1")
-    for d_min in (1.6, 2.0):
-        searches = Solver("learned", learned()).searches(d_min, symmetry)
-        assert tuple((each.recipe, each.n_proposals) for each in searches) == proposals_for(d_min)
-    assert [any(recipe.n_direct for recipe, _ in proposals_for(d_min)) for d_min in (1.5, 2.0)] == [True, False]
+    searches = Solver("learned", learned()).searches(1.6, symmetry)
+    assert tuple((each.recipe, each.n_proposals) for each in searches) == PROPOSALS
+    assert {recipe.n_direct > 0 for recipe, _ in PROPOSALS} == {True, False}
     assert Solver("raar").searches(1.6, symmetry) == recipes_for("raar", 1.6, symmetry)
     finest, coarsest = solver_for("learned", "recurrent").network.card.data.d_min
     limits = {0.95 * finest: False, finest: True, coarsest: True, 1.009 * coarsest: True, 1.05 * coarsest: False}
