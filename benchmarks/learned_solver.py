@@ -45,7 +45,7 @@ from rephase.solvers.learned.cards import PHASES
 from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.search import LearnedSearch, NetworkSphere
 from rephase.solvers.problem import PhaseProblem, working_problem
-from rephase.solvers.strategy import joined
+from rephase.solvers.trials import joined
 
 KEYS = ["network", "data", "source", "n_starts", "n_steps", "d_min"]
 

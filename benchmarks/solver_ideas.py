@@ -32,7 +32,8 @@ from rephase.solvers.iterations import raar
 from rephase.solvers.maxima import around_peaks, highest_around
 from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.projections import Modulus, above
-from rephase.solvers.strategy import Recipe, Trials, finish, finish_in_group, joined, random_phasors, search
+from rephase.solvers.strategy import Recipe, finish, finish_in_group, random_phasors, search
+from rephase.solvers.trials import Trials, joined
 
 Idea = Callable[[PhaseProblem, int, Recipe, torch.Generator, Trials | None], Trials]
 

@@ -15,7 +15,8 @@ from rephase.solvers.cost import check_memory, estimate_cost, plan_trials
 from rephase.solvers.grids import memory_needed, shape_for
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.solve import solve
-from rephase.solvers.strategy import Outcome, Recipe, batch_size
+from rephase.solvers.strategy import Recipe, batch_size
+from rephase.solvers.trials import Outcome
 
 
 def random_data(length=11.0, d_min=1.3, group="P 21 21 21"):

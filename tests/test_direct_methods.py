@@ -15,8 +15,9 @@ from rephase.solvers.direct_methods.atoms import PointAtoms, asymmetric_unit, fi
 from rephase.solvers.direct_methods.relations import Classes, Triplets
 from rephase.solvers.grids import HalfGrid
 from rephase.solvers.problem import working_problem
-from rephase.solvers.strategy import aligned_phasors, direct_starts, random_phasors
+from rephase.solvers.strategy import direct_starts, random_phasors
 from rephase.solvers.symmetric_grids import symmetric_shape
+from rephase.solvers.trials import aligned_phasors
 
 CPU = torch.device("cpu")
 GROUPS = ["P 1", "C 1 2 1", "P 21 21 21", "P n a 21", "P -1", "P 41", "R 3"]

@@ -31,16 +31,8 @@ from rephase.solvers.learned.search import LearnedSearch, NetworkSphere
 from rephase.solvers.learned.spheres import points_needed
 from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.solve import preferred, solve
-from rephase.solvers.strategy import (
-    Recipe,
-    Trials,
-    aligned_phasors,
-    best_of,
-    compared,
-    pursue,
-    random_phasors,
-    search,
-)
+from rephase.solvers.strategy import Recipe, pursue, random_phasors, search
+from rephase.solvers.trials import Trials, aligned_phasors, best_of, compared
 
 
 def network():

@@ -26,15 +26,8 @@ from rephase.paths import ROOT
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.random_crystals.structure_factors import many_structure_factors, unique_reflections
 from rephase.solvers.problem import PhaseProblem
-from rephase.solvers.strategy import (
-    Recipe,
-    aligned_phasors,
-    batch_size,
-    finish_in_group,
-    joined,
-    random_phasors,
-    search,
-)
+from rephase.solvers.strategy import Recipe, batch_size, finish_in_group, random_phasors, search
+from rephase.solvers.trials import aligned_phasors, joined
 
 GPU = torch.device("cuda")
 

@@ -19,7 +19,8 @@ from rephase.solvers.claims import capped, verdict
 from rephase.solvers.problem import working_problem
 from rephase.solvers.rivals import settle_rivals
 from rephase.solvers.solve import solve
-from rephase.solvers.strategy import Outcome, Recipe, compared
+from rephase.solvers.strategy import Recipe
+from rephase.solvers.trials import Outcome, compared
 
 ANGLES = {"cubic": (90, 90, 90), "monoclinic": (90, 101, 90), "hexagonal": (90, 90, 120)}
 # Cells and atoms of made-up superstructures; what is right besides a verdict below solved is their true phases.

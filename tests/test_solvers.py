@@ -34,7 +34,8 @@ from rephase.solvers.maxima import around_peaks
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus
 from rephase.solvers.solve import solve
-from rephase.solvers.strategy import Outcome, Recipe, Trials, joined
+from rephase.solvers.strategy import Recipe
+from rephase.solvers.trials import Outcome, Trials, joined
 
 GROUPS = ["P 1", "P -1", "P 1 21 1", "P 1 21/c 1", "C 1 2/c 1", "P 21 21 21", "P n a 21"]
 

@@ -41,7 +41,7 @@ from rephase.random_crystals.crystals import RandomCrystalOptions, RandomCrystal
 from rephase.random_crystals.structure_factors import many_structure_factors, unique_reflections
 from rephase.solvers import RECIPES
 from rephase.solvers.problem import PhaseProblem, working_problem
-from rephase.solvers.strategy import aligned_phasors
+from rephase.solvers.trials import aligned_phasors
 
 _ENOUGH = 6.0  # seconds of random crystals after which no larger batch is made
 H_MAX = (15, 15, 15)  # 31 x 31 x 31 reflections

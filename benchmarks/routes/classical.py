@@ -6,7 +6,8 @@ from rephase.crystal.symmetry import cell_of, find_symmetry
 from rephase.labs.phasing.data import Part
 from rephase.solvers import RECIPES
 from rephase.solvers.problem import PhaseProblem, working_reach
-from rephase.solvers.strategy import Recipe, joined
+from rephase.solvers.strategy import Recipe
+from rephase.solvers.trials import joined
 from routes.route import GROUP, Route
 from routes.standard import standard_axes
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from rephase.refinement.chemistry import Chemistry
 from rephase.refinement.model import Model
-from rephase.solvers.strategy import N_KEPT, Outcome
+from rephase.solvers.trials import N_KEPT, Outcome
 
 # Limits for "solved", chosen on 74 real crystals: misfit if some of the best trials agree, if all of them do; d_min, Å
 _LARGEST_MISFIT, _LARGEST_MISFIT_OF_ALL, COARSEST_CLAIM = 0.24, 0.265, 1.75

@@ -13,7 +13,8 @@ from rephase.crystal.symmetry import Symmetry, rows_of
 from rephase.solvers.lattices import merged_in_spite_of_absences
 from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.settings import Setting, in_setting, standard_setting
-from rephase.solvers.strategy import Outcome, Search, best_of, compared
+from rephase.solvers.strategy import Search
+from rephase.solvers.trials import Outcome, best_of, compared
 
 
 class Found(NamedTuple):

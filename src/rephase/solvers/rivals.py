@@ -14,7 +14,8 @@ import torch
 from rephase.crystal.reflections.pseudo_translations import PseudoTranslations
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import above
-from rephase.solvers.strategy import Outcome, Recipe, Trials, aligned_phasors, figure_of_merit, joined, polish
+from rephase.solvers.strategy import Recipe, polish
+from rephase.solvers.trials import Outcome, Trials, aligned_phasors, figure_of_merit, joined
 
 _MOST_STARTS, _MOST_RIVALS = 64, 8  # origins times sign patterns; distinct rivals
 _DISTINCT = 0.8  # ratio of the weak-class misfits of solution and rival; for real crystals it is at most 0.71

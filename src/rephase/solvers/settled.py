@@ -8,7 +8,8 @@ from rephase.solvers.found_group import Found
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.rivals import Settled, settle_rivals
 from rephase.solvers.solution import KeptTrials, Solution
-from rephase.solvers.strategy import Outcome, Recipe
+from rephase.solvers.strategy import Recipe
+from rephase.solvers.trials import Outcome
 
 
 def settled_solution(found: Found) -> Solution:

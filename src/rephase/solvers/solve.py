@@ -28,7 +28,8 @@ from rephase.solvers.settings import in_obverse_setting, in_setting, standard_se
 from rephase.solvers.settled import settled_solution
 from rephase.solvers.solution import Solution
 from rephase.solvers.space_groups import GroupFit, fitting_groups
-from rephase.solvers.strategy import N_KEPT, Outcome, pooled, pursue
+from rephase.solvers.strategy import pursue
+from rephase.solvers.trials import N_KEPT, Outcome, pooled
 
 _EFFORT_WITHOUT_GROUP = 0.1  # of a search that only looks for a better group
 _CLASSICAL_SHARE = 0.1  # of the effort of ``auto``, for classical trials alone

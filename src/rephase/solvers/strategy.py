@@ -1,4 +1,4 @@
-"""The strategy of every solver: random starts, origin of the group, averaging, finish in the group, agreement."""
+"""The strategy of every solver: random starts, origin of the group, finish in the group, until the outcome suffices."""
 
 import itertools
 import math
@@ -8,13 +8,14 @@ from typing import NamedTuple, Protocol, Self
 import torch
 
 from rephase.crystal.cell import Cell
-from rephase.crystal.phases import align_list, unit_phasor
+from rephase.crystal.phases import unit_phasor
 from rephase.devices import at_once
 from rephase.errors import ConfigError
 from rephase.solvers.iterations import ITERATIONS, low_density_elimination
 from rephase.solvers.maxima import around_peaks
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus, above
+from rephase.solvers.trials import Outcome, Trials, best_of, compared, joined
 
 _FINISH_DAMPING, LAST_CYCLES = 0.9, 20  # damping of low-density elimination, and its cycles at the end of a search
 _FEWEST_TRIALS = 4  # in a batch whose maps fit in memory; the first batches have no more on a CPU
@@ -23,7 +24,6 @@ _N_EXAMINED = 3  # trials of largest merit among which one is examined after eac
 _PEAKS_KEPT = 3  # cycles between two peak searches in a map
 _MOST_DIRECT = 300  # atoms of the asymmetric unit for direct methods; with more, their tables alone take a minute
 _DIRECT_CYCLE = 3  # time of a cycle of direct methods for one start, relative to a cycle of the search
-N_KEPT, _SAME_SOLUTION = 24, 0.75  # trials compared; smallest correlation of two that count as the same
 
 
 class Search(Protocol):
@@ -143,46 +143,6 @@ class Recipe(NamedTuple):
         return finish(problem, F, self)
 
 
-class Trials(NamedTuple):
-    """Solutions found: symmetric F [n, n_refl] with the measured amplitudes, and their figures [n].
-
-    ``misfit`` is R = sum ||G| - |F|| / sum |F|, where |G| are the amplitudes of the positive density; low is good.
-    ``confidence`` is that of the network that has improved the trials, 0 to 1, if one has.
-    """
-
-    F: torch.Tensor
-    misfit: torch.Tensor
-    confidence: torch.Tensor | None = None
-
-    @property
-    def merit(self) -> torch.Tensor:
-        """What ranks the trials [n], high is good: the confidence, or minus the misfit."""
-        return -self.misfit if self.confidence is None else self.confidence
-
-    def take(self, rows: torch.Tensor) -> "Trials":
-        """Return the trials at `rows`."""
-        confidence = None if self.confidence is None else self.confidence[rows]
-        return Trials(self.F[rows], self.misfit[rows], confidence)
-
-
-def joined(several: Sequence[Trials]) -> Trials:
-    """Join trials that were all ranked by a network, or all by their misfit.
-
-    Raises
-    ------
-    ConfigError
-        Some have a confidence and others none: nothing would rank them together.
-    """
-    F, misfit = torch.cat([each.F for each in several]), torch.cat([each.misfit for each in several])
-    confidence = [each.confidence for each in several if each.confidence is not None]
-    if len(confidence) not in (0, len(several)):
-        raise ConfigError(
-            f"trials of {len(several)} batches, {len(confidence)} of them with the confidence of a network: expected "
-            "all or none, as the others cannot be ranked with these; pursue searches of one kind"
-        )
-    return Trials(F, misfit, torch.cat(confidence) if confidence else None)
-
-
 def random_phasors(problem: PhaseProblem, n: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw phasors [n, n_known] to start from, and which known phases each trial uses, according to their weights."""
     phi = 2 * math.pi * torch.rand((n, problem.n_known), generator=generator)
@@ -266,32 +226,6 @@ def polish(problem: PhaseProblem, F: torch.Tensor, recipe: Recipe) -> Trials:
     return finish_in_group(problem, sharp.F, problem.amplitude, recipe.n_finish[1])
 
 
-class Outcome(NamedTuple):
-    """The result of `pursue`.
-
-    ``F`` [n_refl] of the best trial; ``fom`` [n_known] in 0–1, the agreement on each phase among the trials that agree
-    with it, 0 if none does; its ``misfit``, and ``rival``, the smallest misfit of a trial that disagrees (infinite if
-    none does); ``lead``, by how much the confidence of a network in it is larger than in any trial that disagrees
-    (infinite if none was kept, None without a network); ``probability``, that it is right, if the network is
-    calibrated. ``kept`` are the best of ``n_trials`` trials; ``n_agree`` of them, including the best, reached the same
-    solution, ``agrees`` [n_kept] says which. ``is_confirmed`` if an examination confirmed it. ``proposed`` is what
-    the classical trials that a network was given lead to without it.
-    """
-
-    F: torch.Tensor
-    fom: torch.Tensor
-    misfit: float
-    rival: float
-    n_agree: int
-    n_trials: int
-    lead: float | None = None
-    probability: float | None = None
-    kept: Trials | None = None
-    agrees: torch.Tensor | None = None
-    is_confirmed: bool = False
-    proposed: "Outcome | None" = None
-
-
 def pursue(
     problem: PhaseProblem,
     searches: Sequence[Search],
@@ -358,56 +292,3 @@ def batch_size(n_voxels: int, device: torch.device, n_before: int, *, n_proposal
     few = max(_FEWEST_TRIALS, at_once("first search maps", device) // (n_voxels * n_proposals)) << min(n_before, 16)
     smallest = min(_FEWEST_TRIALS, max(1, at_once("several search maps", device) // n_voxels))
     return min(few, max(smallest, at_once("search maps", device) // n_voxels))
-
-
-def best_of(pool: Trials) -> Trials:
-    """Keep the trials of largest merit, the best first."""
-    return pool.take(pool.merit.argsort(descending=True)[:N_KEPT])
-
-
-def compared(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
-    """Compare the trials with the first of them."""
-    weight = problem.amplitude**2
-    phasors = aligned_phasors(problem, pool.F, 0)
-    correlation = ((phasors * phasors[0].conj()).real @ weight) / weight.sum()
-    agreeing = correlation >= _SAME_SOLUTION
-    others, lead = pool.take(~agreeing), None
-    if pool.confidence is not None:
-        lead = float(pool.merit[0] - others.merit.max()) if len(others.F) else math.inf
-    return Outcome(
-        F=pool.F[0],
-        fom=figure_of_merit(phasors[agreeing]),
-        misfit=float(pool.misfit[0]),
-        rival=float(others.misfit.min()) if len(others.F) else math.inf,
-        n_agree=int(agreeing.sum()),
-        n_trials=n_trials,
-        lead=lead,
-        kept=pool,
-        agrees=agreeing,
-    )
-
-
-def pooled(problem: PhaseProblem, *outcomes: Outcome) -> Outcome:
-    """Compare the kept trials of several searches for one problem, all ranked alike."""
-    kept = best_of(joined([each.kept for each in outcomes if each.kept is not None]))
-    return compared(problem, kept, sum(each.n_trials for each in outcomes))
-
-
-def aligned_phasors(problem: PhaseProblem, F: torch.Tensor, reference: int) -> torch.Tensor:
-    """Return phasors [n, n_known] of lists [n, n_refl], each at the origin and hand that best fit one of them."""
-    n, weight = problem.n_known, problem.amplitude**2
-    n_lists = max(1, at_once("aligned phasors", problem.device) // (2 * len(problem.origins.shifts) * n))
-    parts = [
-        align_list(part[:, :n], F[reference, :n], problem.hkl[:n], problem.origins, weight).F
-        for part in F.split(n_lists)
-    ]
-    aligned = torch.cat(parts)
-    return aligned / aligned.abs().clamp_min(1e-12)
-
-
-def figure_of_merit(phasors: torch.Tensor) -> torch.Tensor:
-    """Return the resultant length [n_refl] of unit vectors [n, n_refl], corrected for small n; 0 if n < 2."""
-    n = len(phasors)
-    if n < 2:
-        return torch.zeros_like(phasors.real.sum(0))
-    return ((n * (phasors.sum(0) / n).abs() ** 2 - 1) / (n - 1)).clamp(0, 1).sqrt()

@@ -14,7 +14,8 @@ from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.spheres import Spheres, measured, points_needed
 from rephase.solvers.learned.starts import operations_of, random_starts
 from rephase.solvers.problem import PhaseProblem
-from rephase.solvers.strategy import Recipe, Trials, finish_in_group, joined
+from rephase.solvers.strategy import Recipe, finish_in_group
+from rephase.solvers.trials import Trials, joined
 
 _STEPS_IN_GROUP = (4, 4, 8)  # after each average over the operations
 # Cycles of a channel of a layer in one step for a voxel of the network's grid: process time of `LearnedSearch.trials`
