@@ -39,7 +39,7 @@ from rephase.devices import pick_device
 from rephase.errors import ConfigError, ReflectionError, TrainingError, WeightsError
 from rephase.labs.phasing.steps import trained_network
 from rephase.learning.weights import load_weights
-from rephase.solvers import PROPOSALS
+from rephase.solvers import proposals_for
 from rephase.solvers.choice import SHIPPED
 from rephase.solvers.learned.cards import PHASES
 from rephase.solvers.learned.network import RecurrentNetwork
@@ -84,7 +84,7 @@ def found_lists(
     if options.source == "network":
         sphere = NetworkSphere(problem, network)
         return sphere.in_group(sphere.from_random(options.starts, options.steps, generator))
-    proposals = PROPOSALS
+    proposals = proposals_for(problem.d_min)
     shares = [len(part) for part in np.array_split(np.arange(options.starts), len(proposals))]
     searches = [(LearnedSearch(network, *each), n) for each, n in zip(proposals, shares) if n]
     proposed = [search.proposals(problem, n, generator) for search, n in searches]

@@ -155,6 +155,18 @@ def test_a_search_from_the_best_of_many_starts_finds_the_crystal(large):
     assert ((aligned[1:] * aligned[0].conj()).real @ weight / weight.sum()).max() > 0.9
 
 
+def test_a_start_without_atoms_stays(monkeypatch):
+    problem, _ = problem_of("P 21 21 21")
+
+    def no_peaks(maps, unit, n):
+        return torch.zeros(len(maps), n, 3), torch.zeros(len(maps), n)
+
+    monkeypatch.setattr("rephase.solvers.direct_methods.dual_space.find_atoms", no_peaks)
+    recipe = RECIPES["direct_methods"][0]._replace(n_starts=1)
+    phasors, _ = direct_starts(problem, 3, recipe, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(phasors.abs(), torch.ones_like(phasors.abs()))
+
+
 def test_known_phases_are_not_moved():
     problem, true = problem_of("P 21 21 21")
     problem.known = true

@@ -19,7 +19,7 @@ from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, GridError, WeightsError
 from rephase.learning.weights import Weights
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
-from rephase.solvers import PROPOSALS, recipes_for
+from rephase.solvers import proposals_for, recipes_for
 from rephase.solvers.choice import SHIPPED, Solver, solver_for
 from rephase.solvers.claims import CALIBRATIONS, verdict
 from rephase.solvers.cost import check_memory, estimate_cost, plan_trials
@@ -121,31 +121,49 @@ def test_the_classical_trials_that_a_network_was_given_have_their_own_outcome():
 
 
 @pytest.mark.parametrize(
-    ("probability", "misfit", "agree", "kind"),
+    ("probability", "n_agree", "is_confirmed", "kind"),
     [
-        (0.97, 0.2, True, "network"),
-        (0.3, 0.3, False, "network"),
-        (0.3, 0.2, False, "classical"),
-        (0.3, 0.24, True, "classical"),
-        (None, 0.24, True, "classical"),
-        (None, 0.25, False, "network"),
+        (0.97, 12, False, "network"),
+        (0.3, 1, False, "network"),
+        (0.3, 12, False, "classical"),
+        (0.7, 12, False, "classical"),
+        (None, 12, False, "classical"),
+        (None, 12, True, "network"),
     ],
-    ids=["sure", "neither sure", "the density explains more", "trials agree", "not calibrated", "neither"],
+    ids=["sure", "neither sure", "trials agree", "less sure", "not calibrated", "its atoms explain the data"],
 )
-def test_classical_trials_are_preferred_to_a_network_that_is_not_sure(probability, misfit, agree, kind):
+def test_classical_trials_are_preferred_where_their_verdict_is_better(probability, n_agree, is_confirmed, kind):
     problem = problem_of("P -1")
     start = random_phasors(problem, 2, torch.Generator().manual_seed(0))
     F = problem.group.average(search(problem, *start, Recipe(n_search=5, n_settle=0)))
-    first = compared(problem, Trials(F[:1], torch.tensor([0.4])), 10)
-    same = F[:1].expand(9 if agree else 1, -1)
-    proposed = compared(problem, Trials(same, torch.full((len(same),), misfit)), 96)
+    first = compared(problem, Trials(F[1:], torch.tensor([0.24])), 10)
+    given = Trials(torch.cat([F[:1].expand(n_agree, -1), F[1:]]), torch.tensor([0.23] * n_agree + [0.25]))
     learned = compared(problem, Trials(F, torch.tensor([0.3, 0.3]), torch.tensor([0.6, 0.5])), 12)
-    learned = learned._replace(probability=probability, proposed=proposed)
+    learned = learned._replace(
+        probability=probability, proposed=compared(problem, given, 96), is_confirmed=is_confirmed
+    )
     found = Found(None, None, None, problem, first, Recipe())
     chosen = preferred([found, found._replace(outcome=learned)]).outcome
-    assert (chosen.n_trials, chosen.misfit) == (
-        (12, pytest.approx(0.3)) if kind == "network" else (106, pytest.approx(misfit))
-    )
+    assert (chosen.n_trials, chosen.n_agree) == ((12, 1) if kind == "network" else (106, n_agree))
+
+
+def test_no_search_of_auto_repeats_the_starts_of_another(monkeypatch):
+    options = RandomCrystalOptions(("P -1",), (6, 6))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
+    data, _ = simulate_reflections(crystal, 1.6)
+    found = []
+
+    def drawn(*given):
+        phasors, is_known = random_phasors(*given)
+        found.append(phasors[:, 0].angle())
+        return phasors, is_known
+
+    monkeypatch.setattr("rephase.solvers.solve.verdict", lambda *_, **__: "possible")
+    monkeypatch.setattr("rephase.solvers.solve.solver_for", lambda *_, **__: Solver("auto", learned()))
+    monkeypatch.setattr("rephase.solvers.strategy.random_phasors", drawn)
+    solve(data, model=False, effort=0.01)
+    assert len(found) > 1
+    assert len(torch.cat(found).unique()) == len(torch.cat(found))
 
 
 def test_a_search_with_a_network_is_shortened():
@@ -306,9 +324,10 @@ def test_a_smaller_effort_takes_fewer_trials():
 
 def test_the_network_is_asked_at_the_resolutions_that_it_has_learned():
     symmetry = find_symmetry("P -1")
-    searches = Solver("learned", learned()).searches(1.6, symmetry)
-    assert tuple((each.recipe, each.n_proposals) for each in searches) == PROPOSALS
-    assert {recipe.n_direct > 0 for recipe, _ in PROPOSALS} == {True, False}
+    for d_min in (1.6, 2.0):
+        searches = Solver("learned", learned()).searches(d_min, symmetry)
+        assert tuple((each.recipe, each.n_proposals) for each in searches) == proposals_for(d_min)
+    assert [any(recipe.n_direct for recipe, _ in proposals_for(d_min)) for d_min in (1.5, 2.0)] == [True, False]
     assert Solver("raar").searches(1.6, symmetry) == recipes_for("raar", 1.6, symmetry)
     finest, coarsest = solver_for("learned", "recurrent").network.card.data.d_min
     limits = {0.95 * finest: False, finest: True, coarsest: True, 1.009 * coarsest: True, 1.05 * coarsest: False}
@@ -362,6 +381,12 @@ def test_what_the_network_has_not_learned_is_said(data, group, said):
     problem = problem_of("P 1 21/c 1")  # to 1.6 Å
     with pytest.warns(UserWarning, match=said):
         Solver("learned", learned(**data)).warn_of_the_unknown(problem, find_symmetry(group))
+
+
+def test_many_missing_reflections_are_said():
+    problem, group = problem_of("P 1 21/c 1", missing=30), find_symmetry("P 1 21/c 1")
+    with pytest.warns(UserWarning, match=r"\d+% missing reflections \(trained on up to 5%\)"):
+        Solver("learned", learned(missing=0.05)).warn_of_the_unknown(problem, group)
 
 
 def test_a_crystal_is_solved_with_the_shipped_network():

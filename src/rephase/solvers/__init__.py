@@ -42,8 +42,11 @@ ACENTRIC_RECIPES: dict[str, tuple[Recipe, ...]] = {
 _ATOMIC_D_MIN = 1.35  # Å
 # Recipes whose trials a network takes on, and how many for each that it does: both parts take about the same time.
 # Direct methods solve few crystals at 1.5 Å, but a network completes trials of theirs where it completes none of RAAR.
+# At 2 Å they take most of the time, and no more crystals are solved (docs/results.md).
 _FEW_STARTS = _DIRECT._replace(n_starts=4)
-PROPOSALS = tuple(each for recipe in _RAAR for each in ((recipe, 8), (_FEW_STARTS, 4)))
+_COARSE_PROPOSALS = tuple((recipe, 8) for recipe in _RAAR)
+_PROPOSALS = tuple(each for proposal in _COARSE_PROPOSALS for each in (proposal, (_FEW_STARTS, 4)))
+_COARSE_D_MIN = 1.9  # Å
 
 
 def recipes_for(solver: str, d_min: float, symmetry: Symmetry) -> tuple[Recipe, ...]:
@@ -53,3 +56,8 @@ def recipes_for(solver: str, d_min: float, symmetry: Symmetry) -> tuple[Recipe, 
         return recipes
     recipes = ATOMIC_RECIPES.get(solver, recipes)
     return recipes if symmetry.is_centrosymmetric else ACENTRIC_RECIPES.get(solver, recipes)
+
+
+def proposals_for(d_min: float) -> tuple[tuple[Recipe, int], ...]:
+    """Return the recipes whose trials a network improves at a resolution limit in Å, and from how many it chooses."""
+    return _PROPOSALS if d_min <= _COARSE_D_MIN else _COARSE_PROPOSALS

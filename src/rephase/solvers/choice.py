@@ -11,7 +11,7 @@ import torch
 from rephase.crystal.symmetry import Symmetry
 from rephase.errors import ConfigError, nearest_name
 from rephase.paths import weights_file
-from rephase.solvers import PROPOSALS, RECIPES, recipes_for
+from rephase.solvers import RECIPES, proposals_for, recipes_for
 from rephase.solvers.claims import CALIBRATIONS, Calibration
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.strategy import Search
@@ -36,13 +36,13 @@ class Solver(NamedTuple):
     def searches(self, d_min: float, symmetry: Symmetry) -> tuple[Search, ...]:
         """Return the searches for a space group and the resolution limit `d_min` in Å.
 
-        A network is asked about the trials of `PROPOSALS`.
+        A network is asked about the trials of `proposals_for`.
         """
         if self.network is None:
             return recipes_for(self.name, d_min, symmetry)
         from rephase.solvers.learned.search import LearnedSearch
 
-        return tuple(LearnedSearch(self.network.model, *proposals) for proposals in PROPOSALS)
+        return tuple(LearnedSearch(self.network.model, *proposals) for proposals in proposals_for(d_min))
 
     @property
     def calibration(self) -> Calibration | None:

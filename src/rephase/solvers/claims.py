@@ -11,7 +11,7 @@ from rephase.solvers.trials import N_KEPT, Outcome
 
 # Limits for "solved", chosen on 74 real crystals: misfit if some of the best trials agree, if all of them do; d_min, Å
 _LARGEST_MISFIT, _LARGEST_MISFIT_OF_ALL, COARSEST_CLAIM = 0.24, 0.265, 1.75
-STANDS_OUT = 0.8  # largest ratio of the misfit to that of the best trial that disagrees
+_STANDS_OUT = 0.8  # largest ratio of the misfit to that of the best trial that disagrees
 # Measured with `rephase bench solve -- --folder CIFS --every 2 --d-min 0.8 1.0 1.2 1.5 --effort 0.3`, columns mean_fom
 # and r_factor: correct solutions with the verdict "solved" have a mean figure of merit of at least 0.75 (at least 0.97
 # at atomic resolution), those with a weak class of wrong signs 0.37-0.71; correct solutions have R of at most 0.36.
@@ -75,8 +75,7 @@ def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
     ``solved``: the misfit is small, and enough trials agree at this resolution, or two agree and every other is far
     worse. ``possible``: enough trials agree, or one is far better than every other, and the density explains most of
     the amplitudes. ``unsure`` otherwise, and always for a single trial. If trials started from known phases, the misfit
-    alone decides. If the
-    probability is known that the network which ranked the trials is right, it decides.
+    alone decides. If a calibrated network ranked the trials, its probability decides.
     """
     if outcome.probability is not None:
         return "solved" if outcome.probability >= _SURE else "possible" if outcome.probability >= _LIKELY else "unsure"
@@ -85,7 +84,7 @@ def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
         return "solved" if small else "possible" if outcome.misfit <= _LARGEST_MISFIT_OF_ALL else "unsure"
     agree = outcome.n_agree >= agreement_needed(d_min)
     is_compared = outcome.n_agree > 1 or outcome.rival < np.inf
-    stands_out = is_compared and outcome.misfit <= STANDS_OUT * outcome.rival
+    stands_out = is_compared and outcome.misfit <= _STANDS_OUT * outcome.rival
     limit = _LARGEST_MISFIT if outcome.n_agree < N_KEPT else _LARGEST_MISFIT_OF_ALL
     if (agree or (stands_out and outcome.n_agree > 1)) and outcome.misfit <= limit and d_min <= COARSEST_CLAIM:
         return "solved"

@@ -15,7 +15,7 @@ from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_effort
 from rephase.processes import one_blas_thread
 from rephase.solvers.choice import Solver, solver_for
-from rephase.solvers.claims import COARSEST_CLAIM, STANDS_OUT, Calibration, verdict
+from rephase.solvers.claims import COARSEST_CLAIM, Calibration, verdict
 from rephase.solvers.cost import check_memory, plan_trials, warn_of_cost
 from rephase.solvers.doubts import with_doubts
 from rephase.solvers.found_group import Found
@@ -33,6 +33,7 @@ from rephase.solvers.trials import N_KEPT, Outcome, pooled
 
 _EFFORT_WITHOUT_GROUP = 0.1  # of a search that only looks for a better group
 _CLASSICAL_SHARE = 0.1  # of the effort of ``auto``, for classical trials alone
+_VERDICTS = ("unsure", "possible", "solved")
 _SETTLED = 10 * N_KEPT  # trials after which the search stops if all the kept ones agree
 
 
@@ -71,8 +72,8 @@ def solve(
         ``auto``; ``classical``; ``learned``, a trained network that improves and ranks classical trials; or one of the
         searches in `RECIPES` alone. ``auto`` is ``learned`` at the resolutions that the network was trained for, if the
         space group is known and no phases are; else ``classical``. To 1.75 Å, where classical trials may convince, it
-        begins with a tenth of the effort for them alone. If the network is not sure then, the result of all classical
-        trials is kept where they agree or explain the amplitudes far better. Without a space group the network of
+        begins with a tenth of the effort for them alone. The result of all classical trials, those given to the network
+        among them, is then kept if its verdict is better than that of the network. Without a space group the network of
         ``learned`` ranks the trials, in P 1 and then in the likeliest group, but the verdict does not depend on its
         confidence.
     weights
@@ -127,7 +128,8 @@ def solve(
     suits_network = phases is None and fragment is None and cut.symmetry is not None
     name = "classical" if solver == "auto" and not suits_network else solver
     chosen = solver_for(name, weights, d_min=cut.d_min, device=on)
-    search = partial(_searched, cut, phases, fragment, seed=seed, on=on, model=model, report=report)
+    generator = torch.Generator().manual_seed(seed)  # one, so that no search repeats the starts of another
+    search = partial(_searched, cut, phases, fragment, generator=generator, on=on, model=model, report=report)
     _check_cost(cut, chosen, effort=effort, on=on)
     several: list[Found] = []
     for each, share in _stages(chosen, cut.d_min):
@@ -190,7 +192,7 @@ def _searched(
     *,
     solver: Solver,
     effort: float,
-    seed: int,
+    generator: torch.Generator,
     on: torch.device,
     model: bool,
     report: Callable[[int, int, int], None],
@@ -208,7 +210,7 @@ def _searched(
     outcome = pursue(
         problem,
         searches,
-        torch.Generator().manual_seed(seed),
+        generator,
         max_trials=max_trials,
         is_enough=lambda outcome: _is_enough(
             outcome, verdict(problem.d_min, _judged(outcome, calibration), is_free=known is None)
@@ -235,17 +237,15 @@ def _described(
 
 
 def preferred(several: list[Found]) -> Found:
-    """Return the result of the last search, unless all classical trials together are the better evidence.
+    """Return the result of the last search, or that of all classical trials together where it has a better verdict.
 
-    A network can be confident of a density that does not explain the amplitudes. Where it is not calibrated to be sure,
-    classical trials are preferred that agree, or that explain the amplitudes far better.
+    Trials that a network was given are evidence without it too: they may agree where the network is not sure.
     """
     first, last = several[0], several[-1]
-    if last.outcome.proposed is None or first is last or _verdict(last) == "solved":
+    if first is last or last.outcome.is_confirmed or last.outcome.proposed is None:
         return last
-    classical = first._replace(outcome=pooled(last.problem, first.outcome, last.outcome.proposed))
-    stands_out = classical.outcome.misfit <= STANDS_OUT * last.outcome.misfit
-    return classical if stands_out or _verdict(classical) == "solved" else last
+    all_classical = first._replace(outcome=pooled(last.problem, first.outcome, last.outcome.proposed))
+    return max(last, all_classical, key=lambda found: _VERDICTS.index(_verdict(found)))  # the last, if they are equal
 
 
 def _verdict(found: Found) -> str:

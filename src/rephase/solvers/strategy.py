@@ -168,11 +168,12 @@ def direct_starts(
     while left:
         phasors, is_known = random_phasors(problem, min(left, n_maps), generator)
         F = direct.refined(phasors, recipe.n_direct, generator)
-        found.append((F, is_known, direct.correlation(F)))
+        refined = torch.where(F.abs() > 0, unit_phasor(F), phasors)  # random where there are no atoms
+        found.append((refined, is_known, direct.correlation(F)))
         left -= len(F)
-    F, is_known, correlation = (torch.cat(parts) for parts in zip(*found))
+    phasors, is_known, correlation = (torch.cat(parts) for parts in zip(*found))
     best = correlation.topk(n).indices
-    return unit_phasor(F[best]), is_known[best]
+    return phasors[best], is_known[best]
 
 
 def search(problem: PhaseProblem, phasors: torch.Tensor, is_known: torch.Tensor, recipe: Recipe) -> torch.Tensor:

@@ -80,7 +80,8 @@ class DirectMethods:
             if cycle < n_cycles - _COMPLETE:
                 weight = weight * (torch.rand(weight.shape, generator=generator) > _OMITTED).to(weight.device)
             F = self._F_of_strong(xyz_frac, weight)
-            one = torch.zeros_like(one).index_copy_(1, self._strong, unit_phasor(F))
+            phasors = torch.where(F.abs() > 0, unit_phasor(F), one[:, self._strong])  # without atoms, the old phases
+            one = torch.zeros_like(one).index_copy_(1, self._strong, phasors)
         return self._classes.spread(self._F_of_all(xyz_frac, weight))
 
     def correlation(self, F: torch.Tensor) -> torch.Tensor:

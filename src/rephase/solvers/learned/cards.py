@@ -16,6 +16,7 @@ from rephase.solvers.learned.network import RecurrentNetwork
 from rephase.solvers.learned.spheres import points_needed
 from rephase.solvers.problem import PhaseProblem
 
+_MORE_MISSING = 0.05  # of the reflections than in the training, where each was left out at random
 _SMALLER = 0.8  # part of the fewest atoms of the training that the volume may suggest
 
 
@@ -46,7 +47,7 @@ class PhasingCard(Card):
         return ()
 
     def unlearned(self, problem: PhaseProblem, group: Symmetry) -> list[str]:
-        """Say what of a problem was not in the training: resolution, size, or the group in the axes of the data."""
+        """Say what of a problem was not in the training: resolution, size, gaps, or the group in these axes."""
         (finest, coarsest), (fewest, most) = self.data.d_min, self.data.n_atoms
         n_atoms = problem.n_atoms / len(group.point_group)
         lengths = torch.tensor(problem.reduced.cell.parameters[:3], dtype=torch.float64)
@@ -59,6 +60,10 @@ class PhasingCard(Card):
             found.append(f"about {n_atoms:.0f} atoms in the asymmetric unit (trained on {fewest} to {most})")
         if math.prod(needed) > math.prod(largest):
             found.append(f"a cell of {_product(needed)} points (trained on up to {_product(largest)})")
+        space = problem.within_data
+        missing = 1 - space.n_known / len(space.hkl)
+        if missing > self.data.missing + _MORE_MISSING:
+            found.append(f"{missing:.0%} missing reflections (trained on up to {self.data.missing:.0%})")
         numbers = _numbers(self.data)
         if group.table_entry is not None and group.table_entry.number not in numbers:
             found.append(f"the space group {group.symbol} (none of the {len(numbers)} of the training)")
@@ -85,7 +90,7 @@ def limits_of(data: PhasingData) -> str:
     return (
         f"It has seen random organic crystals to {finest:g} to {coarsest:g} Å, of {fewest} to {most} non-hydrogen "
         f"atoms in the asymmetric unit, {special} on special positions, in {len(_numbers(data))} space groups. "
-        "Elsewhere it may improve phases, but its confidence proves nothing. It takes no known phases, and needs the "
-        "space group. It solves fewer acentric crystals than centric ones, and can be confident of a wrong solution "
-        "that many trials reach."
+        f"Up to {data.missing:.0%} of the reflections were missing. Elsewhere, and without the space group, it may "
+        "improve phases, but its confidence proves nothing. It takes no known phases. It solves fewer acentric "
+        "crystals than centric ones, and can be confident of a wrong solution that many trials reach."
     )
