@@ -111,6 +111,8 @@ def test_a_training_goes_on_from_weights(tmp_path):
     found = json.loads(path.with_suffix(".json").read_text())
     assert found["start_sha256"] == card["sha256"]
     assert found["n_seen"] > card["n_seen"]
+    assert found["training"]["start"] == "weights/recurrent.safetensors"
+    assert str(tmp_path) not in path.with_suffix(".json").read_text()
     before, after = (load_weights(each, PHASES).model.state_dict() for each in (start, path))
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, rtol=2e-3, atol=1e-5)

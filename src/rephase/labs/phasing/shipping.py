@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from rephase.config.phasing import PhasingConfig
 from rephase.labs.phasing.data import PhasingBatch
 from rephase.labs.phasing.models import PHASING_MODELS, START, TrainedNetwork
 from rephase.labs.phasing.scores import SEEN, SHARES
@@ -32,13 +31,15 @@ def phasing_card(run: Run, training: Training[TrainedNetwork, PhasingBatch]) -> 
     name, log = training.name, loss_curve(training.folder, training.logged)
     best = log.loc[log["validation_loss"].idxmin()]
     figures = {"validation": {score: round(float(best[score]), 5) for score in (*SHARES, "validation_loss")}}
-    phasing = _portable(run.config.phasing)
-    config = run.config.model_copy(update={"phasing": phasing})
-    shown = config.model_dump(mode="json", include={"seed": True, "phasing": True})
+    phasing, facts = run.config.phasing, training_facts(run, run.config.phasing, name, figures)
+    shown = run.config.model_dump(mode="json", include={"seed": True, "phasing": True})
+    for options in (facts["training"], shown["phasing"]["training"]):
+        if options.get("start"):
+            options["start"] = _portable(Path(options["start"]))
     del shown["phasing"]["example"]
     shown["phasing"]["models"] = {name: shown["phasing"]["models"][name]}
     return PhasingCard(
-        **training_facts(run, phasing, name, figures),
+        **facts,
         data=phasing.data,
         n_seen=int(best[SEEN]),
         start_sha256=read_checkpoint(training.folder / "best.ckpt").get(START, ""),
@@ -47,11 +48,8 @@ def phasing_card(run: Run, training: Training[TrainedNetwork, PhasingBatch]) -> 
     )
 
 
-def _portable(phasing: PhasingConfig) -> PhasingConfig:
-    """Leave out the folders of this machine from the file with which the training started."""
-    training, start = phasing.training, Path(phasing.training.start or "")
-    if not start.is_absolute():
-        return phasing
-    inside = start.is_relative_to(Path.cwd())
-    shown = start.relative_to(Path.cwd()) if inside else Path(start.name)
-    return phasing.model_copy(update={"training": training.model_copy(update={"start": shown.as_posix()})})
+def _portable(path: Path) -> str:
+    """Name a file without the folders of this machine."""
+    if path.is_relative_to(Path.cwd()):
+        return path.relative_to(Path.cwd()).as_posix()
+    return Path(*path.parts[-2:]).as_posix() if path.is_absolute() else path.as_posix()
