@@ -18,6 +18,7 @@ from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, GridError, WeightsError
 from rephase.learning.weights import Weights
+from rephase.paths import WEIGHTS
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers import proposals_for, recipes_for
 from rephase.solvers.choice import SHIPPED, Solver, solver_for
@@ -355,6 +356,20 @@ def test_only_solvers_that_learn_need_weights():
     with pytest.raises(ConfigError, match="did you mean 'learned'"):
         solver_for("lerned")
     assert solver_for("auto").network.card.model == "recurrent"
+
+
+@pytest.mark.parametrize("name", ["learned", "auto"])
+@pytest.mark.parametrize(
+    ("suffix", "said"),
+    [(".safetensors", r"its SHA-256 is [0-9a-f]{64}, but that in the card is 9fc15057"), (".json", r"recurrent\.json")],
+)
+def test_weights_that_were_changed_stop_the_search(tmp_path, name, suffix, said):
+    for each in (".safetensors", ".json"):
+        content = WEIGHTS.joinpath("recurrent").with_suffix(each).read_bytes()
+        changed = content[:-8] + bytes(8) if each == suffix else content
+        tmp_path.joinpath("recurrent").with_suffix(each).write_bytes(changed)
+    with pytest.raises(WeightsError, match=said):
+        solver_for(name, tmp_path / "recurrent.safetensors", d_min=2.0)
 
 
 def test_what_the_network_has_learned_is_not_warned_of():
