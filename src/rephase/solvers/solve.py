@@ -15,7 +15,7 @@ from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_effort
 from rephase.processes import one_blas_thread
 from rephase.solvers.choice import Solver, solver_for
-from rephase.solvers.claims import COARSEST_CLAIM, Calibration, verdict
+from rephase.solvers.claims import Calibration, verdict
 from rephase.solvers.cost import check_memory, plan_trials, warn_of_cost
 from rephase.solvers.doubts import with_doubts
 from rephase.solvers.found_group import Found
@@ -71,8 +71,8 @@ def solve(
     solver
         ``auto``; ``classical``; ``learned``, a trained network that improves and ranks classical trials; or one of the
         searches in `RECIPES` alone. ``auto`` is ``learned`` at the resolutions that the network was trained for, if the
-        space group is known and no phases are; else ``classical``. To 1.75 Å, where classical trials may convince, it
-        begins with a tenth of the effort for them alone. The result of all classical trials, those given to the network
+        space group is known and no phases are; else ``classical``. It begins with a tenth of the effort for classical
+        trials alone, which may convince to 1.75 Å. The result of all classical trials, those given to the network
         among them, is then kept if its verdict is better than that of the network. Without a space group the network of
         ``learned`` ranks the trials, in P 1 and then in the likeliest group, but the verdict does not depend on its
         confidence.
@@ -132,7 +132,7 @@ def solve(
     search = partial(_searched, cut, phases, fragment, generator=generator, on=on, model=model, report=report)
     _check_cost(cut, chosen, effort=effort, on=on)
     several: list[Found] = []
-    for each, share in _stages(chosen, cut.d_min):
+    for each, share in _stages(chosen):
         several.append(search(solver=each, effort=share * effort))
         if several[-1].outcome.is_confirmed or _verdict(several[-1]) == "solved":
             break
@@ -175,12 +175,13 @@ def _check_cost(data: Reflections, solver: Solver, *, effort: float, on: torch.d
     warn_of_cost(data, expected, reach=reach, effort=effort, device=on)
 
 
-def _stages(solver: Solver, d_min: float) -> tuple[tuple[Solver, float], ...]:
+def _stages(solver: Solver) -> tuple[tuple[Solver, float], ...]:
     """Return the searches to make until one convinces, each with its share of the effort.
 
-    Where classical trials may convince, ``auto`` begins with them, because they solve easy crystals in less time.
+    If ``auto`` has a network, it begins with classical trials alone. They solve easy crystals in less time, and at 2 Å
+    more crystals with heavy atoms.
     """
-    if solver.name == "auto" and d_min <= COARSEST_CLAIM:
+    if solver.name == "auto":
         return (Solver("classical"), _CLASSICAL_SHARE), (solver, 1 - _CLASSICAL_SHARE)
     return ((solver, 1.0),)
 
