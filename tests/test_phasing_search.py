@@ -129,9 +129,11 @@ def test_the_classical_trials_that_a_network_was_given_have_their_own_outcome():
         (0.3, 12, False, "classical"),
         (0.7, 12, False, "classical"),
         (None, 12, False, "classical"),
+        (None, 2, False, "classical"),
+        (0.3, 2, False, "network"),
         (None, 12, True, "network"),
     ],
-    ids=["sure", "neither sure", "trials agree", "less sure", "not calibrated", "its atoms explain the data"],
+    ids=["sure", "neither", "trials agree", "less sure", "not calibrated", "more agree", "improbable", "confirmed"],
 )
 def test_classical_trials_are_preferred_where_their_verdict_is_better(probability, n_agree, is_confirmed, kind):
     problem = problem_of("P -1")

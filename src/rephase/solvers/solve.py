@@ -240,13 +240,19 @@ def _described(
 def preferred(several: list[Found]) -> Found:
     """Return the result of the last search, or that of all classical trials together where it has a better verdict.
 
-    Trials that a network was given are evidence without it too: they may agree where the network is not sure.
+    Trials that a network was given are evidence without it too: they may agree where the network is not sure. Of equal
+    verdicts, that of a calibrated network counts more than agreement; otherwise the result on which more trials agree.
     """
     first, last = several[0], several[-1]
     if first is last or last.outcome.is_confirmed or last.outcome.proposed is None:
         return last
     all_classical = first._replace(outcome=pooled(last.problem, first.outcome, last.outcome.proposed))
-    return max(last, all_classical, key=lambda found: _VERDICTS.index(_verdict(found)))  # the last, if they are equal
+    is_calibrated = last.outcome.probability is not None
+
+    def evidence(found: Found) -> tuple[int, int]:
+        return _VERDICTS.index(_verdict(found)), 0 if is_calibrated else found.outcome.n_agree
+
+    return max(last, all_classical, key=evidence)  # the last, if they are equal
 
 
 def _verdict(found: Found) -> str:
