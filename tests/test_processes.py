@@ -130,6 +130,25 @@ def test_an_interruption_in_the_first_moments_is_one_line(after):
     assert said.count("\n") == 1
 
 
+CALLBACK = """
+import os, signal, sys, weakref
+from rephase.processes import status_of
+class Thing:
+    pass
+def command():
+    thing = Thing()
+    reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT) or sum(range(10**6)))
+    del thing  # Python prints what is raised in its callback, and goes on
+sys.exit(status_of(command))
+"""
+
+
+def test_an_interruption_within_a_callback_is_one_line():
+    with script(CALLBACK) as process:
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "interrupted\n")
+
+
 def test_the_entry_imports_next_to_nothing():
     text = "import sys; before = {*sys.modules}; import rephase.cli; print(*sorted({*sys.modules} - before))"
     with script(text) as process:

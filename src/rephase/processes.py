@@ -126,6 +126,7 @@ def _interrupt(interruptions: list[int], number: int) -> None:
     interruptions.append(number)
     if "logging" in sys.modules:  # libraries would log the errors that the interruption causes
         sys.modules["logging"].disable()
+    sys.unraisablehook = lambda _: None  # Python prints what is raised in its callbacks, such as those of imports
     raise KeyboardInterrupt
 
 

@@ -42,7 +42,7 @@ ACENTRIC_RECIPES: dict[str, tuple[Recipe, ...]] = {
 _ATOMIC_D_MIN = 1.35  # Å
 # Recipes whose trials a network takes on, and how many for each that it does: both parts take about the same time.
 # Direct methods solve few crystals at 1.5 Å, but a network completes trials of theirs where it completes none of RAAR.
-# At 2 Å they take most of the time, and no more crystals are solved (docs/results.md).
+# At 2 Å they take most of the time without a visible gain (docs/results.md).
 _FEW_STARTS = _DIRECT._replace(n_starts=4)
 _COARSE_PROPOSALS = tuple((recipe, 8) for recipe in _RAAR)
 _PROPOSALS = tuple(each for proposal in _COARSE_PROPOSALS for each in (proposal, (_FEW_STARTS, 4)))
