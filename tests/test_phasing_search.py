@@ -1,5 +1,6 @@
 """Trials with a network: lists that obey the group, from any origin, of the classical trials that fit best."""
 
+import itertools
 import math
 import warnings
 from dataclasses import replace
@@ -28,7 +29,7 @@ from rephase.solvers.found_group import Found, in_group
 from rephase.solvers.lattices import without_group
 from rephase.solvers.learned.cards import PhasingCard
 from rephase.solvers.learned.network import RecurrentNetwork
-from rephase.solvers.learned.search import LearnedSearch, NetworkSphere
+from rephase.solvers.learned.search import Candidates, LearnedSearch, NetworkSphere
 from rephase.solvers.learned.spheres import points_needed
 from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.solve import preferred, solve
@@ -102,10 +103,33 @@ def test_the_network_takes_on_the_trials_of_smallest_misfit():
     trials = asked.improved(problem, asked.proposals(problem, 2, generator), 2)
     every = recipe.trials(problem, 8, torch.Generator().manual_seed(0))
     best = every.take(every.misfit.argsort()[:2])
-    found = NetworkSphere(problem, network()).in_group(best.F)
+    found = NetworkSphere(problem, network()).improved(best.F)
     torch.testing.assert_close(trials.confidence, found.confidence, rtol=0, atol=1e-3)
     assert torch.equal(trials.merit, trials.confidence)
     assert bool(((trials.misfit > 0) & (trials.misfit < 1)).all())
+
+
+def test_only_promising_lists_go_on_and_only_while_they_gain_confidence(monkeypatch):
+    sphere = NetworkSphere(problem_of("P -1"), network())
+    rounds = [[0.1, 0.5, 0.2, 0.3, 0.4, 0.1, 0.1, 0.1, 0.1], [0.6, 0.3], [0.7], [0.701]]
+    left, n_asked = iter(rounds), []
+
+    def in_group(F):
+        n_asked.append(len(F))
+        return Candidates(F + 1, torch.tensor(next(left)))
+
+    monkeypatch.setattr(sphere, "in_group", in_group)
+    found = sphere.improved(torch.zeros(9, 1))
+    assert n_asked == [9, 2, 1, 1]  # the second of the best two loses, the first gains twice, then too little
+    assert found.F[:, 0].tolist() == [1, 3, 1, 1, 1, 1, 1, 1, 1]
+    assert found.confidence.tolist() == pytest.approx([0.1, 0.7, *rounds[0][2:]])
+
+
+def test_the_rounds_of_a_network_end_even_if_confidence_grows_for_ever(monkeypatch):
+    sphere, n_rounds = NetworkSphere(problem_of("P -1"), network()), itertools.count(1)
+    monkeypatch.setattr(sphere, "in_group", lambda F: Candidates(F + 1, torch.full((len(F),), 0.1 * next(n_rounds))))
+    found = sphere.improved(torch.zeros(2, 1))
+    assert found.F[:, 0].tolist() == [5, 5]
 
 
 def test_the_classical_trials_that_a_network_was_given_have_their_own_outcome():
