@@ -22,6 +22,7 @@ _STEPS_IN_GROUP = (4, 4, 8)  # after each average over the operations
 # is right in part becomes complete, often in the third round only, and what is wrong stays as it is (docs/results.md).
 _PART_GOING_ON, _FEWEST_GOING_ON, _MOST_ROUNDS, _GAIN = 0.25, 2, 5, 0.005
 _ROUNDS = 1.5  # of all lists together, relative to the first round of each
+_SAME_TRIPLETS = 0.95  # part of the largest third moment of a map; at most 0.85 in true maps of 74 crystals
 # Cycles of a channel of a layer in one step for a voxel of the network's grid: process time of `LearnedSearch.trials`
 # beyond that of `n_proposals` trials of its recipe, in turn in one run on one thread, in units of what `plan_trials`
 # counts for these: 1.6 to 2.2 with each recipe, for three groups of 4 and 8 operations to 2 Å, 11,520 to 25,600 voxels
@@ -123,6 +124,7 @@ class NetworkSphere:
         self.grid = HalfGrid(self.space.hkl, self.spheres.shape)
         is_measured = self.grid.put(torch.ones_like(known))[None] > 0
         self.data = measured(self.spheres, self.grid.put(known)[None], is_measured)
+        self._largest_moment = self._third_moment(torch.ones_like(known, dtype=torch.complex64)[None])
         self.n_at_once = _lists_at_once(self.spheres.n_voxels, problem.device)
 
     @torch.no_grad()
@@ -168,8 +170,18 @@ class NetworkSphere:
             phasors = self.network(self.data, self.grid.put(group.average(F)), n_steps)
             F = self._lists(phasors)
         F = group.average(F)
-        F[:, :n_known] = self.space.amplitude * unit_phasor(F[:, :n_known])
-        return F, self.data.confidence(phasors)
+        known = unit_phasor(F[:, :n_known])
+        F[:, :n_known] = self.space.amplitude * known
+        is_of_one_atom = self._third_moment(known) > _SAME_TRIPLETS * self._largest_moment
+        return F, self.data.confidence(phasors).masked_fill(is_of_one_atom, 0.0)
+
+    def _third_moment(self, phasors: torch.Tensor) -> torch.Tensor:
+        """Return the third moments [n] of E maps with phasors [n, n_known]: the sum of |EEE| cos over the triplets.
+
+        It is largest if every triplet phase is zero, as with one atom in the primitive cell. This "uranium solution"
+        is consistent in itself, and a network is as confident of it as of a right one.
+        """
+        return self.grid.to_map(self.space.E * phasors).pow(3).sum((1, 2, 3))
 
     def _lists(self, phasors: torch.Tensor) -> torch.Tensor:
         """Return lists [n, n_refl] with the measured amplitudes, and those of the phasors where there is none."""
