@@ -12,6 +12,7 @@ import torch
 
 from rephase.config.phasing import PhasingData
 from rephase.crystal.cell import Cell
+from rephase.crystal.phases import unit_phasor
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.reflections.statistics import absolute_amplitude, unique_hkl
@@ -130,6 +131,20 @@ def test_the_rounds_of_a_network_end_even_if_confidence_grows_for_ever(monkeypat
     monkeypatch.setattr(sphere, "in_group", lambda F: Candidates(F + 1, torch.full((len(F),), 0.1 * next(n_rounds))))
     found = sphere.improved(torch.zeros(2, 1))
     assert found.F[:, 0].tolist() == [5, 5]
+
+
+@pytest.mark.parametrize("group", ["P 1", "C 1 2 1"])
+def test_a_network_is_not_confident_of_a_solution_of_one_atom(group, monkeypatch):
+    problem = problem_of(group)
+    sphere = NetworkSphere(problem, network())
+    monkeypatch.setattr(sphere, "network", lambda data, start, n_steps: 0.9 * unit_phasor(start))
+    one_atom = problem.from_within_data(torch.ones(1, len(problem.within_data.hkl), dtype=torch.complex64))
+    angle = 2 * np.pi * problem.hkl.float() @ torch.tensor([0.21, 0.37, 0.13])
+    shifted = one_atom * torch.polar(torch.ones_like(angle), angle)
+    random = random_phasors(problem, 1, torch.Generator().manual_seed(0))[0]
+    many_atoms = problem.group.average(search(problem, random, torch.zeros_like(random, dtype=bool), Recipe(n_search=5)))
+    found = sphere.in_group(torch.cat([one_atom, shifted, many_atoms]))
+    assert found.confidence.tolist() == pytest.approx([0, 0, 0.81], abs=1e-3)
 
 
 def test_the_classical_trials_that_a_network_was_given_have_their_own_outcome():
