@@ -141,8 +141,8 @@ def test_a_network_is_not_confident_of_a_solution_of_one_atom(group, monkeypatch
     one_atom = problem.from_within_data(torch.ones(1, len(problem.within_data.hkl), dtype=torch.complex64))
     angle = 2 * np.pi * problem.hkl.float() @ torch.tensor([0.21, 0.37, 0.13])
     shifted = one_atom * torch.polar(torch.ones_like(angle), angle)
-    random = random_phasors(problem, 1, torch.Generator().manual_seed(0))[0]
-    many_atoms = problem.group.average(search(problem, random, torch.zeros_like(random, dtype=bool), Recipe(n_search=5)))
+    start = random_phasors(problem, 1, torch.Generator().manual_seed(0))
+    many_atoms = problem.group.average(search(problem, *start, Recipe(n_search=5)))
     found = sphere.in_group(torch.cat([one_atom, shifted, many_atoms]))
     assert found.confidence.tolist() == pytest.approx([0, 0, 0.81], abs=1e-3)
 

@@ -142,7 +142,7 @@ class NetworkSphere:
         return self.problem.from_within_data(torch.cat(found))
 
     def improved(self, F: torch.Tensor) -> Candidates:
-        """Improve lists F [n, n_refl] as `in_group` does, the most promising ones until they gain no more confidence."""
+        """Improve lists F [n, n_refl] as `in_group` does, the most promising ones as long as they gain confidence."""
         found = self.in_group(F)
         n_going_on = max(_FEWEST_GOING_ON, int(_PART_GOING_ON * len(F)))
         rows = found.confidence.topk(min(len(F), n_going_on)).indices
