@@ -1,5 +1,6 @@
 """The space group of data without one: named in spite of leaks into its absences, and the answer in it."""
 
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -362,3 +363,19 @@ def test_operations_outside_the_tables_have_no_standard_setting():
     odd = find_symmetry(["x,y,z", "x+1/4,y,z", "x+1/2,y,z", "x+3/4,y,z"])
     with pytest.raises(SymmetryError, match="standard"):
         standard_setting(odd)
+
+
+@pytest.mark.parametrize(
+    ("group", "d_min", "n"),
+    [("P 1 21 1", 2.0, 29), ("P n a 21", 2.3, 22), ("P n a 21", 2.3, 16), ("P 21 21 21", 2.9, 14)],
+)
+def test_few_reflections_are_solved_without_a_comparison_of_groups(group, d_min, n):
+    options = RandomCrystalOptions((group,), (5, 6))
+    made = random_crystals(4, generator=torch.Generator().manual_seed(5), options=options)
+    lists = [simulate_reflections(made.crystal(i), d_min)[0] for i in range(4 if d_min < 2.5 else 1)]
+    data = next(each for each in lists if len(each) == n)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        solution = solve(data, solver="classical", effort=0.02, model=False)
+    assert len(solution.reflections) == n
+    assert solution.verdict != "solved"

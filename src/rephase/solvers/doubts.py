@@ -1,6 +1,7 @@
 """Doubts about a stated space group: more symmetry in the solved map, equivalents that differ, strong absences."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from rephase.crystal.reflections import Merged, Reflections
 from rephase.crystal.symmetry import Symmetry
+from rephase.errors import ReflectionError
 from rephase.solvers.claims import capped
 from rephase.solvers.found_group import Found, in_group
 from rephase.solvers.group_choice import is_worth_its_parameters
@@ -41,10 +43,12 @@ def with_doubts(
     solve_again
         Solves reflections without a group, with little effort.
     """
-    if is_contradicted(found.merged, solution):
-        better = _other_group(found.measured, solution, solve_again)
-    else:
-        better = _confirmed_larger_group(solution, found, describe) if solution.verdict != "unsure" else None
+    better = None
+    with suppress(ReflectionError):  # too few without the equivalents of the stated group: no other one is compared
+        if is_contradicted(found.merged, solution):
+            better = _other_group(found.measured, solution, solve_again)
+        elif solution.verdict != "unsure":
+            better = _confirmed_larger_group(solution, found, describe)
     if better is None:
         return solution
     why, answer = doubt(found.merged.reflections.group, found.merged, better), solution.verdict
