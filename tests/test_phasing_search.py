@@ -35,7 +35,7 @@ from rephase.solvers.learned.spheres import points_needed
 from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.solve import preferred, solve
 from rephase.solvers.strategy import Recipe, pursue, random_phasors, search
-from rephase.solvers.trials import Trials, aligned_phasors, best_of, compared
+from rephase.solvers.trials import Trials, aligned_phasors, best_of, compared, continued, pooled
 
 
 def network():
@@ -228,6 +228,28 @@ def test_a_network_leads_by_its_confidence_in_the_best_trial_that_disagrees():
     assert verdict(2.0, compared(problem, alone, 1)) == "unsure"
 
 
+def test_the_best_rival_is_remembered_where_all_kept_trials_agree():
+    problem = problem_of("P -1")
+    start = random_phasors(problem, 2, torch.Generator().manual_seed(0))
+    one, other = problem.group.average(search(problem, *start, Recipe(n_search=5, n_settle=0))).split(1)
+
+    def trials(F, confidence):
+        return Trials(
+            F.expand(len(confidence), -1), torch.linspace(0.3, 0.4, len(confidence)), torch.tensor(confidence)
+        )
+
+    outcome = continued(problem, None, trials(other, [0.5]), 1)
+    assert outcome.lead == math.inf
+    for confidence in ([0.6] * 20, [0.6] * 20, [0.55] * 40):  # the other one is crowded out
+        outcome = continued(problem, outcome, trials(one, confidence), len(confidence))
+    assert (outcome.n_agree, outcome.n_trials, len(outcome.kept.F)) == (24, 81, 24)
+    assert (outcome.lead, outcome.rival) == (pytest.approx(0.1, abs=1e-6), pytest.approx(0.3, abs=1e-6))
+    together = pooled(problem, outcome, continued(problem, None, trials(one, [0.7]), 1))
+    assert (together.lead, together.n_trials) == (pytest.approx(0.2, abs=1e-6), 82)
+    outcome = continued(problem, outcome, trials(other, [0.8] * 30), 30)  # and becomes the best
+    assert (outcome.n_agree, outcome.lead) == (24, pytest.approx(0.2, abs=1e-6))
+
+
 def test_what_a_network_has_not_learned_is_not_claimed_by_its_lead():
     options = RandomCrystalOptions(("P 4",), (5, 6))
     crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
@@ -254,7 +276,7 @@ def test_a_network_improves_and_ranks_the_trials_in_the_group_that_was_found():
     problem = working_problem(merged.reflections, amplitude)
     search = LearnedSearch(network(), Recipe(n_search=5, n_settle=0, n_finish=(2, 2)), n_proposals=2)
     proposed = search.proposals(problem, 5, torch.Generator().manual_seed(0))
-    kept = best_of(search.improved(problem, proposed, 5))
+    kept, _ = best_of(search.improved(problem, proposed, 5))
     outcome = compared(problem, kept, 96)
     moved = in_group(Found(data, merged, amplitude, problem, outcome, search), group)
     found = moved.outcome.kept

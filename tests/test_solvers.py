@@ -336,7 +336,7 @@ def test_the_probability_of_a_network_decides_at_any_resolution(probability, exp
 
 @pytest.mark.parametrize("calibration", CALIBRATIONS.values())
 def test_a_larger_lead_is_more_probable(calibration):
-    stated = [calibration.probability(lead, 0.28) for lead in (0.0, 0.01, 0.05, 0.1, np.inf)]
+    stated = [calibration.probability(lead, 0.3) for lead in (0.0, 0.01, 0.05, 0.1, np.inf)]
     assert stated == sorted(stated)
     assert 0 < stated[0] < 0.5 < 0.95 < stated[-1] < 1
 

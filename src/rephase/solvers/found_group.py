@@ -58,7 +58,7 @@ def in_group(found: Found, symmetry: Symmetry, *, standard: bool = False) -> Fou
     there = working_problem(merged.reflections, amplitude, device=found.problem.device)
     convert = partial(_converted, found.problem, there, basis=setting.basis)
     kept = found.search.finished(there, convert(outcome.kept.F if outcome.kept else outcome.F[None]))
-    ranked = kept if kept.confidence is None else best_of(kept)
+    ranked = kept if kept.confidence is None else best_of(kept)[0]
     moved = compared(there, ranked, outcome.n_trials)._replace(lead=None)
     return Found(measured, merged, amplitude, there, moved, found.search)
 

@@ -15,7 +15,7 @@ from rephase.solvers.iterations import ITERATIONS, low_density_elimination
 from rephase.solvers.maxima import around_peaks
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.projections import Modulus, above
-from rephase.solvers.trials import Outcome, Trials, best_of, compared, joined
+from rephase.solvers.trials import Outcome, Trials, compared, continued
 
 _FINISH_DAMPING, LAST_CYCLES = 0.9, 20  # damping of low-density elimination, and its cycles at the end of a search
 _FEWEST_TRIALS = 4  # in a batch whose maps fit in memory; the first batches have no more on a CPU
@@ -244,19 +244,17 @@ def pursue(
     examines one list F [n_refl]; a trial of large merit that it confirms is the best one, and ends the search.
     """
     examined: set[float] = set()
-    pool: Trials | None = None
-    classical: Trials | None = None  # apart from what a network makes of them
-    n_trials = n_classical = 0
+    outcome: Outcome | None = None
+    classical: Outcome | None = None  # apart from what a network makes of them
     for round_, each in enumerate(itertools.cycle(searches)):
         n_voxels, n_before = each.recipe.space(problem).n_voxels, round_ // len(searches)
         batch = min(max_trials, batch_size(n_voxels, problem.device, n_before, n_proposals=each.n_proposals))
         proposed = each.proposals(problem, batch, generator)
         fresh = each.improved(problem, proposed, batch)
-        n_trials, n_classical = n_trials + batch, n_classical + len(proposed.F)
-        pool = best_of(fresh if pool is None else joined([pool, fresh]))
+        outcome = continued(problem, outcome, fresh, batch)
         if fresh is not proposed:
-            classical = best_of(proposed if classical is None else joined([classical, proposed]))
-        outcome = compared(problem, pool, n_trials)
+            classical = continued(problem, classical, proposed, len(proposed.F))
+        pool, n_trials = outcome.trials[0], outcome.n_trials
         report(n_trials, outcome.n_agree)
         if is_enough(outcome):
             break
@@ -270,7 +268,7 @@ def pursue(
             break
     else:
         raise ConfigError("searches is empty: give at least one")
-    return outcome if classical is None else outcome._replace(proposed=compared(problem, classical, n_classical))
+    return outcome._replace(proposed=classical)
 
 
 def _unexamined(pool: Trials, examined: set[float]) -> int | None:

@@ -54,9 +54,10 @@ def joined(several: Sequence[Trials]) -> Trials:
     return Trials(F, misfit, torch.cat(confidence) if confidence else None)
 
 
-def best_of(pool: Trials) -> Trials:
-    """Keep the trials of largest merit, the best first."""
-    return pool.take(pool.merit.argsort(descending=True)[:N_KEPT])
+def best_of(pool: Trials) -> tuple[Trials, Trials]:
+    """Return the trials of largest merit, which are kept, and the others, each with the best first."""
+    order = pool.merit.argsort(descending=True)
+    return pool.take(order[:N_KEPT]), pool.take(order[N_KEPT:])
 
 
 class Outcome(NamedTuple):
@@ -65,10 +66,11 @@ class Outcome(NamedTuple):
     ``F`` [n_refl] of the best trial; ``fom`` [n_known] in 0–1, the agreement on each phase among the trials that agree
     with it, 0 if none does; its ``misfit``, and ``rival``, the smallest misfit of a trial that disagrees (infinite if
     none does); ``lead``, by how much the confidence of a network in it is larger than in any trial that disagrees
-    (infinite if none was kept, None without a network); ``probability``, that it is right, if the network is
-    calibrated. ``kept`` are the best of ``n_trials`` trials; ``n_agree`` of them, including the best, reached the same
-    solution, ``agrees`` [n_kept] says which. ``is_confirmed`` if an examination confirmed it. ``proposed`` is what
-    the classical trials that a network was given lead to without it.
+    (infinite if none does, None without a network); ``probability``, that it is right, if the network is calibrated.
+    ``kept`` are the best of ``n_trials`` trials; ``n_agree`` of them, including the best, reached the same solution,
+    ``agrees`` [n_kept] says which. If all do, ``other`` is the best trial that does not, if there was one.
+    ``is_confirmed`` if an examination confirmed it. ``proposed`` is what the classical trials that a network was given
+    lead to without it.
     """
 
     F: torch.Tensor
@@ -81,36 +83,59 @@ class Outcome(NamedTuple):
     probability: float | None = None
     kept: Trials | None = None
     agrees: torch.Tensor | None = None
+    other: Trials | None = None
     is_confirmed: bool = False
     proposed: "Outcome | None" = None
 
+    @property
+    def trials(self) -> tuple[Trials, ...]:
+        """All trials that are remembered."""
+        return tuple(each for each in (self.kept, self.other) if each is not None)
 
-def compared(problem: PhaseProblem, pool: Trials, n_trials: int) -> Outcome:
-    """Compare the trials with the first of them."""
-    weight = problem.amplitude**2
-    phasors = aligned_phasors(problem, pool.F, 0)
-    correlation = ((phasors * phasors[0].conj()).real @ weight) / weight.sum()
-    agreeing = correlation >= _SAME_SOLUTION
-    others, lead = pool.take(~agreeing), None
+
+def compared(problem: PhaseProblem, pool: Trials, n_trials: int, others: Trials | None = None) -> Outcome:
+    """Compare trials with the first of them; `others` of less merit are its rivals if all the former agree with it."""
+    agreeing, phasors = _agreeing(problem, pool)
+    rivals, other = pool.take(~agreeing), None
+    if not len(rivals.F) and others is not None and len(others.F):
+        is_same, _ = _agreeing(problem, joined([pool.take(torch.arange(1)), others]))
+        rivals = others.take(~is_same[1:])
+        other = rivals.take(rivals.merit.argsort(descending=True)[:1]) if len(rivals.F) else None
+    lead = None
     if pool.confidence is not None:
-        lead = float(pool.merit[0] - others.merit.max()) if len(others.F) else math.inf
+        lead = float(pool.merit[0] - rivals.merit.max()) if len(rivals.F) else math.inf
     return Outcome(
         F=pool.F[0],
         fom=figure_of_merit(phasors[agreeing]),
         misfit=float(pool.misfit[0]),
-        rival=float(others.misfit.min()) if len(others.F) else math.inf,
+        rival=float(rivals.misfit.min()) if len(rivals.F) else math.inf,
         n_agree=int(agreeing.sum()),
         n_trials=n_trials,
         lead=lead,
         kept=pool,
         agrees=agreeing,
+        other=other,
     )
+
+
+def _agreeing(problem: PhaseProblem, pool: Trials) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return which trials [n] agree with the first, and their phasors [n, n_known] at its origin and hand."""
+    weight = problem.amplitude**2
+    phasors = aligned_phasors(problem, pool.F, 0)
+    return ((phasors * phasors[0].conj()).real @ weight) / weight.sum() >= _SAME_SOLUTION, phasors
+
+
+def continued(problem: PhaseProblem, outcome: Outcome | None, fresh: Trials, n: int) -> Outcome:
+    """Return what `fresh` trials, the best of `n` that were run, lead to with those of an outcome."""
+    earlier = () if outcome is None else outcome.trials
+    kept, others = best_of(joined([*earlier, fresh]))
+    return compared(problem, kept, n if outcome is None else outcome.n_trials + n, others)
 
 
 def pooled(problem: PhaseProblem, *outcomes: Outcome) -> Outcome:
     """Compare the kept trials of several searches for one problem, all ranked alike."""
-    kept = best_of(joined([each.kept for each in outcomes if each.kept is not None]))
-    return compared(problem, kept, sum(each.n_trials for each in outcomes))
+    kept, others = best_of(joined([trials for each in outcomes for trials in each.trials]))
+    return compared(problem, kept, sum(each.n_trials for each in outcomes), others)
 
 
 def aligned_phasors(problem: PhaseProblem, F: torch.Tensor, reference: int) -> torch.Tensor:
