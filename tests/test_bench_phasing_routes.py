@@ -35,7 +35,7 @@ def some():
 
 def test_every_route_is_trained_and_judged_once(tmp_path, monkeypatch, capsys):
     out = tmp_path / "rows.csv"
-    given = ["--minutes", "1e-6", "--crystals", "2", "--starts", "2", "--out", str(out)]
+    given = ["--minutes", "1e-4", "--crystals", "2", "--starts", "2", "--out", str(out)]
     monkeypatch.setattr(sys, "argv", ["phasing_routes.py", *given])
     phasing_routes.main()
     rows = pd.read_csv(out).set_index("route")

@@ -22,6 +22,7 @@ from rephase.crystal.shells import smooth_mean
 from rephase.crystal.symmetry import Symmetry, find_symmetry, unique_rows
 from rephase.errors import ReflectionError, check_positive
 
+_HIGH_ORDER = 8  # rotations; in groups with more, a few unique reflections represent many
 _CONTRADICTION = 5.0, 0.25  # spread in units of σ, and relative to the intensity
 _STRONG_ABSENCES = 0.05, 5.0  # mean I of the absences over the mean I of the others, and mean I/σ of the absences
 _FEWEST_ABSENCES = 5  # fewer allow no conclusion
@@ -99,10 +100,10 @@ class Reflections:
         return len(self.hkl)
 
     def _count(self) -> int:
-        """Number of reflections for the check: that of the rows, or of all their equivalents if those are few."""
-        if len(self) >= FEWEST:
-            return len(self)
+        """Number of reflections for the check; in a merged list or a group of high order, equivalents are counted."""
         group = self.symmetry or symmetry_of_axes(self.cell)
+        if len(self) >= FEWEST or not (self.is_merged or len(group.point_group) > _HIGH_ORDER):
+            return len(self)
         unique = unique_rows(group.representative(self.hkl))
         return int(group.multiplicity(unique).sum()) // 2
 
