@@ -39,7 +39,7 @@ import pandas as pd
 from cases.crystals import chosen_crystals, crystal_files
 from cases.options import case_parser, check_case, data_kind, limits_of
 from cases.reflections import case_of, chance, is_same_group
-from cases.reliability import fitted, reliability
+from cases.reliability import fitted, reliability, stated_by
 from cases.rows import Row, continued, replace_rows
 
 from rephase.crystal.structures import Crystal
@@ -47,6 +47,7 @@ from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, ReflectionError
 from rephase.labs.solving.steps import score_row, solved_shares
 from rephase.solvers.choice import LEARNED
+from rephase.solvers.claims import CALIBRATIONS
 from rephase.solvers.solve import solve
 
 KEYS = ("solver", "data", "effort", "d_min")
@@ -96,6 +97,7 @@ def cases(crystals: dict[str, Crystal], options: argparse.Namespace) -> Iterator
         for name, crystal in crystals.items():
             asks_other = options.solver in LEARNED and options.weights
             solver = f"{options.solver} {options.weights}" if asks_other else options.solver
+            solver += " uncalibrated" if options.uncalibrated else ""
             values = solver, data_kind(options), options.effort, d_min, options.seed, name
             yield dict(zip(SAME, values)), partial(measure, name, crystal, d_min, options)
 
@@ -129,6 +131,9 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument(
         "--reliability", action="store_true", help="how often solutions of a network are right, and a fit of this"
     )
+    parser.add_argument(
+        "--uncalibrated", action="store_true", help="no claims by the confidence of a network, as before a fit of them"
+    )
     parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" to run instead, on exact data of CIFs')
     options = parser.parse_args()
     check_case(options, parser)
@@ -149,6 +154,8 @@ def main() -> None:
     if options.peer:
         replace_rows(options.out, peer_rows(options.peer, options, files, crystals), SAME)
         crystals = {}
+    if options.uncalibrated:
+        CALIBRATIONS.clear()
     rows = continued(options.out, cases(crystals, options))
     if not rows:
         raise SystemExit("no crystal could be read, and there are no earlier rows: nothing to print")
@@ -156,9 +163,10 @@ def main() -> None:
     for shares in shares_by_size(table) if options.by_size else ():
         print(shares.round(3).to_string(index=False), end="\n\n")
     if options.reliability and "lead" in table:
-        print(reliability(table, KEYS).round(3).to_string(index=False))
         for solver, part in table.groupby("solver", sort=False):
-            print(solver, fitted(part) or "too few solutions, or all alike: no fit")
+            fit = fitted(part)
+            print(solver, fit or "too few solutions, or all alike: no fit")
+            print(reliability(stated_by(fit, part), KEYS).round(3).to_string(index=False))
     print(solved_shares(table, KEYS).round(3).to_string(index=False))
 
 

@@ -21,12 +21,12 @@ from rephase.crystal.symmetry import find_symmetry
 from rephase.formats import cod
 from rephase.paths import BENCHMARKS
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
-from rephase.solvers.claims import LARGEST_LEAD, Calibration
+from rephase.solvers.claims import CALIBRATIONS, LARGEST_LEAD, Calibration
 
 sys.path.insert(0, str(BENCHMARKS))  # as for a script of this folder
 
 from cases.crystals import describe
-from cases.reliability import fitted, reliability
+from cases.reliability import fitted, reliability, stated_by
 
 EVERY = 25  # of the table: three entries
 
@@ -171,6 +171,24 @@ def test_the_reliability_compares_the_stated_probability_with_the_truth():
     for each in itertools.product((0.0, 0.03, 0.1), (0.3, 0.4, 0.5)):
         assert found.probability(*each) == pytest.approx(true.probability(*each), abs=0.04)
     assert fitted(without_lead) is None
+    assert stated_by(true, rows) is rows
+    unstated = stated_by(true, pd.concat([rows.assign(probability=np.nan), without_lead]))
+    assert unstated["probability"].tolist() == pytest.approx(stated.tolist())
+
+
+@pytest.mark.parametrize("option", [[], ["--uncalibrated"]])
+def test_a_network_claims_nothing_where_a_fit_is_wanted(tmp_path, monkeypatch, option):
+    rows = tmp_path / "rows.csv"
+    words = ["--random", "1", "--groups", "P -1", "--n-atoms", "6", "6", "--seed", "2", "--d-min", "2.0"]
+    words += ["--solver", "learned", "--effort", "0.05", "--reliability", "--out", str(rows)]
+    fitted = {sha256: each._replace(n_trials=4) for sha256, each in CALIBRATIONS.items()}
+    monkeypatch.setattr("rephase.solvers.claims.CALIBRATIONS", fitted)
+    monkeypatch.setattr("rephase.solvers.choice.CALIBRATIONS", fitted)
+    monkeypatch.setattr(sys, "argv", ["solve.py", *words, *option])
+    runpy.run_path(str(BENCHMARKS / "solve.py"), run_name="__main__")
+    found = pd.read_csv(rows).iloc[0]
+    assert np.isnan(found["probability"]) == bool(option)
+    assert found["solver"] == ("learned uncalibrated" if option else "learned")
 
 
 def test_rows_that_a_line_separates_have_a_finite_calibration():

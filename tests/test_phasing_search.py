@@ -17,7 +17,8 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.reflections.statistics import absolute_amplitude, unique_hkl
 from rephase.crystal.structure_factors import structure_factors
-from rephase.crystal.symmetry import find_symmetry
+from rephase.crystal.structures import read_crystal
+from rephase.crystal.symmetry import find_symmetry, rows_of
 from rephase.errors import ConfigError, GridError, WeightsError
 from rephase.learning.weights import Weights
 from rephase.paths import WEIGHTS
@@ -145,6 +146,18 @@ def test_a_network_is_not_confident_of_a_solution_of_one_atom(group, monkeypatch
     many_atoms = problem.group.average(search(problem, *start, Recipe(n_search=5)))
     found = sphere.in_group(torch.cat([one_atom, shifted, many_atoms]))
     assert found.confidence.tolist() == pytest.approx([0, 0, 0.81], abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore")  # real files deserve some
+@pytest.mark.parametrize("d_min", [1.5, 2.0])
+def test_no_true_map_is_taken_for_one_of_a_single_atom(cod_table, cod_file, d_min):
+    for crystal in (read_crystal(cod_file(f"{name}.cif")) for name in cod_table.index):
+        data, truth = simulate_reflections(crystal, d_min)
+        F = truth.F[rows_of(data.hkl, truth.hkl)]
+        known = F / np.maximum(np.abs(F), 1e-9)
+        sphere = NetworkSphere(working_problem(data, np.abs(F), known=known), network())
+        assert not bool(sphere.is_of_one_atom(sphere.space.known[None]).any()), crystal.name
+        assert bool(sphere.is_of_one_atom(torch.ones_like(sphere.space.known)[None]).all())
 
 
 def test_the_classical_trials_that_a_network_was_given_have_their_own_outcome():

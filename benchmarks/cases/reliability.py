@@ -28,6 +28,15 @@ def reliability(table: pd.DataFrame, keys: tuple[str, ...]) -> pd.DataFrame:
     ]
 
 
+def stated_by(calibration: Calibration | None, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that have a lead with the probability of a calibration, if there is one and none states any."""
+    if calibration is None or table["probability"].notna().any():
+        return table
+    stated = table.dropna(subset="lead")
+    found = [calibration.probability(*figures) for figures in zip(stated["lead"], stated["r_factor"])]
+    return stated.assign(probability=found)
+
+
 def fitted(table: pd.DataFrame) -> Calibration | None:
     """Fit a calibration to the rows that have a lead, by maximum likelihood with a weak preference for small slopes.
 

@@ -56,8 +56,8 @@ class Calibration(NamedTuple):
 
 
 # Of the weights with these SHA-256; the confidence of others claims nothing. Fitted to rows of `rephase bench solve --
-# --solver learned --reliability` (docs/results.md): the first to 74 real crystals at 2.0 Å, by their leads alone, the
-# second to 60 random ones at 1.5 and 1.75 Å.
+# --solver learned --reliability --uncalibrated` (docs/results.md): the first to 74 real crystals at 2.0 Å, by their
+# leads alone, the second to 60 random ones at 1.5 and 1.75 Å.
 CALIBRATIONS = {
     "9fc15057729f5d09bd916a984062adce4c0676a4d9205066e6d58b71e8195389": Calibration(-1.59, 48.5),
     "81a8e38607b25e2929662a03ea42e0945b6089b8beab8bdc6517c92cb49ed371": Calibration(15.73, 34.1, -53.1, n_trials=48),

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from rephase.crystal.reflections import Reflections
-from rephase.crystal.reflections.checks import FEWEST
 from rephase.crystal.reflections.statistics import normalise
 from rephase.crystal.symmetry import Symmetry, find_symmetry
 from rephase.solvers.absences import evidence_of_absences, listed_reflections
@@ -81,8 +80,6 @@ def fitting_groups(
     tolerated = _TOLERATED_R_INT + 0.8 * float(data.sigma.sum() / data.intensity.sum())  # <|x|> of a Gaussian is 0.8 σ
     fits = []
     for symmetry in groups_of_lattice(data, data.group.symbol[0]) if candidates is None else candidates:
-        if (~symmetry.is_absent(data.hkl)).sum() < FEWEST:
-            continue
         r_int, absences = r_int_of_laue(symmetry), evidence_of_absences(listed, symmetry)
         if r_int > _LARGEST_R_INT or absences < _LEAST_EVIDENCE:
             continue

@@ -21,8 +21,8 @@ _STEPS_IN_GROUP = (4, 4, 8)  # after each average over the operations
 # A part of the lists, and at least two, go on with rounds of these steps as long as each adds so much confidence. What
 # is right in part becomes complete, often in the third round only, and what is wrong stays as it is (docs/results.md).
 _PART_GOING_ON, _FEWEST_GOING_ON, _MOST_ROUNDS, _GAIN = 0.25, 2, 5, 0.005
-_ROUNDS = 1.5  # of all lists together, relative to the first round of each
-_SAME_TRIPLETS = 0.95  # part of the largest third moment of a map; at most 0.85 in true maps of 74 crystals
+_ROUNDS = 1.5  # lists in all rounds for each in the first: 1.4 to 1.8 for four crystals at 1.5 and 2 Å
+_SAME_TRIPLETS = 0.95  # part of the largest third moment of a map; a test shows that true maps stay below
 # Cycles of a channel of a layer in one step for a voxel of the network's grid: process time of `LearnedSearch.trials`
 # beyond that of `n_proposals` trials of its recipe, in turn in one run on one thread, in units of what `plan_trials`
 # counts for these: 1.6 to 2.2 with each recipe, for three groups of 4 and 8 operations to 2 Å, 11,520 to 25,600 voxels
@@ -124,7 +124,7 @@ class NetworkSphere:
         self.grid = HalfGrid(self.space.hkl, self.spheres.shape)
         is_measured = self.grid.put(torch.ones_like(known))[None] > 0
         self.data = measured(self.spheres, self.grid.put(known)[None], is_measured)
-        self._largest_moment = self._third_moment(torch.ones_like(known, dtype=torch.complex64)[None])
+        self._largest_moment = self._third_moment(torch.ones_like(known, dtype=torch.complex64)[None])[0]
         self.n_at_once = _lists_at_once(self.spheres.n_voxels, problem.device)
 
     @torch.no_grad()
@@ -172,8 +172,11 @@ class NetworkSphere:
         F = group.average(F)
         known = unit_phasor(F[:, :n_known])
         F[:, :n_known] = self.space.amplitude * known
-        is_of_one_atom = self._third_moment(known) > _SAME_TRIPLETS * self._largest_moment
-        return F, self.data.confidence(phasors).masked_fill(is_of_one_atom, 0.0)
+        return F, self.data.confidence(phasors).masked_fill(self.is_of_one_atom(known), 0.0)
+
+    def is_of_one_atom(self, phasors: torch.Tensor) -> torch.Tensor:
+        """Whether phasors [n, n_known] are those of a single atom in the primitive cell, [n]."""
+        return self._third_moment(phasors) > _SAME_TRIPLETS * self._largest_moment
 
     def _third_moment(self, phasors: torch.Tensor) -> torch.Tensor:
         """Return the third moments [n] of E maps with phasors [n, n_known]: the sum of |EEE| cos over the triplets.
