@@ -7,11 +7,11 @@
 
 Noise-free |F_calc| is computed from every CIF, as in ``rephase bench solve``, with the same options to degrade it. The
 network improves, in the group, lists from ``--starts`` random starts of its own (``--from network``), or those of
-smallest misfit among four to eight times as many trials of RAAR and direct methods (``--from classical``, as does
-``rephase solve --solver learned``). ``map_cc`` is the best over the allowed origins and both hands. For each
-resolution, and for centric and acentric crystals, the table has the fraction that is solved (map_cc at least 0.7) by
-the most confident list (``first``) and by any, the fraction that is well solved by the first (``first>=0.9``), and the
-mean map_cc of all lists and of random phases (``chance``).
+smallest misfit among four to eight times as many trials of RAAR and direct methods, the most promising of which go on
+in ``--rounds`` (``--from classical``, as does ``rephase solve --solver learned``). ``map_cc`` is the best over the
+allowed origins and both hands. For each resolution, and for centric and acentric crystals, the table has the fraction
+that is solved (map_cc at least 0.7) by the most confident list (``first``) and by any, the fraction that is well solved
+by the first (``first>=0.9``), and the mean map_cc of all lists and of random phases (``chance``).
 
 Rows are appended to ``runs/bench/learned_solver.csv``, and existing rows are not computed again.
 """
@@ -43,11 +43,11 @@ from rephase.solvers import proposals_for
 from rephase.solvers.choice import SHIPPED
 from rephase.solvers.learned.cards import PHASES
 from rephase.solvers.learned.network import RecurrentNetwork
-from rephase.solvers.learned.search import LearnedSearch, NetworkSphere
+from rephase.solvers.learned.search import MOST_ROUNDS, LearnedSearch, NetworkSphere
 from rephase.solvers.problem import PhaseProblem, working_problem
 from rephase.solvers.trials import joined
 
-KEYS = ["network", "data", "source", "n_starts", "n_steps", "d_min"]
+KEYS = ["network", "data", "source", "n_starts", "n_steps", "n_rounds", "d_min"]
 
 
 def measure(name: str, crystal: Crystal, d_min: float, network: RecurrentNetwork, options: argparse.Namespace) -> Row:
@@ -86,7 +86,7 @@ def found_lists(
         return sphere.in_group(sphere.from_random(options.starts, options.steps, generator))
     proposals = proposals_for(problem.d_min)
     shares = [len(part) for part in np.array_split(np.arange(options.starts), len(proposals))]
-    searches = [(LearnedSearch(network, *each), n) for each, n in zip(proposals, shares) if n]
+    searches = [(LearnedSearch(network, *each, options.rounds), n) for each, n in zip(proposals, shares) if n]
     proposed = [search.proposals(problem, n, generator) for search, n in searches]
     found = joined([search.improved(problem, each, n) for each, (search, n) in zip(proposed, searches)])
     return found.F, found.merit
@@ -106,8 +106,9 @@ def cases(
     """List the crystals at each resolution: the keys of a row, and what measures the rest of it."""
     for d_min in limits_of(options):
         for name, crystal in crystals.items():
-            n_steps = options.steps if options.source == "network" else 0  # classical trials take none before the group
-            values = str(options.network), data_kind(options), options.source, options.starts, n_steps, d_min
+            # classical trials take no steps before the group, and random starts one round in it
+            n_steps, n_rounds = (options.steps, 1) if options.source == "network" else (0, options.rounds)
+            values = str(options.network), data_kind(options), options.source, options.starts, n_steps, n_rounds, d_min
             keys = dict(zip(KEYS, values)) | {"seed": options.seed, "name": name}
             yield keys, partial(measure, name, crystal, d_min, network, options)
 
@@ -142,6 +143,7 @@ def parsed_options(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--from", dest="source", choices=sources, default=sources[0], help="where the lists come from")
     parser.add_argument("--starts", type=int, default=24, help="lists that the network improves for each crystal")
     parser.add_argument("--steps", type=int, default=24, help="steps from each random start of --from network")
+    parser.add_argument("--rounds", type=int, default=MOST_ROUNDS, help="most rounds in the group of --from classical")
     options = parser.parse_args(words)
     check_case(options, parser)
     if options.unknown_group:

@@ -46,6 +46,8 @@ def test_rows_are_scored_summarised_and_kept(network, tmp_path, monkeypatch, cap
     assert [line.split()[-8] for line in table[-3:]] == ["all", "centric", "acentric"]
     bench(monkeypatch, *given, *(["--steps", 3] if source == "classical" else []))  # which takes no such steps
     assert capsys.readouterr().out.splitlines() == table[-4:]
+    bench(monkeypatch, *given, "--rounds", 1)
+    assert len(pd.read_csv(out)) == (4 if source == "classical" else 2)  # others have one round in the group
 
 
 def test_wrong_calls_end_with_one_line(network, tmp_path, monkeypatch):

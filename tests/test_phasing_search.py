@@ -105,7 +105,7 @@ def test_the_network_takes_on_the_trials_of_smallest_misfit():
     trials = asked.improved(problem, asked.proposals(problem, 2, generator), 2)
     every = recipe.trials(problem, 8, torch.Generator().manual_seed(0))
     best = every.take(every.misfit.argsort()[:2])
-    found = NetworkSphere(problem, network()).improved(best.F)
+    found = NetworkSphere(problem, network()).in_rounds(best.F)
     torch.testing.assert_close(trials.confidence, found.confidence, rtol=0, atol=1e-3)
     assert torch.equal(trials.merit, trials.confidence)
     assert bool(((trials.misfit > 0) & (trials.misfit < 1)).all())
@@ -121,17 +121,18 @@ def test_only_promising_lists_go_on_and_only_while_they_gain_confidence(monkeypa
         return Candidates(F + 1, torch.tensor(next(left)))
 
     monkeypatch.setattr(sphere, "in_group", in_group)
-    found = sphere.improved(torch.zeros(9, 1))
+    found = sphere.in_rounds(torch.zeros(9, 1))
     assert n_asked == [9, 2, 1, 1]  # the second of the best two loses, the first gains twice, then too little
     assert found.F[:, 0].tolist() == [1, 3, 1, 1, 1, 1, 1, 1, 1]
     assert found.confidence.tolist() == pytest.approx([0.1, 0.7, *rounds[0][2:]])
 
 
-def test_the_rounds_of_a_network_end_even_if_confidence_grows_for_ever(monkeypatch):
-    sphere, n_rounds = NetworkSphere(problem_of("P -1"), network()), itertools.count(1)
-    monkeypatch.setattr(sphere, "in_group", lambda F: Candidates(F + 1, torch.full((len(F),), 0.1 * next(n_rounds))))
-    found = sphere.improved(torch.zeros(2, 1))
-    assert found.F[:, 0].tolist() == [5, 5]
+@pytest.mark.parametrize("n_rounds", [1, 2, 5])
+def test_the_rounds_of_a_network_end_even_if_confidence_grows_for_ever(n_rounds, monkeypatch):
+    sphere, count = NetworkSphere(problem_of("P -1"), network()), itertools.count(1)
+    monkeypatch.setattr(sphere, "in_group", lambda F: Candidates(F + 1, torch.full((len(F),), 0.1 * next(count))))
+    found = sphere.in_rounds(torch.zeros(2, 1), n_rounds)
+    assert found.F[:, 0].tolist() == [n_rounds, n_rounds]
 
 
 @pytest.mark.parametrize("group", ["P 1", "C 1 2 1"])

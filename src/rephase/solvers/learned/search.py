@@ -20,7 +20,7 @@ from rephase.solvers.trials import Trials, joined
 _STEPS_IN_GROUP = (4, 4, 8)  # after each average over the operations
 # A part of the lists, and at least two, go on with rounds of these steps as long as each adds so much confidence. What
 # is right in part becomes complete, often in the third round only, and what is wrong stays as it is (docs/results.md).
-_PART_GOING_ON, _FEWEST_GOING_ON, _MOST_ROUNDS, _GAIN = 0.25, 2, 5, 0.005
+MOST_ROUNDS, _PART_GOING_ON, _FEWEST_GOING_ON, _GAIN = 5, 0.25, 2, 0.005
 _ROUNDS = 1.5  # lists in all rounds for each in the first: 1.4 to 1.8 for four crystals at 1.5 and 2 Å
 _SAME_TRIPLETS = 0.95  # part of the largest third moment of a map; a test shows that true maps stay below
 # Cycles of a channel of a layer in one step for a voxel of the network's grid: process time of `LearnedSearch.trials`
@@ -45,11 +45,14 @@ class LearnedSearch(NamedTuple):
         Of the classical trials.
     n_proposals
         Classical trials for each one that the network takes on; of all in a batch, those of smallest misfit.
+    n_rounds
+        Most rounds of the network; 1: no list goes on.
     """
 
     network: RecurrentNetwork
     recipe: Recipe
     n_proposals: int
+    n_rounds: int = MOST_ROUNDS
 
     def shortened(self, part: float) -> "LearnedSearch":
         """Return the same search with a fraction `part` of the classical trials, or one that is shorter."""
@@ -66,7 +69,7 @@ class LearnedSearch(NamedTuple):
     def extra_cycles(self, cell: Cell, d_min: float) -> float:
         """Return the cost of the steps of the network on its own grid, in cycles of one voxel."""
         of_step = self.network.width * len(self.network.layers) * _CYCLES_OF_CHANNEL
-        return _ROUNDS * sum(_STEPS_IN_GROUP) * of_step * _n_voxels(cell, d_min)
+        return (_ROUNDS if self.n_rounds > 1 else 1) * sum(_STEPS_IN_GROUP) * of_step * _n_voxels(cell, d_min)
 
     @torch.no_grad()
     def proposals(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> Trials:
@@ -88,7 +91,7 @@ class LearnedSearch(NamedTuple):
 
         The misfit of each is that of the density of what the network has made of it.
         """
-        found = NetworkSphere(problem, self.network).improved(F)
+        found = NetworkSphere(problem, self.network).in_rounds(F, self.n_rounds)
         misfit = finish_in_group(problem, found.F, problem.amplitude, 1).misfit
         return Trials(found.F, misfit, found.confidence)
 
@@ -141,12 +144,12 @@ class NetworkSphere:
             found.append(self._lists(self.network(self.data, start, n_steps)))
         return self.problem.from_within_data(torch.cat(found))
 
-    def improved(self, F: torch.Tensor) -> Candidates:
+    def in_rounds(self, F: torch.Tensor, n_rounds: int = MOST_ROUNDS) -> Candidates:
         """Improve lists F [n, n_refl] as `in_group` does, the most promising ones as long as they gain confidence."""
         found = self.in_group(F)
         n_going_on = max(_FEWEST_GOING_ON, int(_PART_GOING_ON * len(F)))
         rows = found.confidence.topk(min(len(F), n_going_on)).indices
-        for _ in range(1, _MOST_ROUNDS):
+        for _ in range(1, n_rounds):
             again = self.in_group(found.F[rows])
             gains = again.confidence > found.confidence[rows] + _GAIN
             rows = rows[gains]
