@@ -46,7 +46,7 @@ from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, ReflectionError
 from rephase.labs.solving.steps import score_row, solved_shares
-from rephase.solvers.choice import LEARNED
+from rephase.solvers.choice import NETWORK_SOLVERS
 from rephase.solvers.claims import CALIBRATIONS
 from rephase.solvers.solve import solve
 
@@ -95,7 +95,7 @@ def cases(crystals: dict[str, Crystal], options: argparse.Namespace) -> Iterator
     """List the crystals at each resolution: the keys of a row, and what measures the rest of it."""
     for d_min in limits_of(options):
         for name, crystal in crystals.items():
-            asks_other = options.solver in LEARNED and options.weights
+            asks_other = options.solver in NETWORK_SOLVERS and options.weights
             solver = f"{options.solver} {options.weights}" if asks_other else options.solver
             solver += " uncalibrated" if options.uncalibrated else ""
             values = solver, data_kind(options), options.effort, d_min, options.seed, name

@@ -22,8 +22,8 @@ if TYPE_CHECKING:  # their import takes half a second, which most searches do no
     from rephase.solvers.learned.network import RecurrentNetwork
 
 SHIPPED = ("recurrent", "recurrent_fine")  # weights that are used by default, where they were trained
-LEARNED = ("learned", "auto")  # may ask a network
-SOLVERS = (*RECIPES, *LEARNED)
+NETWORK_SOLVERS = ("learned", "auto")  # may ask a network
+SOLVERS = (*RECIPES, *NETWORK_SOLVERS)
 _TOLERANCE = 1.01  # the finest reflection of data is a little coarser than the limit at which they were cut
 
 
@@ -103,7 +103,7 @@ def solver_for(
     weights = nearest_shipped(d_min) if weights is None else weights
     if name == "auto" and d_min is not None and _beyond_training(weights, d_min):
         name = "classical"
-    if name not in LEARNED:
+    if name not in NETWORK_SOLVERS:
         return Solver(name)
     from rephase.learning.weights import load_weights
     from rephase.solvers.learned.cards import PHASES

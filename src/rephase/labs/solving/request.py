@@ -17,7 +17,7 @@ from rephase.files.inputs import read_with
 from rephase.files.writing import ResultSet, only_writer
 from rephase.paths import weights_file
 from rephase.processes import many_imports
-from rephase.solvers.choice import LEARNED, SHIPPED
+from rephase.solvers.choice import NETWORK_SOLVERS, SHIPPED
 from rephase.solvers.solution import RESULTS, Solution
 from rephase.solvers.solve import solve
 
@@ -73,7 +73,7 @@ class Request:
     def inputs(self, file: Path) -> list[Path]:
         """List the files that may be read for a reflection file."""
         names = SHIPPED if self.weights is None else (self.weights,)
-        weights = map(weights_file, names) if self.solver in LEARNED else ()
+        weights = map(weights_file, names) if self.solver in NETWORK_SOLVERS else ()
         return [*read_with(file, self.phases, self.fragment), *weights]
 
 
