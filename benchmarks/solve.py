@@ -39,14 +39,15 @@ import pandas as pd
 from cases.crystals import chosen_crystals, crystal_files
 from cases.options import case_parser, check_case, data_kind, limits_of
 from cases.reflections import case_of, chance, is_same_group
-from cases.reliability import fitted, reliability, stated_by
+from cases.reliability import draw_reliability, fitted, reliability, stated_by
 from cases.rows import Row, continued, replace_rows
 
 from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.errors import ConfigError, ReflectionError
 from rephase.labs.solving.steps import score_row, solved_shares
-from rephase.solvers.choice import NETWORK_SOLVERS
+from rephase.plots import save_figure
+from rephase.solvers.choice import NETWORK_SOLVERS, nearest_shipped
 from rephase.solvers.claims import CALIBRATIONS
 from rephase.solvers.solve import solve
 
@@ -129,7 +130,9 @@ def parsed_options() -> argparse.Namespace:
     )
     parser.add_argument("--by-size", action="store_true", help="tables by cell volume and by heaviest atom too")
     parser.add_argument(
-        "--reliability", action="store_true", help="how often solutions of a network are right, and a fit of this"
+        "--reliability",
+        action="store_true",
+        help="how often solutions of a network are right, with a fit and a figure",
     )
     parser.add_argument(
         "--uncalibrated", action="store_true", help="no claims by the confidence of a network, as before a fit of them"
@@ -140,6 +143,18 @@ def parsed_options() -> argparse.Namespace:
     if options.peer and data_kind(options) != "exact":
         parser.error("--peer takes exact data of --folder or --cod; leave the other options of the data out")
     return options
+
+
+def print_reliability(table: pd.DataFrame, out: Path) -> None:
+    """Print how often solutions of each network are right, and a fit of this; draw it beside the rows `out`."""
+    tables = []
+    for (solver, weights), part in table.groupby(["solver", table["d_min"].map(nearest_shipped)], sort=False):
+        fit = fitted(part)
+        print(solver, weights, fit or "too few solutions, or all alike: no fit")
+        tables.append(reliability(stated_by(fit, part), KEYS))
+        print(tables[-1].round(3).to_string(index=False))
+    if any(map(len, tables)):
+        save_figure(draw_reliability(pd.concat(tables)), out.parent, f"{out.stem}_reliability")
 
 
 def main() -> None:
@@ -163,10 +178,7 @@ def main() -> None:
     for shares in shares_by_size(table) if options.by_size else ():
         print(shares.round(3).to_string(index=False), end="\n\n")
     if options.reliability and "lead" in table:
-        for solver, part in table.groupby("solver", sort=False):
-            fit = fitted(part)
-            print(solver, fit or "too few solutions, or all alike: no fit")
-            print(reliability(stated_by(fit, part), KEYS).round(3).to_string(index=False))
+        print_reliability(table, options.out)
     print(solved_shares(table, KEYS).round(3).to_string(index=False))
 
 

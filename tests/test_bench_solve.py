@@ -157,18 +157,19 @@ def test_random_crystals_of_each_group(tmp_path, monkeypatch, capsys):
 
 def test_the_reliability_compares_the_stated_probability_with_the_truth():
     rng = np.random.default_rng(0)
-    lead = rng.uniform(0, LARGEST_LEAD, 4000)
-    misfit, true = rng.uniform(0.3, 0.5, len(lead)), Calibration(3.0, 48.5, -12.0)
-    stated = np.array([true.probability(*each) for each in zip(lead, misfit)])
+    lead, n_agree, misfit = rng.uniform(0, LARGEST_LEAD, 4000), rng.integers(1, 25, 4000), rng.uniform(0.3, 0.5, 4000)
+    true = Calibration(12.0, 2.0, 0.8, -20.0)
+    stated = np.array([true.probability(*each) for each in zip(lead, n_agree, misfit)])
     right = rng.random(len(lead)) < stated
-    rows = pd.DataFrame({"kind": "led", "lead": lead, "r_factor": misfit, "probability": stated, "map_cc": right * 1.0})
+    figures = {"lead": lead, "n_agree": n_agree, "r_factor": misfit, "probability": stated}
+    rows = pd.DataFrame({"kind": "led", "map_cc": right * 1.0} | figures)
     without_lead = pd.DataFrame({"kind": ["classical"], "lead": [np.nan], "probability": [np.nan], "map_cc": [1.0]})
     table = reliability(pd.concat([rows, without_lead]), ("kind",))
     assert set(table["kind"]) == {"led"}
     assert table["n"].sum() == len(lead)
     assert (table["stated"] - table["right"]).abs().max() < 0.06
     found = fitted(rows)
-    for each in itertools.product((0.0, 0.03, 0.1), (0.3, 0.4, 0.5)):
+    for each in itertools.product((0.0, 0.03, 0.1), (1, 5, 24), (0.3, 0.4, 0.5)):
         assert found.probability(*each) == pytest.approx(true.probability(*each), abs=0.04)
     assert fitted(without_lead) is None
     assert stated_by(true, rows) is rows
@@ -189,11 +190,12 @@ def test_a_network_claims_nothing_where_a_fit_is_wanted(tmp_path, monkeypatch, o
     found = pd.read_csv(rows).iloc[0]
     assert np.isnan(found["probability"]) == bool(option)
     assert found["solver"] == ("learned uncalibrated" if option else "learned")
+    assert rows.with_name("rows_reliability.png").is_file() != bool(option)  # nothing is drawn if nothing is stated
 
 
 def test_rows_that_a_line_separates_have_a_finite_calibration():
     lead = np.linspace(0, LARGEST_LEAD, 40)
-    found = fitted(pd.DataFrame({"lead": lead, "r_factor": 0.4, "map_cc": (lead > 0.05) * 1.0}))
-    assert found.probability(0.0, 0.4) < 0.1
-    assert 0.9 < found.probability(LARGEST_LEAD, 0.4) < 1
-    assert abs(found.misfit) < 1e-3
+    found = fitted(pd.DataFrame({"lead": lead, "n_agree": 9, "r_factor": 0.4, "map_cc": (lead > 0.05) * 1.0}))
+    assert found.probability(0.0, 9, 0.4) < 0.1
+    assert 0.9 < found.probability(LARGEST_LEAD, 9, 0.4) < 1
+    assert abs(found.agreement) < 1e-3

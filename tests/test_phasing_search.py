@@ -25,7 +25,7 @@ from rephase.paths import WEIGHTS
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.solvers import proposals_for, recipes_for
 from rephase.solvers.choice import SHIPPED, Solver, solver_for
-from rephase.solvers.claims import CALIBRATIONS, verdict
+from rephase.solvers.claims import CALIBRATIONS, LARGEST_UNLEARNED, Calibration, verdict
 from rephase.solvers.cost import check_memory, estimate_cost, plan_trials
 from rephase.solvers.found_group import Found, in_group
 from rephase.solvers.lattices import without_group
@@ -264,15 +264,22 @@ def test_the_best_rival_is_remembered_where_all_kept_trials_agree():
     assert (outcome.n_agree, outcome.lead) == (24, pytest.approx(0.2, abs=1e-6))
 
 
-def test_what_a_network_has_not_learned_is_not_claimed_by_its_lead():
+def test_no_lead_of_a_network_claims_what_it_has_not_learned(monkeypatch):
+    certain = Calibration(9.0, 0.0, 0.0, 0.0, n_trials=4)
+    monkeypatch.setattr("rephase.solvers.choice.CALIBRATIONS", dict.fromkeys(CALIBRATIONS, certain))
     options = RandomCrystalOptions(("P 4",), (5, 6))
     crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
     data, _ = simulate_reflections(crystal, 2.0)
     with pytest.warns(UserWarning, match="was not trained for"):
-        solution = solve(data, solver="learned", effort=0.1, model=False)
-    assert solution.n_trials >= max(each.n_trials for each in CALIBRATIONS.values())
-    assert solution.lead is not None
-    assert solution.probability is None
+        solution = solve(data, solver="learned", effort=0.01, model=False)
+    assert solution.probability == LARGEST_UNLEARNED
+    assert solution.verdict == "possible"
+
+
+def test_nothing_is_stated_at_a_resolution_that_was_not_learned():
+    group, solver = find_symmetry("P 1 21/c 1"), solver_for("learned", "recurrent")
+    with pytest.warns(UserWarning, match="was not trained for d_min"):
+        assert solver.calibration_for(problem_of("P 1 21/c 1"), group) is None  # to 1.6 Å
 
 
 def without_group_of(group, seed=2):
@@ -312,8 +319,10 @@ def test_without_a_group_nothing_is_claimed_by_a_lead():
 
 def test_the_shipped_weights_and_no_others_are_calibrated():
     assert {solver_for("learned", name).network.card.sha256 for name in SHIPPED} == set(CALIBRATIONS)
-    assert Solver("learned", learned()).calibration is None
-    assert Solver("classical").calibration is None
+    problem, group = problem_of("P 1 21/c 1"), find_symmetry("P 1 21/c 1")
+    assert solver_for("learned", "recurrent_fine").calibration_for(problem, group) in CALIBRATIONS.values()
+    assert Solver("learned", learned()).calibration_for(problem, group) is None
+    assert Solver("classical").calibration_for(problem, group) is None
 
 
 @pytest.mark.parametrize("is_calibrated", [True, False])
@@ -453,9 +462,9 @@ def test_what_the_network_has_learned_is_not_warned_of():
     problem, group = problem_of("P 1 21/c 1"), find_symmetry("P 1 21/a 1")  # of the same type
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Solver("learned", learned()).warn_of_the_unknown(problem, group)
-        Solver("learned", learned(space_groups=("P 1 21/n 1",))).warn_of_the_unknown(problem, group)
-        Solver("raar").warn_of_the_unknown(problem, group)
+        Solver("learned", learned()).calibration_for(problem, group)
+        Solver("learned", learned(space_groups=("P 1 21/n 1",))).calibration_for(problem, group)
+        Solver("raar").calibration_for(problem, group)
 
 
 @pytest.mark.parametrize(
@@ -472,13 +481,13 @@ def test_what_the_network_has_learned_is_not_warned_of():
 def test_what_the_network_has_not_learned_is_said(data, group, said):
     problem = problem_of("P 1 21/c 1")  # to 1.6 Å
     with pytest.warns(UserWarning, match=said):
-        Solver("learned", learned(**data)).warn_of_the_unknown(problem, find_symmetry(group))
+        Solver("learned", learned(**data)).calibration_for(problem, find_symmetry(group))
 
 
 def test_many_missing_reflections_are_said():
     problem, group = problem_of("P 1 21/c 1", missing=30), find_symmetry("P 1 21/c 1")
     with pytest.warns(UserWarning, match=r"\d+% missing reflections \(trained on up to 5%\)"):
-        Solver("learned", learned(missing=0.05)).warn_of_the_unknown(problem, group)
+        Solver("learned", learned(missing=0.05)).calibration_for(problem, group)
 
 
 def test_a_crystal_is_solved_with_the_shipped_network():

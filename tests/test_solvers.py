@@ -335,10 +335,14 @@ def test_the_probability_of_a_network_decides_at_any_resolution(probability, exp
 
 
 @pytest.mark.parametrize("calibration", CALIBRATIONS.values())
-def test_a_larger_lead_is_more_probable(calibration):
-    stated = [calibration.probability(lead, 0.3) for lead in (0.0, 0.01, 0.05, 0.1, np.inf)]
-    assert stated == sorted(stated)
-    assert 0 < stated[0] < 0.5 < 0.95 < stated[-1] < 1
+def test_a_larger_lead_more_agreement_and_a_smaller_misfit_are_more_probable(calibration):
+    by_lead = [calibration.probability(lead, 24, 0.3) for lead in (0.0, 0.01, 0.05, 0.1, np.inf)]
+    by_agreement = [calibration.probability(0.05, n_agree, 0.35) for n_agree in (1, 2, 6, 24)]
+    by_misfit = [calibration.probability(0.05, 6, misfit) for misfit in (0.5, 0.4, 0.3)]
+    for stated in (by_lead, by_agreement, by_misfit):
+        assert stated == sorted(stated)
+        assert len(set(stated)) == len(stated)
+    assert 0 < calibration.probability(0.0, 1, 0.4) < 0.5 < 0.95 < by_lead[-1] < 1
 
 
 def test_trials_are_ranked_by_confidence_if_there_is_one():

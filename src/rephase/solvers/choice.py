@@ -12,7 +12,7 @@ from rephase.crystal.symmetry import Symmetry
 from rephase.errors import ConfigError, nearest_name
 from rephase.paths import weights_file
 from rephase.solvers import RECIPES, proposals_for, recipes_for
-from rephase.solvers.claims import CALIBRATIONS, Calibration
+from rephase.solvers.claims import CALIBRATIONS, LARGEST_UNLEARNED, Calibration
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.strategy import Search
 
@@ -44,35 +44,35 @@ class Solver(NamedTuple):
 
         return tuple(LearnedSearch(self.network.model, *proposals) for proposals in proposals_for(d_min))
 
-    @property
-    def calibration(self) -> Calibration | None:
-        """How often its network is right, if that was measured."""
-        return None if self.network is None else CALIBRATIONS.get(self.network.card.sha256)
+    def calibration_for(self, problem: PhaseProblem, group: Symmetry) -> Calibration | None:
+        """Return how often the network is right, if that was measured for the resolution of a problem.
 
-    def warn_of_the_unknown(self, problem: PhaseProblem, group: Symmetry) -> bool:
-        """Warn if the network is used for a problem, of a group in the axes of the data, outside its training.
-
-        Returns
-        -------
-        bool
-            Whether it warned.
+        Parameters
+        ----------
+        problem
+            The measured amplitudes.
+        group
+            Space group in the axes of the data.
 
         Warns
         -----
         UserWarning
-            The data are finer or coarser, the asymmetric unit or the cell larger, or the group is another.
+            The problem is outside the training of the network: the data are finer or coarser, the asymmetric unit or
+            the cell larger, or the group is another. No probability is then large enough for "solved".
         """
         if self.network is None:
-            return False
+            return None
         card = self.network.card
-        unlearned = card.unlearned(problem, group)
+        unlearned, calibration = card.unlearned(problem, group), CALIBRATIONS.get(card.sha256)
         if unlearned:
             warnings.warn(
                 f"the network {card.model!r} was not trained for {', '.join(unlearned)}; solver='classical' "
                 "(--solver classical) does not depend on it",
                 stacklevel=3,
             )
-        return bool(unlearned)
+        if calibration is None or not is_within(card.data.d_min, problem.d_min):
+            return None
+        return calibration._replace(largest=LARGEST_UNLEARNED) if unlearned else calibration
 
 
 def solver_for(

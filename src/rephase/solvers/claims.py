@@ -28,39 +28,49 @@ _FEWEST = 2.0  # reflections above 2 σ for each parameter of a model that is ev
 _SMALLEST_FOM, _LARGEST_MISFIT_OF_POSSIBLE = 0.72, 0.42
 
 _SURE, _LIKELY = 0.95, 0.5  # probabilities of a solution of a network for "solved" and "possible"
-LARGEST_LEAD = 0.15  # more is no surer; infinite if no trial disagrees
+LARGEST_UNLEARNED = 0.94  # of other groups and sizes than those of the training: measured, but on few crystals
+SMALLEST_LEAD, LARGEST_LEAD = 0.003, 0.15  # less is no less sure, and more no surer; infinite if no trial disagrees
 
 
 class Calibration(NamedTuple):
     """How often the solutions of a network are right: a logistic function of their figures, with these coefficients.
 
-    It holds from ``n_trials`` trials on; fewer often agree on a wrong solution before the right one is found.
+    ``lead`` and ``agreement`` are those of natural logarithms. It holds from ``n_trials`` trials on; fewer often agree
+    on a wrong solution before the right one is found. ``largest`` is the largest probability that is stated.
     """
 
     constant: float
     lead: float
-    misfit: float = 0.0
+    agreement: float
+    misfit: float
     n_trials: int = 96
+    largest: float = 1.0
 
-    def probability(self, lead: float, misfit: float) -> float:
+    def probability(self, lead: float, n_agree: int, misfit: float) -> float:
         """Return the probability that a solution is right.
 
         Parameters
         ----------
         lead
             By how much the network is more confident of it than of any other.
+        n_agree
+            Number of the best trials that reached it.
         misfit
             R of its density.
         """
-        return 1 / (1 + math.exp(-self.constant - self.lead * min(lead, LARGEST_LEAD) - self.misfit * misfit))
+        of_lead = self.lead * math.log(min(max(lead, SMALLEST_LEAD), LARGEST_LEAD))
+        figures = of_lead + self.agreement * math.log(n_agree) + self.misfit * misfit
+        return min(self.largest, 1 / (1 + math.exp(-self.constant - figures)))
 
 
 # Of the weights with these SHA-256; the confidence of others claims nothing. Fitted to rows of `rephase bench solve --
 # --solver learned --reliability --uncalibrated` (docs/results.md): the first to 74 real crystals at 2.0 Å, by their
 # leads alone, the second to 60 random ones at 1.5 and 1.75 Å.
 CALIBRATIONS = {
-    "9fc15057729f5d09bd916a984062adce4c0676a4d9205066e6d58b71e8195389": Calibration(-1.59, 48.5),
-    "81a8e38607b25e2929662a03ea42e0945b6089b8beab8bdc6517c92cb49ed371": Calibration(15.73, 34.1, -53.1, n_trials=48),
+    "9fc15057729f5d09bd916a984062adce4c0676a4d9205066e6d58b71e8195389": Calibration(15.23, 1.812, 0.466, -21.2),
+    "81a8e38607b25e2929662a03ea42e0945b6089b8beab8bdc6517c92cb49ed371": Calibration(
+        15.32, 0.846, 0.775, -40.4, n_trials=48
+    ),
 }
 
 

@@ -204,9 +204,8 @@ def _searched(
     searches = solver.searches(merged.reflections.d_min, merged.reflections.group)
     known = known_phasors(merged.reflections, phases, fragment)
     problem = working_problem(merged.reflections, amplitude, device=on, known=known)
-    is_unknown = solver.warn_of_the_unknown(problem, merged.reflections.group)
-    # measured in known groups, for what the network has learned
-    calibration = None if data.symmetry is None or is_unknown else solver.calibration
+    calibration = solver.calibration_for(problem, merged.reflections.group)
+    calibration = None if data.symmetry is None else calibration  # measured in known groups only
     max_trials, searches = plan_trials(problem, searches, effort)
     outcome = pursue(
         problem,
@@ -226,7 +225,8 @@ def _judged(outcome: Outcome, calibration: Calibration | None) -> Outcome:
     """Return an outcome with the probability that it is right, if a calibrated network leads with it."""
     if calibration is None or outcome.lead is None or outcome.n_trials < calibration.n_trials:
         return outcome
-    return outcome._replace(probability=calibration.probability(outcome.lead, outcome.misfit))
+    figures = outcome.lead, outcome.n_agree, outcome.misfit
+    return outcome._replace(probability=calibration.probability(*figures))
 
 
 def _described(
