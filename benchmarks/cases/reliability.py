@@ -36,7 +36,7 @@ def reliability(table: pd.DataFrame, keys: tuple[str, ...]) -> pd.DataFrame:
 def draw_reliability(table: pd.DataFrame) -> Figure:
     """Draw a table of `reliability`, with a line for each kind of data and limit, and intervals of 95 % confidence."""
     with plt.style.context(STYLE):
-        figure, ax = plt.subplots(figsize=(2 * ONE_COLUMN, 3.0))
+        figure, ax = plt.subplots(figsize=(1.2 * ONE_COLUMN, 4.0))
         ax.plot([0, 1], [0, 1], "--", color="0.6", label="calibrated")
         groups = table.groupby(["data", "d_min"], sort=False)
         for number, ((data, d_min), part) in enumerate(groups):
@@ -45,11 +45,11 @@ def draw_reliability(table: pd.DataFrame) -> Figure:
             tests = [binomtest(round(share * of), of) for share, of in zip(right, n)]
             limits = np.array([test.proportion_ci(method="wilson") for test in tests]).T
             place = each["stated"] + _APART * (number - (len(groups) - 1) / 2)
-            name = f"{plain(data)}, {d_min:g} Å: {n.sum()} answers"
+            name = f"{plain(data, longest=40)}, {d_min:g} Å (n = {n.sum()})"
             ax.errorbar(place, right, np.abs(limits - right), fmt="o-", ms=3, elinewidth=0.7, label=name)
         ax.set(xlabel="stated probability", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02))
         ax.set_aspect("equal")
-        ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18))
     return figure
 
 

@@ -63,14 +63,12 @@ class Calibration(NamedTuple):
         return min(self.largest, 1 / (1 + math.exp(-self.constant - figures)))
 
 
-# Of the weights with these SHA-256; the confidence of others claims nothing. Fitted to rows of `rephase bench solve --
-# --solver learned --reliability --uncalibrated` (docs/results.md): the first to 74 real crystals at 2.0 Å, by their
-# leads alone, the second to 60 random ones at 1.5 and 1.75 Å.
+# Of the weights with these SHA-256; the confidence of others claims nothing. Fitted to random crystals, the first at 2,
+# the second at 1.5 and 1.75 Å, and judged on real ones: `rephase bench solve -- --solver learned --reliability
+# --uncalibrated` (docs/results.md).
 CALIBRATIONS = {
     "9fc15057729f5d09bd916a984062adce4c0676a4d9205066e6d58b71e8195389": Calibration(15.23, 1.812, 0.466, -21.2),
-    "81a8e38607b25e2929662a03ea42e0945b6089b8beab8bdc6517c92cb49ed371": Calibration(
-        15.32, 0.846, 0.775, -40.4, n_trials=48
-    ),
+    "81a8e38607b25e2929662a03ea42e0945b6089b8beab8bdc6517c92cb49ed371": Calibration(15.23, 0.909, 0.868, -39.5, 48),
 }
 
 
