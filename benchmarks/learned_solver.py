@@ -146,6 +146,8 @@ def parsed_options(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=MOST_ROUNDS, help="most rounds in the group of --from classical")
     options = parser.parse_args(words)
     check_case(options, parser)
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds}: expected at least one")
     if options.unknown_group:
         parser.error("--unknown-group: the network improves lists in the group; leave it out")
     return options

@@ -18,6 +18,9 @@ all rows is printed at the end.
 same name. They are used in full (d_min 0 in the table) and cut at each ``--d-min``, and judged against F_calc of the
 CIF at the same hkl.
 
+``--reliability`` prints and draws (``runs/bench/solve_reliability.png``) how often answers of a network are right, for
+classes of the stated probability. If none is stated (``--uncalibrated``), the probability is that of a fit to the rows.
+
 ``--peer "PYTHON SCRIPT"`` runs another program on the same crystals in the same run: ``PYTHON SCRIPT FOLDER OUT.csv
 --d-min ...``, which writes name, d_min, map_cc and seconds; its rows appear in the table as solver ``peer``.
 """
@@ -146,15 +149,17 @@ def parsed_options() -> argparse.Namespace:
 
 
 def print_reliability(table: pd.DataFrame, out: Path) -> None:
-    """Print how often solutions of each network are right, and a fit of this; draw it beside the rows `out`."""
-    tables = []
-    for (solver, weights), part in table.groupby(["solver", table["d_min"].map(nearest_shipped)], sort=False):
+    """Print how often solutions of a network are right, with a fit to all rows of each; draw it beside `out`."""
+    led, tables = table.dropna(subset="lead"), []
+    network = led["d_min"].map({d_min: nearest_shipped(d_min) for d_min in led["d_min"].unique()})
+    for (solver, _), part in led.groupby(["solver", network], sort=False):
         fit = fitted(part)
-        print(solver, weights, fit or "too few solutions, or all alike: no fit")
+        print(f"{solver}, {', '.join(f'{d_min:g}' for d_min in part['d_min'].unique())} Å:", end=" ")
+        print(fit or "too few solutions, or all alike: no fit")
         tables.append(reliability(stated_by(fit, part), KEYS))
         print(tables[-1].round(3).to_string(index=False))
     if any(map(len, tables)):
-        save_figure(draw_reliability(pd.concat(tables)), out.parent, f"{out.stem}_reliability")
+        save_figure(draw_reliability(pd.concat(tables), KEYS), out.parent, f"{out.stem}_reliability")
 
 
 def main() -> None:

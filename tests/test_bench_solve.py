@@ -9,6 +9,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import gemmi
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -26,7 +27,7 @@ from rephase.solvers.claims import CALIBRATIONS, LARGEST_LEAD, Calibration
 sys.path.insert(0, str(BENCHMARKS))  # as for a script of this folder
 
 from cases.crystals import describe
-from cases.reliability import fitted, reliability, stated_by
+from cases.reliability import draw_reliability, fitted, reliability, stated_by
 
 EVERY = 25  # of the table: three entries
 
@@ -177,6 +178,27 @@ def test_the_reliability_compares_the_stated_probability_with_the_truth():
     assert unstated["probability"].tolist() == pytest.approx(stated.tolist())
 
 
+def test_the_figure_of_the_reliability_has_a_line_for_each_kind_of_row():
+    rows = [
+        ("auto", "exact", 2.0, 0.3, 1, 0.0),
+        ("auto", "exact", 2.0, 0.9, 4, 0.5),
+        ("auto", "exact", 1.5, 0.9, 2, 1.0),
+    ]
+    rows += [("learned", "exact", 2.0, 0.6, 10, 0.5)]
+    table = pd.DataFrame(rows, columns=["solver", "data", "d_min", "stated", "n", "right"])
+    ax = draw_reliability(table, ("solver", "data", "d_min")).axes[0]
+    _, names = ax.get_legend_handles_labels()
+    assert names == ["stated = right", "auto, 2 Å, n = 5", "auto, 1.5 Å, n = 2", "learned, 2 Å, n = 10"]
+    lines = [bars.lines[0].get_xydata().tolist() for bars in ax.containers]
+    assert lines == [[[0.3, 0.0], [0.9, 0.5]], [[0.9, 1.0]], [[0.6, 0.5]]]
+    intervals = [bars.lines[2][0].get_segments()[0][:, 1].tolist() for bars in ax.containers]
+    z2 = 1.96**2  # none of one, all of two, five of ten, as Wilson's formula has them
+    half = 1.96 / (1 + z2 / 10) * (0.25 / 10 + z2 / 400) ** 0.5
+    expected = [[0, z2 / (1 + z2)], [2 / (2 + z2), 1], [0.5 - half, 0.5 + half]]
+    assert intervals == [pytest.approx(each, abs=1e-4) for each in expected]
+    plt.close("all")
+
+
 @pytest.mark.parametrize("option", [[], ["--uncalibrated"]])
 def test_a_network_claims_nothing_where_a_fit_is_wanted(tmp_path, monkeypatch, option):
     rows = tmp_path / "rows.csv"
@@ -198,4 +220,4 @@ def test_rows_that_a_line_separates_have_a_finite_calibration():
     found = fitted(pd.DataFrame({"lead": lead, "n_agree": 9, "r_factor": 0.4, "map_cc": (lead > 0.05) * 1.0}))
     assert found.probability(0.0, 9, 0.4) < 0.1
     assert 0.9 < found.probability(LARGEST_LEAD, 9, 0.4) < 1
-    assert abs(found.agreement) < 1e-3
+    assert abs(found.of_agreement) < 1e-3

@@ -161,6 +161,22 @@ def test_no_true_map_is_taken_for_one_of_a_single_atom(cod_table, cod_file, d_mi
         assert bool(sphere.is_of_one_atom(torch.ones_like(sphere.space.known)[None]).all())
 
 
+@pytest.mark.parametrize("n_rounds", [1, 2])
+def test_a_search_has_as_many_rounds_as_it_says(monkeypatch, n_rounds):
+    problem, asked = problem_of("P -1"), []
+
+    def in_group(sphere, F):
+        asked.append(len(F))
+        return Candidates(F, torch.full((len(F),), 0.1 * len(asked)))
+
+    monkeypatch.setattr(NetworkSphere, "in_group", in_group)
+    search = LearnedSearch(network(), Recipe(), n_proposals=4, n_rounds=n_rounds)
+    search.finished(problem, torch.ones(3, len(problem.hkl), dtype=torch.complex64))
+    assert asked == [3, 2][:n_rounds]
+    costs = [search._replace(n_rounds=n).extra_cycles(problem.reduced.cell, 1.6) for n in (1, 2, 3, 5)]
+    assert [cost / costs[0] for cost in costs] == pytest.approx([1.0, 1.25, 1.5, 1.5])
+
+
 def test_the_classical_trials_that_a_network_was_given_have_their_own_outcome():
     problem, recipe = problem_of("P 1 21/c 1"), Recipe(n_search=5, n_settle=0, n_finish=(2, 2))
     asked = LearnedSearch(network(), recipe, n_proposals=4)
@@ -276,10 +292,17 @@ def test_no_lead_of_a_network_claims_what_it_has_not_learned(monkeypatch):
     assert solution.verdict == "possible"
 
 
-def test_nothing_is_stated_at_a_resolution_that_was_not_learned():
-    group, solver = find_symmetry("P 1 21/c 1"), solver_for("learned", "recurrent")
-    with pytest.warns(UserWarning, match="was not trained for d_min"):
-        assert solver.calibration_for(problem_of("P 1 21/c 1"), group) is None  # to 1.6 Å
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_probability_is_stated_where_it_was_measured(name):
+    solver = solver_for("learned", name)
+    finest, coarsest = solver.network.card.data.d_min
+    for d_min in (finest, coarsest):
+        full, limited = (solver.calibration_for(d_min, is_unknown=unknown) for unknown in (False, True))
+        assert full.largest == 1.0
+        # to 1.75 Å agreement decides of what the network has not learned
+        assert limited == (full._replace(largest=LARGEST_UNLEARNED) if d_min > 1.75 else None)
+    assert solver.calibration_for(0.9 * finest, is_unknown=True) is None
+    assert solver.calibration_for(1.1 * coarsest, is_unknown=True) is None
 
 
 def without_group_of(group, seed=2):
@@ -319,10 +342,8 @@ def test_without_a_group_nothing_is_claimed_by_a_lead():
 
 def test_the_shipped_weights_and_no_others_are_calibrated():
     assert {solver_for("learned", name).network.card.sha256 for name in SHIPPED} == set(CALIBRATIONS)
-    problem, group = problem_of("P 1 21/c 1"), find_symmetry("P 1 21/c 1")
-    assert solver_for("learned", "recurrent_fine").calibration_for(problem, group) in CALIBRATIONS.values()
-    assert Solver("learned", learned()).calibration_for(problem, group) is None
-    assert Solver("classical").calibration_for(problem, group) is None
+    assert Solver("learned", learned()).calibration_for(1.6, is_unknown=False) is None
+    assert Solver("classical").calibration_for(1.6, is_unknown=False) is None
 
 
 @pytest.mark.parametrize("is_calibrated", [True, False])
@@ -462,9 +483,9 @@ def test_what_the_network_has_learned_is_not_warned_of():
     problem, group = problem_of("P 1 21/c 1"), find_symmetry("P 1 21/a 1")  # of the same type
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Solver("learned", learned()).calibration_for(problem, group)
-        Solver("learned", learned(space_groups=("P 1 21/n 1",))).calibration_for(problem, group)
-        Solver("raar").calibration_for(problem, group)
+        Solver("learned", learned()).warn_of_the_unknown(problem, group)
+        Solver("learned", learned(space_groups=("P 1 21/n 1",))).warn_of_the_unknown(problem, group)
+        Solver("raar").warn_of_the_unknown(problem, group)
 
 
 @pytest.mark.parametrize(
@@ -481,13 +502,13 @@ def test_what_the_network_has_learned_is_not_warned_of():
 def test_what_the_network_has_not_learned_is_said(data, group, said):
     problem = problem_of("P 1 21/c 1")  # to 1.6 Å
     with pytest.warns(UserWarning, match=said):
-        Solver("learned", learned(**data)).calibration_for(problem, find_symmetry(group))
+        Solver("learned", learned(**data)).warn_of_the_unknown(problem, find_symmetry(group))
 
 
 def test_many_missing_reflections_are_said():
     problem, group = problem_of("P 1 21/c 1", missing=30), find_symmetry("P 1 21/c 1")
     with pytest.warns(UserWarning, match=r"\d+% missing reflections \(trained on up to 5%\)"):
-        Solver("learned", learned(missing=0.05)).calibration_for(problem, group)
+        Solver("learned", learned(missing=0.05)).warn_of_the_unknown(problem, group)
 
 
 def test_a_crystal_is_solved_with_the_shipped_network():

@@ -343,6 +343,7 @@ def test_a_larger_lead_more_agreement_and_a_smaller_misfit_are_more_probable(cal
         assert stated == sorted(stated)
         assert len(set(stated)) == len(stated)
     assert 0 < calibration.probability(0.0, 1, 0.4) < 0.5 < 0.95 < by_lead[-1] < 1
+    assert np.isnan([calibration.probability(np.nan, 5, 0.3), calibration.probability(0.1, 5, np.nan)]).all()
 
 
 def test_trials_are_ranked_by_confidence_if_there_is_one():

@@ -1,5 +1,7 @@
 """How often solutions that a network ranked are right, against the probability that is stated for them."""
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -12,10 +14,9 @@ from rephase.plots import ONE_COLUMN, STYLE, plain
 from rephase.solvers.claims import LARGEST_LEAD, SMALLEST_LEAD, Calibration
 
 _LIMITS = [0.0, 0.2, 0.5, 0.8, 0.95, 1.0]  # classes of the probability
-_APART = 0.008  # of the points of several lines, so that no interval covers another
 _FEWEST = 20  # solutions for a fit
-_SCALE = np.array([2.3, 3.2, 0.05])  # of logarithms of lead and agreement, and of misfits, for coefficients alike
-_PENALTY = 0.1  # of the squares of these: best of 0.01 to 1 for answers left out of the fit, at 1.5 and at 2 Å
+_SCALE = np.array([np.log(10), np.log(24), 0.05])  # of ln lead, ln n_agree and R: slopes for these are of one size
+_PENALTY = 0.1  # of the squares of these slopes: rows that a line separates would make them infinite
 
 
 def reliability(table: pd.DataFrame, keys: tuple[str, ...]) -> pd.DataFrame:
@@ -33,21 +34,21 @@ def reliability(table: pd.DataFrame, keys: tuple[str, ...]) -> pd.DataFrame:
     ]
 
 
-def draw_reliability(table: pd.DataFrame) -> Figure:
-    """Draw a table of `reliability`, with a line for each kind of data and limit, and intervals of 95 % confidence."""
+def draw_reliability(table: pd.DataFrame, keys: Sequence[str]) -> Figure:
+    """Draw a table of `reliability`: a line for each value of the keys, with intervals of 95 % confidence (Wilson)."""
+    differing = [key for key in keys if table[key].nunique() > 1]
     with plt.style.context(STYLE):
         figure, ax = plt.subplots(figsize=(1.2 * ONE_COLUMN, 4.0))
-        ax.plot([0, 1], [0, 1], "--", color="0.6", label="calibrated")
-        groups = table.groupby(["data", "d_min"], sort=False)
-        for number, ((data, d_min), part) in enumerate(groups):
+        ax.plot([0, 1], [0, 1], "--", color="0.6", label="stated = right")
+        for _, part in table.groupby(list(keys), sort=False):
             each = part.sort_values("stated")
             n, right = each["n"], each["right"].to_numpy()
             tests = [binomtest(round(share * of), of) for share, of in zip(right, n)]
             limits = np.array([test.proportion_ci(method="wilson") for test in tests]).T
-            place = each["stated"] + _APART * (number - (len(groups) - 1) / 2)
-            name = f"{plain(data, longest=40)}, {d_min:g} Å (n = {n.sum()})"
-            ax.errorbar(place, right, np.abs(limits - right), fmt="o-", ms=3, elinewidth=0.7, label=name)
-        ax.set(xlabel="stated probability", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02))
+            words = [f"{each['d_min'].iloc[0]:g} Å" if key == "d_min" else str(each[key].iloc[0]) for key in differing]
+            name = plain(", ".join([*words, f"n = {n.sum()}"]))
+            ax.errorbar(each["stated"], right, np.abs(limits - right), fmt="o-", ms=3, elinewidth=0.7, label=name)
+        ax.set(xlabel="stated probability", ylabel="share that is right", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         ax.set_aspect("equal")
         ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18))
     return figure

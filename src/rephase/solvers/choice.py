@@ -12,7 +12,7 @@ from rephase.crystal.symmetry import Symmetry
 from rephase.errors import ConfigError, nearest_name
 from rephase.paths import weights_file
 from rephase.solvers import RECIPES, proposals_for, recipes_for
-from rephase.solvers.claims import CALIBRATIONS, LARGEST_UNLEARNED, Calibration
+from rephase.solvers.claims import CALIBRATIONS, COARSEST_CLAIM, LARGEST_UNLEARNED, Calibration
 from rephase.solvers.problem import PhaseProblem
 from rephase.solvers.strategy import Search
 
@@ -44,35 +44,44 @@ class Solver(NamedTuple):
 
         return tuple(LearnedSearch(self.network.model, *proposals) for proposals in proposals_for(d_min))
 
-    def calibration_for(self, problem: PhaseProblem, group: Symmetry) -> Calibration | None:
-        """Return how often the network is right, if that was measured for the resolution of a problem.
+    def warn_of_the_unknown(self, problem: PhaseProblem, group: Symmetry) -> bool:
+        """Warn if the network is used for a problem, of a group in the axes of the data, outside its training.
 
-        Parameters
-        ----------
-        problem
-            The measured amplitudes.
-        group
-            Space group in the axes of the data.
+        Returns
+        -------
+        bool
+            Whether it warned.
 
         Warns
         -----
         UserWarning
-            The problem is outside the training of the network: the data are finer or coarser, the asymmetric unit or
-            the cell larger, or the group is another. No probability is then large enough for "solved".
+            The data are finer or coarser or have more gaps, the asymmetric unit or the cell is of another size, or the
+            group is another.
         """
         if self.network is None:
-            return None
+            return False
         card = self.network.card
-        unlearned, calibration = card.unlearned(problem, group), CALIBRATIONS.get(card.sha256)
+        unlearned = card.unlearned(problem, group)
         if unlearned:
             warnings.warn(
                 f"the network {card.model!r} was not trained for {', '.join(unlearned)}; solver='classical' "
                 "(--solver classical) does not depend on it",
                 stacklevel=3,
             )
-        if calibration is None or not is_within(card.data.d_min, problem.d_min):
+        return bool(unlearned)
+
+    def calibration_for(self, d_min: float, *, is_unknown: bool) -> Calibration | None:
+        """Return how often the network is right at a resolution limit in Å, if that was measured.
+
+        If `is_unknown`, the problem is unlike those of the training: where agreement may claim a solution, it decides
+        alone, and elsewhere the probability is never large enough for "solved".
+        """
+        if self.network is None or not is_within(self.network.card.data.d_min, d_min):
             return None
-        return calibration._replace(largest=LARGEST_UNLEARNED) if unlearned else calibration
+        found = CALIBRATIONS.get(self.network.card.sha256)
+        if found is None or not is_unknown:
+            return found
+        return found._replace(largest=LARGEST_UNLEARNED) if d_min > COARSEST_CLAIM else None
 
 
 def solver_for(

@@ -28,26 +28,27 @@ _FEWEST = 2.0  # reflections above 2 σ for each parameter of a model that is ev
 _SMALLEST_FOM, _LARGEST_MISFIT_OF_POSSIBLE = 0.72, 0.42
 
 _SURE, _LIKELY = 0.95, 0.5  # probabilities of a solution of a network for "solved" and "possible"
-LARGEST_UNLEARNED = 0.94  # of other groups and sizes than those of the training: measured, but on few crystals
-SMALLEST_LEAD, LARGEST_LEAD = 0.003, 0.15  # less is no less sure, and more no surer; infinite if no trial disagrees
+LARGEST_UNLEARNED = 0.94  # stated of what is not like the training: measured at 2 Å, but on few crystals
+SMALLEST_LEAD, LARGEST_LEAD = 0.003, 0.15  # leads outside count as these; a lead is infinite if no trial disagrees
 
 
 class Calibration(NamedTuple):
-    """How often the solutions of a network are right: a logistic function of their figures, with these coefficients.
+    """How often the solutions of a network are right.
 
-    ``lead`` and ``agreement`` are those of natural logarithms. It holds from ``n_trials`` trials on; fewer often agree
-    on a wrong solution before the right one is found. ``largest`` is the largest probability that is stated.
+    p = 1 / (1 + exp(-``constant`` - ``of_lead`` ln lead - ``of_agreement`` ln n_agree - ``of_misfit`` R)), at most
+    ``largest``. It holds from ``n_trials`` trials on; fewer often agree on a wrong solution before the right one is
+    found.
     """
 
     constant: float
-    lead: float
-    agreement: float
-    misfit: float
+    of_lead: float
+    of_agreement: float
+    of_misfit: float
     n_trials: int = 96
     largest: float = 1.0
 
     def probability(self, lead: float, n_agree: int, misfit: float) -> float:
-        """Return the probability that a solution is right.
+        """Return the probability that a solution is right; NaN if a figure is.
 
         Parameters
         ----------
@@ -58,9 +59,9 @@ class Calibration(NamedTuple):
         misfit
             R of its density.
         """
-        of_lead = self.lead * math.log(min(max(lead, SMALLEST_LEAD), LARGEST_LEAD))
-        figures = of_lead + self.agreement * math.log(n_agree) + self.misfit * misfit
-        return min(self.largest, 1 / (1 + math.exp(-self.constant - figures)))
+        logarithm = math.log(min(max(lead, SMALLEST_LEAD), LARGEST_LEAD)) if lead == lead else math.nan
+        figures = self.of_lead * logarithm + self.of_agreement * math.log(n_agree) + self.of_misfit * misfit
+        return min(1 / (1 + math.exp(-self.constant - figures)), self.largest)
 
 
 # Of the weights with these SHA-256; the confidence of others claims nothing. Fitted to random crystals, the first at 2,

@@ -93,7 +93,8 @@ class Solution:
         By how much a network is more confident of this solution, from 0 to 1, than of the best trial that disagrees;
         infinite if none was kept, None if no network was asked.
     probability
-        That the solution is right, by lead, agreement and misfit; None without a network calibrated for such data.
+        That the solution is right, by lead, agreement and misfit; None without a network that was calibrated for such
+        data, or after too few trials.
     r_int, n_absent, absent_i_over_sigma
         Statistics of merging, see `Merged`; NaN if nothing was measured twice, or if there are no absences.
     space_groups

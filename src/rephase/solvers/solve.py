@@ -204,8 +204,9 @@ def _searched(
     searches = solver.searches(merged.reflections.d_min, merged.reflections.group)
     known = known_phasors(merged.reflections, phases, fragment)
     problem = working_problem(merged.reflections, amplitude, device=on, known=known)
-    calibration = solver.calibration_for(problem, merged.reflections.group)
-    calibration = None if data.symmetry is None else calibration  # measured in known groups only
+    is_unknown = solver.warn_of_the_unknown(problem, merged.reflections.group)
+    has_group = data.symmetry is not None  # calibrations were measured in known groups
+    calibration = solver.calibration_for(problem.d_min, is_unknown=is_unknown) if has_group else None
     max_trials, searches = plan_trials(problem, searches, effort)
     outcome = pursue(
         problem,
@@ -241,7 +242,8 @@ def preferred(several: list[Found]) -> Found:
     """Return the result of the last search, or that of all classical trials together where it has a better verdict.
 
     Trials that a network was given are evidence without it too: they may agree where the network is not sure. Of equal
-    verdicts, that of a calibrated network counts more than agreement; otherwise the result on which more trials agree.
+    verdicts, that of a network whose probability is stated counts more than agreement; otherwise the result on which
+    more trials agree.
     """
     first, last = several[0], several[-1]
     if first is last or last.outcome.is_confirmed or last.outcome.proposed is None:

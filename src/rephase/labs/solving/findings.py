@@ -27,8 +27,9 @@ def verdict_and_why(solution: Solution) -> tuple[str, str, str]:
         reasons.append(f"the best other map has R = {solution.rival_r_factor:.3f}")
     if solution.lead is not None and solution.probability is not None:
         margin = f" by {solution.lead:.3f}" if np.isfinite(solution.lead) else ""
-        how_often = f"so it is right with a probability of {solution.probability:.2f}"
-        reasons.append(f"the network is more confident of it than of any other map{margin}, {how_often}")
+        reasons.append(f"the network is more confident of it than of any other map{margin}")
+        how_often = f"the probability that it is right is {solution.probability:.2f}"
+        reasons.append(f"by this lead, the agreement and the misfit, {how_often}")
     head = _MEANING[solution.verdict]
     if model is not None:
         s = model.statistics

@@ -69,7 +69,8 @@ class LearnedSearch(NamedTuple):
     def extra_cycles(self, cell: Cell, d_min: float) -> float:
         """Return the cost of the steps of the network on its own grid, in cycles of one voxel."""
         of_step = self.network.width * len(self.network.layers) * _CYCLES_OF_CHANNEL
-        return (_ROUNDS if self.n_rounds > 1 else 1) * sum(_STEPS_IN_GROUP) * of_step * _n_voxels(cell, d_min)
+        n_rounds = min(_ROUNDS, 1 + _PART_GOING_ON * (self.n_rounds - 1))
+        return n_rounds * sum(_STEPS_IN_GROUP) * of_step * _n_voxels(cell, d_min)
 
     @torch.no_grad()
     def proposals(self, problem: PhaseProblem, n: int, generator: torch.Generator) -> Trials:
