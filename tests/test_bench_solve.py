@@ -188,7 +188,7 @@ def test_the_figure_of_the_reliability_has_a_line_for_each_kind_of_row():
     table = pd.DataFrame(rows, columns=["solver", "data", "d_min", "stated", "n", "right"])
     ax = draw_reliability(table, ("solver", "data", "d_min")).axes[0]
     _, names = ax.get_legend_handles_labels()
-    assert names == ["stated = right", "auto, 2 Å, n = 5", "auto, 1.5 Å, n = 2", "learned, 2 Å, n = 10"]
+    assert names == ["stated = right", "auto, 2.0 Å, n = 5", "auto, 1.5 Å, n = 2", "learned, 2.0 Å, n = 10"]
     lines = [bars.lines[0].get_xydata().tolist() for bars in ax.containers]
     assert lines == [[[0.3, 0.0], [0.9, 0.5]], [[0.9, 1.0]], [[0.6, 0.5]]]
     intervals = [bars.lines[2][0].get_segments()[0][:, 1].tolist() for bars in ax.containers]

@@ -14,6 +14,7 @@ from rephase.plots import ONE_COLUMN, STYLE, plain
 from rephase.solvers.claims import LARGEST_LEAD, SMALLEST_LEAD, Calibration
 
 _LIMITS = [0.0, 0.2, 0.5, 0.8, 0.95, 1.0]  # classes of the probability
+_WORDS = {"d_min": "{} Å", "effort": "effort {}"}  # of values in the legend of a figure
 _FEWEST = 20  # solutions for a fit
 _SCALE = np.array([np.log(10), np.log(24), 0.05])  # of ln lead, ln n_agree and R: slopes for these are of one size
 _PENALTY = 0.1  # of the squares of these slopes: rows that a line separates would make them infinite
@@ -38,15 +39,15 @@ def draw_reliability(table: pd.DataFrame, keys: Sequence[str]) -> Figure:
     """Draw a table of `reliability`: a line for each value of the keys, with intervals of 95 % confidence (Wilson)."""
     differing = [key for key in keys if table[key].nunique() > 1]
     with plt.style.context(STYLE):
-        figure, ax = plt.subplots(figsize=(1.2 * ONE_COLUMN, 4.0))
+        figure, ax = plt.subplots(figsize=(1.5 * ONE_COLUMN, 4.2))
         ax.plot([0, 1], [0, 1], "--", color="0.6", label="stated = right")
         for _, part in table.groupby(list(keys), sort=False):
             each = part.sort_values("stated")
             n, right = each["n"], each["right"].to_numpy()
             tests = [binomtest(round(share * of), of) for share, of in zip(right, n)]
             limits = np.array([test.proportion_ci(method="wilson") for test in tests]).T
-            words = [f"{each['d_min'].iloc[0]:g} Å" if key == "d_min" else str(each[key].iloc[0]) for key in differing]
-            name = plain(", ".join([*words, f"n = {n.sum()}"]))
+            words = [_WORDS.get(key, "{}").format(plain(each[key].iloc[0], longest=34)) for key in differing]
+            name = ", ".join([*words, f"n = {n.sum()}"])
             ax.errorbar(each["stated"], right, np.abs(limits - right), fmt="o-", ms=3, elinewidth=0.7, label=name)
         ax.set(xlabel="stated probability", ylabel="share that is right", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
         ax.set_aspect("equal")

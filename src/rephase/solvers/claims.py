@@ -75,7 +75,7 @@ CALIBRATIONS = {
 
 def agreement_needed(d_min: float) -> int:
     """Return how many of the best trials must agree: more at low resolution, where wrong solutions also agree."""
-    return int(np.interp(d_min, [1.0, 1.2, 1.5, 1.8], [2, 3, 8, 12]))
+    return int(np.interp(d_min, [1.0, 1.2, 1.5, 1.8, 2.0], [2, 3, 8, 12, 21]))
 
 
 def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
