@@ -155,7 +155,8 @@ def print_reliability(table: pd.DataFrame, out: Path) -> None:
     for (solver, _), part in led.groupby(["solver", network], sort=False):
         fit = fitted(part)
         print(f"{solver}, {', '.join(f'{d_min:g}' for d_min in part['d_min'].unique())} Å:", end=" ")
-        print(fit or "too few solutions, or all alike: no fit")
+        # not from how many trials on it holds, which is no part of a fit
+        print(dict(zip(fit._fields[:4], fit)) if fit else "too few solutions, or all alike: no fit")
         tables.append(reliability(stated_by(fit, part), KEYS))
         print(tables[-1].round(3).to_string(index=False))
     if any(map(len, tables)):

@@ -327,6 +327,13 @@ def test_verdicts_at_medium_resolution(misfit, rival, n_agree, expected):
     assert verdict(2.0, outcome) != "solved"
 
 
+@pytest.mark.parametrize(("n_agree", "expected"), [(20, "unsure"), (21, "possible"), (24, "possible")])
+def test_at_two_angstrom_nearly_all_trials_must_agree(n_agree, expected):
+    nothing = torch.zeros(1)
+    outcome = Outcome(nothing, nothing, misfit=0.3, rival=0.31, n_agree=n_agree, n_trials=100)
+    assert verdict(2.0, outcome) == expected
+
+
 @pytest.mark.parametrize(("probability", "expected"), [(0.96, "solved"), (0.94, "possible"), (0.49, "unsure")])
 def test_the_probability_of_a_network_decides_at_any_resolution(probability, expected):
     nothing = torch.zeros(1)

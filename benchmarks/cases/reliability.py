@@ -12,11 +12,12 @@ from scipy.stats import binomtest
 from rephase.crystal.reflections.simulation import SOLVED
 from rephase.plots import ONE_COLUMN, STYLE, plain
 from rephase.solvers.claims import LARGEST_LEAD, SMALLEST_LEAD, Calibration
+from rephase.solvers.trials import N_KEPT
 
 _LIMITS = [0.0, 0.2, 0.5, 0.8, 0.95, 1.0]  # classes of the probability
 _WORDS = {"d_min": "{} Å", "effort": "effort {}"}  # of values in the legend of a figure
 _FEWEST = 20  # solutions for a fit
-_SCALE = np.array([np.log(10), np.log(24), 0.05])  # of ln lead, ln n_agree and R: slopes for these are of one size
+_SCALE = np.array([np.log(10), np.log(N_KEPT), 0.05])  # of ln lead, ln n_agree and R: slopes for these are of one size
 _PENALTY = 0.1  # of the squares of these slopes: rows that a line separates would make them infinite
 
 

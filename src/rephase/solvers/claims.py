@@ -59,17 +59,19 @@ class Calibration(NamedTuple):
         misfit
             R of its density.
         """
-        logarithm = math.log(min(max(lead, SMALLEST_LEAD), LARGEST_LEAD)) if lead == lead else math.nan
-        figures = self.of_lead * logarithm + self.of_agreement * math.log(n_agree) + self.of_misfit * misfit
-        return min(1 / (1 + math.exp(-self.constant - figures)), self.largest)
+        if math.isnan(lead) or math.isnan(misfit):
+            return math.nan
+        of_lead = self.of_lead * math.log(min(max(lead, SMALLEST_LEAD), LARGEST_LEAD))
+        figures = of_lead + self.of_agreement * math.log(n_agree) + self.of_misfit * misfit
+        return min(self.largest, 1 / (1 + math.exp(-self.constant - figures)))
 
 
 # Of the weights with these SHA-256; the confidence of others claims nothing. Fitted to random crystals, the first at 2,
 # the second at 1.5 and 1.75 Å, and judged on real ones: `rephase bench solve -- --solver learned --reliability
 # --uncalibrated` (docs/results.md).
 CALIBRATIONS = {
-    "9fc15057729f5d09bd916a984062adce4c0676a4d9205066e6d58b71e8195389": Calibration(15.23, 1.812, 0.466, -21.2),
-    "81a8e38607b25e2929662a03ea42e0945b6089b8beab8bdc6517c92cb49ed371": Calibration(15.23, 0.909, 0.868, -39.5, 48),
+    "9fc15057729f5d09bd916a984062adce4c0676a4d9205066e6d58b71e8195389": Calibration(15.221, 1.812, 0.4675, -21.183),
+    "81a8e38607b25e2929662a03ea42e0945b6089b8beab8bdc6517c92cb49ed371": Calibration(15.221, 0.908, 0.8731, -39.508, 48),
 }
 
 
