@@ -169,6 +169,7 @@ def find_notebooks(only: list[str] | tuple[str, ...] = ()) -> list[Notebook]:
         else:
             is_number = name[:1].isdigit()  # the digits of another notebook are no hint
             hint = f"known: {', '.join(sorted(places))}" if is_number else nearest_name(name, [*LABORATORIES, "all"])
+            hint = f"separate several by commas: {','.join(name.split())}" if " " in name else hint
             raise ConfigError(f"no notebook or laboratory {name!r}; {hint}")
     return [Notebook(_file_of(number, LABORATORIES[places[number]].folder), places[number]) for number in numbers]
 
