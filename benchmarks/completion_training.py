@@ -25,6 +25,7 @@ from rephase.labs.completion.models import AMPLITUDE_MODELS
 from rephase.labs.completion.models.amplitudes import AmplitudeModel
 from rephase.labs.completion.models.gan import AmplitudeGAN
 from rephase.labs.completion.models.unets import AmplitudeUNet, FourierUNet
+from rephase.learning.batches import on_device
 from rephase.learning.models import build_model
 
 CONFIG = MonoclinicConfig(n_samples=40)
@@ -79,7 +80,7 @@ def some_crystals(n: int) -> CompletionBatch:
 
 def measure(width: int, batch_size: int, n_rounds: int, device: torch.device) -> pd.DataFrame:
     """Measure parameters and crystals per second of each model, and the ratio to the rate of ``unet_equal``."""
-    batch = CompletionBatch(*(field.to(device) for field in some_crystals(batch_size)))
+    batch = on_device(some_crystals(batch_size), device)
     every = {name: model.to(device).train() for name, model in models(width).items()}
     rounds = [
         {name: seconds_of(partial(step, model, batch), device) for name, model in every.items()}

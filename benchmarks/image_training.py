@@ -21,11 +21,11 @@ from measuring.timing import Comparison, Task, timed
 from rephase.config.images import ImageDataConfig, ImageNoise
 from rephase.config.sections import ModelConfig
 from rephase.devices import pick_device
-from rephase.labs.images.data.batch import ImageBatch
 from rephase.labs.images.data.sources import open_images
 from rephase.labs.images.data.stored import ImageData
 from rephase.labs.images.models import IMAGE_MODELS
 from rephase.labs.images.models.networks import ImageClassifier
+from rephase.learning.batches import on_device
 from rephase.learning.models import build_model
 
 
@@ -34,7 +34,7 @@ def measure(model: ImageClassifier, data: ImageData, batch_size: int, n_batches:
     waiting, learning, batches = 0.0, 0.0, iter(data.loader("train", batch_size, seed=0))
     for number in range(n_batches + 1):
         start = time.perf_counter()
-        batch = ImageBatch(*(field.to(device) for field in next(batches)))
+        batch = on_device(next(batches), device)
         come = time.perf_counter()
         model.loss(batch).backward()
         if device.type == "cuda":

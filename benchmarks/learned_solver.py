@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 import torch
 from cases.crystals import chosen_crystals, crystal_files
-from cases.options import case_parser, check_case, data_kind, limits_of
+from cases.options import at_least_one, case_parser, check_case, data_kind, errors_in_one_line, limits_of
 from cases.reflections import case_of, chance
 from cases.rows import Row, continued
 
@@ -36,7 +36,7 @@ from rephase.crystal.reflections.simulation import SOLVED, WELL_SOLVED, Truth
 from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import find_symmetry
 from rephase.devices import pick_device
-from rephase.errors import ConfigError, ReflectionError, TrainingError, WeightsError
+from rephase.errors import ReflectionError
 from rephase.labs.phasing.steps import trained_network
 from rephase.learning.weights import load_weights
 from rephase.solvers import proposals_for
@@ -141,13 +141,15 @@ def parsed_options(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     sources = ["network", "classical"]
     parser.add_argument("--from", dest="source", choices=sources, default=sources[0], help="where the lists come from")
-    parser.add_argument("--starts", type=int, default=24, help="lists that the network improves for each crystal")
-    parser.add_argument("--steps", type=int, default=24, help="steps from each random start of --from network")
-    parser.add_argument("--rounds", type=int, default=MOST_ROUNDS, help="most rounds in the group of --from classical")
+    parser.add_argument(
+        "--starts", type=at_least_one, default=24, help="lists improved for each crystal"
+    )
+    parser.add_argument("--steps", type=at_least_one, default=24, help="steps from each random start of --from network")
+    parser.add_argument(
+        "--rounds", type=at_least_one, default=MOST_ROUNDS, help="most rounds of --from classical"
+    )
     options = parser.parse_args(words)
     check_case(options, parser)
-    if options.rounds < 1:
-        parser.error(f"--rounds {options.rounds}: expected at least one")
     if options.unknown_group:
         parser.error("--unknown-group: the network improves lists in the group; leave it out")
     return options
@@ -157,12 +159,9 @@ def main() -> None:
     """Measure the requested cases and print the table of all rows so far."""
     options = parsed_options()
     warnings.simplefilter("ignore")  # e.g. a formula with more atoms than the file lists
-    try:
+    with errors_in_one_line():
         crystals = chosen_crystals(options, crystal_files(options))
-        network = network_of(options)
-    except (ConfigError, TrainingError, WeightsError) as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from None
-    rows = continued(options.out, cases(crystals, network, options))
+        rows = continued(options.out, cases(crystals, network_of(options), options))
     if not rows:
         raise SystemExit("no crystal could be read, and there are no earlier rows: nothing to print")
     print(shares(pd.DataFrame(rows)).round(3).to_string(index=False))

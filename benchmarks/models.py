@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 from cases.atoms import counted_sites, score_atoms
 from cases.crystals import chosen_crystals, crystal_files
-from cases.options import case_parser, check_case, data_kind, limits_of
+from cases.options import case_parser, check_case, data_kind, errors_in_one_line, limits_of
 from cases.reflections import case_of, is_same_group
 from cases.rows import Row, continued
 
@@ -39,7 +39,7 @@ from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.simulation import SOLVED
 from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import find_symmetry
-from rephase.errors import ConfigError, ReflectionError
+from rephase.errors import ReflectionError
 from rephase.solvers.solution import Solution
 from rephase.solvers.solve import solve
 
@@ -179,10 +179,8 @@ def main() -> None:
     """Measure the requested cases, and print the tables of all rows so far."""
     options = parsed_options()
     warnings.simplefilter("ignore")  # e.g. a formula with more atoms than the file lists
-    try:
+    with errors_in_one_line():
         crystals = chosen_crystals(options, crystal_files(options))
-    except ConfigError as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from None
     rows = continued(options.out, cases(crystals, options))
     if not rows:
         raise SystemExit("no crystal could be read, and there are no earlier rows: nothing to print")

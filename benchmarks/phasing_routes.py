@@ -18,6 +18,7 @@ in the folder beside it, so a finished training is not repeated either.
 """
 
 import argparse
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -38,8 +39,9 @@ from routes.route import TRAINING, Route, data_of
 from torch.optim.swa_utils import AveragedModel
 
 from rephase.crystal.reflections.simulation import SOLVED, WELL_SOLVED
-from rephase.labs.phasing.data import CrystalStream, Part, PhasingBatch, PhasingCrystals, parts
+from rephase.labs.phasing.data import Part, PhasingBatch, PhasingCrystals, parts
 from rephase.labs.phasing.scores import map_cc
+from rephase.labs.phasing.training import decay_of_mean
 from rephase.paths import RUNS
 from rephase.solvers.learned.starts import random_starts
 
@@ -75,14 +77,14 @@ def trained(name: str, data: PhasingCrystals, options: argparse.Namespace) -> tu
 
 def train(route: Route, data: PhasingCrystals, options: argparse.Namespace) -> tuple[dict[str, torch.Tensor], int]:
     """Train a route until its time is over; return the running mean of its weights, and the crystals seen."""
-    stream = CrystalStream(data, BATCH, options.seed)
+    stream = endless(data, options.seed)
     average = AveragedModel(route, avg_fn=running_mean)
     optimiser = torch.optim.AdamW(route.parameters(), lr=route.learning_rate, weight_decay=TRAINING.weight_decay)
     n_steps, n_seen, reported, start = 0, 0, 0.0, time.process_time()
     losses: list[float] = []
     while (share := (time.process_time() - start) / (60 * options.minutes)) < 1:
         optimiser.param_groups[0]["lr"] = route.learning_rate * cycle(share)
-        batch = stream[[n_steps]]
+        batch = next(stream)
         losses.append(step(route, optimiser, list(parts(batch)), len(batch.F)))
         average.update_parameters(route)
         n_steps, n_seen = n_steps + 1, n_seen + len(batch.F)
@@ -91,6 +93,14 @@ def train(route: Route, data: PhasingCrystals, options: argparse.Namespace) -> t
             print(f"  {share:.0%} of the time, {n_seen} crystals, loss {np.mean(losses):.3f}", flush=True)
             losses.clear()
     return average.module.state_dict(), n_seen
+
+
+def endless(data: PhasingCrystals, seed: int) -> Iterator[PhasingBatch]:
+    """Yield the batches of a training, epoch after epoch."""
+    loader = data.loader("train", BATCH, seed=seed)
+    for epoch in itertools.count():
+        loader.sampler.set_epoch(epoch)
+        yield from loader
 
 
 def step(route: Route, optimiser: torch.optim.Optimizer, several: list[Part], n: int) -> float:
@@ -113,8 +123,7 @@ def cycle(share: float) -> float:
 
 def running_mean(mean: torch.Tensor, value: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
     """Move the mean of weights after `n` steps towards the latest, faster in the first steps, as in the product."""
-    n_before = float(n)
-    return mean.lerp(value, 1 - min(TRAINING.averaging, n_before / (n_before + 20)))
+    return mean.lerp(value, 1 - decay_of_mean(TRAINING.averaging, int(n)))
 
 
 def measure(name: str, data: PhasingCrystals, options: argparse.Namespace) -> Row:

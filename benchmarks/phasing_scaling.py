@@ -17,14 +17,15 @@ import time
 import numpy as np
 import pandas as pd
 import torch
+from cases.options import at_least_one, errors_in_one_line
 
 from rephase.config.phasing import PhasingData
 from rephase.config.sections import validate
 from rephase.crystal.reflections.simulation import SOLVED, WELL_SOLVED
 from rephase.devices import pick_device
-from rephase.errors import ConfigError, GridError, WeightsError
 from rephase.labs.phasing.data import Part, PhasingBatch, PhasingCrystals, joined, parts
 from rephase.labs.phasing.scores import map_cc
+from rephase.learning.batches import on_device
 from rephase.learning.weights import load_weights
 from rephase.solvers.choice import SHIPPED
 from rephase.solvers.learned.cards import PHASES
@@ -72,10 +73,10 @@ def parsed_options() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default=SHIPPED[0], help="name of shipped weights, or a file")
-    parser.add_argument("--crystals", type=int, default=64, help="number of random crystals")
+    parser.add_argument("--crystals", type=at_least_one, default=64, help="number of random crystals")
     parser.add_argument("--d-min", type=float, nargs=2, help="range of the resolution limits instead of the card's (Å)")
-    parser.add_argument("--steps", type=int, nargs="+", default=[6, 12, 24, 48], help="numbers of steps")
-    parser.add_argument("--starts", type=int, nargs="+", default=[1, 3, 6, 12, 24], help="numbers of starts")
+    parser.add_argument("--steps", type=at_least_one, nargs="+", default=[6, 12, 24, 48], help="numbers of steps")
+    parser.add_argument("--starts", type=at_least_one, nargs="+", default=[1, 3, 6, 12, 24], help="numbers of starts")
     parser.add_argument("--seed", type=int, default=100, help="of the crystals and the starts")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     return parser.parse_args()
@@ -84,15 +85,14 @@ def parsed_options() -> argparse.Namespace:
 def main() -> None:
     """Print the table."""
     options = parsed_options()
-    device, steps = pick_device(options.device), sorted(options.steps)
-    try:
+    steps = sorted(set(options.steps))
+    with errors_in_one_line():
+        device = pick_device(options.device)
         network, card = load_weights(options.network, PHASES, device=device)
         chosen = {} if options.d_min is None else {"d_min": options.d_min}
         data = validate(PhasingData, card.data.model_dump() | chosen, "the crystals")
         made = crystals_like(PhasingCrystals(data), options.crystals, options.seed)
-    except (ConfigError, GridError, WeightsError) as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from None
-    batch = PhasingBatch(*(field.to(device) for field in made))
+    batch = on_device(made, device)
     generator, start = torch.Generator().manual_seed(options.seed), time.process_time()
     runs = []
     for _ in range(max(options.starts)):
@@ -100,7 +100,7 @@ def main() -> None:
         runs.append([torch.cat(each, dim=1).cpu().numpy() for each in zip(*found)])
     seconds = (time.process_time() - start) / options.crystals
     agreement, confidence = (np.stack(each) for each in zip(*runs))
-    table = table_of(agreement, confidence, steps, sorted(options.starts))
+    table = table_of(agreement, confidence, steps, sorted(set(options.starts)))
     table["cpu_s"] = seconds * table["steps"] / max(steps) * table["starts"] / max(options.starts)
     print(f"{options.crystals} random crystals; {card.n_seen:,} crystals were seen in the training")
     print(table.round(3).to_string(index=False))

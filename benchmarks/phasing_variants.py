@@ -28,6 +28,7 @@ import pandas as pd
 import torch
 from cases.changes import Change, at_random_places, of_fixed_volume, of_varied_volume, unchanged, without_hydrogen
 from cases.crystals import chosen_crystals, crystal_files
+from cases.options import at_least_one, errors_in_one_line
 from cases.rows import Row, continued
 from learned_solver import measure, parsed_options
 
@@ -35,11 +36,12 @@ from rephase.config.phasing import PhasingConfig, PhasingData, PhasingSearch, Ph
 from rephase.config.sections import ModelConfig
 from rephase.crystal.reflections.simulation import SOLVED, WELL_SOLVED
 from rephase.crystal.structures import Crystal
-from rephase.errors import ConfigError, RephaseError
+from rephase.errors import ConfigError
 from rephase.labs.phasing.data import PhasingBatch, PhasingCrystals, batch_of, kinds_of
 from rephase.labs.phasing.models import TrainedNetwork
 from rephase.labs.phasing.scores import SEEN, attempts
 from rephase.labs.phasing.training import RecurrentModule
+from rephase.learning.batches import on_device
 from rephase.learning.training import fit, loss_curve
 from rephase.paths import RUNS
 from rephase.random_crystals.crystals import random_crystals
@@ -155,7 +157,7 @@ def measured(
 
 def on_random(network: TrainedNetwork, validation: PhasingBatch, seed: int) -> Row:
     """Judge a network on random crystals."""
-    batch = PhasingBatch(*(each.to(network.gain.device) for each in validation))
+    batch = on_device(validation, network.gain.device)
     found = attempts(network, batch, JUDGED, torch.Generator().manual_seed(seed))
     shares = {key: round(float(value), 3) for key, value in found.shares().items()}
     return {
@@ -214,10 +216,10 @@ def variant_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="names of variants")
     parser.add_argument("--crystals", type=int, default=8192, help="random crystals of each training")
-    parser.add_argument("--validation", type=int, default=64, help="random crystals that judge each variant")
+    parser.add_argument("--validation", type=at_least_one, default=64, help="random crystals that judge each variant")
     parser.add_argument("--folder", type=Path, help="folder of CIFs whose crystals judge each variant as well")
     parser.add_argument("--d-min", type=float, default=2.0, help="with --folder: resolution limit (Å)")
-    parser.add_argument("--every", type=int, default=1, help="with --folder: take every n-th crystal")
+    parser.add_argument("--every", type=at_least_one, default=1, help="with --folder: take every n-th crystal")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights, the crystals and the random starts")
     parser.add_argument("--out", type=Path, default=RUNS / "bench" / "phasing_variants.csv", help="table of results")
@@ -231,13 +233,9 @@ def main() -> None:
     step = TRAINING.epochs * TRAINING.batch_size
     if options.crystals < step or options.crystals % step:
         parser.error(f"--crystals {options.crystals}: expected a multiple of {step}, epochs of whole batches")
-    if options.validation < 1:
-        parser.error(f"--validation {options.validation}: expected at least one crystal")
     warnings.simplefilter("ignore")  # e.g. a formula with more atoms than the file lists
-    try:
+    with errors_in_one_line():
         rows = continued(options.out, cases(options))
-    except RephaseError as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from None
     print(pd.DataFrame(rows).sort_values("judged on", kind="stable").to_string(index=False, na_rep=""))
 
 

@@ -40,17 +40,17 @@ import gemmi
 import numpy as np
 import pandas as pd
 from cases.crystals import chosen_crystals, crystal_files
-from cases.options import case_parser, check_case, data_kind, limits_of
+from cases.options import case_parser, check_case, data_kind, errors_in_one_line, limits_of
 from cases.reflections import case_of, chance, is_same_group
 from cases.reliability import draw_reliability, fitted, reliability, stated_by
 from cases.rows import Row, continued, replace_rows
 
 from rephase.crystal.structures import Crystal
 from rephase.crystal.symmetry import find_symmetry
-from rephase.errors import ConfigError, ReflectionError
+from rephase.errors import ReflectionError, nearest_name
 from rephase.labs.solving.steps import score_row, solved_shares
 from rephase.plots import save_figure
-from rephase.solvers.choice import NETWORK_SOLVERS, nearest_shipped
+from rephase.solvers.choice import NETWORK_SOLVERS, SOLVERS, nearest_shipped
 from rephase.solvers.claims import CALIBRATIONS
 from rephase.solvers.solve import solve
 
@@ -76,6 +76,8 @@ def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespa
         return row | {"map_cc": 0.0, "verdict": "refused"}
     if options.solver == "chance":
         return row | {"map_cc": chance(data.merge().reflections, truth, options.seed)}
+    if options.solver in NETWORK_SOLVERS:
+        row["network"] = options.weights or nearest_shipped(data.d_min)
     start = time.perf_counter()
     search = {key: getattr(options, key) for key in ("solver", "weights", "effort", "seed")}
     solution = solve(data, model=False, **search)
@@ -112,7 +114,8 @@ def peer_rows(
     """Run the peer on CIFs; return its rows."""
     with tempfile.TemporaryDirectory() as folder:
         for path in files:
-            shutil.copy(path, folder)
+            if path.stem in crystals:  # the others could not be read, and were reported
+                shutil.copy(path, folder)
         out = Path(folder) / "peer.csv"
         words = [*shlex.split(command), folder, str(out), "--d-min", *map(str, options.d_min)]
         subprocess.run(words, check=True)
@@ -143,6 +146,8 @@ def parsed_options() -> argparse.Namespace:
     parser.add_argument("--peer", default="", help='"PYTHON SCRIPT" to run instead, on exact data of CIFs')
     options = parser.parse_args()
     check_case(options, parser)
+    if options.solver not in (*SOLVERS, "chance"):
+        parser.error(f"--solver {options.solver!r}: {nearest_name(options.solver, [*SOLVERS, 'chance'])}")
     if options.peer and data_kind(options) != "exact":
         parser.error("--peer takes exact data of --folder or --cod; leave the other options of the data out")
     return options
@@ -150,9 +155,8 @@ def parsed_options() -> argparse.Namespace:
 
 def print_reliability(table: pd.DataFrame, out: Path) -> None:
     """Print how often solutions of a network are right, with a fit to all rows of each; draw it beside `out`."""
-    led, tables = table.dropna(subset="lead"), []
-    network = led["d_min"].map({d_min: nearest_shipped(d_min) for d_min in led["d_min"].unique()})
-    for (solver, _), part in led.groupby(["solver", network], sort=False):
+    tables = []
+    for (solver, _), part in table.dropna(subset="lead").groupby(["solver", "network"], sort=False):
         fit = fitted(part)
         print(f"{solver}, {', '.join(f'{d_min:g}' for d_min in part['d_min'].unique())} Å:", end=" ")
         # not from how many trials on it holds, which is no part of a fit
@@ -167,23 +171,21 @@ def main() -> None:
     """Measure the requested cases and print the table of all rows so far."""
     options = parsed_options()
     warnings.simplefilter("ignore")  # e.g. a formula with more atoms than the file lists
-    try:
-        files = crystal_files(options)
-    except ConfigError as error:
-        raise SystemExit(f"{type(error).__name__}: {error}") from None
-    crystals = chosen_crystals(options, files)
-    if options.peer:
-        replace_rows(options.out, peer_rows(options.peer, options, files, crystals), SAME)
-        crystals = {}
     if options.uncalibrated:
         CALIBRATIONS.clear()
-    rows = continued(options.out, cases(crystals, options))
+    with errors_in_one_line():
+        files = crystal_files(options)
+        crystals = chosen_crystals(options, files)
+        if options.peer:
+            replace_rows(options.out, peer_rows(options.peer, options, files, crystals), SAME)
+            crystals = {}
+        rows = continued(options.out, cases(crystals, options))
     if not rows:
         raise SystemExit("no crystal could be read, and there are no earlier rows: nothing to print")
     table = pd.DataFrame(rows).sort_values(list(KEYS))
     for shares in shares_by_size(table) if options.by_size else ():
         print(shares.round(3).to_string(index=False), end="\n\n")
-    if options.reliability and "lead" in table:
+    if options.reliability and "network" in table:
         print_reliability(table, options.out)
     print(solved_shares(table, KEYS).round(3).to_string(index=False))
 

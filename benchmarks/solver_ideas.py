@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 from cases.crystals import chosen_crystals, crystal_files
-from cases.options import case_parser, check_case, limits_of
+from cases.options import case_parser, check_case, errors_in_one_line, limits_of
 from cases.reflections import case_of
 
 from rephase.crystal.phases import unit_phasor
@@ -248,9 +248,11 @@ def main() -> None:
     check_case(options, parser)
     warnings.simplefilter("ignore")  # e.g. a formula with more atoms than the file lists
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    with errors_in_one_line():
+        crystals = chosen_crystals(options, crystal_files(options))
     rows = []
     for d_min in limits_of(options):
-        for name, crystal in chosen_crystals(options, crystal_files(options)).items():
+        for name, crystal in crystals.items():
             try:
                 rows += measure(name, crystal, d_min, options)
             except ReflectionError as error:

@@ -56,3 +56,8 @@ def test_wrong_calls_end_with_one_line(network, tmp_path, monkeypatch):
         bench(monkeypatch, "--network", tmp_path, *given)
     with pytest.raises(SystemExit, match="2"):
         bench(monkeypatch, "--network", network, "--unknown-group", *given)
+    for wrong in ("--starts", "--steps", "--rounds", "--every", "--random"):
+        with pytest.raises(SystemExit, match="2"):
+            bench(monkeypatch, *given, wrong, 0)
+    with pytest.raises(SystemExit, match="^DeviceError: .*'gpu'"):
+        bench(monkeypatch, "--device", "gpu", *given)

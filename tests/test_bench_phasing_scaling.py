@@ -45,3 +45,8 @@ def test_wrong_calls_end_with_one_line(bench):
         bench("--crystals", 1, "--d-min", 2, 1)
     with pytest.raises(SystemExit, match="^WeightsError: "):
         bench("--network", "nowhere")
+    with pytest.raises(SystemExit, match="^DeviceError: .*'gpu'"):
+        bench("--device", "gpu")
+    for wrong in ("--crystals", "--steps", "--starts"):
+        with pytest.raises(SystemExit, match="2"):
+            bench(wrong, 0)

@@ -3,6 +3,7 @@
 import itertools
 import re
 import runpy
+import shlex
 import sys
 import threading
 from functools import partial
@@ -199,6 +200,60 @@ def test_the_figure_of_the_reliability_has_a_line_for_each_kind_of_row():
     plt.close("all")
 
 
+@pytest.fixture
+def solve_bench(tmp_path, monkeypatch):
+    """Run the benchmark with words; return its rows."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["solve.py", *map(str, words), "--out", str(tmp_path / "rows.csv")])
+        runpy.run_path(str(BENCHMARKS / "solve.py"), run_name="__main__")
+        return pd.read_csv(tmp_path / "rows.csv", dtype={"name": str})
+
+    return run
+
+
+def test_wrong_calls_end_with_one_line(solve_bench, capsys):
+    crystal = ["--random", 1, "--n-atoms", 5, 6, "--d-min", 1.5]
+    for error, words in {
+        "WeightsError: no weights 'nowhere'": ["--solver", "learned", "--weights", "nowhere"],
+        "SymmetryError: .*'P7'": ["--solver", "chance", "--groups", "P7"],
+    }.items():
+        with pytest.raises(SystemExit, match=f"^{error}"):
+            solve_bench(*crystal, *words)
+    for wrong in (["--solver", "lerned"], ["--random", 0], ["--every", 0]):
+        with pytest.raises(SystemExit, match="2"):
+            solve_bench(*crystal, *wrong)
+    assert "did you mean 'learned'?" in capsys.readouterr().err
+
+
+def test_a_peer_gets_the_crystals_that_can_be_read(solve_bench, tmp_path):
+    options = RandomCrystalOptions(space_groups=("P 1 21/c 1",), n_atoms=(6, 7))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(0), options=options).crystal(0)
+    sites, symmetry = crystal.asymmetric_unit, find_symmetry(crystal.space_group)
+    (folder := tmp_path / "cifs").mkdir()
+    write_cif(folder / "1.cif", crystal.cell, symmetry, Peaks(sites.xyz_frac, np.ones(len(sites)), sites.elements))
+    (folder / "2.cif").write_text("data_nothing\n_cell_length_a 5\n")
+    (tmp_path / "peer.py").write_text(
+        "import pathlib, sys\n"
+        "rows = [f'{path.stem},1.2,0.9,1.0' for path in pathlib.Path(sys.argv[1]).glob('*.cif')]\n"
+        "pathlib.Path(sys.argv[2]).write_text('\\n'.join(['name,d_min,map_cc,seconds', *rows]))\n"
+    )
+    command = f"{shlex.quote(sys.executable)} {shlex.quote(str(tmp_path / 'peer.py'))}"
+    rows = solve_bench("--folder", folder, "--d-min", 1.2, "--peer", command)
+    assert rows[["name", "solver", "space_group"]].to_numpy().tolist() == [["1", "peer", "P 1 21/c 1"]]
+
+
+def test_networks_have_a_fit_each(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    lead = rng.uniform(0, LARGEST_LEAD, 60)
+    rows = pd.DataFrame({"lead": lead, "n_agree": 9, "r_factor": 0.4, "map_cc": (lead > 0.05) * 1.0, "d_min": 0.0})
+    rows = rows.assign(solver="learned", data="measured", effort=1.0, probability=0.9)
+    networks = [rows.assign(network=name) for name in ("recurrent", "recurrent_fine")]
+    print_reliability = runpy.run_path(str(BENCHMARKS / "solve.py"))["print_reliability"]
+    print_reliability(pd.concat([*networks, rows.iloc[:5].assign(network=np.nan, lead=np.nan)]), tmp_path / "rows.csv")
+    assert capsys.readouterr().out.count("of_lead") == 2
+
+
 @pytest.mark.parametrize("option", [[], ["--uncalibrated"]])
 def test_a_network_claims_nothing_where_a_fit_is_wanted(tmp_path, monkeypatch, option):
     rows = tmp_path / "rows.csv"
@@ -212,6 +267,7 @@ def test_a_network_claims_nothing_where_a_fit_is_wanted(tmp_path, monkeypatch, o
     found = pd.read_csv(rows).iloc[0]
     assert np.isnan(found["probability"]) == bool(option)
     assert found["solver"] == ("learned uncalibrated" if option else "learned")
+    assert found["network"] == "recurrent"
     assert rows.with_name("rows_reliability.png").is_file() != bool(option)  # nothing is drawn if nothing is stated
 
 

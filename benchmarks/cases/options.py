@@ -1,12 +1,32 @@
 """Command-line options that choose crystals, the degradation of their reflections, and the search."""
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from rephase.errors import RephaseError
 from rephase.formats import cod
 from rephase.paths import RUNS
 
 SPOILING = ("noise", "leak", "missing", "strongest_missing", "missing_cone")
+
+
+@contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Exit with the message of an error that a user can mend."""
+    try:
+        yield
+    except RephaseError as error:
+        raise SystemExit(f"{type(error).__name__}: {error}") from None
+
+
+def at_least_one(text: str) -> int:
+    """Parse a number of things that must be there."""
+    n = int(text)
+    if n < 1:
+        raise argparse.ArgumentTypeError(f"{n}: expected at least 1")
+    return n
 
 
 def case_parser(description: str, table: str) -> argparse.ArgumentParser:
@@ -20,13 +40,13 @@ def case_parser(description: str, table: str) -> argparse.ArgumentParser:
     source.add_argument(
         "--measured", type=Path, help="folder of structures NAME.cif, with X-ray reflections in them or in NAME.hkl"
     )
-    source.add_argument("--random", type=int, help="number of random crystals to use instead")
+    source.add_argument("--random", type=at_least_one, help="number of random crystals to use instead")
     parser.add_argument("--url", default=cod.COD, help="with --cod: address of a folder of NUMBER.cif")
     parser.add_argument("--n-atoms", type=int, nargs=2, default=[5, 60], help="with --random: atoms of the molecule")
     parser.add_argument("--groups", nargs="+", default=[], help="with --random: make as many of each of these groups")
     parser.add_argument("--elements", nargs="+", default=[], help="with --random: elements besides H, among them C")
     parser.add_argument("--d-min", type=float, nargs="*", default=[0.8, 1.0, 1.2, 1.5, 2.0], help="limits (Å)")
-    parser.add_argument("--every", type=int, default=1, help="take every n-th crystal")
+    parser.add_argument("--every", type=at_least_one, default=1, help="take every n-th crystal")
     parser.add_argument("--noise", type=float, default=0.0, help="relative standard deviation of |F|")
     parser.add_argument("--leak", type=float, default=0.0, help="mean intensity of the absences relative to the others")
     parser.add_argument("--missing", type=float, default=0.0, help="fraction of the reflections that is missing")

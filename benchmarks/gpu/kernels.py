@@ -34,9 +34,10 @@ from rephase.labs.scattering.data.gisaxs import GisaxsSimulator
 from rephase.labs.scattering.data.saxs import SaxsSimulator
 from rephase.labs.waves.data.holograms import HologramSimulator
 from rephase.labs.waves.data.ptychograms import PtychogramSimulator
+from rephase.learning.batches import on_device
 from rephase.optics.droplet_shapes import random_droplets
 from rephase.optics.droplets import scatter
-from rephase.optics.particles import Particles, random_particles, scatter_particles
+from rephase.optics.particles import random_particles, scatter_particles
 from rephase.random_crystals.crystals import RandomCrystalOptions, RandomCrystals, random_crystals
 from rephase.random_crystals.structure_factors import many_structure_factors, unique_reflections
 from rephase.solvers import RECIPES
@@ -144,7 +145,7 @@ def droplets(n: int, device: torch.device) -> Call:
 def bodies(n: int, device: torch.device) -> Call:
     """Prepare small-angle patterns of viruses, one or a few bodies each."""
     of = random_particles(n, "several", generator=seeded())
-    of = Particles(*(field.to(device) for field in of))
+    of = on_device(of, device)
     return lambda: scatter_particles(of, n)
 
 

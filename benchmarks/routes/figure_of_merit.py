@@ -41,7 +41,7 @@ class FigureOfMerit(Route):
         recipe = RECIPES["raar"][int(torch.randint(len(RECIPES["raar"]), ()))]
         phasors, misfit = trials(part, (recipe,), _N_CANDIDATES, torch.default_generator)
         with torch.no_grad():
-            nearer = [mixed_with_true(each, aligned(part, each)[0], TRAINING.near) for each in phasors]
+            nearer = [mixed_with_true(each, aligned(part, each), TRAINING.near) for each in phasors]
             phasors = torch.stack(nearer) * part.data.is_measured
             true = torch.stack([map_cc(part, each) for each in phasors])
         error = self(part, phasors, misfit) - true

@@ -45,7 +45,7 @@ class FlowMatching(Route):
     def loss(self, part: Part) -> torch.Tensor:
         """Return the error of the velocity between a start and the true map at random times."""
         start = unit_phasor(training_starts(part, near=0)) * part.data.spheres.inside
-        true, _ = aligned(part, start)
+        true = aligned(part, start)
         t = torch.rand(len(part))
         share = t[:, None, None, None]
         found = self.velocity(part, (1 - share) * start + share * true, t, self.filters(part))
