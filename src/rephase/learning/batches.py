@@ -1,7 +1,7 @@
 """The parts that all datasets share: samples in splits, and the order in which a trainer sees them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Protocol, TypeVar, cast
 
@@ -78,6 +78,18 @@ class Source(Protocol[Drawn]):
         """Return a batch of `n` new samples."""
 
 
+class Loader(Protocol[Drawn]):
+    """What a trainer takes its batches from, in the order of its ``sampler``."""
+
+    sampler: Any
+
+    def __len__(self) -> int:
+        """Return the number of batches of an epoch."""
+
+    def __iter__(self) -> Iterator[Drawn]:
+        """Yield the batches of an epoch."""
+
+
 class StreamedData(Dataset[BatchType]):
     """Samples generated on the fly; batch `i` is always the same."""
 
@@ -92,7 +104,7 @@ class StreamedData(Dataset[BatchType]):
         size = min(self.batch_size, self.n_samples - number * self.batch_size)
         return self.source.draw(size, np.random.default_rng([self.seed, 7, number]))
 
-    def loader(self, device: torch.device = _CPU) -> DataLoader[BatchType]:
+    def loader(self, device: torch.device = _CPU) -> Loader[BatchType]:
         """Return a loader of all batches for a device, in an order that changes from epoch to epoch."""
         return loader_of(self, Batches(np.arange(len(self)), 1, self.seed), device)
 
@@ -144,7 +156,7 @@ class SplitData(Dataset[BatchType], ABC):
         rank: int = 0,
         n_ranks: int = 1,
         device: torch.device = _CPU,
-    ) -> DataLoader[BatchType]:
+    ) -> Loader[BatchType]:
         """Return the batches of a split for a trainer, or the parts of one of several processes, as in `Batches`.
 
         If a seed is given, they are shuffled again in each epoch. A GPU holds the samples in its memory if they fit;
@@ -156,7 +168,7 @@ class SplitData(Dataset[BatchType], ABC):
         return loader_of(self, order, device)
 
 
-def loader_of(data: Dataset[BatchType], order: Batches, device: torch.device) -> DataLoader[BatchType]:
+def loader_of(data: Dataset[BatchType], order: Iterable[Any], device: torch.device) -> Loader[BatchType]:
     """Return a loader that yields batches in an order, the same ones for every device."""
     return DataLoader(data, sampler=order, batch_size=None, **loader_options(device))
 

@@ -19,12 +19,11 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.strategies.launchers import subprocess_script
 from torch import nn
-from torch.utils.data import DataLoader
 
 from rephase.config.sections import TrainingConfig
 from rephase.devices import deterministic, pick_device, seeded, tf32, trainer_options
 from rephase.errors import RephaseError, TrainingError
-from rephase.learning.batches import Batches, BatchType, SplitData, StreamedData
+from rephase.learning.batches import Batches, BatchType, Loader, SplitData, StreamedData
 from rephase.learning.callbacks import PauseInTime, SpeedLog, StepBar
 from rephase.learning.checkpoints import read_checkpoint, write_checkpoint
 from rephase.processes import log_level
@@ -76,7 +75,7 @@ class ModelModule(L.LightningModule):
         if trainer.world_size == 1:
             return len(batch[0]), len(batch[0])
         loader = trainer.val_dataloaders if trainer.validating else trainer.train_dataloader
-        return _order_of(cast(DataLoader[Any], loader)).counts(number)
+        return _order_of(cast(Loader[Any], loader)).counts(number)
 
     def on_train_batch_start(self, batch: Samples, batch_idx: int) -> None:
         """Make dropout and mirroring depend only on seed, step and process, so that a resumed training repeats them."""
@@ -247,7 +246,7 @@ def _quiet_lightning() -> Iterator[None]:
         yield
 
 
-def _order_of(loader: DataLoader[BatchType]) -> Batches:
+def _order_of(loader: Loader[Any]) -> Batches:
     return cast(Batches, loader.sampler)
 
 

@@ -1,5 +1,6 @@
 """Random crystals streamed to a training: their amplitudes on FFT grids, with noise and gaps like measured ones."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from functools import cached_property
@@ -7,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from rephase.config.phasing import PhasingData
 from rephase.crystal.symmetry import Symmetry, cell_of, reduced_cell
 from rephase.devices import at_once
 from rephase.errors import GridError
-from rephase.learning.batches import Batches, SplitData, loader_of
+from rephase.learning.batches import Batches, Loader, SplitData, loader_of
 from rephase.random_crystals.crystals import SPACE_GROUPS, RandomCrystalOptions, RandomCrystals, random_crystals
 from rephase.random_crystals.structure_factors import many_structure_factors
 from rephase.solvers.learned.spheres import Measured, Spheres, measured, points_needed
@@ -145,13 +146,12 @@ class PhasingCrystals(SplitData[PhasingBatch]):
         rank: int = 0,
         n_ranks: int = 1,
         device: torch.device = _CPU,
-    ) -> DataLoader[PhasingBatch]:
+    ) -> Loader[PhasingBatch]:
         """Return the batches of a split; those of the training have at most `batch_size` crystals, made on the fly."""
         if split != "train":
             return super().loader(split, batch_size, seed=seed, rank=rank, n_ranks=n_ranks, device=device)
         n_batches = -(-self.config.n_epoch // batch_size)
-        order = NumberedBatches(np.arange(n_batches), 1, None)
-        return loader_of(CrystalStream(self, batch_size, seed or 0), order, device)
+        return CrystalLoader(self, batch_size, seed or 0, NumberedBatches(np.arange(n_batches), 1, None), device)
 
 
 def kinds_of(config: PhasingData) -> RandomCrystalOptions:
@@ -172,21 +172,54 @@ class NumberedBatches(Batches):
         return [self.epoch * len(self) + number]
 
 
-class CrystalStream(Dataset[PhasingBatch]):
-    """Batches of new crystals by number. Several small batches are made together; the latest such block is kept."""
+class CrystalBlocks(Dataset[PhasingBatch]):
+    """Blocks of `n` new crystals by number; those that fit no grid are left out."""
 
-    def __init__(self, data: PhasingCrystals, batch_size: int, seed: int):
-        self.data, self.batch_size, self.seed = data, batch_size, seed
+    def __init__(self, data: PhasingCrystals, n: int, seed: int):
+        self.data, self.n, self.seed = data, n, seed
+
+    def __getitem__(self, block: int) -> PhasingBatch:
+        return self.data.draw(self.n, np.random.default_rng([self.data.config.seed, self.seed, _STREAM, block]))
+
+
+class CrystalLoader:
+    """Batches of new crystals in the order of `sampler`.
+
+    Several small batches are a block, whose crystals are made together, for a GPU by worker processes. A block is
+    divided in this process: workers that get batches in turn would each make the whole block for one of them.
+    """
+
+    def __init__(
+        self, data: PhasingCrystals, batch_size: int, seed: int, sampler: NumberedBatches, device: torch.device
+    ):
+        self.sampler = sampler
         self._per_block = max(1, _MADE_AT_ONCE // batch_size)
-        self._kept: tuple[int, PhasingBatch] | None = None
+        blocks = CrystalBlocks(data, batch_size * self._per_block, seed)
+        self._blocks = loader_of(blocks, _BlocksOf(sampler, self._per_block), device)
 
-    def __getitem__(self, numbers: list[int]) -> PhasingBatch:
-        block, place = divmod(numbers[0], self._per_block)
-        if self._kept is None or self._kept[0] != block:
-            rng = np.random.default_rng([self.data.config.seed, self.seed, _STREAM, block])
-            self._kept = block, self.data.draw(self.batch_size * self._per_block, rng)
-        made = self._kept[1]
-        return made.take(torch.arange(place, len(made.F), self._per_block))
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[PhasingBatch]:
+        for (_, places), made in zip(_by_block(self.sampler, self._per_block), self._blocks):
+            for place in places:
+                yield made.take(torch.arange(place, len(made.F), self._per_block))
+
+
+class _BlocksOf:
+    """Numbers of the blocks that hold the batches of an order."""
+
+    def __init__(self, order: NumberedBatches, per_block: int):
+        self.order, self.per_block = order, per_block
+
+    def __iter__(self) -> Iterator[int]:
+        return (block for block, _ in _by_block(self.order, self.per_block))
+
+
+def _by_block(order: NumberedBatches, per_block: int) -> Iterator[tuple[int, list[int]]]:
+    """Yield the number of each block, and the places in it of the batches of an order."""
+    for block, numbers in itertools.groupby((number for (number,) in order), lambda number: number // per_block):
+        yield block, [number % per_block for number in numbers]
 
 
 def joined(batches: list[PhasingBatch]) -> PhasingBatch:

@@ -26,11 +26,6 @@ class Film(NamedTuple):
     maps: torch.Tensor
     true: torch.Tensor
 
-    @property
-    def first(self) -> int:
-        """The start that is ranked first: the most confident one at the end."""
-        return int(self.confidence[-1].argmax())
-
 
 @torch.no_grad()
 def film(
@@ -64,5 +59,5 @@ def _map(part: Part, phasors: torch.Tensor) -> torch.Tensor:
 
 def _true_map(part: Part, phasors: torch.Tensor) -> torch.Tensor:
     """Return the true map [x, y, z] at the origin and in the hand that fit phasors best."""
-    true, _ = aligned(part, unit_phasor(phasors))
+    true = aligned(part, unit_phasor(phasors))
     return part.data.spheres.to_maps(part.data.amplitude * true)[0]

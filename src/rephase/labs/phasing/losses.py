@@ -35,7 +35,7 @@ def unrolled_loss(
     for _ in range(n_steps):
         state = network.step(part.data, state, filters)
         found.append(state.phasors)
-    true, _ = aligned(part, found[-1].detach())
+    true = aligned(part, found[-1].detach())
     losses = [phasor_misfit(phasors, true, part.data).mean() * number for number, phasors in enumerate(found, 1)]
     return torch.stack(losses).sum() / (n_steps * (n_steps + 1) / 2)
 
@@ -69,7 +69,7 @@ def mixed_with_true(start: torch.Tensor, true: torch.Tensor, share_near: float) 
 
 
 @torch.no_grad()
-def aligned(part: Part, phasors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def aligned(part: Part, phasors: torch.Tensor) -> torch.Tensor:
     """Move true phasors to the hand and the origin at which they agree best with given ones.
 
     Any point of the cell may be the origin: the answers of a network obey no group. A network whose loss allowed only
@@ -84,15 +84,15 @@ def aligned(part: Part, phasors: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
 
     Returns
     -------
-    true, agreement
-        The moved phasors [n, h, k, l], and ``sum w Re(x t*)`` with weights of sum 1, [n].
+    torch.Tensor
+        The moved phasors, [n, h, k, l].
     """
     weight, spheres = part.data.weight(SHARE_OF_E), part.data.spheres
     hands = [_best_shift(weight * phasors * true.conj(), spheres) for true in (part.true, part.true.conj())]
     is_other = hands[1][1] > hands[0][1]
     shift = torch.where(is_other[:, None], hands[1][0], hands[0][0])
     true = torch.where(is_other[:, None, None, None], part.true.conj(), part.true)
-    return true * _turn(-shift, spheres), torch.maximum(hands[0][1], hands[1][1])
+    return true * _turn(-shift, spheres)
 
 
 def _best_shift(product: torch.Tensor, spheres: Spheres) -> tuple[torch.Tensor, torch.Tensor]:

@@ -53,7 +53,7 @@ def _attempts(network: RecurrentNetwork, part: Part, search: PhasingSearch, gene
     for _ in range(search.n_starts):
         start = random_starts(part.data.spheres, part.without_group, generator)
         phasors = network(part.data, start, search.n_steps)
-        true, _ = aligned(part, phasors)
+        true = aligned(part, phasors)
         chance, end = map_cc(part, start), map_cc(part, phasors)
         found.append((end, chance, part.data.confidence(phasors), phasor_misfit(phasors, true, part.data)))
     return Attempts(*(torch.stack(each) for each in zip(*found)))
@@ -63,6 +63,6 @@ def map_cc(part: Part, phasors: torch.Tensor) -> torch.Tensor:
     """Return the correlation [n] of two maps with the measured amplitudes, at the best origin and hand."""
     spheres, data = part.data.spheres, part.data
     phases = unit_phasor(phasors)
-    true, _ = aligned(part, phases)
+    true = aligned(part, phases)
     weight = data.amplitude.square() * spheres.weight * data.is_measured
     return (weight * (phases * true.conj()).real).sum((1, 2, 3)) / weight.sum((1, 2, 3))

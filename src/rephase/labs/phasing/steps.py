@@ -20,6 +20,7 @@ from rephase.labs.phasing.data import PhasingBatch, PhasingCrystals, kinds_of
 from rephase.labs.phasing.film import film
 from rephase.labs.phasing.models import PHASING_MODELS
 from rephase.labs.phasing.scores import SEEN, SHARES, attempts
+from rephase.learning.batches import on_device
 from rephase.learning.scoring import summarise
 from rephase.learning.training import Training, train, trained_model
 from rephase.learning.weights import load_weights
@@ -87,7 +88,8 @@ def score_networks(run: Run) -> pd.DataFrame:
         The scores in `SHARES` of each network: ``weights`` are the given ones, ``chance`` is random phases.
     """
     options = run.config.phasing
-    crystals = _moved(PhasingCrystals(options.data)[np.arange(options.data.n_validation)], run)
+    chosen = PhasingCrystals(options.data)[np.arange(options.data.n_validation)]
+    crystals = on_device(chosen, pick_device(run.device))
     for name, network in _networks(run).items():
         generator = torch.Generator().manual_seed(run.config.seed)
         shares = attempts(network, crystals, options.training.validation, generator).shares()
@@ -119,7 +121,7 @@ def watch_starts(run: Run) -> pd.DataFrame:
         The starts in the order of their confidence at the end, with the map_cc of each.
     """
     options = run.config.phasing.example
-    crystal = _moved(example_crystal(run.config), run)
+    crystal = on_device(example_crystal(run.config), pick_device(run.device))
     generator = torch.Generator().manual_seed(options.seed)
     seen = film(_network_to_watch(run), crystal, **options.search.model_dump(), generator=generator)
     cell = cell_of(crystal.lattice[0].double().cpu().numpy())
@@ -147,11 +149,6 @@ def example_crystal(config: Config) -> PhasingBatch:
     }
     crystals = PhasingCrystals(config.phasing.data.model_copy(update=wanted))
     return crystals.draw(_N_DRAWN, np.random.default_rng(options.seed)).take(torch.tensor([0]))
-
-
-def _moved(batch: PhasingBatch, run: Run) -> PhasingBatch:
-    device = pick_device(run.device)
-    return PhasingBatch(*(field.to(device) for field in batch))
 
 
 def _networks(run: Run) -> dict[str, RecurrentNetwork]:

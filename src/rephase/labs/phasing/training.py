@@ -20,6 +20,11 @@ _WARM_UP = 20  # steps in which the running mean forgets the first weights
 _TRAINED = "trained."  # prefix of the weights that are being trained; those of the model are their running mean
 
 
+def decay_of_mean(averaging: float, n_steps: int) -> float:
+    """Return the decay of the running mean after some steps: `averaging`, and less in the first ones."""
+    return min(averaging, n_steps / (n_steps + _WARM_UP))
+
+
 class RecurrentModule(ModelModule):
     """Train a copy of the network, and keep the running mean of its weights in the model, which is validated.
 
@@ -62,8 +67,7 @@ class RecurrentModule(ModelModule):
     @torch.no_grad()
     def _average(self) -> None:
         """Move the running mean towards the trained weights, faster in the first steps."""
-        n = self.global_step
-        decay = min(self.options.averaging, n / (n + _WARM_UP))
+        decay = decay_of_mean(self.options.averaging, self.global_step)
         for mean, value in zip(self.model.parameters(), self.trained.parameters()):
             mean.lerp_(value, 1 - decay)
 

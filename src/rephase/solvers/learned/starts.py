@@ -28,11 +28,6 @@ class Operations(NamedTuple):
         is_there[is_free, 1:] = False
         return self._replace(is_there=is_there)
 
-    @property
-    def polar(self) -> torch.Tensor:
-        """The mean of the rotations, [n, 3, 3]: it projects on the directions along which the origin is free."""
-        return self.rotations.sum(1) / self.is_there.sum(1)[:, None, None]
-
 
 def operations_of(symmetry: Symmetry, n: int, like: torch.Tensor) -> Operations:
     """Return the operations of one group for `n` crystals."""
