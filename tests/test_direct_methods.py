@@ -3,31 +3,41 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rephase.crystal.cell import Cell
 from rephase.crystal.phases import unit_phasor
+from rephase.crystal.reflections.phase_lists import PhaseList
 from rephase.crystal.reflections.simulation import simulate_reflections
 from rephase.crystal.reflections.statistics import absolute_amplitude
 from rephase.crystal.symmetry import find_symmetry
+from rephase.devices import WORK
+from rephase.errors import ConfigError
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
-from rephase.solvers import RECIPES
+from rephase.solvers import RECIPES, recipes_for
 from rephase.solvers.direct_methods.atoms import PointAtoms, asymmetric_unit, find_atoms
 from rephase.solvers.direct_methods.relations import Classes, Triplets
 from rephase.solvers.grids import HalfGrid
 from rephase.solvers.problem import working_problem
-from rephase.solvers.strategy import direct_starts, random_phasors
+from rephase.solvers.solve import solve
+from rephase.solvers.strategy import direct_starts, pursue, suited
 from rephase.solvers.symmetric_grids import symmetric_shape
 from rephase.solvers.trials import aligned_phasors
 
-CPU = torch.device("cpu")
+CPU, aten = torch.device("cpu"), torch.ops.aten
 GROUPS = ["P 1", "C 1 2 1", "P 21 21 21", "P n a 21", "P -1", "P 41", "R 3"]
+
+
+def crystal_of(symbol, n_atoms=12):
+    """A random crystal of a space group."""
+    options = RandomCrystalOptions(space_groups=(symbol,), n_atoms=(n_atoms, n_atoms), elements=("C", "N", "O"))
+    made = random_crystals(1, generator=torch.Generator().manual_seed(3), options=options, dtype=torch.float64)
+    return made.crystal(0)
 
 
 def problem_of(symbol, n_atoms=12, d_min=1.0):
     """A phase problem, and the true phasors [n_known] of its list."""
-    options = RandomCrystalOptions(space_groups=(symbol,), n_atoms=(n_atoms, n_atoms), elements=("C", "N", "O"))
-    crystal = random_crystals(1, generator=torch.Generator().manual_seed(3), options=options, dtype=torch.float64)
-    data, truth = simulate_reflections(crystal.crystal(0), d_min)
+    data, truth = simulate_reflections(crystal_of(symbol, n_atoms), d_min)
     merged = data.merge().reflections
     problem = working_problem(merged, absolute_amplitude(merged))
     hkl, F = merged.group.expand(truth.hkl, truth.F)
@@ -167,18 +177,62 @@ def test_a_start_without_atoms_stays(monkeypatch):
     torch.testing.assert_close(phasors.abs(), torch.ones_like(phasors.abs()))
 
 
-def test_known_phases_are_not_moved():
-    problem, true = problem_of("P 21 21 21")
-    problem.known = true
-    phasors, is_known = direct_starts(problem, 2, RECIPES["direct_methods"][0], torch.Generator().manual_seed(0))
-    assert torch.allclose(phasors[is_known], true.expand(2, -1)[is_known], atol=1e-6)
-    assert is_known.float().mean() > 0.9
+def test_direct_methods_are_left_out_where_they_cannot_be_used():
+    searches = recipes_for("classical", 1.0, find_symmetry("P 21 21 21"))
+    others = tuple(each for each in searches if not each.n_direct)
+    assert suited(searches, 300, is_free=True) == searches != others
+    assert suited(searches, 301, is_free=True) == suited(searches, 20, is_free=False) == others
+    alone = RECIPES["direct_methods"]
+    with pytest.raises(ConfigError, match="about 400 atoms .* at most 300.*--solver classical"):
+        suited(alone, 400, is_free=True)
+    with pytest.raises(ConfigError, match="known phases.*--solver classical"):
+        suited(alone, 20, is_free=False)
 
 
-def test_structures_beyond_direct_methods_start_at_random(monkeypatch):
-    problem, _ = problem_of("P 21 21 21")
-    recipe = RECIPES["direct_methods"][0]
+def test_known_phases_and_many_atoms_cost_no_direct_methods(monkeypatch):
+    data, truth = simulate_reflections(crystal_of("P 21 21 21"), 1.0)
+    seen = []
+
+    def recorded(problem, searches, *args, **options):
+        seen.append((problem.known is None, any(each.n_direct for each in searches)))
+        return pursue(problem, searches, *args, **options)
+
+    monkeypatch.setattr("rephase.solvers.solve.pursue", recorded)
+    phases = PhaseList(truth.hkl, np.angle(truth.F), np.ones(len(truth.F)))
+    solve(data, phases=phases, effort=0.05, model=False)
+    assert seen[0] == (False, False)
+    solve(data, effort=0.05, model=False)
+    assert seen[-1] == (True, True)
     monkeypatch.setattr("rephase.solvers.strategy._MOST_DIRECT", 3)
-    monkeypatch.setattr("rephase.solvers.problem.DirectMethods", None)  # no table is made
-    phasors, _ = direct_starts(problem, 2, recipe, torch.Generator().manual_seed(0))
-    assert torch.equal(phasors, random_phasors(problem, 2, torch.Generator().manual_seed(0))[0])
+    solve(data, effort=0.05, model=False)
+    assert seen[-1] == (True, False)
+
+
+class NoIntegerProducts(TorchDispatchMode):
+    """Raises where integers are multiplied as matrices, which no GPU can."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        is_product = func.overloadpacket in (aten.mv, aten.mm, aten.addmm, aten.addmv, aten.bmm, aten.dot)
+        assert not (is_product and any(not (a.is_floating_point() or a.is_complex()) for a in args))
+        return func(*args, **(kwargs or {}))
+
+
+def test_trials_multiply_no_matrices_of_integers(large):
+    problem, _ = large
+    recipe = RECIPES["direct_methods"][0].shortened(0.05)
+    with NoIntegerProducts():
+        recipe.trials(problem, 2, torch.Generator().manual_seed(1))
+        with pytest.raises(AssertionError):
+            torch.ones(2, 2, dtype=torch.int64) @ torch.ones(2, dtype=torch.int64)
+
+
+def test_starts_of_many_atoms_are_refined_in_smaller_parts(large, monkeypatch):
+    problem, _ = large
+    n_waves = problem.direct_methods.n_atoms * len(problem.symmetry.point_group) * len(problem.hkl_numpy)
+    assert problem.direct_methods.n_at_once > 1
+    monkeypatch.setitem(WORK, "waves of atoms", WORK["waves of atoms"]._replace(cpu=n_waves // 100))
+    assert problem.direct_methods.n_at_once == 1
+    recipe = RECIPES["direct_methods"][0].shortened(0.05)
+    phasors, is_known = direct_starts(problem, 2, recipe, torch.Generator().manual_seed(0))
+    assert phasors.shape == (2, problem.n_known)
+    assert not is_known.any()

@@ -35,6 +35,7 @@ WORK: dict[str, Work] = {
     "search maps": Work("voxels of a batch of trials", 400, 400_000, 1 << 26),
     "first search maps": Work("voxels of the first batch of trials", 400, 0, 1 << 22),  # 0: the fewest trials
     "several search maps": Work("voxels of the fewest trials", 400, 16_000_000, 1 << 30),
+    "waves of atoms": Work("atoms times reflections and operations", 16, 50_000_000, 1 << 28),
     "origin maps": Work("voxels of fine grids", 64, 1, 1 << 24),  # on a CPU one trial at a time
     "aligned phasors": Work("phasors at all origins and both hands", 48, 50_000_000, 50_000_000),
     "shift grids": Work("points", 48, 1 << 24, 1 << 26),

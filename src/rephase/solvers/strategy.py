@@ -22,7 +22,7 @@ _FEWEST_TRIALS = 4  # in a batch whose maps fit in memory; the first batches hav
 _FEWEST_SEARCH, _FEWEST_FINISH = 10, 4  # cycles of a shortened trial
 _N_EXAMINED = 3  # trials of largest merit among which one is examined after each batch
 _PEAKS_KEPT = 3  # cycles between two peak searches in a map
-_MOST_DIRECT = 300  # atoms of the asymmetric unit for direct methods; with more, their tables alone take a minute
+_MOST_DIRECT = 300  # atoms of an asymmetric unit for direct methods; with more, their tables alone take a minute
 _DIRECT_CYCLE = 3  # time of a cycle of direct methods for one start, relative to a cycle of the search
 
 
@@ -156,17 +156,11 @@ def random_phasors(problem: PhaseProblem, n: int, generator: torch.Generator) ->
 def direct_starts(
     problem: PhaseProblem, n: int, recipe: Recipe, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Refine random starts by direct methods; return the phasors of the best `n`, and the known phases they use.
-
-    Direct methods would move known phases, and very many atoms are beyond them: the starts are then those of
-    `random_phasors`.
-    """
-    if problem.known is not None or problem.n_atoms > _MOST_DIRECT * problem.group.n_operations:
-        return random_phasors(problem, n, generator)
+    """Refine random starts by direct methods; return the phasors of the best `n`, and that no phase is known."""
     direct = problem.direct_methods
-    n_maps, left, found = max(1, at_once("search maps", problem.device) // direct.n_voxels), n * recipe.n_starts, []
+    left, found = n * recipe.n_starts, []
     while left:
-        phasors, is_known = random_phasors(problem, min(left, n_maps), generator)
+        phasors, is_known = random_phasors(problem, min(left, direct.n_at_once), generator)
         F = direct.refined(phasors, recipe.n_direct, generator)
         refined = torch.where(F.abs() > 0, unit_phasor(F), phasors)  # random where there are no atoms
         found.append((refined, is_known, direct.correlation(F)))
@@ -174,6 +168,35 @@ def direct_starts(
     phasors, is_known, correlation = (torch.cat(parts) for parts in zip(*found))
     best = correlation.topk(n).indices
     return phasors[best], is_known[best]
+
+
+def suited(searches: Sequence[Search], n_atoms: float, *, is_free: bool) -> tuple[Search, ...]:
+    """Leave out direct methods where they cannot be used.
+
+    They would move known phases, and very many atoms are beyond them.
+
+    Parameters
+    ----------
+    n_atoms
+        Atoms expected in the asymmetric unit.
+    is_free
+        Whether no phase is known.
+
+    Raises
+    ------
+    ConfigError
+        No search is left.
+    """
+    if is_free and n_atoms <= _MOST_DIRECT:
+        return tuple(searches)
+    left = tuple(each for each in searches if not each.recipe.n_direct)
+    if not left:
+        why = f"about {n_atoms:.0f} atoms in the asymmetric unit (expected at most {_MOST_DIRECT})"
+        raise ConfigError(
+            f"solver 'direct_methods' cannot be used with {why if is_free else 'known phases, which it would move'}; "
+            "take solver='classical' (--solver classical)"
+        )
+    return left
 
 
 def search(problem: PhaseProblem, phasors: torch.Tensor, is_known: torch.Tensor, recipe: Recipe) -> torch.Tensor:
@@ -261,7 +284,7 @@ def pursue(
         if is_confirmed is not None and (place := _unexamined(pool, examined)) is not None:
             examined.add(float(pool.merit[place]))
             if is_confirmed(pool.F[place]):
-                outcome = compared(problem, _with_first(pool, place), n_trials)
+                outcome = compared(problem, _with_first(pool, place), n_trials, outcome.other)
                 outcome = outcome._replace(lead=None, is_confirmed=True)
                 break
         if n_trials >= max_trials:

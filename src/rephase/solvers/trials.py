@@ -27,8 +27,9 @@ class Trials(NamedTuple):
 
     @property
     def merit(self) -> torch.Tensor:
-        """What ranks the trials [n], high is good: the confidence, or minus the misfit."""
-        return -self.misfit if self.confidence is None else self.confidence
+        """What ranks the trials [n], high is good: the confidence, or minus the misfit; NaN is worst."""
+        merit = -self.misfit if self.confidence is None else self.confidence
+        return merit.nan_to_num(nan=-math.inf)
 
     def take(self, rows: torch.Tensor) -> "Trials":
         """Return the trials at `rows`."""

@@ -42,6 +42,8 @@ def find_atoms(maps: torch.Tensor, unit: torch.Tensor, n: int) -> tuple[torch.Te
         [batch, x, y, z].
     unit
         [x, y, z], True in the asymmetric unit.
+    n
+        Number of maxima of each map.
 
     Returns
     -------
@@ -55,7 +57,7 @@ def find_atoms(maps: torch.Tensor, unit: torch.Tensor, n: int) -> tuple[torch.Te
     flat, strides = maps.flatten(1), torch.tensor([maps.stride(axis) for axis in (1, 2, 3)], device=maps.device)
     steps = torch.eye(3, dtype=points.dtype, device=maps.device)
     before, after = (
-        flat.gather(1, (((points[:, :, None] + sign * steps) % shape) @ strides).flatten(1)).view(*place.shape, 3)
+        flat.gather(1, ((points[:, :, None] + sign * steps) % shape * strides).sum(-1).flatten(1)).view(*place.shape, 3)
         for sign in (-1, 1)
     )
     bend = before + after - 2 * height[..., None]
@@ -70,6 +72,11 @@ class PointAtoms:
         images, shifts = symmetry.equivalents(hkl)
         self._images = torch.as_tensor(2 * math.pi * images.reshape(-1, 3).T, dtype=torch.float32, device=device)
         self._turn = torch.as_tensor(np.exp(-1j * shifts).astype(np.complex64), device=device)
+
+    @property
+    def n_images(self) -> int:
+        """Number of waves of an atom: one for each reflection and operation of the group."""
+        return self._images.shape[1]
 
     def __call__(self, xyz_frac: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Return F [batch, n_refl] of atoms [batch, n, 3] of `weight` [batch, n]."""

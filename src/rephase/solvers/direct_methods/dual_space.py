@@ -9,6 +9,7 @@ import torch
 from rephase.crystal.cell import Cell
 from rephase.crystal.phases import unit_phasor
 from rephase.crystal.symmetry import Symmetry
+from rephase.devices import at_once
 from rephase.solvers.direct_methods.atoms import PointAtoms, asymmetric_unit, find_atoms
 from rephase.solvers.direct_methods.relations import Classes, Triplets
 from rephase.solvers.grids import HalfGrid
@@ -32,6 +33,8 @@ class DirectMethods:
         Hemisphere list [n_refl, 3] of the measured reflections in the axes of `cell`, a reduced one.
     E
         [n_refl] on the device of the computation.
+    cell, symmetry
+        The reduced cell, and the space group in its axes.
     n_atoms
         Non-hydrogen atoms expected in the cell.
 
@@ -60,9 +63,11 @@ class DirectMethods:
         self._F_of_all = PointAtoms(one, symmetry, E.device)
 
     @property
-    def n_voxels(self) -> int:
-        """Number of points of a map."""
-        return math.prod(self._grid.shape)
+    def n_at_once(self) -> int:
+        """Number of starts that are refined together."""
+        device, n_waves = self._unit.device, self.n_atoms * self._F_of_all.n_images
+        most = at_once("search maps", device) // self._unit.numel(), at_once("waves of atoms", device) // n_waves
+        return max(1, min(most))
 
     def refined(self, phasors: torch.Tensor, n_cycles: int, generator: torch.Generator) -> torch.Tensor:
         """Refine phasors [batch, n_refl]; return F of the atoms found [batch, n_refl], which obey the group.
