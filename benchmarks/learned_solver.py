@@ -141,13 +141,9 @@ def parsed_options(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     sources = ["network", "classical"]
     parser.add_argument("--from", dest="source", choices=sources, default=sources[0], help="where the lists come from")
-    parser.add_argument(
-        "--starts", type=at_least_one, default=24, help="lists improved for each crystal"
-    )
+    parser.add_argument("--starts", type=at_least_one, default=24, help="lists improved for each crystal")
     parser.add_argument("--steps", type=at_least_one, default=24, help="steps from each random start of --from network")
-    parser.add_argument(
-        "--rounds", type=at_least_one, default=MOST_ROUNDS, help="most rounds of --from classical"
-    )
+    parser.add_argument("--rounds", type=at_least_one, default=MOST_ROUNDS, help="most rounds of --from classical")
     options = parser.parse_args(words)
     check_case(options, parser)
     if options.unknown_group:

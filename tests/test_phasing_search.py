@@ -258,6 +258,17 @@ def test_a_network_leads_by_its_confidence_in_the_best_trial_that_disagrees():
     assert verdict(2.0, compared(problem, alone, 1)) == "unsure"
 
 
+@pytest.mark.parametrize("field", ["confidence", "misfit"])
+def test_a_trial_without_a_figure_is_never_the_best(field):
+    problem = problem_of("P 1 21/c 1")
+    F = problem.amplitude.new_ones(3, len(problem.hkl)).to(torch.complex64)
+    figures = torch.tensor([0.3, math.nan, 0.4])
+    trials = Trials(F, figures) if field == "misfit" else Trials(F, torch.full((3,), 0.3), figures)
+    best, _ = best_of(trials)
+    assert getattr(best, field)[0] == (0.3 if field == "misfit" else 0.4)
+    assert best.merit[-1] == -math.inf
+
+
 def test_the_best_rival_is_remembered_where_all_kept_trials_agree():
     problem = problem_of("P -1")
     start = random_phasors(problem, 2, torch.Generator().manual_seed(0))
@@ -477,6 +488,14 @@ def test_weights_that_were_changed_stop_the_search(tmp_path, name, suffix, said)
         tmp_path.joinpath("recurrent").with_suffix(each).write_bytes(changed)
     with pytest.raises(WeightsError, match=said):
         solver_for(name, tmp_path / "recurrent.safetensors", d_min=2.0)
+
+
+def test_weights_that_no_network_is_read_from_are_refused():
+    options = RandomCrystalOptions(("P -1",), (8, 9))
+    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
+    data, _ = simulate_reflections(crystal, 2.0)
+    with pytest.raises(ConfigError, match="weights = 'nowhere' .* solver 'classical' does not ask.*solver='learned'"):
+        solve(data, solver="classical", weights="nowhere")
 
 
 def test_what_the_network_has_learned_is_not_warned_of():

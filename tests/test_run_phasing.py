@@ -138,6 +138,9 @@ def test_trainings_and_wrong_configurations(tmp_path):
     for override, said in [
         ("phasing.data.d_min=[2.0,1.0]", "expected two positive numbers in rising order"),
         ("phasing.data.n_atoms=[1,300]", "n_atoms = "),
+        ("phasing.data.shapes=[[12,16,20],[12,12,16]]", "the smallest grid first"),
+        ("phasing.data.shapes=[[20,16,12]]", "0 < a <= b <= c"),
+        ("phasing.data.shapes=[[0,0,0]]", "0 < a <= b <= c"),
         ("phasing.models={recurent: {}}", "did you mean 'recurrent'"),
         ("phasing.models.recurrent.options.width=10", "expected a multiple of 4"),
         ("phasing.training.near=2", "phasing.training.near = 2"),

@@ -1,5 +1,6 @@
 """Configuration of the learned solver: random crystals on FFT grids, the networks, and their training."""
 
+import math
 from typing import Literal, Self, cast
 
 from pydantic import Field, field_validator, model_validator
@@ -31,6 +32,14 @@ class PhasingData(Section):
     n_epoch: int = Field(2048, ge=1, description="crystals in an epoch; each epoch has new ones")
     n_validation: int = Field(48, ge=1, description="crystals of the validation, always the same")
     seed: Seed = 0
+
+    @field_validator("shapes")
+    @classmethod
+    def _rising(cls, shapes: tuple[tuple[int, int, int], ...]) -> tuple[tuple[int, int, int], ...]:
+        sizes = [math.prod(shape) for shape in shapes]
+        if sizes != sorted(sizes) or not all(0 < a <= b <= c for a, b, c in shapes):
+            raise ValueError(f"{shapes}: expected points 0 < a <= b <= c of each grid, and the smallest grid first")
+        return shapes
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -43,10 +43,10 @@ class Sites(NamedTuple):
 
 @cache
 def sites_of(symmetries: tuple[Symmetry, ...]) -> tuple[Sites, torch.Tensor]:
-    """List the special positions of several groups, and the probability [n_groups, n_sites] of each; float64.
+    """List the special positions of several groups, and the weights [n_groups, n_sites] to draw them by; float64.
 
-    The kinds that a group has are equally probable. A group without these special positions has a row of zeros.
-    Points with a larger site symmetry, such as 2/m or 3, are not among them.
+    Those of each kind that a group has sum to 1, so that its kinds are equally probable. A group without these special
+    positions has a row of zeros. Points with a larger site symmetry, such as 2/m or 3, are not among them.
     """
     found = [(group, *site) for group, symmetry in enumerate(symmetries) for site in _sites(symmetry)]
     kind = torch.tensor([list(KINDS).index(int(np.trace(R))) for _, R, _ in found], dtype=torch.long)

@@ -28,10 +28,11 @@ _TOLERANCE = 1.01  # the finest reflection of data is a little coarser than the 
 
 
 class Solver(NamedTuple):
-    """A solver by its name in `RECIPES`, or ``learned`` or ``auto`` with a network."""
+    """A solver by its name in `RECIPES`, or ``learned`` or ``auto`` with a network, read from ``weights``."""
 
     name: str
     network: "Weights[RecurrentNetwork, PhasingCard] | None" = None
+    weights: str = ""
 
     def searches(self, d_min: float, symmetry: Symmetry) -> tuple[Search, ...]:
         """Return the searches for a space group and the resolution limit `d_min` in Å.
@@ -60,11 +61,10 @@ class Solver(NamedTuple):
         """
         if self.network is None:
             return False
-        card = self.network.card
-        unlearned = card.unlearned(problem, group)
+        unlearned = self.network.card.unlearned(problem, group)
         if unlearned:
             warnings.warn(
-                f"the network {card.model!r} was not trained for {', '.join(unlearned)}; solver='classical' "
+                f"the network {self.weights!r} was not trained for {', '.join(unlearned)}; solver='classical' "
                 "(--solver classical) does not depend on it",
                 stacklevel=3,
             )
@@ -117,7 +117,12 @@ def solver_for(
     from rephase.learning.weights import load_weights
     from rephase.solvers.learned.cards import PHASES
 
-    return Solver(name, load_weights(weights, PHASES, device=device))
+    return Solver(name, load_weights(weights, PHASES, device=device), str(weights))
+
+
+def weights_of(name: str, weights: str | None) -> str | None:
+    """Return the weights of a configuration for a solver that may ask a network, else None."""
+    return weights if name in NETWORK_SOLVERS else None
 
 
 def nearest_shipped(d_min: float | None) -> str:

@@ -86,7 +86,7 @@ def verdict(d_min: float, outcome: Outcome, *, is_free: bool = True) -> str:
     ``solved``: the misfit is small, and enough trials agree at this resolution, or two agree and every other is far
     worse. ``possible``: enough trials agree, or one is far better than every other, and the density explains most of
     the amplitudes. ``unsure`` otherwise, and always for a single trial. If trials started from known phases, the misfit
-    alone decides. If a calibrated network ranked the trials, its probability decides.
+    alone decides. If a calibrated network ranked enough trials to state a probability, that decides.
     """
     if outcome.probability is not None:
         return "solved" if outcome.probability >= _SURE else "possible" if outcome.probability >= _LIKELY else "unsure"

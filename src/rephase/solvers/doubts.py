@@ -1,5 +1,6 @@
 """Doubts about a stated space group: more symmetry in the solved map, equivalents that differ, strong absences."""
 
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -71,7 +72,9 @@ def is_contradicted(merged: Merged, solution: Solution) -> bool:
 
 def _other_group(data: Reflections, solution: Solution, solve_again: Callable[..., Solution]) -> GroupFit | None:
     """Find a group by solving again without one; its density has to explain the amplitudes as well."""
-    again = solve_again(replace(data, symmetry=None, is_merged=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a network has not learned data without a group was not asked
+        again = solve_again(replace(data, symmetry=None, is_merged=False))
     is_other = set(again.reflections.group.triplets) != set(data.group.triplets)
     is_other &= len(again.reflections.group.point_group) > 1  # all data fit P 1
     is_as_good = again.verdict != "unsure" and again.r_factor <= _AS_GOOD * solution.r_factor

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from rephase.crystal.peaks import VOLUME_PER_ATOM
 from rephase.crystal.reflections import Reflections
 from rephase.crystal.reflections.phase_lists import PhaseList
 from rephase.crystal.reflections.statistics import absolute_amplitude
@@ -14,6 +15,7 @@ from rephase.crystal.structures import Crystal
 from rephase.devices import pick_device
 from rephase.errors import ConfigError, check_effort
 from rephase.processes import one_blas_thread
+from rephase.solvers import RECIPES
 from rephase.solvers.choice import Solver, solver_for
 from rephase.solvers.claims import Calibration, verdict
 from rephase.solvers.cost import check_memory, plan_trials, warn_of_cost
@@ -28,7 +30,7 @@ from rephase.solvers.settings import in_obverse_setting, in_setting, standard_se
 from rephase.solvers.settled import settled_solution
 from rephase.solvers.solution import Solution
 from rephase.solvers.space_groups import GroupFit, fitting_groups
-from rephase.solvers.strategy import pursue
+from rephase.solvers.strategy import Search, pursue, suited
 from rephase.solvers.trials import N_KEPT, Outcome, pooled
 
 _EFFORT_WITHOUT_GROUP = 0.1  # of a search that only looks for a better group
@@ -122,15 +124,16 @@ def solve(
     --------
     >>> solution = solve(read_reflections("sample.hkl"), d_min=1.0)  # doctest: +SKIP
     """
-    _check_request(solver, effort, standard, has_origin=not (phases is None and fragment is None))
+    has_phases = not (phases is None and fragment is None)
+    _check_request(solver, weights, effort, standard, has_origin=has_phases)
     on = pick_device(device)
     cut = _prepared(data, d_min, standard=standard)
-    suits_network = phases is None and fragment is None and cut.symmetry is not None
+    suits_network = not has_phases and cut.symmetry is not None
     name = "classical" if solver == "auto" and not suits_network else solver
     chosen = solver_for(name, weights, d_min=cut.d_min, device=on)
     generator = torch.Generator().manual_seed(seed)  # one, so that no search repeats the starts of another
     search = partial(_searched, cut, phases, fragment, generator=generator, on=on, model=model, report=report)
-    _check_cost(cut, chosen, effort=effort, on=on)
+    _check_cost(cut, chosen, is_free=not has_phases, effort=effort, on=on)
     several: list[Found] = []
     for each, share in _stages(chosen):
         several.append(search(solver=each, effort=share * effort))
@@ -148,8 +151,13 @@ def solve(
     return describe(found, fits)  # known phases fix the origin of the data
 
 
-def _check_request(solver: str, effort: float, standard: bool, *, has_origin: bool) -> None:
+def _check_request(solver: str, weights: str | Path | None, effort: float, standard: bool, *, has_origin: bool) -> None:
     check_effort(effort)
+    if weights is not None and solver in RECIPES:
+        raise ConfigError(
+            f"weights = {str(weights)!r} (--weights) are of a network, which solver {solver!r} does not ask; leave "
+            "them out, or take solver='learned' (--solver learned)"
+        )
     if solver == "learned" and has_origin:
         raise ConfigError(
             f"solver {solver!r} starts from random phases only; leave out the known phases or fragment, or take "
@@ -167,10 +175,16 @@ def _prepared(data: Reflections, d_min: float | None, *, standard: bool) -> Refl
     return in_setting(cut, standard_setting(cut.symmetry, cut.cell)) if standard and cut.symmetry is not None else cut
 
 
-def _check_cost(data: Reflections, solver: Solver, *, effort: float, on: torch.device) -> None:
+def _searches(solver: Solver, data: Reflections, *, is_free: bool) -> tuple[Search, ...]:
+    """Return the searches of a solver that suit reflections; `is_free` means that no phases are known."""
+    n_atoms = data.cell.volume / VOLUME_PER_ATOM / len(data.group.rotations)
+    return suited(solver.searches(data.d_min, data.group), n_atoms, is_free=is_free)
+
+
+def _check_cost(data: Reflections, solver: Solver, *, is_free: bool, effort: float, on: torch.device) -> None:
     """Raise `GridError` if the maps do not fit in memory, and warn if they are large."""
     reach = working_reach(data.d_min)
-    expected = solver.searches(data.d_min, data.group)
+    expected = _searches(solver, data, is_free=is_free)
     check_memory(data, expected, reach=reach, device=on)
     warn_of_cost(data, expected, reach=reach, effort=effort, device=on)
 
@@ -201,8 +215,8 @@ def _searched(
     """Merge the reflections and run trials until the best of them is convincing or the effort is spent."""
     merged = without_group(data) if data.symmetry is None else data.merge()
     amplitude = absolute_amplitude(merged.reflections)
-    searches = solver.searches(merged.reflections.d_min, merged.reflections.group)
     known = known_phasors(merged.reflections, phases, fragment)
+    searches = _searches(solver, merged.reflections, is_free=known is None)
     problem = working_problem(merged.reflections, amplitude, device=on, known=known)
     is_unknown = solver.warn_of_the_unknown(problem, merged.reflections.group)
     has_group = data.symmetry is not None  # calibrations were measured in known groups

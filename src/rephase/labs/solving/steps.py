@@ -24,7 +24,7 @@ from rephase.labs.solving.record import record
 from rephase.labs.solving.structure_statistics import compare_structures
 from rephase.random_crystals.crystals import RandomCrystalOptions, random_crystals
 from rephase.runs import COLUMNS, Run
-from rephase.solvers.choice import SHIPPED, solver_for
+from rephase.solvers.choice import SHIPPED, solver_for, weights_of
 from rephase.solvers.solution import Solution
 from rephase.solvers.solve import solve
 
@@ -138,7 +138,7 @@ def solve_example(run: Run) -> Solution:
         data,
         d_min=d_min,
         solver=options.solver,
-        weights=options.weights,
+        weights=weights_of(options.solver, options.weights),
         effort=options.effort,
         formula=data.formula or None,
         seed=run.config.seed,
@@ -248,14 +248,14 @@ def _benchmark_rows(run: Run) -> Iterator[dict[str, object]]:
     options, rng = run.config.solving.benchmark, np.random.default_rng(run.config.seed)
     weights = run.config.solving.weights
     suited = {name: _suited_limits(name, weights, options.d_mins) for name in options.solvers}
-    measure = partial(solve_and_score, weights=weights, effort=options.effort, seed=run.config.seed, device=run.device)
+    measure = partial(solve_and_score, effort=options.effort, seed=run.config.seed, device=run.device)
     for crystal in benchmark_crystals(run):
         for d_min in options.d_mins:
             data, truth = simulate_reflections(
                 crystal, d_min, noise=options.noise, missing=options.missing, seed=options.seed
             )
             for solver in (name for name, limits in suited.items() if d_min in limits):
-                yield measure(data, truth, d_min, solver=solver)
+                yield measure(data, truth, d_min, solver=solver, weights=weights_of(solver, weights))
             merged = data.merge().reflections
             phi = random_phases(merged.hkl, merged.group, _N_CHANCE, rng)
             scores = truth.score(np.sqrt(np.maximum(merged.intensity, 0)) * np.exp(1j * phi), merged)
