@@ -93,7 +93,7 @@ def test_the_first_page_is_short():
 def test_commands_parse(page, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for weights in re.findall(r"=(\S+\.safetensors)", line):
-        Path(weights).parent.mkdir()
+        Path(weights).parent.mkdir(parents=True)
         Path(weights).touch()
     arguments = words(line)
     with COMMAND.make_context("rephase", list(arguments)) as context:

@@ -235,6 +235,15 @@ def test_strong_data_that_end_early(model):
     assert "1.30 Å" in hints_by_name(model.data.cut(1.3))["coarse_limit"].text
 
 
+def test_few_reflections(model):
+    data = model.data
+    d = np.sort(np.unique(data.d_hkl.round(6)))
+    few, enough = (data.cut(next(limit for limit in d if len(data.cut(limit)) <= n)) for n in (90, 200))
+    assert hints_by_name(few)["few_reflections"].values["n_reflections"] == len(few) < 100
+    assert len(enough) > 100
+    assert "few_reflections" not in hints_by_name(enough)
+
+
 def test_missing_reflections(model):
     kept = np.random.default_rng(3).random(len(model.data)) < 0.7
     assert hints_by_name(model.data.take(kept))["gaps"].values["completeness"] == pytest.approx(0.7, abs=0.05)

@@ -308,12 +308,14 @@ def test_a_probability_is_stated_where_it_was_measured(name):
     solver = solver_for("learned", name)
     finest, coarsest = solver.network.card.data.d_min
     for d_min in (finest, coarsest):
-        full, limited = (solver.calibration_for(d_min, is_unknown=unknown) for unknown in (False, True))
+        enough = solver.calibration_for(d_min, 10**6, is_unknown=False).n_reflections
+        full, limited = (solver.calibration_for(d_min, enough, is_unknown=unknown) for unknown in (False, True))
         assert full.largest == 1.0
         # to 1.75 Å agreement decides of what the network has not learned
         assert limited == (full._replace(largest=LARGEST_UNLEARNED) if d_min > 1.75 else None)
-    assert solver.calibration_for(0.9 * finest, is_unknown=True) is None
-    assert solver.calibration_for(1.1 * coarsest, is_unknown=True) is None
+        assert solver.calibration_for(d_min, enough - 1, is_unknown=False) == limited  # nor of few reflections
+    assert solver.calibration_for(0.9 * finest, 1000, is_unknown=True) is None
+    assert solver.calibration_for(1.1 * coarsest, 1000, is_unknown=True) is None
 
 
 def without_group_of(group, seed=2):
@@ -353,8 +355,8 @@ def test_without_a_group_nothing_is_claimed_by_a_lead():
 
 def test_the_shipped_weights_and_no_others_are_calibrated():
     assert {solver_for("learned", name).network.card.sha256 for name in SHIPPED} == set(CALIBRATIONS)
-    assert Solver("learned", learned()).calibration_for(1.6, is_unknown=False) is None
-    assert Solver("classical").calibration_for(1.6, is_unknown=False) is None
+    assert Solver("learned", learned()).calibration_for(1.6, 1000, is_unknown=False) is None
+    assert Solver("classical").calibration_for(1.6, 1000, is_unknown=False) is None
 
 
 @pytest.mark.parametrize("is_calibrated", [True, False])

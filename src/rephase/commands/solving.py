@@ -41,9 +41,9 @@ def solve(
     solver: Annotated[
         str,
         typer.Option(
-            help="auto: learned at the resolutions that the network was trained for, else classical; classical; "
-            "learned, a trained network that improves and ranks classical trials; or one search alone: raar, "
-            "direct_methods, charge_flipping, difference_map, hio, low_density_elimination"
+            help="auto: learned if the space group is known, to resolutions that networks were trained for (1.4 to "
+            "2.1 Å), else classical; classical; learned, where a network improves and ranks classical trials; or one "
+            "search alone: raar, direct_methods, charge_flipping, difference_map, hio, low_density_elimination"
         ),
     ] = "auto",
     weights: Annotated[

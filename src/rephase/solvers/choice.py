@@ -70,16 +70,17 @@ class Solver(NamedTuple):
             )
         return bool(unlearned)
 
-    def calibration_for(self, d_min: float, *, is_unknown: bool) -> Calibration | None:
+    def calibration_for(self, d_min: float, n_reflections: int, *, is_unknown: bool) -> Calibration | None:
         """Return how often the network is right at a resolution limit in Å, if that was measured.
 
-        If `is_unknown`, the problem is unlike those of the training: where agreement may claim a solution, it decides
-        alone, and elsewhere the probability is never large enough for "solved".
+        If `is_unknown`, the problem is unlike those of the training, or if it has fewer unique reflections than those
+        of the fit: where agreement may claim a solution, it decides alone, and elsewhere the probability is never large
+        enough for "solved".
         """
         if self.network is None or not is_within(self.network.card.data.d_min, d_min):
             return None
         found = CALIBRATIONS.get(self.network.card.sha256)
-        if found is None or not is_unknown:
+        if found is None or not (is_unknown or n_reflections < found.n_reflections):
             return found
         return found._replace(largest=LARGEST_UNLEARNED) if d_min > COARSEST_CLAIM else None
 

@@ -37,14 +37,16 @@ class Calibration(NamedTuple):
 
     p = 1 / (1 + exp(-``constant`` - ``of_lead`` ln lead - ``of_agreement`` ln n_agree - ``of_misfit`` R)), at most
     ``largest``. It holds from ``n_trials`` trials on; fewer often agree on a wrong solution before the right one is
-    found.
+    found, and until then agreement decides, as of classical trials. It holds from ``n_reflections`` on, the fewest of a
+    crystal of the fit: few amplitudes are explained by many structures, and all trials may agree on a wrong one.
     """
 
     constant: float
     of_lead: float
     of_agreement: float
     of_misfit: float
-    n_trials: int = 96
+    n_trials: int = 0
+    n_reflections: int = 0
     largest: float = 1.0
 
     def probability(self, lead: float, n_agree: int, misfit: float) -> float:
@@ -70,8 +72,12 @@ class Calibration(NamedTuple):
 # the second at 1.5 and 1.75 Å, and judged on real ones: `rephase bench solve -- --solver learned --reliability
 # --uncalibrated` (docs/results.md).
 CALIBRATIONS = {
-    "9fc15057729f5d09bd916a984062adce4c0676a4d9205066e6d58b71e8195389": Calibration(15.221, 1.812, 0.4675, -21.183),
-    "81a8e38607b25e2929662a03ea42e0945b6089b8beab8bdc6517c92cb49ed371": Calibration(15.221, 0.908, 0.8731, -39.508, 48),
+    "9fc15057729f5d09bd916a984062adce4c0676a4d9205066e6d58b71e8195389": Calibration(
+        15.221, 1.812, 0.4675, -21.183, n_trials=96, n_reflections=44
+    ),
+    "81a8e38607b25e2929662a03ea42e0945b6089b8beab8bdc6517c92cb49ed371": Calibration(
+        15.221, 0.908, 0.8731, -39.508, n_trials=48, n_reflections=116
+    ),
 }
 
 

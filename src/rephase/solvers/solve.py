@@ -220,7 +220,8 @@ def _searched(
     problem = working_problem(merged.reflections, amplitude, device=on, known=known)
     is_unknown = solver.warn_of_the_unknown(problem, merged.reflections.group)
     has_group = data.symmetry is not None  # calibrations were measured in known groups
-    calibration = solver.calibration_for(problem.d_min, is_unknown=is_unknown) if has_group else None
+    n_unique = len(merged.reflections)
+    calibration = solver.calibration_for(problem.d_min, n_unique, is_unknown=is_unknown) if has_group else None
     max_trials, searches = plan_trials(problem, searches, effort)
     outcome = pursue(
         problem,

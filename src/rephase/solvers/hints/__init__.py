@@ -16,6 +16,7 @@ HINTS = (
     coverage.pseudo_translation,
     coverage.weak_limit,
     coverage.coarse_limit,
+    coverage.few_reflections,
     coverage.gaps,
     coverage.low_angles,
     coverage.falloff,

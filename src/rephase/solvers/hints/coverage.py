@@ -13,6 +13,9 @@ _NOT_MEASURED = 1.5, 0.01  # mean I/σ and relative intensity of a class of refl
 _N_SHELLS = 20
 _WEAK, _STRONG = 2.0, 8.0  # mean I/σ of the outermost shell
 _ATOMIC = 1.1  # Å; beyond, elements and hydrogen atoms become uncertain
+# Unique reflections: all trials agree on some wrong answers of random crystals of 3 to 6 atoms, which have fewer to 1.5
+# and 2 Å (`rephase bench solve -- --random 96 --n-atoms 3 6 --seed 41 --d-min 1.5`, --solver learned --d-min 2.0)
+_FEW = 100
 _FEWEST_PRESENT = 0.85  # of the possible reflections
 _LOW_ANGLES, _FEWEST_LOW = 50, 0.8  # reflections at the lowest angles, and how many of them should be there
 _USUAL_B = -3.0, 12.0  # Å^2, for form factors of an organic composition; heavy atoms lower B
@@ -74,6 +77,20 @@ def coarse_limit(solution: Solution) -> Hint | None:
         "diffracts further than it was measured.",
         "Move the detector closer or to a higher angle, or integrate to the edge; to 0.84 Å, elements can be "
         "distinguished, and hydrogen atoms found.",
+    )
+
+
+def few_reflections(solution: Solution) -> Hint | None:
+    """Fewer unique reflections than decide between structures."""
+    n = len(solution.reflections)
+    if n >= _FEW or solution.reflections.d_min < _ATOMIC:
+        return None
+    return Hint(
+        "few_reflections",
+        {"n_reflections": n},
+        f"There are only {n} unique reflections: wrong structures explain so few amplitudes as well, and all trials "
+        "may agree on one.",
+        "Use finer reflections if there are any, and check that the distances between the atoms make sense.",
     )
 
 
