@@ -26,7 +26,7 @@ from rephase.random_crystals.crystals import RandomCrystalOptions, random_crysta
 from rephase.solvers import proposals_for, recipes_for
 from rephase.solvers.choice import SHIPPED, Solver, solver_for
 from rephase.solvers.claims import CALIBRATIONS, LARGEST_UNLEARNED, Calibration, verdict
-from rephase.solvers.cost import check_memory, estimate_cost, plan_trials
+from rephase.solvers.cost import check_memory, estimate_cost, plan_trials, warn_of_cost
 from rephase.solvers.found_group import Found, in_group
 from rephase.solvers.lattices import without_group
 from rephase.solvers.learned.cards import PhasingCard
@@ -43,6 +43,12 @@ def network():
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return RecurrentNetwork(width=8, n_layers=1)
+
+
+def crystal_of(group, n_atoms, *, seed=2):
+    """A small random crystal of a group."""
+    options = RandomCrystalOptions((group,), n_atoms)
+    return random_crystals(1, generator=torch.Generator().manual_seed(seed), options=options).crystal(0)
 
 
 def problem_of(group, *, reach=1.3, missing=0):
@@ -220,8 +226,7 @@ def test_classical_trials_are_preferred_where_their_verdict_is_better(probabilit
 
 
 def test_no_search_of_auto_repeats_the_starts_of_another(monkeypatch):
-    options = RandomCrystalOptions(("P -1",), (6, 6))
-    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
+    crystal = crystal_of("P -1", (6, 6))
     data, _ = simulate_reflections(crystal, 1.6)
     found = []
 
@@ -294,8 +299,7 @@ def test_the_best_rival_is_remembered_where_all_kept_trials_agree():
 def test_no_lead_of_a_network_claims_what_it_has_not_learned(monkeypatch):
     certain = Calibration(9.0, 0.0, 0.0, 0.0, n_trials=4)
     monkeypatch.setattr("rephase.solvers.choice.CALIBRATIONS", dict.fromkeys(CALIBRATIONS, certain))
-    options = RandomCrystalOptions(("P 4",), (5, 6))
-    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
+    crystal = crystal_of("P 4", (5, 6))
     data, _ = simulate_reflections(crystal, 2.0)
     with pytest.warns(UserWarning, match="was not trained for"):
         solution = solve(data, solver="learned", effort=0.01, model=False)
@@ -320,8 +324,7 @@ def test_a_probability_is_stated_where_it_was_measured(name):
 
 def without_group_of(group, seed=2):
     """Reflections of a small random crystal to 2 Å whose group is not stated, and that group."""
-    options = RandomCrystalOptions((group,), (6, 6))
-    crystal = random_crystals(1, generator=torch.Generator().manual_seed(seed), options=options).crystal(0)
+    crystal = crystal_of(group, (6, 6), seed=seed)
     data, _ = simulate_reflections(crystal, 2.0)
     return replace(data, symmetry=None), data.group
 
@@ -361,8 +364,7 @@ def test_the_shipped_weights_and_no_others_are_calibrated():
 
 @pytest.mark.parametrize("is_calibrated", [True, False])
 def test_the_lead_of_other_weights_claims_nothing(monkeypatch, is_calibrated):
-    options = RandomCrystalOptions(("P -1",), (5, 6))
-    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
+    crystal = crystal_of("P -1", (5, 6))
     data, _ = simulate_reflections(crystal, 2.0)
     fitted = {sha256: each._replace(n_trials=4) for sha256, each in CALIBRATIONS.items()} if is_calibrated else {}
     monkeypatch.setattr("rephase.solvers.choice.CALIBRATIONS", fitted)
@@ -493,8 +495,7 @@ def test_weights_that_were_changed_stop_the_search(tmp_path, name, suffix, said)
 
 
 def test_weights_that_no_network_is_read_from_are_refused():
-    options = RandomCrystalOptions(("P -1",), (8, 9))
-    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
+    crystal = crystal_of("P -1", (8, 9))
     data, _ = simulate_reflections(crystal, 2.0)
     with pytest.raises(ConfigError, match="weights = 'nowhere' .* solver 'classical' does not ask.*solver='learned'"):
         solve(data, solver="classical", weights="nowhere")
@@ -533,8 +534,7 @@ def test_many_missing_reflections_are_said():
 
 
 def test_a_crystal_is_solved_with_the_shipped_network():
-    options = RandomCrystalOptions(("P -1",), (8, 9))
-    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
+    crystal = crystal_of("P -1", (8, 9))
     data, truth = simulate_reflections(crystal, 2.0)
     solution = solve(data, solver="learned", effort=0.1, model=False)
     assert truth.score(solution.amplitude * np.exp(1j * solution.phi), solution.reflections).map_cc > 0.8
@@ -557,12 +557,25 @@ def test_the_memory_of_a_network_is_counted(monkeypatch):
     check_memory(data, (Recipe(),), reach=1.1, device=cpu)
     with pytest.raises(GridError, match=r"GiB, \d+ of them for the network; .* solver='classical' .* d_min="):
         check_memory(data, (small, Recipe()), reach=1.1, device=cpu)
+    monkeypatch.setattr("rephase.solvers.cost.total_memory", lambda device: n_bytes[0] // 2)
+    with pytest.raises(GridError, match="of them for the network") as stopped:
+        check_memory(data, (small, Recipe()), reach=1.1, device=cpu)
+    assert "classical" not in str(stopped.value)
+
+
+def test_a_network_that_takes_long_is_announced(monkeypatch):
+    data, _ = simulate_reflections(crystal_of("P -1", (8, 9)), 2.0)
+    search = LearnedSearch(RecurrentNetwork(width=8, n_layers=1), Recipe(), 8)
+    announce = partial(warn_of_cost, data, (search,), reach=1.3, effort=1.0, device=torch.device("cpu"))
+    announce()
+    monkeypatch.setattr(LearnedSearch, "extra_cycles", lambda *_: 2_100_000 * Recipe().n_cycles)
+    with pytest.warns(UserWarning, match="about .* for each trial"):
+        announce()
 
 
 @pytest.mark.parametrize(("has_group", "has_fragment"), [(True, False), (False, False), (True, True)])
 def test_auto_is_classical_without_a_group_and_with_known_phases(monkeypatch, has_group, has_fragment):
-    options = RandomCrystalOptions(("P -1",), (6, 6))
-    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
+    crystal = crystal_of("P -1", (6, 6))
     data, _ = simulate_reflections(crystal, 2.0)
     asked = []
     monkeypatch.setattr("rephase.solvers.solve.solver_for", lambda name, *_, **__: asked.append(name) or pytest.skip())
@@ -573,8 +586,7 @@ def test_auto_is_classical_without_a_group_and_with_known_phases(monkeypatch, ha
 
 @pytest.mark.parametrize(("answer", "asks"), [("solved", False), ("possible", True)])
 def test_auto_asks_the_network_if_classical_trials_do_not_convince(monkeypatch, answer, asks):
-    options = RandomCrystalOptions(("P -1",), (6, 6))
-    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
+    crystal = crystal_of("P -1", (6, 6))
     data, _ = simulate_reflections(crystal, 1.6)
     monkeypatch.setattr("rephase.solvers.solve.verdict", lambda *_, **__: answer)
     monkeypatch.setattr("rephase.solvers.solve.solver_for", lambda *_, **__: Solver("auto", learned()))
@@ -585,8 +597,7 @@ def test_auto_asks_the_network_if_classical_trials_do_not_convince(monkeypatch, 
 
 
 def test_a_network_does_not_take_known_phases():
-    options = RandomCrystalOptions(("P -1",), (6, 6))
-    crystal = random_crystals(1, generator=torch.Generator().manual_seed(2), options=options).crystal(0)
+    crystal = crystal_of("P -1", (6, 6))
     data, _ = simulate_reflections(crystal, 2.0)
     with pytest.raises(ConfigError, match="starts from random phases only"):
         solve(data, solver="learned", fragment=crystal, model=False)

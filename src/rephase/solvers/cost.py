@@ -94,7 +94,7 @@ def check_memory(data: Reflections, searches: Sequence[Search], *, reach: float,
     if needed > there:
         enough = _FARTHEST_REACH * data.d_min / reach * (needed / there) ** (1 / 3)
         of_which = f", {of_network / 2**30:.0f} of them for the network" if of_network else ""
-        other = "take solver='classical' (--solver classical), " if of_network else ""
+        other = "take solver='classical' (--solver classical), " if needed - of_network <= there else ""
         raise GridError(
             f"{data.name}: reflections to {data.d_min:.3g} Å in a cell of {data.cell.volume:.3g} Å³ need a grid of "
             f"{' x '.join(map(str, shape))} = {math.prod(shape):.2g} voxels, about {needed / 2**30:.0f} GiB{of_which}; "
@@ -106,15 +106,16 @@ def check_memory(data: Reflections, searches: Sequence[Search], *, reach: float,
 def warn_of_cost(
     data: Reflections, searches: Sequence[Search], *, reach: float, effort: float, device: torch.device
 ) -> None:
-    """Warn of the cost of a large map, and suggest what would be cheaper.
+    """Warn of the cost of a large map or network, and suggest what would be cheaper.
 
     Warns
     -----
     UserWarning
-        The map has two million voxels or more.
+        The map has two million voxels or more, or the steps of a network for a trial take as long as one there.
     """
     cell = reduced_cell(data.cell, data.group).cell
-    if math.prod(shape_for(cell, data.d_min / reach)) < _LARGE:
+    of_network = max(search.extra_cycles(cell, data.d_min) for search in searches)
+    if math.prod(shape_for(cell, data.d_min / reach)) < _LARGE and of_network < _LARGE * Recipe().n_cycles:
         return
     cost = estimate_cost(data, searches, reach=reach, effort=effort, device=device)
     warnings.warn(

@@ -84,13 +84,14 @@ PHASES: Kind[RecurrentNetwork, PhasingCard] = Kind("phases", {"recurrent": Recur
 
 
 def limits_of(data: PhasingData) -> str:
-    """Say what a network cannot do that has seen such crystals only."""
+    """Say what a network cannot do whose last training had such crystals."""
     (finest, coarsest), (fewest, most) = data.d_min, data.n_atoms
     special = "some" if data.on_special else "none"
     return (
-        f"It has seen random organic crystals to {finest:g} to {coarsest:g} Å, of {fewest} to {most} non-hydrogen "
-        f"atoms in the asymmetric unit, {special} on special positions, in {len(_numbers(data))} space groups. "
-        f"Up to {data.missing:.0%} of the reflections were missing. Elsewhere, and without the space group, it may "
-        "improve phases, but its confidence proves nothing. It takes no known phases. It solves fewer acentric "
-        "crystals than centric ones, and can be confident of a wrong solution that many trials reach."
+        f"Its last training had random organic crystals with resolution limits from {finest:g} to {coarsest:g} Å and "
+        f"{fewest} to {most} non-hydrogen atoms in the asymmetric unit, {special} on special positions, in "
+        f"{len(_numbers(data))} space groups, with up to {data.missing:.0%} of the reflections missing. Elsewhere, "
+        "without the space group, and for few reflections, it may improve phases, but its confidence proves nothing. "
+        "It takes no known phases. It solves fewer acentric crystals than centric ones, and can be confident of a "
+        "wrong solution that many trials reach."
     )
