@@ -12,7 +12,7 @@ from rephase.config.phasing import PhasingData, PhasingSearch
 from rephase.crystal.reflections.statistics import unique_hkl
 from rephase.crystal.structure_factors import structure_factors
 from rephase.crystal.symmetry import find_symmetry
-from rephase.errors import GridError
+from rephase.errors import ConfigError, GridError
 from rephase.labs.phasing.data import PhasingCrystals, batch_of, kinds_of, parts
 from rephase.labs.phasing.film import film
 from rephase.labs.phasing.losses import aligned, mixed_with_true, phasor_misfit
@@ -126,6 +126,13 @@ def test_batches_depend_only_on_their_number(few):
     assert len(later) == 3
     lattices = [batch.lattice[0] for batch in [*first, *later, *data.loader("train", 16, seed=4)]]
     assert not any(torch.equal(one, other) for one, other in itertools.combinations(lattices, 2))
+
+
+def test_several_processes_do_not_train_on_the_same_crystals():
+    data = PhasingCrystals(PhasingData(**EXACT))
+    with pytest.raises(ConfigError, match="2 processes: expected 1 .* leave --devices"):
+        data.loader("train", 4, rank=1, n_ranks=2)
+    assert len(data.loader("validation", 4, rank=1, n_ranks=2)) == 2
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker")

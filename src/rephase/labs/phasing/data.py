@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from rephase.config.phasing import PhasingData
 from rephase.crystal.symmetry import Symmetry, cell_of, reduced_cell
 from rephase.devices import at_once
-from rephase.errors import GridError
+from rephase.errors import ConfigError, GridError
 from rephase.learning.batches import Batches, Loader, SplitData, loader_of
 from rephase.random_crystals.crystals import SPACE_GROUPS, RandomCrystalOptions, RandomCrystals, random_crystals
 from rephase.random_crystals.structure_factors import many_structure_factors
@@ -147,9 +147,20 @@ class PhasingCrystals(SplitData[PhasingBatch]):
         n_ranks: int = 1,
         device: torch.device = _CPU,
     ) -> Loader[PhasingBatch]:
-        """Return the batches of a split; those of the training have at most `batch_size` crystals, made on the fly."""
+        """Return the batches of a split; those of the training have at most `batch_size` crystals, made on the fly.
+
+        Raises
+        ------
+        ConfigError
+            Several processes want to train: all would see the same crystals.
+        """
         if split != "train":
             return super().loader(split, batch_size, seed=seed, rank=rank, n_ranks=n_ranks, device=device)
+        if n_ranks > 1:
+            raise ConfigError(
+                f"{n_ranks} processes: expected 1 for networks that find phases, as all would see the same crystals; "
+                "leave --devices and --nodes out"
+            )
         n_batches = -(-self.config.n_epoch // batch_size)
         return CrystalLoader(self, batch_size, seed or 0, NumberedBatches(np.arange(n_batches), 1, None), device)
 
