@@ -96,6 +96,7 @@ def parts() -> dict[str, tuple[float, Callable]]:
         "direct sums": (12, of("direct sums to 1.0 Å", "lists to 1.0 Å")),
         "trials at 1.5 Å": (20, partial(kernels.trial_rows, 1.5)),
         "trials at 1.0 Å": (20, partial(kernels.trial_rows, 1.0)),
+        "direct methods": (15, kernels.direct_methods_rows),
         "simulators": (25, of("SAXS", "GISAXS", "holography", "ptychography", "droplets", "bodies")),
         "U-Net": (30, partial(trainings.training_rows, "U-Net")),
         "ResNet": (25, partial(trainings.training_rows, "ResNet-18")),

@@ -18,6 +18,7 @@ from gpu.measuring import CPU, Setup
 NOT_SCANNED = {
     "direct sum",
     "several search maps",
+    "waves of atoms",
     "phasing maps",
     "posterior images",
     "predicted patterns",

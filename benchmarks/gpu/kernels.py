@@ -262,6 +262,24 @@ def trial_rows(d_min: float, setup: Setup) -> Iterator[Row]:
     yield scan_row("first search maps", rates, free)  # the largest batch that takes hardly longer than the smallest
 
 
+def direct_methods_rows(setup: Setup) -> Iterator[Row]:
+    """Compare trials that begin with direct methods on both devices; agreement after few cycles."""
+    recipe = RECIPES["direct_methods"][0]
+    if setup.is_rehearsal:
+        recipe = recipe.shortened(0.05)
+    problems = {CPU: problem_of(1.0, CPU), setup.device: problem_of(1.0, setup.device)}
+
+    def rate(device: torch.device, n: int) -> float:
+        call = partial(recipe.trials, problems[device], n)
+        return n / seconds_of(lambda: call(seeded()).misfit, device, at_most=0.5, n_most=3)
+
+    short = recipe._replace(n_direct=2, n_search=2, n_settle=2, n_finish=(2, 2))
+    apart = difference(*(short.trials(problems[device], 4, seeded()).misfit for device in (CPU, setup.device)))
+    cpu, gpu = rate(CPU, 4), rate(setup.device, 4 if setup.is_rehearsal else 256)
+    row = {"kernel": "trials with direct methods at 1.0 Å", "unit": "trials", "cpu_per_s": cpu, "gpu_per_s": gpu}
+    yield row | {"ratio": gpu / cpu, "difference": apart}
+
+
 def list_scans(setup: Setup) -> Iterator[Row]:
     """Scan the pieces of the origin of the group, of the comparison of trials, and of shifts along polar axes."""
     of, n = problem_of(1.5, setup.device), 4 if setup.is_rehearsal else 256
