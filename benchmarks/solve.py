@@ -76,12 +76,11 @@ def measure(name: str, crystal: Crystal, d_min: float, options: argparse.Namespa
         return row | {"map_cc": 0.0, "verdict": "refused"}
     if options.solver == "chance":
         return row | {"map_cc": chance(data.merge().reflections, truth, options.seed)}
-    if options.solver in NETWORK_SOLVERS:
-        row["network"] = options.weights or nearest_shipped(data.d_min)
     start = time.perf_counter()
     search = {key: getattr(options, key) for key in ("solver", "weights", "effort", "seed")}
     solution = solve(data, model=False, **search)
     row |= score_row(solution, truth, time.perf_counter() - start)
+    row["network"] = "" if solution.lead is None else options.weights or nearest_shipped(data.d_min)
     if options.unknown_group:
         row["named_first"] = bool(solution.space_groups) and is_same_group(solution.space_groups[0].symmetry, symmetry)
     return row
@@ -155,16 +154,18 @@ def parsed_options() -> argparse.Namespace:
 
 def print_reliability(table: pd.DataFrame, out: Path) -> None:
     """Print how often solutions of a network are right, with a fit to all rows of each; draw it beside `out`."""
-    tables = []
-    for (solver, _), part in table.dropna(subset="lead").groupby(["solver", "network"], sort=False):
+    led, keys, tables = table.dropna(subset="lead"), (*KEYS, "network"), []
+    recorded = led["network"] if "network" in led else pd.Series(index=led.index, dtype=object)
+    led = led.assign(network=recorded.fillna("network not recorded"))
+    for (solver, network), part in led.groupby(["solver", "network"], sort=False):
         fit = fitted(part)
-        print(f"{solver}, {', '.join(f'{d_min:g}' for d_min in part['d_min'].unique())} Å:", end=" ")
+        print(f"{solver}, {network}, {', '.join(f'{d_min:g}' for d_min in part['d_min'].unique())} Å:", end=" ")
         # not from how many trials on it holds, which is no part of a fit
         print(dict(zip(fit._fields[:4], fit)) if fit else "too few solutions, or all alike: no fit")
-        tables.append(reliability(stated_by(fit, part), KEYS))
+        tables.append(reliability(stated_by(fit, part), keys))
         print(tables[-1].round(3).to_string(index=False))
     if any(map(len, tables)):
-        save_figure(draw_reliability(pd.concat(tables), KEYS), out.parent, f"{out.stem}_reliability")
+        save_figure(draw_reliability(pd.concat(tables), keys), out.parent, f"{out.stem}_reliability")
 
 
 def main() -> None:
@@ -185,7 +186,7 @@ def main() -> None:
     table = pd.DataFrame(rows).sort_values(list(KEYS))
     for shares in shares_by_size(table) if options.by_size else ():
         print(shares.round(3).to_string(index=False), end="\n\n")
-    if options.reliability and "network" in table:
+    if options.reliability and "lead" in table:
         print_reliability(table, options.out)
     print(solved_shares(table, KEYS).round(3).to_string(index=False))
 

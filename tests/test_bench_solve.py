@@ -251,7 +251,12 @@ def test_networks_have_a_fit_each(tmp_path, capsys):
     networks = [rows.assign(network=name) for name in ("recurrent", "recurrent_fine")]
     print_reliability = runpy.run_path(str(BENCHMARKS / "solve.py"))["print_reliability"]
     print_reliability(pd.concat([*networks, rows.iloc[:5].assign(network=np.nan, lead=np.nan)]), tmp_path / "rows.csv")
-    assert capsys.readouterr().out.count("of_lead") == 2
+    said = capsys.readouterr().out
+    assert said.count("of_lead") == 2
+    assert "learned, recurrent, 0 Å: " in said
+    assert "learned, recurrent_fine, 0 Å: " in said
+    print_reliability(rows, tmp_path / "rows.csv")  # of a table that does not say which
+    assert "learned, network not recorded, 0 Å: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("option", [[], ["--uncalibrated"]])

@@ -182,11 +182,18 @@ def test_direct_methods_are_left_out_where_they_cannot_be_used():
     others = tuple(each for each in searches if not each.n_direct)
     assert suited(searches, 300, is_free=True) == searches != others
     assert suited(searches, 301, is_free=True) == suited(searches, 20, is_free=False) == others
-    alone = RECIPES["direct_methods"]
-    with pytest.raises(ConfigError, match="about 400 atoms .* at most 300.*--solver classical"):
-        suited(alone, 400, is_free=True)
-    with pytest.raises(ConfigError, match="known phases.*--solver classical"):
-        suited(alone, 20, is_free=False)
+    alone = suited(RECIPES["direct_methods"], 301, is_free=True)
+    assert [each.n_direct for each in alone] == [0, 0]
+
+
+def test_too_many_atoms_for_direct_methods_alone_are_said(monkeypatch):
+    data, truth = simulate_reflections(crystal_of("P 21 21 21"), 1.0)
+    monkeypatch.setattr("rephase.solvers.strategy.MOST_DIRECT", 3)
+    with pytest.warns(UserWarning, match="too many for direct methods: trials start from random phases.*classical"):
+        solve(data, solver="direct_methods", effort=1e-3, model=False)
+    phases = PhaseList(truth.hkl, np.angle(truth.F), np.ones(len(truth.F)))
+    with pytest.raises(ConfigError, match="'direct_methods' starts from random phases only.*--solver classical"):
+        solve(data, solver="direct_methods", phases=phases)
 
 
 def test_known_phases_and_many_atoms_cost_no_direct_methods(monkeypatch):
@@ -203,7 +210,7 @@ def test_known_phases_and_many_atoms_cost_no_direct_methods(monkeypatch):
     assert seen[0] == (False, False)
     solve(data, effort=0.05, model=False)
     assert seen[-1] == (True, True)
-    monkeypatch.setattr("rephase.solvers.strategy._MOST_DIRECT", 3)
+    monkeypatch.setattr("rephase.solvers.strategy.MOST_DIRECT", 3)
     solve(data, effort=0.05, model=False)
     assert seen[-1] == (True, False)
 

@@ -272,6 +272,8 @@ def test_a_trial_without_a_figure_is_never_the_best(field):
     best, _ = best_of(trials)
     assert getattr(best, field)[0] == (0.3 if field == "misfit" else 0.4)
     assert best.merit[-1] == -math.inf
+    if field == "confidence":  # how far the best one leads is then open
+        assert math.isnan(compared(problem, best._replace(F=torch.randn_like(F)), 3).lead)
 
 
 def test_the_best_rival_is_remembered_where_all_kept_trials_agree():
@@ -569,7 +571,7 @@ def test_a_network_that_takes_long_is_announced(monkeypatch):
     announce = partial(warn_of_cost, data, (search,), reach=1.3, effort=1.0, device=torch.device("cpu"))
     announce()
     monkeypatch.setattr(LearnedSearch, "extra_cycles", lambda *_: 2_100_000 * Recipe().n_cycles)
-    with pytest.warns(UserWarning, match="about .* for each trial"):
+    with pytest.warns(UserWarning, match="about .* for each trial.*--solver classical.* does without the network"):
         announce()
 
 

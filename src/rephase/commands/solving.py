@@ -41,8 +41,8 @@ def solve(
     solver: Annotated[
         str,
         typer.Option(
-            help="auto: learned if the space group is known, to resolutions that networks were trained for (1.4 to "
-            "2.1 Å), else classical; classical; learned, where a network improves and ranks classical trials; or one "
+            help="auto: learned for data that end at 1.4 to 2.1 Å, if the space group is known and no phases are, "
+            "else classical; classical; learned, where a network improves and ranks classical trials; or one "
             "search alone: raar, direct_methods, charge_flipping, difference_map, hio, low_density_elimination"
         ),
     ] = "auto",

@@ -73,9 +73,9 @@ class Solver(NamedTuple):
     def calibration_for(self, d_min: float, n_reflections: int, *, is_unknown: bool) -> Calibration | None:
         """Return how often the network is right at a resolution limit in Å, if that was measured.
 
-        Where a problem is unlike those of the training (`is_unknown`), or has fewer unique reflections than any that
-        the network was judged by, agreement decides alone if it may claim a solution. Elsewhere the probability is
-        never large enough for "solved".
+        Where a problem is unlike those of the training (`is_unknown`), or has fewer unique reflections than any of the
+        fit, agreement decides alone if it may claim a solution. Elsewhere the probability is never large enough for
+        "solved".
         """
         if self.network is None or not is_within(self.network.card.data.d_min, d_min):
             return None

@@ -38,7 +38,7 @@ class Calibration(NamedTuple):
     p = 1 / (1 + exp(-``constant`` - ``of_lead`` ln lead - ``of_agreement`` ln n_agree - ``of_misfit`` R)), at most
     ``largest``. It holds from ``n_trials`` trials on; fewer often agree on a wrong solution before the right one is
     found, and until then agreement decides, as of classical trials. It holds from ``n_reflections`` on, the fewest of
-    a crystal that it was judged by: many structures explain few amplitudes, and all trials may agree on a wrong one.
+    a crystal of the fit: many structures explain few amplitudes, and all trials may agree on a wrong one.
     """
 
     constant: float
@@ -76,7 +76,7 @@ CALIBRATIONS = {
         15.221, 1.812, 0.4675, -21.183, n_trials=96, n_reflections=44
     ),
     "81a8e38607b25e2929662a03ea42e0945b6089b8beab8bdc6517c92cb49ed371": Calibration(
-        15.221, 0.908, 0.8731, -39.508, n_trials=48, n_reflections=44
+        15.221, 0.908, 0.8731, -39.508, n_trials=48
     ),
 }
 

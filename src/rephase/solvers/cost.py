@@ -111,7 +111,7 @@ def warn_of_cost(
     Warns
     -----
     UserWarning
-        The map has two million voxels or more, or the steps of a network for a trial take as long as one there.
+        The map has two million voxels or more, or a network takes as long for a trial as a classical one does there.
     """
     cell = reduced_cell(data.cell, data.group).cell
     of_network = max(search.extra_cycles(cell, data.d_min) for search in searches)
@@ -123,7 +123,8 @@ def warn_of_cost(
         f"= {math.prod(cost.shape):.2g} voxels: about {_duration(cost.seconds_of_trial)} for each trial and "
         f"{_duration(cost.seconds_of_rest)} for tables, peaks and figures, up to {_duration(cost.seconds)} in all, "
         f"{cost.n_bytes / 2**30:.1f} GiB of memory; d_min= (--d-min) {_COARSER * data.d_min:.2f} halves both time "
-        "and memory, a smaller effort= (--effort) takes less time",
+        "and memory, a smaller effort= (--effort) takes less time"
+        + (", and solver='classical' (--solver classical) does without the network" if of_network else ""),
         stacklevel=3,
     )
 

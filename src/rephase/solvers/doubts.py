@@ -73,7 +73,7 @@ def is_contradicted(merged: Merged, solution: Solution) -> bool:
 def _other_group(data: Reflections, solution: Solution, solve_again: Callable[..., Solution]) -> GroupFit | None:
     """Find a group by solving again without one; its density has to explain the amplitudes as well."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a network has not learned data without a group was not asked
+        warnings.simplefilter("ignore")  # the user did not ask for this search
         again = solve_again(replace(data, symmetry=None, is_merged=False))
     is_other = set(again.reflections.group.triplets) != set(data.group.triplets)
     is_other &= len(again.reflections.group.point_group) > 1  # all data fit P 1

@@ -1,5 +1,6 @@
 """`solve`: from measured intensities to phases and a model, in the space group and setting of the data."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -30,7 +31,7 @@ from rephase.solvers.settings import in_obverse_setting, in_setting, standard_se
 from rephase.solvers.settled import settled_solution
 from rephase.solvers.solution import Solution
 from rephase.solvers.space_groups import GroupFit, fitting_groups
-from rephase.solvers.strategy import Search, pursue, suited
+from rephase.solvers.strategy import MOST_DIRECT, Search, pursue, suited
 from rephase.solvers.trials import N_KEPT, Outcome, pooled
 
 _EFFORT_WITHOUT_GROUP = 0.1  # of a search that only looks for a better group
@@ -131,6 +132,7 @@ def solve(
     suits_network = not has_phases and cut.symmetry is not None
     name = "classical" if solver == "auto" and not suits_network else solver
     chosen = solver_for(name, weights, d_min=cut.d_min, device=on)
+    _warn_of_unused(weights, chosen)
     generator = torch.Generator().manual_seed(seed)  # one, so that no search repeats the starts of another
     search = partial(_searched, cut, phases, fragment, generator=generator, on=on, model=model, report=report)
     _check_cost(cut, chosen, is_free=not has_phases, effort=effort, on=on)
@@ -158,7 +160,7 @@ def _check_request(solver: str, weights: str | Path | None, effort: float, stand
             f"weights = {str(weights)!r} (--weights) are of a network, which solver {solver!r} does not ask; leave "
             "them out, or take solver='learned' (--solver learned)"
         )
-    if solver == "learned" and has_origin:
+    if solver in ("learned", "direct_methods") and has_origin:
         raise ConfigError(
             f"solver {solver!r} starts from random phases only; leave out the known phases or fragment, or take "
             "solver='classical' (--solver classical)"
@@ -166,6 +168,16 @@ def _check_request(solver: str, weights: str | Path | None, effort: float, stand
     if standard and has_origin:
         raise ConfigError(
             "standard = True (--standard) moves the origin, but phases or a fragment fix it: leave one out"
+        )
+
+
+def _warn_of_unused(weights: str | Path | None, chosen: Solver) -> None:
+    if weights is not None and chosen.network is None:
+        warnings.warn(
+            f"weights = {str(weights)!r} (--weights) are not used: solver 'auto' asks no network without a space "
+            "group, with known phases, or at a resolution that it was not trained for; take solver='learned' "
+            "(--solver learned)",
+            stacklevel=3,
         )
 
 
@@ -182,9 +194,15 @@ def _searches(solver: Solver, data: Reflections, *, is_free: bool) -> tuple[Sear
 
 
 def _check_cost(data: Reflections, solver: Solver, *, is_free: bool, effort: float, on: torch.device) -> None:
-    """Raise `GridError` if the maps do not fit in memory, and warn if they are large."""
+    """Raise `GridError` if the maps do not fit in memory; warn if they are large, or too many atoms are expected."""
     reach = working_reach(data.d_min)
     expected = _searches(solver, data, is_free=is_free)
+    if solver.name == "direct_methods" and not any(search.recipe.n_direct for search in expected):
+        warnings.warn(
+            f"{data.name}: more than {MOST_DIRECT} atoms are expected in the asymmetric unit, too many for direct "
+            "methods: trials start from random phases; take solver='classical' (--solver classical)",
+            stacklevel=3,
+        )
     check_memory(data, expected, reach=reach, device=on)
     warn_of_cost(data, expected, reach=reach, effort=effort, device=on)
 

@@ -22,7 +22,7 @@ _FEWEST_TRIALS = 4  # in a batch whose maps fit in memory; the first batches hav
 _FEWEST_SEARCH, _FEWEST_FINISH = 10, 4  # cycles of a shortened trial
 _N_EXAMINED = 3  # trials of largest merit among which one is examined after each batch
 _PEAKS_KEPT = 3  # cycles between two peak searches in a map
-_MOST_DIRECT = 300  # atoms of an asymmetric unit for direct methods; with more, their tables alone take a minute
+MOST_DIRECT = 300  # atoms of an asymmetric unit for direct methods; with more, their tables alone take a minute
 _DIRECT_CYCLE = 3  # time of a cycle of direct methods for one start, relative to a cycle of the search
 
 
@@ -173,30 +173,22 @@ def direct_starts(
 def suited(searches: Sequence[Search], n_atoms: float, *, is_free: bool) -> tuple[Search, ...]:
     """Leave out direct methods where they cannot be used.
 
-    They would move known phases, and very many atoms are beyond them.
+    They would move known phases, and very many atoms are beyond them. If no other search is left, its trials start from
+    random phases.
 
     Parameters
     ----------
+    searches
+        What a solver does in turn.
     n_atoms
         Atoms expected in the asymmetric unit.
     is_free
         Whether no phase is known.
-
-    Raises
-    ------
-    ConfigError
-        No search is left.
     """
-    if is_free and n_atoms <= _MOST_DIRECT:
+    if is_free and n_atoms <= MOST_DIRECT:
         return tuple(searches)
     left = tuple(each for each in searches if not each.recipe.n_direct)
-    if not left:
-        why = f"about {n_atoms:.0f} atoms in the asymmetric unit (expected at most {_MOST_DIRECT})"
-        raise ConfigError(
-            f"solver 'direct_methods' cannot be used with {why if is_free else 'known phases, which it would move'}; "
-            "take solver='classical' (--solver classical)"
-        )
-    return left
+    return left or tuple(each.recipe._replace(n_direct=0) for each in searches)
 
 
 def search(problem: PhaseProblem, phasors: torch.Tensor, is_known: torch.Tensor, recipe: Recipe) -> torch.Tensor:

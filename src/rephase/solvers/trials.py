@@ -103,8 +103,9 @@ def compared(problem: PhaseProblem, pool: Trials, n_trials: int, others: Trials 
         rivals = others.take(~is_same[1:])
         other = rivals.take(rivals.merit.argsort(descending=True)[:1]) if len(rivals.F) else None
     lead = None
-    if pool.confidence is not None:
-        lead = float(pool.merit[0] - rivals.merit.max()) if len(rivals.F) else math.inf
+    if pool.confidence is not None and rivals.confidence is not None:
+        # one without a figure leaves open how far the first one leads: NaN
+        lead = float(pool.confidence[0] - rivals.confidence.max()) if len(rivals.F) else math.inf
     return Outcome(
         F=pool.F[0],
         fom=figure_of_merit(phasors[agreeing]),

@@ -13,8 +13,8 @@ _NOT_MEASURED = 1.5, 0.01  # mean I/σ and relative intensity of a class of refl
 _N_SHELLS = 20
 _WEAK, _STRONG = 2.0, 8.0  # mean I/σ of the outermost shell
 _ATOMIC = 1.1  # Å; beyond, elements and hydrogen atoms become uncertain
-# Unique reflections: all trials agree on some wrong answers of random crystals of 3 to 6 atoms, which have fewer to 1.5
-# and 2 Å (`rephase bench solve -- --random 96 --n-atoms 3 6 --seed 41 --d-min 1.5`, --solver learned --d-min 2.0)
+# Unique reflections: all trials agree on some wrong answers of random crystals of 3 to 6 atoms with 20 to 81 of them
+# (`rephase bench solve -- --random 96 --n-atoms 3 6 --seed 41 --d-min 1.5`, and --solver learned --d-min 2.0)
 _FEW = 100
 _FEWEST_PRESENT = 0.85  # of the possible reflections
 _LOW_ANGLES, _FEWEST_LOW = 50, 0.8  # reflections at the lowest angles, and how many of them should be there
