@@ -5,6 +5,7 @@ import math
 import warnings
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -314,14 +315,22 @@ def test_a_probability_is_stated_where_it_was_measured(name):
     solver = solver_for("learned", name)
     finest, coarsest = solver.network.card.data.d_min
     for d_min in (finest, coarsest):
-        enough = solver.calibration_for(d_min, 10**6, is_unknown=False).n_reflections
-        full, limited = (solver.calibration_for(d_min, enough, is_unknown=unknown) for unknown in (False, True))
+        to = partial(data_to, d_min)
+        full, limited = (solver.calibration_for(to(), 10**6, is_unknown=unknown) for unknown in (False, True))
         assert full.largest == 1.0
         # to 1.75 Å agreement decides of what the network has not learned
         assert limited == (full._replace(largest=LARGEST_UNLEARNED) if d_min > 1.75 else None)
-        assert solver.calibration_for(d_min, enough - 1, is_unknown=False) == limited  # nor of few reflections
-    assert solver.calibration_for(0.9 * finest, 1000, is_unknown=True) is None
-    assert solver.calibration_for(1.1 * coarsest, 1000, is_unknown=True) is None
+        few, enough = full.n_reflections - 1, full.n_reflections
+        assert [solver.calibration_for(to(), n, is_unknown=False) for n in (few, enough)] == [limited, full]
+        complete, gaps = to(full.missing), to(full.missing + 0.01)
+        assert [solver.calibration_for(each, enough, is_unknown=False) for each in (complete, gaps)] == [full, limited]
+    for d_min in (0.9 * finest, 1.1 * coarsest):
+        assert solver.calibration_for(data_to(d_min), 1000, is_unknown=True) is None
+
+
+def data_to(d_min, missing=0.0):
+    """What of a phase problem decides whether a probability is stated."""
+    return SimpleNamespace(d_min=d_min, within_data=SimpleNamespace(missing=missing))
 
 
 def without_group_of(group, seed=2):
@@ -360,8 +369,8 @@ def test_without_a_group_nothing_is_claimed_by_a_lead():
 
 def test_the_shipped_weights_and_no_others_are_calibrated():
     assert {solver_for("learned", name).network.card.sha256 for name in SHIPPED} == set(CALIBRATIONS)
-    assert Solver("learned", learned()).calibration_for(1.6, 1000, is_unknown=False) is None
-    assert Solver("classical").calibration_for(1.6, 1000, is_unknown=False) is None
+    assert Solver("learned", learned()).calibration_for(data_to(1.6), 1000, is_unknown=False) is None
+    assert Solver("classical").calibration_for(data_to(1.6), 1000, is_unknown=False) is None
 
 
 @pytest.mark.parametrize("is_calibrated", [True, False])

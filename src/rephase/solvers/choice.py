@@ -70,17 +70,21 @@ class Solver(NamedTuple):
             )
         return bool(unlearned)
 
-    def calibration_for(self, d_min: float, n_reflections: int, *, is_unknown: bool) -> Calibration | None:
-        """Return how often the network is right at a resolution limit in Å, if that was measured.
+    def calibration_for(self, problem: PhaseProblem, n_reflections: int, *, is_unknown: bool) -> Calibration | None:
+        """Return how often the network is right at the resolution limit of a problem, if that was measured.
 
-        Where a problem is unlike those of the training (`is_unknown`), or has fewer unique reflections than any of the
-        fit, agreement decides alone if it may claim a solution. Elsewhere the probability is never large enough for
-        "solved".
+        Where a problem is unlike those of the training (`is_unknown`), or has fewer unique reflections or more gaps
+        than those of the fit, agreement decides alone if it may claim a solution. Elsewhere the probability is never
+        large enough for "solved".
         """
+        d_min = problem.d_min
         if self.network is None or not is_within(self.network.card.data.d_min, d_min):
             return None
         found = CALIBRATIONS.get(self.network.card.sha256)
-        if found is None or not (is_unknown or n_reflections < found.n_reflections):
+        if found is None:
+            return None
+        is_beyond = n_reflections < found.n_reflections or problem.within_data.missing > found.missing
+        if not (is_unknown or is_beyond):
             return found
         return found._replace(largest=LARGEST_UNLEARNED) if d_min > COARSEST_CLAIM else None
 

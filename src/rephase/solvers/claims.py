@@ -38,7 +38,8 @@ class Calibration(NamedTuple):
     p = 1 / (1 + exp(-``constant`` - ``of_lead`` ln lead - ``of_agreement`` ln n_agree - ``of_misfit`` R)), at most
     ``largest``. It holds from ``n_trials`` trials on; fewer often agree on a wrong solution before the right one is
     found, and until then agreement decides, as of classical trials. It holds from ``n_reflections`` on, the fewest of
-    a crystal of the fit: many structures explain few amplitudes, and all trials may agree on a wrong one.
+    a crystal of the fit: many structures explain few amplitudes, and all trials may agree on a wrong one. And it holds
+    up to a share ``missing`` of missing reflections; wrong answers have larger leads where there are gaps.
     """
 
     constant: float
@@ -47,6 +48,7 @@ class Calibration(NamedTuple):
     of_misfit: float
     n_trials: int = 0
     n_reflections: int = 0
+    missing: float = 1.0
     largest: float = 1.0
 
     def probability(self, lead: float, n_agree: int, misfit: float) -> float:
@@ -73,7 +75,7 @@ class Calibration(NamedTuple):
 # --uncalibrated` (docs/results.md).
 CALIBRATIONS = {
     "9fc15057729f5d09bd916a984062adce4c0676a4d9205066e6d58b71e8195389": Calibration(
-        15.221, 1.812, 0.4675, -21.183, n_trials=96, n_reflections=44
+        15.221, 1.812, 0.4675, -21.183, n_trials=96, n_reflections=44, missing=0.03
     ),
     "81a8e38607b25e2929662a03ea42e0945b6089b8beab8bdc6517c92cb49ed371": Calibration(
         15.221, 0.908, 0.8731, -39.508, n_trials=48

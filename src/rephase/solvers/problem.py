@@ -121,6 +121,11 @@ class PhaseProblem:
         return math.prod(self.grid.shape)
 
     @property
+    def missing(self) -> float:
+        """Share of the reflections of the working sphere that were not measured."""
+        return 1 - self.n_known / len(self.hkl)
+
+    @property
     def n_atoms(self) -> int:
         """Number of non-hydrogen atoms expected in the cell from its volume."""
         return math.ceil(self.reduced.cell.volume / VOLUME_PER_ATOM)

@@ -239,7 +239,7 @@ def _searched(
     is_unknown = solver.warn_of_the_unknown(problem, merged.reflections.group)
     has_group = data.symmetry is not None  # calibrations were measured in known groups
     n_unique = len(merged.reflections)
-    calibration = solver.calibration_for(problem.d_min, n_unique, is_unknown=is_unknown) if has_group else None
+    calibration = solver.calibration_for(problem, n_unique, is_unknown=is_unknown) if has_group else None
     max_trials, searches = plan_trials(problem, searches, effort)
     outcome = pursue(
         problem,

@@ -60,8 +60,7 @@ class PhasingCard(Card):
             found.append(f"about {n_atoms:.0f} atoms in the asymmetric unit (trained on {fewest} to {most})")
         if math.prod(needed) > math.prod(largest):
             found.append(f"a cell of {_product(needed)} points (trained on up to {_product(largest)})")
-        space = problem.within_data
-        missing = 1 - space.n_known / len(space.hkl)
+        missing = problem.within_data.missing
         if missing > self.data.missing + _MORE_MISSING:
             found.append(f"{missing:.0%} missing reflections (trained on up to {self.data.missing:.0%})")
         numbers = _numbers(self.data)
