@@ -512,6 +512,12 @@ def test_weights_that_no_network_is_read_from_are_refused():
         solve(data, solver="classical", weights="nowhere")
 
 
+def test_weights_that_auto_does_not_use_are_said():
+    data, _ = simulate_reflections(crystal_of("P -1", (8, 9)), 1.2)
+    with pytest.warns(UserWarning, match="weights = 'recurrent' .* are not used: .*take solver='learned'"):
+        solve(data, solver="auto", weights="recurrent", effort=0.01, model=False)
+
+
 def test_what_the_network_has_learned_is_not_warned_of():
     problem, group = problem_of("P 1 21/c 1"), find_symmetry("P 1 21/a 1")  # of the same type
     with warnings.catch_warnings():

@@ -39,7 +39,7 @@ class Calibration(NamedTuple):
     ``largest``. It holds from ``n_trials`` trials on; fewer often agree on a wrong solution before the right one is
     found, and until then agreement decides, as of classical trials. It holds from ``n_reflections`` on, the fewest of
     a crystal of the fit: many structures explain few amplitudes, and all trials may agree on a wrong one. And it holds
-    up to a share ``missing`` of missing reflections; wrong answers have larger leads where there are gaps.
+    up to a share ``missing`` of missing reflections: the crystals of the fit lacked none.
     """
 
     constant: float
